@@ -1,0 +1,293 @@
+"""StableReinforce (arXiv 2505.02835) as pure tensor functions: rewards in, one loss out.
+
+StableReinforce is REINFORCE++ with three changes. This file holds two of them, Pre-CLIP and the advantage filter;
+the third, the consistency reward, is in :mod:`r1_reward.rewards`. One update reads top to bottom::
+
+    returns = discounted_returns(rewards, mask)                  # every token carries its sequence's reward
+    advantages = filter_outliers(standardize(returns, mask))     # z-score over the global batch, then the 3-sigma rule
+    out = policy_loss(logps, old_logps, advantages, mask)        # Pre-CLIP, then PPO's clipped objective
+    out.loss.backward()
+
+Example: four sequences of two tokens, three rewarded; the policy has not moved, so every ratio is 1.
+
+>>> import torch
+>>> rewards, mask = torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.ones(4, 2)
+>>> advantages = filter_outliers(standardize(discounted_returns(rewards, mask), mask))
+>>> advantages[:, 0].tolist()
+[0.5773502588272095, 0.5773502588272095, 0.5773502588272095, -1.7320507764816284]
+>>> logps = torch.full((4, 2), -0.7, requires_grad=True)
+>>> round(policy_loss(logps, logps.detach(), advantages, mask).loss.item(), 6)
+0.0
+
+Shapes and units:
+    B            sequences (one sampled judgement each)
+    T            response tokens, padded
+    rewards      (B,)    the scalar R of a sequence; NaN where it could not be scored
+    mask         (B, T)  true (or non-zero) at tokens the policy sampled: padding on either side and holes are allowed
+    logps        (B, T)  natural-log probabilities of the sampled tokens under the policy being trained
+    old_logps    (B, T)  the same under the policy that sampled them
+    advantages   (B, T)  in standard deviations of the global batch
+
+Whatever stands outside the mask, NaN and infinities included, never changes a result or a gradient.
+Inputs below float32 are raised to float32; float64 stays float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+PRE_CLIP = (1e-3, 1e3)
+"""Bounds of the importance ratio in the paper."""
+
+_ROUNDING = 1e-13  # a spread this small relative to the mean is what float64 summation of equal values leaves behind
+_KL_LOG_RATIO = 20.0  # the KL estimate counts log-ratios up to here, so that one wild token cannot make it infinite
+
+
+class PolicyLoss(NamedTuple):
+    """The loss of a batch and, apart from it, what a person needs to see whether training is stable.
+
+    The metrics are detached scalars over the masked tokens, 0 when there are none.
+    """
+
+    loss: Tensor
+    """Scalar to minimise: mean over the tokens of a sequence, then mean over sequences."""
+    token_loss: Tensor
+    """(B, T), differentiable; 0 outside the mask."""
+    pre_clipped: Tensor
+    """Share of tokens, in [0, 1], whose ratio lay outside the Pre-CLIP bounds."""
+    ppo_clipped: Tensor
+    """Share of tokens, in [0, 1], for which PPO's clip was the active branch."""
+    max_log_ratio: Tensor
+    """Largest |logp_new - logp_old|, before Pre-CLIP, in nats."""
+    approx_kl: Tensor
+    """Mean of (r - 1) - log r, an estimate in nats of KL(old || new); log-ratios count up to +-20."""
+
+
+def discounted_returns(
+    rewards: Tensor, mask: Tensor, *, kl: Tensor | None = None, kl_coef: float = 0.0, gamma: float = 1.0
+) -> Tensor:
+    """Return what each token earns from its position on (REINFORCE++ return, method section 2.1).
+
+    ``r_t = [t is the last masked token] R - kl_coef * kl_t`` and ``G_t = r_t + gamma * G_next``, where *next* is the
+    next masked token: padding and holes are not steps.
+
+    Args:
+        rewards: (B,) reward of each sequence. NaN (unscorable) makes every masked token of the row NaN, which
+            :func:`standardize` then leaves out.
+        mask: (B, T) tokens the policy sampled.
+        kl: (B, T) per-token penalty in nats, in the paper ``logp_old - logp_ref``.
+        kl_coef: Weight of the penalty (the paper's beta).
+        gamma: Discount per token, in [0, 1].
+
+    Returns:
+        (B, T) returns, 0 outside the mask.
+
+    Raises:
+        ValueError: If the shapes do not fit, or ``gamma`` is outside [0, 1].
+    """
+    if mask.dim() != 2 or rewards.shape != mask.shape[:1]:
+        raise ValueError(f"expected rewards (B,) and mask (B, T), got {tuple(rewards.shape)} and {tuple(mask.shape)}")
+    if not 0.0 <= gamma <= 1.0:
+        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+    rewards, mask = _at_least_float32(rewards), mask.bool()
+    tokens_left = mask.flip(1).cumsum(1).flip(1) - 1  # masked tokens still to come after t
+    returns = rewards[:, None] * torch.pow(gamma, tokens_left.to(rewards.dtype))
+    if kl is not None and kl_coef != 0.0:
+        _require_same_shape(mask=mask, kl=kl)
+        returns = returns - kl_coef * _discounted_sum(_at_least_float32(kl), mask, gamma)
+    return torch.where(mask, returns, torch.zeros_like(returns))
+
+
+def standardize(
+    values: Tensor, mask: Tensor, *, all_reduce: Callable[[Tensor], Tensor] | None = None, eps: float = 1e-8
+) -> Tensor:
+    """Return z-scores over every masked token of the global batch (method section 2.2): no group baseline.
+
+    Two passes, mean first and then the variance about it, both summed in float64. The standard deviation is the
+    population's: 255 rewards of 1 and one of 0 put the 0 at -15.9687.
+
+    Args:
+        values: Returns, any shape. Values that are not finite (NaN marks the unscorable) take no part in mean and
+            standard deviation and come back as 0.
+        mask: Same shape as ``values``.
+        all_reduce: Sums a tensor over all processes and returns the sum, so that many processes give what one would.
+            It is called exactly twice, with an empty mask too, so no process waits for another for ever.
+        eps: Smallest standard deviation divided by; a smaller spread shrinks the scores rather than inflating noise.
+
+    Returns:
+        Scores of the shape and dtype of ``values``; 0 outside the mask, and 0 everywhere if all values are equal.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    _require_same_shape(values=values, mask=mask)
+    total = all_reduce if all_reduce is not None else _identity
+    values = _at_least_float32(values)
+    used = mask.bool() & values.isfinite()
+    wide = torch.where(used, values, torch.zeros_like(values)).double()
+
+    count, value_sum = total(torch.stack([used.sum().double(), wide.sum()])).unbind()
+    mean = value_sum / count.clamp_min(1.0)
+    deviation = torch.where(used, wide - mean, torch.zeros_like(wide))
+    std = (total(deviation.square().sum()) / count.clamp_min(1.0)).sqrt()
+
+    # The mean of equal values is off by some ulps. Dividing that error by itself would turn it into an advantage.
+    is_spread = std > _ROUNDING * mean.abs()
+    scores = torch.where(is_spread, deviation / std.clamp_min(eps), torch.zeros_like(deviation))
+    return scores.to(values.dtype)
+
+
+def filter_outliers(z: Tensor, threshold: float = 3.0) -> Tensor:
+    """Return ``z`` with every value beyond ``threshold`` standard deviations set to 0 (advantage filter, section 2.2).
+
+    Any shape; a value of exactly ``threshold`` stays. Apply it to standardised values, never to raw returns.
+    """
+    return torch.where(z.abs() > threshold, torch.zeros_like(z), z)
+
+
+def importance_ratio(logps: Tensor, old_logps: Tensor, *, pre_clip: tuple[float, float] | None = PRE_CLIP) -> Tensor:
+    """Return ``exp(clamp(logps - old_logps, log low, log high))``, the ratio after Pre-CLIP (method section 2.3).
+
+    The clamp comes *before* exp, so nothing overflows. As in the paper it is a plain clamp: a token outside the bounds
+    passes no gradient on.
+
+    Args:
+        logps: Log-probabilities under the policy being trained, any shape.
+        old_logps: The same under the sampling policy.
+        pre_clip: ``(low, high)`` bounds of the ratio. None switches Pre-CLIP off; then a log-ratio above about 88
+            (float32) or 709 (float64) gives ``inf``.
+
+    Returns:
+        Ratios in ``[low, high]``.
+
+    Raises:
+        ValueError: If not ``0 < low < high``.
+    """
+    log_ratio = _at_least_float32(logps) - _at_least_float32(old_logps)
+    return _pre_clipped(log_ratio, pre_clip).exp()
+
+
+def policy_loss(
+    logps: Tensor,
+    old_logps: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    clip_eps: float = 0.2,
+    pre_clip: tuple[float, float] | None = PRE_CLIP,
+    num_sequences: float | None = None,
+) -> PolicyLoss:
+    """Return the StableReinforce loss: PPO's ``-min(r A, clip(r, 1 - eps, 1 + eps) A)`` on Pre-CLIPped ratios.
+
+    Method section 2.3. For logps [-.1]*4, old_logps [-10, -.2, -.2, -5], advantages [-1, -1, .5, -.5] the token losses
+    are [1000, 1.1, -0.55, 67.1]; without Pre-CLIP the first is 19930.4.
+
+    With Pre-CLIP loss and gradients are finite for every log-ratio, infinite ones included; a token outside its bounds
+    passes no gradient on. With ``pre_clip=None`` a ratio that overflows (see :func:`importance_ratio`) still gives a
+    finite loss and a zero gradient where the advantage is 0 or more, because PPO's clip holds it; where the advantage
+    is negative PPO sets no upper bound, and loss and gradient are infinite: the collapse that Pre-CLIP prevents.
+
+    Args:
+        logps: (B, T), differentiable.
+        old_logps: (B, T), taken as constants.
+        advantages: (B, T), taken as constants.
+        mask: (B, T) tokens the policy sampled.
+        clip_eps: PPO's clip range.
+        pre_clip: Bounds of the ratio, or None for none.
+        num_sequences: What the sum over sequences is divided by; by default the sequences here with a non-empty mask.
+            Give the bigger count when this is one micro-batch of a bigger batch.
+
+    Raises:
+        ValueError: If the shapes differ, ``num_sequences`` or ``clip_eps`` is not positive, or not ``0 < low < high``.
+    """
+    _require_same_shape(logps=logps, old_logps=old_logps, advantages=advantages, mask=mask)
+    if clip_eps <= 0 or (num_sequences is not None and num_sequences <= 0):
+        raise ValueError(f"clip_eps and num_sequences must be positive, got {clip_eps} and {num_sequences}")
+    mask = mask.bool()
+    # Inputs, not results, are masked: behind an inf or NaN, the zero gradient of a masked result would become NaN.
+    logps, old_logps, advantages = (
+        torch.where(mask, tensor, torch.zeros_like(tensor))
+        for tensor in map(_at_least_float32, (logps, old_logps.detach(), advantages.detach()))
+    )
+    log_ratio = logps - old_logps
+    ratio = _held_ratio(_pre_clipped(log_ratio, pre_clip), advantages, clip_eps)
+    token_loss = -torch.minimum(ratio * advantages, ratio.clamp(1 - clip_eps, 1 + clip_eps) * advantages)
+
+    lengths = mask.sum(1)
+    sequence_loss = token_loss.sum(1) / lengths.clamp_min(1)
+    sequences = (lengths > 0).sum().clamp_min(1) if num_sequences is None else num_sequences
+    return PolicyLoss(
+        sequence_loss.sum() / sequences,
+        token_loss,
+        *_metrics(log_ratio.detach(), ratio.detach(), advantages, mask, clip_eps, pre_clip),
+    )
+
+
+def _held_ratio(log_ratio: Tensor, advantages: Tensor, clip_eps: float) -> Tensor:
+    """Return exp(log_ratio), stopped short of overflow where PPO's min ignores the excess (advantage >= 0)."""
+    # Any bound above 1 + eps gives the same loss; an overflow there would have the gradient 0 * inf = NaN.
+    bounded = log_ratio.clamp(max=math.log1p(clip_eps) + 1.0)
+    return torch.where(advantages >= 0, bounded, log_ratio).exp()
+
+
+def _metrics(
+    log_ratio: Tensor,
+    ratio: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    clip_eps: float,
+    pre_clip: tuple[float, float] | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return PolicyLoss's metrics in order. Inputs are detached and 0 outside the mask (the ratio is 1 there)."""
+    tokens = mask.sum().clamp_min(1).to(log_ratio.dtype)
+    pre_clipped = log_ratio != _pre_clipped(log_ratio, pre_clip)
+    ppo_clipped = ((advantages > 0) & (ratio > 1 + clip_eps)) | ((advantages < 0) & (ratio < 1 - clip_eps))
+    bounded = log_ratio.clamp(-_KL_LOG_RATIO, _KL_LOG_RATIO)
+    max_log_ratio = log_ratio.abs().max() if log_ratio.numel() else log_ratio.new_zeros(())
+    return (
+        pre_clipped.sum() / tokens,
+        ppo_clipped.sum() / tokens,
+        max_log_ratio,
+        (bounded.expm1() - bounded).sum() / tokens,
+    )
+
+
+def _pre_clipped(log_ratio: Tensor, pre_clip: tuple[float, float] | None) -> Tensor:
+    if pre_clip is None:
+        return log_ratio
+    low, high = pre_clip
+    if not 0 < low < high:
+        raise ValueError(f"pre_clip must be (low, high) with 0 < low < high, got {pre_clip}")
+    return log_ratio.clamp(math.log(low), math.log(high))
+
+
+def _discounted_sum(values: Tensor, mask: Tensor, gamma: float) -> Tensor:
+    """Return sums from the right over masked tokens, ``S_t = v_t + gamma * S_next``: (B, T), arbitrary off the mask."""
+    values = torch.where(mask, values, torch.zeros_like(values))
+    if gamma == 1.0:
+        return values.flip(1).cumsum(1).flip(1)
+    sums, carry = torch.zeros_like(values), values.new_zeros(len(values))
+    for t in reversed(range(values.shape[1])):
+        carry = torch.where(mask[:, t], values[:, t] + gamma * carry, carry)
+        sums[:, t] = carry
+    return sums
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _identity(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _require_same_shape(**tensors: Tensor) -> None:
+    # Broadcasting would hide the classic mistake of a (B,) advantage where B happens to equal T.
+    if len({tensor.shape for tensor in tensors.values()}) > 1:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(f"shapes differ: {shapes}")
