@@ -1,0 +1,76 @@
+"""``r1-reward data``: look at pair files.
+
+``r1-reward data validate pairs.jsonl`` lists everything that is wrong with a file, or says that nothing is. It exits
+with code 0 if the file is valid and 2 if it is not or there is no such file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from r1_reward.data.checks import Problem
+
+app = typer.Typer(no_args_is_help=True, help="Check files of preference pairs.")
+
+
+@app.callback()
+def data() -> None:
+    """Check files of preference pairs."""  # a callback keeps `validate` a sub-command while it is the only one
+
+
+@app.command()
+def validate(
+    file: Annotated[str, typer.Argument(help="A .jsonl or .parquet file, a folder, or a Hub dataset (owner/name).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    split: Annotated[str, typer.Option(help="Which split of a folder of parquet files or of a Hub dataset.")] = "train",
+) -> None:
+    """Check every row and image of a pair file and list all problems."""
+    from r1_reward.data.pairs import PairFileError, load_pairs
+
+    try:
+        pairs = load_pairs(file, split=split)
+    except PairFileError as error:
+        if as_json:
+            _print_json(error.rows, error.problems)
+        else:
+            _print_table(file, error.rows, error.problems)
+        raise typer.Exit(2) from None
+    if as_json:
+        _print_json(len(pairs), [])
+    else:
+        typer.echo(_summary(pairs))
+
+
+def _summary(pairs: Any) -> str:
+    """Describe a valid dataset in one line."""
+    labels, kinds = Counter(pairs["preferred"]), set(pairs["kind"]) - {""}
+    parts = f"{labels[1]} preferred 1, {labels[2]} preferred 2, {_count(len(kinds), 'kind')}"
+    return f"{_count(len(pairs), 'pair')}, all valid: {parts}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _print_json(rows: int, problems: list[Problem]) -> None:
+    report = {"rows": rows, "valid": not problems, "problems": [problem._asdict() for problem in problems]}
+    typer.echo(json.dumps(report))
+
+
+def _print_table(file: str, rows: int, problems: list[Problem]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("file", "line", "field", "reason")
+    for problem in problems:
+        # Text, not str: rich would read "[0]" of "images[0]" as markup.
+        table.add_row(*(Text(str(value)) for value in problem))
+    console = Console()
+    console.print(table)
+    console.print(f"{_count(len(problems), 'problem')} in {_count(rows, 'row')} of {file}", markup=False)

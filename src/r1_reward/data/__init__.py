@@ -1,0 +1,1 @@
+"""Preference pairs: files, pictures, and the worlds they come from."""

@@ -1,0 +1,334 @@
+"""The handwriting world: preference pairs about real scanned digits, with nothing to fetch.
+
+scikit-learn ships 1,797 digits that people wrote. Each scan becomes a 28x28 cell, which is exactly one visual token of
+a Qwen2.5-VL; four cells make a grid, two make a number. A question about the scene has a right answer and the answer
+that one *misread digit* would give; these are the two responses.
+
+Text carries no signal, by construction. A pair starts as two scenes that differ in one easily confused digit (a three
+that could be an eight) and whose answers differ; a fair coin says which of the two is real. Whatever the question and
+the responses say, each is right half of the time, so a judge that does not look at the picture is at 50 %. Wording and
+order are drawn independently of which response is right.
+
+The teacher is imperfect, as GPT-4o is in the paper: it rarely manages the hard kinds (sum, largest, even, greater),
+sometimes fails on easy ones (position, number), and a few of its texts contradict their own verdict. Where it failed
+the row has a label but no reasoning.
+
+    world = build_world(seed=0, train_pairs=4000, test_pairs=600)
+    world.train[0].question, world.images[world.train[0].images[0]]
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from r1_reward.schema import PreferencePair
+
+CELL = 28
+TEST_SCANS = 397
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NUMBERS = (*DIGITS, "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen")
+CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
+EASY_KINDS = ("position", "number")
+HARD_KINDS = ("sum", "largest", "even", "greater")
+KINDS = EASY_KINDS + HARD_KINDS
+GRID_KINDS = ("position", "largest", "even")
+CONFUSABLE = {
+    0: (6, 8, 9), 1: (4, 7, 2), 2: (1, 3, 7), 3: (2, 5, 8, 9), 4: (1, 7, 9), 5: (3, 6, 8, 9), 6: (0, 5, 8),
+    7: (1, 2, 4, 9), 8: (0, 3, 5, 6, 9), 9: (0, 3, 4, 5, 7, 8),
+}  # fmt: skip
+
+QUESTIONS = {
+    "position": ("Which digit is {corner}?", "What is written {corner}?", "Read the {corner} digit."),
+    "number": ("What number is written here?", "Read the number.", "Which two digits are shown?"),
+    "sum": ("What is the sum of the digits?", "Add the two digits.", "What do they add up to?"),
+    "largest": ("Which digit is the largest?", "What is the largest digit?", "Name the largest digit."),
+    "even": ("How many digits are even?", "Count the even digits.", "How many even digits are there?"),
+    "greater": ("Is it greater than {bound}?", "Does the number exceed {bound}?", "Is this more than {bound}?"),
+}
+ANSWERS = {
+    "position": ("{a}.", "It is {a}.", "The {corner} digit is {a}.", "I can read {a} there."),
+    "number": ("{a}.", "It reads {a}.", "The number is {a}.", "Somebody wrote {a} here."),
+    "sum": ("{a}.", "The sum is {a}.", "Together they make {a}.", "They add up to {a}."),
+    "largest": ("{a}.", "It is {a}.", "The largest is {a}.", "No digit exceeds {a}."),
+    "even": ("{a}.", "It is {a}.", "There are {a} of them.", "I count {a} even digits."),
+    "greater": ("{a}.", "I think {a}.", "The answer is {a}.", "I would say {a}."),
+}
+CAPTION_REQUEST = "Describe the picture."
+
+
+class Scene(NamedTuple):
+    """Digits in reading order and the scans that show them; four digits are a 2x2 grid, two are a number."""
+
+    digits: tuple[int, ...]
+    scans: tuple[int, ...]
+
+
+@dataclass
+class World:
+    """Training and held-out pairs, the pictures they name, captions for grounding, and the scans of each split."""
+
+    train: list[PreferencePair]
+    test: list[PreferencePair]
+    captions: list[tuple[str, str, str]]  # picture, request, caption
+    images: dict[str, Image.Image]
+    train_scans: frozenset[int]
+    test_scans: frozenset[int]
+    scenes: dict[str, Scene] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """How often the simulated teacher succeeds: shares in [0, 1] of easy and hard pairs, and of contradictory texts."""
+
+    easy_success: float = 0.95
+    hard_success: float = 0.12
+    inconsistent: float = 0.02
+
+
+def answer_of(kind: str, digits: tuple[int, ...], *, corner: int = 0, bound: int = 0) -> str:
+    """Return the right answer in words; ``corner`` indexes CORNERS, ``bound`` is the number to compare with."""
+    if kind == "position":
+        return DIGITS[digits[corner]]
+    if kind == "number":
+        return " ".join(DIGITS[d] for d in digits)
+    if kind == "sum":
+        return NUMBERS[sum(digits)]
+    if kind == "largest":
+        return DIGITS[max(digits)]
+    if kind == "even":
+        return DIGITS[sum(d % 2 == 0 for d in digits)]
+    return "yes" if number_of(digits) > bound else "no"
+
+
+def number_of(digits: tuple[int, ...]) -> int:
+    """Return the two digits read as a decimal number."""
+    return 10 * digits[0] + digits[1]
+
+
+def reading_of(digits: tuple[int, ...]) -> str:
+    """Return what a reader of the picture sees, in words; also the caption."""
+    return " ".join(DIGITS[d] for d in digits)
+
+
+def look_at(kind: str, digits: tuple[int, ...], *, corner: int, bound: int) -> str:
+    """Return the step from reading to answer, in words."""
+    right = answer_of(kind, digits, corner=corner, bound=bound)
+    if kind == "position":
+        return f"{CORNERS[corner]} is {right}."
+    if kind == "number":
+        return f"number is {right}."
+    if kind == "sum":
+        return f"sum is {right}."
+    if kind == "largest":
+        return f"largest is {right}."
+    if kind == "even":
+        parities = " ".join("even" if d % 2 == 0 else "odd" for d in digits)
+        return f"{parities} makes {right}."
+    return f"more than {bound_words(bound)} is {right}."
+
+
+def bound_words(bound: int) -> str:
+    """Return a two-digit number as its digits in words, as the pictures show numbers."""
+    return f"{DIGITS[bound // 10]} {DIGITS[bound % 10]}"
+
+
+def judgment_text(look: str, reading: str, claims: tuple[str, str], right: str, *, contradict: bool = False) -> str:
+    """Return the teacher's text: read the picture, hold each claim against it, conclude, answer.
+
+    With ``contradict`` the conclusion inside the reasoning names the other response than the answer does.
+    """
+    verdicts = ["match" if claim == right else "wrong" for claim in claims]
+    better = 1 if verdicts[0] == "match" else 2
+    concluded = 3 - better if contradict else better
+    return (
+        f"<think>I see {reading}. {look} Response 1: {claims[0]} {verdicts[0]}. Response 2: {claims[1]} {verdicts[1]}."
+        f" Response {concluded} is better.</think><answer>{better}</answer>"
+    )
+
+
+def load_scans() -> tuple[np.ndarray, np.ndarray]:
+    """Return scikit-learn's scans as (1797, 28, 28) uint8 cells, dark ink on white, and their digits (1797,)."""
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    cells = np.full((len(scans.images), CELL, CELL), 255, dtype=np.uint8)
+    for cell, scan in zip(cells, scans.images, strict=True):
+        ink = Image.fromarray((scan * 255 / 16).astype(np.uint8)).resize((24, 24), Image.Resampling.BICUBIC)
+        cell[2:26, 2:26] = 255 - np.asarray(ink)
+    return cells, scans.target
+
+
+def draw_scene(scene: Scene, cells: np.ndarray) -> Image.Image:
+    """Return the RGB picture of a scene: 56x56 for a grid, 56x28 for a number."""
+    rows = [cells[list(scene.scans[i : i + 2])] for i in range(0, len(scene.scans), 2)]
+    return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows])).convert("RGB")
+
+
+class _Draft(NamedTuple):
+    digits: tuple[int, ...]
+    misread: tuple[int, ...]
+    corner: int
+    bound: int
+
+
+def _draft(kind: str, rng: random.Random) -> _Draft:
+    """Draw two digit tuples that differ in one confusable digit and answer the question differently."""
+    size = 4 if kind in GRID_KINDS else 2
+    while True:
+        one = [rng.randrange(10) for _ in range(size)]
+        cell = rng.randrange(size)
+        other = one.copy()
+        other[cell] = rng.choice(CONFUSABLE[one[cell]])
+        digits, misread = rng.sample([tuple(one), tuple(other)], 2)
+        corner = cell if kind == "position" else 0
+        low, high = sorted((number_of(digits), number_of(misread)))
+        bound = rng.randrange(low, high) if kind == "greater" else 0
+        if answer_of(kind, digits, corner=corner, bound=bound) != answer_of(kind, misread, corner=corner, bound=bound):
+            return _Draft(digits, misread, corner, bound)
+
+
+def _teach(pair: PreferencePair, text: tuple[str, str], teacher: Teacher, rng: random.Random) -> PreferencePair:
+    """Let the imperfect teacher try up to three times; keep its text only when its verdict agrees with the label."""
+    success = teacher.hard_success if pair.kind in HARD_KINDS else teacher.easy_success
+    if rng.random() >= success:
+        return pair
+    attempts = 1 + sum(rng.random() < 0.15 for _ in range(2))
+    reasoning = text[1] if rng.random() < teacher.inconsistent else text[0]
+    return pair.model_copy(update={"reasoning": reasoning, "attempts": attempts})
+
+
+def _pairs(
+    split: str, count: int, hard_share: float, draw: SceneDrawer, teacher: Teacher | None, rng: random.Random
+) -> Iterator[PreferencePair]:
+    for index in range(count):
+        # Exactly half of the preferred answers stand first, whatever the count.
+        preferred = 1 + index % 2
+        kind = rng.choice(HARD_KINDS if rng.random() < hard_share else EASY_KINDS)
+        draft = _draft(kind, rng)
+        words = {"corner": CORNERS[draft.corner], "bound": bound_words(draft.bound)}
+        right = answer_of(kind, draft.digits, corner=draft.corner, bound=draft.bound)
+        wrong = answer_of(kind, draft.misread, corner=draft.corner, bound=draft.bound)
+        claims = (right, wrong) if preferred == 1 else (wrong, right)
+        responses = [_capitalize(rng.choice(ANSWERS[kind]).format(a=claim, **words)) for claim in claims]
+        pair = PreferencePair(
+            id=f"{split}-{index}",
+            question=rng.choice(QUESTIONS[kind]).format(**words),
+            images=[draw(draft.digits)],
+            response_1=responses[0],
+            response_2=responses[1],
+            preferred=1 if preferred == 1 else 2,
+            source="handwriting",
+            kind=kind,
+        )
+        if teacher is not None:
+            look = look_at(kind, draft.digits, corner=draft.corner, bound=draft.bound)
+            reading = reading_of(draft.digits)
+            sound = judgment_text(look, reading, claims, right)
+            contradictory = judgment_text(look, reading, claims, right, contradict=True)
+            pair = _teach(pair, (sound, contradictory), teacher, rng)
+        yield pair
+
+
+def _caption(draw: SceneDrawer, rng: random.Random) -> tuple[str, str, str]:
+    """Return picture, request and caption: what is seen, what follows from it, or whether a statement holds.
+
+    These are the skills a pretrained vision-language model brings along; comparing two responses is not among them.
+    """
+    kind = rng.choice(("plain", *KINDS))
+    if kind == "plain":
+        digits = tuple(rng.randrange(10) for _ in range(rng.choice((2, 4))))
+        return draw(digits), CAPTION_REQUEST, f"I see {reading_of(digits)}."
+    draft = _draft(kind, rng)
+    words = {"corner": CORNERS[draft.corner], "bound": bound_words(draft.bound)}
+    request = rng.choice(QUESTIONS[kind]).format(**words)
+    look = look_at(kind, draft.digits, corner=draft.corner, bound=draft.bound)
+    caption = f"I see {reading_of(draft.digits)}. {look}"
+    if rng.random() < 0.5:
+        right = answer_of(kind, draft.digits, corner=draft.corner, bound=draft.bound)
+        claim = answer_of(kind, rng.choice(draft[:2]), corner=draft.corner, bound=draft.bound)
+        request += " " + _capitalize(rng.choice(ANSWERS[kind]).format(a=claim, **words))
+        caption += f" {claim} {'match' if claim == right else 'wrong'}."
+    return draw(draft.digits), request, caption
+
+
+def _capitalize(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+class SceneDrawer:
+    """Turns digits into pictures, choosing for each digit a scan of it from one split; never the same scene twice."""
+
+    def __init__(self, split: str, scans: list[int], cells: np.ndarray, target: np.ndarray, rng: random.Random) -> None:
+        """Take the scan indices this split may use, all cells (N, 28, 28), all labels (N,), and a random source."""
+        self.images: dict[str, Image.Image] = {}
+        self.scenes: dict[str, Scene] = {}
+        self._split, self._cells, self._rng = split, cells, rng
+        self._scans_of = {digit: [scan for scan in scans if target[scan] == digit] for digit in range(10)}
+        self._seen: set[Scene] = set()
+
+    def __call__(self, digits: tuple[int, ...]) -> str:
+        """Return the name of a new picture of these digits."""
+        scene = None
+        while scene is None or scene in self._seen:
+            scene = Scene(digits, tuple(self._rng.choice(self._scans_of[digit]) for digit in digits))
+        self._seen.add(scene)
+        name = f"images/{self._split}-{len(self.images):05d}.png"
+        self.images[name] = draw_scene(scene, self._cells)
+        self.scenes[name] = scene
+        return name
+
+
+def build_world(
+    *,
+    seed: int,
+    train_pairs: int,
+    test_pairs: int,
+    captions: int = 0,
+    hard_share: float = 0.6,
+    teacher: Teacher | None = None,
+) -> World:
+    """Build the world from a seed; the same arguments give the same world.
+
+    ``hard_share`` is the share of pairs of a hard kind in both splits. Training pairs use 1,400 scans and test pairs
+    the other 397, so no scan and no scene is in both. Test pairs carry no reasoning.
+    """
+    rng = random.Random(seed)
+    cells, target = load_scans()
+    order = list(range(len(target)))
+    rng.shuffle(order)
+    test_scans, train_scans = order[:TEST_SCANS], order[TEST_SCANS:]
+    draw_train = SceneDrawer("train", train_scans, cells, target, rng)
+    draw_test = SceneDrawer("test", test_scans, cells, target, rng)
+    train = list(_pairs("train", train_pairs, hard_share, draw_train, teacher or Teacher(), rng))
+    test = list(_pairs("test", test_pairs, hard_share, draw_test, None, rng))
+    caption_rows = [_caption(draw_train, rng) for _ in range(captions)]
+    return World(
+        train=train,
+        test=test,
+        captions=caption_rows,
+        images={**draw_train.images, **draw_test.images},
+        train_scans=frozenset(train_scans),
+        test_scans=frozenset(test_scans),
+        scenes={**draw_train.scenes, **draw_test.scenes},
+    )
+
+
+def vocabulary() -> Iterator[str]:
+    """Yield every sentence pattern of the world with its words, to train a tokenizer on."""
+    for kind in KINDS:
+        for template in (*QUESTIONS[kind], *ANSWERS[kind]):
+            for corner in CORNERS:
+                yield _capitalize(template.format(a="one", corner=corner, bound="one two"))
+    for word in (*NUMBERS, *CORNERS, "yes", "no", "even", "odd", "match", "wrong"):
+        yield f"{word} {word} {_capitalize(word)}"
+    yield judgment_text(look_at("sum", (1, 2), corner=0, bound=0), reading_of((1, 2)), ("two", "three"), "three")
+    for kind in KINDS:
+        yield look_at(kind, (1, 2, 3, 4) if kind in GRID_KINDS else (1, 2), corner=0, bound=12)
+    yield f"I see {reading_of((1, 2, 3, 4))}. {CAPTION_REQUEST}"
+    yield "user user assistant assistant"

@@ -1,0 +1,119 @@
+"""Reorder and divide a dataset of pairs without teaching a model more than it should know.
+
+:func:`balance` makes the position of the better response say nothing; :func:`split` keeps every picture on one side.
+Both are functions of the rows and a seed alone. Import them from :mod:`r1_reward.data.pairs`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from r1_reward.errors import UserError
+
+
+def balance(dataset: Dataset, *, seed: int) -> Dataset:
+    """Return the rows in random order, with response 1 preferred in half of them (one more or less if odd).
+
+    Responses are exchanged in a random choice of rows, so that position tells nothing about a row's origin either.
+    Rows with ``reasoning`` speak of "Response 1" and stay as they are; where they alone outnumber the rest, the
+    result is as even as can be and a warning gives the counts.
+    """
+    rng = random.Random(seed)
+    old = list(dataset["preferred"])
+    new = _balanced_labels(old, [bool(text) for text in dataset["reasoning"]], rng)
+    counts = (new.count(1), new.count(2))
+    if abs(counts[0] - counts[1]) > 1:
+        warnings.warn(
+            f"cannot balance: {counts[0]} rows prefer response 1 and {counts[1]} prefer response 2, because rows with "
+            "reasoning are never swapped",
+            stacklevel=2,
+        )
+    order = list(range(len(new)))
+    rng.shuffle(order)
+    return _with_labels(dataset, old, new).select(order)
+
+
+def _balanced_labels(labels: list[int], fixed: list[bool], rng: random.Random) -> list[int]:
+    """Return labels with ones and twos as even as the fixed ones allow, the free ones dealt at random."""
+    free = [index for index, keep in enumerate(fixed) if not keep]
+    ones_fixed = sum(label == 1 for label, keep in zip(labels, fixed, strict=True) if keep)
+    wanted = (len(labels) + rng.randrange(2)) // 2 - ones_fixed
+    ones = set(rng.sample(free, min(max(wanted, 0), len(free))))
+    return [label if keep else 2 - (i in ones) for i, (label, keep) in enumerate(zip(labels, fixed, strict=True))]
+
+
+def _with_labels(dataset: Dataset, old: list[int], new: list[int]) -> Dataset:
+    """Exchange the responses where the label changes; the image column is not touched, let alone copied."""
+    first, second = list(dataset["response_1"]), list(dataset["response_2"])
+    for index in (index for index, label in enumerate(new) if label != old[index]):
+        first[index], second[index] = second[index], first[index]
+    columns, features = dataset.column_names, dataset.features
+    for name, values in {"response_1": first, "response_2": second, "preferred": new}.items():
+        dataset = dataset.remove_columns(name).add_column(name, values, feature=features[name])
+    return dataset.select_columns(columns)
+
+
+def split(
+    dataset: Dataset, *, seed: int, test_fraction: float | None = None, test_size: int | None = None
+) -> tuple[Dataset, Dataset]:
+    """Split into train and test so that no image (judged by its bytes) or video is on both sides.
+
+    Give either ``test_fraction`` (0..1) or ``test_size`` (rows); the test set is at most that large, and smaller only
+    where rows that share images would not fit. Raises :class:`UserError` if a side would be empty.
+    """
+    if (test_fraction is None) == (test_size is None):
+        raise ValueError("give either test_fraction or test_size")
+    room = round(len(dataset) * test_fraction) if test_fraction is not None else int(test_size or 0)
+    if not 0 < room < len(dataset):
+        raise UserError(f"cannot take {room} test rows out of {len(dataset)}: both sides need at least one row.")
+    groups = _media_groups(dataset)
+    random.Random(seed).shuffle(groups)
+    test: list[int] = []
+    for group in groups:
+        if len(test) + len(group) <= room:
+            test += group
+    if not test:
+        raise UserError(f"cannot split off {room} rows: even the smallest set of rows that share images is larger.")
+    chosen = set(test)
+    return dataset.select([i for i in range(len(dataset)) if i not in chosen]), dataset.select(sorted(test))
+
+
+def _media_groups(dataset: Dataset) -> list[list[int]]:
+    """Return sets of row numbers that share an image or video, directly or through other rows."""
+    parent = list(range(len(dataset)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = index = parent[parent[index]]
+        return index
+
+    owner: dict[str, int] = {}
+    files: dict[str, str] = {}
+    for index, row in enumerate(dataset.select_columns(["images", "video"])):
+        keys = [_media_key(cell, files) for cell in row["images"]]
+        for key in [*keys, row["video"]] if row["video"] else keys:
+            parent[root(index)] = root(owner.setdefault(key, index))
+    groups: dict[int, list[int]] = {}
+    for index in range(len(parent)):
+        groups.setdefault(root(index), []).append(index)
+    return list(groups.values())
+
+
+def _media_key(cell: Mapping[str, Any], files: dict[str, str]) -> str:
+    """Hash the bytes of an image; ``files`` remembers those read already."""
+    if cell["bytes"] is not None:
+        return hashlib.sha256(cell["bytes"]).hexdigest()
+    path = cell["path"]
+    if path not in files:
+        try:
+            files[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        except OSError:
+            files[path] = path
+    return files[path]
