@@ -33,6 +33,7 @@ CELL = 28
 TEST_SCANS = 397
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NUMBERS = (*DIGITS, "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen")
+TENS = ("zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
 EASY_KINDS = ("position", "number")
 HARD_KINDS = ("sum", "largest", "even", "greater")
@@ -52,12 +53,12 @@ QUESTIONS = {
     "greater": ("Is it greater than {bound}?", "Does the number exceed {bound}?", "Is this more than {bound}?"),
 }
 ANSWERS = {
-    "position": ("{a}.", "It is {a}.", "The {corner} digit is {a}.", "I can read {a} there."),
-    "number": ("{a}.", "It reads {a}.", "The number is {a}.", "Somebody wrote {a} here."),
-    "sum": ("{a}.", "The sum is {a}.", "Together they make {a}.", "They add up to {a}."),
-    "largest": ("{a}.", "It is {a}.", "The largest is {a}.", "No digit exceeds {a}."),
-    "even": ("{a}.", "It is {a}.", "There are {a} of them.", "I count {a} even digits."),
-    "greater": ("{a}.", "I think {a}.", "The answer is {a}.", "I would say {a}."),
+    "position": ("Clearly {a}.", "It is {a}.", "The {corner} digit is {a}.", "I can read {a} there."),
+    "number": ("Clearly {a}.", "It reads {a}.", "The number is {a}.", "Somebody wrote {a} here."),
+    "sum": ("Clearly {a}.", "The sum is {a}.", "Together they make {a}.", "They add up to {a}."),
+    "largest": ("Clearly {a}.", "It is {a}.", "The largest is {a}.", "No digit exceeds {a}."),
+    "even": ("Clearly {a}.", "It is {a}.", "There are {a} of them.", "I count {a} even digits."),
+    "greater": ("Clearly {a}.", "I think {a}.", "The answer is {a}.", "I would say {a}."),
 }
 CAPTION_REQUEST = "Describe the picture."
 
@@ -92,7 +93,7 @@ class Teacher:
 
 
 def answer_of(kind: str, digits: tuple[int, ...], *, corner: int = 0, bound: int = 0) -> str:
-    """Return the right answer in words; ``corner`` indexes CORNERS, ``bound`` is the number to compare with."""
+    """Return the right answer in words; ``corner`` indexes CORNERS, ``bound`` is the number of tens to compare with."""
     if kind == "position":
         return DIGITS[digits[corner]]
     if kind == "number":
@@ -103,7 +104,7 @@ def answer_of(kind: str, digits: tuple[int, ...], *, corner: int = 0, bound: int
         return DIGITS[max(digits)]
     if kind == "even":
         return DIGITS[sum(d % 2 == 0 for d in digits)]
-    return "yes" if number_of(digits) > bound else "no"
+    return "yes" if number_of(digits) > 10 * bound else "no"
 
 
 def number_of(digits: tuple[int, ...]) -> int:
@@ -130,12 +131,7 @@ def look_at(kind: str, digits: tuple[int, ...], *, corner: int, bound: int) -> s
     if kind == "even":
         parities = " ".join("even" if d % 2 == 0 else "odd" for d in digits)
         return f"{parities} makes {right}."
-    return f"more than {bound_words(bound)} is {right}."
-
-
-def bound_words(bound: int) -> str:
-    """Return a two-digit number as its digits in words, as the pictures show numbers."""
-    return f"{DIGITS[bound // 10]} {DIGITS[bound % 10]}"
+    return f"more than {TENS[bound]} is {right}."
 
 
 def judgment_text(look: str, reading: str, claims: tuple[str, str], right: str, *, contradict: bool = False) -> str:
@@ -146,10 +142,8 @@ def judgment_text(look: str, reading: str, claims: tuple[str, str], right: str, 
     verdicts = ["match" if claim == right else "wrong" for claim in claims]
     better = 1 if verdicts[0] == "match" else 2
     concluded = 3 - better if contradict else better
-    return (
-        f"<think>I see {reading}. {look} Response 1: {claims[0]} {verdicts[0]}. Response 2: {claims[1]} {verdicts[1]}."
-        f" Response {concluded} is better.</think><answer>{better}</answer>"
-    )
+    checks = "".join(f"[Response {n}]: {claims[n - 1]} {verdicts[n - 1]}\n" for n in (1, 2))
+    return f"<think>I see {reading}. {look}\n{checks}Response {concluded} is better.</think><answer>{better}</answer>"
 
 
 def load_scans() -> tuple[np.ndarray, np.ndarray]:
@@ -182,13 +176,13 @@ def _draft(kind: str, rng: random.Random) -> _Draft:
     size = 4 if kind in GRID_KINDS else 2
     while True:
         one = [rng.randrange(10) for _ in range(size)]
-        cell = rng.randrange(size)
+        cell = 0 if kind == "greater" else rng.randrange(size)
         other = one.copy()
         other[cell] = rng.choice(CONFUSABLE[one[cell]])
         digits, misread = rng.sample([tuple(one), tuple(other)], 2)
         corner = cell if kind == "position" else 0
-        low, high = sorted((number_of(digits), number_of(misread)))
-        bound = rng.randrange(low, high) if kind == "greater" else 0
+        low, high = sorted((digits[0], misread[0]))
+        bound = rng.randint(low + 1, high) if kind == "greater" else 0
         if answer_of(kind, digits, corner=corner, bound=bound) != answer_of(kind, misread, corner=corner, bound=bound):
             return _Draft(digits, misread, corner, bound)
 
@@ -211,7 +205,7 @@ def _pairs(
         preferred = 1 + index % 2
         kind = rng.choice(HARD_KINDS if rng.random() < hard_share else EASY_KINDS)
         draft = _draft(kind, rng)
-        words = {"corner": CORNERS[draft.corner], "bound": bound_words(draft.bound)}
+        words = {"corner": CORNERS[draft.corner], "bound": TENS[draft.bound]}
         right = answer_of(kind, draft.digits, corner=draft.corner, bound=draft.bound)
         wrong = answer_of(kind, draft.misread, corner=draft.corner, bound=draft.bound)
         claims = (right, wrong) if preferred == 1 else (wrong, right)
@@ -245,7 +239,7 @@ def _caption(draw: SceneDrawer, rng: random.Random) -> tuple[str, str, str]:
         digits = tuple(rng.randrange(10) for _ in range(rng.choice((2, 4))))
         return draw(digits), CAPTION_REQUEST, f"I see {reading_of(digits)}."
     draft = _draft(kind, rng)
-    words = {"corner": CORNERS[draft.corner], "bound": bound_words(draft.bound)}
+    words = {"corner": CORNERS[draft.corner], "bound": TENS[draft.bound]}
     request = rng.choice(QUESTIONS[kind]).format(**words)
     look = look_at(kind, draft.digits, corner=draft.corner, bound=draft.bound)
     caption = f"I see {reading_of(draft.digits)}. {look}"
@@ -253,7 +247,7 @@ def _caption(draw: SceneDrawer, rng: random.Random) -> tuple[str, str, str]:
         right = answer_of(kind, draft.digits, corner=draft.corner, bound=draft.bound)
         claim = answer_of(kind, rng.choice(draft[:2]), corner=draft.corner, bound=draft.bound)
         request += " " + _capitalize(rng.choice(ANSWERS[kind]).format(a=claim, **words))
-        caption += f" {claim} {'match' if claim == right else 'wrong'}."
+        caption += f"\nClaim: {claim} {'match' if claim == right else 'wrong'}"
     return draw(draft.digits), request, caption
 
 
@@ -324,11 +318,11 @@ def vocabulary() -> Iterator[str]:
     for kind in KINDS:
         for template in (*QUESTIONS[kind], *ANSWERS[kind]):
             for corner in CORNERS:
-                yield _capitalize(template.format(a="one", corner=corner, bound="one two"))
-    for word in (*NUMBERS, *CORNERS, "yes", "no", "even", "odd", "match", "wrong"):
-        yield f"{word} {word} {_capitalize(word)}"
+                yield _capitalize(template.format(a="one", corner=corner, bound="ten"))
+    for word in (*NUMBERS, *TENS, *CORNERS, "yes", "no", "even", "odd", "match", "wrong"):
+        yield f" {word} {word}"
     yield judgment_text(look_at("sum", (1, 2), corner=0, bound=0), reading_of((1, 2)), ("two", "three"), "three")
     for kind in KINDS:
-        yield look_at(kind, (1, 2, 3, 4) if kind in GRID_KINDS else (1, 2), corner=0, bound=12)
-    yield f"I see {reading_of((1, 2, 3, 4))}. {CAPTION_REQUEST}"
+        yield look_at(kind, (1, 2, 3, 4) if kind in GRID_KINDS else (1, 2), corner=0, bound=1)
+    yield f"I see {reading_of((1, 2, 3, 4))}. {CAPTION_REQUEST}\nClaim: \nClaim:"
     yield "user user assistant assistant"

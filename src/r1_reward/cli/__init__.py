@@ -1,0 +1,58 @@
+"""The ``r1-reward`` command: one file per sub-command; each parses, calls one function, prints."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import typer
+
+from r1_reward.errors import UserError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Train, evaluate and serve generative multimodal reward models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        import r1_reward
+
+        typer.echo(r1_reward.__version__)
+        raise typer.Exit
+
+
+def _register() -> None:
+    from r1_reward.cli import data, demo, train
+
+    app.add_typer(data.app, name="data", help="Check preference-pair files.")
+    app.add_typer(train.app, name="train", help="Train a reward model on preference pairs.")
+    app.command("demo", help="Train and evaluate a tiny reward model on real handwriting, with a report.")(demo.demo)
+
+
+def main() -> None:
+    """Run the command; a mistake of the user's is one message and exit code 2, an interruption is 130."""
+    _register()
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        _fail(str(error))
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.secho("interrupted; what was finished is kept, --resume goes on", fg=typer.colors.YELLOW, err=True)
+        raise
+
+
+def _fail(message: str) -> None:
+    typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
+    sys.exit(2)

@@ -1,0 +1,39 @@
+"""``r1-reward train sft|rl``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file; see recipes/.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in output_dir.")]
+Keys = Annotated[bool, typer.Option("--keys", help="List every key with its default and meaning, then exit.")]
+
+
+@app.command(context_settings=OVERRIDES)
+def sft(context: typer.Context, config: Config = None, resume: Resume = False, keys: Keys = False) -> None:
+    """Cold start: imitate the teacher's reasoning. Any key of the file can be overridden with --key value."""
+    _train("sft", context.args, config, resume, keys)
+
+
+@app.command(context_settings=OVERRIDES)
+def rl(context: typer.Context, config: Config = None, resume: Resume = False, keys: Keys = False) -> None:
+    """StableReinforce: learn from the labels. Any key of the file can be overridden with --key value."""
+    _train("rl", context.args, config, resume, keys)
+
+
+def _train(stage: str, overrides: list[str], config: Path | None, resume: bool, keys: bool) -> None:
+    from r1_reward.train.launch import config_class, train
+
+    if keys:
+        from r1_reward.train.config import describe_keys
+
+        for name, default, text in describe_keys(config_class(stage)):
+            typer.echo(f"{name} = {default}\n    {text}")
+        return
+    folder = train(stage, config, overrides, resume=resume)
+    typer.echo(f"saved {folder}")

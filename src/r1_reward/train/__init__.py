@@ -1,0 +1,1 @@
+"""Training: cold-start SFT and StableReinforce on TRL."""

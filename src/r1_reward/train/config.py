@@ -1,0 +1,172 @@
+"""Run configurations: a flat YAML file plus ``--key value`` overrides, checked key by key before anything is loaded.
+
+A file holds the keys of `RunConfig` (which model, which pairs) and of the trainer's own config side by side::
+
+    model: Qwen/Qwen2.5-VL-7B-Instruct
+    data: pairs.jsonl
+    output_dir: runs/rl
+    learning_rate: 1e-6
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import yaml
+
+from r1_reward.errors import UserError
+
+Trainer = TypeVar("Trainer")
+
+
+@dataclass
+class RunConfig:
+    """What to train and on what; everything else belongs to the trainer."""
+
+    model: str = field(metadata={"help": "Checkpoint folder or Hub id of an image-text-to-text model."})
+    data: str = field(metadata={"help": "Pair file, folder or Hub dataset id with the training pairs."})
+    split: str = field(default="train", metadata={"help": "Which split of a Hub dataset."})
+    dtype: str = field(default="auto", metadata={"help": "Weights: auto, bfloat16, float16 or float32."})
+    max_pixels: int | None = field(
+        default=None,
+        metadata={"help": "Larger images are scaled down to this many pixels; null keeps the processor's."},
+    )
+    lora_rank: int = field(
+        default=0, metadata={"help": "Rank of LoRA adapters on all linear layers; 0 trains in full."}
+    )
+    lora_alpha: int = field(default=32, metadata={"help": "Scale of the LoRA update."})
+
+
+@dataclass
+class LoadedConfig(Generic[Trainer]):
+    """A checked configuration: what to run, the trainer's own part, and all keys as they were given."""
+
+    run: RunConfig
+    trainer: Trainer
+    given: dict[str, Any]
+
+
+def load_config(
+    path: str | Path | None, overrides: Sequence[str], trainer_class: type[Trainer]
+) -> LoadedConfig[Trainer]:
+    """Read ``path`` (YAML, may be None), apply ``["--key", "value", ...]``, and build both parts.
+
+    Raises:
+        UserError: unreadable file, unknown key (with the nearest right one), wrong type, missing key, bad value.
+    """
+    values: dict[str, Any] = _read_yaml(Path(path)) if path is not None else {}
+    values.update(_parse_overrides(overrides))
+    known = {**_field_types(RunConfig), **_field_types(trainer_class)}
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else " `r1-reward train sft --keys` lists them."
+            raise UserError(f"{path or 'command line'}: unknown key {key!r}.{hint}")
+    values = {key: _coerce(key, value, known[key]) for key, value in values.items()}
+    run_keys = {f.name for f in dataclasses.fields(RunConfig)}
+    for name in ("model", "data", "output_dir"):
+        if not values.get(name):
+            raise UserError(
+                f"{path or 'command line'}: {name!r} is missing; set it in the file or with --{name} VALUE."
+            )
+    try:
+        trainer = trainer_class(**{key: value for key, value in values.items() if key not in run_keys})
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path or 'command line'}: {error}") from error
+    return LoadedConfig(RunConfig(**{k: v for k, v in values.items() if k in run_keys}), trainer, values)
+
+
+def save_config(config: LoadedConfig[Any], folder: str | Path) -> Path:
+    """Write every resolved key, given or default, to ``folder/config.yaml`` and return its path."""
+    resolved = {**dataclasses.asdict(config.run), **config.trainer.to_dict()}
+    path = Path(folder) / "config.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(_plain(resolved), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def describe_keys(trainer_class: type) -> list[tuple[str, str, str]]:
+    """Return (key, default, help) of every key a config file may hold."""
+    rows = []
+    for f in (*dataclasses.fields(RunConfig), *dataclasses.fields(trainer_class)):
+        default = "" if f.default is dataclasses.MISSING else repr(f.default)
+        rows.append((f.name, default, str(f.metadata.get("help", "")).strip()))
+    return rows
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such config file.") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not a readable YAML file: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise UserError(f"{path}: a config is a mapping of keys to values, not a {type(values).__name__}.")
+    return {str(key): value for key, value in values.items()}
+
+
+def _parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    pending = list(arguments)
+    while pending:
+        name = pending.pop(0)
+        if not name.startswith("--"):
+            raise UserError(f"{name!r}: overrides are written --key value.")
+        key, equals, text = name[2:].partition("=")
+        if not equals:
+            if not pending:
+                raise UserError(f"{name}: its value is missing.")
+            text = pending.pop(0)
+        try:
+            values[key.replace("-", "_")] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"{name}: cannot read the value {text!r}.") from error
+    return values
+
+
+def _field_types(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
+
+
+def _coerce(key: str, value: Any, hint: Any) -> Any:
+    """Return the value as the field wants it; YAML reads 1e-6 as text, and 1 where a float is wanted as an int."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    plain = [option for option in options if option in (bool, int, float, str)]
+    if value is None:
+        if type(None) in options or hint is Any:
+            return None
+        raise UserError(f"{key}: null is not allowed here.")
+    if float in plain and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            if str not in plain:
+                raise UserError(f"{key}: {value!r} is not a number.") from None
+    if len(plain) == len([option for option in options if option is not type(None)]) and plain:
+        if any(type(value) is option for option in plain):
+            return value
+        wanted = " or ".join(
+            {bool: "true/false", int: "a whole number", float: "a number", str: "text"}[p] for p in plain
+        )
+        raise UserError(f"{key}: {value!r} is not {wanted}.")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Return the value with nothing in it but what YAML has."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

@@ -1,0 +1,91 @@
+"""From a configuration to a trained checkpoint: the one way both stages of training are started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from r1_reward.data.pairs import balance, load_pairs
+from r1_reward.errors import UserError
+from r1_reward.train.config import LoadedConfig, RunConfig, load_config, save_config
+from r1_reward.train.models import load_model_and_processor
+
+
+def config_class(stage: str) -> type:
+    """Return the trainer configuration of ``sft`` or ``rl``."""
+    if stage == "sft":
+        from r1_reward.train.sft import ColdStartConfig
+
+        return ColdStartConfig
+    from r1_reward.train.rl import StableReinforceConfig
+
+    return StableReinforceConfig
+
+
+def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resume: bool = False) -> Path:
+    """Run ``sft`` or ``rl`` as configured and return the folder with the trained model and processor.
+
+    Raises:
+        UserError: anything wrong with the configuration, the pairs, the checkpoint or the output folder.
+    """
+    config: LoadedConfig[Any] = load_config(path, overrides, config_class(stage))
+    folder = Path(config.trainer.output_dir)
+    checkpoint = check_output_folder(folder, resume=resume)
+    pairs = load_pairs(config.run.data, split=config.run.split)
+    if stage == "rl":
+        pairs = balance(pairs, seed=config.trainer.seed)
+    model, processor = load_model_and_processor(config.run.model, dtype=config.run.dtype)
+    if config.run.max_pixels is not None:
+        processor.image_processor.size = {**processor.image_processor.size, "longest_edge": config.run.max_pixels}
+    save_config(config, folder)
+    trainer = _trainer(stage, config, model, processor, pairs)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(str(folder))
+    processor.save_pretrained(folder)
+    return folder
+
+
+def check_output_folder(folder: Path, *, resume: bool) -> str | None:
+    """Return the checkpoint to go on from, or None for a fresh run.
+
+    Raises:
+        UserError: the folder holds another run and ``resume`` was not asked for, or it cannot be written.
+    """
+    from transformers.trainer_utils import get_last_checkpoint
+
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: the output folder is a file.")
+    if resume:
+        return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: already holds a run; choose another --output_dir, or --resume to go on with it.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot create the output folder: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder}: the output folder cannot be written.")
+    return None
+
+
+def _trainer(stage: str, config: LoadedConfig[Any], model: Any, processor: Any, pairs: Any) -> Any:
+    adapters = _lora(config.run)
+    if stage == "sft":
+        from r1_reward.train.sft import sft_trainer
+
+        return sft_trainer(model, config.trainer, train_dataset=pairs, processing_class=processor, peft_config=adapters)
+    from r1_reward.train.rl import StableReinforceTrainer
+
+    return StableReinforceTrainer(
+        model, config.trainer, train_dataset=pairs, processing_class=processor, peft_config=adapters
+    )
+
+
+def _lora(run: RunConfig) -> Any:
+    if run.lora_rank == 0:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(r=run.lora_rank, lora_alpha=run.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -1,0 +1,169 @@
+"""Load a vision-language checkpoint and its processor, or build the tiny Qwen2.5-VL that the demo and the tests train.
+
+The tiny model has the real architecture and random weights: about a million parameters, a tokenizer trained on the spot
+whose tokens are words, and the fixed parts of the judging prompt as one token each, so that a prompt is some forty
+tokens long and a laptop can train it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r1_reward.data.handwriting import vocabulary
+from r1_reward.errors import UserError
+from r1_reward.prompt import pairwise_template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
+
+TINY = "tiny"
+CHUNK_BORDERS = r"\{(?:question|answer1|answer2)\}|(\[Response [12]\]:)\n"
+SPECIAL_TOKENS = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+    "<|video_pad|>",
+)  # fmt: skip
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% if message.content is string %}{{ message.content }}{% else -%}
+{%- for part in message.content -%}
+{%- if part.type == "image" -%}<|vision_start|><|image_pad|><|vision_end|>
+{%- elif part.type == "video" -%}<|vision_start|><|video_pad|><|vision_end|>
+{%- else -%}{{ part.text }}{%- endif -%}
+{%- endfor -%}{%- endif -%}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}<|im_start|>assistant
+{% endif -%}
+"""
+
+
+def load_model_and_processor(path: str, *, dtype: str = "auto") -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Load any checkpoint that ``AutoModelForImageTextToText`` knows, with its processor, from a folder or the Hub.
+
+    The name ``tiny`` builds the untrained tiny model instead.
+
+    Raises:
+        UserError: the checkpoint does not exist, cannot be read, or has no vision tower.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+    if path == TINY:
+        return build_tiny(vocabulary())
+    if Path(path).exists() and not (Path(path) / "config.json").is_file():
+        raise UserError(f"{path}: no checkpoint here (config.json is missing).")
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot load this checkpoint, locally or from the Hub: {_first_line(error)}"
+        ) from error
+    if type(config) not in AutoModelForImageTextToText._model_mapping:
+        raise UserError(
+            f"{path}: a {config.model_type} checkpoint has no vision tower; "
+            "a multimodal reward model needs an image-text-to-text checkpoint such as Qwen/Qwen2.5-VL-7B-Instruct."
+        )
+    try:
+        model: Any = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype)
+        processor = AutoProcessor.from_pretrained(path)
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot load this checkpoint: {_first_line(error)}") from error
+    if torch.cuda.is_available():
+        model.to("cuda")
+    return model, processor
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def template_chunks() -> list[str]:
+    """Return the fixed pieces of the judging prompt; the headings of the responses are pieces of their own."""
+    return sorted({chunk for chunk in re.split(CHUNK_BORDERS, pairwise_template()) if chunk and chunk.strip()})
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE whose tokens are the words of ``texts``; any other text still round-trips as bytes."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    words = pre_tokenizers.Split(Regex(r" ?[A-Za-z][A-Za-z-]*| ?[0-9]| ?[^\sA-Za-z0-9]+|\s+"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=list(SPECIAL_TOKENS),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    chunks = [*TAGS, *template_chunks()]
+    tokenizer.add_tokens([AddedToken(chunk, normalized=False, special=False) for chunk in chunks])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=[t for t in SPECIAL_TOKENS if t not in ("<|im_end|>", "<|endoftext|>")],
+        extra_special_tokens={"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"},
+        model_max_length=4096,
+        padding_side="left",
+    )
+
+
+def build_tiny(texts: Iterable[str], *, seed: int = 0) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Build a Qwen2.5-VL of about a million random weights with a tokenizer trained on ``texts``.
+
+    One visual token covers 28x28 pixels. The initial weights are wider than the architecture's default, with which a
+    model this small stays at chance for many hundred steps.
+    """
+    import torch
+    from transformers import (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    tokenizer = train_tokenizer(texts)
+    pixels = {"shortest_edge": 28 * 28, "longest_edge": 64 * 28 * 28}
+    processor = Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size=pixels),
+        video_processor=Qwen2VLVideoProcessor(size=pixels),
+        tokenizer=tokenizer,
+        chat_template=CHAT_TEMPLATE,
+    )
+    ids: dict[str, Any] = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 128, "num_hidden_layers": 3, "intermediate_size": 256,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
+        "tie_word_embeddings": True, "initializer_range": 0.07,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]},
+        "bos_token_id": None, "eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"],
+    }  # fmt: skip
+    vision = {
+        "depth": 1, "hidden_size": 96, "intermediate_size": 192, "num_heads": 4, "patch_size": 14,
+        "spatial_merge_size": 2, "out_hidden_size": 128, "fullatt_block_indexes": [0], "initializer_range": 0.05,
+    }  # fmt: skip
+    config = Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        tie_word_embeddings=True,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
+    torch.manual_seed(seed)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = ids["<|im_end|>"]
+    model.generation_config.pad_token_id = ids["<|endoftext|>"]
+    return model, processor

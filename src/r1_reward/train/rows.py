@@ -1,0 +1,60 @@
+"""Turn preference pairs into the rows TRL's trainers read, one at a time, so that pictures are decoded when needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from r1_reward.data.images import decode_images
+from r1_reward.prompt import build_messages
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import ProcessorMixin
+
+
+def special_tokens_of(processor: ProcessorMixin) -> tuple[str, ...]:
+    """Return every token with a meaning of its own for this model: hostile text must not contain one."""
+    tokenizer: Any = getattr(processor, "tokenizer", processor)
+    added = (token.content for token in tokenizer.added_tokens_decoder.values())
+    return tuple(sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True))
+
+
+def rl_rows(pairs: Dataset, processor: ProcessorMixin) -> Dataset:
+    """Return rows of prompt, images, preferred."""
+    special_tokens = special_tokens_of(processor)
+
+    def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        return {
+            "prompt": [prompt_of(row, special_tokens) for row in rows],
+            "images": [decode_images(row) for row in rows],
+            "preferred": [row["preferred"] for row in rows],
+        }
+
+    return pairs.with_transform(transform)
+
+
+def sft_rows(pairs: Dataset, processor: ProcessorMixin) -> Dataset:
+    """Return rows of prompt, images and completion (the teacher's text); pairs without reasoning are left out."""
+    special_tokens = special_tokens_of(processor)
+
+    def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        return {
+            "prompt": [prompt_of(row, special_tokens) for row in rows],
+            "images": [decode_images(row) for row in rows],
+            "completion": [[{"role": "assistant", "content": row["reasoning"]}] for row in rows],
+        }
+
+    return pairs.filter(lambda reasoning: reasoning is not None, input_columns="reasoning").with_transform(transform)
+
+
+def prompt_of(row: dict[str, Any], special_tokens: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the judging prompt of one row as chat messages, its text made harmless."""
+    return build_messages(
+        row["question"],
+        row["response_1"],
+        row["response_2"],
+        images=len(row["images"]),
+        special_tokens=special_tokens,
+    )

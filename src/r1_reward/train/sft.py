@@ -1,0 +1,44 @@
+"""Cold start: fine-tuning on the teacher's reasoning with TRL's SFTTrainer, the loss on the response only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from trl import SFTConfig, SFTTrainer
+
+from r1_reward.errors import UserError
+from r1_reward.train.rows import sft_rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass
+class ColdStartConfig(SFTConfig):
+    """SFTConfig with the paper's cold-start values (method section 4)."""
+
+    learning_rate: float = field(default=1e-5, metadata={"help": "Peak learning rate."})
+    num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the pairs that have reasoning."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Rows are built from all columns as they are read, so none may be removed."}
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Cut sequences here; null keeps them whole, so that no image token is cut off."}
+    )
+
+
+def sft_trainer(
+    model: Any, args: ColdStartConfig, *, train_dataset: Dataset, processing_class: Any, **kwargs: Any
+) -> SFTTrainer:
+    """Return TRL's trainer over the pairs that carry the teacher's reasoning.
+
+    Raises:
+        UserError: no pair has reasoning.
+    """
+    rows = sft_rows(train_dataset, processing_class)
+    if len(rows) == 0:
+        raise UserError(
+            "No pair has `reasoning`, so there is nothing to imitate; annotate the pairs with a teacher first."
+        )
+    return SFTTrainer(model, args=args, train_dataset=rows, processing_class=processing_class, **kwargs)

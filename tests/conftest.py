@@ -1,0 +1,64 @@
+"""Fixtures shared by the tests that need a model: the tiny Qwen2.5-VL and a handful of handwriting pairs."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads():
+    import torch
+
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def world():
+    from r1_reward.data.handwriting import Teacher, build_world
+
+    return build_world(seed=3, train_pairs=64, test_pairs=16, captions=8, teacher=Teacher(0.9, 0.5, 0.0))
+
+
+@pytest.fixture(scope="session")
+def pair_file(world, tmp_path_factory):
+    from r1_reward.data.pairs import save_pairs
+
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, image in world.images.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        image.save(folder / name)
+    save_pairs(world.train, folder / "pairs.jsonl")
+    return folder / "pairs.jsonl"
+
+
+@pytest.fixture(scope="session")
+def pairs(pair_file):
+    from r1_reward.data.pairs import load_pairs
+
+    return load_pairs(pair_file)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A folder with the untrained tiny model and its processor."""
+    from r1_reward.data.handwriting import vocabulary
+    from r1_reward.train.models import build_tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    model, processor = build_tiny(vocabulary(), seed=0)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(checkpoint):
+    """A fresh copy of the tiny model, and its processor."""
+    from r1_reward.train.models import load_model_and_processor
+
+    return load_model_and_processor(str(checkpoint), dtype="float32")

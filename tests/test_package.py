@@ -1,0 +1,37 @@
+"""The package as a whole: importing it is cheap, its public names exist, its command answers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_import_is_cheap_and_loads_no_torch():
+    code = (
+        "import time, sys; t = time.perf_counter(); import r1_reward; t = time.perf_counter() - t\n"
+        "assert 'torch' not in sys.modules and 'datasets' not in sys.modules, 'heavy import'\n"
+        "from r1_reward import build_prompt, parse_judgment, combine_rewards, PreferencePair\n"
+        "assert 'torch' not in sys.modules, 'torch loaded for text functions'\n"
+        "print(t)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_public_name_resolves():
+    import r1_reward
+
+    for name in r1_reward.__all__:
+        assert getattr(r1_reward, name) is not None, name
+    assert set(r1_reward.__all__) <= set(dir(r1_reward))
+
+
+def test_version_and_help():
+    for arguments, expected in (
+        (["--version"], "0.1.0"),
+        (["--help"], "train"),
+        (["train", "rl", "--keys"], "pre_clip"),
+    ):
+        done = subprocess.run([sys.executable, "-m", "r1_reward", *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout

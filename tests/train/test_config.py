@@ -1,0 +1,97 @@
+"""Configuration files: unknown keys, types, overrides, what is saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from r1_reward.errors import UserError
+from r1_reward.train.config import load_config, save_config
+from r1_reward.train.rl import StableReinforceConfig
+from r1_reward.train.sft import ColdStartConfig
+
+BASE = "model: tiny\ndata: pairs.jsonl\noutput_dir: {out}\nuse_cpu: true\nbf16: false\nper_device_train_batch_size: 4\n"
+
+
+def write(tmp_path: Path, text: str = "") -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(BASE.format(out=tmp_path / "out") + text)
+    return path
+
+
+def test_file_and_overrides_reach_both_parts(tmp_path):
+    path = write(tmp_path, "learning_rate: 1e-6\npre_clip: null\n")
+    config = load_config(path, ["--beta", "1e-3", "--max-steps=7", "--lora_rank", "8"], StableReinforceConfig)
+    assert (config.run.model, config.run.data, config.run.lora_rank) == ("tiny", "pairs.jsonl", 8)
+    assert (config.trainer.learning_rate, config.trainer.beta, config.trainer.max_steps) == (1e-6, 1e-3, 7)
+    assert config.trainer.pre_clip is None
+    assert config.trainer.num_generations == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("lerning_rate: 1.0", "Did you mean 'learning_rate'"),
+        ("advantage_fliter: 2.0", "Did you mean 'advantage_filter'"),
+        ("zzz: 1", "--keys"),
+        ("learning_rate: fast", "learning_rate: 'fast' is not a number"),
+        ("max_steps: many", "max_steps: 'many' is not a whole number"),
+        ("gradient_checkpointing: 3", "gradient_checkpointing: 3 is not true/false"),
+        ("model: null", "null is not allowed"),
+        ("pre_clip: [2.0, 3.0]", "pre_clip must be"),
+        ("loss_type: dapo", "loss_type has no effect"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path, line, message):
+    with pytest.raises(UserError, match=message):
+        load_config(write(tmp_path, line), [], StableReinforceConfig)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--max_steps"], "value is missing"),
+        (["max_steps", "3"], "--key value"),
+        (["--nope", "3"], "unknown key 'nope'"),
+    ],
+)
+def test_a_wrong_override_is_named(tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message):
+        load_config(write(tmp_path), overrides, ColdStartConfig)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("- a\n- b\n", "mapping of keys"), ("a: [1\n", "not a readable YAML"), ("", "'model' is missing")],
+)
+def test_a_file_that_is_no_config_is_named(tmp_path, content, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        load_config(path, [], ColdStartConfig)
+    with pytest.raises(UserError, match="no such config"):
+        load_config(tmp_path / "absent.yaml", [], ColdStartConfig)
+
+
+def test_the_resolved_config_is_saved_and_loads_again(tmp_path):
+    config = load_config(write(tmp_path, "pre_clip: [0.01, 100.0]\n"), ["--seed", "5"], StableReinforceConfig)
+    saved = yaml.safe_load(save_config(config, tmp_path / "run").read_text())
+    assert saved["model"] == "tiny"
+    assert saved["seed"] == 5
+    assert saved["pre_clip"] == [0.01, 100.0]
+    assert saved["advantage_filter"] == 3.0  # a default, saved all the same
+
+
+@pytest.mark.parametrize("recipe", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_recipe_loads(recipe, tmp_path):
+    trainer = ColdStartConfig if "sft" in recipe.name else StableReinforceConfig
+    overrides = ["--output_dir", str(tmp_path), "--use_cpu", "true", "--bf16", "false"]
+    config = load_config(recipe, overrides, trainer)
+    assert config.run.model
+    if recipe.name == "paper-7b-rl.yaml":
+        assert (config.trainer.beta, config.trainer.epsilon, config.trainer.num_train_epochs) == (0.0, 0.2, 5.0)
+        # on 4 GPUs: 256 sequences a rollout, two updates
+        assert 4 * config.trainer.per_device_train_batch_size * config.trainer.steps_per_generation == 256
+        assert config.trainer.steps_per_generation == 2 * config.trainer.gradient_accumulation_steps

@@ -1,0 +1,108 @@
+"""`r1-reward train` from a config file to a saved checkpoint: both stages, LoRA, resume, taken folders, bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from r1_reward.errors import UserError
+from r1_reward.train.launch import train
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "tiny.yaml"
+
+
+def run(stage, pair_file, folder, *extra, resume=False):
+    options = ["--data", str(pair_file), "--output_dir", str(folder), "--max_steps", "2", "--disable_tqdm", "true"]
+    if stage == "sft":
+        path = folder.parent / "sft.yaml"
+        path.write_text("model: tiny\nuse_cpu: true\nbf16: false\ngradient_checkpointing: false\nreport_to: none\n")
+        options += ["--per_device_train_batch_size", "4"]
+    else:
+        path = RECIPE
+        options += ["--max_completion_length", "8"]
+    return train(stage, path, [*options, *extra], resume=resume)
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_both_stages_save_a_loadable_model_and_their_config(stage, pair_file, tmp_path):
+    from r1_reward.train.models import load_model_and_processor
+
+    folder = run(stage, pair_file, tmp_path / "run")
+    model, processor = load_model_and_processor(str(folder))
+    assert model.num_parameters() > 500_000
+    assert processor.tokenizer.convert_tokens_to_ids("<|image_pad|>") is not None
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert saved["max_steps"] == 2
+    assert saved["data"] == str(pair_file)
+
+
+def test_lora_trains_adapters_only(pair_file, tmp_path):
+    folder = run("rl", pair_file, tmp_path / "run", "--lora_rank", "4")
+    assert (folder / "adapter_model.safetensors").is_file()
+    assert json.loads((folder / "adapter_config.json").read_text())["r"] == 4
+
+
+def test_resume_continues_and_a_taken_folder_is_refused(pair_file, tmp_path):
+    folder = run("rl", pair_file, tmp_path / "run", "--save_steps", "1")
+    with pytest.raises(UserError, match="already holds a run"):
+        run("rl", pair_file, folder, "--save_steps", "1")
+    run("rl", pair_file, folder, "--save_steps", "1", "--max_steps", "4", resume=True)
+    state = json.loads((folder / "checkpoint-4" / "trainer_state.json").read_text())
+    assert state["global_step"] == 4
+    assert [row["step"] for row in state["log_history"] if "loss" in row] == [1, 2, 3, 4]
+
+
+def test_sft_loss_is_on_the_response_only(tiny, pairs, tmp_path):
+    from r1_reward.train.sft import ColdStartConfig, sft_trainer
+
+    model, processor = tiny
+    args = ColdStartConfig(
+        output_dir=str(tmp_path), per_device_train_batch_size=2, use_cpu=True, bf16=False, report_to="none",
+        gradient_checkpointing=False,
+    )  # fmt: skip
+    trainer = sft_trainer(model, args, train_dataset=pairs, processing_class=processor)
+    rows = [trainer.train_dataset[i] for i in range(2)]
+    expected = [row["completion"][0]["content"] for row in rows]
+    batch = trainer.data_collator(rows)
+    for labels, text in zip(batch["labels"], expected, strict=True):
+        kept = processor.tokenizer.decode(labels[labels != -100])
+        assert kept == f"{text}<|im_end|>\n"
+
+
+def test_pairs_without_reasoning_cannot_be_imitated(pairs, tiny, tmp_path):
+    from r1_reward.train.sft import ColdStartConfig, sft_trainer
+
+    args = ColdStartConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none")
+    untaught = pairs.filter(lambda text: text is None, input_columns="reasoning")
+    with pytest.raises(UserError, match="nothing to imitate"):
+        sft_trainer(tiny[0], args, train_dataset=untaught, processing_class=tiny[1])
+
+
+def test_mistakes_are_named_before_anything_is_loaded(pair_file, tmp_path):
+    with pytest.raises(UserError, match="is a file"):
+        (tmp_path / "file").write_text("")
+        run("rl", pair_file, tmp_path / "file")
+    with pytest.raises(UserError, match="no such"):
+        run("rl", tmp_path / "absent.jsonl", tmp_path / "run")
+
+
+def test_the_command_exits_2_with_a_message_and_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "r1_reward", "train", "rl", "--config", str(RECIPE), "--lerning_rate", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Did you mean 'learning_rate'" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "r1_reward", "data", "validate", "absent.jsonl"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "absent.jsonl" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout

@@ -1,0 +1,72 @@
+"""TRL is subclassed at private seams. If a test fails, re-read the method it names, then r1_reward/train/rl.py."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from trl import GRPOConfig, GRPOTrainer
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
+        ("_generate_and_score_completions", ["self", "inputs"]),
+        ("_compute_loss", ["self", "model", "inputs"]),
+    ],
+)
+def test_seams_have_the_expected_parameters(method, parameters):
+    assert list(inspect.signature(getattr(GRPOTrainer, method)).parameters) == parameters, f"TRL changed: {method}"
+
+
+def test_forward_takes_every_media_key_we_pass():
+    from r1_reward.train.rl import MEDIA_KEYS
+
+    known = set(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)
+    expected = {
+        "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy",
+        "compute_aux_loss",
+    } | set(MEDIA_KEYS)  # fmt: skip
+    assert known == expected, "TRL changed: _get_per_token_logps_and_entropies"
+
+
+@pytest.mark.parametrize(
+    ("method", "snippets"),
+    [
+        (
+            "_calculate_rewards",
+            ["rewards_per_func = gather(rewards_per_func)", 'reward_kwargs["log_metric"]', "torch.nan"],
+        ),
+        (
+            "_generate_and_score_completions",
+            [
+                "self._calculate_rewards(inputs, prompts, completions, completion_ids_list)",
+                "self.accelerator.process_index * len(prompts)",
+                'output["old_per_token_logps"]',
+                'output["ref_per_token_logps"]',
+                'output["importance_sampling_ratio"]',
+                '"advantages": advantages',
+            ],
+        ),
+        ("_compute_loss", ['inputs.get("old_per_token_logps")', 'inputs["importance_sampling_ratio"]', "aux_loss"]),
+        ("_prepare_inputs", ["shuffle_sequence_dict", "split_tensor_dict"]),
+    ],
+)
+def test_seams_still_do_what_the_overrides_rely_on(method, snippets):
+    source = inspect.getsource(getattr(GRPOTrainer, method))
+    for snippet in snippets:
+        assert snippet in source, f"TRL changed: {method} no longer contains {snippet!r}"
+
+
+def test_grpo_config_still_refuses_one_generation(tmp_path):
+    # Should TRL allow it one day, StableReinforceConfig's detour in __post_init__ can go.
+    with pytest.raises(ValueError, match="at least 2 generations"):
+        GRPOConfig(output_dir=str(tmp_path), num_generations=1, use_cpu=True, bf16=False)
+
+
+def test_unused_options_still_exist():
+    from r1_reward.train.rl import UNUSED_TRL_OPTIONS
+
+    missing = sorted(set(UNUSED_TRL_OPTIONS) - set(GRPOConfig.__dataclass_fields__))
+    assert not missing, f"TRL changed: options {missing} are gone"
