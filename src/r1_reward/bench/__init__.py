@@ -1,0 +1,1 @@
+"""Evaluation: judging pairs and the numbers about it."""
