@@ -1,0 +1,45 @@
+"""Files of a run folder, written so that each is complete or not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from r1_reward.schema import Judgment
+
+
+def write_predictions(path: Path, rows: Iterable[dict[str, Any]], judgments: list[list[Judgment]]) -> None:
+    """Write one line per pair: which pair, what is right, every vote."""
+    lines = [
+        json.dumps(
+            {
+                "id": row["id"],
+                "kind": row["kind"],
+                "preferred": row["preferred"],
+                "judgments": [judgment.model_dump() for judgment in votes],
+            }
+        )
+        for row, votes in zip(rows, judgments, strict=True)
+    ]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that the file is complete or not there."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text so that the file is complete or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def read_predictions(path: Path) -> tuple[list[dict[str, Any]], list[list[Judgment]]]:
+    """Return the rows (id, kind, preferred) and the votes of each."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return rows, [[Judgment(**judgment) for judgment in row.pop("judgments")] for row in rows]

@@ -1,0 +1,91 @@
+"""What a person sees while the demo runs: one bar a phase, with a live line of accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from transformers import TrainerCallback
+
+SHOWN = {
+    "accuracy": "accuracy {:.2f}",
+    "mean_token_accuracy": "token accuracy {:.2f}",
+    "parse_rate": "readable {:.2f}",
+    "loss": "loss {:.3f}",
+}
+"""Logged values worth a place on the line, in this order."""
+
+
+class DemoProgress:
+    """A rich progress display shared by all phases; use it as a context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self._bars = Progress(
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=self.console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> DemoProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def finished(self, phase: str, seconds: float) -> None:
+        """Say that a phase is done."""
+        for name in [name for name in self._tasks if name == phase]:
+            self._bars.stop_task(self._tasks.pop(name))
+        self.console.print(f"[green]done[/] {phase} in {seconds:.0f} s", highlight=False)
+
+    def skipped(self, phase: str) -> None:
+        """Say that a phase was finished by an earlier run."""
+        self.console.print(f"[dim]kept[/] {phase}", highlight=False)
+
+    def callback(self, phase: str, steps: int) -> TrainerCallback:
+        """Return a trainer callback that moves this phase's bar."""
+        return _BarCallback(self._bars, self._task(phase, steps))
+
+    def counter(self, phase: str, total: int, status: str) -> Callable[[int], None]:
+        """Return a function that adds to the number of finished items."""
+        task = self._task(phase, total)
+        self._bars.update(task, status=status, total=total, completed=0)
+        return lambda done: self._bars.update(task, advance=done)
+
+    def _task(self, phase: str, total: int) -> TaskID:
+        if phase not in self._tasks:
+            self._tasks[phase] = self._bars.add_task(phase, total=total, status="")
+        return self._tasks[phase]
+
+
+class _BarCallback(TrainerCallback):
+    def __init__(self, bars: Progress, task: TaskID) -> None:
+        self._bars, self._task = bars, task
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        self._bars.update(self._task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
+        shown = [text.format(float(logs[key])) for key, text in SHOWN.items() if logs and logs.get(key) is not None]
+        if shown:
+            self._bars.update(self._task, status=", ".join(shown))
