@@ -17,8 +17,9 @@ from r1_reward.demo.pipeline import MODELS, Demo, DemoConfig
 from r1_reward.errors import UserError
 
 TINY = {
-    "train_pairs": 120, "test_pairs": 12, "captions": 32, "ground_steps": 2, "sft_steps": 3, "sft_batch": 8,
-    "attempt_pairs": 12, "rl_steps": 2, "rl_batch": 8, "rl_updates_per_rollout": 2, "votes": 3, "max_new_tokens": 8,
+    "train_pairs": 120, "test_pairs": 12, "captions": 32, "ground_steps": 2, "sft_max_steps": 3, "sft_batch": 8,
+    "dev_pairs": 4, "dev_every": 2, "attempt_pairs": 12, "rl_steps": 2, "rl_batch": 8, "rl_updates_per_rollout": 2,
+    "votes": 3, "max_new_tokens": 8,
 }  # fmt: skip
 
 

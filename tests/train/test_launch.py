@@ -83,6 +83,19 @@ def test_pairs_without_reasoning_cannot_be_imitated(pairs, tiny, tmp_path):
         sft_trainer(tiny[0], args, train_dataset=untaught, processing_class=tiny[1])
 
 
+def test_max_pixels_limits_the_visual_tokens(tiny):
+    from PIL import Image
+
+    from r1_reward.train.launch import limit_pixels
+
+    model, processor = tiny
+    picture = Image.new("RGB", (448, 448))
+    before = processor.image_processor([picture], return_tensors="pt")["image_grid_thw"].prod().item() // 4
+    limit_pixels(processor, 16 * 28 * 28)
+    after = processor.image_processor([picture], return_tensors="pt")["image_grid_thw"].prod().item() // 4
+    assert (before, after) == (64, 16)
+
+
 def test_mistakes_are_named_before_anything_is_loaded(pair_file, tmp_path):
     with pytest.raises(UserError, match="is a file"):
         (tmp_path / "file").write_text("")

@@ -33,6 +33,7 @@ def trainer_for(tiny, pairs, tmp_path, texts=None, **options):
     trainer = StableReinforceTrainer(
         model, config(tmp_path, **options), train_dataset=pairs, processing_class=processor
     )
+    trainer.model.train()
     if texts is not None:
         # Stand in for sampling: an untrained model never writes a judgment, and rewards must differ to be standardised.
         ids = [processor.tokenizer(text)["input_ids"] + [processor.tokenizer.eos_token_id] for text in texts]

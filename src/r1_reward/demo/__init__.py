@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 QUICK: dict[str, int] = {
-    "train_pairs": 200, "test_pairs": 24, "captions": 64, "ground_steps": 2, "sft_steps": 2, "sft_batch": 8,
-    "attempt_pairs": 16, "rl_steps": 2, "rl_batch": 16, "votes": 3,
+    "train_pairs": 200, "test_pairs": 24, "captions": 64, "ground_steps": 2, "sft_max_steps": 2, "sft_batch": 8,
+    "dev_pairs": 8, "dev_every": 2, "attempt_pairs": 16, "rl_steps": 2, "rl_batch": 16, "votes": 3,
 }  # fmt: skip
 """Sizes for a smoke test of every phase; nothing is learned at these."""
 

@@ -45,8 +45,9 @@ def demo_metrics(folder: Path, config: DemoConfig, seconds: dict[str, float], co
     for name in MODELS:
         result[name] = _describe(rows, greedy[name][1])
         if name in VOTING_MODELS:
-            _, votes = read_predictions(folder / "predictions" / f"{name}-votes.jsonl")
-            curve = metrics.voting_curve(votes, labels)
+            voted, votes = read_predictions(folder / "predictions" / f"{name}-votes.jsonl")
+            curve = metrics.voting_curve(votes, [row["preferred"] for row in voted])
+            result[name]["voting_pairs"] = len(voted)
             result[name]["voting"] = {kind: [i._asdict() for i in curve[kind]] for kind in curve}
     for key, after, before in (
         ("paired_difference", "rl", "sft"),

@@ -44,24 +44,28 @@ class DemoConfig:
     """Everything that decides what a demo run computes."""
 
     seed: int = 0
-    train_pairs: int = 12_000
+    train_pairs: int = 14_000
     test_pairs: int = 600
-    captions: int = 10_000
-    hard_share: float = 0.7
+    captions: int = 12_000
+    hard_share: float = 0.85
     teacher_easy_success: float = 0.95
-    teacher_hard_success: float = 0.25
+    teacher_hard_success: float = 0.12
     teacher_inconsistent: float = 0.02
-    ground_steps: int = 500
-    sft_steps: int = 180
+    ground_steps: int = 420
+    sft_max_steps: int = 500
+    sft_stop_accuracy: float = 0.65
     sft_learning_rate: float = 1.5e-3
     sft_batch: int = 32
     caption_share: float = 0.25
-    attempt_pairs: int = 2_000
+    dev_pairs: int = 128
+    dev_every: int = 20
+    attempt_pairs: int = 1_500
     rl_steps: int = 75
     rl_batch: int = 128
     rl_updates_per_rollout: int = 1
-    rl_learning_rate: float = 2e-4
+    rl_learning_rate: float = 2.5e-4
     votes: int = 15
+    voting_pairs: int = 300
     max_new_tokens: int = 64
 
     def teacher(self) -> Teacher:
@@ -149,6 +153,11 @@ class Demo:
 
         return load_pairs(self.folder / "data" / f"{name}.parquet", check_images=False)
 
+    def training_pairs(self) -> Dataset:
+        """Return the train pairs without the first few, which only decide when the cold start ends."""
+        pairs = self.pairs("train")
+        return pairs.select(range(self.config.dev_pairs, len(pairs)))
+
     # ---- models
 
     def _save_model(self, name: str, model: Any, processor: Any) -> None:
@@ -200,9 +209,12 @@ class Demo:
         self._save_model(name, trainer.model, trainer.processing_class)
         shutil.rmtree(checkpoints, ignore_errors=True)
 
-    def _fine_tune(self, name: str, start: str, rows: Dataset, steps: int, learning_rate: float) -> None:
+    def _fine_tune(
+        self, name: str, start: str, rows: Dataset, *, steps: int, learning_rate: float, stop_early: bool = False
+    ) -> None:
         from trl import SFTTrainer
 
+        from r1_reward.demo.early_stop import StopAtAccuracy
         from r1_reward.train.sft import ColdStartConfig
 
         model, processor = self.load(start)
@@ -211,24 +223,41 @@ class Demo:
             per_device_train_batch_size=self.config.sft_batch,
             warmup_steps=min(30, steps // 5),
         )
-        self._train(name, SFTTrainer(model, args=args, train_dataset=rows, processing_class=processor))
+        trainer = SFTTrainer(model, args=args, train_dataset=rows, processing_class=processor)
+        if stop_early:
+            stop = StopAtAccuracy(
+                trainer.model,
+                processor,
+                list(self.pairs("train").select(range(self.config.dev_pairs))),
+                threshold=self.config.sft_stop_accuracy,
+                every=self.config.dev_every,
+                max_new_tokens=self.config.max_new_tokens,
+                report=lambda accuracy: self.progress.note(name, f"development accuracy {accuracy:.2f}"),
+            )
+            trainer.add_callback(stop)
+        self._train(name, trainer)
 
     def ground(self) -> None:
         """Teach the untrained model to read pictures."""
         from datasets import Dataset
 
-        captions = Dataset.from_parquet(str(self.folder / "data" / "captions.parquet"))
-        self._fine_tune("ground", "base", _chat(captions), self.config.ground_steps, self.config.sft_learning_rate)
+        captions = _chat(Dataset.from_parquet(str(self.folder / "data" / "captions.parquet")))
+        steps, rate = self.config.ground_steps, self.config.sft_learning_rate
+        self._fine_tune("ground", "base", captions, steps=steps, learning_rate=rate)
 
     def cold_start(self) -> None:
-        """Imitate the teacher, captions mixed in so that reading is not forgotten."""
-        self._fine_tune("sft", "ground", self._imitation(), self.config.sft_steps, self.config.sft_learning_rate)
+        """Imitate the teacher, captions mixed in so that reading is not forgotten, until the model judges a little."""
+        steps, rate = self.config.sft_max_steps, self.config.sft_learning_rate
+        self._fine_tune("sft", "ground", self._imitation(), steps=steps, learning_rate=rate, stop_early=True)
 
     def continue_sft(self) -> None:
         """Continue SFT for as long as RL took: what the same time gives without RL."""
-        step = self.seconds["sft"] / self.config.sft_steps
+        log = json.loads((self.folder / "sft-log.json").read_text())
+        training = self.seconds["sft"] - sum(row.get("dev_seconds", 0.0) for row in log)
+        step = training / max(row["step"] for row in log)
         steps = max(1, round(self.seconds["rl"] / step))
-        self._fine_tune("control", "sft", self._imitation(), steps, self.config.sft_learning_rate / 2)
+        rate = self.config.sft_learning_rate / 2
+        self._fine_tune("control", "sft", self._imitation(), steps=steps, learning_rate=rate)
 
     def _imitation(self) -> Dataset:
         """Return the teacher's texts and captions as one dataset of chats."""
@@ -236,7 +265,7 @@ class Demo:
 
         from r1_reward.prompt import build_prompt
 
-        taught = self.pairs("train").filter(lambda text: text is not None, input_columns="reasoning")
+        taught = self.training_pairs().filter(lambda text: text is not None, input_columns="reasoning")
         prompts = [
             build_prompt(row["question"], row["response_1"], row["response_2"]) for row in _without_images(taught)
         ]
@@ -258,7 +287,7 @@ class Demo:
         from r1_reward.backends import TransformersBackend
         from r1_reward.bench.run import judge_pairs
 
-        pairs = self.pairs("train")
+        pairs = self.training_pairs()
         taught = [i for i, text in enumerate(pairs["reasoning"]) if text is not None]
         sampled = sorted(random.Random(self.config.seed).sample(taught, min(self.config.attempt_pairs, len(taught))))
         backend = TransformersBackend(*self.load("sft"), batch_size=512)
@@ -288,7 +317,7 @@ class Demo:
         """Return the RL set: the teacher failed, or the SFT model needed at least two attempts."""
         lines = (self.folder / "attempts.jsonl").read_text().splitlines()
         attempts = {row["id"]: row["attempts"] for row in map(json.loads, lines)}
-        return self.pairs("train").filter(
+        return self.training_pairs().filter(
             lambda id_, reasoning: reasoning is None or (id_ in attempts and attempts[id_] != 1),
             input_columns=["id", "reasoning"],
         )
@@ -314,7 +343,7 @@ class Demo:
     # ---- evaluation
 
     def evaluate(self, name: str) -> None:
-        """Judge every held-out pair: greedy in both orders and, for some models, 15 votes at temperature 1."""
+        """Judge every held-out pair: greedy in both orders and, for some models, sample votes at temperature 1."""
         from r1_reward.backends import TransformersBackend
         from r1_reward.bench.run import judge_pairs
 
@@ -324,15 +353,16 @@ class Demo:
         if name in VOTING_MODELS:
             kinds += (("votes", {"orders": "alternate", "votes": self.config.votes, "temperature": 1.0}),)
         for kind, options in kinds:
+            chosen = pairs if kind == "greedy" else pairs[: self.config.voting_pairs]
             judged = judge_pairs(
                 backend,
-                pairs,
+                chosen,
                 **options,
                 max_new_tokens=self.config.max_new_tokens,
                 seed=self.config.seed,
-                progress=self.progress.counter(f"evaluate {name}", len(pairs) * 2, kind),
+                progress=self.progress.counter(f"evaluate {name}", len(chosen) * 2, kind),
             )
-            write_predictions(self.folder / "predictions" / f"{name}-{kind}.jsonl", pairs, judged)
+            write_predictions(self.folder / "predictions" / f"{name}-{kind}.jsonl", chosen, judged)
 
     def report(self) -> None:
         """Compute metrics.json from the predictions and draw the report."""

@@ -72,6 +72,10 @@ class DemoProgress:
         self._bars.update(task, status=status, total=total, completed=0)
         return lambda done: self._bars.update(task, advance=done)
 
+    def note(self, phase: str, text: str) -> None:
+        """Print a line about a phase above the bars."""
+        self.console.print(f"[dim]{phase}[/]: {text}", highlight=False)
+
     def _task(self, phase: str, total: int) -> TaskID:
         if phase not in self._tasks:
             self._tasks[phase] = self._bars.add_task(phase, total=total, status="")

@@ -38,13 +38,29 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
         pairs = balance(pairs, seed=config.trainer.seed)
     model, processor = load_model_and_processor(config.run.model, dtype=config.run.dtype)
     if config.run.max_pixels is not None:
-        processor.image_processor.size = {**processor.image_processor.size, "longest_edge": config.run.max_pixels}
+        limit_pixels(processor, config.run.max_pixels)
     save_config(config, folder)
     trainer = _trainer(stage, config, model, processor, pairs)
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(str(folder))
     processor.save_pretrained(folder)
     return folder
+
+
+def limit_pixels(processor: Any, max_pixels: int) -> None:
+    """Make the processor scale larger images down to ``max_pixels``.
+
+    Raises:
+        UserError: this model family does not size images by a pixel budget.
+    """
+    from transformers.image_utils import SizeDict
+
+    size = processor.image_processor.size
+    smallest = getattr(size, "shortest_edge", None)
+    if smallest is None or getattr(size, "longest_edge", None) is None:
+        name = type(processor.image_processor).__name__
+        raise UserError(f"max_pixels: {name} does not size images by a number of pixels; leave it null.")
+    processor.image_processor.size = SizeDict(shortest_edge=min(smallest, max_pixels), longest_edge=max_pixels)
 
 
 def check_output_folder(folder: Path, *, resume: bool) -> str | None:
