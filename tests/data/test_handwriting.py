@@ -15,7 +15,6 @@ from r1_reward.data.handwriting import (
     GRID_KINDS,
     HARD_KINDS,
     KINDS,
-    NUMBERS,
     TENS,
     Teacher,
     build_world,
@@ -61,7 +60,7 @@ def solve(pair, digits):
     if pair.kind == "number":
         return f"{DIGITS[digits[0]]} {DIGITS[digits[1]]}"
     if pair.kind == "sum":
-        return NUMBERS[digits[0] + digits[1]]
+        return DIGITS[digits[0] + digits[1]]
     if pair.kind == "largest":
         return DIGITS[sorted(digits)[-1]]
     if pair.kind == "even":

@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from r1_reward.data.handwriting import NUMBERS, judgment_text
+from r1_reward.data.handwriting import DIGITS, judgment_text
 from r1_reward.errors import UserError
 from r1_reward.prompt import build_messages
 from r1_reward.train.models import SPECIAL_TOKENS, TAGS, load_model_and_processor
@@ -16,7 +16,7 @@ from r1_reward.train.rows import special_tokens_of
 
 def test_words_of_the_world_are_single_tokens(tiny):
     tokenizer = tiny[1].tokenizer
-    for word in (*NUMBERS, "match", "wrong", "better"):
+    for word in (*DIGITS, "match", "wrong", "better"):
         assert len(tokenizer.tokenize(f" {word}")) == 1, word
     text = judgment_text("sum is three.", "one two", ("three", "four"), "three")
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text

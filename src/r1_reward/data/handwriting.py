@@ -32,7 +32,6 @@ from r1_reward.schema import PreferencePair
 CELL = 28
 TEST_SCANS = 397
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-NUMBERS = (*DIGITS, "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen")
 TENS = ("zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
 EASY_KINDS = ("position", "number")
@@ -99,7 +98,7 @@ def answer_of(kind: str, digits: tuple[int, ...], *, corner: int = 0, bound: int
     if kind == "number":
         return " ".join(DIGITS[d] for d in digits)
     if kind == "sum":
-        return NUMBERS[sum(digits)]
+        return DIGITS[sum(digits)]
     if kind == "largest":
         return DIGITS[max(digits)]
     if kind == "even":
@@ -176,11 +175,14 @@ def _draft(kind: str, rng: random.Random) -> _Draft:
     size = 4 if kind in GRID_KINDS else 2
     while True:
         one = [rng.randrange(10) for _ in range(size)]
-        cell = 0 if kind == "greater" else rng.randrange(size)
+        # A misread leading digit makes the difference in a number, so that one word decides every comparison.
+        cell = 0 if kind in ("number", "greater") else rng.randrange(size)
         other = one.copy()
         other[cell] = rng.choice(CONFUSABLE[one[cell]])
         digits, misread = rng.sample([tuple(one), tuple(other)], 2)
         corner = cell if kind == "position" else 0
+        if kind == "sum" and max(sum(digits), sum(misread)) > 9:
+            continue
         low, high = sorted((digits[0], misread[0]))
         bound = rng.randint(low + 1, high) if kind == "greater" else 0
         if answer_of(kind, digits, corner=corner, bound=bound) != answer_of(kind, misread, corner=corner, bound=bound):
@@ -319,7 +321,7 @@ def vocabulary() -> Iterator[str]:
         for template in (*QUESTIONS[kind], *ANSWERS[kind]):
             for corner in CORNERS:
                 yield _capitalize(template.format(a="one", corner=corner, bound="ten"))
-    for word in (*NUMBERS, *TENS, *CORNERS, "yes", "no", "even", "odd", "match", "wrong"):
+    for word in (*DIGITS, *TENS, *CORNERS, "yes", "no", "even", "odd", "match", "wrong"):
         yield f" {word} {word}"
     yield judgment_text(look_at("sum", (1, 2), corner=0, bound=0), reading_of((1, 2)), ("two", "three"), "three")
     for kind in KINDS:

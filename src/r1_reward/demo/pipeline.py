@@ -47,11 +47,11 @@ class DemoConfig:
     train_pairs: int = 14_000
     test_pairs: int = 600
     captions: int = 12_000
-    hard_share: float = 0.85
+    hard_share: float = 0.8
     teacher_easy_success: float = 0.95
     teacher_hard_success: float = 0.12
     teacher_inconsistent: float = 0.02
-    ground_steps: int = 420
+    ground_steps: int = 400
     sft_max_steps: int = 500
     sft_stop_accuracy: float = 0.65
     sft_learning_rate: float = 1.5e-3
@@ -60,12 +60,12 @@ class DemoConfig:
     dev_pairs: int = 128
     dev_every: int = 20
     attempt_pairs: int = 1_500
-    rl_steps: int = 75
+    rl_steps: int = 66
     rl_batch: int = 128
     rl_updates_per_rollout: int = 1
-    rl_learning_rate: float = 2.5e-4
+    rl_learning_rate: float = 2e-4
     votes: int = 15
-    voting_pairs: int = 300
+    voting_pairs: int = 200
     max_new_tokens: int = 64
 
     def teacher(self) -> Teacher:
