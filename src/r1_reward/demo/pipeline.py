@@ -60,7 +60,7 @@ class DemoConfig:
     dev_pairs: int = 128
     dev_every: int = 20
     attempt_pairs: int = 1_500
-    rl_steps: int = 66
+    rl_steps: int = 100
     rl_batch: int = 128
     rl_updates_per_rollout: int = 1
     rl_learning_rate: float = 2e-4
