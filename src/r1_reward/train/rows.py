@@ -24,7 +24,7 @@ def rl_rows(pairs: Dataset, processor: ProcessorMixin) -> Dataset:
     special_tokens = special_tokens_of(processor)
 
     def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        rows = _rows_of(batch)
         return {
             "prompt": [prompt_of(row, special_tokens) for row in rows],
             "images": [decode_images(row) for row in rows],
@@ -39,7 +39,7 @@ def sft_rows(pairs: Dataset, processor: ProcessorMixin) -> Dataset:
     special_tokens = special_tokens_of(processor)
 
     def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        rows = _rows_of(batch)
         return {
             "prompt": [prompt_of(row, special_tokens) for row in rows],
             "images": [decode_images(row) for row in rows],
@@ -58,3 +58,7 @@ def prompt_of(row: dict[str, Any], special_tokens: tuple[str, ...]) -> list[dict
         images=len(row["images"]),
         special_tokens=special_tokens,
     )
+
+
+def _rows_of(batch: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
