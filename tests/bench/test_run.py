@@ -73,14 +73,26 @@ def test_greedy_does_not_depend_on_the_batch_and_sampling_on_the_seed_only(tiny,
     assert all(completion.tokens <= 6 for row in sampled[0] for completion in row)
 
 
-def test_image_tokens_are_never_sampled(tiny, pairs):
+@pytest.mark.parametrize("suppressed", [True, False])
+def test_image_tokens_are_sampled_only_without_suppression(tiny, pairs, monkeypatch, suppressed):
     import torch
 
     model, processor = tiny
     image_token = model.config.image_token_id
-    with torch.no_grad():  # make the placeholder by far the likeliest token
-        weight = model.lm_head.weight
-        weight[image_token] = weight.mean(0) + 10 * weight.std()
-    TransformersBackend(model, processor).generate(requests_of(pairs, 2), temperature=1.0, max_new_tokens=8)
-    suppressed = TransformersBackend(model, processor)._image_tokens()
-    assert image_token in suppressed
+    bias = torch.zeros(model.config.text_config.vocab_size)
+    bias[image_token] = 1000.0  # by far the likeliest token
+    model.lm_head.register_forward_hook(lambda module, inputs, output: output + bias)
+    drawn = []
+    generate = model.generate
+
+    def spy(**options):
+        output = generate(**options)
+        drawn.append(output[:, options["input_ids"].size(1) :])
+        return output
+
+    monkeypatch.setattr(model, "generate", spy)
+    backend = TransformersBackend(model, processor)
+    if not suppressed:
+        monkeypatch.setattr(backend, "_image_tokens", lambda: None)
+    backend.generate(requests_of(pairs, 2), temperature=1.0, max_new_tokens=1)
+    assert (drawn[0] == image_token).any().item() is not suppressed
