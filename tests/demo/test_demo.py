@@ -41,6 +41,7 @@ def test_every_phase_leaves_its_result(finished):
     assert metrics["world"]["shared_scans"] == metrics["world"]["shared_scenes"] == 0
     assert len(metrics["rl"]["voting"]["majority"]) == 3
     assert (finished / "report.html").stat().st_size > 10_000
+    assert metrics["resumed"] is False
 
 
 def test_accuracy_in_metrics_is_recounted_from_the_predictions(finished):
@@ -101,6 +102,7 @@ def test_a_killed_run_resumes_to_the_same_predictions(finished, tmp_path):
         process.wait()
         assert not (folder / "metrics.json").exists()
     run_demo(folder, sizes=TINY, resume=True)
+    assert json.loads((folder / "metrics.json").read_text())["resumed"] is True
     for name in ("base", "sft", "rl"):  # control depends on the clock
         expected = (finished / "predictions" / f"{name}-greedy.jsonl").read_bytes()
         assert (folder / "predictions" / f"{name}-greedy.jsonl").read_bytes() == expected

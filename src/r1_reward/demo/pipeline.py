@@ -89,6 +89,7 @@ class Demo:
         folder.mkdir(parents=True, exist_ok=True)
         self._state_file = folder / "state.json"
         self.seconds: dict[str, float] = {}
+        self.resumed = self._state_file.is_file()
         if self._state_file.is_file():
             state = json.loads(self._state_file.read_text())
             if state["config"] != dataclasses.asdict(config):
@@ -120,7 +121,8 @@ class Demo:
         return self.folder / "report.html"
 
     def _save_state(self) -> None:
-        write_json(self._state_file, {"config": dataclasses.asdict(self.config), "seconds": self.seconds})
+        config = dataclasses.asdict(self.config)
+        write_json(self._state_file, {"config": config, "seconds": self.seconds, "resumed": self.resumed})
 
     # ---- data
 
@@ -370,7 +372,9 @@ class Demo:
         from r1_reward.report import write_report
 
         command = f"r1-reward demo --seed {self.config.seed} --out {shlex.quote(self.folder.name)}"
-        write_json(self.folder / "metrics.json", demo_metrics(self.folder, self.config, self.seconds, command))
+        metrics = demo_metrics(self.folder, self.config, self.seconds, command)
+        # A phase that was interrupted counts only the time after it was taken up again.
+        write_json(self.folder / "metrics.json", {**metrics, "resumed": self.resumed})
         write_report(self.folder)
 
 
