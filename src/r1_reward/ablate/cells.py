@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from r1_reward.ablate.study import START_FROM_DEMO, Cell, Study
+from r1_reward.bench.workers import take_place
 from r1_reward.errors import UserError
 from r1_reward.files import read_json, write_json
 
@@ -29,35 +33,81 @@ class Start(NamedTuple):
 Note = Callable[[str], None]
 
 
-def run_study(study: Study, out: Path, note: Note) -> list[dict[str, Any]]:
+def run_study(study: Study, out: Path, note: Note, *, workers: int = 1) -> list[dict[str, Any]]:
     """Run every cell that has no result yet and return the results of all; ``note`` is told what happens.
 
+    With several ``workers`` as many cells run at once, each in a process with its share of the cores or a GPU. What a
+    cell computes may then differ in the last digits: sums are split by the number of threads.
+
     Raises:
-        UserError: the folder holds the cells of another study.
+        UserError: the folder holds the cells of another study, or a worker died.
     """
     start = prepare(study, out, note)
     cells = list(study.cells())
-    results = []
-    began, ran = time.monotonic(), 0
-    for number, cell in enumerate(cells, 1):
-        path = cell.folder(out) / "result.json"
-        fingerprint = cell.fingerprint(start.checkpoint)
-        if path.exists():
-            result = read_json(path)
-            if result.get("fingerprint") != fingerprint:
-                raise UserError(f"{path}: was run with other options; choose another folder, or remove the cell's.")
-        else:
-            result = run_cell(cell, start, study, cell.folder(out))
-            result["fingerprint"] = fingerprint
-            write_json(path, result)
-            ran += 1
-        results.append(result)
-        left = (time.monotonic() - began) / ran * (len(cells) - number) if ran else 0.0
+    waiting = [cell for cell in cells if not _is_done(cell, start, out)]
+    began = time.monotonic()
+    for ran, result in enumerate(_run_cells(waiting, study, out, workers, start), 1):
+        done = len(cells) - len(waiting) + ran
+        left = (time.monotonic() - began) / ran * (len(waiting) - ran)
         note(
-            f"{number}/{len(cells)} {cell.setting} | {cell.arm} | seed {cell.seed}: "
+            f"{done}/{len(cells)} {result['setting']} | {result['arm']} | seed {result['seed']}: "
             f"{result['verdict']}, accuracy {result['accuracy']:.3f}, {left / 60:.0f} min left"
         )
-    return results
+    return finished(study, out)
+
+
+def _is_done(cell: Cell, start: Start, out: Path) -> bool:
+    path = cell.folder(out) / "result.json"
+    if not path.exists():
+        return False
+    if read_json(path).get("fingerprint") != cell.fingerprint(start.checkpoint):
+        raise UserError(f"{path}: was run with other options; choose another folder, or remove the cell's.")
+    return True
+
+
+def _run_cells(cells: list[Cell], study: Study, out: Path, workers: int, start: Start) -> Iterator[dict[str, Any]]:
+    """Yield the result of each cell when it is written; with several workers in the order they finish."""
+    if workers == 1:
+        for cell in cells:
+            yield _run_and_write(cell, start, study, out)
+        return
+    context = multiprocessing.get_context("spawn")
+    places = context.SimpleQueue()
+    for place in range(workers):
+        places.put(place)
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (places, workers, study, out, start))
+    try:
+        for future in as_completed([pool.submit(_work, cell) for cell in cells]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker ended before its time (killed, or out of memory); finished runs are kept. Run the same command "
+            "again, perhaps with fewer --workers."
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: tuple[Study, Path, Start] | None = None
+
+
+def _start_worker(places: Any, workers: int, study: Study, out: Path, start: Start) -> None:
+    global _worker
+    take_place(places, workers)
+    _worker = (study, out, start)
+
+
+def _work(cell: Cell) -> dict[str, Any]:
+    assert _worker is not None
+    study, out, start = _worker
+    return _run_and_write(cell, start, study, out)
+
+
+def _run_and_write(cell: Cell, start: Start, study: Study, out: Path) -> dict[str, Any]:
+    result = run_cell(cell, start, study, cell.folder(out))
+    result["fingerprint"] = cell.fingerprint(start.checkpoint)
+    write_json(cell.folder(out) / "result.json", result)
+    return result
 
 
 def finished(study: Study, out: Path) -> list[dict[str, Any]]:
@@ -75,21 +125,21 @@ def prepare(study: Study, out: Path, note: Note) -> Start:
         held_out = load_pairs(study.held_out or "", check_images=False)
         checkpoint = study.start
     else:
-        demo = _demo_start(out / "start", study.start_seed, note)
+        demo = _demo_start(out / "start", study, note)
         train, held_out, checkpoint = demo.hard_pairs(), demo.pairs("test"), str(demo.folder / "sft")
     # One order of the pairs for all cells, by a seed of the study and not of the cell.
     train = both_orders(without_reasoning(train), seed=study.start_seed)
     return Start(checkpoint, train, list(held_out.select(range(min(study.held_out_pairs, len(held_out))))))
 
 
-def _demo_start(folder: Path, seed: int, note: Note) -> Any:
+def _demo_start(folder: Path, study: Study, note: Note) -> Any:
     from r1_reward.demo.pipeline import Demo, DemoConfig
     from r1_reward.demo.progress import DemoProgress
 
     with DemoProgress() as progress:
-        demo = Demo(folder, DemoConfig(seed=seed), progress, resume=folder.exists())
+        demo = Demo(folder, DemoConfig(**{**study.demo, "seed": study.start_seed}), progress, resume=folder.exists())
         demo.run_until("attempts")
-    note(f"start: the SFT model of the demo's seed {seed}")
+    note(f"start: the SFT model of the demo's seed {study.start_seed}")
     return demo
 
 

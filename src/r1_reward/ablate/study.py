@@ -19,6 +19,7 @@ decides what is sampled.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import json
@@ -59,6 +60,8 @@ class Study(BaseModel):
     settings: dict[str, Setting] = Field(min_length=1)
     start: str = START_FROM_DEMO
     start_seed: int = Field(default=0, ge=0)
+    demo: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the demo (DemoConfig) that its start shall have instead of the usual ones."""
     data: str | None = None
     held_out: str | None = None
     held_out_pairs: int = Field(default=300, ge=1)
@@ -114,19 +117,23 @@ def load_study(path: Path) -> Study:
 
 
 def _check(path: Path, study: Study) -> None:
-    import dataclasses
-
+    from r1_reward.demo.pipeline import DemoConfig
     from r1_reward.train.rl import StableReinforceConfig
 
-    known = {field.name for field in dataclasses.fields(StableReinforceConfig)}
+    _check_keys(f"{path}: demo", study.demo, DemoConfig)
     for cell in study.cells():
-        for key in cell.options:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise UserError(f"{path}: settings.{cell.setting}.{cell.arm}: unknown option {key!r}.{hint}")
+        _check_keys(f"{path}: settings.{cell.setting}.{cell.arm}", cell.options, StableReinforceConfig)
     for name, setting in study.settings.items():
         if setting.reference() not in setting.arms:
             raise UserError(f"{path}: settings.{name}.baseline: {setting.baseline!r} is none of its arms.")
     if study.start != START_FROM_DEMO and not (study.data and study.held_out):
         raise UserError(f"{path}: start is a checkpoint, so data and held_out must name pair files.")
+
+
+def _check_keys(place: str, options: dict[str, Any], config: Any) -> None:
+    known = {field.name for field in dataclasses.fields(config)}
+    for key in options:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"{place}: unknown option {key!r}.{hint}")

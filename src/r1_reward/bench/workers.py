@@ -86,15 +86,19 @@ _backend: Any = None
 
 
 def _start(places: Any, workers: int, spec: BackendSpec) -> None:
-    """Make this process's backend, on a GPU of its own or with its share of the cores."""
     global _backend
-    place = places.get()
+    take_place(places, workers)
+    _backend = spec.load()
+
+
+def take_place(places: Any, workers: int) -> None:
+    """Give this process a GPU of its own, or its share of the cores."""
     import torch
 
+    place = places.get()
     if torch.cuda.is_available():
         torch.cuda.set_device(place % torch.cuda.device_count())
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-    _backend = spec.load()
 
 
 def _work(judge: Judge, block: list[Any], settings: Any) -> list[Any]:

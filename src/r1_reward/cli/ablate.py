@@ -13,6 +13,7 @@ def ablate(
     out: Annotated[Path, typer.Option("--out", help="Study folder; the same command goes on where it stopped.")] = Path(
         "runs/ablate"
     ),
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Runs at once, each in a process of its own.")] = 1,
     report_only: Annotated[bool, typer.Option("--report-only", help="Only write the report of what is there.")] = False,
 ) -> None:
     """Run a grid of algorithms, seeds and rewards from one start, and write one report."""
@@ -24,7 +25,7 @@ def ablate(
     study = load_study(config)
     quiet_libraries()
     if not report_only:
-        run_study(study, out, typer.echo)
+        run_study(study, out, typer.echo, workers=workers)
     record = write_report(study, finished(study, out), out)
     for name, setting in record["settings"].items():
         typer.echo(f"{name} (against {setting['reference']})")
