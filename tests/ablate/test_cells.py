@@ -7,6 +7,7 @@ import json
 import pytest
 
 from r1_reward.ablate.cells import finished, run_study
+from r1_reward.ablate.figures import has_noise_grid, noise_grid
 from r1_reward.ablate.report import write_report
 from r1_reward.ablate.study import Study
 from r1_reward.errors import UserError
@@ -70,8 +71,40 @@ def test_the_report_shows_every_arm(study, folder):
     assert record["cells"] == record["cells_wanted"] == 2
     assert "Does &lt;it&gt; run?" in page
     assert page.count("data:image/png;base64,") == 2
+    assert {path.name for path in (folder / "figures").iterdir()} == {"worked-case.png", "s-curves.png"}
     assert set(record["settings"]["s"]["arms"]) == {"stable_reinforce", "grpo"}
     assert json.loads((folder / "summary.json").read_text())["settings"].keys() == {"s"}
+
+
+def test_two_workers_run_the_same_cells(study, folder, tmp_path):
+    notes = []
+    results = run_study(study, tmp_path, notes.append, workers=2)
+    alone = finished(study, folder)
+    assert [result["arm"] for result in results] == [result["arm"] for result in alone]
+    assert [result["tokens"] for result in results] == [result["tokens"] for result in alone]
+    assert [result["right"] for result in results] == [result["right"] for result in alone]
+    assert notes[-1].startswith("2/2 ")
+
+
+def test_the_start_is_judged_once(study, folder):
+    judged = folder / "start.json"
+    before = judged.stat().st_mtime_ns
+    assert 0 <= json.loads(judged.read_text())["accuracy"] <= 1
+    run_study(study, folder, lambda note: None)
+    assert judged.stat().st_mtime_ns == before
+    assert "accuracy" in write_report(study, finished(study, folder), folder)["start"]
+
+
+def test_referee_noise_gets_a_picture_of_its_own(folder, study):
+    cells = finished(study, folder)
+    assert not has_noise_grid(cells)
+    noisy = [{**cells[0], "options": {"referee_noise": noise}, "accuracy": 1 - noise} for noise in (0.0, 0.3)]
+    weightless = {**cells[0], "options": {"consistency_weight": 0.0}, "accuracy": 0.25}
+    assert has_noise_grid([*noisy, weightless])
+    accuracy = noise_grid([*noisy, weightless]).axes[0]
+    lines = {line.get_label(): line.get_ydata() for line in accuracy.lines}
+    assert list(lines["weight 0.5"]) == [1.0, 0.7]
+    assert set(lines["weight 0"]) == {0.25}
 
 
 def test_a_report_of_an_unfinished_study_says_so(study, folder, tmp_path):

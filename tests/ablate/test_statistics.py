@@ -43,7 +43,7 @@ def test_detectable_rate_is_the_least_with_power():
 def cell(arm, seed, accuracy, collapse=None, failure=None):
     return {
         "setting": "s", "arm": arm, "seed": seed, "accuracy": accuracy, "collapse": collapse, "failure": failure,
-        "verdict": "finished", "consistent": 0.9, "mean_tokens": 30.0, "tokens": 1000,
+        "verdict": "finished", "consistent": 0.9, "parse_rate": 1.0, "mean_tokens": 30.0, "tokens": 1000,
     }  # fmt: skip
 
 
@@ -60,3 +60,15 @@ def test_arms_are_compared_seed_by_seed():
 def test_a_failed_run_counts_as_collapsed():
     cells = [cell("a", 0, 0.7), cell("b", 0, 0.0, failure="probability tensor contains nan")]
     assert statistics.summarise(cells, {"s": "a"})["s"]["arms"]["b"]["collapses"] == 1
+
+
+def test_detectable_difference_has_the_power_it_says():
+    import numpy as np
+
+    differences = [0.01, -0.02, 0.03, 0.0, 0.05, -0.01, 0.02, 0.04]
+    found = statistics.detectable_difference(differences)
+    spread = np.std(differences, ddof=1)
+    draws = np.random.default_rng(0).normal(found, spread, size=(20_000, 8))
+    assert (stats.ttest_1samp(draws, 0.0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.015)
+    assert math.isnan(statistics.detectable_difference([0.1]))
+    assert statistics.detectable_difference([0.1, 0.1]) == pytest.approx(0.0)

@@ -46,6 +46,10 @@ def test_cells_come_seed_by_seed_with_the_nearest_option_winning(tmp_path):
         (("start: demo", "start: runs/sft"), "data and held_out"),
         (("question: Which?", "baseline: c\n    question: Which?"), "'c' is none of its arms"),
         (("start: demo", "begin: demo"), "begin"),
+        (
+            ("start: demo", "start: demo\ndemo: {sft_stop_acuracy: 0.9}"),
+            "demo: unknown option.*'sft_stop_accuracy'",
+        ),
         (("start: demo", "start: [demo"), "not a readable YAML"),
     ],
 )
@@ -59,7 +63,17 @@ def test_no_file(tmp_path):
         load_study(tmp_path / "none.yaml")
 
 
-def test_the_recipe_is_a_study():
-    study = load_study(Path(__file__).parents[2] / "recipes" / "ablate-tiny.yaml")
-    assert len(list(study.cells())) == 3 * 9 + 8 * 4 + 8 * 2 + 3 * 8
-    assert study.settings["stress"].reference() == "stable_reinforce"
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("ablate-*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_the_committed_studies_are_valid(recipe):
+    cells = list(load_study(recipe).cells())
+    assert len({(cell.setting, cell.arm, cell.seed) for cell in cells}) == len(cells)
+
+
+def test_settings_under_stress_have_eight_seeds_an_arm():
+    study = load_study(next(recipe for recipe in RECIPES if recipe.stem == "ablate-tiny"))
+    for name in ("stress", "heavy stress", "stale", "bfloat16 rollouts"):
+        assert len(study.settings[name].seeds) >= 8
+        assert study.settings[name].reference() == "stable_reinforce"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import multiprocessing
 import shutil
@@ -17,6 +16,7 @@ from r1_reward.ablate.study import START_FROM_DEMO, Cell, Study
 from r1_reward.bench.workers import take_place
 from r1_reward.errors import UserError
 from r1_reward.files import read_json, write_json
+from r1_reward.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,6 +29,9 @@ class Start(NamedTuple):
     train: Dataset
     held_out: list[dict[str, Any]]
 
+
+START_FILE = "start.json"
+"""What the start itself came to, in the study's folder."""
 
 Note = Callable[[str], None]
 
@@ -43,6 +46,7 @@ def run_study(study: Study, out: Path, note: Note, *, workers: int = 1) -> list[
         UserError: the folder holds the cells of another study, or a worker died.
     """
     start = prepare(study, out, note)
+    _judge_start(start, study, out, note)
     cells = list(study.cells())
     waiting = [cell for cell in cells if not _is_done(cell, start, out)]
     began = time.monotonic()
@@ -94,6 +98,7 @@ _worker: tuple[Study, Path, Start] | None = None
 def _start_worker(places: Any, workers: int, study: Study, out: Path, start: Start) -> None:
     global _worker
     take_place(places, workers)
+    quiet_libraries()
     _worker = (study, out, start)
 
 
@@ -145,9 +150,6 @@ def _demo_start(folder: Path, study: Study, note: Note) -> Any:
 
 def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, Any]:
     """Train one cell and return its curves, its held-out judgments and its verdict."""
-    from r1_reward.backends import TransformersBackend
-    from r1_reward.bench.judge import judge_pairs
-    from r1_reward.bench.metrics import correctness, mean_tokens, parse_rate
     from r1_reward.train.held_out import HeldOutAccuracy
     from r1_reward.train.models import load_model_and_processor
     from r1_reward.train.monitor import collapsed
@@ -168,11 +170,9 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
     seconds = time.monotonic() - began
     log = trainer.state.log_history
     collapse = collapsed(log, max_completion_length=args.max_completion_length)
-    labels = [row["preferred"] for row in start.held_out]
-    backend = TransformersBackend(model, processor, batch_size=512)
     result = {
         **cell._asdict(),
-        "algorithm": dataclasses.asdict(args).get("algorithm"),
+        "algorithm": args.algorithm,
         "seconds": seconds,
         "tokens": max((row.get("num_tokens", 0) for row in log), default=0),
         "failure": failure,
@@ -181,19 +181,42 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
         "log": log,
     }
     try:
-        judged = judge_pairs(backend, start.held_out, max_new_tokens=args.max_completion_length)
-        right = correctness(judged, labels).mean(axis=1)
-        result |= {
-            "accuracy": float(right.mean()),
-            "right": right.tolist(),
-            "parse_rate": parse_rate(judged),
-            "mean_tokens": mean_tokens(judged),
-            "consistent": _consistent_share(judged),
-        }
+        result |= judge_held_out(model, processor, start, args.max_completion_length)
     except (RuntimeError, ValueError) as error:  # weights that are NaN cannot be decoded
-        result |= {"accuracy": 0.0, "right": [0.0] * len(labels), "parse_rate": 0.0, "failure": str(error)}
+        lost = [0.0] * len(start.held_out)
+        result |= {"accuracy": 0.0, "right": lost, "parse_rate": 0.0, "failure": str(error)}
     shutil.rmtree(work, ignore_errors=True)
     return json.loads(json.dumps(result))
+
+
+def judge_held_out(model: Any, processor: Any, start: Start, max_new_tokens: int | None) -> dict[str, Any]:
+    """Judge the held-out pairs greedily in both orders; return accuracy, also by pair, readability and consistency."""
+    from r1_reward.backends import TransformersBackend
+    from r1_reward.bench.judge import judge_pairs
+    from r1_reward.bench.metrics import correctness, mean_tokens, parse_rate
+
+    backend = TransformersBackend(model, processor, batch_size=512)
+    judged = judge_pairs(backend, start.held_out, max_new_tokens=max_new_tokens or 1024)
+    right = correctness(judged, [row["preferred"] for row in start.held_out]).mean(axis=1)
+    return {
+        "accuracy": float(right.mean()),
+        "right": right.tolist(),
+        "parse_rate": parse_rate(judged),
+        "mean_tokens": mean_tokens(judged),
+        "consistent": _consistent_share(judged),
+    }
+
+
+def _judge_start(start: Start, study: Study, out: Path, note: Note) -> None:
+    """Write what the start comes to without any training, unless that is known already."""
+    from r1_reward.train.models import load_model_and_processor
+
+    path = out / START_FILE
+    if not path.exists():
+        model, processor = load_model_and_processor(start.checkpoint, dtype="float32")
+        limit = max(int(cell.options.get("max_completion_length", 1024)) for cell in study.cells())
+        write_json(path, judge_held_out(model, processor, start, limit))
+    note(f"before training: accuracy {read_json(path)['accuracy']:.3f}")
 
 
 def _arguments(cell: Cell, folder: Path) -> Any:

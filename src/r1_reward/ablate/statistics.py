@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from r1_reward.bench.metrics import Interval
 
@@ -49,6 +49,21 @@ def detectable_rate(n: int, base: int = 0, *, power: float = 0.8, level: float =
     return None
 
 
+def detectable_difference(differences: Sequence[float], *, power: float = 0.8, level: float = 0.05) -> float:
+    """Return the smallest true difference that a paired t-test over as many seeds would have told from 0.
+
+    The spread of the ``differences`` found stands for the true one. NaN for a single seed.
+    """
+    n = len(differences)
+    if n < 2:
+        return float("nan")
+    standard_error = float(np.std(differences, ddof=1)) / np.sqrt(n)
+    critical = stats.t.ppf(1 - level / 2, n - 1)
+    # The power of a t-test is a tail of the noncentral t distribution; the other tail is negligible.
+    shift = optimize.brentq(lambda shift: stats.nct.sf(critical, n - 1, shift) - power, 0.0, 100.0)
+    return float(shift * standard_error)
+
+
 def summarise(results: Sequence[Mapping[str, Any]], reference: Mapping[str, str]) -> dict[str, Any]:
     """Return setting -> what its arms came to; ``reference`` names each setting's baseline."""
     settings: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
@@ -74,7 +89,9 @@ def _arm(cells: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any
         "accuracies": [cell["accuracy"] for cell in cells],
         "collapses": collapses,
         "collapse_rate": rate(collapses, len(cells))._asdict(),
-        "consistent": _mean(cell.get("consistent") for cell in cells),
+        "consistent": _interval([cell.get("consistent") for cell in cells]),
+        "consistents": [cell.get("consistent") for cell in cells],
+        "parse_rates": [cell["parse_rate"] for cell in cells],
         "mean_tokens": _mean(cell.get("mean_tokens") for cell in cells),
         "generated_tokens": _mean(cell.get("tokens") for cell in cells),
         "verdicts": [cell["verdict"] for cell in cells],
@@ -83,12 +100,18 @@ def _arm(cells: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any
     paired = [cell["accuracy"] - of_seed[cell["seed"]] for cell in cells if cell["seed"] in of_seed]
     if paired and baseline is not cells:
         described["difference"] = mean_over_seeds(paired)._asdict()
+        described["detectable_difference"] = detectable_difference(paired)
         described["collapse_p"] = fisher(collapses, _collapses(baseline), len(cells), len(baseline))
     return described
 
 
 def _collapses(cells: Sequence[Mapping[str, Any]]) -> int:
     return sum(bool(cell["collapse"] or cell["failure"]) for cell in cells)
+
+
+def _interval(values: Sequence[float | None]) -> dict[str, float] | None:
+    known = [value for value in values if value is not None]
+    return mean_over_seeds(known)._asdict() if known else None
 
 
 def _mean(values: Any) -> float | None:

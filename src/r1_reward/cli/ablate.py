@@ -20,7 +20,7 @@ def ablate(
     from r1_reward.ablate.cells import finished, run_study
     from r1_reward.ablate.report import write_report
     from r1_reward.ablate.study import load_study
-    from r1_reward.cli.bench import quiet_libraries
+    from r1_reward.quiet import quiet_libraries
 
     study = load_study(config)
     quiet_libraries()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from r1_reward.quiet import quiet_libraries
+
 if TYPE_CHECKING:
     from r1_reward.bench.run import RunState
 
@@ -268,16 +270,6 @@ def show(metrics: dict[str, Any], as_json: bool) -> None:
     from r1_reward.bench.report import to_markdown
 
     Console().print(Markdown(to_markdown(metrics)))
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries' own bars out of the run's one display."""
-    import datasets
-    import transformers
-
-    datasets.disable_progress_bars()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
 
 
 @contextmanager
