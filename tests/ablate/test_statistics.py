@@ -18,6 +18,13 @@ def test_t_interval_by_hand():
     assert math.isnan(statistics.mean_over_seeds([0.7]).low)
 
 
+def test_shares_stay_shares():
+    interval = statistics.share_over_seeds([0.99, 1.0, 1.0])
+    assert interval.high == 1.0 and interval.low == statistics.mean_over_seeds([0.99, 1.0, 1.0]).low
+    assert statistics.share_over_seeds([0.0, 0.1]).low == 0.0
+    assert math.isnan(statistics.share_over_seeds([0.5]).high)
+
+
 def test_rates_have_exact_intervals():
     none = statistics.rate(0, 8)
     assert (none.mean, none.low) == (0.0, 0.0)

@@ -18,8 +18,8 @@ from r1_reward.files import read_json, write_bytes, write_json, write_text
 
 
 def write_report(study: Study, results: Sequence[Mapping[str, Any]], out: Path) -> dict[str, Any]:
-    """Write report.html, summary.json and figures/*.png for the results there are, and return the summary."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    """Write report.html, report.md, summary.json and figures/ for the results there are, and return the summary."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     from r1_reward.demo.metrics import describe_machine
 
@@ -43,16 +43,17 @@ def write_report(study: Study, results: Sequence[Mapping[str, Any]], out: Path) 
             pictures.insert(0, _picture(out, f"{name} grid", noise_grid(cells)))
         sections.append({"name": name, "setting": study.settings[name], "numbers": numbers, "pictures": pictures})
     environment = Environment(
-        loader=PackageLoader("r1_reward"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("r1_reward"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["points"] = lambda value: "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"
-    page = environment.get_template("ablate.html").render(
-        record=record,
-        sections=sections,
-        worked=_picture(out, "worked case", worked_case()),
-        curve_pairs=study.curve_pairs,
-    )
-    write_text(out / "report.html", page)
+    content = {
+        "record": record,
+        "sections": sections,
+        "worked": _picture(out, "worked case", worked_case()),
+        "curve_pairs": study.curve_pairs,
+    }
+    for page in ("html", "md"):
+        write_text(out / f"report.{page}", environment.get_template(f"ablate.{page}").render(content))
     return record
 
 

@@ -15,6 +15,12 @@ from scipy import optimize, stats
 from r1_reward.bench.metrics import Interval
 
 
+def share_over_seeds(shares: Sequence[float]) -> Interval:
+    """Return the mean of shares with its 95 % t interval, cut to [0, 1]; the bounds are NaN for a single seed."""
+    mean, low, high = mean_over_seeds(shares)
+    return Interval(mean, float(np.maximum(low, 0.0)), float(np.minimum(high, 1.0)))
+
+
 def mean_over_seeds(values: Sequence[float]) -> Interval:
     """Return the mean with its 95 % t interval; the bounds are NaN for a single seed."""
     array = np.asarray(values, dtype=float)
@@ -85,7 +91,7 @@ def _arm(cells: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any
     collapses = _collapses(cells)
     described = {
         "seeds": len(cells),
-        "accuracy": mean_over_seeds([cell["accuracy"] for cell in cells])._asdict(),
+        "accuracy": share_over_seeds([cell["accuracy"] for cell in cells])._asdict(),
         "accuracies": [cell["accuracy"] for cell in cells],
         "collapses": collapses,
         "collapse_rate": rate(collapses, len(cells))._asdict(),
@@ -111,7 +117,7 @@ def _collapses(cells: Sequence[Mapping[str, Any]]) -> int:
 
 def _interval(values: Sequence[float | None]) -> dict[str, float] | None:
     known = [value for value in values if value is not None]
-    return mean_over_seeds(known)._asdict() if known else None
+    return share_over_seeds(known)._asdict() if known else None
 
 
 def _mean(values: Any) -> float | None:
