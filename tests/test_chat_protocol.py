@@ -22,6 +22,7 @@ from r1_reward.chat_protocol import (
     answer_probability,
     chat_messages,
     excerpt,
+    read_replies,
     read_reply,
     retry_after,
 )
@@ -74,6 +75,24 @@ def test_a_dialect_gives_up_only_what_was_refused():
     assert poor == Dialect(logprobs=False, top_p=False, limit="max_completion_tokens")
     assert poor.without("logprobs, max_completion_tokens, top_p") == poor
     assert poor.options(1, 0.5, 9) == {"seed": 1, "temperature": 0.5, "max_completion_tokens": 9}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "is_about_n"),
+    [
+        ("n must be 1 when using greedy sampling, got 4.", True),
+        ('{"error": {"message": "bad value", "param": "n"}}', True),
+        ("{'detail': \"'n' is not supported\"}", True),
+        ("Only one completion choice is allowed", True),
+        ("too long\\n\\nsee the log", False),
+        ("no such option", False),
+    ],
+)
+def test_several_completions_are_given_up_only_if_that_was_refused(refusal, is_about_n):
+    whole = Dialect()
+    assert whole.without(refusal, 4) == (whole._replace(several=False) if is_about_n else whole)
+    assert whole.without(refusal) == whole, "one completion was asked for"
+    assert whole.options(1, 0.5, 9, 4) == {**whole.options(1, 0.5, 9), "n": 4}
 
 
 @pytest.mark.parametrize(
@@ -156,6 +175,36 @@ def test_tokens_and_the_probability_of_the_answer():
         completion = read(answer)
         assert completion.tokens == tokens
         assert completion.probability == (probability if probability is None else pytest.approx(probability))
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=6), st.none() | st.integers(0, 99), st.integers(1, 8))
+def test_several_completions_share_the_tokens_that_were_counted(places, counted, most):
+    """``places``: how many log-probabilities each choice has."""
+    choices = [
+        reply(f"text {i}", logprobs={"content": [at("x", x=0.5)] * own} if own else None)["choices"][0]
+        for i, own in enumerate(places)
+    ]
+    usage = {} if counted is None else {"usage": {"completion_tokens": counted}}
+    completions = read_replies(json.dumps({"choices": choices, **usage}).encode(), "application/json", most)
+    assert [completion.text for completion in completions] == [f"text {i}" for i in range(min(most, len(places)))]
+    if counted is None:
+        assert [completion.tokens for completion in completions] == places[:most]
+        return
+    shares = [completion.tokens for completion, own in zip(completions, places, strict=False) if not own]
+    if len(completions) == 1:
+        assert completions[0].tokens == counted
+    elif len(shares) == len(completions):
+        assert sum(shares) == counted
+        assert max(shares) - min(shares) <= 1
+    else:
+        assert [c.tokens for c, own in zip(completions, places, strict=False) if own] == [n for n in places[:most] if n]
+
+
+def test_one_completion_that_is_not_whole_spoils_the_others():
+    whole, broken = reply()["choices"][0], reply(None)["choices"][0]
+    with pytest.raises(Failure, match="no text"):
+        read_replies(json.dumps({"choices": [whole, broken]}).encode(), "application/json", 2)
+    assert len(read_replies(json.dumps({"choices": [whole, broken]}).encode(), "application/json", 1)) == 1
 
 
 EVEN = {"1": math.log(0.5), "2": math.log(0.5)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 import time
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ LATER = "see the server's log and run again"
 _ALTERNATIVES = 5  # asked for at each token; only 1 and 2 at the answer matter, and they are far ahead there
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _SEEDS = 2**31  # the smallest range of seeds among the servers
+_NAMES_N = re.compile(r"(?<!\\)\bn\b|one completion")  # the parameter n, but not a line feed in JSON
 
 
 class Failure(Exception):
@@ -49,18 +51,24 @@ class Dialect(NamedTuple):
     logprobs: bool = True
     top_p: bool = True
     limit: str = "max_tokens"
+    several: bool = True
+    """Whether one request may ask for several completions (``n``)."""
 
-    def without(self, refusal: str) -> Dialect:
-        """Return the dialect that a refusal leaves; the same one if the refusal is about something else."""
+    def without(self, refusal: str, completions: int = 1) -> Dialect:
+        """Return what a refusal of so many completions leaves; the same dialect if it is about something else."""
         if "max_completion_tokens" in refusal and self.limit == "max_tokens":
             return self._replace(limit="max_completion_tokens")  # all that OpenAI's newer models know
         if "logprobs" in refusal and self.logprobs:
             return self._replace(logprobs=False)
-        return self._replace(top_p=False) if "top_p" in refusal else self
+        if "top_p" in refusal and self.top_p:
+            return self._replace(top_p=False)
+        return self._replace(several=False) if completions > 1 and _NAMES_N.search(refusal) else self
 
-    def options(self, seed: int, temperature: float, max_new_tokens: int) -> dict[str, Any]:
-        """Return the parameters of one completion; ``seed`` may be any integer."""
+    def options(self, seed: int, temperature: float, max_new_tokens: int, completions: int = 1) -> dict[str, Any]:
+        """Return the parameters of a request for so many completions; ``seed`` may be any integer."""
         options: dict[str, Any] = {"seed": seed % _SEEDS, "temperature": temperature, self.limit: max_new_tokens}
+        if completions > 1:
+            options["n"] = completions
         if self.logprobs:
             options |= {"logprobs": True, "top_logprobs": _ALTERNATIVES}
         if self.top_p and temperature > 0:
@@ -135,6 +143,15 @@ def read_reply(body: bytes, kind: str) -> Completion:
     ``tokens`` is what the server counts, else the number of its log-probabilities, else 0. Raises :class:`Failure` if
     there is no completion, or only a part of one.
     """
+    return read_replies(body, kind, 1)[0]
+
+
+def read_replies(body: bytes, kind: str, most: int) -> list[Completion]:
+    """Turn the body of a 200 into the completions it holds, at least one and at ``most`` so many.
+
+    A server counts the tokens of all its completions together: with several, ``tokens`` is the number of each one's
+    log-probabilities, else its equal share of the count. Raises :class:`Failure` if any of them is not whole.
+    """
     shown = excerpt(body[:2000].decode(errors="replace")) or "nothing"
     kind = kind.partition(";")[0].strip()
     if not kind.endswith("json"):
@@ -146,15 +163,23 @@ def read_reply(body: bytes, kind: str) -> Completion:
         where = ".".join(str(part) for part in first["loc"])
         problem = f"field {where}: {first['msg']}" if where else "not one complete JSON object"
         raise Failure(f"its answer is no chat completion ({problem}): {shown}", LATER) from error
-    choice = reply.choices[0]
+    choices = reply.choices[:most]
+    counted = reply.usage.completion_tokens if reply.usage else None
+    each, rest = divmod(counted or 0, len(choices))  # the rest goes to the first ones
+    return [
+        _completion(choice, None if counted is None else each + (number < rest), len(choices) == 1, shown)
+        for number, choice in enumerate(choices)
+    ]
+
+
+def _completion(choice: _Choice, counted: int | None, alone: bool, shown: str) -> Completion:
     text = _text(choice.message)
     if text is None or choice.finish_reason in (None, "abort", "error"):
         raise Failure(f"it gives no text or broke off (finish_reason {choice.finish_reason}): {shown}", LATER)
     places = _places(choice.logprobs)
-    counted = reply.usage.completion_tokens if reply.usage else None
     return Completion(
         text=text,
-        tokens=len(places) if counted is None else counted,
+        tokens=len(places) if counted is None or (places and not alone) else counted,
         truncated=choice.finish_reason == "length",
         probability=answer_probability(places),
     )

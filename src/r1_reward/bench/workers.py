@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class BackendSpec(NamedTuple):
     model: str
     batch_size: int = 64
     max_pixels: int | None = None
-    base_url: str | None = None
+    base_url: str | Sequence[str] | None = None
     concurrency: int = 16
 
     def load(self) -> Any:
