@@ -1,0 +1,284 @@
+"""``r1-reward compare``, ``r1-reward rank``, ``r1-reward calibrate``: the reward model on the command line.
+
+``r1-reward compare --model M --image scene.png --question "Which digit?" --a "A three." --b "An eight."``
+
+A question or an answer that begins with ``@`` is read from the file of that name; ``@@`` stands for the character.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from r1_reward.cli.bench import (
+    AsJson,
+    BatchSize,
+    Concurrency,
+    MaxNewTokens,
+    MaxPixels,
+    Model,
+    Seed,
+    quiet_libraries,
+)
+from r1_reward.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+    from r1_reward.ranking import Ranking
+    from r1_reward.reward_model import RewardModel, Stop, VoteOptions
+    from r1_reward.schema import Judgment
+    from r1_reward.voting import Verdict
+
+_EXCERPT = 100  # characters of an answer in a table
+
+
+class StopRule(str, Enum):
+    """Rules that leave votes undrawn."""
+
+    exact = "exact"
+    sequential = "sequential"
+
+
+BaseUrls = Annotated[
+    list[str] | None,
+    typer.Option("--base-url", help="Judge by an OpenAI-compatible server, such as http://HOST/v1; may be repeated."),
+]
+ImagePaths = Annotated[list[Path] | None, typer.Option("--image", help="A picture; may be repeated.")]
+Question = Annotated[str, typer.Option(help="The question about the pictures, or @FILE.")]
+Votes = Annotated[int, typer.Option(min=1, help="Votes for each order shown.")]
+OneOrder = Annotated[bool, typer.Option("--one-order", help="Show the answers in one order only, drawn by content.")]
+VoteTemperature = Annotated[
+    float | None, typer.Option("--temperature", min=0.0, help="0 is greedy; default 0 for one vote, 1 for several.")
+]
+StopOption = Annotated[
+    StopRule | None, typer.Option(help="Leave out votes that cannot, or hardly ever, change the verdict.")
+]
+CalibrationFolder = Annotated[
+    Path | None, typer.Option("--calibration", help="Folder with calibration.json; default the checkpoint's.")
+]
+
+
+def compare(
+    model: Model,
+    question: Question,
+    a: Annotated[str, typer.Option("--a", help="Response 1, or @FILE.")],
+    b: Annotated[str, typer.Option("--b", help="Response 2, or @FILE.")],
+    image: ImagePaths = None,
+    votes: Votes = 1,
+    one_order: OneOrder = False,
+    temperature: VoteTemperature = None,
+    stop: StopOption = None,
+    calibration: CalibrationFolder = None,
+    max_new_tokens: MaxNewTokens = 1024,
+    seed: Seed = 0,
+    max_pixels: MaxPixels = None,
+    batch_size: BatchSize = 64,
+    base_url: BaseUrls = None,
+    concurrency: Concurrency = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Say which of two answers is better, and why."""
+    asked, first, second = (_text(text) for text in (question, a, b))
+    judge = _load(model, base_url, calibration, batch_size, max_pixels, max_new_tokens, seed, concurrency)
+    options = _vote_options(votes, one_order, temperature, stop)
+    verdict = judge.compare(asked, image or [], first, second, **options)
+    _show(_verdict_json(verdict), lambda: _verdict_panels(verdict), as_json)
+
+
+def rank(
+    model: Model,
+    question: Question,
+    answers: Annotated[list[str], typer.Argument(help="The answers, each as text or @FILE.")],
+    image: ImagePaths = None,
+    budget: Annotated[int | None, typer.Option(min=0, help="At most so many comparisons.")] = None,
+    votes: Votes = 1,
+    one_order: OneOrder = False,
+    temperature: VoteTemperature = None,
+    stop: StopOption = None,
+    calibration: CalibrationFolder = None,
+    max_new_tokens: MaxNewTokens = 1024,
+    seed: Seed = 0,
+    max_pixels: MaxPixels = None,
+    batch_size: BatchSize = 64,
+    base_url: BaseUrls = None,
+    concurrency: Concurrency = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Order answers from best to worst, with scores; --json counts them from 0."""
+    asked, responses = _text(question), [_text(answer) for answer in answers]
+    judge = _load(model, base_url, calibration, batch_size, max_pixels, max_new_tokens, seed, concurrency)
+    options = _vote_options(votes, one_order, temperature, stop)
+    ranking = judge.rank(asked, image or [], responses, budget=budget, **options)
+    _show(_ranking_json(ranking), lambda: _ranking_table(ranking, responses), as_json)
+
+
+def calibrate(
+    model: Model,
+    data: Annotated[str, typer.Option(help="A pair file, a folder or a Hub dataset the model was not trained on.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for calibration.json; default the checkpoint's.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the reliability diagram (.png, .svg, .pdf).")] = None,
+    split: Annotated[str, typer.Option(help="Split of a folder or Hub dataset.")] = "train",
+    max_new_tokens: MaxNewTokens = 1024,
+    seed: Seed = 0,
+    max_pixels: MaxPixels = None,
+    batch_size: BatchSize = 64,
+    base_url: BaseUrls = None,
+    concurrency: Concurrency = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Make the probabilities mean what they say: fit a temperature on labelled pairs and save it with the model."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from r1_reward.data.pairs import load_pairs
+
+    if out is None and (base_url or not Path(model).is_dir()):
+        raise UserError(f"{model}: is no folder of yours; say with --out where calibration.json goes.")
+    folder = out or Path(model)
+    pairs = load_pairs(data, split=split)
+    judge = _load(model, base_url, None, batch_size, max_pixels, max_new_tokens, seed, concurrency)
+    rows = track(pairs, "judging", total=len(pairs), console=Console(stderr=True))
+    fitted = judge.calibrate(rows, plot=plot, save_to=folder)
+    report = {"pairs": len(pairs), "left_out": len(pairs) - fitted.n, **fitted.model_dump(), "folder": str(folder)}
+    lines = [
+        f"{fitted.n} of {len(pairs)} pairs used; the others have no readable vote, or no token probability",
+        f"temperature {fitted.temperature:.3f}",
+        f"expected calibration error {fitted.ece_before:.4f} -> {fitted.ece_after:.4f}",
+        f"Brier score {fitted.brier_before:.4f} -> {fitted.brier_after:.4f}",
+        f"file: {folder / 'calibration.json'}",
+    ]
+    _show(report, lambda: [_safe("\n".join(lines))], as_json)
+
+
+def _load(
+    model: str,
+    base_url: list[str] | None,
+    calibration: Path | None,
+    batch_size: int,
+    max_pixels: int | None,
+    max_new_tokens: int,
+    seed: int,
+    concurrency: int,
+) -> RewardModel:
+    from r1_reward.calibration import Calibration
+    from r1_reward.reward_model import RewardModel
+
+    held = None
+    if calibration is not None and (held := Calibration.load(calibration)) is None:
+        raise UserError(f"{calibration}: holds no calibration.json; r1-reward calibrate writes one.")
+    if base_url:
+        if max_pixels is not None:
+            raise UserError("--max-pixels: is the server's to decide; leave it out with --base-url.")
+        judge = RewardModel.from_server(
+            base_url, model, concurrency=concurrency, max_new_tokens=max_new_tokens, seed=seed
+        )
+    else:
+        quiet_libraries()
+        judge = RewardModel.from_pretrained(
+            model, batch_size=batch_size, max_pixels=max_pixels, max_new_tokens=max_new_tokens, seed=seed
+        )
+    judge.calibration = held or judge.calibration
+    return judge
+
+
+def _vote_options(votes: int, one_order: bool, temperature: float | None, stop: StopRule | None) -> VoteOptions:
+    rule = cast("Stop | None", stop.value if stop else None)
+    return {"votes": votes, "both_orders": not one_order, "temperature": temperature, "stop": rule}
+
+
+def _text(argument: str) -> str:
+    """Return a text, or what the file it names with ``@`` holds."""
+    if not argument.startswith("@"):
+        return argument
+    if argument.startswith("@@"):
+        return argument[1:]
+    path = Path(argument[1:])
+    try:
+        return path.read_text(encoding="utf-8").strip("\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); begin a text with @@ for a plain @.") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is not UTF-8 text.") from error
+
+
+def _show(report: dict[str, Any], render: Any, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    from rich.console import Console
+
+    console = Console()
+    for renderable in render():
+        console.print(renderable)
+
+
+def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+    fields = {name: getattr(verdict, name) for name in ("preferred", "probability", "for_1", "for_2", "unreadable")}
+    votes = [vote.model_dump() for vote in verdict.votes]
+    return {**fields, "flips": verdict.flips, "tokens": verdict.tokens, "votes": votes}
+
+
+def _ranking_json(ranking: Ranking) -> dict[str, Any]:
+    return {**ranking._asdict(), "comparisons": [one._asdict() for one in ranking.comparisons]}
+
+
+def _verdict_panels(verdict: Verdict) -> list[RenderableType]:
+    """Return who wins and with what certainty, then each vote with its reasoning."""
+    from rich.panel import Panel
+
+    if verdict.preferred is not None:
+        title = f"Response {verdict.preferred} is better"
+    elif verdict.for_1:
+        title = "No verdict: the votes are tied"
+    else:
+        title = "No verdict: no vote can be read"
+    lines = [f"votes: {verdict.for_1} for response 1, {verdict.for_2} for response 2, {verdict.unreadable} unreadable"]
+    if verdict.probability is not None:
+        lines.insert(0, f"probability that response 1 is better: {verdict.probability:.3f}")
+    if verdict.flips is not None:
+        lines.append(f"votes that flip with the order: {verdict.flips:.0%}")
+    lines.append(f"generated tokens: {verdict.tokens}")
+    votes = [_vote_panel(number, vote) for number, vote in enumerate(verdict.votes, 1)]
+    return [Panel(_safe("\n".join(lines)), title=title), *votes]
+
+
+def _vote_panel(number: int, vote: Judgment) -> RenderableType:
+    from rich.panel import Panel
+
+    from r1_reward.parsing import parse_judgment
+
+    says = "cannot be read" if vote.answer is None else f"prefers response {vote.answer}"
+    title = f"vote {number}, response {2 if vote.swapped else 1} shown first as [Response 1]: {says}"
+    reasoning = parse_judgment(vote.text).reasoning if vote.answer is not None else vote.text
+    end = "\n(cut off at the token limit)" if vote.truncated else ""
+    return Panel(_safe((reasoning or vote.text) + end), title=_safe(title), title_align="left")
+
+
+def _ranking_table(ranking: Ranking, responses: list[str]) -> list[RenderableType]:
+    """Return the answers from best to worst, and how much they were compared."""
+    from rich.table import Table
+
+    table = Table("place", "answer", "score", "standard error", "text")
+    for place, i in enumerate(ranking.order, 1):
+        text = " ".join(responses[i].split())
+        shown = text if len(text) <= _EXCERPT else text[: _EXCERPT - 3] + "..."
+        score, error = f"{ranking.scores[i]:+.2f}", f"{ranking.standard_errors[i]:.2f}"
+        table.add_row(str(place), str(i + 1), score, error, _safe(shown))
+    unreadable = sum(one.probability is None for one in ranking.comparisons)
+    note = f"comparisons: {len(ranking.comparisons)}, without a readable vote: {unreadable}"
+    if len(responses) > 1 and unreadable == len(ranking.comparisons):
+        note += "; this order says nothing"
+    return [table, _safe(note)]
+
+
+def _safe(text: str) -> Text:
+    """Return a stranger's text without markup of rich's or escape sequences for the terminal."""
+    from rich.text import Text
+
+    return Text("".join(character if character.isprintable() or character in "\n\t" else " " for character in text))
