@@ -29,12 +29,18 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def _register() -> None:
-    from r1_reward.cli import ablate, bench, data, demo, train
+    from r1_reward.cli import ablate, bench, compare, data, demo, score, serve, train, ui
 
     app.add_typer(data.app, name="data", help="Check preference-pair files.")
     app.add_typer(bench.app, name="bench", help="Judge benchmarks, score predictions, compare runs, attack a judge.")
     app.add_typer(train.app, name="train", help="Train a reward model on preference pairs.")
     app.command("ablate", help="Run a grid of algorithms and seeds from one start; one report.")(ablate.ablate)
+    app.command("compare", help="Say which of two answers is better, and why.")(compare.compare)
+    app.command("rank", help="Order answers from best to worst.")(compare.rank)
+    app.command("score", help="Judge a file of any number of pairs or groups into a parquet file.")(score.score)
+    app.command("serve", help="Serve comparisons, rankings and rewards over HTTP.")(serve.serve)
+    app.command("ui", help="Open a web page to compare answers and watch the votes come in.")(ui.ui)
+    app.command("calibrate", help="Fit the model's probabilities to labelled pairs.")(compare.calibrate)
     app.command("demo", help="Train and evaluate a tiny reward model on real handwriting, with a report.")(demo.demo)
 
 

@@ -1,0 +1,17 @@
+"""Draw a picture for a first try: four scanned digits in a 2x2 grid, as the demo's model has learnt to read.
+
+python examples/scene.py scene.png       # 8 5 over 6 7
+"""
+
+from __future__ import annotations
+
+import sys
+
+from r1_reward.serve.page import examples
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/scene.py FILE.png")
+    example = examples()[1]
+    example.picture.save(sys.argv[1])
+    print(f"{sys.argv[1]}: {example.question} {' / '.join(example.answers)}")  # noqa: T201

@@ -1,0 +1,1 @@
+"""The reward model behind HTTP: requests that arrive together are judged together."""

@@ -1,0 +1,115 @@
+"""The gate before every route: who may ask, how much at once, and how large; it also keeps the counts.
+
+It works on the ASGI messages themselves, so that a body is counted while it streams in: nothing is read of a request
+that is refused for its key, its length, or because too many are under way.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from r1_reward.serve.errors import Refusal
+from r1_reward.serve.metrics import Metrics
+from r1_reward.serve.settings import ServerSettings
+
+JUDGING = ("/v1/compare", "/v1/rank", "/v1/reward", "/get_reward")
+_OPEN = ("/health", "/openapi.json")
+_CLOSE = {"Connection": "close"}  # what is left of the body is not read
+
+
+class State:
+    """What is under way."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.closing = False
+
+
+class Gate:
+    """ASGI middleware that refuses what the settings do not allow."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, state: State, metrics: Metrics) -> None:
+        self.app, self.settings, self.state, self.metrics = app, settings, state, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        route = scope["path"] if scope["path"] in (*JUDGING, *_OPEN, "/metrics") else "other"
+        started, status = time.perf_counter(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._pass(scope, receive, sending)
+        finally:
+            self.metrics.requests.labels(route, str(status)).inc()
+            self.metrics.seconds.labels(route).observe(time.perf_counter() - started)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        judging = scope["path"] in JUDGING and scope["method"] == "POST"
+        refusal = self._refusal(scope["path"], headers, judging)
+        if refusal is not None:
+            await JSONResponse(refusal.body(), refusal.status, refusal.headers)(scope, receive, send)
+            return
+        self.state.in_flight += judging
+        try:
+            await self.app(scope, self._counted(receive), send)
+        finally:
+            self.state.in_flight -= judging
+
+    def _refusal(self, path: str, headers: dict[bytes, bytes], judging: bool) -> Refusal | None:
+        """Return why a request is answered before any of its body is read, None if it is not."""
+        if path not in _OPEN and not self._has_key(headers):
+            return Refusal(401, "the API key is missing or wrong", headers={"WWW-Authenticate": "Bearer", **_CLOSE})
+        if headers.get(b"sec-fetch-site") == b"cross-site":
+            return Refusal(403, "requests from other web sites are not answered", headers=_CLOSE)
+        if not judging:
+            return None
+        if self.state.closing:
+            return Refusal(503, "the server is shutting down", headers={"Retry-After": "5", **_CLOSE})
+        if headers.get(b"content-length", b"0").isdigit() and int(headers.get(b"content-length", b"0")) > self._limit:
+            return self._too_large()
+        if self.state.in_flight >= self.settings.max_queue:
+            full = f"{self.state.in_flight} requests are under way, as many as this server takes; try again later"
+            return Refusal(429, full, headers={"Retry-After": "1", **_CLOSE})
+        return None
+
+    def _has_key(self, headers: dict[bytes, bytes]) -> bool:
+        if self.settings.api_key is None:
+            return True
+        scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+        # Compared in constant time, so that nobody can find the key letter by letter.
+        right = secrets.compare_digest(key.strip(), self.settings.api_key.strip().encode())
+        return right and scheme.lower() == b"bearer"
+
+    @property
+    def _limit(self) -> int:
+        return self.settings.max_body
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, f"the body is larger than {self.settings.max_body_mb:g} MiB", headers=_CLOSE)
+
+    def _counted(self, receive: Receive) -> Receive:
+        """Return ``receive`` with a limit on all the bytes it hands out, whatever length was announced."""
+        total = 0
+
+        async def counting() -> Message:
+            nonlocal total
+            message = await receive()
+            total += len(message.get("body", b""))
+            if total > self._limit:
+                raise self._too_large()
+            return message
+
+        return counting

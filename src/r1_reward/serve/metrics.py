@@ -1,0 +1,38 @@
+"""What ``/metrics`` tells Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from r1_reward.voting import Verdict
+
+_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The counters of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        own: dict[str, Any] = {"registry": self.registry, "namespace": "r1_reward"}
+        self.requests = Counter("requests", "Requests answered.", ["route", "status"], **own)
+        self.seconds = Histogram("request_seconds", "From request to answer.", ["route"], buckets=_SECONDS, **own)
+        self.in_flight = Gauge("requests_in_flight", "Requests taken and not yet answered.", **own)
+        self.queue = Gauge("queue_comparisons", "Comparisons that wait for the model.", **own)
+        self.batch = Histogram("batch_comparisons", "Comparisons judged together.", buckets=_SIZES, **own)
+        self.tokens = Counter("generated_tokens", "Tokens generated for votes.", **own)
+        self.votes = Counter("votes", "Votes drawn.", ["outcome"], **own)
+        self.failures = Counter("failed_comparisons", "Comparisons the model or its server could not judge.", **own)
+
+    def judged(self, verdict: Verdict) -> None:
+        """Count what one verdict took."""
+        self.tokens.inc(verdict.tokens)
+        self.votes.labels("readable").inc(verdict.for_1 + verdict.for_2)
+        self.votes.labels("unreadable").inc(verdict.unreadable)
+
+    def text(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self.registry)

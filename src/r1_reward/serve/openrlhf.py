@@ -1,0 +1,189 @@
+"""Read what OpenRLHF and its forks send to a remote reward model (``--remote_rm_url``).
+
+A request is ``{"query": [...], "prompts": [...], "labels": [...]}``: every query is a prompt and its response in one
+text, decoded with all special tokens, and the trainer wants ``{"rewards": [...]}`` back. A pairwise judge has no reward
+for a response alone, so the responses to one prompt are judged against each other::
+
+    [Group(question="Which digit?", images=[], responses=["A three.", "An eight."], places=[0, 1])]
+
+An empty response is shown to the judge as "(empty response)".
+
+A prompt is plain text, text in a chat template, or chat messages as JSON, which may hold pictures (LMM-R1 and other
+multimodal forks). Of a chat the last user message is the question; earlier turns are put before it as a transcript.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from r1_reward.serve.errors import Refusal
+from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage, RemoteRewardRequest, UrlImage
+
+# Start of a turn with its role, in ChatML (Qwen, InternVL) and Llama 3's template.
+_TURN = re.compile(r"<\|im_start\|>(\w+)\n|<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n")
+_TURN_END = re.compile(r"<\|(?:im_end|eot_id)\|>")
+_TOKEN = r"(?:<[|｜][^\s<>|｜]{1,64}[|｜]>|</?s>|<pad>|<bos>|<eos>)"
+_LEADING, _LAST = re.compile(rf"(?:\s|{_TOKEN})*"), re.compile(rf"{_TOKEN}\Z")
+_LONGEST_TOKEN = 66
+_VISION = re.compile(r"<\|vision_(?:start|end)\|>|<\|(?:image|video)_pad\|>|</?(?:image|img|IMG_CONTEXT)>")
+_NO_RESPONSE = "(empty response)"
+
+
+class Group(NamedTuple):
+    """The responses to one prompt, and where they stand in the request."""
+
+    question: str
+    images: list[ImageInput]
+    responses: list[str]
+    places: list[int]
+
+
+def read_groups(request: RemoteRewardRequest) -> list[Group]:
+    """Return the queries by prompt and pictures, in order of first occurrence.
+
+    Raises:
+        Refusal: the lists differ in length, or a query does not hold its prompt.
+    """
+    count = len(request.query)
+    if len(request.prompts) != count:
+        raise Refusal(422, f"{len(request.prompts)} prompts for {count} queries", "prompts")
+    if request.images is not None and len(request.images) != count:
+        raise Refusal(422, f"pictures for {len(request.images)} of {count} queries", "images")
+    groups: dict[Any, tuple[Group, list[dict[str, Any]] | None]] = {}
+    for place, (query, prompt) in enumerate(zip(request.query, request.prompts, strict=True)):
+        sent = request.images[place] if request.images is not None else None
+        sent = [sent] if isinstance(sent, str) else sent or []
+        key = (prompt, *sent)
+        if key not in groups:
+            messages = _messages(prompt)
+            question, images = _question(prompt, messages, place)
+            groups[key] = Group(question, [*images, *map(_named_image, sent)], [], []), messages
+        group, messages = groups[key]
+        group.responses.append(_response(query, prompt, messages, place) or _NO_RESPONSE)
+        group.places.append(place)
+    return [group for group, _ in groups.values()]
+
+
+def _messages(prompt: str) -> list[dict[str, Any]] | None:
+    """Return the chat a prompt holds as JSON, None if it is text."""
+    if not prompt.lstrip().startswith("["):
+        return None
+    try:
+        messages = json.loads(prompt)
+    except (ValueError, RecursionError):
+        return None
+    is_chat = isinstance(messages, list) and messages
+    if not is_chat or not all(isinstance(one, dict) and "role" in one and "content" in one for one in messages):
+        return None
+    return messages
+
+
+def _question(prompt: str, messages: list[dict[str, Any]] | None, place: int) -> tuple[str, list[ImageInput]]:
+    images: list[ImageInput] = []
+    if messages is None:
+        turns = _template_turns(prompt)
+    else:
+        turns = [(str(message["role"]), _content(message["content"], images, place)) for message in messages]
+    turns = [(role, text.strip()) for role, text in turns if text.strip()]
+    asked = max((i for i, (role, _) in enumerate(turns) if role == "user"), default=None)
+    if asked is None:
+        raise Refusal(422, "holds no question: no text of a user", f"prompts[{place}]")
+    before = [f"{role}: {text}" for role, text in turns[:asked]]
+    return "\n\n".join([*before, turns[asked][1]]), images
+
+
+def _template_turns(prompt: str) -> list[tuple[str, str]]:
+    """Return the turns of a text in a known chat template; any other text is one turn of the user's."""
+    text = _VISION.sub("", prompt)
+    starts = list(_TURN.finditer(text))
+    if not starts:
+        return [("user", _clean(text))]
+    ends = [*(start.start() for start in starts[1:]), len(text)]
+    return [
+        (start[1] or start[2], _TURN_END.split(text[start.end() : end], maxsplit=1)[0])
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _content(content: Any, images: list[ImageInput], place: int) -> str:
+    """Return the text of a message and note its pictures."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise Refusal(422, "a message's content must be text or a list of parts", f"prompts[{place}]")
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text":
+            texts.append(str(part.get("text", "")))
+        elif kind in ("image", "image_url"):
+            named = part.get(kind)
+            named = named.get("url") if isinstance(named, dict) else named
+            if not isinstance(named, str):
+                raise Refusal(422, f"a part of type {kind} must name its picture", f"prompts[{place}]")
+            images.append(_named_image(named))
+        else:
+            raise Refusal(422, "parts of a message must be text or images", f"prompts[{place}]")
+    return "\n".join(texts)
+
+
+def _named_image(named: str) -> ImageInput:
+    """Tell apart URLs, paths (``file://``, beginning with / or ., or ending like a file's name) and base64."""
+    if named[:5].lower() in ("http:", "https", "data:"):
+        return UrlImage(url=named)
+    if named.startswith("file://"):
+        return PathImage(path=named.removeprefix("file://"))
+    # Base64 has no dots, and only that of a JPEG begins with a slash.
+    if named.startswith((".", "/")) and not named.startswith("/9j/") or "." in named[-6:]:
+        return PathImage(path=named)
+    return Base64Image(base64=named)
+
+
+def _response(query: str, prompt: str, messages: list[dict[str, Any]] | None, place: int) -> str:
+    """Return what a query says behind its prompt, without special tokens around it."""
+    bare, begin = query[_leading(query) :], prompt[_leading(prompt) :]
+    if query.startswith(prompt):
+        return _clean(query[len(prompt) :])
+    if begin and bare.startswith(begin):  # the tokenizer put its first token before the query, not before the prompt
+        return _clean(bare[len(begin) :])
+    end = _end_of_prompt(query, prompt, messages)
+    if end is None:
+        reason = "does not begin with its prompt, so nobody can tell where the response begins"
+        raise Refusal(422, reason, f"query[{place}]")
+    return _clean(query[end:])
+
+
+def _end_of_prompt(query: str, prompt: str, messages: list[dict[str, Any]] | None) -> int | None:
+    """Return where the response begins in a query whose prompt was sent in another form than it holds.
+
+    Messages come as JSON, and pictures are many tokens in the query: what can be counted are the assistant's turns.
+    The one behind as many as the prompt has is the response; counted from the front, so that a response cannot begin
+    later by writing a turn of its own.
+    """
+    if messages is not None:
+        spoken = sum(message["role"] == "assistant" for message in messages)
+    else:
+        spoken = sum("assistant" in turn.groups() for turn in _TURN.finditer(prompt)) - 1
+    starts = [turn.end() for turn in _TURN.finditer(query) if "assistant" in turn.groups()]
+    return starts[spoken] if 0 <= spoken < len(starts) else None
+
+
+def _leading(text: str) -> int:
+    """Return how many characters of white space and special tokens a text begins with."""
+    match = _LEADING.match(text)
+    return match.end() if match else 0
+
+
+def _clean(text: str) -> str:
+    """Return a text without white space and special tokens at its ends, in time linear in its length."""
+    start, end = _leading(text), len(text)
+    while end > start:
+        if text[end - 1].isspace():
+            end -= 1
+        elif last := _LAST.search(text, max(start, end - _LONGEST_TOKEN), end):
+            end = last.start()
+        else:
+            break
+    return text[start:end]

@@ -1,0 +1,273 @@
+"""The web page: drop pictures, write a question and answers, watch the votes come in.
+
+    app = create_app(model, settings)
+    mount_page(app, model)                  # at /ui, beside the HTTP routes
+
+Votes appear one by one, each with its reasoning, what it says about one answer beside what it says about the other.
+Every text of a stranger's is escaped, so that it is shown as text whatever it holds. See :mod:`r1_reward.serve.cards`
+for what the cards look like.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import combinations, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from r1_reward.backends import Backend, BackendError, Request
+from r1_reward.bench.judge import read_judgment
+from r1_reward.errors import UserError
+from r1_reward.prompt import build_messages
+from r1_reward.reward_model import RewardModel
+from r1_reward.sampling import OpenedImages, PairToJudge, check_text, open_images, prepare
+from r1_reward.scalar_judge import AnswerScorer
+from r1_reward.schema import Completion
+from r1_reward.serve import cards
+from r1_reward.voting import Verdict
+
+if TYPE_CHECKING:
+    import gradio
+    from fastapi import FastAPI
+    from PIL import Image
+
+MAX_ANSWERS = 6
+MAX_VOTES = 8
+PATH = "/ui"
+_EXAMPLE_KINDS = ("number", "position", "greater", "largest")
+_UPLOAD = "32mb"
+_KEEP_UPLOADS = 3600  # seconds
+# On a narrow screen the result stands below everything else.
+_SHOW_RESULT = "() => { if (innerWidth < 700) document.querySelector('#result').scrollIntoView({behavior: 'smooth'}) }"
+
+
+class Example(NamedTuple):
+    """A question with answers to begin with."""
+
+    picture: Image.Image
+    question: str
+    answers: tuple[str, str]
+
+
+class TakingTurns:
+    """A backend that the page and the HTTP routes may ask from their threads: it works for one at a time."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self._lock = backend, threading.Lock()
+        self.special_tokens = backend.special_tokens
+        self.batch_size = getattr(backend, "batch_size", None) or getattr(backend, "concurrency", None) or 16
+
+    def generate(
+        self, requests: Iterable[Request], *, temperature: float = 0.0, max_new_tokens: int = 1024
+    ) -> Iterator[list[Completion] | BackendError]:
+        """Yield the completions of each request, in order; nobody waits for the others longer than for one batch."""
+        stream = iter(requests)
+        while batch := list(islice(stream, self.batch_size)):
+            with self._lock:
+                answers = list(self._backend.generate(batch, temperature=temperature, max_new_tokens=max_new_tokens))
+            yield from answers
+
+
+class WatchedModel(RewardModel):
+    """A reward model whose votes can be watched as they are drawn."""
+
+    def watch(
+        self, question: str, images: OpenedImages, a: str, b: str, *, votes: int = 1, both_orders: bool = True
+    ) -> Iterator[Verdict]:
+        """Yield the verdict after each vote; the last one is what :meth:`RewardModel.compare` returns.
+
+        Raises:
+            UserError: an option, a text or a picture cannot be used.
+            BackendError: the backend could not answer.
+        """
+        if isinstance(self.backend, AnswerScorer):
+            yield self.compare(question, images, a, b)
+            return
+        plan = self._plan(votes, both_orders)
+        pair = prepare(PairToJudge(question, images, a, b))
+        pictures = list(pair.images.pictures)
+        drawn = []
+        for slot in plan.slots(pair):
+            messages = build_messages(
+                question, *pair.shown(slot.swapped), images=len(pictures), special_tokens=self.backend.special_tokens
+            )
+            (answer,) = self.backend.generate(
+                [Request(messages, pictures, (slot.seed,))],
+                temperature=plan.temperature,
+                max_new_tokens=plan.max_new_tokens,
+            )
+            if isinstance(answer, BackendError):
+                raise answer
+            drawn.append(read_judgment(answer[0], swapped=slot.swapped))
+            yield self._verdict(drawn)
+
+
+def share_model(model: RewardModel) -> WatchedModel:
+    """Return the same model for several threads, with votes that can be watched."""
+    backend = model.backend if isinstance(model.backend, AnswerScorer) else TakingTurns(model.backend)
+    return WatchedModel(backend, max_new_tokens=model.max_new_tokens, calibration=model.calibration, seed=model.seed)
+
+
+def examples() -> list[Example]:
+    """Return examples about scanned digits that scikit-learn ships, one of each kind."""
+    from r1_reward.data.handwriting import build_world
+
+    world = build_world(seed=11, train_pairs=0, test_pairs=60, hard_share=0.5)
+    first = {pair.kind: pair for pair in reversed(world.test)}
+    return [
+        Example(world.images[pair.images[0]], pair.question, (pair.response_1, pair.response_2))
+        for pair in (first[kind] for kind in _EXAMPLE_KINDS)
+    ]
+
+
+def judge(
+    model: WatchedModel,
+    pictures: Sequence[Any] | None,
+    question: str,
+    answers: Sequence[str],
+    *,
+    votes: int,
+    both_orders: bool,
+) -> Iterator[str]:
+    """Yield the page's result as HTML after each vote; what is wrong is said in it.
+
+    ``pictures`` are paths, or pairs of a path and a caption; blank ``answers`` are left out and keep their numbers.
+    """
+    try:
+        opened = open_images([one[0] if isinstance(one, (tuple, list)) else one for one in pictures or ()])
+        check_text(question, "question")
+        texts = {number: text for number, text in enumerate(answers, 1) if text and text.strip()}
+        if len(texts) < 2:
+            raise UserError("Write at least two answers.")
+        if len(set(texts.values())) < len(texts):
+            raise UserError("Two answers are the same text; there is nothing to compare.")
+        found: dict[tuple[int, int], Verdict] = {}
+        each = 1 if isinstance(model.backend, AnswerScorer) else votes * (1 + both_orders)
+        total = each * len(list(combinations(texts, 2)))
+        yield cards.result(texts, found, total)
+        for i, j in combinations(texts, 2):
+            watched = model.watch(question, opened, texts[i], texts[j], votes=votes, both_orders=both_orders)
+            for verdict in watched:
+                found[i, j] = verdict
+                yield cards.result(texts, found, total)
+    except UserError as error:
+        yield cards.notice(str(error))
+
+
+def build_page(model: WatchedModel, *, name: str) -> gradio.Blocks:
+    """Return the page; ``name`` is what it calls the model."""
+    import gradio
+
+    with gradio.Blocks(title="r1-reward", analytics_enabled=False, delete_cache=(_KEEP_UPLOADS, _KEEP_UPLOADS)) as page:
+        gradio.HTML(cards.heading(name))
+        with gradio.Row(equal_height=False):
+            with gradio.Column(scale=5, min_width=320):
+                pictures = gradio.Gallery(
+                    label="Pictures", type="filepath", format="png", file_types=["image"], interactive=True,
+                    height=170, columns=4, fit_columns=False, object_fit="contain", buttons=[], elem_id="pictures",
+                )  # fmt: skip
+                question = gradio.Textbox(label="Question", lines=1, max_lines=6, elem_id="question")
+                boxes = [
+                    gradio.Textbox(label=f"Answer {n}", lines=2, max_lines=12, visible=n <= 2, elem_id=f"answer-{n}")
+                    for n in range(1, MAX_ANSWERS + 1)
+                ]
+                more = gradio.Button("Add an answer", size="sm", elem_id="more")
+                with gradio.Row():
+                    votes = gradio.Slider(
+                        1, MAX_VOTES, value=1, step=1, label="Votes for each order", elem_id="votes", min_width=200
+                    )
+                    orders = gradio.Checkbox(True, label="Show both orders", elem_id="orders", min_width=200)
+                button = gradio.Button("Judge", variant="primary", elem_id="judge")
+                loaders = _add_examples(gradio)
+            with gradio.Column(scale=7, min_width=320):
+                result = gradio.HTML(cards.waiting(), elem_id="result")
+        shown = gradio.State(2)
+        _connect(gradio, model, pictures, question, boxes, votes, orders, button, result)
+        more.click(_one_more, shown, [shown, more, *boxes], api_visibility="private", show_progress="hidden")
+        filled = [pictures, question, shown, more, *boxes, result]
+        for loader, example in loaders:
+            loader.click(partial(_fill, example), None, filled, api_visibility="private", show_progress="hidden")
+    return page
+
+
+def _add_examples(gradio: Any) -> list[tuple[Any, Example]]:
+    """Add a row of pictures with a button each."""
+    gradio.HTML('<div class="rr-label">Examples: scanned handwriting</div>')
+    loaders = []
+    with gradio.Row():
+        for number, example in enumerate(examples(), 1):
+            with gradio.Column(min_width=60):
+                gradio.HTML(cards.thumbnail(example.picture))
+                loader = gradio.Button(example.question, size="sm", elem_id=f"example-{number}")
+                loaders.append((loader, example))
+    return loaders
+
+
+def _connect(
+    gradio: Any, model: WatchedModel, pictures: Any, question: Any, boxes: list[Any], votes: Any, orders: Any,
+    button: Any, result: Any,
+) -> None:  # fmt: skip
+    """Let the button start judging and be out of use meanwhile."""
+
+    def run(pictures: Any, question: str, votes: float, both_orders: bool, *answers: str) -> Iterator[str]:
+        # The page keeps to these bounds; whoever writes requests by hand need not.
+        count = min(MAX_VOTES, max(1, int(votes)))
+        yield from judge(model, pictures, question, answers, votes=count, both_orders=both_orders)
+
+    inputs = [pictures, question, votes, orders, *boxes]
+    button.click(None, js=_SHOW_RESULT)
+    begin = button.click(
+        lambda: gradio.update(interactive=False), None, button, api_visibility="private", show_progress="hidden"
+    )
+    judged = begin.then(run, inputs, result, api_visibility="private", show_progress="hidden")
+    judged.then(lambda: gradio.update(interactive=True), None, button, api_visibility="private", show_progress="hidden")
+
+
+def _one_more(shown: int) -> list[Any]:
+    import gradio
+
+    shown = min(MAX_ANSWERS, shown + 1)
+    boxes = [gradio.update(visible=number <= shown) for number in range(1, MAX_ANSWERS + 1)]
+    return [shown, gradio.update(interactive=shown < MAX_ANSWERS), *boxes]
+
+
+def _fill(example: Example) -> list[Any]:
+    """Return the page with an example in it."""
+    import gradio
+
+    texts = [*example.answers, *[""] * (MAX_ANSWERS - 2)]
+    boxes = [gradio.update(value=text, visible=number < 2) for number, text in enumerate(texts)]
+    return [[example.picture], example.question, 2, gradio.update(interactive=True), *boxes, cards.waiting()]
+
+
+def mount_page(app: FastAPI, model: WatchedModel, *, name: str = "reward model") -> FastAPI:
+    """Put the page at ``/ui`` of an application; the model must be the one :func:`share_model` returned.
+
+    Raises:
+        UserError: gradio is not installed.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # or it would report to its makers
+    try:
+        import gradio
+    except ModuleNotFoundError as error:
+        raise UserError("the web page needs gradio: pip install 'r1-reward[ui]'") from error
+    from fastapi.responses import RedirectResponse
+
+    for address in ("/", PATH):  # the page itself is at /ui/
+        app.get(address, include_in_schema=False)(lambda: RedirectResponse(f"{PATH}/"))
+    fonts = ["system-ui", "sans-serif"]  # the default theme would load its fonts from elsewhere
+    theme = gradio.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"], primary_hue="blue")
+    return gradio.mount_gradio_app(
+        app,
+        build_page(model, name=name),
+        path=PATH,
+        footer_links=[],
+        run_history=False,
+        max_file_size=_UPLOAD,
+        show_error=False,
+        ssr_mode=False,
+        theme=theme,
+        css=cards.CSS,
+    )

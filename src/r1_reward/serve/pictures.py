@@ -1,0 +1,171 @@
+"""The pictures of a request, opened: base64, uploads, and what the operator lets requests name by URL or path.
+
+Nothing is fetched or read that was not allowed by name: a URL's host must be one of ``allow_hosts`` to the letter, a
+redirect is not followed, and a path must lie in one of ``allow_folders`` once all its links are resolved. How many
+pixels a picture has is read from its header, before any is unpacked.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import http.client
+import io
+import ssl
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from PIL import Image
+
+from r1_reward.data.images import ImageError, _formats, open_image
+from r1_reward.sampling import OpenedImages, open_images
+from r1_reward.serve.errors import Refusal, timed_out
+from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage
+from r1_reward.serve.settings import ServerSettings
+
+_FETCH_SECONDS = 10.0
+_CHUNK = 65536
+_PORTS = {"http": 80, "https": 443}
+
+
+class PictureReader:
+    """Opens the pictures of requests as far as the settings allow; blocks, so call it in a thread."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self._folders = [Path(folder).resolve() for folder in settings.allow_folders]
+        self._hosts = {host.lower() for host in settings.allow_hosts}
+
+    def open(
+        self, images: Sequence[ImageInput], uploads: Sequence[bytes] = (), *, deadline: float, field: str = "images"
+    ) -> OpenedImages:
+        """Return the pictures of one question: those named in the request, then the uploaded files.
+
+        ``deadline`` is on the clock of ``time.monotonic``; messages call the pictures ``field[0]``, ``field[1]``, ...
+
+        Raises:
+            Refusal: one cannot be used or may not be named, or they have too many pixels together.
+        """
+        count = len(images) + len(uploads)
+        if count > self.settings.max_images:
+            raise Refusal(422, f"{count} pictures; at most {self.settings.max_images} are accepted", field)
+        pixels, opened = 0, []
+        for number, source in enumerate([*images, *uploads]):
+            name = f"{field}[{number}]"
+            data = source if isinstance(source, bytes) else self._read(source, name, deadline)
+            pixels += _declared_pixels(data)
+            if pixels > self.settings.max_pixels:
+                raise Refusal(
+                    422, f"more than {self.settings.max_pixels:,} pixels in all pictures of the request together", name
+                )
+            if time.monotonic() > deadline:
+                raise timed_out(self.settings.timeout)
+            try:
+                opened.append(open_image(data, name="the picture"))
+            except ImageError as error:
+                raise Refusal(422, str(error), name) from error
+        return open_images(opened)
+
+    def _read(self, source: ImageInput, name: str, deadline: float) -> bytes:
+        if isinstance(source, Base64Image):
+            return _decode(source.base64, name)
+        if isinstance(source, PathImage):
+            return self._read_path(source.path, name)
+        if source.url[:5].lower() == "data:":
+            return _decode(source.url, name)
+        return self._fetch(source.url, name, min(deadline, time.monotonic() + _FETCH_SECONDS))
+
+    def _read_path(self, path: str, name: str) -> bytes:
+        """Read a file inside an allowed folder; what lies outside is not even said to exist."""
+        if not self._folders:
+            raise Refusal(403, "this server reads no files; send the picture as base64 or as an upload", name)
+        for folder in self._folders:
+            try:
+                file = (folder / path).resolve()
+                if file.is_relative_to(folder) and file.is_file():
+                    if file.stat().st_size > self.settings.max_body:
+                        raise Refusal(422, f"the file is larger than {self.settings.max_body_mb:g} MiB", name)
+                    return file.read_bytes()
+            except (OSError, ValueError, RuntimeError):  # no such path, NUL in it, links in a circle, not readable
+                continue
+        raise Refusal(403, "there is no such file in the folders this server may read", name)
+
+    def _fetch(self, url: str, name: str, deadline: float) -> bytes:
+        """Fetch a picture from an allowed host, without redirects, up to a size and a time."""
+        parts = self._allowed(url, name)
+        timeout = max(0.1, deadline - time.monotonic())
+        connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=context)
+        else:
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+        try:
+            connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+            response = connection.getresponse()
+            if response.status != 200:
+                raise Refusal(422, f"its host answers {response.status}; redirects are not followed", name)
+            return _read_at_most(response, self.settings.max_body, deadline, name)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise Refusal(422, f"cannot be fetched ({type(error).__name__})", name) from error
+        finally:
+            connection.close()
+
+    def _allowed(self, url: str, name: str) -> SplitResult:
+        """Split a URL whose host may be asked."""
+        if not self._hosts:
+            raise Refusal(403, "this server fetches no URLs; send the picture as base64 or as an upload", name)
+        if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+            raise Refusal(422, "is no URL: white space, backslashes and other than ASCII must be escaped", name)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise Refusal(422, "is no URL", name) from error
+        if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
+            raise Refusal(422, "must be like https://host/picture.png, without a name or password in it", name)
+        # A name alone allows the usual port; any other port must be named with it.
+        asked = {f"{parts.hostname}:{port or _PORTS[parts.scheme]}"}
+        if port in (None, _PORTS[parts.scheme]):
+            asked.add(parts.hostname)
+        if not asked & self._hosts:
+            raise Refusal(403, "this server fetches nothing from that host", name)
+        return parts
+
+
+def _decode(text: str, name: str) -> bytes:
+    """Decode base64, with or without the head of a data URL."""
+    if text[:5].lower() == "data:":
+        head, comma, text = text.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            raise Refusal(422, "must be like data:image/png;base64,...", name)
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refusal(422, "is not base64", name) from error
+
+
+def _read_at_most(response: http.client.HTTPResponse, limit: int, deadline: float, name: str) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := response.read1(_CHUNK):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise Refusal(422, f"the file is larger than {limit / 2**20:g} MiB", name)
+        if time.monotonic() > deadline:
+            raise Refusal(422, "its host takes too long to send it", name)
+    return b"".join(chunks)
+
+
+def _declared_pixels(data: bytes) -> int:
+    """Return width times height as the header says; 0 if there is none, which ``open_image`` explains better."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            return image.width * image.height
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return 2**62
+    except Exception:  # noqa: BLE001  Pillow's readers raise all sorts of errors on hostile headers
+        return 0

@@ -1,0 +1,251 @@
+"""What requests and answers look like: the models behind the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
+
+from r1_reward.parsing import parse_judgment
+from r1_reward.ranking import Ranking
+from r1_reward.schema import Answer, Judgment
+from r1_reward.serve.settings import ServerSettings
+from r1_reward.voting import Verdict
+
+Kind = Literal["win_rate", "bradley_terry"]
+StopRule = Literal["exact", "sequential"]
+
+_NO_VOTE = "no vote can be read, so there is no verdict"
+_NO_COMPARISON = "no comparison can be read; {}"
+
+
+# JSON knows one kind of number, and some clients write 1.0 for 1.
+_WHOLE = BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)
+_VOTES = "Votes for each order shown; several are sampled, one is greedy."
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Base64Image(_Request):
+    """A picture in the request itself."""
+
+    base64: str = Field(description="Base64 of a picture file, or a data URL.", json_schema_extra={"format": "picture"})
+
+
+class UrlImage(_Request):
+    """A picture on a host the operator allows (--allow-host), or a data URL."""
+
+    url: str
+
+
+class PathImage(_Request):
+    """A picture in a folder the operator allows (--allow-folder); the path may be relative to that folder."""
+
+    path: str
+
+
+ImageInput = Base64Image | UrlImage | PathImage
+
+
+class Question(_Request):
+    """A question about pictures, and how votes are drawn."""
+
+    question: str
+    images: list[ImageInput] = Field(default_factory=list)
+    votes: Annotated[int, Field(ge=1), _WHOLE] = Field(default=1, description=_VOTES)
+    both_orders: bool = Field(default=True, description="Show each response first as often as the other.")
+    stop: StopRule | None = Field(default=None, description="Leave out votes that cannot change the verdict.")
+
+
+class CompareRequest(Question):
+    """Which of two responses is better?"""
+
+    response_1: str
+    response_2: str
+
+
+class RankRequest(Question):
+    """In which order do the responses stand?"""
+
+    responses: list[str] = Field(min_length=1)
+    budget: Annotated[int, Field(ge=0, le=1_000_000), _WHOLE] | None = Field(
+        default=None, description="At most so many comparisons."
+    )
+
+
+class RewardRequest(Question):
+    """How good is each response, measured against the others?"""
+
+    responses: list[str] = Field(min_length=1)
+    kind: Kind = "win_rate"
+
+
+class Vote(BaseModel):
+    """One reading of the pair by the model."""
+
+    answer: Answer | None = Field(description="The better response as it was sent; null if the vote is unreadable.")
+    swapped: bool = Field(description="Whether response 2 was shown first.")
+    reasoning: str = Field(description="The analysis before the answer; all of the text if the vote is unreadable.")
+    tokens: int
+    truncated: bool = Field(description="Whether the limit cut the text.")
+    probability: float | None = Field(description="That response 1 is better, from the answer's token.")
+
+
+class CompareResponse(BaseModel):
+    """The verdict of all votes."""
+
+    preferred: Answer | None = Field(description="The better response; null for a tie or without a readable vote.")
+    probability: float | None = Field(description="That response 1 is better; null without a readable vote.")
+    for_1: int
+    for_2: int
+    unreadable: int
+    flips: float | None = Field(description="Share of votes that change with the order shown.")
+    tokens: int
+    votes: list[Vote]
+    message: str | None = Field(description="Why there is no verdict.")
+
+
+class ComparisonOut(BaseModel):
+    """One comparison of two responses, by index from 0."""
+
+    first: int
+    second: int
+    probability: float | None = Field(description="That the first is better; null without a readable vote.")
+
+
+class RankResponse(BaseModel):
+    """Responses by index from 0, best first, and their Bradley-Terry scores in logits with mean 0."""
+
+    order: list[int]
+    scores: list[float]
+    standard_errors: list[float]
+    comparisons: list[ComparisonOut]
+    message: str | None = Field(description="Why the order says nothing.")
+
+
+class RewardResponse(BaseModel):
+    """One reward for each response, in order; null where there is none."""
+
+    rewards: list[float | None]
+    message: str | None = Field(description="Why rewards are null.")
+
+
+class RemoteRewardRequest(BaseModel):
+    """What OpenRLHF sends to a remote reward model; more keys than these are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+    query: list[str] = Field(min_length=1, description="Prompt and response, one text each, special tokens included.")
+    prompts: list[str] = Field(
+        min_length=1, description="The prompt of each query: its text, or chat messages as JSON."
+    )
+    images: list[list[str] | str | None] | None = Field(
+        default=None, description="The pictures of each query: base64 or URLs. Not sent by OpenRLHF, by forks of it."
+    )
+
+
+class RemoteRewardResponse(BaseModel):
+    """One reward for each query, and what OpenRLHF may log and filter by."""
+
+    rewards: list[float | None]
+    scores: list[float | None] = Field(description="The reward as a probability of winning, in [0, 1].")
+    extra_logs: dict[str, list[float]]
+
+
+class Health(BaseModel):
+    """Whether requests are taken."""
+
+    model: str
+    ready: bool
+    queue: int = Field(description="Comparisons that wait for the model.")
+    in_flight: int = Field(description="Requests taken and not yet answered.")
+
+
+class ErrorDetail(BaseModel):
+    """What was wrong, and in which field."""
+
+    message: str
+    field: str | None
+
+
+class ErrorResponse(BaseModel):
+    """Every error."""
+
+    error: ErrorDetail
+
+
+class RequestModels:
+    """The request models with one server's limits in them."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        text = Annotated[str, StringConstraints(pattern=r"\S", max_length=settings.max_chars)]
+        question: dict[str, Any] = {
+            "question": (text, ...),
+            "images": (list[ImageInput], Field(default_factory=list, max_length=settings.max_images)),
+            "votes": (Annotated[int, Field(ge=1, le=settings.max_votes), _WHOLE], Field(default=1, description=_VOTES)),
+        }
+        responses: dict[str, Any] = {
+            **question,
+            "responses": (list[text], Field(min_length=1, max_length=settings.max_candidates)),
+        }
+        self.compare = _limited(CompareRequest, {**question, "response_1": (text, ...), "response_2": (text, ...)})
+        self.rank = _limited(RankRequest, responses)
+        self.reward = _limited(RewardRequest, responses)
+        self.remote = RemoteRewardRequest
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _limited(model: type[_Model], fields: dict[str, Any]) -> type[_Model]:
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **fields)
+
+
+def compare_response(verdict: Verdict) -> CompareResponse:
+    """Return a verdict as it is sent."""
+    tied = "the votes are tied" if verdict.for_1 or verdict.for_2 else _NO_VOTE
+    return CompareResponse(
+        preferred=verdict.preferred,
+        probability=verdict.probability,
+        for_1=verdict.for_1,
+        for_2=verdict.for_2,
+        unreadable=verdict.unreadable,
+        flips=verdict.flips,
+        tokens=verdict.tokens,
+        votes=[_vote(vote) for vote in verdict.votes],
+        message=tied if verdict.preferred is None else None,
+    )
+
+
+def _vote(vote: Judgment) -> Vote:
+    reasoning = vote.text if vote.answer is None else parse_judgment(vote.text).reasoning
+    return Vote(
+        answer=vote.answer,
+        swapped=vote.swapped,
+        reasoning=reasoning.encode("utf-8", "replace").decode(),  # a server's JSON may hold lone surrogates
+        tokens=vote.tokens,
+        truncated=vote.truncated,
+        probability=vote.probability,
+    )
+
+
+def rank_response(ranking: Ranking) -> RankResponse:
+    """Return a ranking as it is sent."""
+    readable = any(one.probability is not None for one in ranking.comparisons)
+    silent = len(ranking.order) > 1 and not readable
+    return RankResponse(
+        order=list(ranking.order),
+        scores=list(ranking.scores),
+        standard_errors=list(ranking.standard_errors),
+        comparisons=[ComparisonOut(**one._asdict()) for one in ranking.comparisons],
+        message=_NO_COMPARISON.format("the order says nothing") if silent else None,
+    )
+
+
+def reward_response(rewards: list[float | None]) -> RewardResponse:
+    """Return rewards as they are sent."""
+    missing = sum(reward is None for reward in rewards)
+    why = f"{missing} of {len(rewards)} responses have no readable comparison with a different response"
+    return RewardResponse(rewards=rewards, message=why if missing else None)

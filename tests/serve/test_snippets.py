@@ -1,0 +1,232 @@
+"""The snippets of examples/trainers and docs/trainers.md, called the way the trainers call them."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from served import Served, png
+
+ROOT = Path(__file__).parents[2]
+
+
+def snippet(name):
+    spec = importlib.util.spec_from_file_location(f"snippet_{name}", ROOT / "examples" / "trainers" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def server():
+    with Served(unscored_reward=0.0) as server:
+        yield server
+
+
+@pytest.fixture
+def verl(server):
+    module = snippet("verl_reward")
+    module.SERVER = f"http://127.0.0.1:{server.port}"
+    return module
+
+
+@pytest.fixture
+def picture(tmp_path):
+    (tmp_path / "scene.png").write_bytes(png(5, 4))
+    return tmp_path / "scene.png"
+
+
+# verl: managers call compute_score by these names, one row at a time or a batch.
+
+
+def test_verl_batch_judges_the_solutions_to_each_question_against_each_other(server, verl, picture):
+    rows = [("Which is larger?", "4"), ("Other?", "9"), ("Which is larger?", "7"), ("Other?", "1")]
+    scores = verl.compute_score_batch(
+        data_sources=["handwriting"] * 4,
+        solution_strs=[text for _, text in rows],
+        ground_truths=[""] * 4,
+        extra_infos=[
+            {"question": question, "images": [str(picture)], "index": i} for i, (question, _) in enumerate(rows)
+        ],
+    )
+    assert scores == pytest.approx([-0.8, 0.8, 0.8, -0.8])
+    assert set(map(tuple, server.judge.images)) == {((5, 4),)}
+    assert all({first, second} in ({"4", "7"}, {"9", "1"}) for _, first, second in server.judge.seen)
+
+
+def test_verl_alone_is_held_against_the_reference(server, verl):
+    def score(text):
+        return verl.compute_score(
+            data_source="handwriting", solution_str=text, ground_truth="5", extra_info={"question": "Which is larger?"}
+        )
+
+    assert score("7") == pytest.approx(0.8)
+    assert score("4") == pytest.approx(-0.8)
+    assert score("") == pytest.approx(-0.8)
+    assert score("5") == 0.0, "the reference itself"
+
+
+def test_verl_options_are_passed_on(server, verl):
+    verl.compute_score("handwriting", "7", "5", {"question": "Which is larger?"}, votes=2, both_orders=False)
+    assert len(server.judge.seen) == 1, "one order"
+    assert server.judge.temperatures == [1.0], "several votes are sampled"
+
+
+def test_verl_failures_are_errors_and_what_cannot_be_read_is_neutral(server, verl):
+    assert verl.compute_score("x", "7", "5", {"question": "unreadable?"}) == 0.0
+    with pytest.raises(RuntimeError, match="502"):
+        verl.compute_score("x", "7", "5", {"question": "it fails"})
+    with pytest.raises(ValueError, match="question"):
+        verl.compute_score("x", "7", "5", None)
+    server.stop()
+    server._thread.join(30)
+    with pytest.raises(verl.requests.ConnectionError):
+        verl.compute_score("x", "7", "5", {"question": "Which?"})
+
+
+# OpenRLHF: a request of many samples, or, in later versions, one request for each.
+
+
+class Relay:
+    """The relay of the examples on loopback."""
+
+    def __init__(self, target, **options):
+        app = snippet("openrlhf_relay").create_app(target, **options)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/get_reward"
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
+
+    def __enter__(self):
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.005)
+        return self
+
+    def __exit__(self, *_):
+        self._server.should_exit = True
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+def ask_alone(url, samples):
+    """Ask for every sample in a request of its own, all at once, as OpenRLHF's single-turn executor does."""
+
+    async def run():
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+            bodies = [{"query": [prompt + text], "prompts": [prompt], "labels": ["x"]} for prompt, text in samples]
+            return await asyncio.gather(*(client.post(url, json=body) for body in bodies))
+
+    return asyncio.run(run())
+
+
+def test_openrlhf_many_samples_in_a_request(server):
+    body = {"query": ["Q? 4", "Q? 7"], "prompts": ["Q? ", "Q? "], "labels": ["", ""]}
+    status, answer = server.post("/get_reward", body)
+    assert status == 200
+    assert answer["rewards"] == pytest.approx([-0.8, 0.8])
+    assert server.post("/get_reward", {"query": ["Q? 4"], "prompts": ["Q? "], "labels": [""]})[1]["rewards"] == [0.0]
+
+
+def test_openrlhf_samples_that_come_alone_are_judged_together(server):
+    samples = [("Q? ", "4"), ("R? ", "1"), ("Q? ", "7"), ("R? ", "9")]
+    with Relay(f"http://127.0.0.1:{server.port}/get_reward", group_size=2) as relay:
+        answers = [response.json() for response in ask_alone(relay.url, samples)]
+    assert [answer["rewards"][0] for answer in answers] == pytest.approx([-0.8, -0.8, 0.8, 0.8])
+    assert [answer["scores"][0] for answer in answers] == pytest.approx([0.1, 0.1, 0.9, 0.9])
+    assert {len(answer["rewards"]) for answer in answers} == {1}
+    assert answers[0]["extra_logs"] == {"scored": [1.0], "responses_to_prompt": [2.0]}
+
+
+def test_openrlhf_an_incomplete_group_is_judged_as_it_is(server):
+    with Relay(f"http://127.0.0.1:{server.port}/get_reward", group_size=5, wait=0.3) as relay:
+        first = ask_alone(relay.url, [("Q? ", "4"), ("Q? ", "7")])
+        again = ask_alone(relay.url, [("Q? ", "4")])
+    assert [answer.json()["rewards"][0] for answer in first] == pytest.approx([-0.8, 0.8])
+    assert again[0].json()["rewards"] == [0.0]
+    assert again[0].json()["extra_logs"]["scored"] == [0.0]
+
+
+def test_openrlhf_a_failure_is_no_reward(server):
+    with Relay(f"http://127.0.0.1:{server.port}/get_reward", group_size=2) as relay:
+        answers = ask_alone(relay.url, [("it fails ", "4"), ("it fails ", "7")])
+        assert [answer.status_code for answer in answers] == [502, 502]
+        assert all("rewards" not in answer.json() for answer in answers)
+
+
+# Plain HTTP.
+
+
+def test_plain_http(server, picture):
+    rewards = snippet("plain_http").rewards
+    address = f"http://127.0.0.1:{server.port}"
+    assert rewards(address, "Which is larger?", [picture], ["4", "7", "5"]) == pytest.approx([-0.8, 0.8, 0.0])
+    assert rewards(address, "Which is larger?", [], ["4", "7"]) == pytest.approx([-0.8, 0.8])
+    assert set(map(tuple, server.judge.images)) == {((5, 4),), ()}
+    with pytest.raises(httpx.HTTPStatusError, match="422"):
+        rewards(address, " ", [], ["4", "7"])
+
+
+def blocks(language):
+    """The code blocks of docs/trainers.md in a language."""
+    text = (ROOT / "docs" / "trainers.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_from_the_page(server, picture):
+    commands = [block for block in blocks("bash") if block.startswith("curl")]
+    assert len(commands) == 2
+    for command in commands:
+        command = command.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{server.port}")
+        done = subprocess.run(["bash", "-c", command], cwd=picture.parent, capture_output=True, timeout=60, check=True)
+        answer = json.loads(done.stdout)
+        assert "error" not in answer, answer
+        assert set(answer) & {"rewards", "preferred"}
+
+
+# TRL, with the real trainer.
+
+
+def test_trl_trains_a_step_with_the_snippet(checkpoint, pair_file, tmp_path):
+    data = pair_file.parent / "questions.jsonl"
+    rows = [json.loads(line) for line in pair_file.read_text().splitlines()[:4]]
+    lines = [{"question": row["question"], "images": row["images"]} for row in rows]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    options = {
+        "max_steps": 1, "max_completion_length": 4, "use_cpu": True, "bf16": False, "report_to": "none",
+        "gradient_checkpointing": False, "disable_tqdm": True, "save_strategy": "no",
+    }  # fmt: skip
+    program = snippet("trl_grpo")
+    program.GROUP_SIZE, program.JUDGMENT_TOKENS = 2, 4  # an untrained judge would go on for ever
+    program.train(str(checkpoint), str(checkpoint), data, tmp_path / "out", **options)
+    assert (tmp_path / "out" / "config.json").is_file()
+
+
+def test_every_python_block_of_the_page_is_in_an_example():
+    """What the page shows as Python is code that the tests above run."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples" / "trainers").glob("*.py"))
+    sources += (ROOT / "src" / "r1_reward" / "serve" / "rewards.py").read_text(encoding="utf-8")
+    for block in blocks("python"):
+        for line in block.splitlines():
+            assert line.strip() in sources, line
+
+
+def test_examples_need_only_what_they_import():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "trainers" / "openrlhf_relay.py"), "--help"],
+        capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert b"--group-size" in done.stdout
