@@ -25,7 +25,8 @@ class PreferencePair(BaseModel):
 
     ``images`` are paths relative to the file that holds the row. ``reasoning`` is a teacher's judgement text, if it
     wrote one that agrees with the label; ``attempts`` is how many tries the teacher needed (method section 4), None
-    when it was never asked or never agreed. ``kind`` groups rows in reports.
+    when it was never asked or never agreed. ``kind`` groups rows in reports. ``provenance`` says where an imported row
+    was read, as ``source:file:row`` (rows and lines count from 1).
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -39,6 +40,7 @@ class PreferencePair(BaseModel):
     preferred: Answer
     source: str = ""
     kind: str = ""
+    provenance: str = ""
     reasoning: str | None = None
     attempts: int | None = Field(default=None, ge=1)
 

@@ -76,7 +76,7 @@ def test_columns_are_canonical_and_images_stay_undecoded(folder: Path) -> None:
     assert dataset.features == FEATURES
     assert dataset.column_names == list(PreferencePair.model_fields)
     cell = {"bytes": None, "path": str(folder / "a.png")}
-    assert dataset[0] == {**row, "images": [cell], "video": None, "kind": ""}
+    assert dataset[0] == {**row, "images": [cell], "video": None, "kind": "", "provenance": ""}
     assert decode_images(dataset[0])[0].getpixel((0, 0)) == (200, 0, 0)
 
 
@@ -161,6 +161,7 @@ def broken_rows() -> list[tuple[Any, list[tuple[str, str]]]]:
         (make_row(30, question="", preferred=3), [("question", "is blank"), ("preferred", "must be 1 or 2")]),
         (make_row(31, source=None), [("source", "must be text, not null")]),
         ({**make_row(32), "\ud801": 1}, [("", "lone surrogate")]),
+        (make_row(33, id="\udc00", kind="\udc00"), [("id", "lone surrogate"), ("kind", "lone surrogate")]),
     ]  # fmt: skip
 
 
@@ -170,7 +171,7 @@ def terrible(folder: Path) -> Path:
     rows = [row for row, _ in broken_rows()]
     text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
     file = folder / "terrible.jsonl"
-    file.write_bytes(text.encode() + b'{"id": "33", "question": "caf\xe9"}\n')
+    file.write_bytes(text.encode() + b'{"id": "34", "question": "caf\xe9"}\n')
     return file
 
 
@@ -198,7 +199,7 @@ def test_the_error_lists_twenty_problems_and_counts_the_rest(terrible: Path) -> 
     assert caught.value.rows == len(broken_rows()) + 1
     lines = str(caught.value).splitlines()
     total = len(caught.value.problems)
-    assert lines[0] == f"{terrible}: {total} problems in 33 rows"
+    assert lines[0] == f"{terrible}: {total} problems in 34 rows"
     assert lines[1].startswith("  line 2: is not JSON")
     assert len(lines) == 22
     assert lines[-1] == f"  ... and {total - 20} more. To see all: r1-reward data validate {terrible}"

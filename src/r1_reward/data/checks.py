@@ -28,6 +28,8 @@ MAX_RESPONSE_CHARS = 50_000
 FIELDS = tuple(PreferencePair.model_fields)
 REQUIRED = tuple(name for name, field in PreferencePair.model_fields.items() if field.is_required())
 _LISTED = 20
+_SURROGATE = "contains a lone surrogate, which no text file can hold"
+_PATTERNED = ("question", "response_1", "response_2")  # pydantic itself finds a surrogate where there is a pattern
 
 
 class Problem(NamedTuple):
@@ -90,15 +92,15 @@ class Checker:
         cells, video = row.get("images"), row.get("video")
         images = [self._identity(cell) for cell in cells] if isinstance(cells, list) else cells
         pair, problems = to_pair({**row, "images": images} if "images" in row else row)
-        for field, reason in [*problems, *_text_problems(row)]:
+        for field, reason in [*problems, *text_problems(row)]:
             self.add(line, field, reason)
         if row.get("images", []) == [] and (video is None or video == ""):
             self.add(line, "images", "no image and no video")
         if self.check_images:
             if isinstance(cells, list):
                 self._check_images(line, cells, images or [])
-            if isinstance(video, str) and video and not os.path.isfile(self.folder / video):
-                self.add(line, "video", f"{video}: no such file")
+            if isinstance(video, str) and video and not os.path.exists(self.folder / video):
+                self.add(line, "video", f"{video}: no such file or folder of frames")
         if pair is not None:
             self._check_repeat(line, pair)
         return len(self.problems) == before
@@ -162,7 +164,7 @@ def _explain(error: Any) -> tuple[str, str]:
         "missing": lambda: "is missing",
         "extra_forbidden": lambda: unknown_field(field),
         "string_pattern_mismatch": lambda: "is blank",
-        "string_unicode": lambda: "contains a lone surrogate, which no text file can hold",
+        "string_unicode": lambda: _SURROGATE,
         "string_type": lambda: f"must be text, not {kind_of(given)}",
         "list_type": lambda: f"must be a list, not {kind_of(given)}",
         "int_type": lambda: f"must be a whole number, not {_short(given)}",
@@ -178,17 +180,27 @@ def unknown_field(name: str) -> str:
     return f"is not a known field; did you mean {near[0]}?" if near else f"is not one of {', '.join(FIELDS)}"
 
 
-def _text_problems(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def text_problems(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what the schema cannot say about texts."""
     for field in FIELDS:
         if isinstance(row.get(field), str) and "\0" in row[field]:
             yield field, "contains a NUL character"
+        if field not in _PATTERNED and isinstance(row.get(field), str) and _has_surrogate(row[field]):
+            yield field, _SURROGATE
     first, second = row.get("response_1"), row.get("response_2")
     for field, text in (("response_1", first), ("response_2", second)):
         if isinstance(text, str) and len(text) > MAX_RESPONSE_CHARS:
             yield field, f"has {len(text):,} characters; at most {MAX_RESPONSE_CHARS:,} are accepted"
     if isinstance(first, str) and isinstance(second, str) and first.strip() and first.strip() == second.strip():
         yield "response_2", "is the same as response_1"
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def kind_of(value: Any) -> str:

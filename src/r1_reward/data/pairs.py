@@ -61,11 +61,15 @@ FEATURES = Features(
         "preferred": Value("int64"),
         "source": Value("string"),
         "kind": Value("string"),
+        "provenance": Value("string"),
         "reasoning": Value("string"),
         "attempts": Value("int64"),
     }
 )
 """The columns of every dataset that :func:`load_pairs` returns."""
+
+REPORT, STAGING = "report.json", ".writing"
+"""Of a pair folder (:mod:`r1_reward.data.shards`): the file written last, and where unfinished shards lie."""
 
 _CHUNK = 1000
 _ROW_GROUP = 32  # rows of a parquet file that are in memory at once, images included
@@ -82,7 +86,7 @@ def load_pairs(path_or_hub_id: str | Path, *, split: str = "train", check_images
     """
     path = Path(path_or_hub_id)
     if path.exists():
-        files = _find_files(path, split)
+        files = find_files(path, split)
         if files[0].suffix == ".jsonl":
             return _load_jsonl(files[0], check_images)
         return _load_table(_read_parquet(files), str(path), files[0].parent, check_images)
@@ -100,10 +104,12 @@ def validate_pairs(path_or_hub_id: str | Path, *, split: str = "train") -> list[
     return []
 
 
-def _find_files(path: Path, split: str) -> list[Path]:
-    """Return the one JSONL or the parquet files a path stands for."""
+def find_files(path: Path, split: str) -> list[Path]:
+    """Return the one JSONL or the parquet files a path stands for; raises UserError if it is not finished."""
     if not os.access(path, os.R_OK):
         raise UserError(f"{path}: you may not read this (permission denied).")
+    if (path / STAGING).is_dir() and not (path / REPORT).exists():
+        raise UserError(f"{path}: is unfinished; the command that wrote it was interrupted or is still running.")
     if path.is_file():
         if path.suffix not in (".jsonl", ".parquet"):
             raise UserError(f"{path}: pair files end in .jsonl (one JSON object a line) or .parquet.")
@@ -117,9 +123,18 @@ def _find_files(path: Path, split: str) -> list[Path]:
     named = [file for file in parquet if _SPLIT_NAME.match(file.name) or file.name.startswith(f"{split}-")]
     chosen = [file for file in named if re.match(rf"{re.escape(split)}[-_.]", file.name)] if named else parquet
     if not chosen:
-        there = ", ".join(sorted(os.listdir(path))[:10]) or "nothing"
-        raise UserError(f"{path}: holds neither pairs.jsonl nor parquet files of the {split} split. It holds: {there}.")
+        raise UserError(f"{path}: {_why_no_pairs(path, split)}.")
     return chosen
+
+
+def _why_no_pairs(path: Path, split: str) -> str:
+    inside = [folder for name in ("train", "test") if any((folder := path / name).glob("*.parquet"))]
+    if inside:
+        return f"holds no pairs itself; name {' or '.join(map(str, inside))}"
+    if (path / REPORT).is_file():  # a pair folder that was finished without a row has no shard
+        return "holds no rows; see its report.json"
+    there = ", ".join(sorted(os.listdir(path))[:10]) or "nothing"
+    return f"holds neither pairs.jsonl nor parquet files of the {split} split. It holds: {there}"
 
 
 def may_be_hub_id(name: str | Path) -> bool:
@@ -234,13 +249,14 @@ def _load_table(dataset: Dataset, file: str, folder: Path, check_images: bool) -
 
 def _is_canonical(row: dict[str, Any]) -> bool:
     embedded = all(cell["bytes"] is not None for cell in row["images"] or [])
-    return embedded and row["video"] is None and None not in (row["images"], row["source"], row["kind"])
+    texts = (row["source"], row["kind"], row["provenance"])
+    return embedded and row["video"] is None and None not in (row["images"], *texts)
 
 
 def _canonical(row: dict[str, Any], folder: str | Path) -> dict[str, Any]:
     """Return a checked row with all columns, defaults filled in and paths absolute."""
     full = {name: row.get(name) for name in FEATURES}
-    full["source"], full["kind"] = full["source"] or "", full["kind"] or ""
+    full |= {name: full[name] or "" for name in ("source", "kind", "provenance")}
     full["video"] = os.path.abspath(os.path.join(folder, full["video"])) if full["video"] else None
     full["images"] = [_canonical_cell(cell, folder) for cell in full["images"] or []]
     return full

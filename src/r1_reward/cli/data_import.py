@@ -1,0 +1,112 @@
+"""``r1-reward data import`` and ``r1-reward data export``: public sources into pair folders, pairs into rows of others.
+
+``r1-reward data import rlaif-v --from rlaif-v/ --out pairs/rlaif-v`` reads a source and ends with a table of what was
+read, kept and dropped. The exit code is 2 if nothing could be imported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
+
+
+class ExportFormat(str, Enum):
+    """Formats that pairs can be exported to."""
+
+    r1_reward_rl = "r1-reward-rl"
+
+
+def import_source(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="mm-rlhf, rlaif-v, vl-feedback, povid, wildvision-battle, r1-reward-rl, or trl (prompt, chosen, "
+            "rejected message lists)."
+        ),
+    ],
+    origin: Annotated[
+        str, typer.Option("--from", help="A .jsonl, .json or .parquet file, a folder of those, or a Hub dataset.")
+    ],
+    out: Annotated[Path, typer.Option(help="Pair folder to write.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that image paths are relative to; default the folder of --from.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which answer becomes response 1.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read the first so many rows only.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of a folder or Hub dataset.")] = None,
+    config: Annotated[str | None, typer.Option(help="Configuration of a Hub dataset.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read a public source of preference pairs into a pair folder, and account for every row left out."""
+    from r1_reward.data.importing import DROPPED, import_pairs
+    from r1_reward.quiet import quiet_libraries
+
+    quiet_libraries()
+    with _progress(source) as progress:
+        report = import_pairs(
+            source, origin, out, images=images, seed=seed, limit=limit, split=split, config=config,
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    _show(report, as_json, unit="rows read", left=f"dropped, each in {out / DROPPED}", out=out)
+
+
+def export(
+    to: Annotated[ExportFormat, typer.Argument(help="The format: r1-reward-rl, the released RL rows.")],
+    pairs: Annotated[Path, typer.Argument(help="A pair file or pair folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write train.jsonl and images to.")],
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write pairs as rows of another project's format."""
+    from r1_reward.data.exporting import DROPPED, export_r1_reward_rl
+
+    write = {ExportFormat.r1_reward_rl: export_r1_reward_rl}[to]
+    report = write(pairs, out, overwrite=overwrite)
+    _show(report, as_json, unit="pairs read", left=f"dropped, each in {out / DROPPED}", out=out)
+
+
+def _show(report: dict[str, Any], as_json: bool, *, unit: str, left: str, out: Path) -> None:
+    """Print a report as JSON or as a table, and its warnings on standard error."""
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table("", "count")
+        table.columns[1].justify = "right"
+        dropped = report["dropped"]
+        lines = [(unit, report["read"]), ("pairs kept", report["kept"]), (left, sum(dropped.values()))]
+        for name, count in [*lines, *((f"  {reason}", count) for reason, count in dropped.items())]:
+            table.add_row(Text(name), f"{count:,}")
+        Console().print(table)
+        typer.echo(f"files: {out}")
+    for warning in report.get("warnings", []):
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show rows read and pairs kept on standard error; how many there will be, a stream does not tell."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}: {task.fields[note]}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, note="", total=None)
+
+        def update(read: int, kept: int) -> None:
+            bar.update(task, completed=read, note=f"{read:,} rows read, {kept:,} pairs kept")
+
+        yield update

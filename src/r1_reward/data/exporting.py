@@ -1,0 +1,86 @@
+"""Write pairs as rows of R1-Reward-RL, which the released training code reads: finished prompts and their labels.
+
+``DIR/train.jsonl`` has a line a pair and ``DIR/images`` the images, each once. The lines name images by absolute path,
+as that code needs them; an import with ``--images DIR`` finds them wherever the folder has gone since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from r1_reward.data.images import image_suffix
+from r1_reward.data.shards import read_rows
+from r1_reward.data.sources.r1_reward_rl import to_row
+from r1_reward.errors import UserError
+from r1_reward.files import write_bytes, write_json
+
+ROWS, IMAGES, REPORT, DROPPED = "train.jsonl", "images", "report.json", "dropped.jsonl"
+_FILES = (ROWS, DROPPED, REPORT)
+
+
+def export_r1_reward_rl(pairs: str | Path, out: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
+    """Write the pairs of a pair file or folder to ``out`` and return the report (read, kept, dropped by reason).
+
+    Pairs with a video or without an image are dropped and listed in ``dropped.jsonl``. ``train.jsonl`` appears when
+    it is complete.
+
+    Raises:
+        UserError: ``out`` holds an export already and ``overwrite`` is False, or the pairs cannot be read.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file, not a folder to write rows to.")
+    if not overwrite and any((out / name).exists() for name in _FILES):
+        raise UserError(f"{out}: holds an export already. Choose another folder, or allow to overwrite it.")
+    out.mkdir(parents=True, exist_ok=True)
+    read, dropped = 0, Counter[str]()
+    parts = {name: out / f".{name}.part" for name in (ROWS, DROPPED)}
+    try:
+        with open(parts[ROWS], "w", encoding="utf-8") as rows, open(parts[DROPPED], "w", encoding="utf-8") as lost:
+            for pair in read_rows(pairs):
+                read += 1
+                if reason := _problem(pair):
+                    dropped[reason] += 1
+                    place = {"source": pair["source"], "file": str(pairs), "row": read, "id": pair["id"]}
+                    lost.write(json.dumps({**place, "reason": reason, "detail": ""}, ensure_ascii=False) + "\n")
+                    continue
+                paths = [_image_file(cell, out / IMAGES) for cell in pair["images"]]
+                rows.write(json.dumps(to_row(pair, paths), ensure_ascii=False) + "\n")
+        if read == sum(dropped.values()):
+            raise UserError(f"{pairs}: none of its {read} pairs can be exported ({dict(dropped)}).")
+        _replace_old(out, parts)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+    report = {"format": "r1-reward-rl", "from": str(pairs), "read": read, "kept": read - sum(dropped.values())}
+    report["dropped"] = dict(dropped.most_common())
+    write_json(out / REPORT, report)
+    return report
+
+
+def _problem(pair: Mapping[str, Any]) -> str | None:
+    if pair["video"]:
+        return "video"
+    return None if pair["images"] else "no image"
+
+
+def _image_file(cell: Mapping[str, Any], folder: Path) -> str:
+    """Return the absolute path of an image, after writing it to ``folder`` if it is not there."""
+    data = cell["bytes"]
+    file = folder / (hashlib.sha256(data).hexdigest()[:32] + image_suffix(data))
+    if not file.exists():
+        write_bytes(file, data)
+    return os.path.abspath(file)
+
+
+def _replace_old(out: Path, parts: Mapping[str, Path]) -> None:
+    (out / REPORT).unlink(missing_ok=True)
+    for name, part in parts.items():
+        shutil.move(part, out / name)

@@ -1,0 +1,261 @@
+"""Bring a public source of preference pairs into a pair folder, row by row, and account for every row left out.
+
+::
+
+    report = import_pairs("vl-feedback", "vlfeedback_80k.jsonl", "data/vl-feedback", images="merged_images")
+    report["read"], report["kept"], report["dropped"]       # 80258, 381904, {"tie": 99577, ...}
+
+The folder holds the pairs (:mod:`r1_reward.data.shards`), ``dropped.jsonl`` with file, row and reason of everything
+dropped, and ``report.json`` with the counts. It appears when all of it is there. A kept pair says in ``provenance``
+where it was read, and its ``id`` begins with the source's name, so that no two sources share one.
+
+Every source names the preferred answer first. Which answer becomes response 1 here is drawn by a hash of the seed,
+the question and the two answers, whichever is preferred: the same pair stands the same way round in any import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+from r1_reward.data.checks import text_problems, to_pair
+from r1_reward.data.origins import Origin, RawRow, open_origin
+from r1_reward.data.shards import PairWriter
+from r1_reward.data.sources import Source, find_source
+from r1_reward.data.sources.common import Candidate, Drop, Row
+from r1_reward.data.sources.media import MediaFolder
+from r1_reward.errors import UserError
+from r1_reward.schema import Answer
+
+DROPPED = "dropped.jsonl"
+WARN_SHARE = 0.01
+"""Share of pairs without a usable image above which the report warns."""
+
+_IMAGE_REASONS = ("image missing", "image outside root", "image too large", "image damaged", "video missing")
+
+Progress = Callable[[int, int], None]
+"""Called with the rows read and the pairs kept so far."""
+
+
+@dataclass
+class Tally:
+    """What became of the rows so far."""
+
+    read: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+    """Rows without a field, by field."""
+    objects: int = 0
+    """Rows that are objects with fields."""
+    columns: tuple[str, ...] = ()
+    """Fields of the first of them."""
+    kinds: Counter[str] = field(default_factory=Counter)
+    preferred: Counter[int] = field(default_factory=Counter)
+
+
+def import_pairs(
+    source: str,
+    origin: str | Path,
+    out: str | Path,
+    *,
+    images: str | Path | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    split: str | None = None,
+    config: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Import a source into the pair folder ``out`` and return the report, which ``report.json`` holds as well.
+
+    ``origin`` is a JSONL, JSON or parquet file, a folder of one kind of those, or a dataset of the Hub, of which
+    ``split`` and ``config`` choose a part. ``images`` is the folder that paths in the rows are relative to (default:
+    the folder of ``origin``). ``limit`` reads the first so many rows. ``read`` counts rows; ``kept`` counts pairs, of
+    which a row can give several; ``dropped`` counts, by reason, pairs, or rows that gave none.
+
+    Raises:
+        UserError: there is no such source, file or folder; all rows lack a field; no pair is left; a file ends in the
+            middle; or ``out`` holds pairs already and ``overwrite`` is False.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"limit: must be 1 or more rows, not {limit}.")
+    reader = find_source(source)
+    opened = open_origin(origin, split=split or reader.split, config=config, file=reader.file)
+    root = opened.folder if images is None else Path(images)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder (the one that image paths are relative to).")
+    with PairWriter(out, overwrite=overwrite) as writer:
+        with open(writer.staging / DROPPED, "w", encoding="utf-8", errors="backslashreplace") as file:
+            job = _Import(source, reader, MediaFolder(root, by_name=reader.by_name), seed, writer, file)
+            job.run(opened, limit, progress)
+        report = _report(job.tally, source, origin, images, seed, limit, split or reader.split)
+        writer.close(report)
+    return report
+
+
+class _Import:
+    """One import under way."""
+
+    def __init__(
+        self, name: str, source: Source, media: MediaFolder, seed: int, writer: PairWriter, dropped: TextIO
+    ) -> None:
+        self.name, self.source, self.media, self.seed = name, source, media, seed
+        self.writer, self.dropped = writer, dropped
+        self.tally = Tally()
+
+    def run(self, origin: Origin, limit: int | None, progress: Progress | None) -> None:
+        for raw in origin.rows():
+            if limit is not None and self.tally.read == limit:
+                break
+            self.tally.read += 1
+            self._row(raw)
+            if progress is not None:
+                progress(self.tally.read, self.tally.kept)
+        _require_pairs(self.tally, origin)
+
+    def _row(self, raw: RawRow) -> None:
+        """Add the pairs of a row; note why where there is none."""
+        drop = partial(self._drop, raw)
+        if raw.broken is not None or not isinstance(raw.data, dict):
+            drop("", Drop("not JSON", raw.broken or "is not an object with fields"))
+            return
+        row = Row(raw.data)
+        self.tally.objects += 1
+        self.tally.columns = self.tally.columns or tuple(raw.data)
+        name, embedded = row.label("id", "idx", "question_id"), _Media(self.media)
+        try:
+            for item in self.source.read(row):
+                if isinstance(item, Drop):
+                    drop(name, item)
+                    continue
+                try:
+                    self._add(item, raw, embedded)
+                except Drop as reason:
+                    drop(item.id, reason)
+        except Drop as reason:
+            drop(name, reason)
+
+    def _add(self, candidate: Candidate, raw: RawRow, media: _Media) -> None:
+        provenance = f"{self.name}:{os.path.basename(raw.file)}:{raw.number}"
+        label = candidate.preferred or chosen_place(candidate, self.seed)
+        responses = (candidate.chosen, candidate.rejected)
+        first, second = responses if label == 1 else reversed(responses)
+        pair: dict[str, Any] = {
+            "id": f"{self.name}:{candidate.id}" if candidate.id else provenance,
+            "question": candidate.question,
+            "response_1": first,
+            "response_2": second,
+            "preferred": label,
+            "source": self.name,
+            "kind": candidate.kind,
+            "provenance": provenance,
+            **candidate.kept,
+        }
+        _require_usable(pair)
+        if candidate.video is not None:
+            pair["video"] = self.media.video(candidate.video)
+        self.writer.add(pair | {"images": media.images(candidate.images)})
+        self.tally.kept += 1
+        self.tally.kinds[pair["kind"]] += 1
+        self.tally.preferred[label] += 1
+
+    def _drop(self, raw: RawRow, name: str, drop: Drop) -> None:
+        self.tally.dropped[drop.reason] += 1
+        if drop.reason == "missing field":
+            self.tally.missing[drop.detail] += 1
+        place = {"source": self.name, "file": raw.file, "row": raw.number, "id": name[:200]}
+        line = {**place, "reason": drop.reason, "detail": drop.detail[:300]}
+        self.dropped.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+class _Media:
+    """The images of one row, looked at once for all its pairs."""
+
+    def __init__(self, media: MediaFolder) -> None:
+        self._media = media
+        self._cells: dict[int, dict[str, Any] | Drop] = {}
+
+    def images(self, cells: tuple[Mapping[str, Any], ...]) -> list[dict[str, Any]]:
+        return [self._image(cell) for cell in cells]
+
+    def _image(self, cell: Mapping[str, Any]) -> dict[str, Any]:
+        if id(cell) not in self._cells:  # the row keeps its cells alive, so an id stays one cell's
+            try:
+                self._cells[id(cell)] = self._media.image(cell)
+            except Drop as drop:
+                self._cells[id(cell)] = drop
+        found = self._cells[id(cell)]
+        if isinstance(found, Drop):
+            raise found
+        return found
+
+
+def chosen_place(candidate: Candidate, seed: int) -> Answer:
+    """Return which response the chosen answer becomes: a hash of the texts says which of the two comes first.
+
+    Which answer is the chosen one plays no part, so the place tells nothing about it.
+    """
+    answers = sorted((candidate.chosen, candidate.rejected))
+    digest = hashlib.sha256(json.dumps([seed, candidate.question, *answers]).encode()).digest()
+    return 1 if answers[digest[0] & 1] == candidate.chosen else 2
+
+
+def _require_usable(pair: Mapping[str, Any]) -> None:
+    """Raise Drop for texts that a pair file does not accept."""
+    problems = [*to_pair(dict(pair))[1], *text_problems(dict(pair))]
+    for name, reason in problems:
+        same = reason == "is the same as response_1"
+        raise Drop("identical answers" if same else "unusable text", "" if same else f"{name} {reason}")
+
+
+def _require_pairs(tally: Tally, origin: Origin) -> None:
+    """Raise UserError if nothing was imported, and say why."""
+    if not tally.read:
+        raise UserError(f"{origin.name}: holds no rows.")
+    for name, count in tally.missing.items():
+        if count == tally.objects:
+            there = ", ".join(tally.columns[:20]) or "no fields"
+            raise UserError(f"{origin.name}: no row has the field {name}. The rows have: {there}.")
+    if not tally.kept:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in tally.dropped.most_common())
+        raise UserError(f"{origin.name}: no pair is left of {tally.read} rows ({reasons}).")
+
+
+def _report(tally: Tally, source: str, origin: Any, images: Any, seed: int, limit: Any, split: str) -> dict[str, Any]:
+    total = tally.kept + sum(tally.dropped.values())
+    lost = sum(tally.dropped[reason] for reason in _IMAGE_REASONS)
+    warnings = []
+    if lost > WARN_SHARE * total:
+        warnings.append(
+            f"{lost:,} of {total:,} pairs ({lost / total:.1%}) have no usable image; see {DROPPED}. "
+            "Is the image folder the right one, and complete?"
+        )
+    return {
+        "source": source,
+        "from": str(origin),
+        "images": None if images is None else str(images),
+        "split": split,
+        "seed": seed,
+        "limit": limit,
+        "read": tally.read,
+        "kept": tally.kept,
+        "dropped": dict(tally.dropped.most_common()),
+        "kinds": dict(sorted(tally.kinds.items())),
+        "preferred": {str(label): tally.preferred[label] for label in (1, 2)},
+        "warnings": warnings,
+    }
+
+
+def iter_dropped(folder: str | Path) -> Iterator[dict[str, Any]]:
+    """Yield what an import into ``folder`` dropped, as ``dropped.jsonl`` lists it."""
+    with open(Path(folder) / DROPPED, encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)

@@ -1,0 +1,172 @@
+"""What all sources share: a candidate pair, a reason to drop, and a row whose fields are asked for one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from r1_reward.data.checks import kind_of
+from r1_reward.schema import Answer
+
+REASONS = {
+    "not JSON": "the line is no JSON object in UTF-8",
+    "missing field": "a field is not there, or null",
+    "wrong type": "a field holds another kind of value than its source documents",
+    "blank text": "the question or an answer is empty or white space",
+    "unusable text": "a text holds NUL or a lone surrogate, or is longer than a pair file accepts",
+    "identical answers": "both answers are the same text",
+    "tie": "neither answer is preferred",
+    "unreadable label": "the rating, winner or answer cannot be read, such as N/A",
+    "machine judge": "the vote is a model's where people's are wanted",
+    "error reply": "an answer is an error message of the server that hosted the model",
+    "several turns": "the conversation has more than one question and one answer",
+    "unexpected turns": "the turns are not one question and one answer, or the two sides were asked different things",
+    "unreadable prompt": "the finished prompt cannot be cut into question and responses without doubt",
+    "no image": "the row names no image",
+    "several media": "the row has several images, or image and video, where one is allowed",
+    "image missing": "the image is not below the image folder",
+    "image outside root": "the path of the image leads out of the image folder",
+    "image too large": "the image file is larger than an image file may be",
+    "image damaged": "the image cannot be decoded, or is of a kind or shape that is not supported",
+    "video missing": "the video, or the folder of its frames, is not below the image folder",
+}
+"""Every reason for which a row or pair is dropped, and what it means."""
+
+_IMAGE_TAGS = ("<image>", "<|image|>")
+
+
+class Drop(Exception):
+    """A row, or one pair of a row, is of no use: ``reason`` is a key of ``REASONS``, ``detail`` says where."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail
+
+
+class Candidate(NamedTuple):
+    """A pair as a source gives it, with media not looked at yet."""
+
+    id: str
+    """Empty where the source gives none."""
+    question: str
+    chosen: str
+    rejected: str
+    images: tuple[Mapping[str, Any], ...] = ()
+    """Cells ``{"bytes": ..., "path": ...}`` with paths as given."""
+    video: str | None = None
+    """Path of a file or of a folder of frames, as given."""
+    kind: str = ""
+    preferred: Answer | None = None
+    """Which response the chosen answer is in a source that fixes the order; None leaves it to the import."""
+    kept: Mapping[str, Any] = {}
+    """Fields of the pair that stay as they are, in rows that were exported from a pair folder."""
+
+
+class Row:
+    """A raw row; the methods return a field in the form asked for, or raise Drop."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = data
+
+    def value(self, name: str) -> Any:
+        """Return a field that is not null; raises Drop("missing field")."""
+        value = self.data.get(name)
+        if value is None:
+            raise Drop("missing field", name)
+        return value
+
+    def text(self, name: str) -> str:
+        """Return a text that is not blank."""
+        return a_text(self.value(name), name)
+
+    def label(self, *names: str) -> str:
+        """Return the first of the fields that is a text or a whole number, as text; empty if none is."""
+        for name in names:
+            value = self.data.get(name)
+            if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+                return str(value)
+        return ""
+
+    def list(self, name: str) -> list[Any]:
+        """Return a field that is a list."""
+        value = self.value(name)
+        if not isinstance(value, list):
+            raise Drop("wrong type", f"{name} is {kind_of(value)}, not a list")
+        return value
+
+    def image(self, *names: str) -> Mapping[str, Any]:
+        """Return the first of the fields that holds an image, as a cell; raises Drop if none does."""
+        for name in names:
+            if (cell := an_image(self.data.get(name), name)) is not None:
+                return cell
+        raise Drop("no image" if any(name in self.data for name in names) else "missing field", " or ".join(names))
+
+
+def a_text(value: Any, name: str) -> str:
+    """Return a text that is not blank, or raise Drop with the name of its field."""
+    if not isinstance(value, str):
+        raise Drop("wrong type", f"{name} is {kind_of(value)}, not text")
+    if not value.strip():
+        raise Drop("blank text", name)
+    return value
+
+
+def an_image(value: Any, name: str) -> Mapping[str, Any] | None:
+    """Return an image as a cell ``{"bytes": ..., "path": ...}``, None if there is none; raises Drop("wrong type")."""
+    cell = value if isinstance(value, Mapping) else {"bytes" if isinstance(value, bytes) else "path": value}
+    data, path = cell.get("bytes"), cell.get("path")
+    if not isinstance(data, bytes | None) or not isinstance(path, str | None):
+        raise Drop("wrong type", f"{name} is {kind_of(value)}, not a path or an embedded image")
+    return {"bytes": data, "path": path} if data is not None or path else None
+
+
+def without_image_tags(question: str, name: str) -> str:
+    """Return a question without the ``<image>`` at its start or end; raises Drop where nothing else is left.
+
+    The marks say where a chat format splices the image in; a pair carries its images beside the text. Only those at
+    the ends are marks: a question may speak of ``<image>`` in the middle.
+    """
+    text = question
+    while True:
+        stripped = text.strip()
+        mark = next((tag for tag in _IMAGE_TAGS if stripped.startswith(tag) or stripped.endswith(tag)), None)
+        if mark is None:
+            break
+        text = stripped.removeprefix(mark) if stripped.startswith(mark) else stripped.removesuffix(mark)
+    return a_text(question if text == question else text.strip(), name)
+
+
+def turns(value: Any, name: str, roles: tuple[str, str] = ("role", "content")) -> Iterator[tuple[str, str]]:
+    """Yield role and text of each turn of a chat; ``roles`` names the two fields. Raises Drop where there is no text.
+
+    A text may be a list of parts, ``[{"type": "text", "text": ...}, {"type": "image"}]``: the text parts are joined,
+    the others left out.
+    """
+    if not isinstance(value, list):
+        raise Drop("wrong type", f"{name} is {kind_of(value)}, not a list of turns")
+    for index, turn in enumerate(value):
+        if not isinstance(turn, Mapping) or not isinstance(turn.get(roles[0]), str):
+            raise Drop("wrong type", f"{name}[{index}] is not a turn with {roles[0]} and {roles[1]}")
+        yield turn[roles[0]], part_text(turn.get(roles[1]), f"{name}[{index}].{roles[1]}")
+
+
+def part_text(content: Any, name: str) -> str:
+    """Return the text of the content of a turn, which is text or a list of parts; it may be blank."""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, Mapping) and part.get("text") is not None]
+        texts = [part["text"] for part in parts if part.get("type", "text") == "text"]
+        if all(isinstance(text, str) for text in texts):
+            return "".join(texts)
+    if not isinstance(content, str):
+        raise Drop("wrong type", f"{name} is {kind_of(content)}, not text")
+    return content
+
+
+def one_exchange(chat: list[tuple[str, str]], name: str, roles: tuple[str, str]) -> tuple[str, str]:
+    """Return question and answer of a chat that is one exchange between ``roles``; raises Drop for any other."""
+    found = [role for role, _ in chat]
+    if found == list(roles):
+        return chat[0][1], a_text(chat[1][1], name)
+    if len(found) > 2 and found.count(roles[0]) > 1:
+        raise Drop("several turns", f"{name} has {len(found)}")
+    raise Drop("unexpected turns", f"{name}: {', '.join(found[:6]) or 'none'} instead of {', '.join(roles)}")

@@ -1,0 +1,116 @@
+"""Images and videos of a source's rows: embedded, or below one folder and nowhere else.
+
+Rows are text from strangers: a path may name ``../../secret.png``, an absolute file, a link that leads elsewhere, a
+pipe, a film of many gigabytes. Whatever is not an ordinary image file below the root is a reason to drop the pair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from r1_reward.data.images import ImageError, check_image
+from r1_reward.data.sources.common import Drop
+from r1_reward.errors import UserError
+
+MAX_IMAGE_BYTES = 50 << 20
+"""Largest image file or embedded image, in bytes (50 MiB), that is read; larger ones are refused unread."""
+
+_REMEMBERED = 100_000  # images whose check is remembered, so that each is decoded once
+
+
+class MediaFolder:
+    """Finds, checks and embeds the media of rows.
+
+    ``by_name``: rows name folders of their authors' machines; a file is then also looked for under the last parts of
+    its path, down to its bare name. Links are followed only to places below the root.
+    """
+
+    def __init__(self, root: Path, *, by_name: bool = False) -> None:
+        self.root, self.by_name = Path(os.path.realpath(root)), by_name
+        self._checked: dict[bytes, str | None] = {}
+
+    def image(self, cell: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a cell with its bytes, decoded once to see that they are a whole image; raises Drop."""
+        data, path = cell.get("bytes"), cell.get("path")
+        name = os.path.basename(path) if path else None
+        if data is None:
+            data = self._read(str(path))
+        elif len(data) > MAX_IMAGE_BYTES:
+            raise Drop("image too large", f"{name or 'embedded image'}: {_megabytes(len(data))}")
+        if reason := self._problem(data):
+            raise Drop("image damaged", f"{path or 'embedded image'}: {reason}")
+        return {"bytes": data, "path": name}
+
+    def video(self, path: str) -> str:
+        """Return the absolute path of a video file or of a folder with frames; raises Drop."""
+        from r1_reward.bench.readers import frame_files
+
+        found = self._find(path, "video missing")
+        try:
+            if not found.is_file():
+                frame_files(str(found))
+        except UserError as error:
+            raise Drop("video missing", f"{path}: holds no frames") from error
+        return str(found)
+
+    def _read(self, path: str) -> bytes:
+        file = self._find(path, "image missing")
+        try:
+            status = file.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise Drop("image missing", f"{path}: is not an ordinary file")
+            if status.st_size > MAX_IMAGE_BYTES:
+                raise Drop("image too large", f"{path}: {_megabytes(status.st_size)}")
+            return file.read_bytes()
+        except OSError as error:
+            raise Drop("image missing", f"{path}: cannot be read ({error.strerror})") from error
+
+    def _find(self, path: str, missing: str) -> Path:
+        """Return the real place of a path that lies below the root."""
+        if ".." in PurePosixPath(path).parts:
+            raise Drop("image outside root", path)
+        try:
+            for candidate in self._candidates(PurePosixPath(path)):
+                place = Path(os.path.realpath(candidate))
+                if not place.exists():
+                    continue
+                if not place.is_relative_to(self.root) or place == self.root:
+                    raise Drop("image outside root", path)
+                return place
+        except (OSError, ValueError) as error:  # NUL, a lone surrogate, a name too long
+            raise Drop(missing, f"{path[:200]}: is no usable path") from error
+        raise Drop(missing, path)
+
+    def _candidates(self, path: PurePosixPath) -> Iterator[Path]:
+        """Yield the places below the root to look at, the likeliest first."""
+        parts = path.parts[1:] if path.is_absolute() else path.parts
+        if not path.is_absolute():
+            yield self.root.joinpath(*parts)
+        elif Path(os.path.realpath(path)).is_relative_to(self.root):
+            yield Path(path)
+        elif not self.by_name:
+            raise Drop("image outside root", str(path))
+        if self.by_name:
+            for start in range(0 if path.is_absolute() else 1, len(parts)):
+                yield self.root.joinpath(*parts[start:])
+
+    def _problem(self, data: bytes) -> str | None:
+        key = hashlib.sha256(data).digest()
+        if key not in self._checked:
+            if len(self._checked) >= _REMEMBERED:
+                self._checked.clear()
+            try:
+                check_image(data)
+                self._checked[key] = None
+            except ImageError as error:
+                self._checked[key] = error.reason
+        return self._checked[key]
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB, more than {MAX_IMAGE_BYTES / 1e6:,.1f} MB"

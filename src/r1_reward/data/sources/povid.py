@@ -1,0 +1,28 @@
+"""POVID: a good description of an image, and the same text with mistakes that GPT-4V put in.
+
+Preferred is the answer in ``conversations``, dispreferred the one in ``rejected_conversations``. The ``<image>`` before
+the question is taken off. Dropped: conversations of several turns, and rows whose two sides ask different questions.
+Images are not shipped: they are looked for under their path, then under their bare name, below the image folder
+(COCO train2014).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from r1_reward.data.sources.common import Candidate, Drop, Row, one_exchange, turns, without_image_tags
+
+_FIELDS = ("from", "value")
+
+
+def read(row: Row) -> Iterator[Candidate | Drop]:
+    """Yield the pair of a row."""
+    sides = []
+    for name in ("conversations", "rejected_conversations"):
+        chat = list(turns(row.value(name), name, _FIELDS))
+        question, answer = one_exchange(chat, name, ("human", "gpt"))
+        sides.append((without_image_tags(question, name), answer))
+    (question, chosen), (other, rejected) = sides
+    if question.strip() != other.strip():
+        raise Drop("unexpected turns", "the two conversations ask different questions")
+    yield Candidate(row.label("id"), question, chosen, rejected, (row.image("image"),))

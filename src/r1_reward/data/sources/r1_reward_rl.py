@@ -1,0 +1,155 @@
+"""R1-Reward-RL: rows that are finished prompts (paper, Table 1), read back into pairs and written from pairs.
+
+A row has ``message`` (a chat as a JSON string: one user turn with the prompt's text and its images), ``answer``
+(``["<answer>1</answer>"]``), ``question`` and ``image``. Question and responses are cut out of the prompt at its
+headings; a prompt in which a heading occurs twice is dropped, because nobody can say which one is the prompt's own.
+The responses keep their order and the label is the ``answer``. Images come from the column ``image`` (embedded, base64
+or a path), else from the paths in the message, of which only the end counts.
+
+:func:`to_row` writes such rows. Control tokens in a pair's texts are broken in the prompt, as everywhere; the texts as
+they were stand in further columns, which training ignores, so that reading a written row gives the same pair again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from r1_reward.data.checks import kind_of
+from r1_reward.data.images import image_suffix
+from r1_reward.data.sources.common import Candidate, Drop, Row, a_text, an_image
+from r1_reward.errors import UserError
+from r1_reward.prompt import build_prompt
+from r1_reward.schema import Answer
+
+MAX_BASE64 = 80 << 20
+"""Longest base64 text, in characters, that is decoded: about 60 MB of image."""
+
+_LONGEST_PATH = 4096  # characters; longer base64 that is no image is a damaged image, not a path
+_KEPT = ("id", "source", "kind", "provenance", "reasoning", "attempts")
+_TEXTS = ("question", "response_1", "response_2")
+_ANSWER = re.compile(r"\s*<answer>\s*([12])\s*</answer>\s*")
+_NAMES = ["[question]", "[response 1]", "[response 2]", "**output format"]
+_HEADING = r"^{hashes} (?i:(\[question\]|\[response [12]\]):[ \t]*\n?|(\*\*output format))"
+# The checkpoint's prompt has six signs; a training example of its authors has four before one of the headings.
+_HEADINGS = [re.compile(_HEADING.replace("{hashes}", hashes), re.MULTILINE) for hashes in ("#{6}", "#{3,6}")]
+_GAP = "  \n\n"  # what the template puts behind each text
+
+
+def read(row: Row) -> Iterator[Candidate | Drop]:
+    """Yield the pair of a row."""
+    prompt, paths = _parse_message(row.text("message"))
+    preferred = _parse_answer(row.value("answer"))
+    question, *responses = _texts(row, prompt)
+    embedded = _image(row.data.get("image"))
+    images = (embedded,) if embedded is not None and len(paths) <= 1 else tuple({"path": path} for path in paths)
+    if not images:
+        raise Drop("no image", "neither the column image nor the message holds one")
+    chosen, rejected = responses if preferred == 1 else reversed(responses)
+    kept = {name: row.data[name] for name in _KEPT if row.data.get(name) is not None} if _is_ours(row) else {}
+    yield Candidate(row.label("id"), question, chosen, rejected, images, preferred=preferred, kept=kept)
+
+
+def _is_ours(row: Row) -> bool:
+    return isinstance(row.data.get("source"), str) and isinstance(row.data.get("id"), str)
+
+
+def _parse_message(message: str) -> tuple[str, list[str]]:
+    """Return the prompt and the paths of its images; raises Drop if it is not a chat of one such turn."""
+    try:
+        chat = json.loads(message)
+    except (ValueError, RecursionError) as error:
+        raise Drop("unreadable prompt", "message is no JSON") from error
+    if not isinstance(chat, list) or not all(isinstance(turn, Mapping) for turn in chat):
+        raise Drop("unreadable prompt", f"message is {kind_of(chat)}, not a chat")
+    if [turn.get("role") for turn in chat] != ["user"]:
+        raise Drop("several turns" if len(chat) > 1 else "unreadable prompt", "message is not one turn of the user")
+    content = chat[0].get("content")
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    if not all(isinstance(part, Mapping) for part in parts):
+        raise Drop("unreadable prompt", "the content of the message is no list of parts")
+    texts = [part.get("text") for part in parts if part.get("type") == "text"]
+    paths = [part.get("image") for part in parts if part.get("type") == "image"]
+    if len(texts) != 1 or len(texts) + len(paths) != len(parts):
+        raise Drop("unreadable prompt", "the message is not one text with images")
+    if not all(isinstance(path, str) and path for path in paths):
+        raise Drop("wrong type", "an image of the message is no path")
+    return a_text(texts[0], "message"), [str(path).removeprefix("file://") for path in paths]
+
+
+def _parse_answer(value: Any) -> Answer:
+    text = value[0] if isinstance(value, list) and len(value) == 1 else value
+    match = _ANSWER.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise Drop("unreadable label", f"answer {str(value)[:60]!r} is not <answer>1</answer> or <answer>2</answer>")
+    return 1 if match[1] == "1" else 2
+
+
+def _texts(row: Row, prompt: str) -> Sequence[str]:
+    """Return question and responses: the columns of our own exports if they make this very prompt, else cut out."""
+    texts = [row.data.get(name) for name in _TEXTS]
+    if all(isinstance(text, str) for text in texts) and build_prompt(*texts) == prompt:  # type: ignore[arg-type]
+        return texts  # type: ignore[return-value]
+    return [a_text(text, name) for text, name in zip(cut_prompt(prompt), _TEXTS, strict=True)]
+
+
+def cut_prompt(prompt: str) -> tuple[str, str, str]:
+    """Return question, response 1 and response 2 of a finished prompt, exactly as they were filled in.
+
+    Raises:
+        Drop: a heading is missing, out of order, or there more than once.
+    """
+    for pattern in _HEADINGS:
+        found = list(pattern.finditer(prompt))
+        names = [(match[1] or match[2]).lower() for match in found]
+        if names == _NAMES:
+            ends = [match.end() for match in found[:3]]
+            starts = [match.start() for match in found[1:]]
+            question, first, second = (_without_gap(prompt[end:start]) for end, start in zip(ends, starts, strict=True))
+            return question, first, second
+    listed = ", ".join(names[:6]) or "none"
+    raise Drop("unreadable prompt", f"its headings are {listed}; expected {', '.join(_NAMES)}, each once")
+
+
+def _without_gap(text: str) -> str:
+    return text.removesuffix(_GAP) if text.endswith(_GAP) else text.strip()
+
+
+def _image(value: Any) -> Mapping[str, Any] | None:
+    """Return the column ``image`` as a cell: embedded bytes, base64 text, or else a path; None if it is empty."""
+    if not isinstance(value, str):
+        return an_image(value, "image")
+    if len(value) > MAX_BASE64:
+        raise Drop("image too large", f"{len(value):,} characters of base64")
+    text = value.partition(",")[2] if value.startswith("data:") else value
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data or (len(value) < _LONGEST_PATH and image_suffix(data) == ".img"):  # images/7 is base64, too
+        return an_image(value, "image")
+    return {"bytes": data, "path": None}
+
+
+def to_row(pair: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """Return a pair as a row of this source, which names its images by ``paths`` (those in the message).
+
+    The images come before the text, as method and evaluation have them. Raises UserError without an image.
+    """
+    if not paths:
+        raise UserError(f"pair {pair['id']}: has no image, and rows of r1-reward-rl have one.")
+    text = build_prompt(pair["question"], pair["response_1"], pair["response_2"])
+    content = [{"type": "image", "image": path} for path in paths] + [{"type": "text", "text": text}]
+    row = {
+        "question": pair["question"],
+        "message": json.dumps([{"role": "user", "content": content}], ensure_ascii=False),
+        "answer": [f"<answer>{pair['preferred']}</answer>"],
+        "image": paths[0],
+        "response_1": pair["response_1"],
+        "response_2": pair["response_2"],
+    }
+    return row | {name: pair[name] for name in _KEPT if pair.get(name) not in (None, "") or name in ("id", "source")}

@@ -1,0 +1,42 @@
+"""WildVision-Battle: visitors of an arena voted for one of two anonymous models' answers.
+
+Preferred is the answer of the ``winner`` (``model_a`` or ``model_b``). Dropped: both kinds of tie (``tie``,
+``tie (bothbad)``) and any other winner; conversations of several turns, because the vote is about all of them; votes
+whose ``judge`` names a language model; error messages of the arena's servers. ``kind`` is ``domain``, where given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from r1_reward.data.sources.common import Candidate, Drop, Row, one_exchange, turns, without_image_tags
+
+_TIES = ("tie", "tie (bothbad)")
+_MACHINES = re.compile(r"gpt|claude|gemini|llama|llava|qwen|vlm|llm", re.IGNORECASE)
+_ERRORS = re.compile(r"\s*\*\*NETWORK ERROR|\s*\$MODERATION\$")
+
+
+def read(row: Row) -> Iterator[Candidate | Drop]:
+    """Yield the pair of a row."""
+    winner, judge = row.value("winner"), row.label("judge")
+    if winner in _TIES:
+        raise Drop("tie", str(winner))
+    if winner not in ("model_a", "model_b"):
+        raise Drop("unreadable label", f"winner {str(winner)[:60]!r} is not model_a or model_b")
+    if _MACHINES.search(judge):
+        raise Drop("machine judge", judge[:60])
+    if (turn := row.data.get("turn")) not in (None, 1):
+        raise Drop("several turns", f"turn {str(turn)[:20]}")
+    sides = []
+    for name in ("conversation_a", "conversation_b"):
+        question, answer = one_exchange(list(turns(row.value(name), name)), name, ("user", "assistant"))
+        if _ERRORS.match(answer):
+            raise Drop("error reply", name)
+        sides.append((without_image_tags(question, name), answer))
+    (question, first), (other, second) = sides
+    if question.strip() != other.strip():
+        raise Drop("unexpected turns", "the two conversations ask different questions")
+    chosen, rejected = (first, second) if winner == "model_a" else (second, first)
+    image = row.image("image")
+    yield Candidate(row.label("question_id"), question, chosen, rejected, (image,), kind=row.label("domain"))
