@@ -1,0 +1,61 @@
+"""``r1-reward data mix``: one training set out of several sources, without duplicates or benchmark rows.
+
+``r1-reward data mix --config recipes/data-200k.yaml --out data/mixed`` ends with a table of what every source gave and
+what was taken out of it; README.md in the folder says the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def mix_sources(
+    config: Annotated[Path, typer.Option("--config", help="YAML file; see recipes/data-200k.yaml.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default `out` of the config.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the config's seed.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the mixture that --out holds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Mix sources by count: deduplicated, decontaminated, balanced, split by picture, with a data card."""
+    from r1_reward.data.mix_config import load_mix
+    from r1_reward.data.mixing import mix
+    from r1_reward.quiet import quiet_libraries
+
+    quiet_libraries()
+    settings = load_mix(config)
+    if seed is not None:
+        settings = settings.model_copy(update={"seed": seed})
+    report = mix(settings, out, overwrite=overwrite, say=lambda text: typer.echo(text, err=True)).report
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        _print_table(report, Path(out or settings.out or ""))
+
+
+def _print_table(report: dict[str, Any], folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("source", *(heading for heading in ("read", "taken out", "not drawn", "taken")), "taken out because")
+    for name, source in report["sources"].items():
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in source["removed"].items())
+        numbers = (source["read"], sum(source["removed"].values()), source["not_drawn"], source["taken"])
+        table.add_row(name, *(f"{number:,}" for number in numbers), reasons)
+    console = Console()
+    console.print(table)
+    for warning in report["warnings"]:
+        console.print(f"warning: {warning}", markup=False)
+    if not report["benchmarks"]:
+        console.print("warning: no benchmark was given, so nobody checked whether rows overlap with one.")
+    labels = report["labels"]
+    ones, twos = (sum(side[label] for side in labels.values()) for label in ("1", "2"))
+    console.print(
+        f"{report['rows']:,} pairs ({report['train']:,} train, {report['test']:,} test), {ones:,} prefer response 1 "
+        f"and {twos:,} response 2: {folder}",
+        markup=False,
+        soft_wrap=True,
+    )

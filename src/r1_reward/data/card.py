@@ -1,0 +1,230 @@
+"""The card of a data set: what is in it, in numbers and pictures, as README.md beside the rows.
+
+    statistics = Statistics()
+    for row in rows:
+        statistics.add(row, source="rlaif-v", side="train", sizes=[(640, 480)])
+    write_card(folder, report, statistics)      # folder/README.md, folder/plots/*.png
+
+Its head is what the Hugging Face Hub reads, so the folder loads with ``datasets.load_dataset(folder)``. The names of
+sources and parts come out of the data; none of them can break the Markdown they stand in.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from array import array
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from r1_reward.files import write_bytes, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TRAIN, TEST, OTHER = "#0072B2", "#D55E00", "#999999"
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&])")
+
+
+class Statistics:
+    """Numbers about the rows of a data set, gathered row by row in a few bytes each."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        """Sources, in the order they came."""
+        self._source, self._test = array("h"), array("b")
+        self._lengths = array("i")  # question, preferred response, other response
+        self._sizes = array("i")  # width, height
+        self._with_pictures = 0
+
+    def add(self, row: Mapping[str, Any], source: str, side: str, sizes: Sequence[tuple[int, int]]) -> None:
+        """Count a row; ``side`` is train or test, ``sizes`` are width and height in pixels of its pictures."""
+        if source not in self.names:
+            self.names.append(source)
+        self._source.append(self.names.index(source))
+        self._test.append(side == "test")
+        better, other = row[f"response_{row['preferred']}"], row[f"response_{3 - row['preferred']}"]
+        self._lengths.extend((len(row["question"]), len(better), len(other)))
+        self._with_pictures += bool(sizes)
+        for size in sizes:
+            self._sizes.extend(size)
+
+    @property
+    def source(self) -> np.ndarray:
+        """(n,) The place of each row's source in ``names``."""
+        return np.array(self._source, dtype=np.int64)
+
+    @property
+    def test(self) -> np.ndarray:
+        """(n,) bool: whether the row is on the test side."""
+        return np.array(self._test, dtype=bool)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(n, 3) characters of question, preferred response, other response."""
+        return np.array(self._lengths, dtype=np.int64).reshape(-1, 3)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(pictures, 2) width and height in pixels."""
+        return np.array(self._sizes, dtype=np.int64).reshape(-1, 2)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers of the card: lengths and *longer wins* by source and in all, sizes of the pictures."""
+        sizes, source = self.sizes, self.source
+        pictures: dict[str, Any] = {"count": len(sizes), "rows": self._with_pictures}
+        if len(sizes):
+            width, height = np.median(sizes, axis=0)
+            largest = sizes[np.argmax(sizes.prod(axis=1))]
+            pictures |= {"width": float(width), "height": float(height), "largest": largest.tolist()}
+        groups = {name: self.lengths[source == place] for place, name in sorted(enumerate(self.names), key=_by_name)}
+        return {
+            "sources": {name: _describe(lengths) for name, lengths in groups.items()},
+            "all": _describe(self.lengths),
+            "pictures": pictures,
+        }
+
+
+def _by_name(item: tuple[int, str]) -> str:
+    return item[1]
+
+
+def _describe(lengths: np.ndarray) -> dict[str, float]:
+    """Return rows, median lengths and the accuracy, in [0, 1], of a judge that always names the longer response."""
+    question, better, other = np.median(lengths, axis=0).tolist()
+    return {
+        "rows": len(lengths),
+        "question": question,
+        "preferred": better,
+        "other": other,
+        "longer_wins": longer_wins(lengths[:, 1], lengths[:, 2]),
+    }
+
+
+def longer_wins(preferred: np.ndarray, other: np.ndarray) -> float:
+    """Return the share of pairs, in [0, 1], whose preferred response is longer; equal lengths count as half."""
+    return float(np.mean((preferred > other) + (preferred == other) / 2))
+
+
+def write_card(folder: Path, report: Mapping[str, Any], statistics: Statistics) -> Path:
+    """Write README.md and plots/*.png and return the path of the first.
+
+    ``report`` is what report.json of a mixture holds (:mod:`r1_reward.data.mixing`).
+    """
+    figures = {
+        "sources": sources_figure(statistics), "lengths": lengths_figure(statistics),
+        "longer": longer_figure(statistics),
+    }  # fmt: skip
+    if len(statistics.sizes):
+        figures["pictures"] = pictures_figure(statistics)
+    for name, figure in figures.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        write_bytes(folder / "plots" / f"{name}.png", buffer.getvalue())
+    path = folder / "README.md"
+    write_text(path, render_card(report))
+    return path
+
+
+def render_card(report: Mapping[str, Any]) -> str:
+    """Return the text of README.md."""
+    from jinja2 import Environment, StrictUndefined
+
+    # No autoescape: the card is Markdown, and names out of the data go through `text`.
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.filters |= {"text": _escape, "count": _count, "percent": _percent}
+    template = (resources.files("r1_reward") / "templates" / "data_card.md").read_text(encoding="utf-8")
+    return environment.from_string(template).render(report=report)
+
+
+def _escape(text: str) -> str:
+    """Return text as one line of Markdown that shows what it says."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def sources_figure(statistics: Statistics) -> Figure:
+    """Return rows by source, train and test."""
+    from matplotlib.figure import Figure
+
+    names = sorted(statistics.names)
+    figure = Figure(figsize=(7, 0.8 + 0.42 * len(names)), layout="constrained")
+    axis = figure.subplots()
+    places = [statistics.names.index(name) for name in names]
+    left = np.zeros(len(names))
+    for label, side, colour in (("train", False, TRAIN), ("test", True, TEST)):
+        rows = statistics.source[statistics.test == side]
+        counts = np.array([np.count_nonzero(rows == place) for place in places], dtype=float)
+        if counts.any():
+            axis.barh(names, counts, left=left, color=colour, label=label)
+        left += counts
+    axis.invert_yaxis()
+    axis.set(xlabel="rows", title="Rows by source")
+    axis.legend(frameon=False)
+    return _plain(figure)
+
+
+def lengths_figure(statistics: Statistics) -> Figure:
+    """Return how long questions and responses are, on a logarithmic axis."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axis = figure.subplots()
+    lengths = statistics.lengths
+    bins = np.geomspace(1, max(2, int(lengths.max())) + 1, 50).tolist()
+    for column, (label, colour) in enumerate(
+        (("question", OTHER), ("preferred response", TRAIN), ("other response", TEST))
+    ):
+        axis.hist(lengths[:, column], bins=bins, histtype="step", color=colour, label=label)
+    axis.set(xscale="log", xlabel="characters", ylabel="rows", title="Lengths")
+    axis.legend(frameon=False)
+    return _plain(figure)
+
+
+def longer_figure(statistics: Statistics) -> Figure:
+    """Return how often the longer response is the preferred one, by source."""
+    from matplotlib.figure import Figure
+
+    summary = statistics.summary()
+    rows = [*summary["sources"].items(), ("all sources", summary["all"])]
+    figure = Figure(figsize=(7, 0.9 + 0.42 * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    shares = [100 * one["longer_wins"] for _, one in rows]
+    axis.barh([name for name, _ in rows], shares, color=[TRAIN] * (len(rows) - 1) + [OTHER])
+    axis.axvline(50, color="black", linewidth=0.8)
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 100), xlabel="%", title="Longer wins: accuracy of always naming the longer response")
+    return _plain(figure)
+
+
+def pictures_figure(statistics: Statistics) -> Figure:
+    """Return the sizes of the pictures: width against height, and how many there are of each."""
+    from matplotlib.figure import Figure
+
+    sizes, counts = np.unique(statistics.sizes, axis=0, return_counts=True)
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axis = figure.subplots()
+    points = axis.scatter(
+        sizes[:, 0], sizes[:, 1], c=counts, s=8, norm="log", cmap="viridis", rasterized=True, linewidths=0
+    )
+    figure.colorbar(points, ax=axis, label="pictures of this size")
+    axis.set(xlabel="width, pixels", ylabel="height, pixels", title="Sizes of the pictures", xscale="log", yscale="log")
+    return _plain(figure)
+
+
+def _plain(figure: Figure) -> Figure:
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure

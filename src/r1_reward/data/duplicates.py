@@ -1,0 +1,341 @@
+"""When are two pairs, two texts or two pictures the same, or nearly so?
+
+* *The same*: equal after :func:`normalise` (case, width and spacing do not count; nor does the order of the responses)
+  and equal bytes of the pictures: :func:`exact_key`.
+* *Near texts*: MinHash signatures over windows of five characters, which suits every script; two signatures agree in
+  about the share of windows that the texts have in common (64 permutations: a standard error of 0.06 at the worst,
+  0.04 at a similarity of 0.9).
+* *Near pictures*: a perceptual hash of 256 bits within a Hamming distance, and 4x4 mean colours within
+  ``COLOUR_STEPS``. Perceptual hashes look at brightness only: without the colours a red square would be a blue one.
+
+Two pairs are near duplicates if their texts are near *and* their pictures are near (or both have none)::
+
+    images = ImageTable()
+    first, second = images.add([png, jpeg_of_the_same])
+    images.clusters(bits=32)                    # [0, 0]
+    similarity(sign("A red square."), sign("a red  square!"))
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import unicodedata
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from r1_reward.data.images import ImageError, open_image
+
+if TYPE_CHECKING:
+    from datasketch import MinHash, MinHashLSH
+    from PIL import Image
+
+PERMUTATIONS = 64
+IMAGE_BITS = 256
+COLOUR_STEPS = 32
+"""Largest difference, of 255, in any of the 16 mean colours of pictures that are near; re-encoding gives 0 to 17."""
+
+_WINDOW = 5  # characters
+_SLACK = 0.05  # an index is built for a similarity this much lower, so that it misses few pairs that would pass
+_BLOCK = 256  # pictures compared with all others at once
+_PAIRS_AT_ONCE = 1 << 20
+_MULTIPLIERS = np.array(
+    [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0x85EBCA77C2B2AE63],
+    dtype=np.uint64,
+)
+
+
+class Duplicate(NamedTuple):
+    """A row that repeats another one."""
+
+    row: int
+    of: int
+    reason: str
+    similarity: float
+    """Of the texts, in [0, 1]; 1 if they are the same."""
+
+
+def normalise(text: str) -> str:
+    """Return text with compatibility forms, case and spacing made equal."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def exact_key(row: Mapping[str, Any], images: Sequence[bytes]) -> tuple[bytes, bool]:
+    """Return 16 bytes that are equal for equal pairs, and whether the first of the *sorted* responses is preferred.
+
+    ``images`` are the hashes of the row's pictures. Which response comes first and which is preferred does not count;
+    rows with equal keys and unequal second values contradict each other.
+    """
+    texts = [normalise(row["response_1"]), normalise(row["response_2"])]
+    content = [normalise(row["question"]), sorted(texts), [name.hex() for name in images], row.get("video")]
+    key = hashlib.blake2b(json.dumps(content).encode(), digest_size=16).digest()
+    return key, texts[row["preferred"] - 1] == min(texts)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def sign(text: str) -> np.ndarray:
+    """Return the (64,) uint32 MinHash signature of a text; do not write to it."""
+    codes = np.frombuffer(normalise(text).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+    if len(codes) < _WINDOW:
+        codes = np.pad(codes, (0, _WINDOW - len(codes)))
+    count = len(codes) - _WINDOW + 1
+    hashes = sum(codes[place : place + count] * _MULTIPLIERS[place] for place in range(_WINDOW))
+    minhash = _blank().copy()
+    minhash.update_batch(np.unique(np.asarray(hashes) >> np.uint64(32)).tolist())
+    signature = minhash.hashvalues
+    signature.flags.writeable = False
+    return signature
+
+
+def similarity(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the estimated share of character windows two signed texts have in common, in [0, 1]."""
+    return float(np.count_nonzero(first == second)) / PERMUTATIONS
+
+
+def union(*signatures: np.ndarray) -> np.ndarray:
+    """Return the signature of all the texts taken together."""
+    return np.minimum.reduce(signatures)
+
+
+@functools.cache
+def _blank() -> MinHash:
+    from datasketch import MinHash
+
+    return MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=int, scheme="affine32")
+
+
+class TextIndex:
+    """Finds the signatures that are near a given one: locality-sensitive hashing, then a look at each candidate."""
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        self._lsh = _empty_index(max(0.05, threshold - _SLACK))
+
+    def add(self, key: Hashable, signature: np.ndarray) -> None:
+        """Add a signature under a key that is not in the index."""
+        self._lsh.insert(key, _minhash(signature))
+
+    def candidates(self, signature: np.ndarray) -> list[Any]:
+        """Return the keys that may be near, in order; compare them with :func:`similarity`."""
+        return sorted(self._lsh.query(_minhash(signature)))
+
+
+def _minhash(signature: np.ndarray) -> MinHash:
+    from datasketch import MinHash
+
+    return MinHash(hashvalues=signature, permutations=_blank().permutations, scheme="affine32")
+
+
+def _empty_index(threshold: float) -> MinHashLSH:
+    from datasketch import MinHashLSH
+
+    return MinHashLSH(num_perm=PERMUTATIONS, params=_bands(threshold))
+
+
+@functools.cache
+def _bands(threshold: float) -> tuple[int, int]:
+    """Return number and length of the bands; missing a pair is worse than looking at one in vain."""
+    from datasketch import MinHashLSH
+
+    index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
+    return index.b, index.r
+
+
+class Fingerprint(NamedTuple):
+    """What a picture is compared by."""
+
+    hash: np.ndarray
+    """(32,) uint8: the bits of its perceptual hash."""
+    colours: np.ndarray
+    """(48,) uint8: mean colours of a 4x4 grid."""
+    size: tuple[int, int]
+    """Width and height in pixels."""
+
+
+def fingerprint(picture: Image.Image) -> Fingerprint:
+    """Return what an RGB picture is compared by."""
+    import imagehash
+    from PIL import Image
+
+    bits = imagehash.phash(picture, hash_size=16).hash
+    colours = np.asarray(picture.resize((4, 4), Image.Resampling.BOX), dtype=np.uint8).ravel()
+    return Fingerprint(np.packbits(bits), colours, picture.size)
+
+
+class ImageTable:
+    """All different pictures of a data set, by their bytes; each is decoded once."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.digests: list[bytes] = []
+        """SHA-256 of each picture."""
+        self.fingerprints: list[Fingerprint | str] = []
+        """Of each picture; why it cannot be read, if so."""
+        self._index: dict[bytes, int] = {}
+        self._pool = ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1))
+
+    def add(self, pictures: Sequence[bytes]) -> list[int]:
+        """Return the number in this table of each picture, given the bytes of their files."""
+        digests = [hashlib.sha256(data).digest() for data in pictures]
+        new = {digest: data for digest, data in zip(digests, pictures, strict=True) if digest not in self._index}
+        for digest, found in zip(new, self._pool.map(_read, new.values()), strict=True):
+            self._index[digest] = len(self.digests)
+            self.digests.append(digest)
+            self.fingerprints.append(found)
+        return [self._index[digest] for digest in digests]
+
+    def clusters(self, bits: int) -> np.ndarray:
+        """Return the number of each picture's cluster: near pictures, directly or through others, have the same.
+
+        Pictures that cannot be read are each alone.
+        """
+        readable = [number for number, found in enumerate(self.fingerprints) if not isinstance(found, str)]
+        components = Components(len(self.fingerprints))
+        if readable:
+            places = np.array(readable)
+            prints = PrintMatrix.of([self.fingerprints[number] for number in readable])  # type: ignore[misc]
+            different, inverse = prints.unique()
+            # Pictures with one and the same fingerprint need not be compared.
+            firsts = np.full(len(different.hashes), -1)
+            firsts[inverse[::-1]] = places[::-1]
+            components.join(places, firsts[inverse])
+            for first, second in near_prints(different, different, bits, upper=True):
+                components.join(firsts[first], firsts[second])
+        return components.labels()
+
+
+def _read(data: bytes) -> Fingerprint | str:
+    try:
+        return fingerprint(open_image(data))
+    except ImageError as error:
+        return error.reason
+
+
+class PrintMatrix(NamedTuple):
+    """Fingerprints as arrays: (n, 32) uint8 hashes and (n, 48) uint8 colours."""
+
+    hashes: np.ndarray
+    colours: np.ndarray
+
+    @classmethod
+    def of(cls, prints: Sequence[Fingerprint]) -> PrintMatrix:
+        """Stack fingerprints."""
+        return cls(
+            np.array([one.hash for one in prints], dtype=np.uint8).reshape(-1, IMAGE_BITS // 8),
+            np.array([one.colours for one in prints], dtype=np.uint8).reshape(-1, 48),
+        )
+
+    def unique(self) -> tuple[PrintMatrix, np.ndarray]:
+        """Return the different fingerprints, and for each of ours which of those it is."""
+        rows, inverse = np.unique(np.hstack(self), axis=0, return_inverse=True)
+        return PrintMatrix(rows[:, : IMAGE_BITS // 8], rows[:, IMAGE_BITS // 8 :]), inverse.ravel()
+
+
+def near_prints(
+    first: PrintMatrix, second: PrintMatrix, bits: int, *, upper: bool = False
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield rows of ``first`` and ``second`` whose hashes differ in at most ``bits`` and whose colours are near.
+
+    ``upper`` leaves out all but the pairs (i, j) with i < j. All pairs are compared, as products of matrices of +-1.
+    """
+    right = _signs(second.hashes)
+    for start in range(0, len(first.hashes), _BLOCK):
+        skipped = start if upper else 0
+        agreement = _signs(first.hashes[start : start + _BLOCK]) @ right[skipped:].T
+        rows, columns = np.nonzero(agreement >= IMAGE_BITS - 2 * bits)
+        for part in range(0, len(rows), _PAIRS_AT_ONCE):
+            i, j = rows[part : part + _PAIRS_AT_ONCE] + start, columns[part : part + _PAIRS_AT_ONCE] + skipped
+            gaps = np.abs(first.colours[i].astype(np.int16) - second.colours[j]).max(axis=1, initial=0)
+            keep = (gaps <= COLOUR_STEPS) & ((i < j) if upper else True)
+            yield i[keep], j[keep]
+
+
+def _signs(hashes: np.ndarray) -> np.ndarray:
+    """Return the bits as (n, 256) float32 of +1 and -1: a product of two rows is 256 - 2 * their distance."""
+    return np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
+
+
+class Components:
+    """Connected components of a graph whose edges arrive bit by bit."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._edges: list[np.ndarray] = []
+        self._pending = 0
+
+    def join(self, first: Iterable[int] | np.ndarray, second: Iterable[int] | np.ndarray) -> None:
+        """Connect nodes, one with one."""
+        self._edges.append(np.array([first, second], dtype=np.int64).reshape(2, -1))
+        self._pending += self._edges[-1].shape[1]
+        if self._pending > 4 * _PAIRS_AT_ONCE + self._size:  # keep one edge a node
+            labels = self.labels()
+            _, firsts = np.unique(labels, return_index=True)
+            self._edges = [np.array([np.arange(self._size), firsts[labels]])]
+            self._pending = self._size
+
+    def labels(self) -> np.ndarray:
+        """Return the (size,) number of each node's component."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        rows, columns = np.hstack(self._edges) if self._edges else np.zeros((2, 0), dtype=np.int64)
+        graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(self._size, self._size))
+        return connected_components(graph, directed=False)[1]
+
+
+def exact_duplicates(keys: Sequence[bytes], preferred: Sequence[bool]) -> list[Duplicate]:
+    """Return the rows that repeat an earlier one; where two disagree on the better response, all rows of the key.
+
+    ``keys`` and ``preferred`` are what :func:`exact_key` returns.
+    """
+    first: dict[bytes, int] = {}
+    against: dict[bytes, int] = {}
+    for row, key in enumerate(keys):
+        if preferred[first.setdefault(key, row)] != preferred[row]:
+            against.setdefault(key, row)
+    found = []
+    for row, key in enumerate(keys):
+        if key in against:
+            other = against[key] if preferred[row] == preferred[first[key]] else first[key]
+            found.append(Duplicate(row, other, "contradiction", 1.0))
+        elif first[key] != row:
+            found.append(Duplicate(row, first[key], "exact duplicate", 1.0))
+    return found
+
+
+def near_duplicates(
+    rows: Iterable[int], signatures: np.ndarray, media: Sequence[Hashable], threshold: float
+) -> Iterator[Duplicate]:
+    """Yield the rows that nearly repeat an earlier one that is kept.
+
+    ``signatures`` is (n, 3, 64): of question, response 1 and response 2. ``media`` says which pictures a row shows;
+    only rows with equal ones are compared. All texts together and each response (in the better of the two orders)
+    must be at least ``threshold`` (0..1) similar.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for row in rows:
+        groups.setdefault(media[row], []).append(row)
+    for group in groups.values():
+        if len(group) == 1:
+            continue
+        index = TextIndex(threshold)
+        for row in group:
+            whole = union(*signatures[row])
+            for other in index.candidates(whole):
+                alike = min(similarity(whole, union(*signatures[other])), _responses_alike(signatures, row, other))
+                if alike >= threshold:
+                    yield Duplicate(row, other, "near duplicate", alike)
+                    break
+            else:
+                index.add(row, whole)
+
+
+def _responses_alike(signatures: np.ndarray, row: int, other: int) -> float:
+    """Return how similar the less similar responses of two rows are, in the better of the two orders."""
+    _, a, b = signatures[row]
+    _, c, d = signatures[other]
+    return max(min(similarity(a, c), similarity(b, d)), min(similarity(a, d), similarity(b, c)))

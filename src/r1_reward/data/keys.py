@@ -1,0 +1,128 @@
+"""The first pass over the sources of a mixture: what rows are compared by, never the rows themselves.
+
+A row costs about a kilobyte here (three MinHash signatures, an exact key, the numbers of its pictures), whatever its
+pictures weigh; all decisions are made on these, and a second pass writes the rows chosen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r1_reward.data.contamination import MIDDLE_OF
+from r1_reward.data.duplicates import PERMUTATIONS, ImageTable, exact_key, normalise, sign
+from r1_reward.data.mix_config import Source
+from r1_reward.data.shards import pair_files, read_rows
+from r1_reward.errors import UserError
+
+TELLING_CHARACTERS = 200
+"""Question and responses of this many characters in all are somebody's words; shorter ones recur by chance."""
+
+_ROWS_AT_ONCE = 128
+
+
+class Keys:
+    """What all rows of all sources are compared by; a row's number is its place in the order they are read."""
+
+    def __init__(self, rows: int) -> None:
+        self.images = ImageTable()
+        self.source: list[str] = []
+        self.id: list[str] = []
+        self.file: list[str] = []
+        self.number: list[int] = []
+        """Of the row in its file, from 1."""
+        self.kind: list[str] = []
+        self.preferred: list[int] = []
+        self.fixed: list[bool] = []
+        """Whether reasoning speaks of the responses by number, so that they must not change places."""
+        self.exact: list[bytes] = []
+        self.orientation: list[bool] = []
+        """Whether the first of the sorted responses is preferred."""
+        self.pictures: list[tuple[int, ...]] = []
+        """Numbers in ``images``, of a video's middle frame too."""
+        self.video: list[str | None] = []
+        self.prompt: list[bytes] = []
+        """Hash of the normalised question."""
+        self.text: list[bytes | None] = []
+        """Hash of question and responses, None if they are too short to be anybody's."""
+        self.signatures = np.zeros((rows, 3, PERMUTATIONS), dtype=np.uint32)
+        """(n, 3, 64): of question, response 1, response 2."""
+        self.lengths = np.zeros((rows, 3), dtype=np.int32)
+        """(n, 3): their normalised characters."""
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def add(self, source: str, path: str | Path, say: Callable[[str], None]) -> None:
+        """Read all rows of a source; raises UserError if a row is wrong or more rows than announced are there."""
+        numbered = ((file, number, row) for file in pair_files(path) for number, row in enumerate(read_rows(file), 1))
+        while batch := list(islice(numbered, _ROWS_AT_ONCE)):
+            media = [_pictures(row) for _, _, row in batch]
+            flat = iter(self.images.add([data for one in media for data in one]))
+            for (file, number, row), pictures in zip(batch, media, strict=True):
+                self._add_row(source, file.name, number, row, tuple(islice(flat, len(pictures))))
+            if len(self) % (100 * _ROWS_AT_ONCE) < _ROWS_AT_ONCE:
+                say(f"read {len(self):,} of {len(self.signatures):,} rows, {len(self.images.digests):,} pictures")
+
+    def _add_row(self, source: str, file: str, number: int, row: Mapping[str, Any], pictures: tuple[int, ...]) -> None:
+        place = len(self)
+        if place == len(self.signatures):
+            raise UserError(f"{source}: has more rows than when it was counted; is something writing to it?")
+        texts = [row["question"], row["response_1"], row["response_2"]]
+        key, orientation = exact_key(row, [self.images.digests[picture] for picture in pictures])
+        normal = [normalise(text) for text in texts]
+        self.signatures[place] = [sign(text) for text in texts]
+        self.lengths[place] = [len(text) for text in normal]
+        telling = sum(map(len, normal)) >= TELLING_CHARACTERS
+        self.source.append(source)
+        self.id.append(row["id"])
+        self.file.append(sys.intern(file))
+        self.number.append(number)
+        self.kind.append(sys.intern(row["kind"]))
+        self.preferred.append(row["preferred"])
+        self.fixed.append(bool(row["reasoning"]))
+        self.exact.append(key)
+        self.orientation.append(orientation)
+        self.pictures.append(pictures)
+        self.video.append(row["video"])
+        self.prompt.append(_digest(normal[0]))
+        self.text.append(_digest("\0".join([normal[0], *sorted(normal[1:])])) if telling else None)
+
+    def unreadable(self, row: int) -> str | None:
+        """Return why a picture of a row cannot be read, or None if all can."""
+        reasons = (self.images.fingerprints[picture] for picture in self.pictures[row])
+        return next((reason for reason in reasons if isinstance(reason, str)), None)
+
+
+def count_rows(sources: Mapping[str, Source]) -> dict[str, dict[str, int]]:
+    """Return how many rows of each kind every source has, without reading pictures."""
+    counts: dict[str, dict[str, int]] = {}
+    for name, source in sources.items():
+        kinds = counts.setdefault(name, {})
+        for row in read_rows(source.path, columns=["id", "kind"]):
+            kinds[row["kind"] or ""] = kinds.get(row["kind"] or "", 0) + 1
+    return counts
+
+
+def _pictures(row: Mapping[str, Any]) -> list[bytes]:
+    """Return the bytes of a row's pictures, or of the middle frame of its video if that is a folder of frames."""
+    if row["video"] and Path(row["video"]).is_dir():
+        from r1_reward.bench.readers import frames
+
+        files = frames(row["video"], MIDDLE_OF)
+        return [*_images(row), files[len(files) // 2].read_bytes()]
+    return list(_images(row))
+
+
+def _images(row: Mapping[str, Any]) -> Iterator[bytes]:
+    return (cell["bytes"] for cell in row["images"])
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

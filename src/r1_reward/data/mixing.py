@@ -1,0 +1,298 @@
+"""Mix sources by count, without duplicates, benchmark rows, or a picture on both sides of the split.
+
+    report = mix(load_mix("recipes/data-200k.yaml"), "data/mixed")
+
+The sources are read twice: once for what rows are compared by (:mod:`r1_reward.data.keys`), once to write the rows
+chosen, so memory does not grow with the pictures. In between, in this order: rows whose pictures cannot be read, exact
+and near duplicates (the first copy stays, in the order of the config) and rows near a benchmark are taken out; of
+the rest each source gives its count, drawn by the seed and its name alone; answers 1 and 2 are made equal; connected
+rows go to one side. The folder appears complete or not at all::
+
+    DIR/train/pairs-*.parquet, DIR/test/pairs-*.parquet     rows in one random order of sources
+    DIR/report.json   DIR/removed.jsonl                     what was taken, what was taken out and why
+    DIR/README.md     DIR/plots/*.png                       the data card
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from r1_reward.data.card import Statistics, write_card
+from r1_reward.data.choosing import Choice, choose, require_enough
+from r1_reward.data.contamination import BenchmarkIndex
+from r1_reward.data.duplicates import exact_duplicates, near_duplicates
+from r1_reward.data.keys import Keys, count_rows
+from r1_reward.data.mix_config import MixConfig, Source
+from r1_reward.data.shards import PairWriter, pair_files, read_rows
+from r1_reward.errors import UserError
+from r1_reward.files import write_json, write_text
+
+EXAMPLES = 3
+"""Rows of each reason that report.json shows."""
+
+_EXCERPT = 300  # characters of a text in an example
+
+
+class Mixture(NamedTuple):
+    """What :func:`mix` did."""
+
+    report: dict[str, Any]
+    """As in report.json."""
+    seconds: dict[str, float]
+    """By phase."""
+
+
+def mix(
+    config: MixConfig,
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Mixture:
+    """Write a mixture to ``out`` (default ``config.out``) and return its report.
+
+    ``say`` is told about progress. The same sources, config and seed give the same bytes.
+
+    Raises:
+        UserError: a source or benchmark cannot be read or has too few rows, or ``out`` is in use or holds something.
+    """
+    folder = Path(out or config.out or "")
+    if not (out or config.out):
+        raise UserError("Say where the mixture shall go: --out, or `out` in the config.")
+    clock = _Clock(say)
+    with _work_folder(folder, overwrite) as work:
+        counts = count_rows(config.sources)
+        if config.short == "refuse":
+            require_enough(config, counts, counts)
+        clock.start("benchmarks")
+        benchmarks = BenchmarkIndex(config.benchmarks, config.contamination)
+        clock.start("keys")
+        keys = Keys(sum(sum(kinds.values()) for kinds in counts.values()))
+        for name, source in config.sources.items():
+            keys.add(name, source.path, say)
+        clock.start("clean")
+        clusters = keys.images.clusters(config.near.image_bits)
+        removed = clean(keys, clusters, config, benchmarks)
+        clock.start("choose")
+        choice = choose(keys, clusters, removed, config, counts)
+        clock.start("write")
+        statistics, examples = _write(keys, removed, choice, config, work)
+        report = _report(config, counts, removed, choice, keys, benchmarks) | {"examples": examples}
+        clock.start("card")
+        report["statistics"] = statistics.summary()
+        write_text(work / "removed.jsonl", "".join(_removed_lines(keys, removed)))
+        write_card(work, report, statistics)
+        write_json(work / "report.json", report)
+    return Mixture(report, clock.end())
+
+
+class _Clock:
+    """Times phases and names them to whoever watches."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._name, self._since = say, "count", time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    def start(self, name: str) -> None:
+        self.end()
+        self._name, self._since = name, time.perf_counter()
+
+    def end(self) -> dict[str, float]:
+        self._seconds[self._name] = time.perf_counter() - self._since
+        self._say(f"{self._name}: {self._seconds[self._name]:.1f} s")
+        return self._seconds
+
+
+@contextmanager
+def _work_folder(out: Path, overwrite: bool) -> Iterator[Path]:
+    """Give a folder beside ``out`` to write to, and put it in the place of ``out`` if all went well."""
+    from filelock import FileLock, Timeout
+
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        if not overwrite:
+            raise UserError(f"{out}: is there already. Choose another folder, or add --overwrite.")
+        if not ((out / "report.json").is_file() and (out / "removed.jsonl").is_file()):
+            raise UserError(
+                f"{out}: is no mixture (it has no report.json and removed.jsonl), so it is not overwritten."
+            )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = out.with_name(f".{out.name}.part")
+    lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"{out}: another process is writing it.") from error
+    try:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        yield work
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+class Removed(NamedTuple):
+    """Why a row was taken out."""
+
+    reason: str
+    detail: str
+
+
+def clean(keys: Keys, clusters: np.ndarray, config: MixConfig, benchmarks: BenchmarkIndex) -> dict[int, Removed]:
+    """Return which rows are taken out and why: unreadable pictures, duplicates, nearness to a benchmark."""
+    removed: dict[int, Removed] = {}
+    for row in range(len(keys)):
+        if reason := keys.unreadable(row):
+            removed[row] = Removed("unreadable picture", reason)
+    readable = [row for row in range(len(keys)) if row not in removed]
+    exact = exact_duplicates([keys.exact[row] for row in readable], [keys.orientation[row] for row in readable])
+    for found in exact:
+        other = keys.id[readable[found.of]]
+        detail = f"{other} prefers the other response" if found.reason == "contradiction" else f"same as {other}"
+        removed[readable[found.row]] = Removed(found.reason, detail)
+    rest = [row for row in readable if row not in removed]
+    media = [_media(keys, row, clusters) for row in range(len(keys))]
+    for near in near_duplicates(rest, keys.signatures, media, config.near.text):
+        removed[near.row] = Removed(near.reason, f"near {keys.id[near.of]}: similarity {near.similarity:.2f}")
+    pictures = benchmarks.match_images(keys.images)
+    for row in rest:
+        if row in removed:
+            continue
+        if text := benchmarks.match_texts(keys.signatures[row], keys.lengths[row].tolist()):
+            removed[row] = Removed("benchmark text", str(text))
+        elif image := next((pictures[picture] for picture in keys.pictures[row] if picture in pictures), None):
+            removed[row] = Removed("benchmark picture", str(image))
+    return removed
+
+
+def _media(keys: Keys, row: int, clusters: np.ndarray) -> Hashable:
+    """Return what must be equal for rows to be near duplicates: clusters of pictures, or the path of a video."""
+    pictures = tuple(int(clusters[picture]) for picture in keys.pictures[row])
+    return pictures or keys.video[row]
+
+
+def _write(
+    keys: Keys, removed: Mapping[int, Removed], choice: Choice, config: MixConfig, work: Path
+) -> tuple[Statistics, dict[str, list[dict[str, str]]]]:
+    """Write the rows of both sides, and return what they look like and examples of the rows taken out."""
+    shown: dict[str, list[int]] = {}
+    for row in sorted(removed):
+        if len(rows := shown.setdefault(removed[row].reason, [])) < EXAMPLES:
+            rows.append(row)
+    wanted = {row for rows in shown.values() for row in rows}
+    examples: dict[str, list[dict[str, str]]] = {reason: [] for reason in sorted(shown)}
+    statistics = Statistics()
+    turn = [keys.source[row] for row in choice.labels]
+    random.Random(f"{config.seed}/order").shuffle(turn)
+    with ExitStack() as stack:
+        sides = ["train", "test"] if choice.test else ["train"]
+        writers = {side: stack.enter_context(PairWriter(work / side)) for side in sides}
+
+        def rows_of(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+            for row, data in _read_again(keys, name, config.sources[name]):
+                if row in wanted:
+                    examples[removed[row].reason].append(_example(data, removed[row]))
+                if row in choice.labels:
+                    yield row, data
+
+        streams = {name: rows_of(name) for name in config.sources}
+        for name in turn:
+            row, data = next(streams[name])
+            side = "test" if row in choice.test else "train"
+            final = _final(data, choice.labels[row], name, keys, row)
+            writers[side].add(final)
+            prints = (keys.images.fingerprints[picture] for picture in keys.pictures[row])
+            statistics.add(final, name, side, [found.size for found in prints if not isinstance(found, str)])
+        for stream in streams.values():  # examples may come after the last row chosen
+            next(stream, None)
+        for side, writer in writers.items():
+            writer.close({"rows": writer.rows, "side": side, "of": "a mixture; see ../report.json"})
+    return statistics, examples
+
+
+def _read_again(keys: Keys, name: str, source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield number and row of a source; raises UserError if it is not what it was when its keys were taken."""
+    rows = (row for row in range(len(keys)) if keys.source[row] == name)
+    found = ((file.name, data) for file in pair_files(source.path) for data in read_rows(file))
+    for row, again in zip_longest(rows, found):
+        if row is None or again is None or (keys.file[row], keys.id[row]) != (again[0], again[1]["id"]):
+            raise UserError(f"{source.path}: was changed while it was mixed. Mix again.")
+        yield row, again[1]
+
+
+def _final(data: Mapping[str, Any], label: int, name: str, keys: Keys, row: int) -> dict[str, Any]:
+    """Return a row as the mixture has it: responses exchanged where the label changes, origin filled in."""
+    final = dict(data)
+    if label != data["preferred"]:
+        final |= {"response_1": data["response_2"], "response_2": data["response_1"], "preferred": label}
+    final["source"] = data["source"] or name
+    final["provenance"] = data["provenance"] or f"{name}:{keys.file[row]}:{keys.number[row]}"
+    return final
+
+
+def _example(data: Mapping[str, Any], why: Removed) -> dict[str, str]:
+    texts = {field: data[field][:_EXCERPT] for field in ("question", "response_1", "response_2")}
+    return {"id": data["id"], "provenance": data["provenance"], "detail": why.detail, **texts}
+
+
+def _removed_lines(keys: Keys, removed: Mapping[int, Removed]) -> Iterator[str]:
+    for row, why in sorted(removed.items()):
+        place = {"source": keys.source[row], "file": keys.file[row], "row": keys.number[row], "id": keys.id[row]}
+        yield json.dumps({**place, **why._asdict()}, ensure_ascii=False) + "\n"
+
+
+def _report(
+    config: MixConfig,
+    counts: Mapping[str, Mapping[str, int]],
+    removed: Mapping[int, Removed],
+    choice: Choice,
+    keys: Keys,
+    benchmarks: BenchmarkIndex,
+) -> dict[str, Any]:
+    """Return report.json, but for examples and statistics."""
+    by_source = {name: Counter[str]() for name in config.sources}
+    for row, why in removed.items():
+        by_source[keys.source[row]][why.reason] += 1
+    sources = {}
+    for name, source in config.sources.items():
+        read, out = sum(counts[name].values()), sum(by_source[name].values())
+        taken = choice.taken[name]
+        sources[name] = {
+            "path": source.path,
+            "read": read,
+            "removed": dict(sorted(by_source[name].items())),
+            "not_drawn": read - out - sum(taken.values()),
+            "taken": sum(taken.values()),
+            "parts": {part: count for part, count in taken.items() if part},
+        }
+    return {
+        "rows": len(choice.labels),
+        "train": len(choice.labels) - len(choice.test),
+        "test": len(choice.test),
+        "labels": {
+            side: {str(label): sum(choice.labels[row] == label for row in rows) for label in (1, 2)}
+            for side, rows in (("train", choice.labels.keys() - choice.test), ("test", choice.test))
+        },
+        "sources": sources,
+        "removed": dict(sorted(Counter(why.reason for why in removed.values()).items())),
+        "benchmarks": benchmarks.described,
+        "split": choice.split,
+        "warnings": choice.warnings,
+        "config": config.model_dump(exclude={"out"}),
+    }
