@@ -70,6 +70,13 @@ def test_rows_with_reasoning_are_never_swapped() -> None:
     assert all(row["preferred"] == 1 for row in balanced if row["reasoning"])
 
 
+def test_balance_keeps_the_order_of_a_curriculum() -> None:
+    balanced = balance(make_dataset([1] * 40), seed=0, keep_order=True)
+    assert list(balanced["id"]) == [str(number) for number in range(40)]
+    assert ones(balanced) == 20
+    assert list(balance(make_dataset([1] * 40), seed=0)["id"]) != list(balanced["id"])
+
+
 def test_a_warning_when_reasoning_makes_balance_impossible() -> None:
     texts = ["Response 1 is better."] * 30 + [None] * 10
     with pytest.warns(UserWarning, match="cannot balance: 30 rows prefer response 1 and 10 prefer response 2"):

@@ -31,7 +31,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def _register() -> None:
     from r1_reward.cli import ablate, bench, compare, data, demo, score, serve, train, ui
 
-    app.add_typer(data.app, name="data", help="Check preference-pair files.")
+    app.add_typer(data.app, name="data", help="Import, mix, annotate, split and check preference pairs.")
     app.add_typer(bench.app, name="bench", help="Judge benchmarks, score predictions, compare runs, attack a judge.")
     app.add_typer(train.app, name="train", help="Train a reward model on preference pairs.")
     app.command("ablate", help="Run a grid of algorithms and seeds from one start; one report.")(ablate.ablate)
@@ -57,7 +57,8 @@ def main() -> None:
         _fail(str(error))
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            typer.secho("interrupted; what was finished is kept, --resume goes on", fg=typer.colors.YELLOW, err=True)
+            advice = "interrupted; the same command, with --resume where it has that option, goes on or starts over"
+            typer.secho(advice, fg=typer.colors.YELLOW, err=True)
         raise
 
 

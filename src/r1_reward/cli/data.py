@@ -1,4 +1,4 @@
-"""``r1-reward data``: look at pair files.
+"""``r1-reward data``: check pair files, and make them: import, mix, annotate, split by difficulty.
 
 ``r1-reward data validate pairs.jsonl`` lists everything that is wrong with a file, or says that nothing is. It exits
 with code 0 if the file is valid and 2 if it is not or there is no such file.
@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from r1_reward.cli import data_annotate, data_import, data_mix
+
 if TYPE_CHECKING:
     from r1_reward.data.checks import Problem
 
-app = typer.Typer(no_args_is_help=True, help="Check files of preference pairs.")
-
-
-@app.callback()
-def data() -> None:
-    """Check files of preference pairs."""  # a callback keeps `validate` a sub-command while it is the only one
+app = typer.Typer(no_args_is_help=True)
+app.command("import")(data_import.import_source)
+app.command("mix")(data_mix.mix_sources)
+app.command("annotate")(data_annotate.annotate)
+app.command("split-difficulty")(data_annotate.split_difficulty)
+app.command("export")(data_import.export)
 
 
 @app.command()

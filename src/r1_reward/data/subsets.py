@@ -18,8 +18,10 @@ from datasets import Dataset
 from r1_reward.errors import UserError
 
 
-def balance(dataset: Dataset, *, seed: int) -> Dataset:
+def balance(dataset: Dataset, *, seed: int, keep_order: bool = False) -> Dataset:
     """Return the rows in random order, with response 1 preferred in half of them (one more or less if odd).
+
+    With ``keep_order`` they stay in theirs, which may be that of a curriculum.
 
     Responses are exchanged in a random choice of rows, so that position tells nothing about a row's origin either.
     Rows with ``reasoning`` speak of "Response 1" and stay as they are; where they alone outnumber the rest, the
@@ -35,9 +37,12 @@ def balance(dataset: Dataset, *, seed: int) -> Dataset:
             "reasoning are never swapped",
             stacklevel=2,
         )
+    balanced = _with_labels(dataset, old, new)
+    if keep_order:
+        return balanced
     order = list(range(len(new)))
     rng.shuffle(order)
-    return _with_labels(dataset, old, new).select(order)
+    return balanced.select(order)
 
 
 def both_orders(dataset: Dataset, *, seed: int) -> Dataset:

@@ -46,7 +46,7 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
         )
     held_out = _held_out(config.run)
     if stage == "rl":
-        pairs = balance(pairs, seed=config.trainer.seed)
+        pairs = balance(pairs, seed=config.trainer.seed, keep_order=not config.trainer.shuffle_dataset)
     model, processor = load_model_and_processor(config.run.model, dtype=config.run.dtype)
     if config.run.max_pixels is not None:
         limit_pixels(processor, config.run.max_pixels)

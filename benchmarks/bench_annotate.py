@@ -1,0 +1,160 @@
+"""Annotate 2,000 rows with a loopback teacher that takes 200 ms: how much of what the concurrency allows is sustained.
+
+    python benchmarks/bench_annotate.py
+
+The teacher agrees with the label of nine rows in ten at the first try and of the tenth at the second. Least possible is
+the number of requests times the latency over the concurrency. The server is a process of its own; loading the library
+is not counted, writing the pairs is counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import multiprocessing
+import os
+import re
+import tempfile
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from r1_reward.data.annotate import AnnotateSettings, annotate
+from r1_reward.data.shards import PairWriter
+from r1_reward.demo.metrics import describe_machine
+from r1_reward.files import write_json
+
+LATENCY = 0.2  # seconds
+TARGET = 0.9
+SIDE = 336  # pixels of a picture, as many vision towers see it
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Prefers response 1, in every tenth row only when it is warm."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        """Judge a pair after the latency."""
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        number = re.search(r"Question (\d+)\?", body["messages"][0]["content"][-1]["text"])
+        hard = number is not None and int(number[1]) % 10 == 0
+        answer = 2 if hard and body["temperature"] == 0 else 1
+        thought = f"The picture answers question {number[1] if number else 0}. " * 20
+        message = {"role": "assistant", "content": f"<think>{thought}</think><answer>{answer}</answer>"}
+        reply = {
+            "id": "x", "object": "chat.completion", "created": 0, "model": "teacher",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 400, "completion_tokens": 200, "total_tokens": 600},
+        }  # fmt: skip
+        content = json.dumps(reply).encode()
+        time.sleep(LATENCY)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+class Server(ThreadingHTTPServer):
+    """Takes every connection at once."""
+
+    request_queue_size = 512
+    daemon_threads = True
+
+
+def serve(port: Connection) -> None:
+    """Serve until killed; sends the port first."""
+    server = Server(("127.0.0.1", 0), Handler)
+    port.send(server.server_port)
+    server.serve_forever()
+
+
+def write_rows(folder: Path, count: int) -> None:
+    """Write pairs with one picture each, all different."""
+    with PairWriter(folder) as writer:
+        for number in range(count):
+            buffer = io.BytesIO()
+            Image.new("RGB", (SIDE, SIDE), (number % 256, number // 256, 90)).save(buffer, "JPEG")
+            writer.add(
+                {
+                    "id": str(number),
+                    "question": f"Question {number}?",
+                    "images": [{"bytes": buffer.getvalue(), "path": f"{number}.jpg"}],
+                    "response_1": f"One answer to {number}.",
+                    "response_2": f"Another answer to {number}.",
+                    "preferred": 1,
+                }
+            )
+        writer.close({})
+
+
+def measure(url: str, rows: int, concurrency: int) -> dict[str, Any]:
+    """Annotate once; return seconds of asking and of writing, and what came of it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_rows(folder / "pairs", rows)
+        settings = AnnotateSettings(teacher=f"server:teacher@{url}")
+        started, asked = time.perf_counter(), [0.0]
+
+        def watch(_: Any) -> None:
+            asked[0] = time.perf_counter() - started
+
+        report = annotate(folder / "pairs", folder / "out", settings, concurrency=concurrency, progress=watch)
+        total = time.perf_counter() - started
+    if report["attempts"] != {"1": rows - (rows + 9) // 10, "2": (rows + 9) // 10, "3": 0, "failed": 0}:
+        raise SystemExit(f"a row is missing or wrong, nothing was measured: {report['attempts']}")
+    requests = report["usage"]["attempts"]
+    least = requests * LATENCY / concurrency
+    return {
+        "requests": requests,
+        "asking_seconds": asked[0],
+        "writing_seconds": total - asked[0],
+        "least_possible_seconds": least,
+        "sustained": least / asked[0],
+        "requests_per_second": requests / asked[0],
+    }
+
+
+def main() -> None:
+    """Measure and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-annotate.json"))
+    options = parser.parse_args()
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(sender,), daemon=True)
+    process.start()
+    url = f"http://127.0.0.1:{receiver.recv()}/v1"
+    os.environ["NO_PROXY"] = "127.0.0.1"
+    load = os.getloadavg()[0]
+    try:
+        measure(url, options.concurrency, options.concurrency)  # what is loaded at the first use
+        measured = measure(url, options.rows, options.concurrency)
+    finally:
+        process.terminate()
+    result = {
+        "machine": {**describe_machine(), "load_before": load},
+        "rows": options.rows,
+        "latency_seconds": LATENCY,
+        "concurrency": options.concurrency,
+        **measured,
+        "target": TARGET,
+        "within_target": measured["sustained"] >= TARGET,
+    }
+    write_json(options.out, result)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""A teacher judges every pair until it agrees with the label; its reasoning is kept, and how long that took.
+
+The first try is greedy, the next ones are warmer. The folder can be trained on, and taken up again after a kill::
+
+    settings = AnnotateSettings(teacher="openai:gpt-4o")
+    report = annotate("mixed", Path("annotated"), settings, money=Money(2.5, 10.0, limit=500.0))
+
+``attempts.jsonl`` has a line for every reply, written the moment it comes: the same call goes on where a killed one
+stopped and pays for nothing twice, except what was under way. Then come the pairs, ``dropped.jsonl`` and, last,
+``report.json``. What a row says in the end:
+
+- ``attempts``: the number of the first try whose answer agrees with the label; None if none did (a *failed* row).
+- ``reasoning``: the text of the first try that agrees and can be trained on, so one in the format and free of control
+  tokens. A teacher that agrees in another format is asked again; ``attempts`` is still the first agreement.
+
+With ``reorder`` the answers change places at random from the second try on. A reasoning speaks of "Response 1", so a
+row is stored in the order in which its reasoning was written. That keeps text and answers together, but favours the
+position the teacher favours; the report gives both, and warns.
+
+A row the server did not answer is no failure of the teacher's. It is left out and listed; the next call asks about it
+again, unless the server rejects its very text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from r1_reward.backends import Backend, BackendError, Request
+from r1_reward.data.annotate_server import teach_by_server
+from r1_reward.data.annotation import AnnotateSettings, AnnotateState, Annotation, Job, Money, Progress, fingerprint
+from r1_reward.data.images import ImageError
+from r1_reward.data.shards import REPORT, pair_files
+from r1_reward.data.teacher import ServerTeacher, TeacherReply, parse_teacher
+from r1_reward.errors import UserError
+from r1_reward.files import read_json, write_json
+
+__all__ = ["AnnotateSettings", "AnnotateState", "Money", "annotate"]
+
+RUN_FILE = "run.json"
+_BLOCK = 256  # rows a local teacher gets at once: enough for full batches, little enough to lose in a kill
+
+
+def annotate(
+    path: str | Path,
+    out: Path,
+    settings: AnnotateSettings,
+    *,
+    money: Money = Money(),  # noqa: B008
+    concurrency: int = 16,
+    requests_per_minute: float | None = None,
+    timeout: float = 120.0,
+    retries: int = 5,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Ask the teacher about every row that ``out`` does not know yet, write the pairs, and return the report.
+
+    ``concurrency`` requests are open at a server at once, and no more than ``requests_per_minute`` are sent, repeated
+    ones included; ``batch_size`` sequences are generated at once by a local teacher. None of them decides a verdict.
+    A run that reaches ``money.limit`` ends cleanly; ``complete`` in the report is then False, and ``left`` says how
+    many rows are to be asked about. A complete folder is left as it is.
+
+    Raises:
+        UserError: the folder holds another run or is in use, a setting is wrong, or no row can be asked about at all.
+    """
+    settings.check()
+    money.check()
+    spec = parse_teacher(settings.teacher)
+    if spec.url is None and money != Money():
+        raise UserError(f"--teacher {settings.teacher} is a checkpoint and costs nothing; leave prices and limit out.")
+    with _opened(out, path, settings):
+        finished = _finished(out, path)
+        if finished is not None:
+            return finished
+        run = Annotation(path, out, settings, money, progress)
+        try:
+            if spec.url is None:
+                teach_locally(run, spec.load(batch_size=batch_size))
+                stopped = ""
+            else:
+                teacher = ServerTeacher(
+                    spec.model, spec.url, requests_per_minute=requests_per_minute, timeout=timeout, retries=retries
+                )
+                stopped = teach_by_server(run, teacher, concurrency)
+        finally:
+            run.attempts.close()
+        return run.write(stopped)
+
+
+def teach_locally(run: Annotation, backend: Backend) -> None:
+    """Ask a model in this process about all rows that are due, a block of rows at a time, try by try."""
+    run.special_tokens = backend.special_tokens
+    due = run.due()
+    while block := list(islice(due, _BLOCK)):
+        for attempt in range(1, run.settings.attempts + 1):
+            _try_block(run, backend, [job for job in block if run.next_attempt(job) == attempt], attempt)
+
+
+def _try_block(run: Annotation, backend: Backend, jobs: list[Job], attempt: int) -> None:
+    asked: list[Job] = []
+
+    def requests() -> Iterator[Request]:
+        for job in jobs:
+            try:
+                request = run.request(job, attempt)
+            except ImageError as error:  # its own row is left out, not the others
+                run.leave(job, error)
+                continue
+            asked.append(job)
+            yield request
+
+    settings = run.settings
+    drawn = backend.generate(
+        requests(), temperature=settings.temperatures[attempt - 1], max_new_tokens=settings.max_new_tokens
+    )
+    for completions, job in zip(drawn, asked, strict=True):  # in this order: drawing is what fills `asked`
+        if isinstance(completions, BackendError):
+            run.leave(job, completions)
+        else:
+            reply = TeacherReply(completions[0], prompt_tokens=None, refused=False)
+            run.keep(job, run.record(job, attempt, reply))
+    run.attempts.sync()
+
+
+@contextmanager
+def _opened(out: Path, path: str | Path, settings: AnnotateSettings) -> Iterator[None]:
+    """Create the folder, or see that it holds this very run, and keep other processes out; raises UserError."""
+    from filelock import FileLock, Timeout
+
+    source = Path(path)
+    if out.resolve() in (source.resolve(), source.resolve().parent):
+        raise UserError(f"{out}: holds the pairs to annotate; choose another folder with --out.")
+    pair_files(path)
+    run_file, wanted = out / RUN_FILE, {"format": 1, **settings.describe()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot create the folder: {error.strerror}.") from error
+    if not run_file.exists() and any(file.name != ".lock" for file in out.iterdir()):
+        raise UserError(f"{out}: is not empty and holds no annotation; choose another folder with --out.")
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        with lock:
+            if not run_file.exists():
+                write_json(run_file, wanted)
+            _require_same(run_file, wanted)
+            yield
+    except Timeout as error:
+        raise UserError(f"{out}: another process is annotating into this folder.") from error
+
+
+def _require_same(run_file: Path, wanted: dict[str, Any]) -> None:
+    held = read_json(run_file)
+    if not isinstance(held, dict):
+        raise UserError(f"{run_file}: is not the run.json of an annotation; choose another folder with --out.")
+    differing = [name for name in {**wanted, **held} if held.get(name) != wanted.get(name)]
+    if differing:
+        listed = "; ".join(f"{name} {held.get(name)!r} there, {wanted.get(name)!r} now" for name in differing)
+        raise UserError(f"{run_file.parent}: holds another annotation ({listed}). Choose another folder with --out.")
+
+
+def _finished(out: Path, path: str | Path) -> dict[str, Any] | None:
+    """Return the report of a folder that has all rows of this input."""
+    report = read_json(out / REPORT) if (out / REPORT).exists() else None
+    same = isinstance(report, dict) and report.get("complete") and report.get("input") == fingerprint(path)
+    return report if same else None

@@ -1,0 +1,318 @@
+"""A folder of pairs being annotated by a teacher: what is due, what came back, and the pairs that come of it.
+
+:mod:`r1_reward.data.annotate` tells the story; whoever asks the teacher goes::
+
+    for job in run.due():
+        while (attempt := run.next_attempt(job)) is not None:
+            request = run.request(job, attempt)
+            run.keep(job, run.record(job, attempt, reply))      # safe when it returns; or run.leave(job, error)
+    report = run.write("")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from r1_reward.backends import Request
+from r1_reward.data.annotation_report import Summary
+from r1_reward.data.attempts_file import Attempt, AttemptRecord, AttemptsFile, Usage
+from r1_reward.data.images import ImageError, decode_images
+from r1_reward.data.shards import PairWriter, pair_files, read_rows
+from r1_reward.data.teacher import RejectedError, TeacherReply, parse_teacher, read_reply, tidy
+from r1_reward.errors import UserError
+from r1_reward.prompt import build_messages
+from r1_reward.schema import Completion
+
+ATTEMPTS, DROPPED = "attempts.jsonl", "dropped.jsonl"
+REJECTED = "rejected"
+GIVE_UP = 100  # rows without a reply one after the other before a run ends: a server that is gone
+
+
+class AnnotateSettings(BaseModel):
+    """What decides what the teacher is asked; a folder holds one setting's run and no other's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    teacher: str
+    attempts: int = Field(default=3, ge=1)
+    temperatures: tuple[float, ...] = (0.0, 0.7, 1.0)
+    max_new_tokens: int = Field(default=1024, ge=1)
+    seed: int = Field(default=0, ge=0)
+    reorder: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings as JSON; whether two runs are the same one does not depend on a server's address."""
+        return {**self.model_dump(mode="json"), "teacher": parse_teacher(self.teacher).name}
+
+    def check(self) -> None:
+        """Raise UserError if there is not a temperature for every try."""
+        if len(self.temperatures) < self.attempts or any(not t >= 0 for t in self.temperatures):
+            given = ", ".join(f"{t:g}" for t in self.temperatures)
+            raise UserError(f"temperatures {given}: give one, 0 or more, for each of the {self.attempts} attempts.")
+
+
+class Money(NamedTuple):
+    """Prices per million tokens, in any currency, and how much may be spent on a folder, earlier calls included."""
+
+    price_in: float | None = None
+    price_out: float | None = None
+    limit: float | None = None
+
+    def cost(self, usage: Usage) -> float | None:
+        """Return what replies have cost, None without prices; a lower bound where tokens were not counted."""
+        if self.price_in is None or self.price_out is None:
+            return None
+        return (usage.prompt_tokens * self.price_in + usage.tokens * self.price_out) / 1e6
+
+    def check(self) -> None:
+        """Raise UserError if a price is missing or negative."""
+        if (self.price_in is None) != (self.price_out is None) or min(self.price_in or 0, self.price_out or 0) < 0:
+            raise UserError("prices: give both --price-in and --price-out, per million tokens, 0 or more.")
+        if self.limit is not None and (self.price_in is None or not self.limit > 0):
+            raise UserError("--max-cost needs --price-in and --price-out, and must be more than 0.")
+
+
+class Job(NamedTuple):
+    """One row of the input. ``key`` depends on what the teacher is shown and the id, not on the label."""
+
+    file: str
+    number: int
+    key: str
+    row: dict[str, Any]
+    reason: str = ""
+    """Why it cannot be asked about, if it cannot."""
+
+
+class AnnotateState(NamedTuple):
+    """How far a run has come; ``cost`` as :meth:`Money.cost`."""
+
+    done: int
+    total: int
+    agreed: int
+    usage: Usage
+    cost: float | None
+    estimate: float | None
+    """What the whole folder will have cost at this rate."""
+
+
+Progress = Callable[[AnnotateState], None]
+
+
+def read_jobs(path: str | Path) -> Iterator[Job]:
+    """Yield the rows of a pair file or folder with their keys; rows that cannot be asked about say why."""
+    seen: set[str] = set()
+    for file in pair_files(path):
+        for number, row in enumerate(read_rows(file), 1):
+            key = row_key(row)
+            reason = "repeated" if key in seen else "video" if row["video"] else ""
+            seen.add(key)
+            yield Job(str(file), number, key, row, reason)
+
+
+def row_key(row: dict[str, Any]) -> str:
+    """Return 16 hex digits that depend on the id, the question, the bytes of the images and the responses."""
+    images = [hashlib.sha256(cell["bytes"]).hexdigest() for cell in row["images"]]
+    content = json.dumps([row["id"], row["question"], images, row["video"], row["response_1"], row["response_2"]])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+class Standing(NamedTuple):
+    """What a row's tries come to."""
+
+    agreed: int | None
+    """The first try that agrees with the label."""
+    taught: Attempt | None
+    """The first of those whose text can be trained on."""
+    rejected: Attempt | None
+    """The one that the server would not take."""
+    settled: bool
+    """Whether no further try is due."""
+
+
+def standing(attempts: Sequence[Attempt], preferred: int, limit: int) -> Standing:
+    """Judge a row's tries by its label."""
+    agreeing = [attempt for attempt in attempts if attempt.answer == preferred]
+    taught = next((attempt for attempt in agreeing if not attempt.problem), None)
+    rejected = next((attempt for attempt in attempts if attempt.problem == REJECTED), None)
+    settled = taught is not None or rejected is not None or len(attempts) >= limit
+    return Standing(agreeing[0].number if agreeing else None, taught, rejected, settled)
+
+
+class Annotation:
+    """A folder being annotated: what is due, what came back, and the pairs that come of it."""
+
+    def __init__(
+        self, path: str | Path, out: Path, settings: AnnotateSettings, money: Money, progress: Progress | None
+    ) -> None:
+        self.path, self.out, self.settings, self.money, self.progress = path, out, settings, money, progress
+        self.attempts = AttemptsFile(out / ATTEMPTS)
+        self.gaps: dict[str, tuple[str, str]] = {}
+        """Rows without an outcome, key to reason and detail."""
+        self.special_tokens: tuple[str, ...] = ()
+        self._total = sum(1 for _ in read_rows(path, ["id"]))
+        self._done = self._agreed = self._failed_in_a_row = 0
+
+    def due(self) -> Iterator[Job]:
+        """Yield the rows that the teacher is still to be asked about."""
+        for job in read_jobs(self.path):
+            if job.reason:
+                self._done += 1
+            elif self.standing(job).settled:
+                self._count(job)
+            else:
+                yield job
+
+    def standing(self, job: Job) -> Standing:
+        """Return what a row's tries come to so far."""
+        return standing(self.attempts.of(job.key), job.row["preferred"], self.settings.attempts)
+
+    def next_attempt(self, job: Job) -> int | None:
+        """Return the number of the try to make, None if the row needs none."""
+        return None if self.standing(job).settled else len(self.attempts.of(job.key)) + 1
+
+    def swapped(self, job: Job, attempt: int) -> bool:
+        """Say whether response 2 is shown first: the first try is in the stored order."""
+        return self.settings.reorder and attempt > 1 and self._number("order", job, attempt) % 2 == 1
+
+    def request(self, job: Job, attempt: int) -> Request:
+        """Return what is asked; raises ImageError if a picture cannot be shown."""
+        row, images = job.row, decode_images(job.row)
+        responses = (row["response_1"], row["response_2"])
+        if self.swapped(job, attempt):
+            responses = responses[::-1]
+        messages = build_messages(row["question"], *responses, images=len(images), special_tokens=self.special_tokens)
+        return Request(messages, images, (self._number("seed", job, attempt),))
+
+    def _number(self, purpose: str, job: Job, attempt: int) -> int:
+        digest = hashlib.sha256(f"{purpose}:{self.settings.seed}:{job.key}:{attempt}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 2
+
+    def record(self, job: Job, attempt: int, reply: TeacherReply) -> AttemptRecord:
+        """Return the line for a reply, its answer in the stored order."""
+        swapped = self.swapped(job, attempt)
+        shown, problem = read_reply(reply.completion, refused=reply.refused, special_tokens=self.special_tokens)
+        return AttemptRecord(
+            key=job.key,
+            id=job.row["id"],
+            attempt=attempt,
+            swapped=swapped,
+            temperature=self.settings.temperatures[attempt - 1],
+            answer=None if shown is None else 1 if (shown == 1) != swapped else 2,
+            problem=problem,
+            text=reply.completion.text,
+            tokens=reply.completion.tokens,
+            prompt_tokens=reply.prompt_tokens,
+        )
+
+    def keep(self, job: Job, record: AttemptRecord) -> None:
+        """Write a reply down; no kill reaches it when this returns."""
+        self.attempts.add(record)
+        self._failed_in_a_row = 0
+        if self.standing(job).settled:
+            self._count(job)
+        self._show()
+
+    def reject(self, job: Job, attempt: int, error: RejectedError) -> None:
+        """Write down that the server will not take a row, so that it is not asked again."""
+        completion = Completion(text=str(error), tokens=0)
+        record = self.record(job, attempt, TeacherReply(completion, prompt_tokens=0, refused=True))
+        self.keep(job, record.model_copy(update={"problem": REJECTED}))
+
+    def leave(self, job: Job, error: UserError) -> None:
+        """Note a row without an outcome; raises UserError if there were too many of them one after the other."""
+        unusable = isinstance(error, ImageError)
+        self.gaps[job.key] = ("image" if unusable else "no reply", str(error))
+        self._done += unusable
+        self._failed_in_a_row += not unusable
+        if self._failed_in_a_row >= GIVE_UP:
+            raise UserError(
+                f"{GIVE_UP} rows in a row got no reply; the last one: {error}\n"
+                "What was answered is kept; the same command goes on from there."
+            )
+        self._show()
+
+    def _count(self, job: Job) -> None:
+        self._done += 1
+        self._agreed += self.standing(job).agreed is not None
+
+    def _show(self) -> None:
+        if self.progress is not None:
+            self.progress(self.state())
+
+    def state(self) -> AnnotateState:
+        """Return how far the run has come."""
+        usage = self.attempts.usage
+        cost = self.money.cost(usage)
+        estimate = None if cost is None or not self._done else cost * self._total / self._done
+        return AnnotateState(self._done, self._total, self._agreed, usage, cost, estimate)
+
+    def write(self, stopped: str) -> dict[str, Any]:
+        """Write pairs, dropped.jsonl and report.json from what was answered; return the report."""
+        summary = Summary(self.settings.attempts)
+        with PairWriter(self.out, overwrite=True) as writer:
+            with open(writer.staging / DROPPED, "w", encoding="ascii") as dropped:
+                for job in read_jobs(self.path):
+                    reason, detail = self._outcome(job)
+                    if reason:
+                        summary.drop(reason)
+                        line = {"source": job.row["source"], "file": job.file, "row": job.number}
+                        line |= {"id": job.row["id"], "reason": reason, "detail": detail}
+                        dropped.write(json.dumps(line) + "\n")
+                        continue
+                    stands = self.standing(job)
+                    row = self._taught(job, stands)
+                    writer.add(row)
+                    summary.add(job.row, row, self.attempts.of(job.key))
+            report = self._report(summary, stopped)
+            writer.close(report)
+        return report
+
+    def _report(self, summary: Summary, stopped: str) -> dict[str, Any]:
+        usage = self.attempts.usage
+        report = {
+            **summary.report(),
+            "stopped": stopped,
+            "input": fingerprint(self.path),
+            "settings": self.settings.describe(),
+            "usage": usage._asdict(),
+            "cost": self.money.cost(usage),
+        }
+        if self.money.price_in is not None and usage.uncounted:
+            report["warnings"].append(
+                f"the cost is a lower bound: {usage.uncounted} replies came without a count of tokens."
+            )
+        return report
+
+    def _outcome(self, job: Job) -> tuple[str, str]:
+        """Return why a row is left out and the details, empty if it is not."""
+        if job.reason:
+            details = {"repeated": "the same id and content came before", "video": "teachers are shown images only"}
+            return job.reason, details[job.reason]
+        stands = self.standing(job)
+        if stands.rejected is not None:
+            return REJECTED, self.attempts.text(stands.rejected)
+        if stands.settled:
+            return "", ""
+        return self.gaps.get(job.key, ("not asked", "the run stopped before"))
+
+    def _taught(self, job: Job, stands: Standing) -> dict[str, Any]:
+        """Return the row with reasoning and attempts, in the order its reasoning speaks of."""
+        row = {**job.row, "attempts": stands.agreed, "reasoning": None}
+        if stands.taught is not None:
+            row["reasoning"] = tidy(self.attempts.text(stands.taught))
+            if stands.taught.swapped:
+                row["response_1"], row["response_2"] = row["response_2"], row["response_1"]
+                row["preferred"] = 3 - row["preferred"]
+        return row
+
+
+def fingerprint(path: str | Path) -> list[list[Any]]:
+    """Return name, size and time of change of every file of pairs."""
+    stats = ((file.name, file.stat()) for file in pair_files(path))
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]

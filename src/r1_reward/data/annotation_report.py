@@ -1,0 +1,108 @@
+"""Count what a teacher's tries came to, for ``report.json``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from r1_reward.data.attempts_file import Attempt
+
+LEFT = ("no reply", "not asked")
+"""Reasons for which the next call asks about a row again."""
+
+FAILED = "failed"
+_UNEVEN = 0.05  # how far from one half the labels of rows with reasoning may be before a warning
+_ENOUGH = 100  # rows before a share says anything
+
+
+class Summary:
+    """Counts over the rows of an annotated folder, in one pass."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._dropped: Counter[str] = Counter()
+        self._attempts: Counter[str] = Counter()
+        self._sources: dict[str, Counter[str]] = defaultdict(Counter)
+        self._outcomes: dict[int, Counter[str]] = defaultdict(Counter)
+        self._labels: Counter[int] = Counter()
+        self._shown: Counter[int] = Counter()
+        self._texts: set[bytes] = set()
+        self._repeated = self._replaced = 0
+
+    def drop(self, reason: str) -> None:
+        """Count a row that is left out."""
+        self._dropped[reason] += 1
+
+    def add(self, before: Mapping[str, Any], row: Mapping[str, Any], attempts: Sequence[Attempt]) -> None:
+        """Count a row as it was and as it is now, with its tries."""
+        name = FAILED if row["attempts"] is None else str(row["attempts"])
+        self._attempts[name] += 1
+        self._sources[row["source"]][name] += 1
+        self._replaced += before["reasoning"] is not None
+        for attempt in attempts:
+            self._outcomes[attempt.number][outcome(attempt, before["preferred"])] += 1
+            if attempt.answer is not None:
+                self._shown[3 - attempt.answer if attempt.swapped else attempt.answer] += 1
+        if row["reasoning"] is not None:
+            self._labels[row["preferred"]] += 1
+            text = hashlib.sha256(row["reasoning"].encode()).digest()[:12]
+            self._repeated += text in self._texts
+            self._texts.add(text)
+
+    def report(self) -> dict[str, Any]:
+        """Return everything as JSON; shares in [0, 1], None of nothing."""
+        left = sum(self._dropped[reason] for reason in LEFT)
+        taught, written = self._labels.total(), self._attempts.total()
+        return {
+            "kind": "annotation",
+            "complete": not left,
+            "rows": written + self._dropped.total(),
+            "written": written,
+            "left": left,
+            "attempts": self._by_attempts(self._attempts),
+            "with_reasoning": taught,
+            "agreed_without_reasoning": written - self._attempts[FAILED] - taught,
+            "dropped": dict(self._dropped),
+            "outcomes": {str(number): dict(counts.most_common()) for number, counts in sorted(self._outcomes.items())},
+            "by_source": {source: self._by_attempts(counts) for source, counts in sorted(self._sources.items())},
+            "label_1_share": _share(self._labels),
+            "shown_first_share": _share(self._shown),
+            "replaced_reasoning": self._replaced,
+            "repeated_reasoning": self._repeated,
+            "warnings": self._warnings(),
+        }
+
+    def _by_attempts(self, counts: Counter[str]) -> dict[str, int]:
+        return {name: counts[name] for name in (*map(str, range(1, self._limit + 1)), FAILED)}
+
+    def _warnings(self) -> list[str]:
+        warnings = []
+        labels, shown = _share(self._labels), _share(self._shown)
+        if labels is not None and self._labels.total() >= _ENOUGH and abs(labels - 0.5) > _UNEVEN:
+            warnings.append(
+                f"{labels:.0%} of the rows with reasoning prefer response 1, and {shown:.0%} of the teacher's verdicts "
+                "are for the response shown first: a model that imitates it learns its position."
+            )
+        if self._repeated:
+            warnings.append(
+                f"{self._repeated} rows have the very same reasoning as an earlier one: is there a cache, or a canned "
+                "reply, between here and the teacher?"
+            )
+        if self._replaced:
+            warnings.append(f"{self._replaced} rows had reasoning already; the teacher's outcome has taken its place.")
+        return warnings
+
+
+def outcome(attempt: Attempt, preferred: int) -> str:
+    """Name what a try came to: ``agreed``, ``agreed, but malformed``, ``disagreed``, ``refused``, ..."""
+    if attempt.answer is None:
+        return attempt.problem
+    if attempt.answer != preferred:
+        return "disagreed"
+    return f"agreed, but {attempt.problem}" if attempt.problem else "agreed"
+
+
+def _share(counts: Counter[int]) -> float | None:
+    return counts[1] / counts.total() if counts.total() else None

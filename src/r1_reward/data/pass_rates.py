@@ -1,0 +1,151 @@
+"""How often a model judges each pair rightly: the share of K samples, an unreadable one counting as wrong.
+
+Half of the samples see the responses in each order, so that a model which always says "1" passes half of the time on
+every row. (An odd K costs one sample more, which is not counted.) Counts are added to a file a block of rows at a time;
+a killed run goes on from there, and a line counts only for the same row, label, model and settings::
+
+    for right in measure("annotated", PassRates("runs/sft", samples=8), Path("rl/pass_rates.jsonl")):
+        ...     # 0 to 8, or a text that says why the row could not be measured
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from r1_reward.backends import Backend, BackendError
+from r1_reward.data.annotation import Job, read_jobs
+from r1_reward.data.attempts_file import AppendLog
+from r1_reward.data.images import ImageError, decode_images
+from r1_reward.data.shards import read_rows
+from r1_reward.data.teacher import parse_teacher
+from r1_reward.errors import UserError
+
+_BLOCK = 64  # rows measured together: full batches, and little to lose in a kill
+
+Progress = Callable[[int, int], None]
+"""Rows done and all rows."""
+
+
+class PassRates(NamedTuple):
+    """How often a model has to be right on a row for reinforcement learning to take it.
+
+    ``model`` is a checkpoint, or ``server:MODEL@URL``. ``lowest`` and ``highest`` are shares in [0, 1], both included.
+    """
+
+    model: str
+    samples: int = 8
+    lowest: float = 0.0
+    highest: float = 0.99
+    temperature: float = 1.0
+    max_new_tokens: int = 1024
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise UserError if a number is out of range."""
+        if self.samples < 1 or not self.temperature >= 0 or self.max_new_tokens < 1:
+            raise UserError("samples, temperature and longest judgement: must be at least 1, 0 and 1.")
+        if self.samples > 1 and self.temperature == 0:
+            raise UserError(f"{self.samples} greedy samples are the same sample; set a temperature such as 1.0.")
+        if not 0 <= self.lowest <= self.highest <= 1:
+            raise UserError(f"pass rates from {self.lowest:g} to {self.highest:g}: must rise, between 0 and 1.")
+
+
+def measure(
+    path: str | Path,
+    rates: PassRates,
+    file: Path,
+    backend: Backend | None = None,
+    *,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> list[int | str]:
+    """Return for every row how many of its samples are right, or why it could not be measured.
+
+    ``file`` gives what is known and gets what is new. ``backend`` is asked instead of loading ``rates.model``.
+
+    Raises:
+        UserError: a setting is wrong, the model cannot be loaded, or the file holds something else.
+    """
+    rates.check()
+    total = sum(1 for _ in read_rows(path, ["id"]))
+    log = AppendLog(file)
+    known = _known(log)
+    result: list[int | str] = []
+    jobs = read_jobs(path)
+    try:
+        while block := list(islice(jobs, _BLOCK)):
+            due = {_key(rates, job): job for job in block if _key(rates, job) not in known}
+            counts: dict[str, int | str] = {}
+            if due:
+                backend = backend or parse_teacher(rates.model).load(batch_size=batch_size)
+                counts = dict(zip(due, _count_right(list(due.values()), rates, backend), strict=True))
+            new = {key: count for key, count in counts.items() if not isinstance(count, str)}
+            if new:
+                log.append([{"key": key, "id": due[key].row["id"], "right": count} for key, count in new.items()])
+                log.sync()
+            known.update(new)
+            keys = [_key(rates, job) for job in block]
+            result += [known[key] if key in known else counts[key] for key in keys]
+            if progress is not None:
+                progress(len(result), total)
+    finally:
+        log.close()
+    return result
+
+
+def _known(log: AppendLog) -> dict[str, int]:
+    try:
+        return {line["key"]: int(line["right"]) for _, _, line in log.repair()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{log.path}: holds a line that is no pass rate; remove it to go on.") from error
+
+
+def _count_right(jobs: Sequence[Job], rates: PassRates, backend: Backend) -> Iterator[int | str]:
+    """Yield how many samples of each row are right, or why there are none."""
+    from r1_reward.bench.judge import Pair, judge
+
+    problems: dict[int, str] = {}
+
+    def pairs() -> Iterator[Pair]:
+        for number, job in enumerate(jobs):
+            row = job.row
+            try:
+                if row["video"]:
+                    raise ImageError(row["video"], "judges are shown images only")
+                images = decode_images(row)
+            except ImageError as error:
+                problems[number] = str(error)
+                continue
+            # Named by content, not by place: orders and random numbers stay when rows are added before it.
+            index = int(job.key, 16)
+            yield Pair(index, row["question"], images, row["response_1"], row["response_2"], row["preferred"])
+
+    judged = judge(
+        backend,
+        pairs(),
+        orders="both",
+        votes=(rates.samples + 1) // 2,
+        temperature=rates.temperature,
+        max_new_tokens=rates.max_new_tokens,
+        seed=rates.seed,
+    )
+    answered = iter(list(judged))
+    for number, job in enumerate(jobs):
+        passes = BackendError(problems[number]) if number in problems else next(answered)
+        if isinstance(passes, BackendError):
+            yield str(passes)
+            continue
+        votes = [vote for in_both_orders in zip(*passes, strict=True) for vote in in_both_orders]
+        yield sum(vote.answer == job.row["preferred"] for vote in votes[: rates.samples])
+
+
+def _key(rates: PassRates, job: Job) -> str:
+    """Return what names a measurement: the row, its label and everything that decides the samples."""
+    decisive = [rates.model, rates.samples, rates.temperature, rates.max_new_tokens, rates.seed]
+    content = json.dumps([*decisive, job.key, job.row["preferred"]])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,0 +1,330 @@
+"""Faults, kills and torn files: annotation by a teacher loses nothing, doubles nothing and guesses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+from filelock import FileLock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from teacher_rows import lines_of, pair, prompt, right, rows_of, run, says, write_pairs, wrong
+
+from r1_reward.data import annotate as annotate_module
+from r1_reward.data import annotation as annotation_module
+from r1_reward.data.annotate import AnnotateSettings, Money, annotate
+from r1_reward.data.attempts_file import AppendLog, AttemptRecord, AttemptsFile
+from r1_reward.errors import UserError
+from scripted_server import ScriptedServer, hang, raw, reply, status
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture(scope="module")
+def running():
+    server = ScriptedServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(running):
+    running.forget()
+    return running
+
+
+# ---- faults
+
+
+FAULTS = {
+    "error 500": (status(500), "no reply"),
+    "overloaded": (status(429), "no reply"),
+    "hangs": (hang, "no reply"),
+    "half a JSON": (raw('{"choices": [{"mess'), "no reply"),
+    "refuses": (reply(None, refusal="No."), "refused"),
+    "is filtered": (reply("<think>Th", finish="content_filter"), "refused"),
+    "loops": (reply("again and again " * 9, finish="length"), "truncated"),
+    "cut at a verdict": (reply(says(1), finish="length"), "truncated"),
+    "has no tags": (reply("Response 1 is better: 1"), "no answer tag"),
+    "both": (reply("<think>a</think><answer>1</answer><answer>2</answer>"), "several answers"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_counted_listed_and_never_a_verdict(server, tmp_path, fault):
+    step, name = FAULTS[fault]
+    rows = [pair(n, preferred=1) for n in range(3)]
+    server.default = [reply(says(1))]
+    server.scripts[prompt(rows[1])] = [step]
+    folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
+    report = run(server, folder, out, settings={"attempts": 2}, timeout=0.5 if step is hang else 30.0)
+    written = rows_of(out)
+    assert [(row["attempts"], row["reasoning"]) for row in (written["p0"], written["p2"])] == [(1, says(1))] * 2
+    if name != "no reply":
+        assert (written["p1"]["attempts"], written["p1"]["reasoning"]) == (None, None)
+        assert (report["attempts"]["failed"], report["complete"]) == (1, True)
+        assert (report["outcomes"]["1"][name], report["outcomes"]["2"][name]) == (1, 1)
+        return
+    assert "p1" not in written
+    assert (report["dropped"], report["left"], report["complete"]) == ({"no reply": 1}, 1, False)
+    (line,) = lines_of(out, "dropped.jsonl")
+    assert (line["id"], line["row"]) == ("p1", 2)
+    assert "gave no reply in 1 try" in line["detail"]
+    # The next call asks about this row alone, and the folder is complete.
+    server.forget()
+    report = run(server, folder, out, settings={"attempts": 2})
+    assert [body["messages"][0]["content"][-1]["text"] for body in server.bodies] == [prompt(rows[1])]
+    assert (report["attempts"], report["complete"]) == ({"1": 3, "2": 0, "failed": 0}, True)
+
+
+def test_a_failed_request_is_repeated(server, tmp_path, monkeypatch):
+    row = pair(0, preferred=1)
+    server.scripts[prompt(row)] = [status(500), status(429, **{"retry-after": "0"}), raw("{"), reply(says(1))]
+    folder = write_pairs(tmp_path / "in", [row])
+    chosen = AnnotateSettings(teacher=f"server:t@{server.url}")
+    teacher = annotate_module.ServerTeacher
+    monkeypatch.setattr(annotate_module, "ServerTeacher", lambda *a, **k: teacher(*a, **k, backoff=0.01))
+    report = annotate(folder, tmp_path / "out", chosen, retries=3)
+    assert (len(server.bodies), report["usage"]["attempts"], report["attempts"]["1"]) == (4, 1, 1)
+
+
+def test_a_text_the_server_rejects_is_listed_and_not_asked_again(server, tmp_path):
+    rows = [pair(n, preferred=1) for n in range(3)]
+    server.default = [reply(says(1))]
+    server.scripts[prompt(rows[1])] = [status(400, "content_policy_violation")]
+    folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
+    run(server, write_pairs(tmp_path / "first", rows[:1]), out)  # a teacher that answers, so it is the text
+    report = run(server, folder, out, money=Money(1.0, 1.0, limit=1.0))
+    assert (report["dropped"], report["complete"]) == ({"rejected": 1}, True)
+    assert list(rows_of(out)) == ["p0", "p2"]
+    (line,) = lines_of(out, "dropped.jsonl")
+    assert "content_policy_violation" in line["detail"]
+    (out / "report.json").unlink()  # else nothing would be looked at
+    server.forget()
+    assert run(server, folder, out)["dropped"] == {"rejected": 1}
+    assert server.bodies == []
+
+
+def test_a_server_that_rejects_everything_leaves_no_mark_on_the_rows(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(annotation_module, "GIVE_UP", 5)
+    folder, out = write_pairs(tmp_path / "in", [pair(n) for n in range(20)]), tmp_path / "out"
+    server.default = [status(400, "no such parameter")]
+    with pytest.raises(UserError, match="5 rows in a row got no reply"):
+        run(server, folder, out)
+    assert not (out / "attempts.jsonl").exists()
+    assert not (out / "report.json").exists()
+    server.forget()
+    assert run(server, folder, out)["complete"]
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "said"),
+    [
+        (401, "bad key", "refuses the API key"),
+        (404, "no such model", "is not there for this key"),
+        (429, '"code": "insufficient_quota"', "money is used up"),
+    ],
+)
+def test_what_no_row_would_survive_ends_the_run_and_keeps_what_was_answered(server, tmp_path, code, text, said):
+    rows = [pair(n, preferred=1) for n in range(12)]
+    folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
+    server.default = [reply(says(1))] if code != 404 else [status(404, text)]
+    for row in rows[6:]:
+        server.scripts[prompt(row)] = [status(code, text)]
+    with pytest.raises(UserError, match=said):
+        run(server, folder, out, concurrency=2)
+    kept = len(lines_of(out)) if code != 404 else 0
+    assert 0 < kept <= 6 or code == 404
+    assert not (out / "report.json").exists()
+    server.forget()
+    assert run(server, folder, out)["complete"]
+    assert len(server.bodies) == 12 - kept
+
+
+def test_a_server_that_dies_ends_the_run_and_another_one_takes_over(tmp_path):
+    rows = [pair(n, preferred=1) for n in range(30)]
+    folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
+    first, second = ScriptedServer(), ScriptedServer()
+    first.default = second.default = [reply(says(1))]
+    try:
+        with pytest.raises(UserError, match="could not be reached"):
+            run(first, folder, out, concurrency=1, progress=lambda s: first.stop() if s.done == 12 else None)
+        assert len(lines_of(out)) == 12
+        report = run(second, folder, out)  # at another address, but the same model
+        assert (report["complete"], report["attempts"]["1"], len(second.bodies)) == (True, 30, 18)
+    finally:
+        second.stop()
+
+
+# ---- kills
+
+
+CALL = """
+import sys
+from pathlib import Path
+from r1_reward.data.annotate import AnnotateSettings, annotate
+folder, out, url = sys.argv[1:]
+annotate(folder, Path(out), AnnotateSettings(teacher=f"server:t@{url}"), concurrency=4)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_sigkill_loses_nothing_and_doubles_nothing(server, tmp_path):
+    rows = [pair(n) for n in range(40)]
+    tries = {row["id"]: random.Random(row["id"]).randrange(4) for row in rows}
+    needed = {(row["id"], attempt) for row in rows for attempt in range(1, min(tries[row["id"]], 2) + 2)}
+    by_text = {prompt(row): row for row in rows}
+    attempt_of = {0.0: 1, 0.7: 2, 1.0: 3}
+
+    async def answer(body):
+        row = by_text[body["messages"][0]["content"][-1]["text"]]
+        await asyncio.sleep(0.03)
+        # By the try, not by the call: a request that a kill cut off is answered the same the next time.
+        return right(row) if attempt_of[body["temperature"]] > tries[row["id"]] else wrong(row)
+
+    server.default = [answer]
+    folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
+    kills = 0
+    for goal in (1, 20, 45):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CALL, str(folder), str(out), server.url], stderr=subprocess.PIPE, text=True
+        )
+        while len(server.bodies) < goal and child.poll() is None:
+            time.sleep(0.005)
+        assert child.poll() is None, child.stderr.read()
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stderr.close()
+        kills += 1
+    settled = len(lines_of(out))
+    report = run(server, folder, out, model="t")
+
+    assert {(line["id"], line["attempt"]) for line in lines_of(out)} == needed
+    assert len(lines_of(out)) == len(needed) > settled > 0
+    asked = Counter(
+        (by_text[body["messages"][0]["content"][-1]["text"]]["id"], attempt_of[body["temperature"]])
+        for body in server.bodies
+    )
+    assert set(asked) == needed
+    assert len(server.bodies) - len(needed) <= kills * 4  # what was under way, and no more
+    run(server, folder, tmp_path / "whole", model="t")
+    assert rows_of(out) == rows_of(tmp_path / "whole")
+    assert report["attempts"] == json.loads((tmp_path / "whole" / "report.json").read_text())["attempts"]
+
+
+def test_a_torn_last_line_is_asked_again_and_a_broken_one_is_told(server, tmp_path):
+    rows = [pair(n, preferred=1) for n in range(3)]
+    server.default = [reply(says(1))]
+    folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
+    run(server, folder, out)
+    file = out / "attempts.jsonl"
+    whole = file.read_bytes()
+    (out / "report.json").unlink()
+    server.forget()
+    server.default = [reply(says(1))]
+    file.write_bytes(whole[:-9])
+    assert run(server, folder, out)["attempts"]["1"] == 3
+    assert (len(server.bodies), len(lines_of(out))) == (1, 3)
+    (out / "report.json").unlink()
+    for damage, said in ((b"\n".join([b'{"a": 1}', whole]), "line 1: is not a teacher's try"), (b"{\n", "is not JSON")):
+        file.write_bytes(damage)
+        with pytest.raises(UserError, match=said):
+            run(server, folder, out)
+    file.write_bytes(whole + whole.splitlines(keepends=True)[0])
+    with pytest.raises(UserError, match="line 4: try 1 of row .* is there twice"):
+        run(server, folder, out)
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=5)), max_size=4), data=st.data())
+def test_a_log_cut_anywhere_keeps_its_whole_lines(tmp_path_factory, values, data):
+    path = tmp_path_factory.mktemp("log") / "log.jsonl"
+    log = AppendLog(path)
+    places = log.append(values)
+    log.close()
+    assert [log.read(*place) for place in places] == values
+    content = path.read_bytes()
+    cut = data.draw(st.integers(0, len(content)))
+    path.write_bytes(content[:cut])
+    kept = [value for _, _, value in log.repair()]
+    assert kept == values[: content[:cut].count(b"\n")]
+    log.append(["new"])
+    log.close()
+    assert [value for _, _, value in AppendLog(path).repair()] == [*kept, "new"]
+
+
+def test_a_complete_folder_asks_nothing_and_changed_rows_only_themselves(server, tmp_path):
+    rows = [pair(n, preferred=1) for n in range(4)]
+    server.default = [reply(says(1))]
+    folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
+    first = run(server, folder, out)
+    stamp = (out / "pairs-00000.parquet").stat().st_mtime_ns
+    assert run(server, folder, out) == first
+    assert (out / "pairs-00000.parquet").stat().st_mtime_ns == stamp
+    assert len(server.bodies) == 4
+    more = write_pairs(tmp_path / "more", [pair(1, preferred=1, response_1="changed"), *rows[2:], pair(9, preferred=1)])
+    run(server, more, out)
+    assert len(server.bodies) == 6
+    assert list(rows_of(out)) == ["p1", "p2", "p3", "p9"]
+
+
+def test_a_changed_label_is_judged_by_the_replies_that_are_there(server, tmp_path):
+    out = tmp_path / "out"
+    server.default = [reply(says(1))]
+    run(server, write_pairs(tmp_path / "a", [pair(0, preferred=1)]), out)
+    run(server, write_pairs(tmp_path / "b", [pair(0, preferred=2)]), out)
+    assert len(server.bodies) == 3  # the first reply is not asked for again
+    assert rows_of(out)["p0"]["attempts"] is None
+
+
+def test_another_run_and_a_folder_of_others_are_refused(server, tmp_path):
+    folder = write_pairs(tmp_path / "in", [pair(0)])
+    run(server, folder, tmp_path / "out")
+    with pytest.raises(UserError, match=r"holds another annotation \(seed 0 there, 1 now\)"):
+        run(server, folder, tmp_path / "out", settings={"seed": 1})
+    with pytest.raises(UserError, match="teacher 'server:teacher' there, 'server:other' now"):
+        run(server, folder, tmp_path / "out", model="other")
+    with pytest.raises(UserError, match="holds the pairs to annotate"):
+        run(server, folder, folder)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="is not empty"):
+        run(server, folder, tmp_path / "full")
+    with pytest.raises(UserError, match="no such file"):
+        run(server, tmp_path / "nowhere", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_processes_do_not_share_a_folder(server, tmp_path):
+    folder, out = write_pairs(tmp_path / "in", [pair(0)]), tmp_path / "out"
+    run(server, folder, out)
+    with FileLock(out / ".lock"), pytest.raises(UserError, match="another process"):
+        run(server, folder, out)
+
+
+def test_texts_stay_on_disk(tmp_path):
+    file = AttemptsFile(tmp_path / "attempts.jsonl")
+    record = {
+        "key": "k", "id": "7", "attempt": 2, "swapped": True, "temperature": 0.7, "answer": 1, "problem": "",
+        "text": "é\n\ud800", "tokens": 3, "prompt_tokens": None,
+    }  # fmt: skip
+    file.add(AttemptRecord(**record))
+    file.add(AttemptRecord(**{**record, "attempt": 1, "text": "first"}))
+    file.close()
+    again = AttemptsFile(tmp_path / "attempts.jsonl")
+    assert [attempt.number for attempt in again.of("k")] == [1, 2]
+    assert [again.text(attempt) for attempt in again.of("k")] == ["first", "é\n\ud800"]
+    assert again.usage == (2, 0, 6, 2)
+    assert (tmp_path / "attempts.jsonl").read_text().count("\n") == 2

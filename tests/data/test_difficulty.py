@@ -1,0 +1,285 @@
+"""What goes into imitation and what into reinforcement: by a teacher's tries, or by a model's own pass rate."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r1_reward.backends import BackendError
+from r1_reward.data.difficulty import split_difficulty
+from r1_reward.data.pass_rates import PassRates, measure
+from r1_reward.data.shards import PairWriter, read_rows
+from r1_reward.errors import UserError
+from r1_reward.schema import Completion
+
+
+def says(answer):
+    return f"<think>Because.</think><answer>{answer}</answer>"
+
+
+def pair(number, *, attempts=1, taught=True, preferred=None, **changes):
+    preferred = preferred or 1 + number % 2
+    row = {
+        "id": f"p{number}",
+        "question": f"question {number}?",
+        "response_1": f"first {number}",
+        "response_2": f"second {number}",
+        "preferred": preferred,
+        "source": "ab"[number % 2],
+        "attempts": attempts,
+        "reasoning": says(preferred) if taught else None,
+    }
+    return {**row, **changes}
+
+
+def write_pairs(folder, rows, report=None):
+    with PairWriter(folder) as writer:
+        for row in rows:
+            writer.add(row)
+        writer.close(report or {})
+    return folder
+
+
+def ids(folder):
+    return [row["id"] for row in read_rows(folder)] if any(folder.glob("*.parquet")) else []
+
+
+def split(folder, rows, rates=None, report=None, **options):
+    """Split rows; return the ids of both sides, and the reports."""
+    source = write_pairs(folder / "in", rows, report)
+    reports = split_difficulty(source, folder / "sft", folder / "rl", rates, **options)
+    return ids(folder / "sft"), ids(folder / "rl"), *reports
+
+
+def test_the_papers_rule(tmp_path):
+    rows = [pair(0), pair(1, attempts=2), pair(2, attempts=3), pair(3, attempts=None, taught=False), pair(4)]
+    sft, rl, first, second = split(tmp_path, rows)
+    assert (sft, rl) == (["p0", "p1", "p2", "p4"], ["p1", "p2", "p3"])
+    kept = {row["id"]: row for row in read_rows(tmp_path / "sft")}
+    assert [kept[name]["reasoning"] for name in sft] == [says(row["preferred"]) for row in rows if row["id"] in sft]
+    hard = list(read_rows(tmp_path / "rl"))
+    assert [(row["reasoning"], row["attempts"]) for row in hard] == [(None, 2), (None, 3), (None, None)]
+    assert [row["preferred"] for row in hard] == [2, 1, 2]
+    assert first["levels"] == {"1": 2, "2": 1, "3": 1, "failed": 1}
+    assert (first["written"], second["written"], first["in_both"], first["neither"]) == (4, 3, 2, {})
+    assert (first["by_source"], second["by_source"]) == ({"a": 3, "b": 1}, {"a": 1, "b": 2})
+    assert second["label_1_share"] == pytest.approx(1 / 3)
+    assert json.loads((tmp_path / "sft" / "report.json").read_text()) == first
+    assert json.loads((tmp_path / "rl" / "report.json").read_text()) == second
+
+
+@pytest.mark.parametrize(
+    "reasoning",
+    [
+        says(1),
+        "<think>a</think> <answer>2</answer>",
+        "It is 2.",
+        "<think>a</think><answer>1</answer><answer>2</answer>",
+    ],
+)
+def test_reasoning_with_another_verdict_or_format_is_never_imitated(tmp_path, reasoning):
+    rows = [pair(0), pair(1, reasoning=reasoning), pair(3, attempts=2, reasoning=reasoning)]
+    sft, rl, report, _ = split(tmp_path, rows)
+    assert (sft, rl) == (["p0"], ["p3"])
+    assert report["neither"] == {"agreed at once, but without reasoning fit for training": 1}
+    (line,) = [json.loads(line) for line in (tmp_path / "rl" / "dropped.jsonl").read_text().splitlines()]
+    assert (line["id"], line["row"], line["source"]) == ("p1", 2, "b")
+    assert line["file"] == str(tmp_path / "in")
+
+
+ROWS = st.lists(st.tuples(st.sampled_from([None, 1, 2, 3]), st.booleans()), min_size=1, max_size=12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(shapes=ROWS, curriculum=st.booleans())
+def test_every_row_goes_where_the_rule_says(tmp_path_factory, shapes, curriculum):
+    rows = [pair(n, attempts=attempts, taught=taught) for n, (attempts, taught) in enumerate(shapes)]
+    report = {"kind": "annotation"}
+    sft, rl, first, _ = split(tmp_path_factory.mktemp("split"), rows, report=report, curriculum=curriculum)
+    hard = [row for row in rows if row["attempts"] in (2, 3) or (row["attempts"] is None and row["reasoning"] is None)]
+    if curriculum:  # a slow twin: pick the easiest of what is left, the first of equals
+        rest, hard = hard, []
+        while rest:
+            easiest = min(range(len(rest)), key=lambda i: (rest[i]["attempts"] or 9, i))
+            hard.append(rest.pop(easiest))
+    assert rl == [row["id"] for row in hard]
+    assert sft == [row["id"] for row in rows if row["reasoning"] is not None]
+    assert first["in_both"] == len(set(sft) & set(rl))
+    assert sum(first["neither"].values()) == len(rows) - len(set(sft) | set(rl))
+    assert sum(first["levels"].values()) == first["rows"] == len(rows)
+
+
+def test_rows_nobody_annotated_are_refused_and_a_teacher_that_always_failed_is_not(tmp_path):
+    rows = [pair(n, attempts=None, taught=False) for n in range(3)]
+    with pytest.raises(UserError, match="no row says how many attempts"):
+        split(tmp_path / "a", rows)
+    assert not (tmp_path / "a" / "sft").exists()
+    assert split(tmp_path / "b", rows, report={"kind": "annotation"})[:2] == ([], ["p0", "p1", "p2"])
+
+
+def test_folders_with_pairs_are_not_overwritten_unless_asked(tmp_path):
+    split(tmp_path, [pair(0), pair(1, attempts=2)])
+    source = tmp_path / "in"
+    with pytest.raises(UserError, match="holds pairs already"):
+        split_difficulty(source, tmp_path / "sft", tmp_path / "rl")
+    with pytest.raises(UserError, match="three different folders"):
+        split_difficulty(source, tmp_path / "sft", source, overwrite=True)
+    split_difficulty(source, tmp_path / "sft", tmp_path / "rl", overwrite=True)
+    assert [row["id"] for row in read_rows(tmp_path / "rl")] == ["p1"]
+
+
+# ---- pass rates
+
+
+class Model:
+    """Right in so many of four samples as the row's number says, in any order; says 1 always if told to."""
+
+    special_tokens = ()
+
+    def __init__(self, *, fail=(), always_first=False, stop_after=None):
+        self.fail, self.always_first, self.stop_after, self.asked = fail, always_first, stop_after, []
+        self.seeds, self.samples = [], {}
+
+    def generate(self, requests, *, temperature, max_new_tokens):
+        for request in requests:
+            text = request.messages[0]["content"][-1]["text"]
+            number = int(re.search(r"question (\d+)\?", text)[1])
+            if self.stop_after is not None and len(self.asked) >= self.stop_after:
+                raise KeyboardInterrupt
+            self.asked.append(number)
+            self.seeds += request.seeds
+            if number in self.fail:
+                yield BackendError("lost")
+                continue
+            swapped = text.index(f"second {number}") < text.index(f"first {number}")
+            right = (1 + number % 2) if not swapped else 2 - number % 2
+            yield [self._sample(number, right) for _ in request.seeds]
+
+    def _sample(self, number, right):
+        drawn = self.samples[number] = self.samples.get(number, 0) + 1
+        if self.always_first:
+            return Completion(text=says(1), tokens=3)
+        wrong = says(3 - right) if number % 2 else "no verdict"
+        return Completion(text=says(right) if drawn <= number % 5 else wrong, tokens=3)
+
+
+RATES = PassRates("some/model", samples=4)
+
+
+def test_rows_a_model_sometimes_fails_on_are_for_reinforcement(tmp_path):
+    rows = [pair(n, taught=n in (0, 4)) for n in range(10)]
+    sft, rl, first, second = split(tmp_path, rows, RATES, backend=Model())
+    assert sft == ["p0", "p4"]
+    assert rl == ["p0", "p1", "p2", "p3", "p5", "p6", "p7", "p8"]  # p4 and p9: right 4 times of 4
+    assert all(row["reasoning"] is None for row in read_rows(tmp_path / "rl"))
+    assert first["levels"] == {f"{n}/4": 2 for n in (4, 3, 2, 1, 0)}
+    assert list(first["levels"]) == ["4/4", "3/4", "2/4", "1/4", "0/4"]
+    assert first["neither"] == {"pass rate out of range, and no reasoning that agrees": 1}
+    assert second["rule"]["pass rate"]["samples"] == 4
+
+
+def test_both_ends_of_the_range_and_the_curriculum(tmp_path):
+    rows = [pair(n, taught=False) for n in range(10)]
+    rates = RATES._replace(lowest=0.25, highest=0.75)
+    sft, rl, _, report = split(tmp_path, rows, rates, backend=Model(), curriculum=True)
+    assert sft == []
+    assert rl == ["p3", "p8", "p2", "p7", "p1", "p6"]
+    assert (report["curriculum"], report["neither"]) == (
+        True,
+        {"pass rate out of range, and no reasoning that agrees": 4},
+    )
+
+
+def test_a_model_that_always_says_1_passes_half_of_the_time(tmp_path):
+    rows = [pair(n, taught=False) for n in range(40)]
+    source = write_pairs(tmp_path / "in", rows)
+    model = Model(always_first=True)
+    right = measure(source, PassRates("m", samples=8), tmp_path / "rates.jsonl", model)
+    assert right == [4] * 40
+    assert len(set(model.seeds)) == 40 * 8  # every sample is another one
+    odd = measure(source, PassRates("m", samples=3), tmp_path / "rates.jsonl", Model(always_first=True))
+    assert set(odd) == {1, 2}
+
+
+def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("r1_reward.data.pass_rates._BLOCK", 3)
+    rows = [pair(n, taught=False) for n in range(10)]
+    (tmp_path / "rl").mkdir()
+    whole = split(tmp_path / "whole", rows, RATES, backend=Model())
+    interrupted = Model(stop_after=11)  # each row is two requests, one an order
+    with pytest.raises(KeyboardInterrupt):
+        split(tmp_path, rows, RATES, backend=interrupted)
+    file = tmp_path / "rl" / "pass_rates.jsonl"
+    known = {json.loads(line)["id"] for line in file.read_text().splitlines()}
+    assert known == {"p0", "p1", "p2"}
+    assert not (tmp_path / "rl" / "report.json").exists()
+    file.write_bytes(file.read_bytes() + b'{"key": "torn')
+    rest = Model()
+    reports = split_difficulty(tmp_path / "in", tmp_path / "sft", tmp_path / "rl", RATES, backend=rest)
+    assert {f"p{number}" for number in rest.asked} == {row["id"] for row in rows} - known
+    assert [row["id"] for row in read_rows(tmp_path / "rl")] == whole[1]
+    assert reports[0]["levels"] == whole[2]["levels"]
+    assert len(file.read_text().splitlines()) == 10
+
+
+def test_what_was_measured_counts_only_for_the_same_row_label_and_settings(tmp_path):
+    source = write_pairs(tmp_path / "in", [pair(n, taught=False) for n in range(5)])
+    file = tmp_path / "rates.jsonl"
+
+    def asked(rates, source=source):
+        model = Model()
+        measure(source, rates, file, model)
+        return sorted(set(model.asked))
+
+    assert asked(RATES) == [0, 1, 2, 3, 4]
+    assert asked(RATES._replace(lowest=0.5)) == []
+    changes = {"model": "other", "samples": 2, "temperature": 0.5, "max_new_tokens": 9, "seed": 1}
+    for name, value in changes.items():
+        assert asked(RATES._replace(**{name: value})) == [0, 1, 2, 3, 4], name
+    more = write_pairs(tmp_path / "more", [pair(7), pair(1), pair(2, preferred=2), pair(3, response_1="first 3!")])
+    assert asked(RATES, more) == [2, 3, 7]
+
+
+def test_rows_that_cannot_be_measured_are_listed(tmp_path):
+    rows = [pair(n, taught=n == 1) for n in range(5)]
+    rows[2]["images"] = [{"bytes": b"no picture", "path": "2.png"}]
+    sft, rl, report, _ = split(tmp_path, rows, RATES, backend=Model(fail={1, 3}))
+    assert (sft, rl) == (["p1"], ["p0"])
+    assert report["levels"] == {"4/4": 1, "0/4": 1, "not measured": 3}
+    lines = [json.loads(line) for line in (tmp_path / "rl" / "dropped.jsonl").read_text().splitlines()]
+    assert [(line["id"], line["detail"]) for line in lines] == [
+        ("p2", "not measured"), ("p3", "not measured"), ("p4", "4/4"),
+    ]  # fmt: skip
+    assert lines[1]["reason"] == "lost"
+    # Nothing is noted about them: the next call measures them again.
+    again = Model()
+    measure(tmp_path / "in", RATES, tmp_path / "rl" / "pass_rates.jsonl", again)
+    assert sorted(set(again.asked)) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        (RATES._replace(samples=0), "at least 1"),
+        (RATES._replace(temperature=0.0), "greedy samples"),
+        (RATES._replace(lowest=0.9, highest=0.5), "must rise"),
+        (RATES._replace(highest=1.5), "between 0 and 1"),
+        (RATES._replace(lowest=float("nan")), "must rise"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path, rates, said):
+    with pytest.raises(UserError, match=said):
+        split(tmp_path, [pair(0)], rates, backend=Model())
+
+
+def test_the_tiny_checkpoint_has_pass_rates(checkpoint, pair_file, tmp_path):
+    rows = list(read_rows(pair_file))[:3]
+    source = write_pairs(tmp_path / "in", rows)
+    rates = PassRates(str(checkpoint), samples=2, max_new_tokens=4, highest=1.0)
+    _, second = split_difficulty(source, tmp_path / "sft", tmp_path / "rl", rates, batch_size=4)
+    assert second["written"] == 3  # random weights: no verdict, a pass rate of 0
+    assert second["levels"] == {"0/2": 3}

@@ -1,0 +1,359 @@
+"""The whole recipe in miniature, by its commands: five sources in, an SFT and an RL set out, and both trained on.
+
+Nothing is taken on trust at the end: every pair is looked up in the file it says it comes from, and every label and
+every judgement is compared with what the publisher of that file says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from mixture_rows import encoded, make_row, picture
+from published_rows import HOSTILE, better, published, quality, texts_in, write_benchmarks, write_sources
+from teacher_rows import prompt, says
+from typer.testing import CliRunner
+
+from r1_reward.cli import data as data_commands
+from r1_reward.cli import train as train_commands
+from r1_reward.data.duplicates import PrintMatrix, fingerprint, near_prints
+from r1_reward.data.images import open_image
+from r1_reward.data.pairs import load_pairs, validate_pairs
+from r1_reward.data.shards import PairWriter, read_rows
+from r1_reward.errors import UserError
+from r1_reward.parsing import parse_judgment
+from scripted_server import ScriptedServer, reply, status
+
+IMPORTED = {  # rows read, pairs kept, dropped by reason
+    "mm-rlhf": (13, 12, {"image outside root": 1}),
+    "rlaif-v": (9, 8, {"identical answers": 1}),
+    "vl-feedback": (3, 8, {"unreadable label": 3, "tie": 1, "image missing": 1}),
+    "povid": (8, 7, {"several turns": 1}),
+    "wildvision-battle": (8, 4, {"tie": 2, "machine judge": 1, "several turns": 1}),
+}
+MIXED = {  # taken out by reason, clean but not drawn, taken
+    "mm-rlhf": ({"benchmark picture": 1}, 2, 9),
+    "rlaif-v": ({"benchmark text": 1}, 0, 7),
+    "vl-feedback": ({}, 0, 8),
+    "povid": ({"benchmark picture": 1, "exact duplicate": 1, "near duplicate": 1}, 0, 4),
+    "wildvision-battle": ({}, 1, 3),
+}
+TAKE = {
+    "mm-rlhf": {"parts": {"long": 3, "short": 2, "mcq": 2, "safety": 2}},
+    "povid": {"count": 4},
+    "wildvision-battle": {"count": 3},
+}
+LEAKS = {"mm-rlhf:leak-mm", "rlaif-v:7", "povid:leak-povid", "povid:exact", "povid:near"}
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def command(app, *words, code=0):
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def data(*words, code=0):
+    """Run a command of `r1-reward data` and return its report."""
+    return json.loads(command(data_commands.app, *words, "--json", code=code).stdout)
+
+
+def rows_of(folder):
+    return list(read_rows(folder))
+
+
+def name_of(row):
+    """MM-RLHF repeats ids, and a row of VLFeedback gives several pairs."""
+    return row["id"], row["provenance"]
+
+
+def names_of(rows):
+    return {name_of(row) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipe")
+    write_sources(folder / "raw")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def imported(root):
+    """The report of each import."""
+    options = {
+        "vl-feedback": ["--images", root / "raw" / "vl-feedback" / "merged_images"],
+        "povid": ["--images", root / "raw" / "povid" / "train2014"],
+    }
+    return {
+        name: data("import", name, "--from", root / "raw" / name, "--out", root / name, *options.get(name, []))
+        for name in IMPORTED
+    }
+
+
+@pytest.fixture(scope="module")
+def mixed(root, imported):
+    """The report of the mixture."""
+    config = {
+        "sources": {name: {"path": str(root / name), **TAKE.get(name, {})} for name in IMPORTED},
+        "test_share": 0.1,
+        "benchmarks": write_benchmarks(root / "benchmarks"),
+    }
+    (root / "mix.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    return data("mix", "--config", root / "mix.yaml", "--out", root / "mixed")
+
+
+def test_every_row_of_the_sources_is_a_pair_or_is_listed_with_a_reason(root, imported):
+    found = {name: (report["read"], report["kept"], report["dropped"]) for name, report in imported.items()}
+    assert found == IMPORTED
+    for name, (_, kept, dropped) in IMPORTED.items():
+        rows = rows_of(root / name)
+        assert len(rows) == kept == len({(row["response_1"], row["response_2"]) for row in rows})
+        assert_true_to_the_source(root, rows)
+        lines = [json.loads(line) for line in (root / name / "dropped.jsonl").read_text().splitlines()]
+        assert Counter(line["reason"] for line in lines) == dropped
+        assert all(Path(line["file"]).is_relative_to(root / "raw" / name) and line["row"] for line in lines)
+    assert imported["mm-rlhf"]["kinds"] == {"long": 4, "mcq": 2, "safety": 2, "short": 3, "video": 1}
+    assert imported["vl-feedback"]["warnings"], "an image is missing"
+
+
+def test_the_mixture_has_the_counts_asked_for_and_nothing_of_a_benchmark(root, mixed):
+    found = {name: (one["removed"], one["not_drawn"], one["taken"]) for name, one in mixed["sources"].items()}
+    assert found == MIXED
+    assert (mixed["rows"], mixed["train"], mixed["test"]) == (31, 28, 3)
+    assert [one["rows"] for one in mixed["benchmarks"]] == [2, 2, 2]
+    lines = [json.loads(line) for line in (root / "mixed" / "removed.jsonl").read_text().splitlines()]
+    assert {line["id"] for line in lines} == LEAKS
+
+    sides = {side: rows_of(root / "mixed" / side) for side in ("train", "test")}
+    assert_clean([*sides["train"], *sides["test"]])
+    pictures = {side: {cell["bytes"] for row in rows for cell in row["images"]} for side, rows in sides.items()}
+    assert not pictures["train"] & pictures["test"]
+    for rows in sides.values():
+        assert_true_to_the_source(root, rows)
+        labels = Counter(row["preferred"] for row in rows)
+        assert abs(labels[1] - labels[2]) <= 1
+    assert validate_pairs(root / "mixed" / "train") == validate_pairs(root / "mixed" / "test") == []
+    with pytest.raises(UserError, match="holds no pairs itself; name .*/train or .*/test"):
+        load_pairs(root / "mixed")
+
+
+def script(server, rows):
+    """Give the teacher a way of its own with every seventh row; return the rows' names by way."""
+
+    def verdict(body, right=True):
+        text = body["messages"][-1]["content"][-1]["text"]
+        question = text.split("[Question]:\n")[1].partition("\n")[0].strip()
+        return says(better(text) if right else 3 - better(text), f"On {question}")
+
+    def right(body):
+        return reply(verdict(body))
+
+    def wrong(body):
+        return reply(verdict(body, right=False))
+
+    def bare(body):
+        return reply(f"<answer>{better(body['messages'][-1]['content'][-1]['text'])}</answer>")
+
+    def ends_the_turn(body):
+        return reply(verdict(body).replace("</think>", "<|im_end|></think>"))
+
+    ways = {
+        "at once": [right],
+        "second": [wrong, right],
+        "third": [wrong, reply("I cannot help with that."), right],
+        "never": [wrong],
+        "unreadable": [reply("Response 1."), reply("<think>x</think><answer>1</answer><answer>2</answer>"), wrong],
+        "unfit": [ends_the_turn],
+        "late form": [bare, right],
+    }
+    server.default = [status(400)]
+    names = {way: set() for way in ways}
+    for number, row in enumerate(sorted(rows, key=name_of)):
+        way = list(ways)[number % len(ways)]
+        server.scripts[prompt(row)] = ways[way]
+        names[way].add(name_of(row))
+    return names
+
+
+def test_a_teacher_makes_an_sft_and_an_rl_set_and_both_can_be_trained_on(root, mixed, checkpoint, tmp_path):
+    train = rows_of(root / "mixed" / "train")
+    server = ScriptedServer()
+    try:
+        ways = script(server, train)
+        words = ["annotate", root / "mixed" / "train", "--teacher", f"server:teacher@{server.url}"]
+        words += ["--out", tmp_path / "annotated", "--price-in", 1, "--price-out", 2]
+        report = data(*words)
+        prompts = list(server.bodies)
+        assert data(*words) == report, "a finished folder is left as it is"
+        assert len(server.bodies) == len(prompts) == 4 * (1 + 2 + 3 + 3 + 3 + 3 + 2)
+    finally:
+        server.stop()
+    assert report["complete"]
+    assert (report["written"], report["dropped"]) == (28, {})
+    assert report["attempts"] == {"1": 12, "2": 4, "3": 4, "failed": 8}
+    assert (report["with_reasoning"], report["agreed_without_reasoning"]) == (16, 4)
+    assert report["outcomes"]["1"] == {
+        "disagreed": 12, "agreed": 4, "no answer tag": 4, "agreed, but control token": 4, "agreed, but malformed": 4,
+    }  # fmt: skip
+    assert report["cost"] == pytest.approx(len(prompts) * (3 * 1 + 7 * 2) / 1e6)
+    assert_harmless(prompts)
+
+    sft, rl = tmp_path / "sft", tmp_path / "rl"
+    reports = data("split-difficulty", tmp_path / "annotated", "--sft", sft, "--rl", rl)
+    assert reports["sft"]["written"] == reports["rl"]["written"] == 16
+    assert (reports["rl"]["in_both"], sum(reports["rl"]["neither"].values())) == (8, 4)
+    taught, hard = rows_of(sft), rows_of(rl)
+    assert names_of(taught) == ways["at once"] | ways["second"] | ways["third"] | ways["late form"]
+    assert names_of(hard) == ways["second"] | ways["third"] | ways["never"] | ways["unreadable"]
+    for row in taught:
+        assert row["reasoning"] == says(row["preferred"], f"On {row['question']}")
+        assert parse_judgment(row["reasoning"]).well_formed
+    assert [row["reasoning"] for row in hard] == [None] * 16
+    before = {name_of(row): row for row in train}
+    assert len(before) == 28
+    for row in [*taught, *hard]:
+        assert row | {"reasoning": None, "attempts": None} == before[name_of(row)]
+    assert_clean([*taught, *hard])
+    assert_true_to_the_source(root, [*taught, *hard])
+    assert_trains(sft, rl, checkpoint, root / "mixed" / "test", tmp_path)
+
+
+def test_a_finished_folder_without_rows_says_so(tmp_path):
+    with PairWriter(tmp_path / "sft") as writer:
+        writer.close({"written": 0})
+    for read in (load_pairs, rows_of):
+        with pytest.raises(UserError, match=r"sft: holds no rows; see its report\.json"):
+            read(tmp_path / "sft")
+
+
+def test_training_refuses_a_folder_whose_writer_was_killed_while_it_put_shards_in_place(tmp_path):
+    with PairWriter(tmp_path / "rl") as writer:
+        writer.add(make_row(0))
+        writer.close({"written": 1})
+    (tmp_path / "rl" / "report.json").unlink()
+    (tmp_path / "rl" / ".writing").mkdir()
+    for read in (load_pairs, rows_of):
+        with pytest.raises(UserError, match="rl: is unfinished"):
+            read(tmp_path / "rl")
+
+
+def assert_true_to_the_source(root, rows):
+    """Every pair is in the row it says it comes from, and prefers what that row prefers."""
+    assert rows
+    for row in rows:
+        texts = texts_in(published(root / "raw", row["provenance"]))
+        assert {row["question"], row["response_1"], row["response_2"]} <= texts, row["provenance"]
+        chosen, rejected = (row[f"response_{place}"] for place in (row["preferred"], 3 - row["preferred"]))
+        assert quality[chosen[:40]] > quality[rejected[:40]], row["provenance"]
+
+
+def assert_clean(rows):
+    """No row was planted as a copy, and no picture is near a benchmark's."""
+    assert not LEAKS & {row["id"] for row in rows}
+    ours = PrintMatrix.of([fingerprint(open_image(cell["bytes"])) for row in rows for cell in row["images"]])
+    theirs = PrintMatrix.of([fingerprint(open_image(encoded(picture(seed)))) for seed in range(900, 906)])
+    assert sum(len(first) for first, _ in near_prints(ours, theirs, 40)) == 0
+
+
+def assert_harmless(bodies):
+    """What the teacher is shown has one picture and one text, and nothing of a hostile answer's tokens."""
+    shown = [body["messages"][-1]["content"] for body in bodies]
+    assert {tuple(part["type"] for part in content) for content in shown} == {("image_url", "text")}
+    texts = [content[-1]["text"] for content in shown]
+    hostile = [text for text in texts if "im_end" in text]
+    assert hostile, "the row with the hostile answer is among them"
+    assert all(HOSTILE not in text and "<|im_end|>" not in text for text in hostile)
+    assert {text.count("\n###### [Response 2]:\n") for text in texts} == {1}
+
+
+def assert_trains(sft, rl, checkpoint, test, folder):
+    """Both stages go from the folders, the second from what the first left."""
+    first = ["sft", "--per_device_train_batch_size", 2, "--data", sft, "--model", checkpoint]
+    log = trained(*first, folder=folder / "sft-run")
+    losses = [line["loss"] for line in log if "loss" in line]
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) and loss > 0 for loss in losses)
+    second = ["rl", *RL_OPTIONS, "--data", rl, "--model", folder / "sft-run"]
+    log = trained(*second, "--held_out", test, "--held_out_every", 2, folder=folder / "rl-run")
+    assert [line["step"] for line in log if "parse_rate" in line] == [1, 2]
+    assert any("held_out/accuracy" in line for line in log)
+
+
+RL_OPTIONS = ["--per_device_train_batch_size", 2, "--steps_per_generation", 1, "--max_completion_length", 4]
+
+
+def trained(stage, *words, folder):
+    """Train for two steps by the command and return its log."""
+    config = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none"}
+    config |= {"max_steps": 2, "logging_steps": 1, "save_steps": 2, "disable_tqdm": True}
+    file = folder.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(config))
+    command(train_commands.app, stage, "--config", file, "--output_dir", folder, *words)
+    assert (folder / "model.safetensors").is_file()
+    state = json.loads((folder / "checkpoint-2" / "trainer_state.json").read_text())
+    return state["log_history"]
+
+
+@pytest.fixture
+def transformers_serve(checkpoint, tmp_path):
+    """The base URL of ``transformers serve`` with the tiny checkpoint."""
+    program = Path(sys.executable).with_name("transformers")
+    if not program.exists():
+        pytest.skip(f"{program} does not exist")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    serve = [str(program), "serve", str(checkpoint), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
+    log = (tmp_path / "serve.log").open("w+")
+    process = subprocess.Popen(serve, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    pytest.skip(f"transformers serve did not start: {log.read()[-500:]}")
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+
+
+@pytest.mark.slow
+def test_a_real_server_with_a_teacher_that_cannot_judge(root, mixed, transformers_serve, checkpoint, tmp_path):
+    """An untrained model never agrees, so nothing may be imitated and every row is hard."""
+    words = ["annotate", root / "mixed" / "train", "--teacher", f"server:{checkpoint}@{transformers_serve}"]
+    words += ["--out", tmp_path / "annotated", "--attempts", 2, "--max-new-tokens", 8, "--concurrency", 2]
+    report = data(*words)
+    assert report["complete"]
+    assert report["attempts"] == {"1": 0, "2": 0, "failed": 28}
+    assert report["usage"]["attempts"] == 2 * 28
+    assert 2 * 28 <= report["usage"]["tokens"] <= 2 * 28 * 8
+    assert report["usage"]["prompt_tokens"] > 2 * 28 * 100
+    assert "disagreed" not in report["outcomes"]["1"]
+
+    sft, rl = tmp_path / "sft", tmp_path / "rl"
+    reports = data("split-difficulty", tmp_path / "annotated", "--sft", sft, "--rl", rl)
+    assert (reports["sft"]["written"], reports["rl"]["written"]) == (0, 28)
+    with pytest.raises(UserError, match="sft: holds no rows"):
+        trained("sft", "--data", sft, "--model", checkpoint, folder=tmp_path / "sft-run")
+    trained("rl", *RL_OPTIONS, "--data", rl, "--model", checkpoint, folder=tmp_path / "rl-run")

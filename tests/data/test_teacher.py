@@ -1,0 +1,89 @@
+"""What a teacher's reply is worth, how teachers are named, and how fast they are asked."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from teacher_rows import says
+
+from r1_reward.data.teacher import OPENAI, Pace, TeacherSpec, parse_teacher, read_reply, tidy
+from r1_reward.errors import UserError
+from r1_reward.parsing import parse_judgment
+from r1_reward.schema import Completion
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (says(1), (1, "")),
+        (f"\n{says(2)}\n", (2, "")),
+        ("<think>a</think>\n\n<answer> 2\n</answer> ", (2, "")),
+        ("<think>a</think> so <answer>2</answer>", (2, "malformed")),
+        ("<think>a<answer>1</answer></think><answer>2</answer>", (2, "malformed")),
+        ("<think>a</think><think>b</think><answer>2</answer>", (2, "malformed")),
+        ("<answer>1</answer>", (1, "malformed")),
+        ("<think> </think><answer>1</answer>", (1, "no reasoning")),
+        ("<think>a <|image_pad|> b</think><answer>1</answer>", (1, "control token")),
+        ("<think>a\0b</think><answer>1</answer>", (1, "control token")),
+        ("<think>a \ud800 b</think><answer>1</answer>", (1, "control token")),
+        ("", (None, "empty")),
+        (" \n", (None, "empty")),
+        ("I cannot help with that. 1.", (None, "no answer tag")),
+        ("<think>a</think>Response 2", (None, "no answer tag")),
+        ("<think>a</think><answer>1</answer><answer>2</answer>", (None, "several answers")),
+        ("<think>a</think><answer>1/2</answer>", (None, "no verdict")),
+        ("<think>a</think><answer>1", (None, "no verdict")),
+        ("<think>a</think><answer>3</answer>", (None, "no verdict")),
+    ],
+)
+def test_what_a_reply_is_worth(text, expected):
+    assert read_reply(Completion(text=text, tokens=1)) == expected
+    assert read_reply(Completion(text=text, tokens=1, truncated=True)) == (None, "truncated")
+    assert read_reply(Completion(text=text, tokens=1), refused=True) == (None, "refused")
+
+
+def test_a_token_of_the_teachers_own_cannot_be_trained_on_either():
+    told = Completion(text=says(1, "then <ctrl99> it ends"), tokens=1)
+    assert read_reply(told) == (1, "")
+    assert read_reply(told, special_tokens=("<ctrl99>",)) == (1, "control token")
+
+
+@given(st.text(alphabet=st.sampled_from("a1 2\n<>/")) | st.text())
+def test_tidying_changes_no_verdict_and_no_thought(thought):
+    for text in (f"<think>{thought}</think>\n <answer> 1 </answer>\n", thought, f"<answer>{thought}</answer>"):
+        before, after = parse_judgment(text), parse_judgment(tidy(text))
+        assert (after.answer, after.reasoning) == (before.answer, before.reasoning)
+        assert tidy(tidy(text)) == tidy(text)
+
+
+@given(st.floats(0.5, 600), st.lists(st.floats(0, 30), min_size=1, max_size=60))
+def test_no_minute_has_more_requests_than_allowed(per_minute, pauses):
+    pace, now, sent = Pace(per_minute), 0.0, []
+    for pause in pauses:
+        now += pause
+        delay = pace.delay(now)
+        assert delay >= 0
+        sent.append(now + delay)
+    assert sent == sorted(sent)
+    for start in sent:
+        assert sum(start <= time < start + 59.999 for time in sent) <= per_minute + 1
+
+
+def test_teachers_are_named_in_three_ways():
+    assert parse_teacher("openai:gpt-4o") == TeacherSpec("gpt-4o", OPENAI)
+    assert parse_teacher("server:a@b/c@http://host:8000/v1") == TeacherSpec("a@b/c", "http://host:8000/v1")
+    assert parse_teacher("runs/sft") == TeacherSpec("runs/sft")
+    names = [parse_teacher(text).name for text in ("openai:gpt-4o", "server:m@http://user:pw@host/v1", "runs/sft")]
+    assert names == ["openai:gpt-4o", "server:m", "runs/sft"]
+    for text in (
+        "openai:",
+        "server:",
+        "server:m",
+        "server:@http://host",
+        "server:m@ftp://host",
+        "server:m@http://",
+        "",
+    ):
+        with pytest.raises(UserError, match="--teacher"):
+            parse_teacher(text)
