@@ -51,6 +51,7 @@ def cell(arm, seed, accuracy, collapse=None, failure=None):
     return {
         "setting": "s", "arm": arm, "seed": seed, "accuracy": accuracy, "collapse": collapse, "failure": failure,
         "verdict": "finished", "consistent": 0.9, "parse_rate": 1.0, "mean_tokens": 30.0, "tokens": 1000,
+        "log": [], "options": {},
     }  # fmt: skip
 
 
@@ -79,3 +80,11 @@ def test_detectable_difference_has_the_power_it_says():
     assert (stats.ttest_1samp(draws, 0.0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.015)
     assert math.isnan(statistics.detectable_difference([0.1]))
     assert statistics.detectable_difference([0.1, 0.1]) == pytest.approx(0.0)
+
+
+def test_sampled_consistency_undoes_the_noise():
+    # True shares 0.8 and 0.9 under 30 % reversed verdicts: 0.8 * 0.7 + 0.2 * 0.3 = 0.62, 0.9 * 0.7 + 0.1 * 0.3 = 0.66.
+    log = [{"reward/consistency": 0.62}] * 5 + [{"held_out/accuracy": 0.5}] + [{"reward/consistency": 0.66}] * 5
+    assert statistics.sampled_consistency(log, 0.3) == pytest.approx((0.8, 0.9))
+    assert statistics.sampled_consistency(log, 0.5) is None
+    assert statistics.sampled_consistency([], 0.0) is None

@@ -39,9 +39,12 @@ def write_report(study: Study, results: Sequence[Mapping[str, Any]], out: Path) 
     for name, numbers in summary.items():
         cells = [result for result in results if result["setting"] == name]
         pictures = [_picture(out, f"{name} curves", curves(cells))]
-        if has_noise_grid(cells):
+        noise = has_noise_grid(cells)
+        if noise:
             pictures.insert(0, _picture(out, f"{name} grid", noise_grid(cells)))
-        sections.append({"name": name, "setting": study.settings[name], "numbers": numbers, "pictures": pictures})
+        sections.append(
+            {"name": name, "setting": study.settings[name], "numbers": numbers, "pictures": pictures, "noise": noise}
+        )
     environment = Environment(
         loader=PackageLoader("r1_reward"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
     )

@@ -70,6 +70,21 @@ def detectable_difference(differences: Sequence[float], *, power: float = 0.8, l
     return float(shift * standard_error)
 
 
+def sampled_consistency(
+    log: Sequence[Mapping[str, Any]], noise: float, *, steps: int = 5
+) -> tuple[float, float] | None:
+    """Return the consistency of right rollouts in the first and in the last ``steps`` logs, as a faultless referee sees it.
+
+    A referee that reverses its verdict with probability n reports c (1 - n) + (1 - c) n where the share is c. None if
+    n is 1/2, which hides c, or without logs.
+    """
+    reported = [row["reward/consistency"] for row in log if row.get("reward/consistency") is not None]
+    if not reported or noise == 0.5:
+        return None
+    shares = [(share - noise) / (1 - 2 * noise) for share in reported]
+    return float(np.mean(shares[:steps])), float(np.mean(shares[-steps:]))
+
+
 def summarise(results: Sequence[Mapping[str, Any]], reference: Mapping[str, str]) -> dict[str, Any]:
     """Return setting -> what its arms came to; ``reference`` names each setting's baseline."""
     settings: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
@@ -97,6 +112,9 @@ def _arm(cells: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any
         "collapse_rate": rate(collapses, len(cells))._asdict(),
         "consistent": _interval([cell.get("consistent") for cell in cells]),
         "consistents": [cell.get("consistent") for cell in cells],
+        "sampled_consistency": [
+            sampled_consistency(cell["log"], cell["options"].get("referee_noise", 0.0)) for cell in cells
+        ],
         "parse_rates": [cell["parse_rate"] for cell in cells],
         "mean_tokens": _mean(cell.get("mean_tokens") for cell in cells),
         "generated_tokens": _mean(cell.get("tokens") for cell in cells),
