@@ -73,7 +73,7 @@ def detectable_difference(differences: Sequence[float], *, power: float = 0.8, l
 def sampled_consistency(
     log: Sequence[Mapping[str, Any]], noise: float, *, steps: int = 5
 ) -> tuple[float, float] | None:
-    """Return the consistency of right rollouts in the first and in the last ``steps`` logs, as a faultless referee sees it.
+    """Return the consistency of right rollouts in the first and last ``steps`` logs, as a faultless referee sees it.
 
     A referee that reverses its verdict with probability n reports c (1 - n) + (1 - c) n where the share is c. None if
     n is 1/2, which hides c, or without logs.
