@@ -374,6 +374,7 @@ def test_a_network_that_fails_half_way_leaves_nothing(folder: Path, monkeypatch:
 
 
 @pytest.mark.hub
+@pytest.mark.skipif(bool(os.environ.get("HF_HUB_OFFLINE")), reason="HF_HUB_OFFLINE is set: no Hub")
 def test_the_first_rows_of_the_real_dataset(folder: Path) -> None:
     report = import_pairs("rlaif-v", "openbmb/RLAIF-V-Dataset", folder / "out", limit=20)
     assert report["read"] == 20

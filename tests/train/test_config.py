@@ -85,10 +85,10 @@ def test_the_resolved_config_is_saved_and_loads_again(tmp_path):
 
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
-STUDIES = ("ablate-",)  # tests/ablate loads these
+OTHERS = ("ablate-", "data-")  # tests/ablate and tests/data load these
 
 
-@pytest.mark.parametrize("recipe", [p for p in RECIPES if not p.name.startswith(STUDIES)], ids=lambda p: p.name)
+@pytest.mark.parametrize("recipe", [p for p in RECIPES if not p.name.startswith(OTHERS)], ids=lambda p: p.name)
 def test_every_recipe_loads(recipe, tmp_path):
     trainer = ColdStartConfig if "sft" in recipe.name else StableReinforceConfig
     overrides = ["--output_dir", str(tmp_path), "--use_cpu", "true", "--bf16", "false"]
