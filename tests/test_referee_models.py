@@ -24,6 +24,7 @@ from r1_reward.prompt import neutralize
 from r1_reward.referee import WINDOW, RuleReferee, load_referee, read_verdict, referee_prompt
 from r1_reward.referee_models import Counters, LocalReferee, ServerReferee
 from scripted_server import ScriptedServer, drip, hang, raw, reply, status
+from transformers_server import transformers_server
 
 YES, NO = "<answer>yes</answer>", "<answer>no</answer>"
 
@@ -622,30 +623,8 @@ def test_local_checkpoints_that_cannot_be_used(yes_sayer, tmp_path):
 @pytest.fixture
 def transformers_serve(checkpoint, tmp_path):
     """The base URL of ``transformers serve`` with the tiny checkpoint."""
-    program = Path(sys.executable).with_name("transformers")
-    if not program.exists():
-        pytest.skip(f"{program} does not exist")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = (tmp_path / "serve.log").open("w+")
-    command = [str(program), "serve", str(checkpoint), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    pytest.skip(f"transformers serve did not start: {log.read()[-500:]}")
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(10)
-        log.close()
+    with transformers_server(checkpoint, tmp_path / "serve.log") as url:
+        yield url
 
 
 @pytest.mark.slow

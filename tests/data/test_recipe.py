@@ -8,11 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -32,6 +27,7 @@ from r1_reward.data.shards import PairWriter, read_rows
 from r1_reward.errors import UserError
 from r1_reward.parsing import parse_judgment
 from scripted_server import ScriptedServer, reply, status
+from transformers_server import transformers_server
 
 IMPORTED = {  # rows read, pairs kept, dropped by reason
     "mm-rlhf": (13, 12, {"image outside root": 1}),
@@ -312,30 +308,8 @@ def trained(stage, *words, folder):
 @pytest.fixture
 def transformers_serve(checkpoint, tmp_path):
     """The base URL of ``transformers serve`` with the tiny checkpoint."""
-    program = Path(sys.executable).with_name("transformers")
-    if not program.exists():
-        pytest.skip(f"{program} does not exist")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    serve = [str(program), "serve", str(checkpoint), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
-    log = (tmp_path / "serve.log").open("w+")
-    process = subprocess.Popen(serve, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    pytest.skip(f"transformers serve did not start: {log.read()[-500:]}")
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(30)
-        log.close()
+    with transformers_server(checkpoint, tmp_path / "serve.log") as url:
+        yield url
 
 
 @pytest.mark.slow
