@@ -14,6 +14,7 @@ from r1_reward import algorithm
 from r1_reward.errors import UserError
 from r1_reward.referee import RuleReferee
 from r1_reward.train.algorithms import ALGORITHMS, unfiltered_advantages
+from r1_reward.train.pictures_once import open_pictures
 from r1_reward.train.rl import StableReinforceTrainer
 from r1_reward.train.rl_config import UNUSED_TRL_OPTIONS
 
@@ -158,7 +159,8 @@ def test_grpo_and_dr_grpo_have_trls_own_advantages(tiny, pairs, tmp_path):
         trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, algorithm=name, num_generations=4)
         trainer._calculate_rewards = lambda *a, t=trainer: _given(t, GROUP_REWARDS)
         trainer.scale_rewards = scale
-        theirs = GRPOTrainer._generate_and_score_completions(trainer, batch(trainer))["advantages"]
+        rows = open_pictures(batch(trainer))
+        theirs = GRPOTrainer._generate_and_score_completions(trainer, rows)["advantages"]
         ours = trainer._generate_and_score_completions(batch(trainer))
         torch.testing.assert_close(ours["advantages"], theirs[:, None] * ours["completion_mask"])
 
@@ -331,8 +333,8 @@ def test_the_image_reaches_policy_old_policy_and_reference(tiny, pairs, tmp_path
     rows = batch(trainer)
     seen = trainer._generate_and_score_completions(rows)
     seen["policy"] = trainer._logps_and_entropies(trainer.model, seen, entropy=False)[0].detach()
-    other = Image.effect_noise((56, 56), 90).convert("RGB")
-    changed = [{**row, "images": [other.resize(image.size) for image in row["images"]]} for row in rows]
+    Image.effect_noise((56, 56), 90).convert("RGB").save(tmp_path / "noise.png")
+    changed = [{**row, "images": [{"path": str(tmp_path / "noise.png"), "bytes": None}]} for row in rows]
     moved = trainer._generate_and_score_completions(changed)
     moved["policy"] = trainer._logps_and_entropies(trainer.model, moved, entropy=False)[0].detach()
     for name in ("policy", "old_per_token_logps", "ref_per_token_logps"):

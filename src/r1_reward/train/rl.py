@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft import PeftModel
 from trl import GRPOTrainer
 
 from r1_reward import algorithm
@@ -27,6 +28,8 @@ from r1_reward.schema import Answer
 from r1_reward.train.algorithms import algorithm_named, unfiltered_advantages
 from r1_reward.train.gradients import compare_gradients
 from r1_reward.train.judging import RefereeWatch, score_judgments
+from r1_reward.train.padding import skip_padding
+from r1_reward.train.pictures_once import open_pictures, processed_once
 from r1_reward.train.rl_config import StableReinforceConfig
 from r1_reward.train.rows import rl_rows
 from r1_reward.train.stale import SamplingWeights
@@ -74,6 +77,9 @@ class StableReinforceTrainer(GRPOTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+        for scored in (self.accelerator.unwrap_model(self.model), self.ref_model):
+            if scored is not None:
+                skip_padding(scored.get_base_model() if isinstance(scored, PeftModel) else scored)
         dtype = None if args.rollout_dtype is None else getattr(torch, args.rollout_dtype)
         self.sampling = SamplingWeights(
             self.accelerator.unwrap_model(self.model), stale_updates=args.stale_updates, dtype=dtype
@@ -116,7 +122,8 @@ class StableReinforceTrainer(GRPOTrainer):
         samples_elsewhere = self.sampling.active and self._mode == "train"
         if samples_elsewhere:
             self._metrics["train"]["rollout_age"].append(self.sampling.start_rollout(self.state.global_step))
-        output = super()._generate_and_score_completions(inputs)
+        with processed_once(self.processing_class):
+            output = super()._generate_and_score_completions(open_pictures(inputs))
         if samples_elsewhere or (self.beta != 0.0 and "old_per_token_logps" not in output):
             with self._sampling_policy(), torch.no_grad():
                 output["old_per_token_logps"] = self._logps_and_entropies(self.model, output, entropy=False)[0]
@@ -158,19 +165,20 @@ class StableReinforceTrainer(GRPOTrainer):
         }
         result = algorithm.policy_loss(logps, old_logps, advantages, mask, **settings)
         bias = algorithm.pre_clip_bias(logps, old_logps, advantages, mask, **settings)
-        metrics = self._metrics[self._mode]
-        for name, value in (
-            ("policy_loss", result.loss.detach()),
-            ("approx_kl", result.approx_kl),
-            ("pre_clipped", result.pre_clipped),
-            ("pre_clip/cosine", bias.cosine),
-            ("pre_clip/norm_ratio", bias.norm_ratio),
-            ("pre_clip/changed", bias.changed_share),
-            ("ppo_clipped", result.ppo_clipped),
-        ):
-            metrics[name].append(self.accelerator.gather(value).nanmean().item())
+        self._log_means(
+            policy_loss=result.loss.detach(),
+            approx_kl=result.approx_kl,
+            pre_clipped=result.pre_clipped,
+            ppo_clipped=result.ppo_clipped,
+            **{
+                "pre_clip/cosine": bias.cosine,
+                "pre_clip/norm_ratio": bias.norm_ratio,
+                "pre_clip/changed": bias.changed_share,
+            },
+        )
         if self.args.pre_clip_in_parameters and logps.requires_grad:
             self._log_parameter_bias(model, result.loss, bias, (logps, old_logps, advantages, mask), settings)
+        metrics = self._metrics[self._mode]
         metrics["max_log_ratio"].append(self.accelerator.gather(result.max_log_ratio).max().item())
         self._log_share("entropy", entropies, mask)
         loss = result.loss
@@ -187,9 +195,8 @@ class StableReinforceTrainer(GRPOTrainer):
         if bias.changed_share > 0:
             free = algorithm.policy_loss(*batch, **{**settings, "pre_clip": None}).loss
             pair = compare_gradients(loss, free, [p for p in model.parameters() if p.requires_grad])
-        for name, value in zip(("cosine", "norm_ratio"), pair, strict=True):
-            gathered = self.accelerator.gather(value.to(loss.device))
-            self._metrics[self._mode][f"pre_clip/parameter_{name}"].append(gathered.nanmean().item())
+        names = ("pre_clip/parameter_cosine", "pre_clip/parameter_norm_ratio")
+        self._log_means(**dict(zip(names, (value.to(loss.device) for value in pair), strict=True)))
 
     def _logps_and_entropies(self, model: Any, inputs: dict[str, Any], *, entropy: bool) -> tuple[Any, Any, Any]:
         """Return (B, T) log-probabilities and entropies of the completion, with every image input TRL kept."""
@@ -216,6 +223,13 @@ class StableReinforceTrainer(GRPOTrainer):
 
     def _sum_over_processes(self, values: torch.Tensor) -> torch.Tensor:
         return self.accelerator.reduce(values, reduction="sum")
+
+    def _log_means(self, **values: torch.Tensor) -> None:
+        """Log the mean over processes of scalars, in one exchange: each one by itself would make the device wait."""
+        gathered = self.accelerator.gather(torch.stack([value.double() for value in values.values()]))
+        means = gathered.view(-1, len(values)).nanmean(0).tolist()
+        for name, mean in zip(values, means, strict=True):
+            self._metrics[self._mode][name].append(mean)
 
     def _log_share(self, name: str, values: torch.Tensor, mask: torch.Tensor) -> None:
         """Log the mean of (B, T) ``values`` over the masked tokens of every process."""

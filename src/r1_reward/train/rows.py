@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def rl_rows(pairs: Dataset, processor: ProcessorMixin) -> Dataset:
-    """Return rows of prompt, images, preferred."""
+    """Return rows of prompt, images (as stored: `pictures_once.open_pictures` decodes them), preferred."""
     special_tokens = special_tokens_of(processor)
 
     def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         rows = _rows_of(batch)
         return {
             "prompt": [prompt_of(row, special_tokens) for row in rows],
-            "images": [decode_images(row) for row in rows],
+            "images": [row["images"] for row in rows],
             "preferred": [row["preferred"] for row in rows],
         }
 
