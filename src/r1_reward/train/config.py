@@ -34,6 +34,13 @@ class RunConfig:
     data: str = field(metadata={"help": "Pair file, folder or Hub dataset id with the training pairs."})
     split: str = field(default="train", metadata={"help": "Which split of a Hub dataset."})
     dtype: str = field(default="auto", metadata={"help": "Weights: auto, bfloat16, float16 or float32."})
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "How attention is computed: flash_attention_2, sdpa, …; null: PyTorch's, with all windows of a "
+            "Qwen-VL vision tower in one call on a GPU."
+        },
+    )
     max_pixels: int | None = field(
         default=None,
         metadata={"help": "Larger images are scaled down to this many pixels; null keeps the processor's."},

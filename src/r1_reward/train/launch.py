@@ -11,6 +11,7 @@ from r1_reward.data.pairs import balance, load_pairs
 from r1_reward.errors import UserError
 from r1_reward.train.config import LoadedConfig, RunConfig, load_config, save_config
 from r1_reward.train.models import limit_pixels, load_model_and_processor
+from r1_reward.train.precision import require_room_for_updates
 from r1_reward.train.restore import restore_weights, train_from
 
 
@@ -47,11 +48,15 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     held_out = _held_out(config.run)
     if stage == "rl":
         pairs = balance(pairs, seed=config.trainer.seed, keep_order=not config.trainer.shuffle_dataset)
-    model, processor = load_model_and_processor(config.run.model, dtype=config.run.dtype)
+    model, processor = load_model_and_processor(
+        config.run.model, dtype=config.run.dtype, attn_implementation=config.run.attn_implementation
+    )
     if config.run.max_pixels is not None:
         limit_pixels(processor, config.run.max_pixels)
     save_config(config, folder)
     trainer = _trainer(stage, config, model, processor, pairs)
+    if not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        require_room_for_updates(trainer.model, config.trainer.learning_rate)
     if held_out is not None:
         _judge_held_out(trainer, held_out, config.run.held_out_every)
     _train(stage, config.run, trainer, checkpoint)

@@ -7,6 +7,7 @@ tokens long and a laptop can train it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from r1_reward.data.handwriting import vocabulary
 from r1_reward.errors import UserError
 from r1_reward.prompt import pairwise_template
+from r1_reward.vision_attention import pack_vision_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
@@ -41,10 +43,13 @@ CHAT_TEMPLATE = """\
 """
 
 
-def load_model_and_processor(path: str, *, dtype: str = "auto") -> tuple[PreTrainedModel, ProcessorMixin]:
+def load_model_and_processor(
+    path: str, *, dtype: str = "auto", attn_implementation: str | None = None
+) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Load any checkpoint that ``AutoModelForImageTextToText`` knows, with its processor, from a folder or the Hub.
 
-    The name ``tiny`` builds the untrained tiny model instead.
+    The name ``tiny`` builds the untrained tiny model instead. On a GPU without an ``attn_implementation``, Qwen-VL's
+    vision tower attends to all its windows in one call. In a run of several processes the trainer places the weights.
 
     Raises:
         UserError: the checkpoint does not exist, cannot be read, or has no vision tower.
@@ -69,12 +74,17 @@ def load_model_and_processor(path: str, *, dtype: str = "auto") -> tuple[PreTrai
             "a multimodal reward model needs an image-text-to-text checkpoint such as Qwen/Qwen2.5-VL-7B-Instruct."
         )
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype)
+        model: Any = AutoModelForImageTextToText.from_pretrained(
+            path, dtype=dtype, attn_implementation=attn_implementation
+        )
         processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(f"{path}: cannot load this checkpoint: {_first_line(error)}") from error
     if torch.cuda.is_available():
-        model.to("cuda")
+        if attn_implementation is None:
+            pack_vision_attention(model)
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            model.to("cuda")
     return model, processor
 
 
