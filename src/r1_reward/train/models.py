@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,10 @@ SPECIAL_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
     "<|video_pad|>",
 )  # fmt: skip
+ROLES = {
+    "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+}  # fmt: skip
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -51,8 +55,11 @@ def load_model_and_processor(
     The name ``tiny`` builds the untrained tiny model instead. On a GPU without an ``attn_implementation``, Qwen-VL's
     vision tower attends to all its windows in one call. In a run of several processes the trainer places the weights.
 
+    The processor pads on the left, and its chat template writes the token that begins a text if the tokenizer would
+    otherwise add one (LLaVA 1.5), so that every stage reads the same prompt.
+
     Raises:
-        UserError: the checkpoint does not exist, cannot be read, or has no vision tower.
+        UserError: the checkpoint does not exist, cannot be read, or has no vision tower or no chat template.
     """
     import torch
     from safetensors import SafetensorError
@@ -80,12 +87,29 @@ def load_model_and_processor(
         processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(f"{path}: cannot load this checkpoint: {_first_line(error)}") from error
+    _prepare(processor, path)
     if torch.cuda.is_available():
         if attn_implementation is None:
             pack_vision_attention(model)
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             model.to("cuda")
     return model, processor
+
+
+def _prepare(processor: Any, path: str) -> None:
+    """Make the prompt independent of who tokenises it: TRL's trainers and this package ask in different ways."""
+    tokenizer, template = processor.tokenizer, processor.chat_template
+    if template is None:
+        raise UserError(
+            f"{path}: this checkpoint has no chat template; a judge starts from an instruction-tuned checkpoint."
+        )
+    tokenizer.padding_side = "left"  # TRL leaves it as it is, and pads prompts on the left but their token types not
+    bos = tokenizer.bos_token
+    if bos is None or not isinstance(template, str) or tokenizer("a")["input_ids"][0] != tokenizer.bos_token_id:
+        return
+    messages = [{"role": "user", "content": [{"type": "text", "text": "a"}]}]
+    if not processor.apply_chat_template(messages, tokenize=False).startswith(bos):
+        processor.chat_template = "{{ bos_token }}" + template
 
 
 def limit_pixels(processor: Any, max_pixels: int) -> None:
@@ -113,8 +137,18 @@ def template_chunks() -> list[str]:
     return sorted({chunk for chunk in re.split(CHUNK_BORDERS, pairwise_template()) if chunk and chunk.strip()})
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE whose tokens are the words of ``texts``; any other text still round-trips as bytes."""
+def train_tokenizer(
+    texts: Iterable[str],
+    vocab_size: int = 1024,
+    *,
+    special_tokens: Sequence[str] = SPECIAL_TOKENS,
+    roles: Mapping[str, str] = ROLES,
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE whose tokens are the words of ``texts``; any other text still round-trips as bytes.
+
+    ``roles`` says which of the ``special_tokens`` is the ``eos_token``, the ``pad_token`` and whatever else the
+    processor asks for by name; the default is Qwen-VL's.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -127,18 +161,18 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedT
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=list(special_tokens),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     chunks = [*TAGS, *template_chunks()]
     tokenizer.add_tokens([AddedToken(chunk, normalized=False, special=False) for chunk in chunks])
+    own = {role: token for role, token in roles.items() if role in ("bos_token", "eos_token", "pad_token")}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=[t for t in SPECIAL_TOKENS if t not in ("<|im_end|>", "<|endoftext|>")],
-        extra_special_tokens={"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"},
+        **own,
+        additional_special_tokens=[token for token in special_tokens if token not in own.values()],
+        extra_special_tokens={role: token for role, token in roles.items() if role not in own},
         model_max_length=4096,
         padding_side="left",
     )

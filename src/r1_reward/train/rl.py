@@ -69,6 +69,7 @@ class StableReinforceTrainer(GRPOTrainer):
         self.algorithm = algorithm_named(args.algorithm)
         self._referee_watch = RefereeWatch(args.max_referee_unknown, args.referee if referee is None else "your own")
         self._rewards = torch.empty(0)
+        processing_class.tokenizer.padding_side = "left"  # as prompts are padded, so that token types stay with them
         super().__init__(
             model=model,
             args=args,

@@ -30,13 +30,14 @@ def rl_rows(pairs: Dataset, processor: ProcessorMixin) -> Dataset:
 def sft_rows(pairs: Dataset, processor: ProcessorMixin) -> Dataset:
     """Return rows of prompt, images and completion (the teacher's text); pairs without reasoning are left out."""
     special_tokens = special_tokens_of(processor)
+    end = _end_of_turn(processor)
 
     def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         rows = _rows_of(batch)
         return {
             "prompt": [prompt_of(row, special_tokens) for row in rows],
             "images": [decode_images(row) for row in rows],
-            "completion": [[{"role": "assistant", "content": row["reasoning"]}] for row in rows],
+            "completion": [[{"role": "assistant", "content": row["reasoning"] + end}] for row in rows],
         }
 
     return pairs.filter(lambda reasoning: reasoning is not None, input_columns="reasoning").with_transform(transform)
@@ -51,6 +52,17 @@ def prompt_of(row: dict[str, Any], special_tokens: tuple[str, ...]) -> list[dict
         images=len(row["images"]),
         special_tokens=special_tokens,
     )
+
+
+def _end_of_turn(processor: Any) -> str:
+    """Return what to write behind the assistant's text so that the model learns to stop there.
+
+    That is nothing where the chat template ends a turn with a token, and the tokenizer's end otherwise (LLaVA 1.5).
+    """
+    turns = [{"role": role, "content": [{"type": "text", "text": role}]} for role in ("user", "assistant")]
+    rendered = processor.apply_chat_template(turns, tokenize=False)
+    rest = rendered.rpartition("assistant")[2].lstrip()
+    return "" if rest.startswith(special_tokens_of(processor)) else processor.tokenizer.eos_token
 
 
 def _rows_of(batch: dict[str, list[Any]]) -> list[dict[str, Any]]:
