@@ -32,9 +32,14 @@ def pairs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def saved(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    for part in FAMILIES[request.param].build():
+def family(request):
+    return FAMILIES[request.param]
+
+
+@pytest.fixture(scope="module")
+def saved(family, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    for part in family.build():
         part.save_pretrained(folder)
     return folder
 
@@ -110,8 +115,12 @@ def test_the_image_reaches_policy_old_policy_and_reference(loaded, pairs, tmp_pa
     trainer = trainer_for(loaded, pairs, tmp_path, JUDGMENTS, **ROLLOUT)
     rows = batch(trainer)
     seen = scored(trainer, rows)
-    other = Image.effect_noise((56, 56), 200).convert("RGB")
-    moved = scored(trainer, [{**row, "images": [other.resize(image.size) for image in row["images"]]} for row in rows])
+    changed = []
+    for number, row in enumerate(rows):
+        size = decode_images(row)[0].size
+        Image.effect_noise(size, 200).convert("RGB").save(tmp_path / f"{number}.png")
+        changed.append({**row, "images": [{"path": str(tmp_path / f"{number}.png"), "bytes": None}]})
+    moved = scored(trainer, changed)
     for name in ("policy", "old_per_token_logps", "ref_per_token_logps"):
         gap = (seen[name] - moved[name]).abs() * seen["completion_mask"]
         assert (gap.max(dim=1).values > 1e-3).all(), f"{name} does not see the image"
@@ -153,9 +162,8 @@ def test_log_probabilities_are_those_the_tokens_were_sampled_with(loaded, pairs,
         torch.testing.assert_close(logps[mask], part["old_per_token_logps"][mask], atol=2e-3, rtol=1e-3)
 
 
-def test_rollouts_never_hold_tokens_of_images(saved, loaded, pairs, tmp_path):
+def test_rollouts_never_hold_tokens_of_images(family, loaded, pairs, tmp_path):
     trainer = trainer_for(loaded, pairs, tmp_path, **ROLLOUT)
-    family = FAMILIES[saved.name.rstrip("0123456789")]
     image = loaded[1].tokenizer.convert_tokens_to_ids(family.image_token)
     bias = torch.zeros(trainer.model.config.get_text_config().vocab_size)
     bias[image] = 1000.0  # by far the likeliest token
