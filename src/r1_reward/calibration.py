@@ -25,6 +25,7 @@ from scipy.special import expit, logit
 
 from r1_reward.errors import UserError
 from r1_reward.files import read_json, write_json
+from r1_reward.hub import checkpoint_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,14 +75,14 @@ class Calibration(BaseModel):
         write_json(Path(folder) / FILE_NAME, self.model_dump())
 
     @classmethod
-    def load(cls, folder: Path) -> Calibration | None:
-        """Return the calibration a folder holds, None if it holds none.
+    def load(cls, checkpoint: str | Path) -> Calibration | None:
+        """Return the calibration a checkpoint, a folder or an id on the Hub, holds, None if it holds none.
 
         Raises:
             UserError: its ``calibration.json`` cannot be read or is not what :meth:`save` writes.
         """
-        path = Path(folder) / FILE_NAME
-        if not path.exists():
+        path = checkpoint_file(checkpoint, FILE_NAME)
+        if path is None:
             return None
         try:
             return cls.model_validate(read_json(path))

@@ -112,7 +112,7 @@ class RewardModel:
         max_new_tokens: int = 1024,
         seed: int = 0,
     ) -> RewardModel:
-        """Load a checkpoint, generative or scalar, from a folder or the Hub, and a folder's ``calibration.json``.
+        """Load a checkpoint, generative or scalar, from a folder or the Hub, and its ``calibration.json`` if any.
 
         ``batch_size`` counts sequences generated at once, ``max_pixels`` scales larger pictures down, ``dtype`` is
         ``auto`` (the checkpoint's), ``float32``, ``bfloat16`` or ``float16``.
@@ -122,8 +122,7 @@ class RewardModel:
         """
         name = str(path_or_hub_id)
         backend = _load(name, batch_size, max_pixels, dtype)
-        calibration = Calibration.load(Path(name)) if Path(name).is_dir() else None
-        return cls(backend, max_new_tokens=max_new_tokens, calibration=calibration, seed=seed)
+        return cls(backend, max_new_tokens=max_new_tokens, calibration=Calibration.load(name), seed=seed)
 
     @classmethod
     def from_server(

@@ -29,7 +29,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def _register() -> None:
-    from r1_reward.cli import ablate, bench, compare, data, demo, score, serve, train, ui
+    from r1_reward.cli import ablate, bench, compare, data, demo, push, score, serve, train, ui
 
     app.add_typer(data.app, name="data", help="Import, mix, annotate, split and check preference pairs.")
     app.add_typer(bench.app, name="bench", help="Judge benchmarks, score predictions, compare runs, attack a judge.")
@@ -41,6 +41,7 @@ def _register() -> None:
     app.command("serve", help="Serve comparisons, rankings and rewards over HTTP.")(serve.serve)
     app.command("ui", help="Open a web page to compare answers and watch the votes come in.")(ui.ui)
     app.command("calibrate", help="Fit the model's probabilities to labelled pairs.")(compare.calibrate)
+    app.command("push", help="Publish a trained model on the Hugging Face Hub, with a card.")(push.push)
     app.command("demo", help="Train and evaluate a tiny reward model on real handwriting, with a report.")(demo.demo)
 
 

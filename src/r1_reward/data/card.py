@@ -12,23 +12,20 @@ sources and parts come out of the data; none of them can break the Markdown they
 from __future__ import annotations
 
 import io
-import re
 from array import array
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from r1_reward.files import write_bytes, write_text
+from r1_reward.markdown import render_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRAIN, TEST, OTHER = "#0072B2", "#D55E00", "#999999"
-
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&])")
 
 
 class Statistics:
@@ -133,26 +130,7 @@ def write_card(folder: Path, report: Mapping[str, Any], statistics: Statistics) 
 
 def render_card(report: Mapping[str, Any]) -> str:
     """Return the text of README.md."""
-    from jinja2 import Environment, StrictUndefined
-
-    # No autoescape: the card is Markdown, and names out of the data go through `text`.
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    environment.filters |= {"text": _escape, "count": _count, "percent": _percent}
-    template = (resources.files("r1_reward") / "templates" / "data_card.md").read_text(encoding="utf-8")
-    return environment.from_string(template).render(report=report)
-
-
-def _escape(text: str) -> str:
-    """Return text as one line of Markdown that shows what it says."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
-
-
-def _count(number: float) -> str:
-    return f"{number:,.0f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return render_markdown("data_card.md", report=report)
 
 
 def sources_figure(statistics: Statistics) -> Figure:

@@ -74,8 +74,7 @@ def score_file(
     if out.exists() and file.exists() and out.samefile(file):
         raise UserError(f"{out}: is the input; choose another file with --out.")
     source = survey(file, block_rows)
-    model = Path(settings.model)
-    calibration = Calibration.load(model) if not base_url and model.is_dir() else None
+    calibration = None if base_url else Calibration.load(settings.model)
     job = Job(settings, source.kind, file.parent, calibration)
     parts = Parts(out, _describe(source, job, served=bool(base_url)), block_rows, SCHEMAS[source.kind])
     if summary := parts.finished():

@@ -52,8 +52,9 @@ def load_model_and_processor(
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Load any checkpoint that ``AutoModelForImageTextToText`` knows, with its processor, from a folder or the Hub.
 
-    The name ``tiny`` builds the untrained tiny model instead. On a GPU without an ``attn_implementation``, Qwen-VL's
-    vision tower attends to all its windows in one call. In a run of several processes the trainer places the weights.
+    The name ``tiny`` builds the untrained tiny model instead. LoRA adapters are merged into the model they belong to. On
+    a GPU without an ``attn_implementation``, Qwen-VL's vision tower attends to all its windows in one call. In a run of
+    several processes the trainer places the weights.
 
     The processor pads on the left, and its chat template writes the token that begins a text if the tokenizer would
     otherwise add one (LLaVA 1.5), so that every stage reads the same prompt.
@@ -65,8 +66,15 @@ def load_model_and_processor(
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+    from r1_reward.train.adapters import is_adapters, load_adapted
+
+    model: Any
     if path == TINY:
-        return build_tiny(vocabulary())
+        return _named(build_tiny(vocabulary()), TINY)
+    if is_adapters(path):
+        model, processor = load_adapted(path, dtype=dtype, attn_implementation=attn_implementation)
+        _prepare(processor, path)
+        return _named((model, processor), path)
     if Path(path).exists() and not (Path(path) / "config.json").is_file():
         raise UserError(f"{path}: no checkpoint here (config.json is missing).")
     try:
@@ -81,9 +89,7 @@ def load_model_and_processor(
             "a multimodal reward model needs an image-text-to-text checkpoint such as Qwen/Qwen2.5-VL-7B-Instruct."
         )
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=dtype, attn_implementation=attn_implementation
-        )
+        model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, attn_implementation=attn_implementation)
         processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(f"{path}: cannot load this checkpoint: {_first_line(error)}") from error
@@ -93,7 +99,13 @@ def load_model_and_processor(
             pack_vision_attention(model)
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             model.to("cuda")
-    return model, processor
+    return _named((model, processor), path)
+
+
+def _named(loaded: tuple[Any, Any], path: str) -> tuple[Any, Any]:
+    """Let adapters that are trained on the model find it again from anywhere."""
+    loaded[0].name_or_path = os.path.abspath(path) if os.path.isdir(path) else path
+    return loaded
 
 
 def _prepare(processor: Any, path: str) -> None:

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from r1_reward.errors import UserError
 from r1_reward.files import read_json, write_json
+from r1_reward.hub import checkpoint_file, checkpoint_folder
 from r1_reward.prompt import neutralize, special_tokens_of
 from r1_reward.scalar_prompt import build_scalar_messages, template_version
 from r1_reward.train.models import load_model_and_processor
@@ -215,16 +216,17 @@ def _with_critiques(
 
 
 def is_scalar(path: str | Path) -> bool:
-    """Say whether a folder holds a scalar reward model."""
-    return (Path(path) / MANIFEST).is_file() or (Path(path) / HEAD).is_file()
+    """Say whether a folder, or an id on the Hub, holds a scalar reward model."""
+    return checkpoint_file(path, MANIFEST) is not None or (Path(path) / HEAD).is_file()
 
 
 def load_scalar(path: str | Path) -> tuple[ScalarRewardModel, ProcessorMixin]:
-    """Load what `ScalarRewardModel.save` and the processor's ``save_pretrained`` wrote into one folder.
+    """Load what `ScalarRewardModel.save` and the processor's ``save_pretrained`` wrote into one folder, or its Hub id.
 
     Raises:
         UserError: something is missing or damaged, or the head was trained on another prompt.
     """
+    path = checkpoint_folder(path)
     manifest = read_manifest(path)
     model: ScalarRewardModel
     if (Path(path) / ADAPTER).is_file():

@@ -1,0 +1,71 @@
+"""``r1-reward push``: publish a trained model on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from r1_reward.errors import UserError
+
+if TYPE_CHECKING:
+    from r1_reward.publish.push import Package
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the trained model.")],
+    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="Repository on the Hub, OWNER/NAME.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the repository into --out and upload nothing; needs no network.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of a dry run; default DIR with -hub behind it.")] = None,
+    bench: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of `r1-reward bench run`, repeatable; those in DIR are found."),
+    ] = None,
+    data_card: Annotated[
+        Path | None, typer.Option(help="Folder of `r1-reward data mix`; default the one the run's data lie in.")
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="Hub id of the model that was trained, where the folder does not tell.")
+    ] = None,
+    license: Annotated[str | None, typer.Option(help="Licence of the weights, by its name on the Hub.")] = None,
+    judged_as: Annotated[
+        list[str] | None, typer.Option(help="Another name under which --bench judged these weights; may be repeated.")
+    ] = None,
+    revision: Annotated[str, typer.Option(help="Branch of the repository; made where it is missing.")] = "main",
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+) -> None:
+    """Publish a trained model: weights, processor, calibration, recipe, and a card filled from what was measured."""
+    from r1_reward.publish.push import prepare, write
+    from r1_reward.publish.upload import upload
+
+    if out is not None and not dry_run:
+        raise UserError("--out: is for a --dry-run; an upload leaves no folder behind.")
+    package = prepare(
+        folder, hub_id, revision=revision, bench=bench or (), data_card=data_card, base_model=base_model,
+        license=license, judged_as=judged_as or (),
+    )  # fmt: skip
+    if dry_run:
+        place = out or folder.resolve().with_name(folder.resolve().name + "-hub")
+        write(package, place)
+        _show(package)
+        kind = "a private" if private else "a public"
+        for what, name in package.named:
+            typer.secho(f"note: {what} {name} is named; an upload looks it up first", fg=typer.colors.YELLOW, err=True)
+        typer.echo(f"dry run: written to {place}; would become branch {revision} of {hub_id}, {kind} repository if new")
+        return
+    _show(package)
+    typer.echo(f"published {upload(package, private=private)}")
+
+
+def _show(package: Package) -> None:
+    sizes = package.sizes()
+    for name, size in sizes.items():
+        typer.echo(f"{size:>15,}  {name}")
+    typer.echo(f"{sum(sizes.values()):>15,}  bytes in {len(sizes)} files")
+    if package.left_out:
+        typer.echo(f"stays here: {', '.join(package.left_out)}")
+    for note in package.notes:
+        typer.secho(f"note: {note}", fg=typer.colors.YELLOW, err=True)

@@ -1,0 +1,71 @@
+"""Nothing private leaves with a model: no absolute paths, no addresses of servers, no keys.
+
+The run's configuration is rewritten, everything else that is text is searched, and what is found there stops the push.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from r1_reward.errors import UserError
+
+_SEGMENT = r"[^\s\\/:,;'\"<>|@]+"
+_ABSOLUTE = re.compile(
+    rf"(?<![\w.<~-])(?:~?/(?:{_SEGMENT}/)*(?P<name>{_SEGMENT})/?|[A-Za-z]:\\(?:{_SEGMENT}\\)*(?P<windows>{_SEGMENT})\\?)"
+)
+_URL = re.compile(r"\b[A-Za-z][\w+.-]*://[^\s,;'\"<>]+")
+_SECRET_KEY = re.compile(r"(?<!eos_)(?<!pad_)(?<!bos_)(?:token|api_?key|password|secret)$")
+_SECRETS = re.compile(r"(?:^|_)(?:num|max|min|input|new|eos|pad|bos)_|_seen|special_tokens?$|^tokens$")
+_SECRETS = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16})\b")
+_SEARCHED = (".json", ".jinja", ".yaml", ".md")
+_MOST = 2_000_000  # bytes: a tokenizer's word list is no place for a path
+
+
+def scrub(value: Any, key: str = "") -> Any:
+    """Return a value of a configuration without absolute paths, addresses and keys.
+
+    A path keeps its last part, an address becomes ``<address>``, the value of a key such as ``hub_token`` null.
+    """
+    if isinstance(value, dict):
+        return {name: scrub(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list):
+        return [scrub(item, key) for item in value]
+    if not isinstance(value, str):
+        return value
+    if _SECRET_KEY.search(key):
+        return None
+    if Path(value).is_absolute():
+        return Path(value).name
+    text = _SECRETS.sub("<secret>", _URL.sub("<address>", value))
+    return _ABSOLUTE.sub(lambda match: match["name"] or match["windows"], text)
+
+
+def require_clean(name: str, content: Path | bytes, private: list[str]) -> None:
+    """Search a file that is about to be published.
+
+    ``private`` are texts that must not be in it, such as the home folder.
+
+    Raises:
+        UserError: it holds one of them, or what looks like an access token.
+    """
+    if not name.endswith(_SEARCHED):
+        return
+    if isinstance(content, Path) and content.stat().st_size > _MOST:
+        return
+    text = (content.read_bytes() if isinstance(content, Path) else content).decode("utf-8", "replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := _SECRETS.search(line):
+            raise UserError(
+                f"{name}, line {number}: holds what looks like an access token ({match[0][:6]}...); take it out."
+            )
+        if found := next((path for path in private if path in line), None):
+            raise UserError(f"{name}, line {number}: holds the local path {found}; take it out.")
+
+
+def private_texts(folder: Path) -> list[str]:
+    """Return the local paths that must not be published: the home folder, this one, the model's and its parents'."""
+    paths = {Path.home(), Path.cwd(), folder.resolve(), folder.resolve().parent}
+    # "/" and "/root" alone are in too many harmless texts.
+    return sorted(str(path) + "/" * (len(path.parts) <= 2) for path in paths if len(path.parts) > 1)
