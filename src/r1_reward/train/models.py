@@ -52,9 +52,9 @@ def load_model_and_processor(
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Load any checkpoint that ``AutoModelForImageTextToText`` knows, with its processor, from a folder or the Hub.
 
-    The name ``tiny`` builds the untrained tiny model instead. LoRA adapters are merged into the model they belong to. On
-    a GPU without an ``attn_implementation``, Qwen-VL's vision tower attends to all its windows in one call. In a run of
-    several processes the trainer places the weights.
+    The name ``tiny`` builds the untrained tiny model instead. LoRA adapters are merged into the model they belong to.
+    On a GPU without an ``attn_implementation``, Qwen-VL's vision tower attends to all its windows in one call. In a run
+    of several processes the trainer places the weights.
 
     The processor pads on the left, and its chat template writes the token that begins a text if the tokenizer would
     otherwise add one (LLaVA 1.5), so that every stage reads the same prompt.
