@@ -81,3 +81,23 @@ def test_unused_options_still_exist():
 
     missing = sorted(set(UNUSED_TRL_OPTIONS) - set(GRPOConfig.__dataclass_fields__))
     assert not missing, f"TRL changed: options {missing} are gone"
+
+
+def test_trainer_still_lets_a_run_be_resumed_exactly():
+    from transformers import Trainer
+    from trl.trainer.utils import RepeatSampler
+
+    from r1_reward.train import progress
+
+    loop = inspect.getsource(Trainer._inner_training_loop)
+    call = loop[loop.index("self._run_epoch(") :]
+    for name in ("epoch=epoch", "resume_from_checkpoint=resume_from_checkpoint", "epochs_trained=epochs_trained"):
+        assert name in call, f"transformers changed: _run_epoch is not called with {name}, see {progress.__name__}"
+    for name in progress.ExactResume._ALWAYS_KEPT:
+        assert f"self.{name} = " in loop, f"transformers changed: {name} is not set before _run_epoch"
+    source = inspect.getsource(Trainer._save_checkpoint)
+    for snippet in ("run_dir = self._get_output_dir(trial=trial)", "self.args.push_to_hub", "rotate_checkpoints("):
+        assert snippet in source, f"transformers changed: _save_checkpoint no longer contains {snippet!r}"
+    assert "torch.randperm(self.num_samples, generator=self.generator)" in inspect.getsource(RepeatSampler.__iter__)
+    for snippet in ("self._step % generate_every == 0 or self._buffered_inputs is None", "self._step += 1"):
+        assert snippet in inspect.getsource(GRPOTrainer), f"TRL changed: {snippet!r} is gone"

@@ -10,7 +10,7 @@ import typer
 app = typer.Typer(no_args_is_help=True)
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file; see recipes/.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in output_dir.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in output_dir.")]
 Keys = Annotated[bool, typer.Option("--keys", help="List every key with its default and meaning, then exit.")]
 
 

@@ -209,15 +209,15 @@ class Demo:
         import shutil
 
         from transformers import PrinterCallback
-        from transformers.trainer_utils import get_last_checkpoint
 
+        from r1_reward.train.checkpoints import checkpoint_to_resume
         from r1_reward.train.restore import train_from
 
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(self.progress.callback(name, trainer.args.max_steps))
         checkpoints = Path(trainer.args.output_dir)
-        checkpoint = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-        train_from(trainer, checkpoint)
+        checkpoint = checkpoint_to_resume(checkpoints)
+        train_from(trainer, None if checkpoint is None else str(checkpoint))
         write_json(self.folder / f"{name}-log.json", trainer.state.log_history)
         self._save_model(name, trainer.model, trainer.processing_class)
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -225,10 +225,8 @@ class Demo:
     def _fine_tune(
         self, name: str, start: str, rows: Dataset, *, steps: int, learning_rate: float, stop_early: bool = False
     ) -> None:
-        from trl import SFTTrainer
-
         from r1_reward.demo.early_stop import StopAtAccuracy
-        from r1_reward.train.sft import ColdStartConfig
+        from r1_reward.train.sft import ColdStartConfig, ColdStartTrainer
 
         model, processor = self.load(start)
         args = ColdStartConfig(
@@ -236,7 +234,7 @@ class Demo:
             per_device_train_batch_size=self.config.sft_batch,
             warmup_steps=min(30, steps // 5),
         )
-        trainer = SFTTrainer(model, args=args, train_dataset=rows, processing_class=processor)
+        trainer = ColdStartTrainer(model, args=args, train_dataset=rows, processing_class=processor)
         if stop_early:
             stop = StopAtAccuracy(
                 trainer.model,

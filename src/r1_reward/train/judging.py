@@ -97,6 +97,14 @@ class RefereeWatch:
         self._limit, self._name = limit, name
         self._batches: deque[tuple[int, int]] = deque(maxlen=BATCHES)
 
+    def counts(self) -> list[list[int]]:
+        """Return asked and unknown of the rollouts in view, the latest last."""
+        return [list(counts) for counts in self._batches]
+
+    def restore(self, counts: Sequence[Sequence[int]]) -> None:
+        """Go on from what `counts` returned."""
+        self._batches.extend((asked, unknown) for asked, unknown in counts)
+
     def add(self, asked: int, unknown: int) -> None:
         """Count one rollout of all processes.
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from r1_reward.data.pairs import balance, load_pairs
 from r1_reward.errors import UserError
+from r1_reward.train.checkpoints import checkpoint_to_resume, clear_staging, saving
 from r1_reward.train.config import LoadedConfig, RunConfig, load_config, save_config
 from r1_reward.train.models import limit_pixels, load_model_and_processor
 from r1_reward.train.precision import require_room_for_updates
 from r1_reward.train.restore import restore_weights, train_from
+
+logger = logging.getLogger(__name__)
 
 
 def config_class(stage: str) -> type:
@@ -39,7 +43,7 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     """
     config: LoadedConfig[Any] = load_config(path, overrides, config_class(stage))
     folder = Path(config.trainer.output_dir)
-    checkpoint = check_output_folder(folder, resume=resume)
+    checkpoint = main_process_decides(lambda: check_output_folder(folder, resume=resume))
     pairs = load_pairs(config.run.data, split=config.run.split)
     if stage == "scalar" and config.run.held_out is not None:
         raise UserError(
@@ -53,39 +57,66 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     )
     if config.run.max_pixels is not None:
         limit_pixels(processor, config.run.max_pixels)
-    save_config(config, folder)
+    with saving("config.yaml", folder):
+        save_config(config, folder)
     trainer = _trainer(stage, config, model, processor, pairs)
     if not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
         require_room_for_updates(trainer.model, config.trainer.learning_rate)
     if held_out is not None:
         _judge_held_out(trainer, held_out, config.run.held_out_every)
     _train(stage, config.run, trainer, checkpoint)
-    trainer.save_model(str(folder))
-    processor.save_pretrained(folder)
+    with saving("the trained model", folder):
+        trainer.save_model(str(folder))
+        processor.save_pretrained(folder)
+        trainer.save_state()  # the whole log, and with it the last row, which no checkpoint has
     return folder
 
 
 def check_output_folder(folder: Path, *, resume: bool) -> str | None:
-    """Return the checkpoint to go on from, or None for a fresh run.
+    """Return the checkpoint to go on from, or None for a fresh run; say so where ``resume`` finds none.
 
     Raises:
-        UserError: the folder holds another run and ``resume`` was not asked for, or it cannot be written.
+        UserError: the folder holds another run and ``resume`` was not asked for, it cannot be written, or all of its
+            checkpoints are damaged.
     """
-    from transformers.trainer_utils import get_last_checkpoint
-
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: the output folder is a file.")
-    if resume:
-        return get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if folder.is_dir() and any(folder.iterdir()):
+    if not resume and folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: already holds a run; choose another --output_dir, or --resume to go on with it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        clear_staging(folder)
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell of a read-only disk
+            pass
     except OSError as error:
-        raise UserError(f"{folder}: cannot create the output folder: {error.strerror}.") from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder}: the output folder cannot be written.")
-    return None
+        raise UserError(f"{folder}: the output folder cannot be written: {error.strerror}.") from error
+    if not resume:
+        return None
+    checkpoint = checkpoint_to_resume(folder)
+    if checkpoint is None:
+        logger.warning("%s: no checkpoint here yet, so --resume starts from the beginning.", folder)
+    return None if checkpoint is None else str(checkpoint)
+
+
+def main_process_decides(decide: Callable[[], str | None]) -> str | None:
+    """Return, in every process, what ``decide`` returns in the main one.
+
+    Raises:
+        UserError: what ``decide`` raised there.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    outcome: list[str | None] = [None, None]  # answer, problem
+    if PartialState().is_main_process:
+        try:
+            outcome[0] = decide()
+        except UserError as error:
+            outcome[1] = str(error)
+    answer, problem = broadcast_object_list(outcome)
+    if problem is not None:
+        raise UserError(problem)
+    return answer
 
 
 def _trainer(stage: str, config: LoadedConfig[Any], model: Any, processor: Any, pairs: Any) -> Any:

@@ -17,11 +17,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
@@ -30,6 +28,7 @@ from transformers import Trainer, TrainerCallback
 from r1_reward.errors import UserError
 from r1_reward.files import read_json, write_json
 from r1_reward.train.judging import RefereeOutage
+from r1_reward.train.last_good import LastGood
 from r1_reward.train.restore import restore_weights
 
 logger = logging.getLogger(__name__)
@@ -234,9 +233,8 @@ class StabilityMonitor(TrainerCallback):
         self.keep_good_every, self.rollback_lr_factor = keep_good_every, rollback_lr_factor
         self.max_rollbacks = max_rollbacks
         self.stopped: Collapse | None = None
-        folder = Path(str(trainer.args.output_dir))
-        self.good, self._candidate = folder / "last-good", folder / "last-good-candidate"
-        self._report = folder / "collapse.json"
+        self.weights = LastGood(trainer)
+        self._report = self.weights.output_dir / "collapse.json"
         self._watch = self._new_watch()
         self._good_step = 0
         self._candidate_step: int | None = None
@@ -254,15 +252,15 @@ class StabilityMonitor(TrainerCallback):
             self.trainer.train(resume_from_checkpoint=resume_from_checkpoint)
         except RefereeOutage as error:
             self.stopped = Collapse(self.trainer.state.global_step, "referee_out", {})
-            self._write_report(self.stopped, "stopped", self._set_aside())
+            self._write_report(self.stopped, "stopped", self.weights.set_aside_checkpoints(self._good_step))
             raise RefereeOutage(
-                f"{error} Weights from before are in {self.good}, what was seen in {self._report}."
+                f"{error} Weights from before are in {self.weights.folder}, what was seen in {self._report}."
             ) from error
         except RuntimeError as error:
             if "probability tensor contains" not in str(error):
                 raise
             self.stopped = Collapse(self.trainer.state.global_step, "sampling_failed", {})
-            self._write_report(self.stopped, "stopped", self._set_aside())
+            self._write_report(self.stopped, "stopped", self.weights.set_aside_checkpoints(self._good_step))
             self._tell(self.stopped, error)
         finally:
             self.trainer.remove_callback(self)
@@ -274,12 +272,23 @@ class StabilityMonitor(TrainerCallback):
         self._watch = self._new_watch()
         for row in state.log_history[_after_last_rollback(state.log_history) :]:
             self._watch.add(row)
-        self._discard_candidate()
-        if state.global_step > 0 and (self.good / "step.json").is_file():
-            self._good_step = read_json(self.good / "step.json")
-        else:
-            self._save(self._candidate, state.global_step)
+        self.weights.recover()
+        good, candidate = self.weights.step(), self.weights.candidate_step()
+        if state.global_step == 0 or good is None:
+            self._propose(state.global_step)
             self._promote()
+            return
+        resumed = (getattr(self.trainer, "resumed", None) or {}).get("callbacks", {}).get(type(self).__name__, {})
+        self._good_step, waiting = resumed.get("good_step", good), resumed.get("candidate_step")
+        # The killed process may have come further than its checkpoint, and proved these weights or younger ones.
+        if waiting is not None and (waiting == candidate or waiting <= good):
+            self._candidate_step, self._proofs = waiting, resumed["proofs"]
+        if self._candidate_step is None or self._candidate_step != candidate:
+            self.weights.discard_candidate()
+
+    def progress(self) -> dict[str, Any]:
+        """Return what a resumed run must know, see `ExactResume`."""
+        return {"good_step": self._good_step, "candidate_step": self._candidate_step, "proofs": self._proofs}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Have the first step logged, and any step that broke the weights before they are sampled from."""
@@ -301,7 +310,7 @@ class StabilityMonitor(TrainerCallback):
         if self._candidate_step is not None and self._proofs >= self.thresholds.window:
             self._promote()
         if self._candidate_step is None and state.global_step >= self._good_step + self.keep_good_every:
-            self._save(self._candidate, state.global_step)
+            self._propose(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Throw away weights that were not proved in time."""
@@ -313,15 +322,16 @@ class StabilityMonitor(TrainerCallback):
 
     def _act(self, collapse: Collapse, control: Any) -> None:
         rollbacks = sum("rollback" in row for row in self.trainer.state.log_history)
-        set_aside = self._set_aside()
+        set_aside = self.weights.set_aside_checkpoints(self._good_step)
         self.trainer.accelerator.wait_for_everyone()
         self._discard_candidate()
         control.should_save = False
-        if self.on_collapse == "rollback" and rollbacks < self.max_rollbacks:
+        good = self.weights.step()
+        if self.on_collapse == "rollback" and rollbacks < self.max_rollbacks and good is not None:
             rate = self._roll_back()
             self._watch = self._new_watch()
             self._write_report(collapse, "rolled back", set_aside)
-            logger.warning("%s; went back to the weights of step %d, rate now %g", collapse, self._good_step, rate)
+            logger.warning("%s; went back to the weights of step %d, rate now %g", collapse, good, rate)
             # Not trainer.log: TRL would put the metrics it is just logging into this row once more.
             Trainer.log(self.trainer, {"rollback": rollbacks + 1, "rollback/learning_rate": rate})
             return
@@ -333,7 +343,7 @@ class StabilityMonitor(TrainerCallback):
     def _roll_back(self) -> float:
         """Restore the last good weights with a fresh optimiser; return the lowered learning rate of its first group."""
         trainer: Any = self.trainer
-        restore_weights(trainer, self.good)
+        restore_weights(trainer, self.weights.folder)
         trainer.optimizer.state.clear()
         for group in trainer.optimizer.param_groups:
             group["lr"] *= self.rollback_lr_factor
@@ -346,7 +356,7 @@ class StabilityMonitor(TrainerCallback):
         trainer._buffered_inputs = None  # rollouts of the collapsed policy
         return trainer.optimizer.param_groups[0]["lr"]
 
-    # ---- weights and files: every process calls these, the main one writes
+    # ---- weights and files: every process calls these
 
     def _weights_are_finite(self) -> bool:
         model: Any = self.trainer.model
@@ -354,41 +364,17 @@ class StabilityMonitor(TrainerCallback):
         count = torch.stack(broken).sum() if broken else torch.zeros(())
         return self.trainer.accelerator.reduce(count, reduction="sum").item() == 0
 
-    def _save(self, folder: Path, step: int) -> None:
-        self.trainer.save_model(str(folder), _internal_call=True)
-        if self.trainer.args.should_save:
-            write_json(folder / "step.json", step)
+    def _propose(self, step: int) -> None:
+        self.weights.propose(step)
         self._candidate_step, self._proofs = step, 0
 
     def _promote(self) -> None:
-        """Make the candidate the last good weights."""
-        if self.trainer.args.should_save:
-            replaced = self.good.with_name("last-good-old")
-            shutil.rmtree(replaced, ignore_errors=True)
-            if self.good.exists():
-                self.good.replace(replaced)
-            self._candidate.replace(self.good)
-            shutil.rmtree(replaced, ignore_errors=True)
-        self.trainer.accelerator.wait_for_everyone()
+        self.weights.promote()
         self._good_step, self._candidate_step = self._candidate_step or 0, None
 
     def _discard_candidate(self) -> None:
         self._candidate_step = None
-        if self.trainer.args.should_save:
-            shutil.rmtree(self._candidate, ignore_errors=True)
-
-    def _set_aside(self) -> list[str]:
-        """Rename checkpoints of steps after the last good one; return their new names."""
-        names = []
-        if self.trainer.args.should_save:
-            for path in sorted(self.good.parent.glob("checkpoint-*")):
-                number = path.name.removeprefix("checkpoint-")
-                if number.isdigit() and int(number) > self._good_step:
-                    aside = path.with_name(f"collapsed-{path.name}")
-                    shutil.rmtree(aside, ignore_errors=True)
-                    path.replace(aside)
-                    names.append(aside.name)
-        return names
+        self.weights.discard_candidate()
 
     def _write_report(self, collapse: Collapse, action: str, set_aside: list[str]) -> None:
         if not self.trainer.args.should_save:
@@ -399,7 +385,7 @@ class StabilityMonitor(TrainerCallback):
             "meaning": RULES[collapse.rule].meaning,
             "values": collapse.values,
             "action": action,
-            "last_good": {"folder": self.good.name, "step": self._good_step},
+            "last_good": {"folder": self.weights.folder.name, "step": self.weights.step()},
             "set_aside": set_aside,
             "thresholds": dataclasses.asdict(self.thresholds),
             "rows": self.trainer.state.log_history[-ROWS_IN_REPORT:],
@@ -408,10 +394,14 @@ class StabilityMonitor(TrainerCallback):
         write_json(self._report, [*earlier, _json_safe(event)])
 
     def _tell(self, collapse: Collapse, cause: BaseException | None = None) -> NoReturn:
+        good, step = self.weights.folder, self.weights.step()
         raise UserError(
-            f"training {collapse}. The weights of step {self._good_step}, from before, are in {self.good}; what was "
-            f"seen is in {self._report}. Start from them with a lower learning rate (--model {self.good} "
+            f"training {collapse}. The weights of step {step}, from before, are in {good}; what was "
+            f"seen is in {self._report}. Start from them with a lower learning rate (--model {good} "
             "--learning_rate ... --output_dir ANOTHER), or go on by itself with --on_collapse rollback."
+            if step is not None
+            else f"training {collapse}. {good}, with weights from before, was removed during the run; what was seen is "
+            f"in {self._report}. Start again with a lower learning rate."
         ) from cause
 
 

@@ -30,6 +30,7 @@ from r1_reward.train.gradients import compare_gradients
 from r1_reward.train.judging import RefereeWatch, score_judgments
 from r1_reward.train.padding import skip_padding
 from r1_reward.train.pictures_once import open_pictures, processed_once
+from r1_reward.train.progress import ExactResume
 from r1_reward.train.rl_config import StableReinforceConfig
 from r1_reward.train.rows import rl_rows
 from r1_reward.train.stale import SamplingWeights
@@ -44,7 +45,7 @@ MEDIA_KEYS = (
 """What a batch may hold besides token ids; every forward pass of policy, old policy and reference gets all of it."""
 
 
-class StableReinforceTrainer(GRPOTrainer):
+class StableReinforceTrainer(ExactResume, GRPOTrainer):
     """GRPOTrainer with the advantages and loss of ``args.algorithm`` (method sections 2 and 3).
 
     ``train_dataset`` holds preference pairs as `load_pairs` returns them. ``referee`` is used instead of the one that
@@ -54,6 +55,7 @@ class StableReinforceTrainer(GRPOTrainer):
     """
 
     args: StableReinforceConfig
+    kept = ("_metrics", "_step")
 
     def __init__(
         self,
@@ -213,6 +215,44 @@ class StableReinforceTrainer(GRPOTrainer):
             compute_aux_loss=self.aux_loss_enabled and entropy,
             **media,
         )
+
+    # ---- a run that was cut, see r1_reward/train/progress.py
+
+    def progress(self) -> dict[str, Any]:
+        """Add what TRL holds between two updates of one rollout."""
+        between = self._step % ((self.args.steps_per_generation or 1) * self.num_iterations) != 0
+        return {
+            **super().progress(),
+            "shape": self._rollout_shape(),
+            "rollout": self._buffered_inputs if between else None,
+            "referee": self._referee_watch.counts(),
+            "sampling": self.sampling.copies(),
+        }
+
+    def restore_progress(self, progress: dict[str, Any] | None, epochs: int) -> None:
+        """Put the rollout back; where it was cut to other batches, sample a new one at the same place of the data."""
+        same = progress is not None and progress["shape"] == self._rollout_shape()
+        super().restore_progress(progress, epochs)
+        if progress is None or not same:
+            self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        if progress is not None:
+            self._buffered_inputs = progress["rollout"] if same else None
+            self._referee_watch.restore(progress["referee"])
+            self.sampling.restore(progress["sampling"])
+        if self.shuffle_dataset:
+            for _ in range(epochs):  # TRL's sampler draws one order an epoch, and the first one again in a new process
+                torch.randperm(self._train_sampler.num_samples, generator=self._train_sampler.generator)
+
+    def _rollout_shape(self) -> list[int | None]:
+        args = self.args
+        return [
+            args.world_size, args.per_device_train_batch_size, args.gradient_accumulation_steps,
+            args.steps_per_generation, self.num_iterations, self.num_generations,
+        ]  # fmt: skip
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        self._train_sampler: Any = super()._get_train_sampler(*args, **kwargs)
+        return self._train_sampler
 
     @property
     def _mode(self) -> str:

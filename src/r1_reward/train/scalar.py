@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import TrainingArguments, set_seed
 
 from r1_reward.data.images import decode_images
 from r1_reward.errors import UserError
 from r1_reward.scalar_prompt import critique_of
+from r1_reward.train.progress import ExactResume
 from r1_reward.train.scalar_model import ScalarRewardModel, absolute_name, encode, is_scalar
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
     return -torch.nn.functional.logsigmoid(chosen - rejected).mean()
 
 
-class ScalarTrainer(Trainer):
+class ScalarTrainer(ExactResume):
     """Trainer of a `ScalarRewardModel`.
 
     Besides loss it logs bradley_terry (loss), accuracy (share of pairs whose preferred answer has the larger reward),
@@ -76,6 +77,7 @@ class ScalarTrainer(Trainer):
     args: ScalarConfig
     model: ScalarRewardModel
     loss_is_scaled_for_ga = False
+    kept = ("_seen",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._seen: list[dict[str, float]] = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trl import SFTConfig, SFTTrainer
 
 from r1_reward.errors import UserError
+from r1_reward.train.progress import ExactResume
 from r1_reward.train.rows import sft_rows
 
 if TYPE_CHECKING:
@@ -28,10 +29,16 @@ class ColdStartConfig(SFTConfig):
     )
 
 
+class ColdStartTrainer(ExactResume, SFTTrainer):
+    """TRL's trainer, whose checkpoints hold all it knows."""
+
+    kept = ("_metrics", "_total_train_tokens")
+
+
 def sft_trainer(
     model: Any, args: ColdStartConfig, *, train_dataset: Dataset, processing_class: Any, **kwargs: Any
-) -> SFTTrainer:
-    """Return TRL's trainer over the pairs that carry the teacher's reasoning.
+) -> ColdStartTrainer:
+    """Return a trainer over the pairs that carry the teacher's reasoning.
 
     Raises:
         UserError: no pair has reasoning.
@@ -41,4 +48,4 @@ def sft_trainer(
         raise UserError(
             "No pair has `reasoning`, so there is nothing to imitate; annotate the pairs with a teacher first."
         )
-    return SFTTrainer(model, args=args, train_dataset=rows, processing_class=processing_class, **kwargs)
+    return ColdStartTrainer(model, args=args, train_dataset=rows, processing_class=processing_class, **kwargs)

@@ -13,7 +13,7 @@ sampling policy's weights in for the time of generation and of the old log-proba
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -61,6 +61,14 @@ class SamplingWeights:
     def forget(self) -> None:
         """Drop the older weights: the next rollout samples with those being trained (after a rollback, say)."""
         self._copies.clear()
+
+    def copies(self) -> list[tuple[int, list[Tensor]]]:
+        """Return the older weights, each with its step, the oldest first."""
+        return list(self._copies)
+
+    def restore(self, copies: Sequence[tuple[int, Sequence[Tensor]]]) -> None:
+        """Go on with what `copies` returned."""
+        self._copies = deque((step, [tensor.cpu() for tensor in tensors]) for step, tensors in copies)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:

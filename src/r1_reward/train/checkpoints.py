@@ -1,0 +1,284 @@
+"""Checkpoints that are whole or not there, and the newest one a run can go on from.
+
+A checkpoint is written into ``output_dir/_saving``, sealed with a list of its files, and only then moved to its name: a
+save that is killed, or fails on a full disk, leaves no ``checkpoint-N`` behind. Before a run goes on from one, every
+file of it is read, because names and sizes alone do not tell a damaged file::
+
+    with saving("checkpoint-8", output_dir):
+        ...                                      # write into output_dir/_saving/checkpoint-8
+        publish(staged, output_dir / "checkpoint-8")
+    keep_newest(output_dir, 2)
+    path = checkpoint_to_resume(output_dir)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from r1_reward.errors import UserError
+from r1_reward.files import write_json
+
+logger = logging.getLogger(__name__)
+
+STAGING = "_saving"
+"""Where a checkpoint is put together and where an old one is taken apart; whatever lies there may be deleted."""
+SEAL = "complete.json"
+"""Lists the files of a checkpoint; written last."""
+_CHUNK = 1 << 24
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the folders ``checkpoint-N``, the newest last, whatever state they are in."""
+    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted((path for path in found if path.is_dir()), key=_step)
+
+
+def checkpoint_to_resume(folder: Path) -> Path | None:
+    """Return the newest checkpoint that can be gone on from, None where there is none at all; warn of damaged ones.
+
+    Raises:
+        UserError: there are checkpoints, and all of them are damaged.
+    """
+    damaged: list[str] = []
+    for path in reversed(checkpoints(folder)):
+        problem = damage(path)
+        if problem is None:
+            if damaged:
+                logger.warning("%s; going on from %s, the newest whole checkpoint.", "; ".join(damaged), path.name)
+            return path
+        damaged.append(f"{path.name} cannot be used ({problem})")
+    if damaged:
+        good = " or with --model " + str(folder / "last-good") if (folder / "last-good").is_dir() else ""
+        raise UserError(
+            f"{folder}: no checkpoint can be gone on from: {'; '.join(damaged)}. Put a whole one back, or start again "
+            f"in another --output_dir{good}."
+        )
+    return None
+
+
+def damage(checkpoint: Path) -> str | None:
+    """Return what is wrong with a checkpoint, None if every file of it is there and can be read."""
+    try:
+        entries = _sealed(checkpoint)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"{SEAL} is damaged"
+    try:
+        return _differs(checkpoint, entries) or _unreadable(checkpoint, entries) or _missing(checkpoint)
+    except OSError as error:
+        return f"{Path(str(error.filename or checkpoint)).name}: {error.strerror}"
+
+
+def publish(staged: Path, final: Path) -> None:
+    """Seal a checkpoint and move it to its name; one that has the name already is replaced."""
+    seal(staged)
+    if final.exists():
+        final.replace(staged.with_name(f"replaced-{final.name}"))
+    staged.replace(final)
+    _sync(final.parent)
+
+
+def seal(checkpoint: Path) -> None:
+    """List the files of a checkpoint in it, after all of them have reached the disk."""
+    entries = {}
+    for path in _files(checkpoint):
+        entry: dict[str, int] = {"bytes": path.stat().st_size}
+        if path.suffix == ".safetensors":  # the one format here without a checksum of its own
+            entry["crc32"] = _checksum(path)
+        entries[path.relative_to(checkpoint).as_posix()] = entry
+        _sync(path)
+    write_json(checkpoint / SEAL, {"files": entries})
+    _sync(checkpoint / SEAL)
+    _sync(checkpoint)
+
+
+def keep_newest(folder: Path, limit: int | None) -> None:
+    """Delete whole checkpoints older than the newest ``limit`` whole ones; others are neither counted nor touched."""
+    if limit is None or limit < 1:
+        return
+    whole = [path for path in checkpoints(folder) if _is_complete(path)]
+    for path in whole[:-limit]:
+        (folder / STAGING).mkdir(exist_ok=True)
+        # Half deleted it would look like a damaged checkpoint.
+        path.replace(folder / STAGING / f"old-{path.name}")
+    clear_staging(folder)
+
+
+def clear_staging(folder: Path) -> None:
+    """Delete what an earlier save left unfinished."""
+    shutil.rmtree(folder / STAGING, ignore_errors=True)
+
+
+@contextmanager
+def saving(what: str, folder: Path) -> Iterator[None]:
+    """Turn a failure to write ``what`` under ``folder`` into one that says what is left and what to do.
+
+    Raises:
+        UserError: in place of OSError, SafetensorError and RuntimeError (with which torch.save reports a full disk).
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "inline_container" in reason:  # a C++ assertion about positions, which tells nobody that the disk is full
+            reason = "a file could not be written to its end"
+        raise UserError(f"{what} could not be saved in {folder}: {reason}{_room(folder)}. {_advice(folder)}") from error
+
+
+def _advice(folder: Path) -> str:
+    left = [path.name for path in checkpoints(folder) if _is_complete(path)]
+    if not left:
+        return "No checkpoint was complete yet: see to the folder and start again."
+    return f"Nothing older was touched: see to the folder, then --resume goes on from {left[-1]}."
+
+
+def _room(folder: Path) -> str:
+    try:
+        return f" ({shutil.disk_usage(folder).free / 1e6:,.1f} MB free)"
+    except OSError:
+        return ""
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder) != Path(SEAL))
+
+
+def _sealed(checkpoint: Path) -> dict[str, dict[str, int]]:
+    """Return the listed files; none for a checkpoint that transformers wrote by itself, without a list."""
+    if not (checkpoint / SEAL).is_file():
+        return {}
+    entries = _read_json(checkpoint / SEAL)["files"]
+    return {str(name): {str(key): int(value) for key, value in entry.items()} for name, entry in entries.items()}
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Return whether a checkpoint has all the files of its list, without reading them."""
+    try:
+        entries = _sealed(checkpoint)
+        return bool(entries) and _differs(checkpoint, entries) is None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _differs(checkpoint: Path, entries: dict[str, dict[str, int]]) -> str | None:
+    """Compare names and sizes with the list."""
+    for name, entry in entries.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != entry["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
+    return None
+
+
+def _unreadable(checkpoint: Path, entries: dict[str, dict[str, int]]) -> str | None:
+    """Read every file as what its name says it is, and add up those whose checksum is known."""
+    for path in _files(checkpoint):
+        name = path.relative_to(checkpoint).as_posix()
+        problem = _READERS[path.suffix](path) if path.suffix in _READERS else None
+        expected = entries.get(name, {}).get("crc32")
+        if problem is None and expected is not None and _checksum(path) != expected:
+            problem = "is damaged (checksum)"
+        if problem is not None:
+            return f"{name} {problem}"
+    return None
+
+
+def _missing(checkpoint: Path) -> str | None:
+    state = checkpoint / "trainer_state.json"
+    if not state.is_file():
+        return f"{state.name} is missing"
+    if _read_json(state).get("global_step") != _step(checkpoint):
+        return f"{state.name} is not that of step {_step(checkpoint)}"
+    names = {path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*")}
+    for index in checkpoint.glob("*.index.json"):
+        for shard in sorted(set(_read_json(index).get("weight_map", {}).values())):
+            if shard not in names:
+                return f"{shard} is missing"
+    if not any(re.match(r".*model.*\.(safetensors|bin)$|pytorch_model|global_step", name) for name in names):
+        return "the weights are missing"
+    sealed = (checkpoint / SEAL).is_file()  # then no optimiser is no damage: save_only_model
+    if not sealed and not any(re.match(r"optimizer|global_step", name) for name in names):
+        return "optimizer.pt is missing"
+    return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    return value if isinstance(value, dict) else {}
+
+
+def _json_problem(path: Path) -> str | None:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return "is not JSON"
+    return None
+
+
+def _safetensors_problem(path: Path) -> str | None:
+    """Compare the size with the header: its length in 8 bytes, then the places of all tensors as JSON, then they."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if length > size - 8:
+            return "is cut off"
+        try:
+            header = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return "has a damaged header"
+    expected = 8 + length + max(ends, default=0)
+    return None if size == expected else f"has {size} bytes instead of {expected}"
+
+
+def _zip_problem(path: Path) -> str | None:
+    """Check the checksums of all parts: torch.save writes zip files, and torch.load does not look at them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return None if archive.testzip() is None else "is damaged (checksum)"
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, zlib.error):
+        return "is cut off or damaged"
+
+
+_READERS = {
+    ".json": _json_problem,
+    ".safetensors": _safetensors_problem,
+    ".pt": _zip_problem,
+    ".pth": _zip_problem,
+    ".bin": _zip_problem,
+}
+
+
+def _checksum(path: Path) -> int:
+    total = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            total = zlib.crc32(chunk, total)
+    return total
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,96 @@
+"""The weights of a run that later logs proved good, in ``output_dir/last-good``, and how they outlive a kill.
+
+New weights wait in ``last-good-candidate`` until they are proved; then they take the place of the older ones. Killed in
+the middle of that, the next process finishes it::
+
+    weights = LastGood(trainer)
+    weights.propose(step)
+    weights.promote()
+    restore_weights(trainer, weights.folder)
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from transformers import Trainer
+
+from r1_reward.errors import UserError
+from r1_reward.files import read_json, write_json
+from r1_reward.train.checkpoints import checkpoints, saving
+
+
+class LastGood:
+    """Good weights and those that may become it, each with its step. Every process calls these, the main one writes."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        """Take the trainer whose weights are kept, in its output_dir."""
+        self._trainer = trainer
+        self.output_dir = Path(str(trainer.args.output_dir))
+        self.folder = self.output_dir / "last-good"
+        self._candidate, self._replaced = (
+            self.folder.with_name("last-good-candidate"), self.folder.with_name("last-good-old")
+        )  # fmt: skip
+
+    def step(self) -> int | None:
+        """Return the step of the good weights, None if there are none."""
+        return _step_in(self.folder)
+
+    def candidate_step(self) -> int | None:
+        """Return the step of the weights that wait, None if there are none or not all of them were written."""
+        return _step_in(self._candidate)
+
+    def propose(self, step: int) -> None:
+        """Save the present weights to wait; raises UserError if they cannot be written."""
+        with saving(f"a copy of the weights of step {step}", self.output_dir):
+            if self._trainer.args.should_save:
+                shutil.rmtree(self._candidate, ignore_errors=True)
+            self._trainer.accelerator.wait_for_everyone()
+            self._trainer.save_model(str(self._candidate), _internal_call=True)
+            if self._trainer.args.should_save:
+                write_json(self._candidate / "step.json", step)
+
+    def promote(self) -> None:
+        """Make the weights that wait the good ones; leave those there are if none wait."""
+        if self._trainer.args.should_save and self.candidate_step() is not None:
+            shutil.rmtree(self._replaced, ignore_errors=True)
+            if self.folder.exists():
+                self.folder.replace(self._replaced)
+            self._candidate.replace(self.folder)
+            shutil.rmtree(self._replaced, ignore_errors=True)
+        self._trainer.accelerator.wait_for_everyone()
+
+    def recover(self) -> None:
+        """Finish what a killed process had begun."""
+        if self._trainer.args.should_save and self.step() is None and _step_in(self._replaced) is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            (self._replaced if self.candidate_step() is None else self._candidate).replace(self.folder)
+        self._trainer.accelerator.wait_for_everyone()
+
+    def discard_candidate(self) -> None:
+        """Throw away the weights that wait."""
+        self._trainer.accelerator.wait_for_everyone()  # another process may still have to look for them
+        if self._trainer.args.should_save:
+            shutil.rmtree(self._candidate, ignore_errors=True)
+
+    def set_aside_checkpoints(self, after: int) -> list[str]:
+        """Rename the checkpoints of later steps, so that no resumed run loads them; return their new names."""
+        names = []
+        if self._trainer.args.should_save:
+            for path in checkpoints(self.output_dir):
+                if int(path.name.removeprefix("checkpoint-")) > after:
+                    aside = path.with_name(f"collapsed-{path.name}")
+                    shutil.rmtree(aside, ignore_errors=True)
+                    path.replace(aside)
+                    names.append(aside.name)
+        return names
+
+
+def _step_in(folder: Path) -> int | None:
+    """Return the step written last into a folder of weights."""
+    try:
+        step = read_json(folder / "step.json")
+    except UserError:
+        return None
+    return step if isinstance(step, int) else None
