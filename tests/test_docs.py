@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import pkgutil
 import re
 import shlex
@@ -197,6 +198,12 @@ def slugs(page: Path) -> set[str]:
     return found
 
 
+def generated_pages() -> set[Path]:
+    """Pages that the build makes out of the code; it fails itself if a link to one leads nowhere."""
+    listed = re.findall(r"\breference/\w+\.md", text_of("mkdocs.yml"))
+    return {ROOT / "docs" / page for page in listed}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     prose = re.sub(r"^ *```.*?^ *```|`[^`\n]*`", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
@@ -205,7 +212,9 @@ def test_links_lead_somewhere(page):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
-        file = (ROOT / page).parent / path if path else ROOT / page
+        file = Path(os.path.normpath((ROOT / page).parent / path)) if path else ROOT / page
+        if file in generated_pages():
+            continue
         if not file.exists() or (anchor and anchor not in slugs(file)):
             wrong.append(target)
     assert not wrong, f"{page} has links that lead nowhere"
