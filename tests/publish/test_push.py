@@ -320,6 +320,28 @@ def test_weights_that_are_missing_damaged_or_of_two_savings_are_refused(trained)
     refused("config.json is missing")
 
 
+def test_a_checkpoint_is_published_if_its_checksums_hold(trained):
+    from r1_reward.train.checkpoints import seal
+
+    checkpoint = trained / "checkpoint-2"
+    for path in trained.iterdir():
+        if path.is_file() and path.name not in ("config.yaml", "trainer_state.json"):
+            shutil.copy(path, checkpoint)
+    for name in ("trainer_state.json", "scheduler.pt"):
+        (checkpoint / name).write_text('{"global_step": 2, "log_history": [{"step": 1, "reward": 0.125}]}')
+    (trained / "trainer_state.json").unlink()
+    seal(checkpoint)
+    weights = bytearray((checkpoint / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (checkpoint / "model.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match="checkpoint-2: model.safetensors .* publish another checkpoint"):
+        prepare(checkpoint, "me/judge")
+    (checkpoint / "complete.json").unlink()
+    package = prepare(checkpoint, "me/judge")
+    assert "complete.json" not in package.files and "| reward | 0.125 | 0.125 |" in card(package)
+    assert yaml.safe_load(package.files["config.yaml"])["learning_rate"] == 1e-4  # the run's, one folder up
+
+
 @pytest.mark.parametrize(
     ("name", "what"),
     [("processor_config.json", "processor"), ("tokenizer.json", "tokenizer"), ("chat_template.jinja", "chat template")],

@@ -13,6 +13,7 @@ from r1_reward.files import read_json
 from r1_reward.hub import is_hub_id
 from r1_reward.publish.measured import demo_metrics
 from r1_reward.train.adapters import ADAPTER_CONFIG, adapted_model
+from r1_reward.train.checkpoints import checkpoints
 
 CONFIG, STATE = "config.yaml", "trainer_state.json"
 TINY = "tiny"
@@ -93,7 +94,7 @@ def run_folder(folder: Path) -> Path:
 def read_training(folder: Path) -> Training | None:
     """Return the training log in a few numbers: the model's own, its run's, or its newest checkpoint's."""
     run = run_folder(folder)
-    newest = sorted(run.glob(f"checkpoint-*/{STATE}"), key=lambda path: int(path.parent.name.split("-")[-1]))
+    newest = [path / STATE for path in checkpoints(run)]
     demo_log = folder.resolve().with_name(f"{folder.resolve().name}-log.json")
     candidates = [folder / STATE, run / STATE, *reversed(newest), demo_log]
     path = next((path for path in candidates if path.is_file()), None)

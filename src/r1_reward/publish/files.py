@@ -14,6 +14,7 @@ from r1_reward.calibration import FILE_NAME as CALIBRATION
 from r1_reward.errors import UserError
 from r1_reward.files import read_json
 from r1_reward.train.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from r1_reward.train.checkpoints import SEAL, checkpoints, damage
 
 INDEX = "model.safetensors.index.json"
 SCALAR = ("scalar.json", "scalar_head.safetensors")
@@ -27,7 +28,6 @@ COPIED = (
 """What is taken from the folder besides the weights; README.md and config.yaml are written anew."""
 
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
 class Weights(NamedTuple):
@@ -65,13 +65,18 @@ def _is_copied(name: str) -> bool:
 def check_weights(folder: Path) -> Weights:
     """Return what the folder's weights are, after a look into every file's header.
 
-    A cut or overwritten file is found, a changed number inside a tensor is not: safetensors files carry no checksum.
+    A cut or overwritten file is found. A changed number inside a tensor is found in a ``checkpoint-N``, which carries
+    checksums, and nowhere else: safetensors files have none.
 
     Raises:
         UserError: there are no weights, part of them is missing, or a file is damaged.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give one that `r1-reward train` wrote.")
+    if (folder / SEAL).is_file() and (problem := damage(folder)) is not None:
+        raise UserError(
+            f"{folder}: {problem}; publish another checkpoint, or delete its {SEAL} if you took files out on purpose."
+        )
     names = [path.name for path in published_files(folder) if path.name.endswith(".safetensors")]
     full = [name for name in names if _WEIGHTS.fullmatch(name)]
     if not full and ADAPTER_WEIGHTS not in names:
@@ -150,9 +155,8 @@ def _require_all_shards(folder: Path, tensors: dict[str, dict[str, tuple[int, st
 
 
 def _nearest_checkpoint(folder: Path) -> str:
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))]
-    if found:
-        return f" The newest checkpoint is {max(found)[1]}."
+    if found := checkpoints(folder):
+        return f" The newest checkpoint is {found[-1]}."
     pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pth"))
     weights = [
         path.name for path in pickled if path.name.startswith(("pytorch_model", "adapter_model", "consolidated"))
