@@ -55,14 +55,14 @@ class Family(NamedTuple):
     """Strings with a meaning of their own in this family."""
 
 
-def _tokenizer(special: tuple[str, ...] = SPECIAL_TOKENS, **roles: str) -> Any:
+def new_tokenizer(special: tuple[str, ...] = SPECIAL_TOKENS, **roles: str) -> Any:
     texts = [*vocabulary(), "USER: ASSISTANT: User: Assistant:"]
     tokenizer = train_tokenizer(texts, 900, special_tokens=special, **({"roles": roles} if roles else {}))
     tokenizer.padding_side = "right"  # as the tokenizers of Qwen2.5-VL, InternVL and LLaVA have it
     return tokenizer
 
 
-def _text(tokenizer: Any, **more: Any) -> dict[str, Any]:
+def text_sizes(tokenizer: Any, **more: Any) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
@@ -71,19 +71,19 @@ def _text(tokenizer: Any, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _ids(tokenizer: Any, **names: str) -> dict[str, int]:
+def ids_of(tokenizer: Any, **names: str) -> dict[str, int]:
     return {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
 
 
-def _model(kind: type, config: Any, tokenizer: Any) -> Any:
-    torch.manual_seed(0)
+def random_model(kind: type, config: Any, tokenizer: Any, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
     model: Any = kind(config)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model.eval()
 
 
-def _qwen_processor(kind: type, tokenizer: Any, video: Any, *, patch: int) -> Any:
+def qwen_processor(kind: type, tokenizer: Any, video: Any, *, patch: int) -> Any:
     cell = 2 * patch
     pixels = {"shortest_edge": cell * cell, "longest_edge": 64 * cell * cell}
     return kind(
@@ -102,30 +102,30 @@ MROPE = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [1, 1,
 
 
 def qwen2_vl() -> tuple[Any, Any]:
-    tokenizer = _tokenizer()
+    tokenizer = new_tokenizer()
     config = hf.Qwen2VLConfig(
-        text_config=_text(tokenizer, rope_parameters=MROPE),
+        text_config=text_sizes(tokenizer, rope_parameters=MROPE),
         vision_config={
             "depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "initializer_range": 0.2,
         },
-        **_ids(tokenizer, **QWEN_IDS),
+        **ids_of(tokenizer, **QWEN_IDS),
     )  # fmt: skip
-    processor = _qwen_processor(hf.Qwen2VLProcessor, tokenizer, hf.Qwen2VLVideoProcessor, patch=14)
-    return _model(hf.Qwen2VLForConditionalGeneration, config, tokenizer), processor
+    processor = qwen_processor(hf.Qwen2VLProcessor, tokenizer, hf.Qwen2VLVideoProcessor, patch=14)
+    return random_model(hf.Qwen2VLForConditionalGeneration, config, tokenizer), processor
 
 
 def qwen2_5_vl() -> tuple[Any, Any]:
-    tokenizer = _tokenizer()
+    tokenizer = new_tokenizer()
     config = hf.Qwen2_5_VLConfig(
-        text_config=_text(tokenizer, rope_parameters=MROPE),
+        text_config=text_sizes(tokenizer, rope_parameters=MROPE),
         vision_config={
             "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32,
             "fullatt_block_indexes": [1], "initializer_range": 0.2,
         },
-        **_ids(tokenizer, **QWEN_IDS),
+        **ids_of(tokenizer, **QWEN_IDS),
     )  # fmt: skip
-    processor = _qwen_processor(hf.Qwen2_5_VLProcessor, tokenizer, hf.Qwen2VLVideoProcessor, patch=14)
-    return _model(hf.Qwen2_5_VLForConditionalGeneration, config, tokenizer), processor
+    processor = qwen_processor(hf.Qwen2_5_VLProcessor, tokenizer, hf.Qwen2VLVideoProcessor, patch=14)
+    return random_model(hf.Qwen2_5_VLForConditionalGeneration, config, tokenizer), processor
 
 
 QWEN3_VISION = {
@@ -135,45 +135,31 @@ QWEN3_VISION = {
 
 
 def qwen3_vl() -> tuple[Any, Any]:
-    tokenizer = _tokenizer()
+    tokenizer = new_tokenizer()
     config = hf.Qwen3VLConfig(
-        text_config=_text(tokenizer, head_dim=8, rope_parameters=MROPE | {"mrope_interleaved": True}),
+        text_config=text_sizes(tokenizer, head_dim=8, rope_parameters=MROPE | {"mrope_interleaved": True}),
         vision_config=QWEN3_VISION,
-        **_ids(tokenizer, **QWEN_IDS),
+        **ids_of(tokenizer, **QWEN_IDS),
     )
-    processor = _qwen_processor(hf.Qwen3VLProcessor, tokenizer, hf.Qwen3VLVideoProcessor, patch=16)
-    return _model(hf.Qwen3VLForConditionalGeneration, config, tokenizer), processor
-
-
-def qwen3_vl_moe() -> tuple[Any, Any]:
-    tokenizer = _tokenizer()
-    config = hf.Qwen3VLMoeConfig(
-        text_config=_text(
-            tokenizer, head_dim=8, rope_parameters=MROPE | {"mrope_interleaved": True}, num_experts=4,
-            num_experts_per_tok=2, moe_intermediate_size=32,
-        ),
-        vision_config=QWEN3_VISION,
-        **_ids(tokenizer, **QWEN_IDS),
-    )  # fmt: skip
-    processor = _qwen_processor(hf.Qwen3VLProcessor, tokenizer, hf.Qwen3VLVideoProcessor, patch=16)
-    return _model(hf.Qwen3VLMoeForConditionalGeneration, config, tokenizer), processor
+    processor = qwen_processor(hf.Qwen3VLProcessor, tokenizer, hf.Qwen3VLVideoProcessor, patch=16)
+    return random_model(hf.Qwen3VLForConditionalGeneration, config, tokenizer), processor
 
 
 def internvl() -> tuple[Any, Any]:
     special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<video>")
-    tokenizer = _tokenizer(
+    tokenizer = new_tokenizer(
         special, eos_token="<|im_end|>", pad_token="<|endoftext|>", start_image_token="<img>",
         end_image_token="</img>", context_image_token="<IMG_CONTEXT>", video_token="<video>",
     )  # fmt: skip
     config = hf.InternVLConfig(
-        text_config=_text(tokenizer, model_type="qwen2"),
+        text_config=text_sizes(tokenizer, model_type="qwen2"),
         vision_config={
             "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
             "image_size": [56, 56], "initializer_range": 0.2,
         },
         image_seq_length=4,
         tie_word_embeddings=False,
-        **_ids(tokenizer, image_token_id="<IMG_CONTEXT>"),
+        **ids_of(tokenizer, image_token_id="<IMG_CONTEXT>"),
     )  # fmt: skip
     size = {"height": 56, "width": 56}
     processor = hf.InternVLProcessor(
@@ -183,14 +169,14 @@ def internvl() -> tuple[Any, Any]:
         image_seq_length=4,
         chat_template=QWEN_CHAT.replace("IMAGE", "<IMG_CONTEXT>\n"),
     )
-    return _model(hf.InternVLForConditionalGeneration, config, tokenizer), processor
+    return random_model(hf.InternVLForConditionalGeneration, config, tokenizer), processor
 
 
 LLAMA_TOKENS = ("<unk>", "<s>", "</s>", "<image>", "<pad>")
 
 
-def _llama_tokenizer() -> Any:
-    tokenizer = _tokenizer(LLAMA_TOKENS, bos_token="<s>", eos_token="</s>", pad_token="<pad>", image_token="<image>")
+def llama_tokenizer() -> Any:
+    tokenizer = new_tokenizer(LLAMA_TOKENS, bos_token="<s>", eos_token="</s>", pad_token="<pad>", image_token="<image>")
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.bos_token_id)]
     )
@@ -198,15 +184,15 @@ def _llama_tokenizer() -> Any:
 
 
 def llava() -> tuple[Any, Any]:
-    tokenizer = _llama_tokenizer()
+    tokenizer = llama_tokenizer()
     config = hf.LlavaConfig(
-        text_config=_text(tokenizer, model_type="llama"),
+        text_config=text_sizes(tokenizer, model_type="llama"),
         vision_config={
             "model_type": "clip_vision_model", "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2,
             "intermediate_size": 64, "image_size": 56, "patch_size": 14, "initializer_factor": 5.0,
         },
         image_seq_length=16,
-        **_ids(tokenizer, image_token_index="<image>"),
+        **ids_of(tokenizer, image_token_index="<image>"),
     )  # fmt: skip
     processor = hf.LlavaProcessor(
         image_processor=hf.CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}),
@@ -216,7 +202,7 @@ def llava() -> tuple[Any, Any]:
         num_additional_image_tokens=1,
         chat_template=LLAVA_CHAT,
     )
-    return _model(hf.LlavaForConditionalGeneration, config, tokenizer), processor
+    return random_model(hf.LlavaForConditionalGeneration, config, tokenizer), processor
 
 
 QWEN_TOKENS = ("<|vision_start|><|image_pad|><|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<|im_end|>")
@@ -224,7 +210,6 @@ FAMILIES = {
     "qwen2_vl": Family(qwen2_vl, "<|image_pad|>", QWEN_TOKENS),
     "qwen2_5_vl": Family(qwen2_5_vl, "<|image_pad|>", QWEN_TOKENS),
     "qwen3_vl": Family(qwen3_vl, "<|image_pad|>", QWEN_TOKENS),
-    "qwen3_vl_moe": Family(qwen3_vl_moe, "<|image_pad|>", QWEN_TOKENS),
     "internvl": Family(internvl, "<IMG_CONTEXT>", ("<IMG_CONTEXT>", "<img></img>", "<video>", "<|im_end|>")),
     "llava": Family(llava, "<image>", ("<image>", "<image>\n", "</s>", "<s>", "<pad>")),
 }

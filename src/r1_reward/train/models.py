@@ -125,19 +125,26 @@ def _prepare(processor: Any, path: str) -> None:
 
 
 def limit_pixels(processor: Any, max_pixels: int) -> None:
-    """Make the processor scale larger images down to ``max_pixels``.
+    """Make the processor scale larger images down to ``max_pixels``, or cut them into so many tiles fewer (InternVL).
 
     Raises:
-        UserError: this model family does not size images by a pixel budget.
+        UserError: this model family does not size images by a pixel budget, or the budget is below one tile.
     """
     from transformers.image_utils import SizeDict
 
-    size = processor.image_processor.size
-    smallest = getattr(size, "shortest_edge", None)
-    if smallest is None or getattr(size, "longest_edge", None) is None:
-        name = type(processor.image_processor).__name__
+    images = processor.image_processor
+    size, name = images.size, type(images).__name__
+    if hasattr(images, "max_patches") and getattr(size, "height", None):
+        tile = size.height * size.width
+        if max_pixels < tile:
+            raise UserError(f"max_pixels: {max_pixels} is too few: a tile of {size.width}x{size.height} has {tile}.")
+        images.max_patches = min(images.max_patches, max_pixels // tile)
+        images.min_patches = min(images.min_patches, images.max_patches)
+        return
+    # Elsewhere the edges are lengths, not numbers of pixels.
+    if not hasattr(images, "temporal_patch_size") or getattr(size, "longest_edge", None) is None:
         raise UserError(f"max_pixels: {name} does not size images by a number of pixels; leave it null.")
-    processor.image_processor.size = SizeDict(shortest_edge=min(smallest, max_pixels), longest_edge=max_pixels)
+    images.size = SizeDict(shortest_edge=min(size.shortest_edge, max_pixels), longest_edge=max_pixels)
 
 
 def _first_line(error: BaseException) -> str:

@@ -71,6 +71,7 @@ class StableReinforceTrainer(ExactResume, GRPOTrainer):
         self.algorithm = algorithm_named(args.algorithm)
         self._referee_watch = RefereeWatch(args.max_referee_unknown, args.referee if referee is None else "your own")
         self._rewards = torch.empty(0)
+        _check_processor(processing_class)
         processing_class.tokenizer.padding_side = "left"  # as prompts are padded, so that token types stay with them
         super().__init__(
             model=model,
@@ -132,6 +133,18 @@ class StableReinforceTrainer(ExactResume, GRPOTrainer):
                 output["old_per_token_logps"] = self._logps_and_entropies(self.model, output, entropy=False)[0]
         output["advantages"] = self._advantages(output, first_row=self.accelerator.process_index * len(inputs))
         return output
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, *args: Any, **media: Any
+    ) -> Any:
+        counts = media.pop("batch_num_images", None)  # LLaVA-OneVision's: TRL hands it in and takes it not
+        if counts is not None and (torch.as_tensor(counts) > 1).any():
+            raise UserError("LLaVA-OneVision is trained by RL on one picture a row only; one of these rows has more.")
+        for name in ("token_type_ids", "mm_token_type_ids"):
+            if media.get(name) is not None:
+                # Where template and tokenizer both begin a text (Gemma), TRL's second look is a token longer.
+                media[name] = media[name][:, -input_ids.size(1) :]
+        return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, *args, **media)
 
     def _advantages(self, batch: dict[str, Any], *, first_row: int) -> torch.Tensor:
         """Return (B, T) advantages of the configured algorithm, after the filter."""
@@ -281,6 +294,14 @@ class StableReinforceTrainer(ExactResume, GRPOTrainer):
 def _loss_mask(batch: dict[str, Any]) -> torch.Tensor:
     mask = batch["completion_mask"]
     return mask * batch["tool_mask"] if "tool_mask" in batch else mask
+
+
+def _check_processor(processor: Any) -> None:
+    if "return_tensors" in getattr(type(processor), "text_kwargs", {}):  # Pixtral's; TRL asks for lists of tokens
+        raise UserError(
+            f"{type(processor).__name__} pads prompts or refuses them, where TRL's rollouts need them as they are; "
+            "this family can be trained by SFT and used as a judge, not by RL."
+        )
 
 
 def _load_referee(args: StableReinforceConfig) -> Referee:
