@@ -108,10 +108,9 @@ def test_hostile_text_changes_neither_structure_nor_images(family, loaded):
 
 
 @every_family
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_the_batch_does_not_matter(family, loaded, pairs, temperature):
+def test_the_batch_does_not_matter(family, loaded, pairs):
     requests = requests_of(pairs, loaded[1], seeds=(0, 1))[:4]  # of four sizes
-    options = {"temperature": temperature, "max_new_tokens": 5}
+    options = {"temperature": 1.0, "max_new_tokens": 5}
     alone = [next(TransformersBackend(*loaded).generate([request], **options)) for request in requests]
     assert len({completion.text for row in alone for completion in row}) > 1
     together = TransformersBackend(*loaded, batch_size=5).generate(requests, **options)
