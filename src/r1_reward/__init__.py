@@ -23,6 +23,7 @@ _HOME = {
     "Verdict": "voting",
     "RewardModel": "reward_model",
     "PairToJudge": "sampling",
+    "Video": "data.video",
     "Calibration": "calibration",
     "Ranking": "ranking",
     "format_reward": "rewards",

@@ -83,7 +83,6 @@ def build_messages(
     response_2: str,
     *,
     images: int = 0,
-    video: bool = False,
     special_tokens: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
     """Return the chat, one user turn, in the form processors take: media parts first, then the text of the prompt.
@@ -92,11 +91,10 @@ def build_messages(
         question: The question about the media.
         response_1: The response shown first.
         response_2: The response shown second.
-        images: How many ``{"type": "image"}`` parts to put in front.
-        video: Whether to put one ``{"type": "video"}`` part in front.
+        images: How many ``{"type": "image"}`` parts to put in front; a video is as many as it shows frames.
         special_tokens: The tokenizer's, see :func:`neutralize`.
     """
-    media = [{"type": "image"} for _ in range(images)] + [{"type": "video"}] * video
+    media = [{"type": "image"} for _ in range(images)]
     text = build_prompt(question, response_1, response_2, special_tokens=special_tokens)
     return [{"role": "user", "content": [*media, {"type": "text", "text": text}]}]
 

@@ -23,6 +23,7 @@ from r1_reward import ranking, voting
 from r1_reward.backends import Backend, BackendError
 from r1_reward.calibration import Calibration, fit_calibration, reliability_plot
 from r1_reward.candidates import Candidates, net_win_rates
+from r1_reward.data.video import FRAMES
 from r1_reward.errors import UserError
 from r1_reward.ranking import Comparison, Ranking
 from r1_reward.sampling import (
@@ -94,10 +95,19 @@ class RewardModel:
         max_new_tokens: int = 1024,
         calibration: Calibration | None = None,
         seed: int = 0,
+        video_frames: int | None = None,
     ) -> None:
-        """Take a loaded model or a server; ``max_new_tokens`` limits one judgement, ``seed`` decides the sampling."""
+        """Take a loaded model or a server; ``max_new_tokens`` limits one judgement, ``seed`` decides the sampling.
+
+        Of a video up to ``video_frames`` frames are shown; None is what the checkpoint was trained with, else 8.
+        """
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens: must be 1 or more, not {max_new_tokens}.")
+        if video_frames is not None and video_frames < 1:
+            raise UserError(f"video_frames: must be 1 or more, not {video_frames}.")
+        from r1_reward.train.models import video_frames_of
+
+        self.video_frames = video_frames or video_frames_of(getattr(backend, "processor", None)) or FRAMES
         self.backend, self.max_new_tokens, self.calibration, self.seed = backend, max_new_tokens, calibration, seed
         self._scores: dict[str, Score] = {}
 
@@ -111,18 +121,23 @@ class RewardModel:
         dtype: str = "auto",
         max_new_tokens: int = 1024,
         seed: int = 0,
+        video_frames: int | None = None,
     ) -> RewardModel:
         """Load a checkpoint, generative or scalar, from a folder or the Hub, and its ``calibration.json`` if any.
 
         ``batch_size`` counts sequences generated at once, ``max_pixels`` scales larger pictures down, ``dtype`` is
-        ``auto`` (the checkpoint's), ``float32``, ``bfloat16`` or ``float16``.
+        ``auto`` (the checkpoint's), ``float32``, ``bfloat16`` or ``float16``. Of a video up to ``video_frames`` frames
+        are shown, by default as many as in training, 8 if that was on images only.
 
         Raises:
             UserError: the checkpoint or its calibration cannot be read, or an option is out of range.
         """
         name = str(path_or_hub_id)
         backend = _load(name, batch_size, max_pixels, dtype)
-        return cls(backend, max_new_tokens=max_new_tokens, calibration=Calibration.load(name), seed=seed)
+        calibration = Calibration.load(name)
+        return cls(
+            backend, max_new_tokens=max_new_tokens, calibration=calibration, seed=seed, video_frames=video_frames
+        )
 
     @classmethod
     def from_server(
@@ -135,6 +150,7 @@ class RewardModel:
         timeout: float = 120.0,
         max_new_tokens: int = 1024,
         seed: int = 0,
+        video_frames: int | None = None,
     ) -> RewardModel:
         """Judge by a model behind one OpenAI-compatible server, or several of the same; see ``OpenAIBackend``."""
         from r1_reward.openai_backend import OpenAIBackend
@@ -142,7 +158,7 @@ class RewardModel:
         if not base_url:
             raise UserError("base_url: give the URL of at least one server, such as http://localhost:8000/v1.")
         backend = OpenAIBackend(model, base_url, api_key=api_key, concurrency=concurrency, timeout=timeout)
-        return cls(backend, max_new_tokens=max_new_tokens, seed=seed)
+        return cls(backend, max_new_tokens=max_new_tokens, seed=seed, video_frames=video_frames)
 
     def compare(
         self,
@@ -160,7 +176,7 @@ class RewardModel:
 
         Args:
             question: The question about the pictures.
-            images: Paths, bytes of picture files or PIL images; may be empty.
+            images: Paths, bytes of picture files, PIL images or a :class:`Video`; may be empty.
             a: Response 1.
             b: Response 2. Comparing b with a gives the same verdict turned round.
             votes: Votes for each order shown. A scalar model has one vote, and needs no orders.
@@ -346,7 +362,7 @@ class RewardModel:
     ) -> ranking.CompareBatch:
         """Return what compares texts by their indices; the pictures are opened once."""
         check_text(question, "question")
-        opened = open_images(images)
+        opened = open_images(images, video_frames=self.video_frames)
         self._plan(**options)
 
         def compare(pairs: Sequence[tuple[int, int]]) -> list[float | None]:
@@ -388,7 +404,7 @@ class RewardModel:
     def _votes(
         self, items: Iterable[PairToJudge | Mapping[str, Any]], plan: Plan
     ) -> Iterator[list[Judgment] | BackendError]:
-        pairs = prepare_all(items)
+        pairs = prepare_all(items, video_frames=self.video_frames)
         if isinstance(self.backend, AnswerScorer):
             return votes_by_rewards(self.backend, pairs, self._scores, self.max_new_tokens)
         return draw_votes(self.backend, pairs, plan)

@@ -26,7 +26,8 @@ from PIL import Image
 from r1_reward.backends import Backend, BackendError, Request
 from r1_reward.bench.judge import compare_scores, read_judgment
 from r1_reward.data.checks import MAX_RESPONSE_CHARS
-from r1_reward.data.images import ImageSource, decode_images, open_image
+from r1_reward.data.images import ImageSource, open_image
+from r1_reward.data.video import FRAMES, Video, open_video, row_pictures
 from r1_reward.errors import UserError
 from r1_reward.prompt import build_messages
 from r1_reward.scalar_judge import AnswerScorer, Candidate, Score
@@ -47,7 +48,7 @@ class OpenedImages(NamedTuple):
     """64 hex digits that depend on the pixels alone."""
 
 
-Images: TypeAlias = "Sequence[ImageSource] | OpenedImages"
+Images: TypeAlias = "Sequence[ImageSource | Video] | OpenedImages"
 
 
 class PairToJudge(NamedTuple):
@@ -109,8 +110,10 @@ class Plan(NamedTuple):
         ]
 
 
-def open_images(images: Images) -> OpenedImages:
+def open_images(images: Images, *, video_frames: int = FRAMES) -> OpenedImages:
     """Open the pictures of a question: paths, bytes of files, PIL images; what is open already is returned as it is.
+
+    A :class:`Video` among them is shown as its frames, up to ``video_frames`` where it does not say how many.
 
     Raises:
         UserError: ``images`` is one picture instead of a list.
@@ -120,7 +123,13 @@ def open_images(images: Images) -> OpenedImages:
         return images
     if not isinstance(images, Sequence) or isinstance(images, (str, bytes)):
         raise UserError(f"images: must be a list of pictures, not one {type(images).__name__}.")
-    return _opened([_open(source, f"images[{number}]") for number, source in enumerate(images)])
+    opened: list[Image.Image] = []
+    for number, source in enumerate(images):
+        if isinstance(source, Video):
+            opened += open_video(source.path, video_frames if source.frames is None else source.frames)
+        else:
+            opened.append(_open(source, f"images[{number}]"))
+    return _opened(opened)
 
 
 def _open(source: Any, place: str) -> Image.Image:
@@ -129,7 +138,9 @@ def _open(source: Any, place: str) -> Image.Image:
     if isinstance(source, (bytearray, memoryview)):
         return open_image(bytes(source), name=place)
     if not isinstance(source, str) and not hasattr(source, "__fspath__"):
-        raise UserError(f"{place}: must be a path, the bytes of a file or a PIL image, not {type(source).__name__}.")
+        raise UserError(
+            f"{place}: must be a path, the bytes of a file, a PIL image or a Video, not {type(source).__name__}."
+        )
     return open_image(source)
 
 
@@ -141,8 +152,8 @@ def _opened(pictures: Sequence[Image.Image]) -> OpenedImages:
     return OpenedImages(tuple(pictures), digest.hexdigest())
 
 
-def prepare(item: PairToJudge | Mapping[str, Any]) -> Prepared:
-    """Check a pair, or a row of a pair file, and open its pictures.
+def prepare(item: PairToJudge | Mapping[str, Any], *, video_frames: int = FRAMES) -> Prepared:
+    """Check a pair, or a row of a pair file, and open its pictures and up to ``video_frames`` frames of its video.
 
     Raises:
         UserError: a text is missing, blank or too long, or a picture cannot be opened; the message says which and why.
@@ -151,21 +162,21 @@ def prepare(item: PairToJudge | Mapping[str, Any]) -> Prepared:
         missing = [name for name in ("question", "response_1", "response_2") if name not in item]
         if missing:
             raise UserError(f"{missing[0]}: is missing.")
-        if item.get("video"):
-            raise UserError("video: cannot be shown; give some of its frames as images.")
-        item = PairToJudge(item["question"], _row_images(item), item["response_1"], item["response_2"])
+        images = _row_images(item, video_frames)
+        item = PairToJudge(item["question"], images, item["response_1"], item["response_2"])
     check_text(item.question, "question")
     check_text(item.response_1, "response_1")
     check_text(item.response_2, "response_2")
-    return Prepared(item.question, open_images(item.images), (item.response_1, item.response_2))
+    opened = open_images(item.images, video_frames=video_frames)
+    return Prepared(item.question, opened, (item.response_1, item.response_2))
 
 
-def _row_images(row: Mapping[str, Any]) -> Images:
+def _row_images(row: Mapping[str, Any], video_frames: int) -> Images:
     """Open what :func:`r1_reward.data.pairs.load_pairs` returns: cells with the bytes or the path of a picture."""
     cells = row.get("images") or []
     if isinstance(cells, list) and any(isinstance(cell, Mapping) for cell in cells):
-        return _opened(decode_images(row))
-    return cells
+        return _opened(row_pictures(row, video_frames))
+    return [*cells, Video(row["video"])] if row.get("video") and isinstance(cells, list) else cells
 
 
 def check_text(text: Any, name: str) -> None:
@@ -178,11 +189,13 @@ def check_text(text: Any, name: str) -> None:
         raise UserError(f"{name}: has {len(text):,} characters; at most {MAX_RESPONSE_CHARS:,} are accepted.")
 
 
-def prepare_all(items: Iterable[PairToJudge | Mapping[str, Any]]) -> Iterator[Prepared | InvalidPair]:
+def prepare_all(
+    items: Iterable[PairToJudge | Mapping[str, Any]], *, video_frames: int = FRAMES
+) -> Iterator[Prepared | InvalidPair]:
     """Yield each pair checked and with its pictures opened, or what is wrong with it."""
     for item in items:
         try:
-            yield prepare(item)
+            yield prepare(item, video_frames=video_frames)
         except UserError as error:
             invalid = InvalidPair(str(error))
             invalid.__cause__ = error

@@ -102,7 +102,7 @@ def test_wrong_media(folder: Path) -> None:
     (folder / "mcq").mkdir()
     (folder / "mcq" / "a.png").write_bytes(png())
     (folder / "video" / "empty").mkdir(parents=True)
-    (folder / "video" / "clip.mp4").write_bytes(b"video")
+    (folder / "video" / "clip.mp4").touch()
     (folder / "mcq" / "empty.png").write_bytes(b"")
     rows = [
         mm_row(1, image=None),
@@ -121,9 +121,9 @@ def test_wrong_media(folder: Path) -> None:
         (1, "", "has neither an image nor a video"),
         (2, "", "has both an image and a video"),
         (2, "video", "holds no images"),
-        (3, "video", "no such folder of video frames"),
+        (3, "video", "no such file"),
         (4, "video", "holds no images"),
-        (5, "video", "extract its frames into a folder"),
+        (5, "video", "is empty (zero bytes)"),
         (6, "image", "names no category"),
         (7, "image", "is empty (zero bytes)"),
         (8, "video", "must be text, not a number"),

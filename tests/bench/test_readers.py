@@ -1,4 +1,4 @@
-"""Rows come out of every kind of file one at a time; frames come in the order they were filmed."""
+"""Rows come out of every kind of file one at a time, and the pictures of a row."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from r1_reward.bench.readers import frames, natural_key, open_source, row_images
+from r1_reward.bench.readers import open_source, row_images
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.data.images import ImageError
 from r1_reward.errors import UserError
@@ -262,48 +262,8 @@ def make_row(**media: Any) -> BenchmarkRow:
     )  # fmt: skip
 
 
-def test_frames_are_in_natural_order(tmp_path: Path) -> None:
-    folder = make_frames(
-        tmp_path / "v", ["frame_10.png", "frame_9.png", "Frame_2.PNG", "frame_0001.jpg", "frame_1.jpg"]
-    )
-    (folder / "notes.txt").write_text("no frame")
-    (folder / "._frame_3.png").write_text("left by another system")
-    names = [file.name for file in frames(str(folder), 32)]
-    assert names == ["frame_0001.jpg", "frame_1.jpg", "Frame_2.PNG", "frame_9.png", "frame_10.png"]
-
-
-def test_frames_are_evenly_spaced_with_first_and_last(tmp_path: Path) -> None:
-    folder = make_frames(tmp_path / "v", [f"{i}.png" for i in range(11)])
-
-    def sample(n: int) -> list[int]:
-        return [int(file.stem) for file in frames(str(folder), n)]
-
-    assert sample(2) == [0, 10]
-    assert sample(3) == [0, 5, 10]
-    assert sample(4) == [0, 3, 6, 10]  # 0, 3.3, 6.7, 10 rounded down
-    assert sample(1) == [0]
-    assert sample(11) == sample(12) == list(range(11))
-
-
-@given(st.lists(st.integers(0, 10**6), unique=True, min_size=1))
-def test_natural_order_is_the_order_of_the_numbers(numbers: list[int]) -> None:
-    names = sorted((f"clip.{number}.png" for number in numbers), key=natural_key)
-    assert [int(name.split(".")[1]) for name in names] == sorted(numbers)
-
-
 def test_videos_without_frames(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "clip.mp4").write_bytes(b"video")
-    for name, words in [
-        ("gone", "gone: no such folder of video frames"),
-        ("empty", "empty: holds no images"),
-        ("clip.mp4", "clip.mp4: is a file; extract its frames into a folder"),
-        ("a\0b", "no such folder"),
-    ]:
-        with pytest.raises(UserError, match=words):
-            frames(str(tmp_path / name), 8)
-    with pytest.raises(UserError, match="At least 1 frame"):
-        frames(str(tmp_path / "empty"), 0)
     with pytest.raises(UserError, match=r"row 5 \(id some/id\): .*holds no images"):
         row_images(make_row(video=str(tmp_path / "empty")))
 

@@ -127,13 +127,13 @@ def test_hostile_responses_change_neither_the_prompt_nor_the_pictures(server, tm
 def test_rows_that_cannot_be_asked_about_are_listed_and_the_others_go_on(server, tmp_path):
     broken = pair(1, images=[{"bytes": png("red")[:40], "path": "1.png"}])
     rows = [pair(0), broken, pair(2, video=str(tmp_path / "clip.mp4")), pair(0), pair(3)]
-    (tmp_path / "clip.mp4").write_bytes(b"frames")
+    (tmp_path / "clip.mp4").write_bytes(b"no film")
     server.default = [reply(says(1))]
     report = run(server, write_pairs(tmp_path / "in", rows), tmp_path / "out", settings={"attempts": 1})
-    assert report["dropped"] == {"image": 1, "video": 1, "repeated": 1}
+    assert report["dropped"] == {"image": 2, "repeated": 1}
     assert (report["complete"], report["rows"], report["written"]) == (True, 5, 2)
     dropped = [(line["row"], line["id"], line["reason"]) for line in lines_of(tmp_path / "out", "dropped.jsonl")]
-    assert dropped == [(2, "p1", "image"), (3, "p2", "video"), (4, "p0", "repeated")]
+    assert dropped == [(2, "p1", "image"), (3, "p2", "image"), (4, "p0", "repeated")]
     assert len(server.bodies) == 2
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 from source_rows import png, rlaif, rows_of, write_lines
 from typer.testing import CliRunner
 
@@ -17,6 +18,7 @@ from r1_reward.data.exporting import export_r1_reward_rl
 from r1_reward.data.importing import import_pairs
 from r1_reward.data.shards import PairWriter
 from r1_reward.errors import UserError
+from video_files import greys, number_of, write_film
 
 
 @pytest.fixture
@@ -85,10 +87,22 @@ def test_exported_rows_have_what_the_released_training_code_reads(folder: Path) 
         assert row["question"] == f"What is <b>{number}</b>?"
 
 
-def test_an_export_leaves_out_videos_and_refuses_to_replace(folder: Path) -> None:
+def test_a_video_is_exported_as_its_frames(folder: Path) -> None:
+    film = write_film(folder / "clip.mp4", greys(9))
+    row = {"id": "1", "question": "q", "response_1": "a", "response_2": "b", "preferred": 1, "images": [png()]}
+    with PairWriter(folder / "films") as writer:
+        writer.add({**row, "video": str(film)})
+    assert export_r1_reward_rl(folder / "films", folder / "rl", video_frames=3)["kept"] == 1
+    (line,) = (folder / "rl" / "train.jsonl").read_text().splitlines()
+    *images, text = json.loads(json.loads(line)["message"])[0]["content"]
+    assert [part["type"] for part in (*images, text)] == ["image"] * 4 + ["text"]
+    assert [number_of(Image.open(image["image"])) for image in images[1:]] == [0, 4, 8]
+
+
+def test_an_export_leaves_out_what_it_cannot_show_and_refuses_to_replace(folder: Path) -> None:
     row = {"question": "q", "response_1": "a", "response_2": "b", "preferred": 1, "images": []}
     with PairWriter(folder / "pairs") as writer:
-        writer.add(row | {"id": "1", "video": str(folder / "raw" / "images")})
+        writer.add(row | {"id": "1", "video": str(folder / "raw")})
         writer.add(row | {"id": "2", "images": [png()]})
         writer.add(row | {"id": "3"})
     report = export_r1_reward_rl(folder / "pairs", folder / "rl")
@@ -99,7 +113,7 @@ def test_an_export_leaves_out_videos_and_refuses_to_replace(folder: Path) -> Non
         export_r1_reward_rl(folder / "pairs", folder / "rl")
     export_r1_reward_rl(folder / "pairs", folder / "rl", overwrite=True)
     with PairWriter(folder / "films") as writer:
-        writer.add(row | {"id": "1", "video": str(folder / "raw" / "images")})
+        writer.add(row | {"id": "1", "video": str(folder / "raw")})
     with pytest.raises(UserError, match="none of its 1 pairs can be exported"):
         export_r1_reward_rl(folder / "films", folder / "none")
     assert not (folder / "none" / "train.jsonl").exists()

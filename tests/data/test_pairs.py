@@ -18,13 +18,15 @@ from r1_reward.data.pairs import (
     MAX_RESPONSE_CHARS,
     PairFileError,
     Problem,
-    decode_images,
     load_pairs,
+    row_pictures,
     save_pairs,
     validate_pairs,
 )
+from r1_reward.data.video import open_video
 from r1_reward.errors import UserError
 from r1_reward.schema import PreferencePair
+from video_files import greys, number_of, write_film, write_frames
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +64,7 @@ def content(dataset: datasets.Dataset) -> list[Any]:
     """Rows with the pixels instead of where they are stored."""
     rows = []
     for row in dataset:
-        pixels = [(image.size, image.tobytes()) for image in decode_images(row)]
+        pixels = [(image.size, image.tobytes()) for image in row_pictures(row)]
         rows.append({**row, "images": pixels})
     return rows
 
@@ -77,7 +79,7 @@ def test_columns_are_canonical_and_images_stay_undecoded(folder: Path) -> None:
     assert dataset.column_names == list(PreferencePair.model_fields)
     cell = {"bytes": None, "path": str(folder / "a.png")}
     assert dataset[0] == {**row, "images": [cell], "video": None, "kind": "", "provenance": ""}
-    assert decode_images(dataset[0])[0].getpixel((0, 0)) == (200, 0, 0)
+    assert row_pictures(dataset[0])[0].getpixel((0, 0)) == (200, 0, 0)
 
 
 def test_bom_crlf_and_blank_lines_are_tolerated_and_line_numbers_stay_right(folder: Path) -> None:
@@ -101,16 +103,37 @@ def test_paths_do_not_depend_on_the_working_directory(folder: Path, monkeypatch:
     monkeypatch.chdir(folder)
     dataset = load_pairs("pairs.jsonl")
     monkeypatch.chdir("/")
-    assert len(decode_images(dataset[0])) == 1
+    assert len(row_pictures(dataset[0])) == 1
 
 
 def test_a_row_may_have_a_video_instead_of_images(folder: Path) -> None:
-    (folder / "clip.mp4").write_bytes(b"film")
+    write_film(folder / "clip.mp4", greys(5))
     row = make_row(1, video="clip.mp4")
     del row["images"]
     dataset = load_pairs(write_rows(folder / "pairs.jsonl", [row]))
     assert dataset[0]["video"] == str(folder / "clip.mp4")
     assert dataset[0]["images"] == []
+    (folder / "copy").mkdir()
+    for name in ("pairs.jsonl", "pairs.parquet"):
+        save_pairs(dataset, folder / "copy" / name)
+        again = load_pairs(folder / "copy" / name)
+        assert again[0]["video"] == str(folder / "clip.mp4")
+        assert [number_of(frame) for frame in row_pictures(again[0], 3)] == [0, 2, 4]
+
+
+def test_every_video_is_checked_once_by_the_frames_that_are_shown(folder: Path, monkeypatch) -> None:
+    write_film(folder / "clip.mp4", greys(5))
+    write_frames(folder / "frames", greys(5))
+    (folder / "frames" / "1.png").write_bytes(b"no picture")
+    rows = [make_row(1, video="clip.mp4"), make_row(2, video="frames"), make_row(3, video="frames", question="x?")]
+    write_rows(folder / "pairs.jsonl", rows)
+    opened = []
+    monkeypatch.setattr(checks, "open_video", lambda path, *a, **k: opened.append(path) or open_video(path, *a, **k))
+    found = [(problem.line, problem.field, problem.reason) for problem in validate_pairs(folder / "pairs.jsonl")]
+    reason = f"{folder / 'frames' / '1.png'}: is not an image, or of a kind that is not supported"
+    assert found == [(2, "video", reason), (3, "video", reason)]
+    assert opened == [str(folder / "clip.mp4"), str(folder / "frames")]
+    assert validate_pairs(folder / "pairs.jsonl", video_frames=2) == []
 
 
 def test_ids_may_repeat(folder: Path) -> None:
@@ -307,7 +330,7 @@ def test_a_hub_dataset_is_checked_and_converted_like_a_file(folder: Path, monkey
     assert asked == [("owner/name", "test")]
     assert dataset.features == FEATURES
     assert dataset[1]["source"] == ""
-    assert decode_images(dataset[1])[0].getpixel((0, 0)) == (200, 0, 0)
+    assert row_pictures(dataset[1])[0].getpixel((0, 0)) == (200, 0, 0)
     remote = datasets.Dataset.from_list([{**rows[0], "images": [{"bytes": b"junk", "path": None}]}], features=features)
     with pytest.raises(PairFileError, match=r"line 1, images\[0\]: embedded image: is not an image"):
         load_pairs("owner/name")
@@ -328,7 +351,7 @@ def test_parquet_with_paths_instead_of_bytes(folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist([make_row(1), make_row(2, "./a.png")]), folder / "paths.parquet")
     dataset = load_pairs(folder / "paths.parquet")
     assert dataset.features == FEATURES
-    assert [len(decode_images(row)) for row in dataset] == [1, 1]
+    assert [len(row_pictures(row)) for row in dataset] == [1, 1]
     pq.write_table(pa.Table.from_pylist([make_row(1, "gone.png"), make_row(2)]), folder / "gone.parquet")
     assert [problem[1:3] for problem in validate_pairs(folder / "gone.parquet")] == [(1, "images[0]")]
 
@@ -339,7 +362,7 @@ def test_embedded_bytes_win_over_a_file_of_the_same_name(folder: Path, monkeypat
     pq.write_table(pa.Table.from_pylist([row]), folder / "pairs.parquet")
     make_image(folder, "b.png", (0, 0, 99))
     monkeypatch.chdir(folder)
-    assert decode_images(load_pairs("pairs.parquet")[0])[0].getpixel((0, 0)) == (200, 0, 0)
+    assert row_pictures(load_pairs("pairs.parquet")[0])[0].getpixel((0, 0)) == (200, 0, 0)
 
 
 # ---- saving

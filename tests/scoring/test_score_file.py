@@ -194,7 +194,8 @@ BAD = {
     json.dumps(pair(0, images=[7])): "images[0]: must be a path",
     json.dumps(pair(0, images=["p.png", "gone.png"])): "gone.png: no such file",
     json.dumps(pair(0, images=["bad.png"])): "bad.png: is not an image",
-    json.dumps(pair(0, video="film.mp4")): "video: cannot be shown",
+    json.dumps(pair(0, video="film.mp4")): "film.mp4: no such file",
+    json.dumps(pair(0, video=7)): "video: must be a path",
     json.dumps(pair(0, id=[1])): "id: must be text",
     json.dumps(pair(0, images=["\ud800.png"])): "\\ud800.png",
 }

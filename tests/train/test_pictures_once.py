@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from tiny_trainer import JUDGMENTS, trainer_for
 
-from r1_reward.data import images
+from r1_reward.data import video
 from r1_reward.errors import UserError
 from r1_reward.train import pictures_once
 from r1_reward.train.pictures_once import open_pictures, processed_once
@@ -22,7 +22,7 @@ def test_a_rollout_opens_and_processes_each_picture_once(tiny, pairs, tmp_path, 
         lambda self, *args, **options: processed.append(1) or real(self, *args, **options),
     )  # fmt: skip
     monkeypatch.setattr(
-        pictures_once, "decode_images", lambda row: opened.append(row["images"]) or images.decode_images(row)
+        pictures_once, "row_pictures", lambda row, n: opened.append(row["images"]) or video.row_pictures(row, n)
     )
     trainer = trainer_for(tiny, pairs, tmp_path, max_steps=4, per_device_train_batch_size=4, steps_per_generation=2)
     trainer.train()  # 4 updates, 2 rollouts of 8 rows; TRL reads the rows of a rollout at each update

@@ -14,10 +14,15 @@ def config(folder, **options):
     return StableReinforceConfig(output_dir=str(folder), **{**defaults, **options})
 
 
-def trainer_for(tiny, pairs, tmp_path, texts=None, *, peft_config=None, **options):
+def trainer_for(tiny, pairs, tmp_path, texts=None, *, peft_config=None, video_frames=8, **options):
     model, processor = tiny
     trainer = StableReinforceTrainer(
-        model, config(tmp_path, **options), train_dataset=pairs, processing_class=processor, peft_config=peft_config
+        model,
+        config(tmp_path, **options),
+        train_dataset=pairs,
+        processing_class=processor,
+        peft_config=peft_config,
+        video_frames=video_frames,
     )
     trainer.model.train()
     if texts is not None:

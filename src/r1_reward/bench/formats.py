@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1_reward.bench.categories import mm_rlhf_category, multimodal_category, vl_category, vl_paper_category
-from r1_reward.bench.readers import frame_files
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.data.checks import kind_of
+from r1_reward.data.images import ImageError
+from r1_reward.data.video import find_video
 from r1_reward.errors import UserError
 from r1_reward.schema import Answer
 
@@ -146,13 +147,15 @@ def parse_multimodal(row: Fields) -> Draft:
 
 
 def parse_mm_rlhf(row: Fields) -> Draft:
-    """Read MM-RLHF-RewardBench: chosen, rejected, and either an image or a folder of video frames."""
+    """Read MM-RLHF-RewardBench: chosen, rejected, and either an image or a video."""
     id, question, chosen, rejected = (row.text(name) for name in ("id", "prompt", "chosen", "rejected"))
     images = row.image("image")
     video = row.text("video") if row.data.get("video") not in (None, "") else None
     path, name = (images[0]["path"] or "", "image") if images else (video or "", "video")
     if images and not path:
         row.problems.append(("image", _NO_PATH))
+    if images and video is not None:
+        row.problems.append(("", "has both an image and a video; it must have one of them"))
     return Draft(
         id, question, chosen, rejected, 1, row.category(name, mm_rlhf_category, path), images=images, video=video
     )
@@ -169,11 +172,9 @@ def parse_pair(row: Fields) -> Draft:
 
 
 def check_media(fields: Fields, draft: Draft, folder: Path, *, check_files: bool) -> None:
-    """Note what is wrong with the media of a row: none at all, two kinds, or (``check_files``) files not there."""
+    """Note what is wrong with the media of a row: none at all, or (``check_files``) files not there."""
     problems = fields.problems
-    if draft.images and draft.video is not None:
-        problems.append(("", "has both an image and a video; it must have one of them"))
-    elif not draft.images and draft.video is None and not any(name == draft.image_field for name, _ in problems):
+    if not draft.images and draft.video is None and not any(name == draft.image_field for name, _ in problems):
         problems.append(("", "has neither an image nor a video"))
     if not check_files:
         return
@@ -182,9 +183,9 @@ def check_media(fields: Fields, draft: Draft, folder: Path, *, check_files: bool
             problems.append((draft.image_field, reason))
     if draft.video:
         try:
-            frame_files(os.path.join(folder, draft.video))
-        except UserError as error:
-            problems.append(("video", str(error).rstrip(".")))
+            find_video(os.path.join(folder, draft.video))
+        except ImageError as error:
+            problems.append(("video", str(error)))
 
 
 def _file_problem(file: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from PIL import Image
 
 from r1_reward.backends import Backend, BackendError, Request
-from r1_reward.data.images import decode_images
+from r1_reward.data.video import FRAMES, row_pictures
 from r1_reward.parsing import parse_judgment
 from r1_reward.prompt import build_messages
 from r1_reward.scalar_judge import AnswerScorer, Candidate, Score
@@ -201,15 +201,23 @@ def judge_pairs(
     temperature: float = 0.0,
     max_new_tokens: int = 1024,
     seed: int = 0,
+    video_frames: int = FRAMES,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[Judgment]]:
-    """Return all judgments of every row of a pair file, one pass after the other.
+    """Return all judgments of every row of a pair file, one pass after the other; ``video_frames`` show a video.
 
     Raises:
         BackendError: a row could not be judged.
     """
     pairs = (
-        Pair(i, row["question"], decode_images(row), row["response_1"], row["response_2"], row["preferred"])
+        Pair(
+            i,
+            row["question"],
+            row_pictures(row, video_frames),
+            row["response_1"],
+            row["response_2"],
+            row["preferred"],
+        )
         for i, row in enumerate(rows)
     )
     judgments = []

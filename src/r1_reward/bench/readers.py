@@ -19,16 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-import numpy as np
-
 from r1_reward.bench.rows import BenchmarkRow
-from r1_reward.data.images import ImageError, decode_images, open_image
+from r1_reward.data.images import ImageError
+from r1_reward.data.video import natural_key, row_pictures
 from r1_reward.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
-
-FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 
 _ROWS_AT_ONCE = 32  # of a parquet file, images included
 _CHUNK = 1 << 16  # characters of a JSON array read at once
@@ -243,55 +240,12 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Return a sort key that puts ``frame_2`` before ``frame_10``."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
-
-
-def frames(video: str, n: int) -> list[Path]:
-    """Return ``n`` frames of a folder, evenly spaced from the first to the last in natural order; all if fewer.
-
-    Raises UserError if the folder is missing or holds no images, or if ``video`` is a file.
-    """
-    return _frames(video, n)
-
-
-def _frames(video: str, n: int) -> list[Path]:
-    if n < 1:
-        raise UserError(f"At least 1 frame of a video must be shown, not {n}.")
-    files = frame_files(video)
-    if len(files) <= n:
-        return files
-    # Rounded down, like the evaluators of MM-RLHF.
-    return [files[index] for index in np.linspace(0, len(files) - 1, n, dtype=int)]
-
-
-def frame_files(video: str) -> list[Path]:
-    """Return all frames of a folder in natural order; raises UserError if there are none."""
-    if os.path.isfile(video):
-        raise UserError(f"{video}: is a file; extract its frames into a folder of images first and name that folder.")
-    try:
-        names = os.listdir(video)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{video}: no such folder of video frames.") from error
-    names = [name for name in names if name.lower().endswith(FRAME_SUFFIXES) and not name.startswith(".")]
-    if not names:
-        raise UserError(f"{video}: holds no images ({', '.join(FRAME_SUFFIXES)}), so the video has no frames.")
-    return [Path(video, name) for name in sorted(names, key=natural_key)]
-
-
 def row_images(row: BenchmarkRow, frames: int = 32) -> list[Image.Image]:
-    """Return the pictures of a row as RGB: its images, or up to ``frames`` frames of its video.
+    """Return the pictures of a row as RGB: its images, then up to ``frames`` frames of its video.
 
-    Raises ImageError, or UserError for a video without frames, with position and id of the row in the message.
+    Raises ImageError with position and id of the row in the message.
     """
-    place = f"row {row.index} (id {row.id})"
     try:
-        if row.video is not None:
-            return [open_image(file) for file in _frames(row.video, frames)]
-        return decode_images({"images": row.images})
+        return row_pictures({"images": row.images, "video": row.video}, frames)
     except ImageError as error:
-        raise ImageError(f"{place}: {error.name}", error.reason) from error
-    except UserError as error:
-        raise UserError(f"{place}: {error}") from error
+        raise ImageError(f"row {row.index} (id {row.id}): {error.name}", error.reason) from error

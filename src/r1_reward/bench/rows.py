@@ -32,7 +32,7 @@ class BenchmarkRow:
     images: tuple[Mapping[str, Any], ...] = ()
     """Cells ``{"bytes": ..., "path": ...}`` as :func:`r1_reward.data.images.decode_images` reads them."""
     video: str | None = None
-    """A folder of frames."""
+    """A file, or a folder of frames."""
     paper_category: str | None = None
     """Category under the R1-Reward paper's grouping, where that is another one (VL-RewardBench)."""
     issue: str | None = None

@@ -42,13 +42,13 @@ from r1_reward.bench.formats import (
     to_row,
 )
 from r1_reward.bench.known_issues import MULTIMODAL_RULES, PLAIN_RULES, VL_RULES, IssueFinder, IssueRules
-from r1_reward.bench.readers import RawRow, Source, frames, open_pairs, open_source, row_images
+from r1_reward.bench.readers import RawRow, Source, open_pairs, open_source, row_images
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.data.checks import kind_of
 from r1_reward.errors import UserError
 
 __all__ = [
-    "SUITES", "LoadedSuite", "RowProblem", "Suite", "SuiteFileError", "SuiteSize", "frames", "load_suite",
+    "SUITES", "LoadedSuite", "RowProblem", "Suite", "SuiteFileError", "SuiteSize", "load_suite",
     "mm_rlhf_category", "multimodal_category", "row_images", "vl_category", "vl_paper_category",
 ]  # fmt: skip
 

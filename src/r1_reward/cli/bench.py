@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 INCOMPLETE = 1
+OFFICIAL_FRAMES = {"mm-rlhf-rewardbench": 32}
+"""Frames of a video that a benchmark's own evaluator shows."""
 
 
 class Orders(str, Enum):
@@ -64,7 +66,17 @@ OrdersOption = Annotated[Orders, typer.Option(help="Which response is shown firs
 Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest judgement.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides orders and sampling.")]
-Frames = Annotated[int, typer.Option(min=1, help="Frames shown of a video, evenly sampled.")]
+Frames = Annotated[
+    int | None, typer.Option(min=1, help="Frames shown of a video; default as the checkpoint was trained, else 8.")
+]
+BenchFrames = Annotated[
+    int | None,
+    typer.Option(
+        "--frames",
+        min=1,
+        help="Frames shown of a video; default as the checkpoint was trained, else 8 (MM-RLHF-RewardBench: 32).",
+    ),
+]
 MaxPixels = Annotated[int | None, typer.Option(min=1, help="Scale larger images down (the paper: 501760).")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Sequences generated at once by each worker.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes, each with the model; one for each GPU.")]
@@ -89,7 +101,7 @@ def run(
     temperature: Temperature = 0.0,
     max_new_tokens: MaxNewTokens = 1024,
     seed: Seed = 0,
-    frames: Frames = 32,
+    frames: BenchFrames = None,
     max_pixels: MaxPixels = None,
     base_url: BaseUrl = None,
     rule: RuleOption = Rule.wrong,
@@ -111,7 +123,7 @@ def run(
         temperature=temperature,
         max_new_tokens=max_new_tokens,
         seed=seed,
-        frames=frames,
+        frames=frames_to_show(frames, None if base_url else model, OFFICIAL_FRAMES.get(suite)),
         max_pixels=max_pixels,
         base_url=base_url,
     )
@@ -209,7 +221,7 @@ def probe(
     temperature: Temperature = 0.0,
     max_new_tokens: MaxNewTokens = 1024,
     seed: Seed = 0,
-    frames: Frames = 32,
+    frames: BenchFrames = None,
     max_pixels: MaxPixels = None,
     base_url: BaseUrl = None,
     batch_size: BatchSize = 64,
@@ -229,7 +241,7 @@ def probe(
         temperature=temperature,
         max_new_tokens=max_new_tokens,
         seed=seed,
-        frames=frames,
+        frames=frames_to_show(frames, None if base_url else model, OFFICIAL_FRAMES.get(suite)),
         max_pixels=max_pixels,
         base_url=base_url,
     )
@@ -257,6 +269,15 @@ def probe(
     typer.echo(f"files: {out}", err=as_json)
     if not result["complete"]:
         raise typer.Exit(INCOMPLETE)
+
+
+def frames_to_show(asked: int | None, checkpoint: str | None, default: int | None = None) -> int:
+    """Return how many frames of a video to show: those asked for, else those the checkpoint was trained with."""
+    from r1_reward.data.video import FRAMES
+    from r1_reward.train.models import video_frames_of_checkpoint
+
+    own = video_frames_of_checkpoint(checkpoint) if asked is None and checkpoint is not None else None
+    return asked or own or default or FRAMES
 
 
 def show(metrics: dict[str, Any], as_json: bool) -> None:

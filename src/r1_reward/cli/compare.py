@@ -18,10 +18,12 @@ from r1_reward.cli.bench import (
     AsJson,
     BatchSize,
     Concurrency,
+    Frames,
     MaxNewTokens,
     MaxPixels,
     Model,
     Seed,
+    frames_to_show,
     quiet_libraries,
 )
 from r1_reward.errors import UserError
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
+    from r1_reward.data.video import Video
     from r1_reward.ranking import Ranking
     from r1_reward.reward_model import RewardModel, Stop, VoteOptions
     from r1_reward.schema import Judgment
@@ -50,6 +53,9 @@ BaseUrls = Annotated[
     typer.Option("--base-url", help="Judge by an OpenAI-compatible server, such as http://HOST/v1; may be repeated."),
 ]
 ImagePaths = Annotated[list[Path] | None, typer.Option("--image", help="A picture; may be repeated.")]
+VideoPaths = Annotated[
+    list[Path] | None, typer.Option("--video", help="A video, file or folder of frames, behind the pictures.")
+]
 Question = Annotated[str, typer.Option(help="The question about the pictures, or @FILE.")]
 Votes = Annotated[int, typer.Option(min=1, help="Votes for each order shown.")]
 OneOrder = Annotated[bool, typer.Option("--one-order", help="Show the answers in one order only, drawn by content.")]
@@ -70,6 +76,8 @@ def compare(
     a: Annotated[str, typer.Option("--a", help="Response 1, or @FILE.")],
     b: Annotated[str, typer.Option("--b", help="Response 2, or @FILE.")],
     image: ImagePaths = None,
+    video: VideoPaths = None,
+    frames: Frames = None,
     votes: Votes = 1,
     one_order: OneOrder = False,
     temperature: VoteTemperature = None,
@@ -85,9 +93,9 @@ def compare(
 ) -> None:
     """Say which of two answers is better, and why."""
     asked, first, second = (_text(text) for text in (question, a, b))
-    judge = _load(model, base_url, calibration, batch_size, max_pixels, max_new_tokens, seed, concurrency)
+    judge = _load(model, base_url, calibration, batch_size, max_pixels, max_new_tokens, seed, concurrency, frames)
     options = _vote_options(votes, one_order, temperature, stop)
-    verdict = judge.compare(asked, image or [], first, second, **options)
+    verdict = judge.compare(asked, _media(image, video), first, second, **options)
     _show(_verdict_json(verdict), lambda: _verdict_panels(verdict), as_json)
 
 
@@ -96,6 +104,8 @@ def rank(
     question: Question,
     answers: Annotated[list[str], typer.Argument(help="The answers, each as text or @FILE.")],
     image: ImagePaths = None,
+    video: VideoPaths = None,
+    frames: Frames = None,
     budget: Annotated[int | None, typer.Option(min=0, help="At most so many comparisons.")] = None,
     votes: Votes = 1,
     one_order: OneOrder = False,
@@ -112,9 +122,9 @@ def rank(
 ) -> None:
     """Order answers from best to worst, with scores; --json counts them from 0."""
     asked, responses = _text(question), [_text(answer) for answer in answers]
-    judge = _load(model, base_url, calibration, batch_size, max_pixels, max_new_tokens, seed, concurrency)
+    judge = _load(model, base_url, calibration, batch_size, max_pixels, max_new_tokens, seed, concurrency, frames)
     options = _vote_options(votes, one_order, temperature, stop)
-    ranking = judge.rank(asked, image or [], responses, budget=budget, **options)
+    ranking = judge.rank(asked, _media(image, video), responses, budget=budget, **options)
     _show(_ranking_json(ranking), lambda: _ranking_table(ranking, responses), as_json)
 
 
@@ -127,6 +137,7 @@ def calibrate(
     max_new_tokens: MaxNewTokens = 1024,
     seed: Seed = 0,
     max_pixels: MaxPixels = None,
+    frames: Frames = None,
     batch_size: BatchSize = 64,
     base_url: BaseUrls = None,
     concurrency: Concurrency = 16,
@@ -141,8 +152,9 @@ def calibrate(
     if out is None and (base_url or not Path(model).is_dir()):
         raise UserError(f"{model}: is no folder of yours; say with --out where calibration.json goes.")
     folder = out or Path(model)
-    pairs = load_pairs(data, split=split)
-    judge = _load(model, base_url, None, batch_size, max_pixels, max_new_tokens, seed, concurrency)
+    shown = frames_to_show(frames, None if base_url else model)
+    pairs = load_pairs(data, split=split, video_frames=shown)
+    judge = _load(model, base_url, None, batch_size, max_pixels, max_new_tokens, seed, concurrency, shown)
     rows = track(pairs, "judging", total=len(pairs), console=Console(stderr=True))
     fitted = judge.calibrate(rows, plot=plot, save_to=folder)
     report = {"pairs": len(pairs), "left_out": len(pairs) - fitted.n, **fitted.model_dump(), "folder": str(folder)}
@@ -165,6 +177,7 @@ def _load(
     max_new_tokens: int,
     seed: int,
     concurrency: int,
+    frames: int | None,
 ) -> RewardModel:
     from r1_reward.calibration import Calibration
     from r1_reward.reward_model import RewardModel
@@ -172,19 +185,22 @@ def _load(
     held = None
     if calibration is not None and (held := Calibration.load(calibration)) is None:
         raise UserError(f"{calibration}: holds no calibration.json; r1-reward calibrate writes one.")
+    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "seed": seed, "video_frames": frames}
     if base_url:
         if max_pixels is not None:
             raise UserError("--max-pixels: is the server's to decide; leave it out with --base-url.")
-        judge = RewardModel.from_server(
-            base_url, model, concurrency=concurrency, max_new_tokens=max_new_tokens, seed=seed
-        )
+        judge = RewardModel.from_server(base_url, model, concurrency=concurrency, **options)
     else:
         quiet_libraries()
-        judge = RewardModel.from_pretrained(
-            model, batch_size=batch_size, max_pixels=max_pixels, max_new_tokens=max_new_tokens, seed=seed
-        )
+        judge = RewardModel.from_pretrained(model, batch_size=batch_size, max_pixels=max_pixels, **options)
     judge.calibration = held or judge.calibration
     return judge
+
+
+def _media(images: list[Path] | None, videos: list[Path] | None) -> list[Path | Video]:
+    from r1_reward.data.video import Video
+
+    return [*(images or ()), *(Video(path) for path in videos or ())]
 
 
 def _vote_options(votes: int, one_order: bool, temperature: float | None, stop: StopRule | None) -> VoteOptions:

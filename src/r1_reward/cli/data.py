@@ -30,12 +30,13 @@ def validate(
     file: Annotated[str, typer.Argument(help="A .jsonl or .parquet file, a folder, or a Hub dataset (owner/name).")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
     split: Annotated[str, typer.Option(help="Which split of a folder of parquet files or of a Hub dataset.")] = "train",
+    frames: Annotated[int, typer.Option(min=1, help="How many frames of a video have to be readable.")] = 8,
 ) -> None:
-    """Check every row and image of a pair file and list all problems."""
+    """Check every row, image and video of a pair file and list all problems."""
     from r1_reward.data.pairs import PairFileError, load_pairs
 
     try:
-        pairs = load_pairs(file, split=split)
+        pairs = load_pairs(file, split=split, video_frames=frames)
     except PairFileError as error:
         if as_json:
             _print_json(error.rows, error.problems)

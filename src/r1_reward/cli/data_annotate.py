@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from r1_reward.cli.bench import Frames, frames_to_show
 from r1_reward.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def annotate(
     attempts: Annotated[int, typer.Option(min=1, help="Tries until the teacher agrees with the label.")] = 3,
     temperatures: Annotated[str, typer.Option(help="One for each try; 0 is greedy.")] = "0,0.7,1.0",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest judgement; one that is cut off is none.")] = 1024,
+    frames: Frames = None,
     reorder: Annotated[bool, typer.Option("--reorder", help="Later tries see the answers in random order.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides orders and sampling.")] = 0,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests open at the server at once.")] = 16,
@@ -43,8 +45,10 @@ def annotate(
 ) -> None:
     """Have a teacher judge every pair until it agrees with the label; exit code 1 if rows are left."""
     from r1_reward.data import annotate as annotating
+    from r1_reward.data.teacher import parse_teacher
     from r1_reward.quiet import quiet_libraries
 
+    spec = parse_teacher(teacher)
     settings = annotating.AnnotateSettings(
         teacher=teacher,
         attempts=attempts,
@@ -52,6 +56,7 @@ def annotate(
         max_new_tokens=max_new_tokens,
         seed=seed,
         reorder=reorder,
+        frames=frames_to_show(frames, None if spec.url else spec.model),
     )
     quiet_libraries()
     with _annotation_bar() as progress:
@@ -86,6 +91,7 @@ def split_difficulty(
     max_pass_rate: Annotated[float, typer.Option(min=0.0, max=1.0, help="Leave easier rows out.")] = 0.99,
     temperature: Annotated[float, typer.Option(min=0.0, help="For the samples.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest sample.")] = 1024,
+    frames: Frames = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides orders and samples.")] = 0,
     curriculum: Annotated[bool, typer.Option("--curriculum", help="Order --rl from easy to hard.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the pairs the folders hold.")] = False,
@@ -95,11 +101,14 @@ def split_difficulty(
     """Divide annotated pairs into those for imitation and those for reinforcement learning."""
     from r1_reward.data.difficulty import split_difficulty as split
     from r1_reward.data.pass_rates import PassRates
+    from r1_reward.data.teacher import parse_teacher
     from r1_reward.quiet import quiet_libraries
 
     rates = None
     if model is not None:
-        rates = PassRates(model, samples, min_pass_rate, max_pass_rate, temperature, max_new_tokens, seed)
+        spec = parse_teacher(model)
+        shown = frames_to_show(frames, None if spec.url else spec.model)
+        rates = PassRates(model, samples, min_pass_rate, max_pass_rate, temperature, max_new_tokens, seed, shown)
     quiet_libraries()
     with _counting_bar("pass rates") as progress:
         reports = split(

@@ -64,6 +64,7 @@ def export(
     to: Annotated[ExportFormat, typer.Argument(help="The format: r1-reward-rl, the released RL rows.")],
     pairs: Annotated[Path, typer.Argument(help="A pair file or pair folder.")],
     out: Annotated[Path, typer.Option(help="Folder to write train.jsonl and images to.")],
+    frames: Annotated[int, typer.Option(min=1, help="Images that a video becomes.")] = 8,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +72,7 @@ def export(
     from r1_reward.data.exporting import DROPPED, export_r1_reward_rl
 
     write = {ExportFormat.r1_reward_rl: export_r1_reward_rl}[to]
-    report = write(pairs, out, overwrite=overwrite)
+    report = write(pairs, out, video_frames=frames, overwrite=overwrite)
     _show(report, as_json, unit="pairs read", left=f"dropped, each in {out / DROPPED}", out=out)
 
 

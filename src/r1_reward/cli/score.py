@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r1_reward.cli.bench import BatchSize, Concurrency, MaxNewTokens, MaxPixels, Model, Workers
+from r1_reward.cli.bench import BatchSize, Concurrency, Frames, MaxNewTokens, MaxPixels, Model, Workers, frames_to_show
 from r1_reward.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def score(
     max_new_tokens: MaxNewTokens = 1024,
     seed: Annotated[int, typer.Option(min=0, help="Decides the sampling.")] = 0,
     max_pixels: MaxPixels = None,
+    frames: Frames = None,
     base_url: Annotated[
         list[str] | None, typer.Option(help="Judge by an OpenAI-compatible server; once for each server of the model.")
     ] = None,
@@ -72,6 +73,7 @@ def score(
         max_new_tokens=max_new_tokens,
         seed=seed,
         max_pixels=max_pixels,
+        frames=frames_to_show(frames, None if base_url else model),
     )
     quiet_libraries()
     with progress_bar(file.name) as progress:

@@ -22,9 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from r1_reward.backends import Request
 from r1_reward.data.annotation_report import Summary
 from r1_reward.data.attempts_file import Attempt, AttemptRecord, AttemptsFile, Usage
-from r1_reward.data.images import ImageError, decode_images
+from r1_reward.data.images import ImageError
 from r1_reward.data.shards import PairWriter, pair_files, read_rows
 from r1_reward.data.teacher import RejectedError, TeacherReply, parse_teacher, read_reply, tidy
+from r1_reward.data.video import FRAMES, row_pictures
 from r1_reward.errors import UserError
 from r1_reward.prompt import build_messages
 from r1_reward.schema import Completion
@@ -45,6 +46,7 @@ class AnnotateSettings(BaseModel):
     max_new_tokens: int = Field(default=1024, ge=1)
     seed: int = Field(default=0, ge=0)
     reorder: bool = False
+    frames: int = Field(default=FRAMES, ge=1)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings as JSON; whether two runs are the same one does not depend on a server's address."""
@@ -110,7 +112,7 @@ def read_jobs(path: str | Path) -> Iterator[Job]:
     for file in pair_files(path):
         for number, row in enumerate(read_rows(file), 1):
             key = row_key(row)
-            reason = "repeated" if key in seen else "video" if row["video"] else ""
+            reason = "repeated" if key in seen else ""
             seen.add(key)
             yield Job(str(file), number, key, row, reason)
 
@@ -182,7 +184,7 @@ class Annotation:
 
     def request(self, job: Job, attempt: int) -> Request:
         """Return what is asked; raises ImageError if a picture cannot be shown."""
-        row, images = job.row, decode_images(job.row)
+        row, images = job.row, row_pictures(job.row, self.settings.frames)
         responses = (row["response_1"], row["response_2"])
         if self.swapped(job, attempt):
             responses = responses[::-1]
@@ -292,8 +294,7 @@ class Annotation:
     def _outcome(self, job: Job) -> tuple[str, str]:
         """Return why a row is left out and the details, empty if it is not."""
         if job.reason:
-            details = {"repeated": "the same id and content came before", "video": "teachers are shown images only"}
-            return job.reason, details[job.reason]
+            return job.reason, "the same id and content came before"
         stands = self.standing(job)
         if stands.rejected is not None:
             return REJECTED, self.attempts.text(stands.rejected)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from r1_reward.data.images import ImageError, check_image
+from r1_reward.data.video import FRAMES, open_video
 from r1_reward.errors import UserError
 from r1_reward.schema import PreferencePair
 
@@ -62,12 +63,13 @@ class PairFileError(UserError):
 class Checker:
     """Collects the problems of one file; remembers the rows and images it has seen, but never pixels."""
 
-    def __init__(self, file: str, folder: Path, check_images: bool) -> None:
-        self.file, self.check_images = file, check_images
+    def __init__(self, file: str, folder: Path, check_images: bool, video_frames: int = FRAMES) -> None:
+        self.file, self.check_images, self.video_frames = file, check_images, video_frames
         self.folder = Path(os.path.abspath(folder))
         self.problems: list[Problem] = []
         self.rows = 0
         self._images: dict[str, str | None] = {}
+        self._videos: dict[str, str | None] = {}
         self._seen: dict[str, tuple[int, int]] = {}
 
     def add(self, line: int, field: str, reason: str) -> None:
@@ -99,8 +101,8 @@ class Checker:
         if self.check_images:
             if isinstance(cells, list):
                 self._check_images(line, cells, images or [])
-            if isinstance(video, str) and video and not os.path.exists(self.folder / video):
-                self.add(line, "video", f"{video}: no such file or folder of frames")
+            if isinstance(video, str) and video:
+                self._check_video(line, video)
         if pair is not None:
             self._check_repeat(line, pair)
         return len(self.problems) == before
@@ -128,6 +130,17 @@ class Checker:
             if reason := self._images[key]:
                 name = cell.get("path") if isinstance(cell, Mapping) else cell
                 self.add(line, f"images[{index}]", f"{name if isinstance(name, str) else 'embedded image'}: {reason}")
+
+    def _check_video(self, line: int, video: str) -> None:
+        path = os.path.join(self.folder, video)
+        if path not in self._videos:
+            try:
+                open_video(path, self.video_frames, name=video)
+                self._videos[path] = None
+            except ImageError as error:
+                self._videos[path] = str(error)
+        if reason := self._videos[path]:
+            self.add(line, "video", reason)
 
     def _check_repeat(self, line: int, pair: PreferencePair) -> None:
         first, preferred = self._seen.setdefault(pair.content_hash(), (line, pair.preferred))

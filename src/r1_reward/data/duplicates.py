@@ -178,9 +178,9 @@ class ImageTable:
         self._index: dict[bytes, int] = {}
         self._pool = ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1))
 
-    def add(self, pictures: Sequence[bytes]) -> list[int]:
-        """Return the number in this table of each picture, given the bytes of their files."""
-        digests = [hashlib.sha256(data).digest() for data in pictures]
+    def add(self, pictures: Sequence[bytes | ImageError]) -> list[int]:
+        """Return the number in this table of each picture, given the bytes of their files, or why there are none."""
+        digests = [hashlib.sha256(str(d).encode() if isinstance(d, ImageError) else d).digest() for d in pictures]
         new = {digest: data for digest, data in zip(digests, pictures, strict=True) if digest not in self._index}
         for digest, found in zip(new, self._pool.map(_read, new.values()), strict=True):
             self._index[digest] = len(self.digests)
@@ -208,7 +208,9 @@ class ImageTable:
         return components.labels()
 
 
-def _read(data: bytes) -> Fingerprint | str:
+def _read(data: bytes | ImageError) -> Fingerprint | str:
+    if isinstance(data, ImageError):
+        return data.reason
     try:
         return fingerprint(open_image(data))
     except ImageError as error:

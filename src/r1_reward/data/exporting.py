@@ -7,6 +7,7 @@ as that code needs them; an import with ``--images DIR`` finds them wherever the
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -15,9 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r1_reward.data.images import image_suffix
+from r1_reward.data.images import ImageError, image_suffix
 from r1_reward.data.shards import read_rows
 from r1_reward.data.sources.r1_reward_rl import to_row
+from r1_reward.data.video import FRAMES, open_video
 from r1_reward.errors import UserError
 from r1_reward.files import write_bytes, write_json
 
@@ -25,11 +27,13 @@ ROWS, IMAGES, REPORT, DROPPED = "train.jsonl", "images", "report.json", "dropped
 _FILES = (ROWS, DROPPED, REPORT)
 
 
-def export_r1_reward_rl(pairs: str | Path, out: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
+def export_r1_reward_rl(
+    pairs: str | Path, out: str | Path, *, video_frames: int = FRAMES, overwrite: bool = False
+) -> dict[str, Any]:
     """Write the pairs of a pair file or folder to ``out`` and return the report (read, kept, dropped by reason).
 
-    Pairs with a video or without an image are dropped and listed in ``dropped.jsonl``. ``train.jsonl`` appears when
-    it is complete.
+    A video becomes up to ``video_frames`` images. Pairs without an image, or with a video that cannot be read, are
+    dropped and listed in ``dropped.jsonl``. ``train.jsonl`` appears when it is complete.
 
     Raises:
         UserError: ``out`` holds an export already and ``overwrite`` is False, or the pairs cannot be read.
@@ -46,12 +50,16 @@ def export_r1_reward_rl(pairs: str | Path, out: str | Path, *, overwrite: bool =
         with open(parts[ROWS], "w", encoding="utf-8") as rows, open(parts[DROPPED], "w", encoding="utf-8") as lost:
             for pair in read_rows(pairs):
                 read += 1
-                if reason := _problem(pair):
+                try:
+                    images = _image_bytes(pair, video_frames)
+                except ImageError as error:
+                    reason = "video" if pair["video"] else "no image"
                     dropped[reason] += 1
                     place = {"source": pair["source"], "file": str(pairs), "row": read, "id": pair["id"]}
-                    lost.write(json.dumps({**place, "reason": reason, "detail": ""}, ensure_ascii=False) + "\n")
+                    line = {**place, "reason": reason, "detail": str(error)}
+                    lost.write(json.dumps(line, ensure_ascii=False) + "\n")
                     continue
-                paths = [_image_file(cell, out / IMAGES) for cell in pair["images"]]
+                paths = [_image_file(data, out / IMAGES) for data in images]
                 rows.write(json.dumps(to_row(pair, paths), ensure_ascii=False) + "\n")
         if read == sum(dropped.values()):
             raise UserError(f"{pairs}: none of its {read} pairs can be exported ({dict(dropped)}).")
@@ -65,15 +73,20 @@ def export_r1_reward_rl(pairs: str | Path, out: str | Path, *, overwrite: bool =
     return report
 
 
-def _problem(pair: Mapping[str, Any]) -> str | None:
-    if pair["video"]:
-        return "video"
-    return None if pair["images"] else "no image"
+def _image_bytes(pair: Mapping[str, Any], video_frames: int) -> list[bytes]:
+    """Return the files of a pair's images, then of the frames of its video; raises ImageError if there are none."""
+    files = [cell["bytes"] for cell in pair["images"]]
+    for frame in open_video(pair["video"], video_frames) if pair["video"] else ():
+        data = io.BytesIO()
+        frame.save(data, "PNG")
+        files.append(data.getvalue())
+    if not files:
+        raise ImageError(f"pair {pair['id']}", "has no image")
+    return files
 
 
-def _image_file(cell: Mapping[str, Any], folder: Path) -> str:
+def _image_file(data: bytes, folder: Path) -> str:
     """Return the absolute path of an image, after writing it to ``folder`` if it is not there."""
-    data = cell["bytes"]
     file = folder / (hashlib.sha256(data).hexdigest()[:32] + image_suffix(data))
     if not file.exists():
         write_bytes(file, data)

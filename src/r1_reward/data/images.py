@@ -67,7 +67,7 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
             raise ImageError(name, "is empty (zero bytes)")
         return _read(io.BytesIO(source), name)
     name = name or os.fspath(source)
-    _require_file(Path(source), name)
+    require_file(Path(source), name)
     try:
         with open(source, "rb") as file:
             return _read(file, name)
@@ -106,7 +106,7 @@ def _open_cell(cell: Any) -> Image.Image:
     return open_image(path)
 
 
-def _require_file(path: Path, name: str) -> None:
+def require_file(path: Path, name: str) -> None:
     """Refuse what is not an ordinary file with bytes in it; a pipe or device could block for ever."""
     try:
         if path.is_dir():
@@ -142,7 +142,7 @@ def _read(file: Any, name: str) -> Image.Image:
 
 def _finish(image: Image.Image, name: str) -> Image.Image:
     """Check the size, decode, turn upright and convert an opened image."""
-    _check_size(image.size, name)
+    check_size(image.size, name)
     try:
         image.load()
         return _to_rgb(_upright(image), sixteen_bit=image.mode.startswith("I;16") or image.format in ("PNG", "PPM"))
@@ -150,7 +150,7 @@ def _finish(image: Image.Image, name: str) -> Image.Image:
         raise ImageError(name, f"is damaged or truncated ({error})") from error
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
+def check_size(size: tuple[int, int], name: str) -> None:
     """Refuse sizes that would exhaust memory or that no vision tower takes."""
     width, height = size
     if min(size) < 1:

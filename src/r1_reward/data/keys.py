@@ -7,8 +7,9 @@ pictures weigh; all decisions are made on these, and a second pass writes the ro
 from __future__ import annotations
 
 import hashlib
+import io
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ import numpy as np
 
 from r1_reward.data.contamination import MIDDLE_OF
 from r1_reward.data.duplicates import PERMUTATIONS, ImageTable, exact_key, normalise, sign
+from r1_reward.data.images import ImageError
 from r1_reward.data.mix_config import Source
 from r1_reward.data.shards import pair_files, read_rows
+from r1_reward.data.video import evenly, find_video, open_video
 from r1_reward.errors import UserError
 
 TELLING_CHARACTERS = 200
@@ -110,18 +113,23 @@ def count_rows(sources: Mapping[str, Source]) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _pictures(row: Mapping[str, Any]) -> list[bytes]:
-    """Return the bytes of a row's pictures, or of the middle frame of its video if that is a folder of frames."""
-    if row["video"] and Path(row["video"]).is_dir():
-        from r1_reward.bench.readers import frames
-
-        files = frames(row["video"], MIDDLE_OF)
-        return [*_images(row), files[len(files) // 2].read_bytes()]
-    return list(_images(row))
+def _pictures(row: Mapping[str, Any]) -> list[bytes | ImageError]:
+    """Return the bytes of a row's pictures, then of the middle frame of its video, or why that cannot be read."""
+    pictures: list[bytes | ImageError] = [cell["bytes"] for cell in row["images"]]
+    return [*pictures, _middle_frame(row["video"])] if row["video"] else pictures
 
 
-def _images(row: Mapping[str, Any]) -> Iterator[bytes]:
-    return (cell["bytes"] for cell in row["images"])
+def _middle_frame(video: str) -> bytes | ImageError:
+    try:
+        if files := find_video(video):
+            places = evenly(len(files), MIDDLE_OF)
+            return files[places[len(places) // 2]].read_bytes()
+        frames = open_video(video, MIDDLE_OF)
+    except ImageError as error:
+        return error
+    data = io.BytesIO()
+    frames[len(frames) // 2].save(data, "PNG")
+    return data.getvalue()
 
 
 def _digest(text: str) -> bytes:

@@ -6,7 +6,7 @@ dataset on the Hub. Every row is checked before anything is trained on, and all 
     pairs = load_pairs("pairs.jsonl")               # datasets.Dataset; raises PairFileError
     train, test = split(pairs, test_fraction=0.1, seed=0)
     train = balance(train, seed=0)                  # as many preferred 1 as preferred 2
-    pictures = decode_images(train[0])              # RGB; see images.py for what that takes care of
+    pictures = row_pictures(train[0], frames=8)     # RGB: its images, then the frames of its video
     save_pairs(test, "test.parquet")
 
 Images stay undecoded in the dataset (``Image(decode=False)``): ``datasets`` would hand out CMYK or sideways pictures.
@@ -40,14 +40,15 @@ from r1_reward.data.checks import (
     Problem,
     unknown_field,
 )
-from r1_reward.data.images import ImageError, decode_images, image_suffix
+from r1_reward.data.images import ImageError, image_suffix
 from r1_reward.data.subsets import balance, both_orders, split, without_reasoning
+from r1_reward.data.video import FRAMES, row_pictures
 from r1_reward.errors import UserError
 from r1_reward.schema import PreferencePair
 
 __all__ = [
-    "FEATURES", "MAX_RESPONSE_CHARS", "PairFileError", "Problem", "balance", "both_orders", "decode_images",
-    "load_pairs", "save_pairs", "split", "validate_pairs", "without_reasoning",
+    "FEATURES", "MAX_RESPONSE_CHARS", "PairFileError", "Problem", "balance", "both_orders", "load_pairs",
+    "row_pictures", "save_pairs", "split", "validate_pairs", "without_reasoning",
 ]  # fmt: skip
 
 FEATURES = Features(
@@ -76,29 +77,34 @@ _ROW_GROUP = 32  # rows of a parquet file that are in memory at once, images inc
 _SPLIT_NAME = re.compile(r"(train|test|validation|val|dev)[-_.]")
 
 
-def load_pairs(path_or_hub_id: str | Path, *, split: str = "train", check_images: bool = True) -> Dataset:
+def load_pairs(
+    path_or_hub_id: str | Path, *, split: str = "train", check_images: bool = True, video_frames: int = FRAMES
+) -> Dataset:
     """Read and check all rows of a pair file, a folder or a Hub dataset; columns as in ``FEATURES``.
 
     A folder holds ``pairs.jsonl`` or parquet files; ``split`` picks ``train-*.parquet`` among those, or the split of
     a Hub dataset (``owner/name``), and means nothing for a single file. Paths of images come back absolute.
-    ``check_images`` decodes each image once to see that it is whole. Raises :class:`PairFileError` when any row is
+    ``check_images`` decodes each image, and the ``video_frames`` frames shown of each video, once to see that they are
+    whole. Raises :class:`PairFileError` when any row is
     wrong, :class:`UserError` when there is no such file or the Hub cannot be reached.
     """
     path = Path(path_or_hub_id)
     if path.exists():
         files = find_files(path, split)
         if files[0].suffix == ".jsonl":
-            return _load_jsonl(files[0], check_images)
-        return _load_table(_read_parquet(files), str(path), files[0].parent, check_images)
+            return _load_jsonl(files[0], Checker(str(files[0]), files[0].parent, check_images, video_frames))
+        checker = Checker(str(path), files[0].parent, check_images, video_frames)
+        return _load_table(_read_parquet(files), checker)
     if may_be_hub_id(path_or_hub_id):
-        return _load_table(_read_hub(str(path_or_hub_id), split), str(path_or_hub_id), Path(), check_images)
+        checker = Checker(str(path_or_hub_id), Path(), check_images, video_frames)
+        return _load_table(_read_hub(str(path_or_hub_id), split), checker)
     raise UserError(f"{path}: no such file or folder.{did_you_mean(path)}")
 
 
-def validate_pairs(path_or_hub_id: str | Path, *, split: str = "train") -> list[Problem]:
+def validate_pairs(path_or_hub_id: str | Path, *, split: str = "train", video_frames: int = FRAMES) -> list[Problem]:
     """Return all problems :func:`load_pairs` finds, none if the file is valid; raises UserError for a wrong path."""
     try:
-        load_pairs(path_or_hub_id, split=split)
+        load_pairs(path_or_hub_id, split=split, video_frames=video_frames)
     except PairFileError as error:
         return error.problems
     return []
@@ -172,8 +178,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
-def _load_jsonl(path: Path, check_images: bool) -> Dataset:
-    checker = Checker(str(path), path.parent, check_images)
+def _load_jsonl(path: Path, checker: Checker) -> Dataset:
     chunks, rows = [], []
     for line, row, broken in read_lines(path):
         if broken:
@@ -223,9 +228,8 @@ def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _load_table(dataset: Dataset, file: str, folder: Path, check_images: bool) -> Dataset:
+def _load_table(dataset: Dataset, checker: Checker) -> Dataset:
     """Check a dataset that ``datasets`` has read, and give it the canonical columns."""
-    checker = Checker(file, folder, check_images)
     images = dataset.features.get("images")
     if isinstance(images, List | LargeList) and isinstance(images.feature, ImageFeature):
         dataset = dataset.cast_column("images", FEATURES["images"])
@@ -243,7 +247,7 @@ def _load_table(dataset: Dataset, file: str, folder: Path, check_images: bool) -
     checker.finish()
     if same:
         return dataset
-    place = {"folder": str(folder)}
+    place = {"folder": str(checker.folder)}
     return dataset.map(_canonical, fn_kwargs=place, features=FEATURES, remove_columns=dataset.column_names)
 
 

@@ -20,9 +20,10 @@ from typing import NamedTuple
 from r1_reward.backends import Backend, BackendError
 from r1_reward.data.annotation import Job, read_jobs
 from r1_reward.data.attempts_file import AppendLog
-from r1_reward.data.images import ImageError, decode_images
+from r1_reward.data.images import ImageError
 from r1_reward.data.shards import read_rows
 from r1_reward.data.teacher import parse_teacher
+from r1_reward.data.video import FRAMES, row_pictures
 from r1_reward.errors import UserError
 
 _BLOCK = 64  # rows measured together: full batches, and little to lose in a kill
@@ -44,11 +45,12 @@ class PassRates(NamedTuple):
     temperature: float = 1.0
     max_new_tokens: int = 1024
     seed: int = 0
+    frames: int = FRAMES
 
     def check(self) -> None:
         """Raise UserError if a number is out of range."""
-        if self.samples < 1 or not self.temperature >= 0 or self.max_new_tokens < 1:
-            raise UserError("samples, temperature and longest judgement: must be at least 1, 0 and 1.")
+        if self.samples < 1 or not self.temperature >= 0 or self.max_new_tokens < 1 or self.frames < 1:
+            raise UserError("samples, temperature, longest judgement and frames: must be at least 1, 0, 1 and 1.")
         if self.samples > 1 and self.temperature == 0:
             raise UserError(f"{self.samples} greedy samples are the same sample; set a temperature such as 1.0.")
         if not 0 <= self.lowest <= self.highest <= 1:
@@ -115,9 +117,7 @@ def _count_right(jobs: Sequence[Job], rates: PassRates, backend: Backend) -> Ite
         for number, job in enumerate(jobs):
             row = job.row
             try:
-                if row["video"]:
-                    raise ImageError(row["video"], "judges are shown images only")
-                images = decode_images(row)
+                images = row_pictures(row, rates.frames)
             except ImageError as error:
                 problems[number] = str(error)
                 continue
@@ -147,5 +147,6 @@ def _count_right(jobs: Sequence[Job], rates: PassRates, backend: Backend) -> Ite
 def _key(rates: PassRates, job: Job) -> str:
     """Return what names a measurement: the row, its label and everything that decides the samples."""
     decisive = [rates.model, rates.samples, rates.temperature, rates.max_new_tokens, rates.seed]
-    content = json.dumps([*decisive, job.key, job.row["preferred"]])
+    shown = [rates.frames] if job.row["video"] else []
+    content = json.dumps([*decisive, job.key, job.row["preferred"], *shown])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from r1_reward.backends import BackendError
 from r1_reward.calibration import Calibration
 from r1_reward.candidates import Candidates, net_win_rates
+from r1_reward.data.checks import kind_of
+from r1_reward.data.video import FRAMES, Video
 from r1_reward.errors import UserError
 from r1_reward.ranking import Comparison
 from r1_reward.reward_model import RewardModel
@@ -59,6 +61,7 @@ class ScoreSettings(BaseModel):
     max_new_tokens: int = Field(default=1024, ge=1)
     seed: int = Field(default=0, ge=0)
     max_pixels: int | None = Field(default=None, ge=1)
+    frames: int = Field(default=FRAMES, ge=1)
 
 
 class Job(NamedTuple):
@@ -83,7 +86,11 @@ def judge_block(backend: Any, rows: list[Row], job: Job) -> list[Result]:
     """Return a line for each row; raises UserError only if nothing can be judged at all."""
     settings = job.settings
     model = RewardModel(
-        backend, max_new_tokens=settings.max_new_tokens, calibration=job.calibration, seed=settings.seed
+        backend,
+        max_new_tokens=settings.max_new_tokens,
+        calibration=job.calibration,
+        seed=settings.seed,
+        video_frames=settings.frames,
     )
     options: dict[str, Any] = settings.model_dump(include={"votes", "both_orders", "temperature", "stop"})
     return (_judge_pairs if job.kind == "pairs" else _judge_groups)(model, rows, job.folder, options)
@@ -96,7 +103,7 @@ def _judge_pairs(model: RewardModel, rows: Sequence[Row], folder: Path, options:
     def items() -> Iterator[PairToJudge]:
         for place in fit:
             fields = rows[place].fields
-            images = _pictures(fields["images"], folder)
+            images = _pictures(fields, folder)
             yield PairToJudge(fields["question"], images, fields["response_1"], fields["response_2"])
 
     for place, verdict in zip(fit, model.compare_many(items(), **options), strict=True):
@@ -125,7 +132,7 @@ def _judge_groups(model: RewardModel, rows: Sequence[Row], folder: Path, options
             try:
                 check_text(question, "question")
                 candidates = Candidates.of(responses)
-                images = open_images(_pictures(row.fields["images"], folder))
+                images = open_images(_pictures(row.fields, folder), video_frames=model.video_frames)
             except UserError as error:
                 results[place] = _failed(row, error, results[place].line["id"])
                 continue
@@ -162,11 +169,12 @@ def _checked(row: Row, texts: Sequence[str]) -> Result:
     if isinstance(given, bool) or not isinstance(given, (str, int, type(None))):
         return _failed(row, "id: must be text or a number.", None)
     name = None if given is None else _printable(str(given))
-    missing = [field for field in (*texts, "images") if row.fields.get(field) is None]
+    video = row.fields.get("video")
+    if not isinstance(video, (str, type(None))):
+        return _failed(row, f"video: must be a path, not {kind_of(video)}.", name)
+    missing = [field for field in (*texts, *(() if video else ("images",))) if row.fields.get(field) is None]
     if missing:
         return _failed(row, f"{missing[0]}: is missing.", name)
-    if row.fields.get("video"):
-        return _failed(row, "video: cannot be shown; give some of its frames as images.", name)
     return Result({"id": name})
 
 
@@ -180,9 +188,15 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _pictures(cells: Any, folder: Path) -> Any:
-    """Return pictures as paths or bytes; what is neither is left for the judge to refuse."""
-    return [_picture(cell, folder) for cell in cells] if isinstance(cells, list) else cells
+def _pictures(row: Mapping[str, Any], folder: Path) -> Any:
+    """Return pictures as paths or bytes, a video behind them; what is none of these is left for the judge to refuse."""
+    cells, video = row.get("images"), row.get("video")
+    if video and cells is None:
+        cells = []
+    if not isinstance(cells, list):
+        return cells
+    pictures = [_picture(cell, folder) for cell in cells]
+    return [*pictures, Video(os.path.join(folder, video))] if video else pictures
 
 
 def _picture(cell: Any, folder: Path) -> Any:

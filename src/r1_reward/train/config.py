@@ -45,6 +45,10 @@ class RunConfig:
         default=None,
         metadata={"help": "Larger images are scaled down to this many pixels; null keeps the processor's."},
     )
+    video_frames: int | None = field(
+        default=None,
+        metadata={"help": "Frames shown of a video, evenly spaced; null keeps the checkpoint's number, else 8."},
+    )
     lora_rank: int = field(
         default=0, metadata={"help": "Rank of LoRA adapters on all linear layers; 0 trains in full."}
     )
@@ -77,6 +81,8 @@ class RunConfig:
             raise ValueError(f"on_collapse: {self.on_collapse!r} is not stop, rollback or ignore.")
         if (self.held_out is None) != (self.held_out_every == 0):
             raise ValueError("held_out and held_out_every go together: which pairs, and every how many steps.")
+        if self.video_frames is not None and self.video_frames < 1:
+            raise ValueError(f"video_frames: {self.video_frames} is less than 1.")
         for name, least in (("held_out_every", 0), ("held_out_pairs", 1), ("keep_good_every", 1), ("max_rollbacks", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: {getattr(self, name)} is less than {least}.")

@@ -23,6 +23,7 @@ from trl.models import unwrap_model_for_generation
 from r1_reward.backends import TransformersBackend
 from r1_reward.bench.judge import judge_pairs
 from r1_reward.bench.metrics import accuracy
+from r1_reward.data.video import FRAMES
 from r1_reward.errors import UserError
 from r1_reward.schema import Judgment
 
@@ -58,8 +59,11 @@ class HeldOutAccuracy(TrainerCallback):
         every: int,
         max_new_tokens: int,
         batch_size: int = 64,
+        video_frames: int = FRAMES,
     ) -> None:
         """Take the trainer, rows of a pair file, the steps between two measurements and the length of a judgment.
+
+        Of a video ``video_frames`` frames are shown, which should be as many as in training.
 
         Raises:
             UserError: there are no pairs, or the model is sharded in a way that it cannot be generated from.
@@ -69,7 +73,7 @@ class HeldOutAccuracy(TrainerCallback):
         if trainer.is_fsdp_enabled:
             raise UserError("held_out: a model sharded by FSDP cannot judge during training; leave held_out away.")
         self._trainer, self._rows, self._every = trainer, rows, every
-        self._max_new_tokens, self._batch_size = max_new_tokens, batch_size
+        self._max_new_tokens, self._batch_size, self._video_frames = max_new_tokens, batch_size, video_frames
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Measure the start of a fresh run."""
@@ -98,7 +102,7 @@ class HeldOutAccuracy(TrainerCallback):
         with _random_states_kept(), unwrap_model_for_generation(self._trainer.model_wrapped, accelerator) as model:
             processor: Any = self._trainer.processing_class
             backend = TransformersBackend(model, processor, batch_size=self._batch_size)
-            judged = judge_pairs(backend, own, max_new_tokens=self._max_new_tokens)
+            judged = judge_pairs(backend, own, max_new_tokens=self._max_new_tokens, video_frames=self._video_frames)
         together = gather_object([(votes, row["preferred"]) for votes, row in zip(judged, own, strict=True)])
         return [votes for votes, _ in together], [label for _, label in together]
 

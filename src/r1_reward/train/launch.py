@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from r1_reward.data.pairs import balance, load_pairs
+from r1_reward.data.video import FRAMES
 from r1_reward.errors import UserError
 from r1_reward.train.checkpoints import checkpoint_to_resume, clear_staging, saving
 from r1_reward.train.config import LoadedConfig, RunConfig, load_config, save_config
-from r1_reward.train.models import limit_pixels, load_model_and_processor
+from r1_reward.train.models import (
+    keep_video_frames,
+    limit_pixels,
+    load_model_and_processor,
+    video_frames_of_checkpoint,
+)
 from r1_reward.train.precision import require_room_for_updates
 from r1_reward.train.restore import restore_weights, train_from
 
@@ -44,7 +50,9 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     config: LoadedConfig[Any] = load_config(path, overrides, config_class(stage))
     folder = Path(config.trainer.output_dir)
     checkpoint = main_process_decides(lambda: check_output_folder(folder, resume=resume))
-    pairs = load_pairs(config.run.data, split=config.run.split)
+    frames = config.run.video_frames or video_frames_of_checkpoint(config.run.model) or FRAMES
+    config.run.video_frames = frames
+    pairs = load_pairs(config.run.data, split=config.run.split, video_frames=frames)
     if stage == "scalar" and config.run.held_out is not None:
         raise UserError(
             "held_out: scalar models are judged after training (`r1-reward bench run pairs`); leave it away."
@@ -57,13 +65,15 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     )
     if config.run.max_pixels is not None:
         limit_pixels(processor, config.run.max_pixels)
+    if any(pairs["video"]):
+        keep_video_frames(processor, frames)
     with saving("config.yaml", folder):
         save_config(config, folder)
     trainer = _trainer(stage, config, model, processor, pairs)
     if not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
         require_room_for_updates(trainer.model, config.trainer.learning_rate)
     if held_out is not None:
-        _judge_held_out(trainer, held_out, config.run.held_out_every)
+        _judge_held_out(trainer, held_out, config.run)
     _train(stage, config.run, trainer, checkpoint)
     with saving("the trained model", folder):
         trainer.save_model(str(folder))
@@ -120,27 +130,23 @@ def main_process_decides(decide: Callable[[], str | None]) -> str | None:
 
 
 def _trainer(stage: str, config: LoadedConfig[Any], model: Any, processor: Any, pairs: Any) -> Any:
-    adapters = _lora(config.run)
+    options: dict[str, Any] = {
+        "train_dataset": pairs,
+        "processing_class": processor,
+        "peft_config": _lora(config.run),
+        "video_frames": config.run.video_frames,
+    }
     if stage == "sft":
         from r1_reward.train.sft import sft_trainer
 
-        return sft_trainer(model, config.trainer, train_dataset=pairs, processing_class=processor, peft_config=adapters)
+        return sft_trainer(model, config.trainer, **options)
     if stage == "scalar":
         from r1_reward.train.scalar import scalar_trainer
 
-        return scalar_trainer(
-            model,
-            config.trainer,
-            train_dataset=pairs,
-            processing_class=processor,
-            peft_config=adapters,
-            base_model=config.run.model,
-        )
+        return scalar_trainer(model, config.trainer, base_model=config.run.model, **options)
     from r1_reward.train.rl import StableReinforceTrainer
 
-    return StableReinforceTrainer(
-        model, config.trainer, train_dataset=pairs, processing_class=processor, peft_config=adapters
-    )
+    return StableReinforceTrainer(model, config.trainer, **options)
 
 
 def _train(stage: str, run: RunConfig, trainer: Any, checkpoint: str | None) -> None:
@@ -165,11 +171,11 @@ def _held_out(run: RunConfig) -> Any:
     """Return the pairs to judge during training: the same ones whatever the run's seed; None if there are none."""
     if run.held_out is None:
         return None
-    pairs = load_pairs(run.held_out, split=run.held_out_split)
+    pairs = load_pairs(run.held_out, split=run.held_out_split, video_frames=run.video_frames or FRAMES)
     return pairs.shuffle(seed=0).select(range(min(run.held_out_pairs, len(pairs))))
 
 
-def _judge_held_out(trainer: Any, pairs: Any, every: int) -> None:
+def _judge_held_out(trainer: Any, pairs: Any, run: RunConfig) -> None:
     from r1_reward.train.held_out import HeldOutAccuracy
 
     args = trainer.args
@@ -177,10 +183,11 @@ def _judge_held_out(trainer: Any, pairs: Any, every: int) -> None:
         HeldOutAccuracy(
             trainer,
             pairs,
-            every=every,
+            every=run.held_out_every,
             max_new_tokens=getattr(args, "max_completion_length", None) or 1024,
             # A rollout generates this many sequences at once, so they fit.
             batch_size=args.per_device_train_batch_size * (getattr(args, "steps_per_generation", None) or 1),
+            video_frames=run.video_frames or FRAMES,
         )
     )
 

@@ -124,6 +124,26 @@ def _prepare(processor: Any, path: str) -> None:
         processor.chat_template = "{{ bos_token }}" + template
 
 
+def video_frames_of(processor: Any) -> int | None:
+    """Return how many frames of a video a checkpoint was trained to be shown; None if it was trained on no video."""
+    return getattr(getattr(processor, "image_processor", None), "video_frames", None)
+
+
+def video_frames_of_checkpoint(path: str) -> int | None:
+    """Return the same of a folder or Hub id; None, too, if it cannot be read."""
+    from transformers import AutoImageProcessor
+
+    try:
+        return getattr(AutoImageProcessor.from_pretrained(path), "video_frames", None)
+    except (OSError, ValueError, ImportError, KeyError):
+        return None  # whoever loads the checkpoint says what is wrong with it
+
+
+def keep_video_frames(processor: Any, frames: int) -> None:
+    """Have the processor saved with the number of frames, beside its pixel budget, so that judging shows as many."""
+    processor.image_processor.video_frames = frames
+
+
 def limit_pixels(processor: Any, max_pixels: int) -> None:
     """Make the processor scale larger images down to ``max_pixels``, or cut them into so many tiles fewer (InternVL).
 

@@ -12,23 +12,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from r1_reward.data.images import decode_images
+from r1_reward.data.video import FRAMES, row_pictures
 
 
-def open_pictures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def open_pictures(rows: Sequence[Mapping[str, Any]], video_frames: int = FRAMES) -> list[dict[str, Any]]:
     """Return the rows with their ``images`` decoded; rows that show the same pictures (a group's) share them.
 
+    Behind them come up to ``video_frames`` frames of the row's video, and the ``prompt`` gets a place for each.
+
     Raises:
-        ImageError: a picture cannot be read.
+        ImageError: a picture or video cannot be read.
     """
     opened: dict[Any, list[Any]] = {}
     result = []
     for row in rows:
-        key = tuple((cell.get("path"), cell.get("bytes")) for cell in row["images"])
+        key = (row.get("video"), *((cell.get("path"), cell.get("bytes")) for cell in row["images"]))
         if key not in opened:
-            opened[key] = decode_images(row)
-        result.append({**row, "images": opened[key]})
+            opened[key] = row_pictures(row, video_frames)
+        result.append({**row, "images": opened[key], "prompt": _with_places(row["prompt"], len(opened[key]))})
     return result
+
+
+def _with_places(prompt: Sequence[Mapping[str, Any]], pictures: int) -> list[dict[str, Any]]:
+    """Return a prompt of one turn with so many image parts in front of its text."""
+    (turn,) = prompt
+    text = [part for part in turn["content"] if part["type"] != "image"]
+    return [{**turn, "content": [*({"type": "image"} for _ in range(pictures)), *text]}]
 
 
 @contextmanager

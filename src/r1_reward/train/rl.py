@@ -22,6 +22,7 @@ from peft import PeftModel
 from trl import GRPOTrainer
 
 from r1_reward import algorithm
+from r1_reward.data.video import FRAMES
 from r1_reward.errors import UserError
 from r1_reward.referee import Referee
 from r1_reward.schema import Answer
@@ -48,10 +49,10 @@ MEDIA_KEYS = (
 class StableReinforceTrainer(ExactResume, GRPOTrainer):
     """GRPOTrainer with the advantages and loss of ``args.algorithm`` (method sections 2 and 3).
 
-    ``train_dataset`` holds preference pairs as `load_pairs` returns them. ``referee`` is used instead of the one that
-    ``args.referee`` names. Besides TRL's own metrics it logs reward/* (the three parts), accuracy, parse_rate,
-    referee_unknown, referee_flipped, approx_kl, max_log_ratio, pre_clipped, pre_clip/*, ppo_clipped, filtered,
-    rollout_age and policy_loss.
+    ``train_dataset`` holds preference pairs as `load_pairs` returns them; of a video up to ``video_frames`` frames are
+    shown. ``referee`` is used instead of the one that ``args.referee`` names. Besides TRL's own metrics it logs
+    reward/* (the three parts), accuracy, parse_rate, referee_unknown, referee_flipped, approx_kl, max_log_ratio,
+    pre_clipped, pre_clip/*, ppo_clipped, filtered, rollout_age and policy_loss.
     """
 
     args: StableReinforceConfig
@@ -65,9 +66,11 @@ class StableReinforceTrainer(ExactResume, GRPOTrainer):
         train_dataset: Dataset,
         processing_class: Any,
         referee: Referee | None = None,
+        video_frames: int = FRAMES,
         **kwargs: Any,
     ) -> None:
         self.referee = referee if referee is not None else _load_referee(args)
+        self.video_frames = video_frames
         self.algorithm = algorithm_named(args.algorithm)
         self._referee_watch = RefereeWatch(args.max_referee_unknown, args.referee if referee is None else "your own")
         self._rewards = torch.empty(0)
@@ -127,7 +130,7 @@ class StableReinforceTrainer(ExactResume, GRPOTrainer):
         if samples_elsewhere:
             self._metrics["train"]["rollout_age"].append(self.sampling.start_rollout(self.state.global_step))
         with processed_once(self.processing_class):
-            output = super()._generate_and_score_completions(open_pictures(inputs))
+            output = super()._generate_and_score_completions(open_pictures(inputs, self.video_frames))
         if samples_elsewhere or (self.beta != 0.0 and "old_per_token_logps" not in output):
             with self._sampling_policy(), torch.no_grad():
                 output["old_per_token_logps"] = self._logps_and_entropies(self.model, output, entropy=False)[0]

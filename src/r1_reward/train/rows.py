@@ -1,10 +1,13 @@
-"""Turn preference pairs into the rows TRL's trainers read, one at a time, so that pictures are decoded when needed."""
+"""Turn preference pairs into the rows TRL's trainers read, one at a time, so that pictures are decoded when needed.
+
+A video is that many more images: its frames, behind the row's own pictures.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from r1_reward.data.images import decode_images
+from r1_reward.data.video import FRAMES, row_pictures
 from r1_reward.prompt import build_messages, special_tokens_of
 
 if TYPE_CHECKING:
@@ -13,43 +16,45 @@ if TYPE_CHECKING:
 
 
 def rl_rows(pairs: Dataset, processor: ProcessorMixin) -> Dataset:
-    """Return rows of prompt, images (as stored: `pictures_once.open_pictures` decodes them), preferred."""
+    """Return rows of prompt, images and video (as stored: `pictures_once.open_pictures` opens them), preferred."""
     special_tokens = special_tokens_of(processor)
 
     def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         rows = _rows_of(batch)
         return {
-            "prompt": [prompt_of(row, special_tokens) for row in rows],
+            "prompt": [_prompt(row, len(row["images"]), special_tokens) for row in rows],
             "images": [row["images"] for row in rows],
+            "video": [row["video"] for row in rows],
             "preferred": [row["preferred"] for row in rows],
         }
 
     return pairs.with_transform(transform)
 
 
-def sft_rows(pairs: Dataset, processor: ProcessorMixin) -> Dataset:
+def sft_rows(pairs: Dataset, processor: ProcessorMixin, *, video_frames: int = FRAMES) -> Dataset:
     """Return rows of prompt, images and completion (the teacher's text); pairs without reasoning are left out."""
     special_tokens = special_tokens_of(processor)
     end = _end_of_turn(processor)
 
     def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         rows = _rows_of(batch)
+        images = [row_pictures(row, video_frames) for row in rows]
         return {
-            "prompt": [prompt_of(row, special_tokens) for row in rows],
-            "images": [decode_images(row) for row in rows],
+            "prompt": [_prompt(row, len(shown), special_tokens) for row, shown in zip(rows, images, strict=True)],
+            "images": images,
             "completion": [[{"role": "assistant", "content": row["reasoning"] + end}] for row in rows],
         }
 
     return pairs.filter(lambda reasoning: reasoning is not None, input_columns="reasoning").with_transform(transform)
 
 
-def prompt_of(row: dict[str, Any], special_tokens: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return the judging prompt of one row as chat messages, its text made harmless."""
+def _prompt(row: dict[str, Any], images: int, special_tokens: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the judging prompt of one row as chat messages with so many pictures, its text made harmless."""
     return build_messages(
         row["question"],
         row["response_1"],
         row["response_2"],
-        images=len(row["images"]),
+        images=images,
         special_tokens=special_tokens,
     )
 

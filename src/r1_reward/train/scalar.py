@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from transformers import TrainingArguments, set_seed
 
-from r1_reward.data.images import decode_images
+from r1_reward.data.video import FRAMES, row_pictures
 from r1_reward.errors import UserError
 from r1_reward.scalar_prompt import critique_of
 from r1_reward.train.progress import ExactResume
@@ -132,12 +132,12 @@ class ScalarTrainer(ExactResume):
 class PairCollator:
     """Turns rows of a pair file into a batch: all preferred answers, then all others, in the same order."""
 
-    def __init__(self, processor: ProcessorMixin, *, critique: bool) -> None:
-        self.processor, self.critique = processor, critique
+    def __init__(self, processor: ProcessorMixin, *, critique: bool, video_frames: int = FRAMES) -> None:
+        self.processor, self.critique, self.video_frames = processor, critique, video_frames
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Return what `ScalarRewardModel.forward` takes, for twice as many answers as there are rows."""
-        pictures = [decode_images(row) for row in rows]
+        pictures = [row_pictures(row, self.video_frames) for row in rows]
         written = [critiques_of(row["reasoning"]) for row in rows]
         candidates: list[Candidate] = []
         critiques: list[str | None] = []
@@ -168,15 +168,16 @@ def scalar_trainer(
     processing_class: Any,
     peft_config: Any = None,
     base_model: str | None = None,
+    video_frames: int = FRAMES,
     **kwargs: Any,
 ) -> ScalarTrainer:
     """Return a trainer that puts a head on ``model``, with LoRA adapters where ``peft_config`` asks for them.
 
-    ``base_model`` is the name or folder ``model`` came from, by which saved adapters find it again.
+    ``base_model`` is the name or folder ``model`` came from, by which saved adapters find it again. Up to
+    ``video_frames`` frames of a video are shown.
 
     Raises:
-        UserError: a pair shows a video, critiques are asked for and no pair has one, or ``base_model`` is a scalar
-            reward model.
+        UserError: critiques are asked for and no pair has one, or ``base_model`` is a scalar reward model.
     """
     _check_pairs(train_dataset, critique=args.critique)
     if base_model is not None and is_scalar(base_model):
@@ -196,15 +197,12 @@ def scalar_trainer(
         args,
         train_dataset=train_dataset,
         processing_class=processing_class,
-        data_collator=PairCollator(processing_class, critique=args.critique),
+        data_collator=PairCollator(processing_class, critique=args.critique, video_frames=video_frames),
         **kwargs,
     )
 
 
 def _check_pairs(pairs: Dataset, *, critique: bool) -> None:
-    for row, (name, video) in enumerate(zip(pairs["id"], pairs["video"], strict=True), 1):
-        if video:
-            raise UserError(f"row {row} (id {name}): shows a video; scalar reward models train on images only.")
     if critique and not any(critiques_of(text) for text in pairs["reasoning"]):
         raise UserError(
             "critique: true, but no pair has `reasoning` that speaks of each response by itself, so there is no "

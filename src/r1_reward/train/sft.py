@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trl import SFTConfig, SFTTrainer
 
+from r1_reward.data.video import FRAMES
 from r1_reward.errors import UserError
 from r1_reward.train.progress import ExactResume
 from r1_reward.train.rows import sft_rows
@@ -36,14 +37,20 @@ class ColdStartTrainer(ExactResume, SFTTrainer):
 
 
 def sft_trainer(
-    model: Any, args: ColdStartConfig, *, train_dataset: Dataset, processing_class: Any, **kwargs: Any
+    model: Any,
+    args: ColdStartConfig,
+    *,
+    train_dataset: Dataset,
+    processing_class: Any,
+    video_frames: int = FRAMES,
+    **kwargs: Any,
 ) -> ColdStartTrainer:
-    """Return a trainer over the pairs that carry the teacher's reasoning.
+    """Return a trainer over the pairs that carry the teacher's reasoning; videos show ``video_frames`` frames.
 
     Raises:
         UserError: no pair has reasoning.
     """
-    rows = sft_rows(train_dataset, processing_class)
+    rows = sft_rows(train_dataset, processing_class, video_frames=video_frames)
     if len(rows) == 0:
         raise UserError(
             "No pair has `reasoning`, so there is nothing to imitate; annotate the pairs with a teacher first."

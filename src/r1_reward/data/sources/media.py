@@ -15,7 +15,7 @@ from typing import Any
 
 from r1_reward.data.images import ImageError, check_image
 from r1_reward.data.sources.common import Drop
-from r1_reward.errors import UserError
+from r1_reward.data.video import find_video
 
 MAX_IMAGE_BYTES = 50 << 20
 """Largest image file or embedded image, in bytes (50 MiB), that is read; larger ones are refused unread."""
@@ -48,14 +48,11 @@ class MediaFolder:
 
     def video(self, path: str) -> str:
         """Return the absolute path of a video file or of a folder with frames; raises Drop."""
-        from r1_reward.bench.readers import frame_files
-
         found = self._find(path, "video missing")
         try:
-            if not found.is_file():
-                frame_files(str(found))
-        except UserError as error:
-            raise Drop("video missing", f"{path}: holds no frames") from error
+            find_video(found)
+        except ImageError as error:
+            raise Drop("video missing", f"{path}: {error.reason}") from error
         return str(found)
 
     def _read(self, path: str) -> bytes:
