@@ -3,9 +3,9 @@
     python benchmarks/kill_resume.py --kills 10
 
 Each kill is a run of its own: `r1-reward train sft|rl` on the tiny model is started, gets SIGKILL at a moment drawn
-from the whole time that the run which is never killed takes, and is resumed. Compared with that run, bit for bit: the
-final weights, the optimiser's state, and every row of the log but for what a clock says. As a control, a checkpoint is
-resumed as transformers and TRL alone would have left it, to see that a difference is seen.
+from the time that the run which is never killed takes once its model is loaded, and is resumed. Compared with that run,
+bit for bit: the final weights, the optimiser's state, and every row of the log but for what a clock says. As a control,
+a checkpoint is resumed as transformers and TRL alone would have left it, to see that a difference is seen.
 
 SFT starts from random weights, RL from what a longer SFT made. A fork server imports torch and TRL once, so that the
 moments fall into loading, training and saving, not into imports.
@@ -31,7 +31,7 @@ from safetensors.torch import load_file
 from r1_reward.data.handwriting import Teacher, build_world
 from r1_reward.data.pairs import save_pairs
 from r1_reward.demo.metrics import describe_machine
-from r1_reward.files import write_json
+from r1_reward.files import read_json, write_json
 from r1_reward.train.checkpoints import STAGING, checkpoints
 
 CLOCKS = {"step_time", "held_out/seconds", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
@@ -45,7 +45,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "sft": {**COMMON, "max_steps": 18, "per_device_train_batch_size": 3, "learning_rate": 2e-3, "warmup_steps": 4},
     # A rollout of 8 makes two updates: every second checkpoint lies in the middle of one. 3 rollouts are an epoch.
     "rl": {
-        **COMMON, "max_steps": 15, "per_device_train_batch_size": 2, "steps_per_generation": 4, "learning_rate": 2e-4,
+        **COMMON, "max_steps": 18, "per_device_train_batch_size": 2, "steps_per_generation": 4, "learning_rate": 2e-4,
         "lr_scheduler_type": "linear", "max_completion_length": 48, "keep_good_every": 3, "held_out_every": 6,
         "held_out_pairs": 2, "held_out_split": "train",
     },
@@ -74,10 +74,17 @@ def _command(command: list[str], output: str) -> None:
     main()
 
 
+def loaded(process: multiprocessing.process.BaseProcess, options: dict[str, Any]) -> None:
+    """Wait until the run has its model and writes its configuration."""
+    while process.is_alive() and not (Path(options["output_dir"]) / "config.yaml").exists():
+        time.sleep(0.02)
+
+
 def finish(stage: str, options: dict[str, Any], output: Path, *, resume: bool) -> float:
-    """Run to the end and return the seconds it took."""
-    began = time.monotonic()
+    """Run to the end and return the seconds it took after its model was loaded."""
     process = start(stage, options, output, resume=resume)
+    loaded(process, options)
+    began = time.monotonic()
     process.join()
     if process.exitcode != 0:
         raise SystemExit(f"{stage}: exit code {process.exitcode}, see {output}")
@@ -85,8 +92,9 @@ def finish(stage: str, options: dict[str, Any], output: Path, *, resume: bool) -
 
 
 def killed(stage: str, options: dict[str, Any], output: Path, after: float) -> dict[str, Any] | None:
-    """Run, kill after some seconds, and return what it was at; None if it was faster than that."""
+    """Run, kill some seconds after loading, and return what it was at; None if it was faster than that."""
     process = start(stage, options, output, resume=False)
+    loaded(process, options)
     process.join(after)
     if process.exitcode is not None:
         return None
@@ -140,7 +148,9 @@ def measure(stage: str, options: dict[str, Any], folder: Path, kills: int, seed:
         rows.append({"seed": seed + number, **row, **compare(whole, cut)})
         shutil.rmtree(cut)
         _print(stage, rows[-1])
+    log = json.loads((whole / "trainer_state.json").read_text())["log_history"]
     return {
+        "grad_norm": [row["grad_norm"] for row in log if "grad_norm" in row],
         "options": {key: str(value) for key, value in options.items() if key not in ("data", "model", "held_out")},
         "seconds_uninterrupted": round(seconds, 1),
         "kills": rows,
@@ -170,6 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stages", nargs="+", choices=list(STAGES), default=list(STAGES))
     parser.add_argument("--folder", type=Path, default=Path("runs/kill-resume"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kill-resume.json"))
     arguments = parser.parse_args()
@@ -183,10 +194,13 @@ def main() -> None:
     save_pairs(world.train[:24], data)
     save_pairs(world.train, all_data)
     base = arguments.folder / "start"
-    options = {**START, "model": "tiny", "data": all_data, "output_dir": base}
-    finish("sft", options, base.with_suffix(".txt"), resume=False)
-    results: dict[str, Any] = {"machine": describe_machine(), "threads": 1}
-    for stage, options in STAGES.items():
+    if "rl" in arguments.stages:
+        options = {**START, "model": "tiny", "data": all_data, "output_dir": base}
+        finish("sft", options, base.with_suffix(".txt"), resume=False)
+    results: dict[str, Any] = read_json(arguments.out) if arguments.out.exists() else {}
+    results.update(machine=describe_machine(), threads=1)
+    for stage in arguments.stages:
+        options = STAGES[stage]
         model = "tiny" if stage == "sft" else str(base)
         held_out = {"held_out": data} if "held_out_every" in options else {}
         given = {**options, "model": model, "data": data, **held_out}

@@ -65,6 +65,7 @@ class VerdictCache:
             return
         line = f"\n{json.dumps({'key': key, 'verdict': int(verdict)})}\n"
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)  # should somebody have removed it during the run
             with self._path.open("ab", buffering=0) as file:
                 file.write(line.encode())
         except OSError as error:

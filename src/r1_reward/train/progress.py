@@ -42,8 +42,8 @@ class ExactResume(Trainer):
         if resume_from_checkpoint is True:
             found = checkpoint_to_resume(Path(str(self.args.output_dir)))
             resume_from_checkpoint = True if found is None else str(found)
-        if isinstance(resume_from_checkpoint, str):
-            self.resumed = self._read_progress(Path(resume_from_checkpoint))
+        goes_on = isinstance(resume_from_checkpoint, str)
+        self.resumed = self._read_progress(Path(str(resume_from_checkpoint))) if goes_on else None
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
