@@ -300,7 +300,14 @@ def _loss_mask(batch: dict[str, Any]) -> torch.Tensor:
 
 
 def _check_processor(processor: Any) -> None:
-    if "return_tensors" in getattr(type(processor), "text_kwargs", {}):  # Pixtral's; TRL asks for lists of tokens
+    # Pixtral's asks for tensors by itself, where TRL wants lists; older transformers keep the defaults in another place.
+    older = getattr(getattr(processor, "valid_processor_kwargs", None), "_defaults", {})
+    defaults = (
+        getattr(type(processor), "text_kwargs", {}),
+        older.get("text_kwargs", {}),
+        older.get("common_kwargs", {}),
+    )
+    if any("return_tensors" in options for options in defaults):
         raise UserError(
             f"{type(processor).__name__} pads prompts or refuses them, where TRL's rollouts need them as they are; "
             "this family can be trained by SFT and used as a judge, not by RL."
