@@ -300,7 +300,7 @@ def _loss_mask(batch: dict[str, Any]) -> torch.Tensor:
 
 
 def _check_processor(processor: Any) -> None:
-    # Pixtral's asks for tensors by itself, where TRL wants lists; older transformers keep the defaults in another place.
+    # Pixtral's asks for tensors by itself, where TRL wants lists; transformers 5.17 keeps that elsewhere.
     older = getattr(getattr(processor, "valid_processor_kwargs", None), "_defaults", {})
     defaults = (
         getattr(type(processor), "text_kwargs", {}),
