@@ -237,45 +237,41 @@ def test_scores_have_mean_zero_and_unit_std(seed):
 
 
 def in_two_processes(values, mask, split):
-    """Standardise two parts as two processes in lock-step would: record each one's sums, then hand out the totals."""
+    """Standardise two parts as two processes would: record what each one sends, then hand out all of it."""
     halves = [(values[:split], mask[:split]), (values[split:], mask[split:])]
-    totals: list[torch.Tensor] = []
-    while len(totals) < 2:  # one round for each of the two reductions
-        sent = []
-        for half in halves:
-            calls: list[torch.Tensor] = []
-
-            def reduce(tensor, calls=calls):
-                calls.append(tensor)
-                return totals[len(calls) - 1] if len(calls) <= len(totals) else tensor
-
-            standardize(*half, all_reduce=reduce)
-            assert len(calls) == 2
-            sent.append(calls[len(totals)])
-        totals.append(sent[0] + sent[1])
-    answers = []
+    sent: list[torch.Tensor] = []
     for half in halves:
-        replies = iter(totals)
-        answers.append(standardize(*half, all_reduce=lambda _, replies=replies: next(replies)))
-    return torch.cat(answers)
+        standardize(*half, gather=lambda tensor: sent.append(tensor) or tensor)
+    assert len(sent) == 2  # one round
+    return torch.cat([standardize(*half, gather=lambda _: torch.cat(sent)) for half in halves])
 
 
 @given(st.integers(0, 10_000), st.integers(0, 6))
 def test_a_batch_split_over_two_processes_scores_as_a_whole(seed, split):
     _, _, values, mask = random_batch(seed)
-    assert_close(in_two_processes(values, mask, min(split, len(values))), standardize(values, mask))
+    assert in_two_processes(values, mask, min(split, len(values))).equal(standardize(values, mask))
+
+
+@given(st.integers(0, 10_000))
+def test_the_order_of_rows_and_their_padding_change_no_bit(seed):
+    _, _, values, mask = random_batch(seed)
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
+    padded, kept = torch.nn.functional.pad(values, (2, 5)), torch.nn.functional.pad(mask, (2, 5))
+    scores = standardize(padded[order], kept[order])
+    assert scores[:, 2:-5].equal(standardize(values, mask)[order])
 
 
 def _gloo_worker(rank, store, values, mask, out):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}/store", rank=rank, world_size=2)
 
-    def all_reduce(tensor):
-        torch.distributed.all_reduce(tensor)
-        return tensor
+    def gather(tensor):
+        parts = [None, None]
+        torch.distributed.all_gather_object(parts, tensor)
+        return torch.cat(parts)
 
     rows = slice(0, 3) if rank == 0 else slice(3, None)
-    torch.save(standardize(values[rows], mask[rows], all_reduce=all_reduce), f"{out}/{rank}.pt")
+    torch.save(standardize(values[rows], mask[rows], gather=gather), f"{out}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -290,7 +286,7 @@ def test_two_real_processes_equal_one(empty_first):
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(_gloo_worker, (folder, values, mask, folder), nprocs=2)
         parts = [torch.load(f"{folder}/{rank}.pt") for rank in (0, 1)]
-    assert_close(torch.cat(parts), standardize(values, mask))
+    assert torch.cat(parts).equal(standardize(values, mask))
 
 
 # ---------------------------------------------------------------- the filter

@@ -70,10 +70,10 @@ def test_center_of_equal_values_is_exactly_zero(value):
     assert center(torch.full((7, 3), value, dtype=torch.float64), torch.ones(7, 3)).count_nonzero() == 0
 
 
-def test_center_sums_over_processes():
+def test_center_takes_every_process_into_the_mean():
     # the other process holds three tokens that sum to 30: mean (1 + 3 + 30) / 5 = 6.8
-    other = torch.tensor([3.0, 30.0], dtype=torch.float64)
-    centred = center(torch.tensor([[1.0, 3.0]]), torch.ones(1, 2), all_reduce=lambda sums: sums + other)
+    other = torch.tensor([5.0, 12.0, 13.0], dtype=torch.float64)
+    centred = center(torch.tensor([[1.0, 3.0]]), torch.ones(1, 2), gather=lambda own: torch.cat([own, other]))
     assert_close(centred, torch.tensor([[-5.8, -3.8]]))
 
 

@@ -29,7 +29,7 @@ Shapes and units:
     old_logps    (B, T)  the same under the policy that sampled them
     advantages   (B, T)  in standard deviations of the global batch
 
-"Global batch" means the samples of every process; functions that need it take ``all_reduce``.
+"Global batch" means the samples of every process; functions that need it take ``gather``.
 
 Whatever stands outside the mask, NaN and infinities included, never changes a result or a gradient.
 Inputs below float32 are raised to float32; float64 stays float64.
@@ -47,7 +47,7 @@ from torch import Tensor
 PRE_CLIP = (1e-3, 1e3)
 """Bounds of the importance ratio in the paper."""
 
-_ROUNDING = 1e-13  # a spread this small relative to the mean is what float64 summation of equal values leaves behind
+_ROUNDING = 1e-13  # a spread this small relative to the mean is what rounding leaves of equal values
 _KL_LOG_RATIO = 20.0  # the KL estimate counts log-ratios up to here, so that one wild token cannot make it infinite
 
 
@@ -123,19 +123,21 @@ def discounted_returns(
 
 
 def standardize(
-    values: Tensor, mask: Tensor, *, all_reduce: Callable[[Tensor], Tensor] | None = None, eps: float = 1e-8
+    values: Tensor, mask: Tensor, *, gather: Callable[[Tensor], Tensor] | None = None, eps: float = 1e-8
 ) -> Tensor:
     """Return z-scores over every masked token of the global batch (method section 2.2): no group baseline.
 
-    Two passes, mean first and then the variance about it, both summed in float64. The standard deviation is the
-    population's: 255 rewards of 1 and one of 0 put the 0 at -15.9687.
+    Two passes, mean first and then the variance about it. The standard deviation is the population's: 255 rewards of 1
+    and one of 0 put the 0 at -15.9687. Both sums are exact before they are rounded to float64, so the scores are the
+    same bit for bit however the rows are dealt out to processes.
 
     Args:
         values: Returns, any shape. Values that are not finite (NaN marks the unscorable) take no part in mean and
             standard deviation and come back as 0.
         mask: Same shape as ``values``.
-        all_reduce: Sums a tensor over all processes and returns the sum, so that many processes give what one would.
-            It is called exactly twice, with an empty mask too, so no process waits for another for ever.
+        gather: Takes a float64 tensor (n,), whose length may differ between processes, and returns those of all
+            processes in one. It is called exactly once, with an empty mask too, so no process waits for another for
+            ever.
         eps: Smallest standard deviation divided by; a smaller spread shrinks the scores rather than inflating noise.
 
     Returns:
@@ -144,27 +146,26 @@ def standardize(
     Raises:
         ValueError: If the shapes differ.
     """
-    total = all_reduce or _identity
-    deviation, mean, count = _deviations(values, mask, total)
-    std = (total(deviation.square().sum()) / count).sqrt()
+    deviation, mean, everywhere = _deviations(values, mask, gather or _identity)
+    std = math.sqrt(_exact_sum((everywhere - mean).square()) / max(len(everywhere), 1))
 
-    # The mean of equal values is off by some ulps. Dividing that error by itself would turn it into an advantage.
-    is_spread = std > _ROUNDING * mean.abs()
-    scores = torch.where(is_spread, deviation / std.clamp_min(eps), torch.zeros_like(deviation))
-    return scores.to(_at_least_float32(values).dtype)
+    # The mean of equal values may be off by an ulp. Dividing that error by itself would turn it into an advantage.
+    if std <= _ROUNDING * abs(mean):
+        deviation = torch.zeros_like(deviation)
+    return (deviation / max(std, eps)).to(_at_least_float32(values).dtype)
 
 
-def center(values: Tensor, mask: Tensor, *, all_reduce: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+def center(values: Tensor, mask: Tensor, *, gather: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Return ``values`` minus their mean over every masked token of the global batch: :func:`standardize` unscaled.
 
-    Arguments, shapes and what counts as used are those of :func:`standardize`; ``all_reduce`` is called once.
+    Arguments, shapes and what counts as used are those of :func:`standardize`.
 
     Returns:
         Deviations of the shape of ``values`` and in their unit; 0 outside the mask, and 0 everywhere if all values are
         equal.
     """
-    deviation, mean, _ = _deviations(values, mask, all_reduce or _identity)
-    deviation = torch.where(deviation.abs() > _ROUNDING * mean.abs(), deviation, torch.zeros_like(deviation))
+    deviation, mean, _ = _deviations(values, mask, gather or _identity)
+    deviation = torch.where(deviation.abs() > _ROUNDING * abs(mean), deviation, torch.zeros_like(deviation))
     return deviation.to(_at_least_float32(values).dtype)
 
 
@@ -359,16 +360,20 @@ def _pre_clipped(log_ratio: Tensor, pre_clip: tuple[float, float] | None) -> Ten
     return log_ratio.clamp(math.log(low), math.log(high))
 
 
-def _deviations(values: Tensor, mask: Tensor, total: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return, in float64, deviations from the global mean (0 where unused), that mean and the count (at least 1)."""
+def _deviations(values: Tensor, mask: Tensor, gather: Callable[[Tensor], Tensor]) -> tuple[Tensor, float, Tensor]:
+    """Return, in float64, deviations from the global mean (0 where unused), that mean, and the values it is of."""
     _require_same_shape(values=values, mask=mask)
     values = _at_least_float32(values)
     used = mask.bool() & values.isfinite()
     wide = torch.where(used, values, torch.zeros_like(values)).double()
-    count, value_sum = total(torch.stack([used.sum().double(), wide.sum()])).unbind()
-    count = count.clamp_min(1.0)
-    mean = value_sum / count
-    return torch.where(used, wide - mean, torch.zeros_like(wide)), mean, count
+    everywhere = gather(wide[used])
+    mean = _exact_sum(everywhere) / max(len(everywhere), 1)
+    return torch.where(used, wide - mean, torch.zeros_like(wide)), mean, everywhere
+
+
+def _exact_sum(values: Tensor) -> float:
+    # Tensor.sum() rounds after every addition, in an order that depends on shape, threads and device.
+    return math.fsum(values.tolist())
 
 
 def _discounted_sum(values: Tensor, mask: Tensor, gamma: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -42,4 +43,5 @@ def _train(stage: str, overrides: list[str], config: Path | None, resume: bool, 
             typer.echo(f"{name} = {default}\n    {text}")
         return
     folder = train(stage, config, overrides, resume=resume)
-    typer.echo(f"saved {folder}")
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f"saved {folder}")

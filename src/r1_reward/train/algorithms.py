@@ -158,7 +158,7 @@ def unfiltered_advantages(
     first_row: int = 0,
     kl: Tensor | None = None,
     kl_coef: float = 0.0,
-    all_reduce: Callable[[Tensor], Tensor] | None = None,
+    gather: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Return the advantage of every token of this process before the filter.
 
@@ -170,7 +170,7 @@ def unfiltered_advantages(
         first_row: Where this process' B rows begin among the N.
         kl: (B, T) per-token penalty in nats, in the paper ``logp_old - logp_ref``.
         kl_coef: Weight of the penalty (beta).
-        all_reduce: Sums a tensor over all processes, for the statistics of the global batch.
+        gather: As for :func:`r1_reward.algorithm.standardize`, for the statistics of the global batch.
 
     Returns:
         (B, T); 0 outside the mask, for unscorable sequences and, with a group baseline, for those whose group has no
@@ -188,7 +188,7 @@ def unfiltered_advantages(
         rewards = algorithm.baseline(rewards.reshape(-1, group_size)).reshape(-1)
     returns = discounted_returns(rewards[first_row : first_row + len(mask)], mask, kl=kl, kl_coef=kl_coef)
     if algorithm.normalize is not None:
-        return algorithm.normalize(returns, mask, all_reduce=all_reduce)
+        return algorithm.normalize(returns, mask, gather=gather)
     return torch.where(returns.isfinite(), returns, torch.zeros_like(returns))
 
 

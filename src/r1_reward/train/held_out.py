@@ -26,6 +26,7 @@ from r1_reward.bench.metrics import accuracy
 from r1_reward.data.video import FRAMES
 from r1_reward.errors import UserError
 from r1_reward.schema import Judgment
+from r1_reward.train.sharded import unsharded
 
 
 def measure(judged: Sequence[Sequence[Judgment]], preferred: Sequence[int]) -> dict[str, float]:
@@ -66,12 +67,10 @@ class HeldOutAccuracy(TrainerCallback):
         Of a video ``video_frames`` frames are shown, which should be as many as in training.
 
         Raises:
-            UserError: there are no pairs, or the model is sharded in a way that it cannot be generated from.
+            UserError: there are no pairs.
         """
         if not len(rows):
             raise UserError("held_out: there are no pairs to judge.")
-        if trainer.is_fsdp_enabled:
-            raise UserError("held_out: a model sharded by FSDP cannot judge during training; leave held_out away.")
         self._trainer, self._rows, self._every = trainer, rows, every
         self._max_new_tokens, self._batch_size, self._video_frames = max_new_tokens, batch_size, video_frames
 
@@ -99,7 +98,8 @@ class HeldOutAccuracy(TrainerCallback):
         """Return the judgments of every pair and its label, from all processes."""
         accelerator = self._trainer.accelerator
         own = [self._rows[i] for i in range(accelerator.process_index, len(self._rows), accelerator.num_processes)]
-        with _random_states_kept(), unwrap_model_for_generation(self._trainer.model_wrapped, accelerator) as model:
+        wrapped = self._trainer.model_wrapped
+        with _random_states_kept(), unsharded(wrapped), unwrap_model_for_generation(wrapped, accelerator) as model:
             processor: Any = self._trainer.processing_class
             backend = TransformersBackend(model, processor, batch_size=self._batch_size)
             judged = judge_pairs(backend, own, max_new_tokens=self._max_new_tokens, video_frames=self._video_frames)

@@ -30,12 +30,21 @@ FEWEST = 16
 """How many verdicts must have been asked for in them before the share counts."""
 
 
+METRICS = (
+    "accuracy", "parse_rate", "reward/result", "reward/format", "reward/consistency", "referee_unknown",
+    "referee_flipped",
+)  # fmt: skip
+"""Every metric that a batch may have."""
+
+
 class Scores(NamedTuple):
     """The rewards of a batch of texts and what to log about it."""
 
     rewards: list[float | None]
     metrics: dict[str, float]
     """accuracy, parse_rate, reward/*; referee_unknown and referee_flipped only where there is a share to give."""
+    counts: dict[str, int]
+    """How many samples of this batch each of them is the mean of."""
     asked: int
     """Verdicts asked of the referee."""
     unknown: int
@@ -87,7 +96,13 @@ def score_judgments(
         )
         for parts in zip(results, consistency, formats, strict=True)
     ]
-    return Scores(rewards, metrics, len(asked), len(asked) - len(known))
+    counts = dict.fromkeys(metrics, len(texts))
+    counts["reward/consistency"] = len(known)
+    if asked:
+        counts["referee_unknown"] = len(asked)
+    if "referee_flipped" in metrics:
+        counts["referee_flipped"] = len(known)
+    return Scores(rewards, metrics, counts, len(asked), len(asked) - len(known))
 
 
 class RefereeWatch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from r1_reward.train.models import (
     video_frames_of_checkpoint,
 )
 from r1_reward.train.precision import require_room_for_updates
+from r1_reward.train.processes import once
 from r1_reward.train.restore import restore_weights, train_from
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     """
     config: LoadedConfig[Any] = load_config(path, overrides, config_class(stage))
     folder = Path(config.trainer.output_dir)
-    checkpoint = main_process_decides(lambda: check_output_folder(folder, resume=resume))
+    checkpoint = once(lambda: check_output_folder(folder, resume=resume))
     frames = config.run.video_frames or video_frames_of_checkpoint(config.run.model) or FRAMES
     config.run.video_frames = frames
     pairs = load_pairs(config.run.data, split=config.run.split, video_frames=frames)
@@ -67,8 +68,7 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
         limit_pixels(processor, config.run.max_pixels)
     if any(pairs["video"]):
         keep_video_frames(processor, frames)
-    with saving("config.yaml", folder):
-        save_config(config, folder)
+    once(lambda: _save_config(config, folder))
     trainer = _trainer(stage, config, model, processor, pairs)
     if not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
         require_room_for_updates(trainer.model, config.trainer.learning_rate)
@@ -77,7 +77,7 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     _train(stage, config.run, trainer, checkpoint)
     with saving("the trained model", folder):
         trainer.save_model(str(folder))
-        processor.save_pretrained(folder)
+        once(lambda: processor.save_pretrained(folder))
         trainer.save_state()  # the whole log, and with it the last row, which no checkpoint has
     return folder
 
@@ -108,25 +108,9 @@ def check_output_folder(folder: Path, *, resume: bool) -> str | None:
     return None if checkpoint is None else str(checkpoint)
 
 
-def main_process_decides(decide: Callable[[], str | None]) -> str | None:
-    """Return, in every process, what ``decide`` returns in the main one.
-
-    Raises:
-        UserError: what ``decide`` raised there.
-    """
-    from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
-
-    outcome: list[str | None] = [None, None]  # answer, problem
-    if PartialState().is_main_process:
-        try:
-            outcome[0] = decide()
-        except UserError as error:
-            outcome[1] = str(error)
-    answer, problem = broadcast_object_list(outcome)
-    if problem is not None:
-        raise UserError(problem)
-    return answer
+def _save_config(config: LoadedConfig[Any], folder: Path) -> None:
+    with saving("config.yaml", folder):
+        save_config(config, folder)
 
 
 def _trainer(stage: str, config: LoadedConfig[Any], model: Any, processor: Any, pairs: Any) -> Any:
@@ -153,7 +137,7 @@ def _train(stage: str, run: RunConfig, trainer: Any, checkpoint: str | None) -> 
     if stage != "rl" or run.on_collapse == "ignore":
         train_from(trainer, checkpoint)
         return
-    if checkpoint is not None and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+    if checkpoint is not None and not trainer.is_deepspeed_enabled:
         restore_weights(trainer, checkpoint)
     from r1_reward.train.monitor import StabilityMonitor
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback
 
 from r1_reward.errors import UserError
@@ -360,7 +361,9 @@ class StabilityMonitor(TrainerCallback):
 
     def _weights_are_finite(self) -> bool:
         model: Any = self.trainer.model
-        broken = [(~torch.isfinite(p.detach())).any() for p in model.parameters() if p.requires_grad]
+        trained = [p.detach() for p in model.parameters() if p.requires_grad]
+        own = [p.to_local() if isinstance(p, DTensor) else p for p in trained]  # with FSDP2 each process has a shard
+        broken = [(~torch.isfinite(p)).any() for p in own]
         count = torch.stack(broken).sum() if broken else torch.zeros(())
         return self.trainer.accelerator.reduce(count, reduction="sum").item() == 0
 

@@ -18,7 +18,8 @@ from transformers import PreTrainedModel, Trainer
 def restore_weights(trainer: Trainer, folder: str | Path) -> None:
     """Copy the weights in ``folder``, written by ``trainer.save_model``, into the trainer's model, bit for bit.
 
-    Adapters are restored where only they were saved. Not for weights sharded by DeepSpeed or FSDP.
+    Adapters are restored where only they were saved. With FSDP2 this must come before training starts, while the
+    weights are whole. Not for weights sharded by DeepSpeed.
 
     Raises:
         RuntimeError: the folder holds weights of another architecture.
@@ -32,6 +33,6 @@ def restore_weights(trainer: Trainer, folder: str | Path) -> None:
 
 def train_from(trainer: Trainer, checkpoint: str | None) -> None:
     """Train to the end, from a checkpoint if there is one, weights included."""
-    if checkpoint is not None and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+    if checkpoint is not None and not trainer.is_deepspeed_enabled:
         restore_weights(trainer, checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -12,6 +12,7 @@ these seams rely on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft import PeftModel
 from trl import GRPOTrainer
+from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from r1_reward import algorithm
 from r1_reward.data.video import FRAMES
@@ -28,12 +30,14 @@ from r1_reward.referee import Referee
 from r1_reward.schema import Answer
 from r1_reward.train.algorithms import algorithm_named, unfiltered_advantages
 from r1_reward.train.gradients import compare_gradients
-from r1_reward.train.judging import RefereeWatch, score_judgments
+from r1_reward.train.judging import METRICS, RefereeWatch, score_judgments
 from r1_reward.train.padding import skip_padding
 from r1_reward.train.pictures_once import open_pictures, processed_once
+from r1_reward.train.processes import deal
 from r1_reward.train.progress import ExactResume
 from r1_reward.train.rl_config import StableReinforceConfig
 from r1_reward.train.rows import rl_rows
+from r1_reward.train.sharded import WholeCheckpoints, unsharded
 from r1_reward.train.stale import SamplingWeights
 
 if TYPE_CHECKING:
@@ -46,7 +50,7 @@ MEDIA_KEYS = (
 """What a batch may hold besides token ids; every forward pass of policy, old policy and reference gets all of it."""
 
 
-class StableReinforceTrainer(ExactResume, GRPOTrainer):
+class StableReinforceTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
     """GRPOTrainer with the advantages and loss of ``args.algorithm`` (method sections 2 and 3).
 
     ``train_dataset`` holds preference pairs as `load_pairs` returns them; of a video up to ``video_frames`` frames are
@@ -109,10 +113,15 @@ class StableReinforceTrainer(ExactResume, GRPOTrainer):
         """Return R of each completion (method section 3). Raises UserError when the referee is out."""
         texts = [completion[0]["content"] for completion in completions]
         scores = score_judgments(texts, preferred, self.referee, self.args)
-        for name, value in scores.metrics.items():
-            log_metric(name, value)
-        counts = torch.tensor([scores.asked, scores.unknown], dtype=torch.float32, device=self.accelerator.device)
-        asked, unknown = self._sum_over_processes(counts).tolist()
+        counts = [scores.counts.get(name, 0) for name in METRICS]
+        sums = [scores.metrics[name] * count if count else 0.0 for name, count in zip(METRICS, counts, strict=True)]
+        device = self.accelerator.device
+        together = torch.tensor([*sums, *counts, scores.asked, scores.unknown], dtype=torch.float32, device=device)
+        *totals, asked, unknown = self._sum_over_processes(together).tolist()
+        for i, name in enumerate(METRICS):
+            count = totals[len(METRICS) + i]
+            if name in scores.metrics or count:
+                log_metric(name, totals[i] / count if count else math.nan)
         self._referee_watch.add(int(asked), int(unknown))
         return scores.rewards
 
@@ -122,8 +131,19 @@ class StableReinforceTrainer(ExactResume, GRPOTrainer):
         return gathered
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        with self._sampling_policy():
+        with unsharded(self.model), self._sampling_policy():
             return super()._generate_single_turn(*args, **kwargs)
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        steps = self.args.steps_per_generation
+        updates, rest = divmod(steps, self.args.gradient_accumulation_steps)
+        if updates < 2 or rest or self._mode == "eval":
+            return super()._prepare_inputs(generation_batch)
+        if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
+            rollout = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
+            parts = split_tensor_dict(deal(rollout, updates), steps)
+            self._buffered_inputs = [unsplit_pixel_values_by_grid(part) for part in parts]
+        return self._buffered_inputs[self._step % steps]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         samples_elsewhere = self.sampling.active and self._mode == "train"
@@ -160,7 +180,7 @@ class StableReinforceTrainer(ExactResume, GRPOTrainer):
             first_row=first_row,
             kl=batch["old_per_token_logps"] - batch["ref_per_token_logps"] if self.beta != 0.0 else None,
             kl_coef=self.beta,
-            all_reduce=self._sum_over_processes,
+            gather=self._gather_values,
         )
         threshold = self.args.filter_threshold()
         if threshold is None:
@@ -182,18 +202,20 @@ class StableReinforceTrainer(ExactResume, GRPOTrainer):
             "pre_clip": self.args.ratio_bounds(),
             "constant_length": self.args.max_completion_length if self.algorithm.constant_length else None,
         }
-        result = algorithm.policy_loss(logps, old_logps, advantages, mask, **settings)
+        # All sequences count, even those whose tokens are all masked: micro-batches and processes are averaged with
+        # equal weights, so only then is the mean over all of them that over the sequences of the global batch.
+        result = algorithm.policy_loss(logps, old_logps, advantages, mask, num_sequences=len(mask), **settings)
         bias = algorithm.pre_clip_bias(logps, old_logps, advantages, mask, **settings)
         self._log_means(
             policy_loss=result.loss.detach(),
+            **{"pre_clip/cosine": bias.cosine, "pre_clip/norm_ratio": bias.norm_ratio},
+        )
+        self._log_token_means(
+            mask.sum(),
             approx_kl=result.approx_kl,
             pre_clipped=result.pre_clipped,
             ppo_clipped=result.ppo_clipped,
-            **{
-                "pre_clip/cosine": bias.cosine,
-                "pre_clip/norm_ratio": bias.norm_ratio,
-                "pre_clip/changed": bias.changed_share,
-            },
+            **{"pre_clip/changed": bias.changed_share},
         )
         if self.args.pre_clip_in_parameters and logps.requires_grad:
             self._log_parameter_bias(model, result.loss, bias, (logps, old_logps, advantages, mask), settings)
@@ -212,7 +234,7 @@ class StableReinforceTrainer(ExactResume, GRPOTrainer):
         """Log cosine and norm ratio of the parameters' gradient with Pre-CLIP to the one without."""
         pair = (bias.cosine, bias.norm_ratio)  # both 1, in either space, if no token is changed
         if bias.changed_share > 0:
-            free = algorithm.policy_loss(*batch, **{**settings, "pre_clip": None}).loss
+            free = algorithm.policy_loss(*batch, num_sequences=len(batch[0]), **{**settings, "pre_clip": None}).loss
             pair = compare_gradients(loss, free, [p for p in model.parameters() if p.requires_grad])
         names = ("pre_clip/parameter_cosine", "pre_clip/parameter_norm_ratio")
         self._log_means(**dict(zip(names, (value.to(loss.device) for value in pair), strict=True)))
@@ -287,6 +309,20 @@ class StableReinforceTrainer(ExactResume, GRPOTrainer):
         means = gathered.view(-1, len(values)).nanmean(0).tolist()
         for name, mean in zip(values, means, strict=True):
             self._metrics[self._mode][name].append(mean)
+
+    def _log_token_means(self, tokens: torch.Tensor, **values: torch.Tensor) -> None:
+        """Log the mean over the tokens of all processes of scalars that are means over this one's ``tokens``."""
+        together = torch.stack([*(value.double() * tokens for value in values.values()), tokens.double()])
+        *sums, count = self._sum_over_processes(together).tolist()
+        for name, total in zip(values, sums, strict=True):
+            self._metrics[self._mode][name].append(total / max(count, 1))
+
+    def _gather_values(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the (n,) ``values`` of every process, in their order; n may differ between processes."""
+        counts = self.accelerator.gather(torch.tensor([len(values)], device=values.device)).tolist()
+        padded = torch.nn.functional.pad(values, (0, max(counts) - len(values)))
+        rows = self.accelerator.gather(padded).view(len(counts), -1)
+        return torch.cat([row[:count] for row, count in zip(rows, counts, strict=True)])
 
     def _log_share(self, name: str, values: torch.Tensor, mask: torch.Tensor) -> None:
         """Log the mean of (B, T) ``values`` over the masked tokens of every process."""

@@ -11,6 +11,7 @@ from r1_reward.data.video import FRAMES
 from r1_reward.errors import UserError
 from r1_reward.train.progress import ExactResume
 from r1_reward.train.rows import sft_rows
+from r1_reward.train.sharded import WholeCheckpoints
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,10 +31,31 @@ class ColdStartConfig(SFTConfig):
     )
 
 
-class ColdStartTrainer(ExactResume, SFTTrainer):
-    """TRL's trainer, whose checkpoints hold all it knows."""
+class ColdStartTrainer(WholeCheckpoints, ExactResume, SFTTrainer):
+    """SFTTrainer whose loss is the mean over the tokens of the global batch, however it is dealt out.
+
+    The global batch is what all processes and accumulation steps contribute to one update. Two things stand in the way.
+    transformers counts its tokens only where the model's ``forward`` takes the count, and Qwen-VL's does not; but here
+    it is SFTTrainer that divides by it. And accelerate repeats rows at the end of an epoch until all processes have as
+    many.
+    """
 
     kept = ("_metrics", "_total_train_tokens")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """Return the micro-batches of an update and how many tokens they have to learn, in all processes."""
+        return super().get_batch_samples(map(self._without_repeated_rows, epoch_iterator), num_batches, device)
+
+    def _without_repeated_rows(self, batch: Any) -> Any:
+        state = self.accelerator.gradient_state
+        if state.end_of_dataloader and state.remainder > 0 and not self.args.dataloader_drop_last:
+            own = state.remainder - self.accelerator.process_index * self.args.per_device_train_batch_size
+            batch["labels"][max(own, 0) :] = -100
+        return batch
 
 
 def sft_trainer(

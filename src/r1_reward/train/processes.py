@@ -1,0 +1,58 @@
+"""What the processes of one run agree on: work that one of them does for all, and which rows make an update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from accelerate.utils import broadcast_object_list
+
+from r1_reward.errors import UserError
+
+Result = TypeVar("Result")
+
+
+def once(work: Callable[[], Result]) -> Result:
+    """Call ``work`` on the main process and return what it returned on every process, once it is done.
+
+    What depends on the state of a folder must be asked once: by the time a second process looks, the first one may have
+    written there. Without other processes this is a plain call. The result must be picklable.
+
+    Raises:
+        UserError: on every process, if ``work`` raised one.
+    """
+    if not torch.distributed.is_initialized():
+        return work()
+    answer: list[object] = [None, None]
+    if torch.distributed.get_rank() == 0:
+        try:
+            answer[0] = work()
+        except UserError as error:
+            answer[1] = str(error)
+    result, message = broadcast_object_list(answer)
+    if message is not None:
+        raise UserError(message)
+    return result
+
+
+def deal(rollout: dict[str, Any], updates: int) -> dict[str, Any]:
+    """Return a process' share of a rollout sorted so that its first rows make the first update, the next the second.
+
+    Row i is of update i modulo ``updates``. A share begins at a multiple of ``updates``, so the rows of an update are
+    the same whether one process has all of them or several have a share each. Their order is the sampler's, which is
+    random already.
+
+    Args:
+        rollout: Tensors and lists with a row for each of the n sequences; scalars and None stay as they are.
+        updates: How many updates are made with a rollout; divides n.
+    """
+    rows = len(next(values for values in rollout.values() if values is not None))
+    order = [i for first in range(updates) for i in range(first, rows, updates)]
+
+    def sort(values: Any) -> Any:
+        if values is None or (isinstance(values, torch.Tensor) and values.ndim == 0):
+            return values
+        return values[order] if isinstance(values, torch.Tensor) else [values[i] for i in order]
+
+    return {name: sort(values) for name, values in rollout.items()}
