@@ -2,9 +2,14 @@
 
     torchrun --nproc_per_node 2 launched.py jobs.json
 
-Each job is ``{"arguments": ["rl", "--config", ...], "notes": FOLDER}``. Rollouts are replayed: what is "sampled" for a
-prompt depends on the prompt and the step alone, so that runs on any number of processes have the same ones. Each
-process writes what it was given as advantages, row by row, to ``FOLDER/advantages-RANK.jsonl``.
+A job is ``{"arguments": ["rl", "--output_dir", ...], "notes": FOLDER}``, and optionally
+
+- ``"replay": true``: what is "sampled" for a prompt depends on the prompt and the step alone, so that runs on any
+  number of processes have the same rollouts;
+- ``"unscorable_half": true``: the second half of each rollout has no reward;
+- ``"from": CHECKPOINT``: it is copied into the output folder first, to be resumed from.
+
+Each process writes the tokens and the advantages of its rows to ``FOLDER/rollouts-RANK.jsonl``.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,12 +73,12 @@ def patched(job):
     def noting(self, inputs):
         output = score(self, inputs)
         rows = []
-        for prompt, kept_prompt, advantages, kept_advantages in zip(
-            output["prompt_ids"], output["prompt_mask"], output["advantages"], output["completion_mask"], strict=True
-        ):
-            key = hashlib.sha256(str(prompt[kept_prompt.bool()].tolist()).encode()).hexdigest()
-            rows.append([key, [value.hex() for value in advantages[kept_advantages.bool()].tolist()]])
-        with (notes / f"advantages-{self.accelerator.process_index}.jsonl").open("a") as file:
+        for i, kept_prompt in enumerate(output["prompt_mask"].bool()):
+            kept_tokens = output["completion_mask"][i].bool()
+            prompt = str(output["prompt_ids"][i][kept_prompt].tolist())
+            advantages = [value.hex() for value in output["advantages"][i][kept_tokens].tolist()]
+            rows.append([prompt, output["completion_ids"][i][kept_tokens].tolist(), advantages])
+        with (notes / f"rollouts-{self.accelerator.process_index}.jsonl").open("a") as file:
             file.write(json.dumps({"step": self.state.global_step, "rows": rows}) + "\n")
         return output
 
@@ -82,7 +88,7 @@ def patched(job):
         rows = len(completions) * self.accelerator.num_processes
         return [None if first + i >= rows // 2 else value for i, value in enumerate(rewards)]
 
-    if job.get("replay", True):
+    if job.get("replay"):
         StableReinforceTrainer._generate_single_turn = replay
     StableReinforceTrainer._generate_and_score_completions = noting
     if job.get("unscorable_half"):
@@ -97,6 +103,9 @@ def patched(job):
 def run(job):
     from r1_reward.cli import main
 
+    if "from" in job and os.environ.get("RANK", "0") == "0":  # the others wait in train() for what the first one sees
+        output = Path(job["arguments"][job["arguments"].index("--output_dir") + 1])
+        shutil.copytree(job["from"], output / Path(job["from"]).name)
     with patched(job):
         sys.argv = ["r1-reward", "train", *job["arguments"]]
         try:
@@ -107,8 +116,6 @@ def run(job):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         shard_on_cpu()
     for job in json.loads(Path(sys.argv[1]).read_text()):

@@ -98,11 +98,15 @@ class HeldOutAccuracy(TrainerCallback):
         """Return the judgments of every pair and its label, from all processes."""
         accelerator = self._trainer.accelerator
         own = [self._rows[i] for i in range(accelerator.process_index, len(self._rows), accelerator.num_processes)]
+        # With ZeRO-3 the processes generate in step, so all of them must have as much to do.
+        share = -(-len(self._rows) // accelerator.num_processes)
+        filled = own + [self._rows[0]] * (share - len(own))
         wrapped = self._trainer.model_wrapped
         with _random_states_kept(), unsharded(wrapped), unwrap_model_for_generation(wrapped, accelerator) as model:
             processor: Any = self._trainer.processing_class
             backend = TransformersBackend(model, processor, batch_size=self._batch_size)
-            judged = judge_pairs(backend, own, max_new_tokens=self._max_new_tokens, video_frames=self._video_frames)
+            options: dict[str, Any] = {"max_new_tokens": self._max_new_tokens, "video_frames": self._video_frames}
+            judged = judge_pairs(backend, filled, **options)[: len(own)]
         together = gather_object([(votes, row["preferred"]) for votes, row in zip(judged, own, strict=True)])
         return [votes for votes, _ in together], [label for _, label in together]
 

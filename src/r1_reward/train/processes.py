@@ -24,7 +24,7 @@ def once(work: Callable[[], Result]) -> Result:
     """
     if not torch.distributed.is_initialized():
         return work()
-    answer: list[object] = [None, None]
+    answer: list[Any] = [None, None]
     if torch.distributed.get_rank() == 0:
         try:
             answer[0] = work()

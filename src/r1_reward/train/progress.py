@@ -83,7 +83,10 @@ class ExactResume(Trainer):
         if not path.is_file():
             logger.warning("%s does not say how far its rollout and its next log were; both start anew.", checkpoint)
             return None
-        progress = torch.load(path, map_location=self.args.device, weights_only=True)
+        device = self.args.device
+        # With several processes on a CPU it is "cpu:0", which torch.load does not know.
+        where = "cpu" if device.type == "cpu" else device
+        progress = torch.load(path, map_location=where, weights_only=True)
         if progress["processes"] != self.args.world_size:
             logger.warning(
                 "%s is of %d processes, this run has %d: the course is not bit for bit that of one uninterrupted run.",

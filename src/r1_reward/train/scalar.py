@@ -82,6 +82,10 @@ class ScalarTrainer(ExactResume):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._seen: list[dict[str, float]] = []
         super().__init__(*args, **kwargs)
+        if self.is_fsdp_enabled:
+            raise UserError(
+                "FSDP: scalar reward models are trained with DDP or DeepSpeed; take another file of accelerate."
+            )
 
     def compute_loss(
         self,

@@ -51,10 +51,12 @@ class ColdStartTrainer(WholeCheckpoints, ExactResume, SFTTrainer):
         return super().get_batch_samples(map(self._without_repeated_rows, epoch_iterator), num_batches, device)
 
     def _without_repeated_rows(self, batch: Any) -> Any:
-        state = self.accelerator.gradient_state
-        if state.end_of_dataloader and state.remainder > 0 and not self.args.dataloader_drop_last:
-            own = state.remainder - self.accelerator.process_index * self.args.per_device_train_batch_size
-            batch["labels"][max(own, 0) :] = -100
+        size, accelerator = self._train_batch_size, self.accelerator
+        rows: Any = self.train_dataset
+        left = len(rows) % (size * accelerator.num_processes)
+        if left and accelerator.gradient_state.end_of_dataloader and not self.args.dataloader_drop_last:
+            # The rows that are left lie on the first processes.
+            batch["labels"][max(left - accelerator.process_index * size, 0) :] = -100
         return batch
 
 

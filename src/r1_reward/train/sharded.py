@@ -71,14 +71,15 @@ class WholeCheckpoints(Trainer):
         if not self.is_fsdp_enabled:
             super()._save_optimizer_and_scheduler(output_dir)
             return
-        state = self.optimizer.state_dict()
+        optimizer, scheduler = self._both()
+        state = optimizer.state_dict()
         state["state"] = {
             number: {name: _whole(value, keep=self.args.should_save) for name, value in values.items()}
             for number, values in state["state"].items()
         }
         if self.args.should_save:
             torch.save(state, Path(output_dir) / OPTIMIZER)
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+            torch.save(scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # Sharded weights are handed over as `model`. They are those of the checkpoint already.
@@ -91,13 +92,17 @@ class WholeCheckpoints(Trainer):
             return
         # Mapped into memory: each process reads no more of the file than its own shards.
         state = torch.load(Path(checkpoint) / OPTIMIZER, map_location="cpu", mmap=True, weights_only=True)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        optimizer, scheduler = self._both()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         state["state"] = {
             number: {name: _shard_like(parameters[number], value) for name, value in values.items()}
             for number, values in state["state"].items()
         }
-        self.optimizer.load_state_dict(state)
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
+        optimizer.load_state_dict(state)
+        scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
+
+    def _both(self) -> tuple[Any, Any]:
+        return self.optimizer, self.lr_scheduler
 
 
 def _check_plugin(plugin: Any) -> None:
