@@ -1,11 +1,13 @@
-"""Memory and speed of one StableReinforce step on a GPU, beside TRL's GRPOTrainer with equal model, batch, rollouts.
+"""Memory and speed of a StableReinforce step on a GPU, beside TRL's GRPOTrainer: equal model, batch and rollouts.
 
-    python benchmarks/bench_update.py --shape recipes/shapes/qwen2.5-vl-3b --cases ours,trl --out bench-update.json
+    python benchmarks/bench_update.py --out benchmarks/results/bench-update.json         # all of RUNS, in one process
+    python benchmarks/bench_update.py --runs ours,trl --shape3b FOLDER --device cpu ...  # a smaller shape elsewhere
 
-The model has the shape of a real checkpoint and random weights; pictures are noise that the processor brings to 640
-visual tokens; prompts hold two answers of about 200 tokens. A random model never stops, so each response has all of its
-new tokens. In the cases ``ours`` and ``trl`` responses are drawn at random instead of generated, so that both trainers
-update on the same ones and the time of generation, which is TRL's own in both, is measured apart (``generate``).
+Models have the shapes of Qwen2.5-VL (recipes/shapes) and random weights; pictures are noise that the processor brings
+to 640 visual tokens; prompts hold two answers of about 200 tokens. A random model never stops, so in the runs of
+trainers responses are drawn at random instead of generated, equal for both: of 1,024 tokens each, or (``mixed``) of
+lengths such as judgments have. Generation, which is transformers' own in both, is measured apart. Every run of a
+trainer is compared with what `r1-reward plan` would have said of its memory.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from trl import GRPOConfig, GRPOTrainer
 from r1_reward import vision_attention
 from r1_reward.data.images import decode_images
 from r1_reward.data.pairs import load_pairs
+from r1_reward.train import memory
 from r1_reward.train.models import build_tiny, limit_pixels
 from r1_reward.train.rl import StableReinforceTrainer
 from r1_reward.train.rl_config import StableReinforceConfig
@@ -36,8 +40,42 @@ from r1_reward.train.rows import rl_rows
 
 PEAK_FLOPS = 989e12
 """Dense bfloat16 of an H100 or H200 SXM, from the vendor's data sheet."""
-MAX_PIXELS = 640 * 28 * 28
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "zero")
+WARM_UP = 2
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement."""
+
+    kind: str
+    shape: str = "3b"
+    dtype: str = "bfloat16"
+    packed: bool = True
+    lora: bool = False
+    mixed: bool = False
+    cache: str = "dynamic"
+
+
+RUNS = {
+    "parts": Run("parts"),
+    "trl": Run("trl", packed=False),
+    "ours-unpacked": Run("ours", packed=False),
+    "ours": Run("ours"),
+    "trl-again": Run("trl", packed=False),
+    "trl-mixed": Run("trl", packed=False, mixed=True),
+    "ours-mixed-unpacked": Run("ours", packed=False, mixed=True),
+    "ours-mixed": Run("ours", mixed=True),
+    "trl-lora": Run("trl", packed=False, lora=True),
+    "ours-lora": Run("ours", lora=True),
+    "ours-float32": Run("ours", dtype="float32"),
+    "ours-7b": Run("ours", shape="7b"),
+    "ours-7b-lora": Run("ours", shape="7b", lora=True),
+    "generate": Run("generate"),
+    "generate-7b": Run("generate", shape="7b"),
+    "generate-static": Run("generate", cache="static"),
+}
 
 
 def build_model(shape: str, dtype: torch.dtype, device: str, processor: Any) -> Any:
@@ -51,36 +89,33 @@ def build_model(shape: str, dtype: torch.dtype, device: str, processor: Any) -> 
         setattr(config, name, tokenizer.convert_tokens_to_ids(token))
     config.text_config.eos_token_id = tokenizer.eos_token_id
     config.text_config.pad_token_id = tokenizer.pad_token_id
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False):  # rotary frequencies are computed, and would be lost
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
-    model.to_empty(device=device)
     generator = torch.Generator(device).manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() == 1:
-                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            weights = torch.empty(parameter.shape, dtype=dtype, device=device)
+            if weights.dim() == 1:
+                weights.fill_(0.0 if name == "bias" else 1.0)
             else:
-                parameter.normal_(0.0, 0.02, generator=generator)
-        for module in model.modules():  # buffers that are computed, not stored: rotary frequencies
-            if hasattr(module, "compute_default_rope_parameters"):
-                module.inv_freq = module.compute_default_rope_parameters(module.config)[0].to(device)
-            elif hasattr(module, "inv_freq"):
-                module.__init__(config.vision_config) if not hasattr(module, "dim") else module.__init__(module.dim)
-                module.to(device)
+                weights.normal_(0.0, 0.02, generator=generator)
+            setattr(module, name, torch.nn.Parameter(weights))
     model.tie_weights()
+    model.to(device)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model
 
 
-def make_pairs(folder: Path, rows: int, side: tuple[int, int] = (1280, 800)) -> Any:
+def make_pairs(folder: Path, rows: int, *, mixed: bool, side: tuple[int, int] = (1280, 800)) -> Any:
     """Write ``rows`` pairs with a noise picture each and load them."""
     random = np.random.default_rng(0)
     lines = []
     for row in range(rows):
         coarse = random.integers(0, 256, (side[1] // 8, side[0] // 8, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize(side).save(folder / f"{row}.jpg", quality=90)
-        answers = [" ".join(random.choice(WORDS, 200)) for _ in range(2)]
+        lengths = random.integers(50, 350, 2) if mixed else (200, 200)
+        answers = [" ".join(random.choice(WORDS, length)) for length in lengths]
         lines.append(
             {
                 "id": str(row), "question": "What is written in the picture?", "images": [f"{row}.jpg"],
@@ -95,35 +130,30 @@ def make_pairs(folder: Path, rows: int, side: tuple[int, int] = (1280, 800)) -> 
 class Stopwatch:
     """Seconds and peak memory of named stretches of work on the device."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.peaks: dict[str, list[float]] = defaultdict(list)
-        self._cuda = device.type == "cuda"
-
-    def _synchronize(self) -> None:
-        if self._cuda:
-            torch.cuda.synchronize()
 
     def around(self, name: str, function: Any) -> Any:
         """Return ``function`` timed under ``name``."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            self._synchronize()
-            if self._cuda:
+            synchronize()
+            if torch.cuda.is_available():
                 torch.cuda.reset_peak_memory_stats()
             started = time.perf_counter()
             result = function(*args, **kwargs)
-            self._synchronize()
+            synchronize()
             self.seconds[name].append(time.perf_counter() - started)
-            if self._cuda:
-                self.peaks[name].append(torch.cuda.max_memory_allocated() / 2**30)
+            if torch.cuda.is_available():
+                self.peaks[name].append(torch.cuda.max_memory_allocated() / GIB)
             return result
 
         return timed
 
 
 class StepClock(TrainerCallback):
-    """Seconds from the end of one optimizer step to the end of the next, loading of rows included."""
+    """Seconds from the end of one optimizer step to the end of the next, reading of rows included."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -134,27 +164,21 @@ class StepClock(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Note the seconds since the last step."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        synchronize()
         now = time.perf_counter()
         self.seconds.append(now - self._ended)
         self._ended = now
 
 
-def scripted(trainer: Any, tokens: int, vocabulary: int) -> None:
-    """Replace the trainer's generation by random tokens, the same for every trainer."""
-    random = np.random.default_rng(1)
-
-    def responses(prompt_ids: Any, *_: Any, **__: Any) -> tuple[list[list[int]], None]:
-        return [random.integers(1000, vocabulary, tokens).tolist() for _ in prompt_ids], None
-
-    trainer._generate_single_turn = responses
+def synchronize() -> None:
+    """Wait for the device."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def decoded_rows(pairs: Any, processor: Any) -> Any:
     """Return rows as a `datasets` image column gives them: decoded whenever they are read."""
-    rows = rl_rows(pairs, processor)
-    stored = rows.format["format_kwargs"]["transform"]
+    stored = rl_rows(pairs, processor).format["format_kwargs"]["transform"]
 
     def transform(batch: Any) -> Any:
         shown = stored(batch)
@@ -163,18 +187,17 @@ def decoded_rows(pairs: Any, processor: Any) -> Any:
     return pairs.with_transform(transform)
 
 
-def make_trainer(kind: str, model: Any, processor: Any, pairs: Any, options: argparse.Namespace, folder: str) -> Any:
-    """Return our trainer or TRL's with equal settings and equal rewards."""
+def make_trainer(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace, folder: str) -> Any:
+    """Return our trainer or TRL's with equal settings, rewards and responses."""
     settings: dict[str, Any] = {
         "output_dir": folder, "per_device_train_batch_size": options.batch, "report_to": "none",
         "gradient_accumulation_steps": options.accumulate, "steps_per_generation": 2 * options.accumulate,
         "num_generations": 2, "max_completion_length": options.tokens, "max_steps": options.steps,
-        "save_strategy": "no",
-        "learning_rate": 1e-6, "bf16": True, "logging_steps": 1, "temperature": 1.0, "beta": options.beta,
-        "gradient_checkpointing": True, "use_cpu": options.device == "cpu", "disable_tqdm": True,
+        "save_strategy": "no", "learning_rate": 1e-6, "bf16": True, "logging_steps": 1, "temperature": 1.0,
+        "gradient_checkpointing": True, "use_cpu": options.device == "cpu", "disable_tqdm": True, "beta": 0.0,
     }  # fmt: skip
     adapters = None
-    if options.lora:
+    if run.lora:
         from peft import LoraConfig
 
         adapters = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -183,7 +206,7 @@ def make_trainer(kind: str, model: Any, processor: Any, pairs: Any, options: arg
     def reward(completions: Any, **_: Any) -> list[float]:
         return draw.integers(0, 4, len(completions)).astype(float).tolist()
 
-    if kind == "ours":
+    if run.kind == "ours":
         trainer: Any = StableReinforceTrainer(
             model, StableReinforceConfig(**settings), train_dataset=pairs, processing_class=processor,
             peft_config=adapters,
@@ -194,19 +217,36 @@ def make_trainer(kind: str, model: Any, processor: Any, pairs: Any, options: arg
             model, args=GRPOConfig(**settings, loss_type="grpo"), reward_funcs=[reward],
             train_dataset=decoded_rows(pairs, processor), processing_class=processor, peft_config=adapters,
         )  # fmt: skip
+    random, vocabulary = np.random.default_rng(1), model.config.get_text_config().vocab_size
+
+    def responses(prompt_ids: Any, *_: Any, **__: Any) -> tuple[list[list[int]], None]:
+        lengths = np.exp(random.normal(np.log(350), 0.5, len(prompt_ids))) if run.mixed else [options.tokens] * 999
+        lengths = np.clip(lengths, 1, options.tokens).astype(int)
+        return [random.integers(100, vocabulary, n).tolist() for n, _ in zip(lengths, prompt_ids, strict=False)], None
+
+    trainer._generate_single_turn = responses
     return trainer
 
 
-def run_trainer(kind: str, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """Run a few steps and return seconds and memory by part."""
+def measure_trainer(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Run some steps; return seconds, memory and the share of the device's arithmetic that was used."""
+    probe = model.model.language_model.layers[0].mlp.gate_proj.weight
+    before = probe.detach().clone()
+    config = model.config
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(kind, model, processor, pairs, options, folder)
-        watch, clock = Stopwatch(trainer.accelerator.device), StepClock()
+        trainer = make_trainer(run, model, processor, pairs, options, folder)
+        watch, clock = Stopwatch(), StepClock()
         trainer.add_callback(clock)
-        scripted(trainer, options.tokens, model.config.get_text_config().vocab_size)
-        for name in ("_generate_and_score_completions", "_compute_loss"):
-            setattr(trainer, name, watch.around(name, getattr(trainer, name)))
-        trainer.training_step = watch.around("training_step", trainer.training_step)
+        lengths: list[tuple[int, int]] = []
+        score = trainer._generate_and_score_completions
+
+        def noted(rows: Any) -> Any:
+            output = score(rows)
+            lengths.append((output["prompt_ids"].size(1), output["completion_ids"].size(1)))
+            return output
+
+        trainer._generate_and_score_completions = watch.around("rollout, scored", noted)
+        trainer.training_step = watch.around("micro-step", trainer.training_step)
         trainer.train()
         optimizer = sum(
             value.numel() * value.element_size()
@@ -214,139 +254,146 @@ def run_trainer(kind: str, model: Any, processor: Any, pairs: Any, options: argp
             for value in state.values()
             if torch.is_tensor(value)
         )
-    result = {
-        "case": kind,
-        "steps": [round(second, 3) for second in clock.seconds],
-        "seconds": {name: [round(s, 3) for s in values] for name, values in watch.seconds.items()},
-        "peak_gib": {name: round(max(values), 3) for name, values in watch.peaks.items()},
-        "optimizer_gib": optimizer / 2**30,
-    }
     del trainer
+    per_cycle = [sum(clock.seconds[i : i + 2]) for i in range(WARM_UP, len(clock.seconds) - 1, 2)]
+    scoring = watch.seconds["rollout, scored"]
+    updates = [second for i, second in enumerate(watch.seconds["micro-step"]) if i % (2 * options.accumulate)]
+    updates = updates[2 * options.accumulate * WARM_UP // 2 - 1 :]
+    prompt, new = lengths[-1]
+    batch = memory.Batch(
+        options.batch, 2 * options.accumulate * options.batch, prompt - options.visual, options.visual, new
+    )
+    shape = memory.shape_of(config)
+    setup = memory.Setup(weight_bytes=4 if run.dtype == "float32" else 2, lora_rank=16 if run.lora else 0)
+    planned = memory.step_memory(shape, batch, setup)
+    median = float(np.median(updates))
+    result = {
+        "seconds a rollout and its two updates": [round(s, 3) for s in per_cycle],
+        "seconds of scoring a rollout": [round(s, 3) for s in scoring],
+        "seconds of a micro-step, median": round(median, 3),
+        "tokens/s of the update": round(options.batch * batch.length / median),
+        "MFU of the update": round(memory.update_flops(shape, batch, lora=run.lora) / median / PEAK_FLOPS, 3),
+        "prompt and response tokens": (prompt, new),
+        "optimizer GiB": round(optimizer / GIB, 2),
+        "planned GiB": round(planned.update_peak / GIB, 2),
+        "share of weights that did not move": (probe.detach() == before).double().mean().item(),
+    }
+    if watch.peaks:
+        result["measured GiB"] = round(max(watch.peaks["micro-step"]), 2)
+        result["planned / measured"] = round(result["planned GiB"] / result["measured GiB"], 3)
     return result
 
 
-def measure_generation(model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """Time generation alone, with transformers' growing cache and with a static one that it compiles."""
+def measure_generation(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Time generation alone, with transformers' growing cache or with a static one, for which it compiles."""
     rows = next(iter(rl_rows(pairs, processor).iter(batch_size=options.sequences)))
     texts = [processor.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in rows["prompt"]]
     images = [decode_images({"images": row}) for row in rows["images"]]
     inputs = processor(text=texts, images=images, return_tensors="pt", padding=True).to(model.device)
     model.eval()
-    result: dict[str, Any] = {"case": "generate", "prompt_tokens": inputs["input_ids"].size(1)}
-    for cache in options.caches.split(","):
-        for new_tokens in (8, options.tokens):
-            watch = Stopwatch(model.device)
-            with torch.inference_mode():
-                watch.around("generate", model.generate)(
-                    **inputs, do_sample=True, max_new_tokens=new_tokens, min_new_tokens=new_tokens,
-                    cache_implementation=None if cache == "dynamic" else cache, top_k=0,
-                )  # fmt: skip
-            result[f"{cache}/{new_tokens}"] = {
-                "seconds": watch.seconds["generate"],
-                "peak_gib": watch.peaks["generate"],
-            }
+
+    def generate(new: int, cache: str | None = None) -> None:
+        with torch.inference_mode():
+            model.generate(
+                **inputs, do_sample=True, top_k=0, max_new_tokens=new, min_new_tokens=new, cache_implementation=cache
+            )
+
+    watch = Stopwatch()
+    watch.around("warm-up", generate)(2)
+    watch.around("prefill", generate)(1)
+    if run.cache == "static":
+        watch.around("compiling", generate)(options.generated, "static")
+    watch.around("all", generate)(options.generated, None if run.cache == "dynamic" else run.cache)
+    step = (watch.seconds["all"][0] - watch.seconds["prefill"][0]) / (options.generated - 1)
+    prompt = inputs["input_ids"].size(1)
+    shape = memory.shape_of(model.config)
+    batch = memory.Batch(1, options.sequences, prompt - options.visual, options.visual, options.generated)
+    parts = memory.step_memory(shape, batch, memory.Setup(weight_bytes=2, optimizer_states=0))
+    result = {
+        "sequences": options.sequences, "prompt tokens": prompt, "new tokens": options.generated,
+        "seconds": dict(watch.seconds), "ms a token of all sequences": round(1000 * step, 2),
+        "tokens/s": round(options.sequences / step), "planned GiB": round(parts.generation_peak / GIB, 2),
+    }  # fmt: skip
+    if watch.peaks:
+        result["measured GiB"] = round(watch.peaks["all"][0], 2)
+        result["planned / measured"] = round(result["planned GiB"] / result["measured GiB"], 3)
     return result
 
 
-def profile_update(model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """Say where the time of one forward and backward pass goes: on the device, and in issuing its work."""
-    from torch.profiler import ProfilerActivity, profile
-
-    result: dict[str, Any] = {"case": "profile"}
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer("ours", model, processor, pairs, options, folder)
-        scripted(trainer, options.tokens, model.config.get_text_config().vocab_size)
-        steps, training_step = [], trainer.training_step
-
-        def profiled(*args: Any, **kwargs: Any) -> Any:
-            steps.append(None)
-            if len(steps) != 4:
-                return training_step(*args, **kwargs)
-            torch.cuda.synchronize()
-            started = time.perf_counter()
-            with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as record:
-                loss = training_step(*args, **kwargs)
-                torch.cuda.synchronize()
-            result["wall"] = time.perf_counter() - started
-            events = record.key_averages()
-            result["device"] = sum(event.self_device_time_total for event in events) / 1e6
-            result["kernels"] = sum(event.count for event in events if event.self_device_time_total > 0)
-            print(events.table(sort_by="self_cuda_time_total", row_limit=22, max_name_column_width=60))
-            print(events.table(sort_by="self_cpu_time_total", row_limit=22, max_name_column_width=60))
-            return loss
-
-        trainer.training_step = profiled
-        trainer.train()
-    return result
-
-
-def measure_parts(model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:
+def measure_parts(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:  # noqa: ARG001
     """Time the vision tower forwards and backwards, window by window and packed."""
     rows = next(iter(rl_rows(pairs, processor).iter(batch_size=options.batch)))
     images = [decode_images({"images": row}) for row in rows["images"]]
     inputs = processor.image_processor([image for row in images for image in row], return_tensors="pt")
     pixels, grid = inputs["pixel_values"].to(model.device, model.dtype), inputs["image_grid_thw"].to(model.device)
-    result: dict[str, Any] = {"case": "parts"}
-    outputs = []
-    tower = model.model.visual
-    tower.train()
-    for implementation in ("sdpa", vision_attention.NAME):
-        if implementation == vision_attention.NAME:
+    result: dict[str, Any] = {}
+    seen: dict[str, list[Any]] = defaultdict(list)
+    tower = model.model.visual.train()
+    for implementation in ("window by window", "packed"):
+        if implementation == "packed":
             assert vision_attention.pack_vision_attention(model)
-        for _ in range(3):
-            watch = Stopwatch(model.device)
+        watch = Stopwatch()
+        for _ in range(4):
+            model.zero_grad(set_to_none=True)
             output = watch.around("forward", tower)(pixels, grid_thw=grid).pooler_output
             watch.around("backward", output.float().square().mean().backward)()
-        outputs.append(output.detach().float())
-        gradient = tower.blocks[0].attn.qkv.weight.grad.float().clone()
-        outputs.append(gradient)
-        model.zero_grad(set_to_none=True)
-        result[implementation] = {"seconds": watch.seconds, "peak_gib": watch.peaks}
-    for name, (one, other) in {"output": (outputs[0], outputs[2]), "gradient": (outputs[1], outputs[3])}.items():
-        result[f"{name}_relative_difference"] = ((one - other).norm() / one.norm()).item()
+        result[implementation] = {name: round(float(np.median(s[1:])), 4) for name, s in watch.seconds.items()}
+        seen["output"].append(output.detach().float())
+        seen["gradient"].append(tower.blocks[0].attn.qkv.weight.grad.float())
+    for name, (one, other) in seen.items():
+        result[f"relative difference of the {name}"] = ((one - other).norm() / one.norm()).item()
     return result
 
 
+MEASURES = {"ours": measure_trainer, "trl": measure_trainer, "generate": measure_generation, "parts": measure_parts}
+
+
+def measure(name: str, run: Run, processor: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Do one run on fresh weights."""
+    rows = max(2 * options.batch * options.accumulate, options.sequences if run.kind == "generate" else 0)
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = make_pairs(Path(folder), rows, mixed=run.mixed)
+        shape = options.shape3b if run.shape == "3b" else options.shape7b
+        model = build_model(shape, getattr(torch, run.dtype), options.device, processor)
+        if run.packed and run.kind != "parts":
+            assert vision_attention.pack_vision_attention(model)
+        return {"name": name, **asdict(run), **MEASURES[run.kind](run, model, processor, pairs, options)}
+
+
 def main() -> None:
-    """Run the cases asked for, each on the same weights, and write what was measured."""
+    """Do the runs asked for and write what was measured after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", required=True)
-    parser.add_argument("--cases", default="ours,trl")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--runs", default=",".join(RUNS))
+    parser.add_argument("--shape3b", default="recipes/shapes/qwen2.5-vl-3b")
+    parser.add_argument("--shape7b", default="recipes/shapes/qwen2.5-vl-7b")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--accumulate", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--tokens", type=int, default=1024)
-    parser.add_argument("--sequences", type=int, default=16, help="generated at once")
-    parser.add_argument("--caches", default="dynamic")
-    parser.add_argument("--beta", type=float, default=0.0)
-    parser.add_argument("--packed", action="store_true", help="one attention call for all windows of the vision tower")
-    parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--tokens", type=int, default=1024, help="most new tokens in the runs of trainers")
+    parser.add_argument("--sequences", type=int, default=64, help="generated at once")
+    parser.add_argument("--generated", type=int, default=256, help="new tokens of generation")
+    parser.add_argument("--visual", type=int, default=640, help="visual tokens of a picture")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-
-    _, processor = build_tiny([" ".join(WORDS), "What is written in the picture?"])
-    limit_pixels(processor, MAX_PIXELS)
-    results = []
-    with tempfile.TemporaryDirectory() as folder:
-        pairs = make_pairs(Path(folder), max(2 * options.batch * options.accumulate, options.sequences))
-        for case in options.cases.split(","):
-            model = build_model(options.shape, getattr(torch, options.dtype), options.device, processor)
-            if options.packed:
-                assert vision_attention.pack_vision_attention(model)
-            run = {"generate": measure_generation, "parts": measure_parts, "profile": profile_update}.get(case)
-            measured = (
-                run(model, processor, pairs, options) if run else run_trainer(case, model, processor, pairs, options)
-            )
-            results.append({**measured, "options": str(vars(options))})
-            print(json.dumps(results[-1]), flush=True)
-            del model
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-    if options.out:
-        options.out.write_text(json.dumps(results, indent=2), encoding="utf-8")
+    _, processor = build_tiny([*WORDS, "What is written in the picture?"])
+    limit_pixels(processor, options.visual * 28 * 28)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    report: dict[str, Any] = {"device": device, "torch": torch.__version__, "options": vars(options) | {"out": None}}
+    report["runs"] = []
+    for name in options.runs.split(","):
+        started = time.perf_counter()
+        try:
+            result = measure(name, RUNS[name], processor, options)
+        except Exception as error:  # noqa: BLE001  (the other runs are worth having)
+            result = {"name": name, "failed": f"{type(error).__name__}: {str(error)[:300]}"}
+        report["runs"].append({**result, "seconds of the run": round(time.perf_counter() - started, 1)})
+        print(json.dumps(report["runs"][-1]), flush=True)
+        if options.out:
+            options.out.write_text(json.dumps(report, indent=2), encoding="utf-8")
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def test_a_tower_says_the_same_packed(tiny):
     plain = tiny[0]
     packed = copy.deepcopy(plain)
     assert pack_vision_attention(packed)
-    assert packed.config.vision_config._attn_implementation == NAME
-    assert plain.config.vision_config._attn_implementation == "sdpa"
+    assert packed.model.visual.blocks[0].attn.config._attn_implementation == NAME
+    assert plain.model.visual.blocks[0].attn.config._attn_implementation == "sdpa"
     grid = torch.tensor([[1, 8, 12], [1, 4, 4]])
     pixels = torch.randn(8 * 12 + 4 * 4, 3 * 2 * 14 * 14, generator=torch.Generator().manual_seed(0))
     expected = plain.model.visual(pixels, grid_thw=grid).pooler_output
@@ -52,11 +52,13 @@ def test_another_choice_is_left_alone(tiny):
     assert model.config.vision_config._attn_implementation == "eager"
 
 
-def test_the_choice_is_not_saved(tiny, tmp_path):
+def test_the_choice_is_the_towers_own(tiny, tmp_path):
     model = copy.deepcopy(tiny[0])
     pack_vision_attention(model)
     model.save_pretrained(tmp_path)
     assert NAME not in (tmp_path / "config.json").read_text(encoding="utf-8")
+    again = type(model)(model.config)  # transformers would look for a package of a name with "flash"
+    assert again.model.visual.blocks[0].attn.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.gpu

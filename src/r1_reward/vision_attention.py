@@ -10,6 +10,7 @@ all at once; no package besides PyTorch is needed. benchmarks/bench_update.py me
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def pack_vision_attention(model: Any) -> bool:
     """Let the vision tower of ``model`` attend to all its windows in one call; return whether it does now.
 
     Only for towers of :data:`PACKED_TOWERS` that use PyTorch's attention: another choice (flash_attention_2, eager) is
-    left alone, and so is a PyTorch without ``varlen_attn`` (before 2.10).
+    left alone, and so is a PyTorch without ``varlen_attn`` (before 2.10). The choice is the tower's own: the model's
+    configuration stays as it was, for saving and for building other models.
     """
     tower_config: Any = getattr(model.config, "vision_config", None)
     if model.config.model_type not in PACKED_TOWERS or tower_config._attn_implementation != "sdpa":
@@ -39,7 +41,11 @@ def pack_vision_attention(model: Any) -> bool:
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, packed_attention)
-    tower_config._attn_implementation = NAME
+    own = copy.deepcopy(tower_config)
+    own._attn_implementation = NAME
+    for module in model.modules():
+        if getattr(module, "config", None) is tower_config:
+            module.config = own
     return True
 
 

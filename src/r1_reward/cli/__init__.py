@@ -29,11 +29,16 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def _register() -> None:
-    from r1_reward.cli import ablate, bench, compare, data, demo, push, score, serve, train, ui
+    from r1_reward.cli import ablate, bench, compare, data, demo, plan, push, score, serve, train, ui
 
     app.add_typer(data.app, name="data", help="Import, mix, annotate, split and check preference pairs.")
     app.add_typer(bench.app, name="bench", help="Judge benchmarks, score predictions, compare runs, attack a judge.")
     app.add_typer(train.app, name="train", help="Train a reward model on preference pairs.")
+    app.command(
+        "plan",
+        help="Memory by part, steps and tokens of a training run, before it is launched.",
+        context_settings=plan.OVERRIDES,
+    )(plan.plan)
     app.command("ablate", help="Run a grid of algorithms and seeds from one start; one report.")(ablate.ablate)
     app.command("compare", help="Say which of two answers is better, and why.")(compare.compare)
     app.command("rank", help="Order answers from best to worst.")(compare.rank)

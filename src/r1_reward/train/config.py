@@ -107,7 +107,7 @@ def load_config(
     Raises:
         UserError: unreadable file, unknown key (with the nearest right one), wrong type, missing key, bad value.
     """
-    values: dict[str, Any] = _read_yaml(Path(path)) if path is not None else {}
+    values: dict[str, Any] = read_yaml(Path(path)) if path is not None else {}
     values.update(_parse_overrides(overrides))
     known = {**_field_types(RunConfig), **_field_types(trainer_class)}
     for key in values:
@@ -148,7 +148,8 @@ def describe_keys(trainer_class: type) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; raises UserError."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,0 +1,240 @@
+"""What a run will need before it is launched: memory by part, steps, tokens and arithmetic, from its configuration.
+
+    plan = plan_run("recipes/paper-7b-rl.yaml", [], accelerate="recipes/accelerate/zero3-8gpu.yaml")
+    plan.memory.peak, plan.updates
+
+Reads the model's configuration, not its weights, and, where it is there, the pair file, of which it measures some rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r1_reward.errors import UserError
+from r1_reward.train.config import LoadedConfig, load_config, read_yaml
+from r1_reward.train.memory import Batch, ModelShape, Setup, StepMemory, shape_of, step_memory, update_flops
+
+SAMPLED_ROWS = 64
+CHARACTERS_A_TOKEN = 3.5
+"""Of English text in Qwen's tokenizer, about; used where the checkpoint's own tokenizer is not there."""
+DEFAULT_TEXT_TOKENS = 700
+OPTIMIZERS: dict[str, tuple[float, int | None]] = {
+    "adamw_torch": (2, None), "adamw_torch_fused": (2, None), "adamw_apex_fused": (2, 4), "adafactor": (0.01, 4),
+    "sgd": (0, None), "adamw_8bit": (2, 1), "adamw_bnb_8bit": (2, 1), "paged_adamw_8bit": (0, 1), "lion_8bit": (1, 1),
+}  # fmt: skip
+"""Numbers an optimizer keeps for each weight, and their bytes (None: as the weight's). Paged ones lie in CPU memory."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of a sequence, and how they are known."""
+
+    text: int
+    visual: int
+    new: int
+    pairs: int | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run's needs on each of its devices."""
+
+    stage: str
+    config: LoadedConfig[Any]
+    shape: ModelShape
+    batch: Batch
+    setup: Setup
+    memory: StepMemory
+    lengths: Lengths
+    sequences_an_update: int
+    updates: int | None
+
+    @property
+    def tokens_an_update(self) -> int:
+        """Tokens that pass forwards and backwards in one update, of all devices."""
+        return self.sequences_an_update * self.batch.length
+
+    @property
+    def flops_an_update(self) -> float:
+        """Floating-point operations of one update, of all devices; recomputation and generation not counted."""
+        each = update_flops(self.shape, self.batch, lora=self.setup.lora_rank > 0)
+        return each * self.sequences_an_update / self.batch.sequences
+
+
+def plan_run(
+    path: str | Path | None,
+    overrides: Sequence[str],
+    *,
+    stage: str | None = None,
+    accelerate: str | Path | None = None,
+    processes: int | None = None,
+    pairs: int | None = None,
+    text_tokens: int | None = None,
+    visual_tokens: int | None = None,
+    gpu_bytes: float = 80e9,
+) -> Plan:
+    """Plan ``train sft`` or ``train rl`` with a configuration.
+
+    Args:
+        path: The YAML file, or None.
+        overrides: ``["--key", "value", ...]`` as for `train`.
+        stage: sft or rl; None: rl if the configuration has a key that only rl knows.
+        accelerate: Configuration of `accelerate launch`; None is one device.
+        processes: As `accelerate launch --num_processes`; None: as the file says.
+        pairs: Rows to train on; None: counted.
+        text_tokens: Of prompt and, for sft, response; None: measured on the pair file.
+        visual_tokens: Of all pictures of a row; None: measured on the pair file, else from max_pixels.
+        gpu_bytes: Memory of a device, of which vLLM takes its share.
+
+    Raises:
+        UserError: anything wrong with a configuration, or the model's configuration cannot be read.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    from r1_reward.data.handwriting import vocabulary
+    from r1_reward.train.launch import config_class
+    from r1_reward.train.models import TINY, build_tiny
+
+    stage = stage or _stage_of(path, overrides)
+    if not torch.cuda.is_available():  # plans are made at desks; bf16 would be refused there
+        overrides = [*overrides, "--use_cpu", "true"]
+    config: LoadedConfig[Any] = load_config(path, overrides, config_class(stage))
+    if config.run.model == TINY:
+        model_config = build_tiny(vocabulary())[0].config
+    else:
+        try:
+            model_config = AutoConfig.from_pretrained(config.run.model)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"model: cannot read the configuration of {config.run.model}; name one that is here with --model "
+                f"(recipes/shapes has some): {str(error).splitlines()[0]}"
+            ) from error
+    shape = shape_of(model_config)
+    processes, sharding = _launch(accelerate, processes)
+    lengths = _lengths(config, shape, stage, pairs=pairs, text=text_tokens, visual=visual_tokens)
+    trainer = config.trainer
+    per_device = trainer.per_device_train_batch_size
+    rollout = per_device * (trainer.steps_per_generation or 1) if stage == "rl" else 0
+    batch = Batch(per_device, rollout, lengths.text, lengths.visual, lengths.new)
+    setup = _setup(config, stage, processes, sharding, gpu_bytes)
+    an_update = per_device * trainer.gradient_accumulation_steps * processes
+    return Plan(
+        stage, config, shape, batch, setup, step_memory(shape, batch, setup), lengths, an_update,
+        _updates(config, lengths.pairs, an_update, stage),
+    )  # fmt: skip
+
+
+def _stage_of(path: str | Path | None, overrides: Sequence[str]) -> str:
+    from r1_reward.train.launch import config_class
+
+    given = set(read_yaml(Path(path)) if path is not None else {})
+    given |= {name[2:].partition("=")[0].replace("-", "_") for name in overrides if name.startswith("--")}
+    only_rl = {f.name for f in dataclasses.fields(config_class("rl"))}
+    only_rl -= {f.name for f in dataclasses.fields(config_class("sft"))}
+    return "rl" if given & only_rl else "sft"
+
+
+def _launch(path: str | Path | None, processes: int | None) -> tuple[int, str]:
+    """Return processes and sharding of an accelerate configuration."""
+    values = {} if path is None else read_yaml(Path(path))
+    kind = str(values.get("distributed_type", "NO")).upper()
+    processes = processes or int(values.get("num_processes", 1))
+    if kind == "FSDP":
+        return processes, "fsdp2"
+    if kind == "DEEPSPEED":
+        stage = (values.get("deepspeed_config") or {}).get("zero_stage", 2)
+        if stage not in (2, 3):
+            raise UserError(f"{path}: plan knows ZeRO stages 2 and 3, not {stage}.")
+        return processes, f"zero{stage}"
+    if kind in ("NO", "MULTI_GPU", "MULTI_CPU"):
+        return processes, "ddp" if processes > 1 else "none"
+    raise UserError(f"{path}: plan does not know distributed_type {kind}; it knows NO, MULTI_GPU, FSDP and DEEPSPEED.")
+
+
+def _setup(config: LoadedConfig[Any], stage: str, processes: int, sharding: str, gpu_bytes: float) -> Setup:
+    run, trainer = config.run, config.trainer
+    optimizer = str(getattr(trainer.optim, "value", trainer.optim))
+    if optimizer not in OPTIMIZERS:
+        raise UserError(f"optim: plan does not know the memory of {optimizer}; it knows {', '.join(OPTIMIZERS)}.")
+    states, state_bytes = OPTIMIZERS[optimizer]
+    vllm = stage == "rl" and trainer.use_vllm
+    colocated = vllm and trainer.vllm_mode == "colocate"
+    return Setup(
+        weight_bytes=2 if run.dtype in ("bfloat16", "float16", "auto") else 4,
+        lora_rank=run.lora_rank,
+        optimizer_states=states,
+        optimizer_bytes=state_bytes,
+        sharding=sharding,
+        processes=processes,
+        reference=stage == "rl" and trainer.beta != 0.0,
+        checkpointing=bool(trainer.gradient_checkpointing),
+        generates_itself=stage == "rl" and not vllm,
+        engine_bytes=trainer.vllm_gpu_memory_utilization * gpu_bytes if colocated else 0.0,
+    )
+
+
+def _updates(config: LoadedConfig[Any], pairs: int | None, an_update: int, stage: str) -> int | None:
+    trainer = config.trainer
+    if trainer.max_steps > 0:
+        return trainer.max_steps
+    if pairs is None:
+        return None
+    samples = pairs * ((trainer.num_generations or 1) if stage == "rl" else 1)
+    return math.ceil(samples * trainer.num_train_epochs / an_update)
+
+
+def _lengths(
+    config: LoadedConfig[Any],
+    shape: ModelShape,
+    stage: str,
+    *,
+    pairs: int | None,
+    text: int | None,
+    visual: int | None,
+) -> Lengths:
+    """Return what is given, else what the pair file shows (95th percentile: batches are as long as their longest)."""
+    run, source = config.run, "given"
+    if Path(run.data).exists() and None in (pairs, text, visual):
+        rows, found_text, found_visual = _measure_rows(config, stage)
+        pairs = rows if pairs is None else pairs
+        text = found_text if text is None else text
+        visual = found_visual if visual is None else visual
+        source = f"measured on {min(rows, SAMPLED_ROWS)} rows of {run.data}"
+    if visual is None:
+        visual = (run.max_pixels or 1280 * 28 * 28) // (28 * 28) if shape.tower_layers else 0
+        source = f"assumed: {run.data} is not here"
+    if text is None:
+        text = DEFAULT_TEXT_TOKENS
+        source = f"assumed: {run.data} is not here"
+    if stage == "rl":
+        return Lengths(text, visual, config.trainer.max_completion_length or 1024, pairs, source)
+    new = min(text // 3, 1024)  # of a cold start's text, the response
+    return Lengths(text - new, visual, new, pairs, source)
+
+
+def _measure_rows(config: LoadedConfig[Any], stage: str) -> tuple[int, int, int]:
+    """Return the number of rows, and the 95th percentile of text and visual tokens over some of them."""
+    import numpy as np
+
+    from r1_reward.data.images import decode_images
+    from r1_reward.data.pairs import load_pairs
+    from r1_reward.prompt import build_prompt
+
+    rows = load_pairs(config.run.data, split=config.run.split)
+    if len(rows) == 0:
+        raise UserError(f"{config.run.data}: holds no pairs.")
+    limit = config.run.max_pixels or 1280 * 28 * 28
+    texts, visuals = [], []
+    for row in rows.shuffle(seed=0).select(range(min(SAMPLED_ROWS, len(rows)))):
+        text = build_prompt(row["question"], row["response_1"], row["response_2"])
+        text += (row["reasoning"] or "") if stage == "sft" else ""
+        texts.append(len(text) / CHARACTERS_A_TOKEN)
+        visuals.append(sum(min(image.width * image.height, limit) / 28**2 for image in decode_images(row)))
+    return len(rows), int(np.percentile(texts, 95)), int(np.percentile(visuals, 95))
