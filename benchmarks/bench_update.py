@@ -60,6 +60,7 @@ class Run:
 
 RUNS = {
     "parts": Run("parts"),
+    "profile": Run("profile"),
     "trl": Run("trl", packed=False),
     "ours-unpacked": Run("ours", packed=False),
     "ours": Run("ours"),
@@ -206,7 +207,7 @@ def make_trainer(run: Run, model: Any, processor: Any, pairs: Any, options: argp
     def reward(completions: Any, **_: Any) -> list[float]:
         return draw.integers(0, 4, len(completions)).astype(float).tolist()
 
-    if run.kind == "ours":
+    if run.kind != "trl":
         trainer: Any = StableReinforceTrainer(
             model, StableReinforceConfig(**settings), train_dataset=pairs, processing_class=processor,
             peft_config=adapters,
@@ -345,7 +346,43 @@ def measure_parts(run: Run, model: Any, processor: Any, pairs: Any, options: arg
     return result
 
 
-MEASURES = {"ours": measure_trainer, "trl": measure_trainer, "generate": measure_generation, "parts": measure_parts}
+def profile_update(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Say where the device's time goes in one forward and backward pass: its seconds, and those of the ten largest."""
+    from torch.profiler import ProfilerActivity, profile
+
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(run, model, processor, pairs, options, folder)
+        passes, training_step = [], trainer.training_step
+
+        def profiled(*args: Any, **kwargs: Any) -> Any:
+            passes.append(None)
+            if len(passes) != 4:  # warm, and not one that scores a rollout
+                return training_step(*args, **kwargs)
+            synchronize()
+            started = time.perf_counter()
+            with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as record:
+                loss = training_step(*args, **kwargs)
+                synchronize()
+            operations = [event for event in record.key_averages() if event.key.startswith("aten::")]
+            operations.sort(key=lambda event: -event.self_device_time_total)
+            result["seconds, under the profiler"] = round(time.perf_counter() - started, 3)
+            result["device seconds"] = round(sum(event.self_device_time_total for event in operations) / 1e6, 3)
+            result["largest"] = {e.key: round(e.self_device_time_total / 1e6, 4) for e in operations[:10]}
+            return loss
+
+        trainer.training_step = profiled
+        trainer.train()
+    return result
+
+
+MEASURES = {
+    "ours": measure_trainer,
+    "trl": measure_trainer,
+    "generate": measure_generation,
+    "parts": measure_parts,
+    "profile": profile_update,
+}
 
 
 def measure(name: str, run: Run, processor: Any, options: argparse.Namespace) -> dict[str, Any]:
