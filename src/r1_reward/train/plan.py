@@ -224,7 +224,7 @@ def _measure_rows(config: LoadedConfig[Any], stage: str) -> tuple[int, int, int]
     import numpy as np
 
     from r1_reward.data.pairs import load_pairs
-    from r1_reward.data.video import row_pictures
+    from r1_reward.data.video import FRAMES, row_pictures
     from r1_reward.prompt import build_prompt
 
     rows = load_pairs(config.run.data, split=config.run.split)
@@ -236,7 +236,6 @@ def _measure_rows(config: LoadedConfig[Any], stage: str) -> tuple[int, int, int]
         text = build_prompt(row["question"], row["response_1"], row["response_2"])
         text += (row["reasoning"] or "") if stage == "sft" else ""
         texts.append(len(text) / CHARACTERS_A_TOKEN)
-        visuals.append(
-            sum(min(image.width * image.height, limit) / 28**2 for image in row_pictures(row, config.run.video_frames))
-        )
+        pictures = row_pictures(row, config.run.video_frames or FRAMES)
+        visuals.append(sum(min(picture.width * picture.height, limit) for picture in pictures) / 28**2)
     return len(rows), int(np.percentile(texts, 95)), int(np.percentile(visuals, 95))

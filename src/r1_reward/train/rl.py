@@ -131,19 +131,21 @@ class StableReinforceTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
         return gathered
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        with unsharded(self.model), self._sampling_policy():
+        model: Any = self.model
+        with unsharded(model), self._sampling_policy():
             return super()._generate_single_turn(*args, **kwargs)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        steps = self.args.steps_per_generation
+        steps = self.args.steps_per_generation or 1
         updates, rest = divmod(steps, self.args.gradient_accumulation_steps)
         if updates < 2 or rest or self._mode == "eval":
             return super()._prepare_inputs(generation_batch)
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             rollout = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
-            parts = split_tensor_dict(deal(rollout, updates), steps)
-            self._buffered_inputs = [unsplit_pixel_values_by_grid(part) for part in parts]
-        return self._buffered_inputs[self._step % steps]
+            parts: Any = split_tensor_dict(deal(rollout, updates), steps)
+            buffered: Any = [unsplit_pixel_values_by_grid(part) for part in parts]
+            self._buffered_inputs = buffered
+        return self._buffered_inputs[self._step % steps]  # type: ignore[index]  # filled above, or by an earlier step
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         samples_elsewhere = self.sampling.active and self._mode == "train"
