@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from r1_reward.data import shards
 from r1_reward.data.checks import FIELDS
@@ -97,6 +98,7 @@ def test_files_without_the_newer_columns_get_their_defaults(tmp_path: Path) -> N
 
 def test_a_video_stays_where_it_is_and_is_found_from_the_folder(tmp_path: Path) -> None:
     (tmp_path / "video" / "clip").mkdir(parents=True)
+    Image.new("RGB", (28, 28)).save(tmp_path / "video" / "clip" / "1.png")
     row = make_row(1, images=[], video=str(tmp_path / "video" / "clip"))
     write(tmp_path / "out", [row])
     assert pq.read_table(tmp_path / "out/pairs-00000.parquet")["video"].to_pylist() == ["../video/clip"]
