@@ -237,11 +237,13 @@ def test_each_run_is_saved_once_and_in_one_piece(runs):
 
 def test_an_update_has_the_same_rows_however_the_rollout_is_dealt_out():
     rows = {"ids": torch.arange(24), "pictures": [f"p{i}" for i in range(24)], "scalar": torch.tensor(3), "none": None}
-    whole = deal(rows, 3)
-    assert whole["ids"][:8].tolist() == list(range(0, 24, 3))
-    assert whole["pictures"][8] == "p1"
+    whole = deal(rows, 3, seed="7")
+    for update in range(3):  # one of each three rows
+        assert [row // 3 for row in whole["ids"][update * 8 : update * 8 + 8].tolist()] == list(range(8))
+    assert whole["pictures"] == [f"p{i}" for i in whole["ids"].tolist()]
     assert (whole["scalar"], whole["none"]) == (3, None)
-    shares = [deal({"ids": torch.arange(first, first + 12)}, 3)["ids"] for first in (0, 12)]
+    assert whole["ids"].tolist() != deal(rows, 3, seed="8")["ids"].tolist()
+    shares = [deal({"ids": torch.arange(first, first + 12)}, 3, first_row=first, seed="7")["ids"] for first in (0, 12)]
     for update in range(3):
         together = torch.cat([share[update * 4 : update * 4 + 4] for share in shares])
         assert sorted(together.tolist()) == sorted(whole["ids"][update * 8 : update * 8 + 8].tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -36,19 +37,26 @@ def once(work: Callable[[], Result]) -> Result:
     return result
 
 
-def deal(rollout: dict[str, Any], updates: int) -> dict[str, Any]:
+def deal(rollout: dict[str, Any], updates: int, *, first_row: int = 0, seed: str = "") -> dict[str, Any]:
     """Return a process' share of a rollout sorted so that its first rows make the first update, the next the second.
 
-    Row i is of update i modulo ``updates``. A share begins at a multiple of ``updates``, so the rows of an update are
-    the same whether one process has all of them or several have a share each. Their order is the sampler's, which is
-    random already.
+    Of each ``updates`` rows that follow each other in the whole rollout every update gets one, in an order drawn anew.
+    So the rows of an update are the same whether one process has all of them or several have a share each, and a
+    pattern in the rows (the two orders of a pair beside each other, say) does not become one of the updates.
 
     Args:
         rollout: Tensors and lists with a row for each of the n sequences; scalars and None stay as they are.
-        updates: How many updates are made with a rollout; divides n.
+        updates: How many updates are made with a rollout; divides n and ``first_row``.
+        first_row: Where the share begins in the whole rollout.
+        seed: What the draws depend on, the same on every process.
     """
     rows = len(next(values for values in rollout.values() if values is not None))
-    order = [i for first in range(updates) for i in range(first, rows, updates)]
+    turns = [
+        turn
+        for block in range(first_row // updates, (first_row + rows) // updates)
+        for turn in random.Random(f"{seed}/{block}").sample(range(updates), updates)
+    ]
+    order = sorted(range(rows), key=turns.__getitem__)
 
     def sort(values: Any) -> Any:
         if values is None or (isinstance(values, torch.Tensor) and values.ndim == 0):

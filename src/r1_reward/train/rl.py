@@ -142,7 +142,9 @@ class StableReinforceTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
             return super()._prepare_inputs(generation_batch)
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             rollout = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
-            parts: Any = split_tensor_dict(deal(rollout, updates), steps)
+            first_row = self.accelerator.process_index * len(generation_batch)
+            seed = f"{self.args.seed}/{self.state.global_step}"
+            parts: Any = split_tensor_dict(deal(rollout, updates, first_row=first_row, seed=seed), steps)
             buffered: Any = [unsplit_pixel_values_by_grid(part) for part in parts]
             self._buffered_inputs = buffered
         return self._buffered_inputs[self._step % steps]  # type: ignore[index]  # filled above, or by an earlier step
