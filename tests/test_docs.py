@@ -159,6 +159,8 @@ def wrong_with(words: list[str]) -> str | None:
     known |= {"--help"}
     if path[:1] == ["train"] and len(path) == 2:
         known |= {f"--{key}" for key in config_keys(path[1])}
+    if path == ["plan"]:
+        known |= {f"--{key}" for stage in ("sft", "rl") for key in config_keys(stage)}
     for word in words:
         option = word.partition("=")[0]
         if option.startswith("--") and option not in known:
