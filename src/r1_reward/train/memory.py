@@ -189,10 +189,8 @@ def update_flops(shape: ModelShape, batch: Batch, *, lora: bool = False) -> floa
     A weight takes 2 a token forwards and 4 backwards, or 2 where it is frozen; the head only for new tokens. Attention
     adds its two products, half of them masked.
     """
-    text = shape.parameters - shape.tower_parameters - 2 * shape.head_parameters
-    text = max(text, shape.layers * shape.layer_parameters)
     tokens, patches = batch.sequences * batch.length, batch.sequences * batch.visual_tokens * shape.patches_a_token
-    weights = text * tokens + shape.tower_parameters * patches
+    weights = shape.layers * shape.layer_parameters * tokens + shape.tower_parameters * patches
     weights += shape.head_parameters * batch.sequences * batch.new_tokens
     attention = 2 * shape.layers * shape.hidden * batch.length * tokens / 2
     return (4 if lora else 6) * weights + 6 * attention
