@@ -119,7 +119,7 @@ def test_hostile_length_costs_nothing(part):
     text = (part * 100_000)[:1_000_000]
     start = time.perf_counter()
     judgment = parse_judgment(text)
-    assert time.perf_counter() - start < 1.0
+    assert time.perf_counter() - start < 20  # every start against every end: hours
     assert judgment.answer is None
     assert not judgment.well_formed
 

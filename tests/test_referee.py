@@ -130,7 +130,7 @@ def test_a_sentence_cut_off_at_the_window_is_not_read():
 def test_hostile_length_costs_nothing(part):
     start = time.perf_counter()
     conclusion(part * 100_000)
-    assert time.perf_counter() - start < 1.0
+    assert time.perf_counter() - start < 20  # every start against every end: hours
 
 
 def test_docstring():

@@ -97,6 +97,10 @@ class _Run:
     def note(self, *, heard: bool) -> None:
         """Note whether a try reached anybody; raises when too many in a row did not."""
         self._unheard = 0 if heard else self._unheard + 1
+        self.stop_if_gone()
+
+    def stop_if_gone(self) -> None:
+        """Raise when too many tries in a row did not reach anybody."""
         if self._unheard >= self.patience:
             raise _ServerGone
 
@@ -218,6 +222,7 @@ class ServerReferee:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.timeout
         for retry in itertools.count():
+            run.stop_if_gone()  # another task's last try may end the run before this task is cancelled
             start = clock()
             try:
                 return await self._try(run, prompt, min(self.timeout / 2, deadline - start))
