@@ -12,16 +12,14 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import multiprocessing
 import os
 import re
 import tempfile
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from late_server import late_server
 from PIL import Image
 
 from r1_reward.data.annotate import AnnotateSettings, annotate
@@ -34,49 +32,13 @@ TARGET = 0.9
 SIDE = 336  # pixels of a picture, as many vision towers see it
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Prefers response 1, in every tenth row only when it is warm."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def do_POST(self) -> None:
-        """Judge a pair after the latency."""
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        number = re.search(r"Question (\d+)\?", body["messages"][0]["content"][-1]["text"])
-        hard = number is not None and int(number[1]) % 10 == 0
-        answer = 2 if hard and body["temperature"] == 0 else 1
-        thought = f"The picture answers question {number[1] if number else 0}. " * 20
-        message = {"role": "assistant", "content": f"<think>{thought}</think><answer>{answer}</answer>"}
-        reply = {
-            "id": "x", "object": "chat.completion", "created": 0, "model": "teacher",
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 400, "completion_tokens": 200, "total_tokens": 600},
-        }  # fmt: skip
-        content = json.dumps(reply).encode()
-        time.sleep(LATENCY)
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-class Server(ThreadingHTTPServer):
-    """Takes every connection at once."""
-
-    request_queue_size = 512
-    daemon_threads = True
-
-
-def serve(port: Connection) -> None:
-    """Serve until killed; sends the port first."""
-    server = Server(("127.0.0.1", 0), Handler)
-    port.send(server.server_port)
-    server.serve_forever()
+def judge(body: dict[str, Any]) -> str:
+    """Prefer response 1, in every tenth row only when warm."""
+    number = re.search(r"Question (\d+)\?", body["messages"][0]["content"][-1]["text"])
+    hard = number is not None and int(number[1]) % 10 == 0
+    answer = 2 if hard and body["temperature"] == 0 else 1
+    thought = f"The picture answers question {number[1] if number else 0}. " * 20
+    return f"<think>{thought}</think><answer>{answer}</answer>"
 
 
 def write_rows(folder: Path, count: int) -> None:
@@ -132,17 +94,10 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-annotate.json"))
     options = parser.parse_args()
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(sender,), daemon=True)
-    process.start()
-    url = f"http://127.0.0.1:{receiver.recv()}/v1"
-    os.environ["NO_PROXY"] = "127.0.0.1"
     load = os.getloadavg()[0]
-    try:
+    with late_server(judge, LATENCY) as url:
         measure(url, options.concurrency, options.concurrency)  # what is loaded at the first use
         measured = measure(url, options.rows, options.concurrency)
-    finally:
-        process.terminate()
     result = {
         "machine": {**describe_machine(), "load_before": load},
         "rows": options.rows,

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import re
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import openai
+from late_server import late_server
 
 from r1_reward.demo.metrics import describe_machine
 from r1_reward.files import write_json
@@ -29,51 +28,11 @@ LIMIT = 2.0  # seconds for 256 samples
 MODEL = "referee"
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Says yes where the reasoning names the chosen response, after the latency."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def do_GET(self) -> None:
-        """List the one model."""
-        self._answer({"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "me"}]})
-
-    def do_POST(self) -> None:
-        """Give a verdict."""
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        prompt = body["messages"][0]["content"]
-        choice = re.search(r"The choice: (Response [12])", prompt)
-        word = "yes" if choice and f"> {choice[1]}" in prompt else "no"
-        message = {"role": "assistant", "content": f"<answer>{word}</answer>"}
-        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        self._answer({"id": "x", "object": "chat.completion", "created": 0, "model": MODEL, "choices": choices})
-
-    def _answer(self, value: object) -> None:
-        time.sleep(LATENCY)
-        content = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-class Server(ThreadingHTTPServer):
-    """Takes every connection at once."""
-
-    request_queue_size = 512
-    daemon_threads = True
-
-
-def serve(port: Connection) -> None:
-    """Serve until killed; sends the port first."""
-    server = Server(("127.0.0.1", 0), Handler)
-    port.send(server.server_port)
-    server.serve_forever()
+def confirm(body: dict[str, Any]) -> str:
+    """Say yes where the reasoning names the chosen response."""
+    prompt = body["messages"][0]["content"]
+    choice = re.search(r"The choice: (Response [12])", prompt)
+    return f"<answer>{'yes' if choice and f'> {choice[1]}' in prompt else 'no'}</answer>"
 
 
 def one_after_the_other(url: str, reasonings: list[str], answers: list[int]) -> list[float | None]:
@@ -101,12 +60,8 @@ def main() -> None:
     reasonings = [f"Response {1 + i % 2} is better, says sample {i}." for i in range(count)]
     answers = [1] * count
     expected = [float(i % 2 == 0) for i in range(count)]
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(sender,), daemon=True)
-    process.start()
-    url = f"http://127.0.0.1:{receiver.recv()}/v1"
     concurrent, right = [], []
-    try:
+    with late_server(confirm, LATENCY) as url:
         for _ in range(options.repeats):
             referee = ServerReferee(MODEL, url, concurrency=options.concurrency)  # a new one remembers nothing
             start = time.perf_counter()
@@ -115,8 +70,6 @@ def main() -> None:
         start = time.perf_counter()
         verdicts = one_after_the_other(url, reasonings[:serial_count], answers[:serial_count])
         serial = time.perf_counter() - start
-    finally:
-        process.terminate()
     if not all(right) or verdicts != expected[:serial_count]:
         raise SystemExit("a verdict is missing or wrong: nothing was measured")
     result = {

@@ -1,13 +1,16 @@
-"""Memory and speed of a StableReinforce step on a GPU, beside TRL's GRPOTrainer: equal model, batch and rollouts.
+"""Memory and speed of a StableReinforce step, beside TRL's GRPOTrainer: equal model, batch and rollouts.
 
     python benchmarks/bench_update.py --out benchmarks/results/bench-update.json         # all of RUNS, in one process
-    python benchmarks/bench_update.py --runs ours,trl --shape3b FOLDER --device cpu ...  # a smaller shape elsewhere
+    python benchmarks/bench_update.py --out benchmarks/results/bench-update-cpu.json --shape3b benchmarks/shapes/small \
+        --runs trl,ours-unpacked,trl-again,trl-mixed,ours-mixed-unpacked,trl-mixed-again \
+        --visual 160 --tokens 256 --steps 8 --batch 2
 
 Models have the shapes of Qwen2.5-VL (recipes/shapes) and random weights; pictures are noise that the processor brings
 to 640 visual tokens; prompts hold two answers of about 200 tokens. A random model never stops, so in the runs of
 trainers responses are drawn at random instead of generated, equal for both: of 1,024 tokens each, or (``mixed``) of
 lengths such as judgments have. Generation, which is transformers' own in both, is measured apart. Every run of a
-trainer is compared with what `r1-reward plan` would have said of its memory.
+trainer on a GPU is compared with what `r1-reward plan` would have said of its memory. On a CPU (Linux) everything is
+float32 and memory is the peak of the process.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import json
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,8 @@ import numpy as np
 import torch
 from accelerate import init_empty_weights
 from PIL import Image
-from transformers import AutoConfig, AutoModelForImageTextToText, TrainerCallback
+from stopwatch import GIB, StepClock, Stopwatch, synchronize
+from transformers import AutoConfig, AutoModelForImageTextToText
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_reward import vision_attention
@@ -42,7 +46,6 @@ PEAK_FLOPS = 989e12
 """Dense bfloat16 of an H100 or H200 SXM, from the vendor's data sheet."""
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "zero")
 WARM_UP = 2
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ RUNS = {
     "trl-mixed": Run("trl", packed=False, mixed=True),
     "ours-mixed-unpacked": Run("ours", packed=False, mixed=True),
     "ours-mixed": Run("ours", mixed=True),
+    "trl-mixed-again": Run("trl", packed=False, mixed=True),
     "trl-lora": Run("trl", packed=False, lora=True),
     "ours-lora": Run("ours", lora=True),
     "ours-float32": Run("ours", dtype="float32"),
@@ -128,55 +132,6 @@ def make_pairs(folder: Path, rows: int, *, mixed: bool, side: tuple[int, int] = 
     return load_pairs(path)
 
 
-class Stopwatch:
-    """Seconds and peak memory of named stretches of work on the device."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = defaultdict(list)
-        self.peaks: dict[str, list[float]] = defaultdict(list)
-
-    def around(self, name: str, function: Any) -> Any:
-        """Return ``function`` timed under ``name``."""
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            synchronize()
-            if torch.cuda.is_available():
-                torch.cuda.reset_peak_memory_stats()
-            started = time.perf_counter()
-            result = function(*args, **kwargs)
-            synchronize()
-            self.seconds[name].append(time.perf_counter() - started)
-            if torch.cuda.is_available():
-                self.peaks[name].append(torch.cuda.max_memory_allocated() / GIB)
-            return result
-
-        return timed
-
-
-class StepClock(TrainerCallback):
-    """Seconds from the end of one optimizer step to the end of the next, reading of rows included."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Start the clock."""
-        self._ended = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Note the seconds since the last step."""
-        synchronize()
-        now = time.perf_counter()
-        self.seconds.append(now - self._ended)
-        self._ended = now
-
-
-def synchronize() -> None:
-    """Wait for the device."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def decoded_rows(pairs: Any, processor: Any) -> Any:
     """Return rows as a `datasets` image column gives them: decoded whenever they are read."""
     stored = rl_rows(pairs, processor).format["format_kwargs"]["transform"]
@@ -194,8 +149,9 @@ def make_trainer(run: Run, model: Any, processor: Any, pairs: Any, options: argp
         "output_dir": folder, "per_device_train_batch_size": options.batch, "report_to": "none",
         "gradient_accumulation_steps": options.accumulate, "steps_per_generation": 2 * options.accumulate,
         "num_generations": 2, "max_completion_length": options.tokens, "max_steps": options.steps,
-        "save_strategy": "no", "learning_rate": 1e-6, "bf16": True, "logging_steps": 1, "temperature": 1.0,
-        "gradient_checkpointing": True, "use_cpu": options.device == "cpu", "disable_tqdm": True, "beta": 0.0,
+        "save_strategy": "no", "learning_rate": 1e-6, "logging_steps": 1, "temperature": 1.0, "beta": 0.0,
+        "gradient_checkpointing": True, "disable_tqdm": True,
+        "use_cpu": options.device == "cpu", "bf16": options.device != "cpu",
     }  # fmt: skip
     adapters = None
     if run.lora:
@@ -266,23 +222,30 @@ def measure_trainer(run: Run, model: Any, processor: Any, pairs: Any, options: a
     )
     shape = memory.shape_of(config)
     setup = memory.Setup(weight_bytes=4 if run.dtype == "float32" else 2, lora_rank=16 if run.lora else 0)
-    planned = memory.step_memory(shape, batch, setup)
+    planned = memory.step_memory(shape, batch, setup).update_peak / GIB
+    flops = memory.update_flops(shape, batch, lora=run.lora)
     median = float(np.median(updates))
     result = {
         "seconds a rollout and its two updates": [round(s, 3) for s in per_cycle],
         "seconds of scoring a rollout": [round(s, 3) for s in scoring],
         "seconds of a micro-step, median": round(median, 3),
         "tokens/s of the update": round(options.batch * batch.length / median),
-        "MFU of the update": round(memory.update_flops(shape, batch, lora=run.lora) / median / PEAK_FLOPS, 3),
         "prompt and response tokens": (prompt, new),
         "optimizer GiB": round(optimizer / GIB, 2),
-        "planned GiB": round(planned.update_peak / GIB, 2),
         "share of weights that did not move": (probe.detach() == before).double().mean().item(),
     }
-    if watch.peaks:
-        result["measured GiB"] = round(max(watch.peaks["micro-step"]), 2)
-        result["planned / measured"] = round(result["planned GiB"] / result["measured GiB"], 3)
-    return result
+    if options.device != "cpu":
+        result["MFU of the update"] = round(flops / median / PEAK_FLOPS, 3)
+    return result | peak_beside(planned, max(watch.peaks["micro-step"]), options)
+
+
+def peak_beside(planned: float, peak: float, options: argparse.Namespace) -> dict[str, Any]:
+    """Return a peak in GiB, on a GPU beside what was planned, which says nothing of the rest of a process."""
+    if options.device == "cpu":
+        return {"peak of the process, GiB": round(peak, 2)}
+    return {
+        "planned GiB": round(planned, 2), "measured GiB": round(peak, 2), "planned / measured": round(planned / peak, 3)
+    }  # fmt: skip
 
 
 def measure_generation(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:
@@ -310,15 +273,12 @@ def measure_generation(run: Run, model: Any, processor: Any, pairs: Any, options
     shape = memory.shape_of(model.config)
     batch = memory.Batch(1, options.sequences, prompt - options.visual, options.visual, options.generated)
     parts = memory.step_memory(shape, batch, memory.Setup(weight_bytes=2, optimizer_states=0))
-    result = {
+    return {
         "sequences": options.sequences, "prompt tokens": prompt, "new tokens": options.generated,
         "seconds": dict(watch.seconds), "ms a token of all sequences": round(1000 * step, 2),
-        "tokens/s": round(options.sequences / step), "planned GiB": round(parts.generation_peak / GIB, 2),
+        "tokens/s": round(options.sequences / step),
+        **peak_beside(parts.generation_peak / GIB, watch.peaks["all"][0], options),
     }  # fmt: skip
-    if watch.peaks:
-        result["measured GiB"] = round(watch.peaks["all"][0], 2)
-        result["planned / measured"] = round(result["planned GiB"] / result["measured GiB"], 3)
-    return result
 
 
 def measure_parts(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:  # noqa: ARG001
@@ -391,6 +351,7 @@ def measure(name: str, run: Run, processor: Any, options: argparse.Namespace) ->
     with tempfile.TemporaryDirectory() as folder:
         pairs = make_pairs(Path(folder), rows, mixed=run.mixed)
         shape = options.shape3b if run.shape == "3b" else options.shape7b
+        run = replace(run, dtype="float32") if options.device == "cpu" else run
         model = build_model(shape, getattr(torch, run.dtype), options.device, processor)
         if run.packed and run.kind != "parts":
             assert vision_attention.pack_vision_attention(model)
