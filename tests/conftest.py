@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests that need a model: the tiny Qwen2.5-VL and a handful of handwriting pairs."""
+"""Fixtures that tests share: the tiny Qwen2.5-VL, a handful of handwriting pairs, and a scripted chat server."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["NO_PROXY"] = "127.0.0.1"  # the servers of the tests are on loopback, and take any key
+os.environ.pop("OPENAI_API_KEY", None)
+os.environ.pop("OPENAI_BASE_URL", None)
 
 import pytest
+
+from scripted_server import ScriptedServer
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -71,3 +76,17 @@ def tiny(checkpoint):
     from r1_reward.train.models import load_model_and_processor
 
     return load_model_and_processor(str(checkpoint), dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def _running_server():
+    server = ScriptedServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(_running_server):
+    """A chat server on loopback that does what a test scripts, and has forgotten the tests before."""
+    _running_server.forget()
+    return _running_server

@@ -26,26 +26,6 @@ from scripted_server import JUDGMENT, ScriptedServer, drip, hang, raw, reply, st
 pytestmark = pytest.mark.filterwarnings("error")  # above all, coroutines never awaited and sockets left open
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-
-
-@pytest.fixture(scope="module")
-def running():
-    server = ScriptedServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def server(running):
-    running.forget()
-    return running
-
-
 def backend_of(server, **options):
     return OpenAIBackend("judge", server.url, **{"backoff": 0.01, "retries": 2, "timeout": 30.0, **options})
 

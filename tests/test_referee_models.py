@@ -29,12 +29,6 @@ from transformers_server import transformers_server
 YES, NO = "<answer>yes</answer>", "<answer>no</answer>"
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-
 # The prompt.
 
 HEAD, BETWEEN = "<reasoning>\n", "\n</reasoning>\n\nThe choice: Response "
@@ -126,18 +120,10 @@ def test_only_one_clear_word_is_a_verdict(text, verdict):
 # The scripted server.
 
 
-@pytest.fixture(scope="module")
-def running():
-    server = ScriptedServer()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def server(running):
-    running.forget()
-    running.default = [honest]
-    return running
+def server(server):
+    server.default = [honest]
+    return server
 
 
 def honest(body):

@@ -14,25 +14,12 @@ from typer.testing import CliRunner
 
 from r1_reward.cli import compare as commands
 from r1_reward.errors import UserError
-from scripted_server import ScriptedServer, reply, status
+from scripted_server import reply, status
 
 
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-
-
-@pytest.fixture(scope="module")
-def _server():
-    server = ScriptedServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def server(_server):
-    _server.forget()
-    return _server
 
 
 @pytest.fixture

@@ -25,26 +25,6 @@ from r1_reward.data.attempts_file import AppendLog, AttemptRecord, AttemptsFile
 from r1_reward.errors import UserError
 from scripted_server import ScriptedServer, hang, raw, reply, status
 
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-
-@pytest.fixture(scope="module")
-def running():
-    server = ScriptedServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def server(running):
-    running.forget()
-    return running
-
-
 # ---- faults
 
 

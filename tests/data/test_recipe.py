@@ -51,12 +51,6 @@ TAKE = {
 LEAKS = {"mm-rlhf:leak-mm", "rlaif-v:7", "povid:leak-povid", "povid:exact", "povid:near"}
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-
 def command(app, *words, code=0):
     result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
     assert result.exit_code == code, result.output

@@ -11,7 +11,7 @@ from PIL import Image
 from r1_reward.errors import UserError
 from r1_reward.scoring.judging import ScoreSettings
 from r1_reward.scoring.score_file import score_file
-from scripted_server import ScriptedServer, reply, status
+from scripted_server import reply, status
 
 ROWS = 13
 SETTINGS = ScoreSettings(model="judge", votes=2)
@@ -21,7 +21,6 @@ SETTINGS = ScoreSettings(model="judge", votes=2)
 def cluster():
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NO_PROXY", "127.0.0.1")
         patch.delenv("RAY_ADDRESS", raising=False)
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
         yield
@@ -29,11 +28,9 @@ def cluster():
 
 
 @pytest.fixture
-def server():
-    server = ScriptedServer()
+def server(server):
     server.default = [opinion]
-    yield server
-    server.stop()
+    return server
 
 
 def opinion(body):
@@ -52,8 +49,7 @@ def file(tmp_path):
     return tmp_path / "pairs.jsonl"
 
 
-def test_the_output_is_the_same_as_without_ray(cluster, server, file, tmp_path, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def test_the_output_is_the_same_as_without_ray(cluster, server, file, tmp_path):
     options = {"base_url": [server.url], "block_rows": 2}
     plain = score_file(file, tmp_path / "plain.parquet", SETTINGS, **options)
     asked = len(server.bodies)
@@ -67,10 +63,7 @@ def test_the_output_is_the_same_as_without_ray(cluster, server, file, tmp_path, 
     assert states[-1] == (ROWS, ROWS, ROWS, 1)
 
 
-def test_a_mistake_ends_the_run_with_its_message_and_what_was_judged_stays(
-    cluster, server, file, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def test_a_mistake_ends_the_run_with_its_message_and_what_was_judged_stays(cluster, server, file, tmp_path):
     options = {"base_url": [server.url], "block_rows": 2, "workers": 1, "ray": True}
     out = tmp_path / "out.parquet"
     server.default = [

@@ -36,19 +36,6 @@ ROWS = 23
 SETTINGS = ScoreSettings(model="judge", votes=2)
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-
-@pytest.fixture(scope="module")
-def running():
-    server = ScriptedServer()
-    yield server
-    server.stop()
-
-
 def prompt_of(body):
     return body["messages"][-1]["content"][-1]["text"]
 
@@ -63,10 +50,9 @@ def opinion(body):
 
 
 @pytest.fixture
-def server(running):
-    running.forget()
-    running.default = [opinion]
-    return running
+def server(server):
+    server.default = [opinion]
+    return server
 
 
 def pair(i, **fields):

@@ -16,7 +16,7 @@ from r1_reward.errors import UserError
 from r1_reward.reward_model import RewardModel
 from r1_reward.schema import Completion
 from r1_reward.serve.rewards import AsyncGroupReward, GroupReward
-from scripted_server import ScriptedServer, reply, status
+from scripted_server import reply, status
 
 PROMPT = r"\[Question\]:\n(.*?)  \n\n#+ \[Response 1\]:\n(.*?)  \n\n#+ \[Response 2\]:\n(.*?)  \n\n#+ \*\*Output"
 WHITE, BLACK = Image.new("RGB", (28, 28), "white"), Image.new("RGB", (28, 28), "black")
@@ -254,13 +254,6 @@ def test_async_gives_the_same_and_trl_takes_it_for_a_coroutine():
     assert is_async_callable(reward)
     assert not is_async_callable(GroupReward(judge))
     assert get_callable_name(reward) == "r1_reward_bradley_terry"
-
-
-@pytest.fixture
-def server():
-    server = ScriptedServer()
-    yield server
-    server.stop()
 
 
 def test_a_judge_behind_a_server(server):

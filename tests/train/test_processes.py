@@ -111,7 +111,6 @@ def runs(tmp_path_factory, checkpoint, pair_file):
     server = ScriptedServer()
     server.default = [_later]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NO_PROXY", "127.0.0.1")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
         runs = Runs(tmp_path_factory.mktemp("runs"), checkpoint, pair_file, f"server:any@{server.url}")
         names = ["rl", "rl-lora", "sft", "sft-lora"]
