@@ -486,16 +486,13 @@ def test_any_value_in_a_field_gives_votes_or_a_message(
         assert all(isinstance(one, Outcome) for one in found)
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    peaks = []
+def test_a_file_is_not_held_in_memory(tmp_path: Path) -> None:
     text = "word " * 400
-    for count in (200, 2000):
-        file = write_lines(tmp_path / "p.jsonl", [{**row, "critic": text} for row in r1(*map(str, range(count)))])
-        for _ in read_outcomes(VL, file):  # imports and caches
-            break
-        tracemalloc.start()
-        assert sum(1 for _ in read_outcomes(VL, file)) == count
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 2 * peaks[0]
-    assert peaks[1] < 1_000_000
+    file = write_lines(tmp_path / "p.jsonl", [{**row, "critic": text} for row in r1(*map(str, range(2000)))])
+    for _ in read_outcomes(VL, file):  # imports and caches
+        break
+    tracemalloc.start()
+    assert sum(1 for _ in read_outcomes(VL, file)) == 2000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.1 * file.stat().st_size
