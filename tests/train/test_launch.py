@@ -29,10 +29,18 @@ def run(stage, pair_file, folder, *extra, resume=False):
 
 
 @pytest.mark.parametrize("stage", ["sft", "rl"])
-def test_both_stages_save_a_loadable_model_and_their_config(stage, pair_file, tmp_path):
+def test_both_stages_save_a_loadable_model_and_their_config(stage, pair_file, tmp_path, monkeypatch):
     from r1_reward.train.models import load_model_and_processor
 
+    asked = []
+
+    def hub(repository, *_, **__):
+        asked.append(repository)
+        raise OSError("no network")
+
+    monkeypatch.setattr("transformers.utils.hub.hf_hub_download", hub)
     folder = run(stage, pair_file, tmp_path / "run")
+    assert asked == [], "tiny is no repository on the Hub"
     model, processor = load_model_and_processor(str(folder))
     assert model.num_parameters() > 500_000
     assert processor.tokenizer.convert_tokens_to_ids("<|image_pad|>") is not None

@@ -130,9 +130,11 @@ def video_frames_of(processor: Any) -> int | None:
 
 
 def video_frames_of_checkpoint(path: str) -> int | None:
-    """Return the same of a folder or Hub id; None, too, if it cannot be read."""
+    """Return the same of a folder or Hub id; None, too, for ``tiny`` and where it cannot be read."""
     from transformers import AutoImageProcessor
 
+    if path == TINY:
+        return None
     try:
         return getattr(AutoImageProcessor.from_pretrained(path), "video_frames", None)
     except (OSError, ValueError, ImportError, KeyError):
