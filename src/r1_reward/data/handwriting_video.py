@@ -58,14 +58,6 @@ def write_films(
     return files[0], files[1]
 
 
-def vocabulary() -> Iterator[str]:
-    """Yield every sentence of these films, to train a tokenizer on."""
-    for place in PLACES:
-        for text in (*QUESTIONS, *ANSWERS["position"], "{place} is {a}."):
-            for digit in DIGITS:
-                yield text.format(place=place, corner=place, a=digit)
-
-
 def _pairs(
     split: str, count: int, digits: int, taught: float, rng: random.Random
 ) -> Iterator[tuple[PreferencePair, list[int]]]:
