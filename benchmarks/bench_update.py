@@ -36,6 +36,7 @@ from trl import GRPOConfig, GRPOTrainer
 from r1_reward import vision_attention
 from r1_reward.data.images import decode_images
 from r1_reward.data.pairs import load_pairs
+from r1_reward.demo.metrics import describe_machine
 from r1_reward.train import memory
 from r1_reward.train.models import build_tiny, limit_pixels
 from r1_reward.train.rl import StableReinforceTrainer
@@ -377,7 +378,7 @@ def main() -> None:
     _, processor = build_tiny([*WORDS, "What is written in the picture?"])
     limit_pixels(processor, options.visual * 28 * 28)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    report: dict[str, Any] = {"device": device, "torch": torch.__version__, "options": vars(options) | {"out": None}}
+    report: dict[str, Any] = {"machine": describe_machine(), "device": device, "options": vars(options) | {"out": None}}
     report["runs"] = []
     for name in options.runs.split(","):
         started = time.perf_counter()
