@@ -13,8 +13,6 @@ os.environ.pop("OPENAI_BASE_URL", None)
 
 import pytest
 
-from scripted_server import ScriptedServer
-
 
 @pytest.fixture(autouse=True, scope="session")
 def interrupts_arrive():
@@ -80,6 +78,8 @@ def tiny(checkpoint):
 
 @pytest.fixture(scope="module")
 def _running_server():
+    from scripted_server import ScriptedServer
+
     server = ScriptedServer()
     yield server
     server.stop()

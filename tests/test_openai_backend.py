@@ -178,12 +178,14 @@ def test_what_fails_for_all_ends_the_run_at_once(server, code, reason):
     server.scripts = {"slow": [hang], "x": [refuse]}
     results = backend_of(server, api_key="sk-very-secret").generate(map(ask, ["a", "slow", "x", "b"]))
     assert next(results)[0].text == JUDGMENT
+    started = time.monotonic()
     with pytest.raises(UserError, match=reason) as caught:
         list(results)
+    assert time.monotonic() - started < 20  # the slow one is given up after 30
     assert not isinstance(caught.value, BackendError)
     assert server.url in str(caught.value)
     assert "sk-very-secret" not in str(caught.value)
-    assert (server.calls["x"], server.calls["slow"]) == (1, 1)  # the slow one was not waited for until its next try
+    assert server.calls["x"] == 1
 
 
 def test_the_run_ends_at_once_even_if_requests_come_slowly(server):

@@ -26,7 +26,7 @@ from r1_reward.sampling import InvalidPair, PairToJudge, open_images, votes_to_d
 from r1_reward.scalar_judge import Score
 from r1_reward.schema import Completion
 from r1_reward.voting import ExactStopping, SequentialStopping, majority, votes_needed
-from scripted_server import ScriptedServer, reply
+from scripted_server import reply
 
 SHOWN = re.compile(
     r"###### \[Question\]:\n(.*)  \n\n###### \[Response 1\]:\n(.*)  \n\n###### \[Response 2\]:\n(.*)  \n\n###### \*\*",
@@ -766,19 +766,15 @@ def test_the_dtype_is_taken_and_checked(checkpoint):
             RewardModel.from_pretrained(checkpoint, **options)
 
 
-def test_a_server_judges_too():
-    server = ScriptedServer()
-    try:
-        for urls in (server.url, [server.url]):
-            server.forget()
-            server.default = [reply("<think>Look.</think><answer>2</answer>")]
-            model = RewardModel.from_server(urls, "judge", max_new_tokens=9)
-            verdict = model.compare("q", [Image.new("RGB", (30, 30))], "a", "b", votes=2)
-            assert plain(verdict) == (None, 2, 2, 0)
-            assert len(server.bodies) == 4
-            assert {body["model"] for body in server.bodies} == {"judge"}
-            assert len({body["seed"] for body in server.bodies}) == 4
-    finally:
-        server.stop()
+def test_a_server_judges_too(server):
+    for urls in (server.url, [server.url]):
+        server.forget()
+        server.default = [reply("<think>Look.</think><answer>2</answer>")]
+        model = RewardModel.from_server(urls, "judge", max_new_tokens=9)
+        verdict = model.compare("q", [Image.new("RGB", (30, 30))], "a", "b", votes=2)
+        assert plain(verdict) == (None, 2, 2, 0)
+        assert len(server.bodies) == 4
+        assert {body["model"] for body in server.bodies} == {"judge"}
+        assert len({body["seed"] for body in server.bodies}) == 4
     with pytest.raises(UserError, match="at least one server"):
         RewardModel.from_server([], "judge")

@@ -26,7 +26,7 @@ from r1_reward.data.pairs import load_pairs, validate_pairs
 from r1_reward.data.shards import PairWriter, read_rows
 from r1_reward.errors import UserError
 from r1_reward.parsing import parse_judgment
-from scripted_server import ScriptedServer, reply, status
+from scripted_server import reply, status
 from transformers_server import transformers_server
 
 IMPORTED = {  # rows read, pairs kept, dropped by reason
@@ -180,19 +180,15 @@ def script(server, rows):
     return names
 
 
-def test_a_teacher_makes_an_sft_and_an_rl_set_and_both_can_be_trained_on(root, mixed, checkpoint, tmp_path):
+def test_a_teacher_makes_an_sft_and_an_rl_set_and_both_can_be_trained_on(root, mixed, checkpoint, server, tmp_path):
     train = rows_of(root / "mixed" / "train")
-    server = ScriptedServer()
-    try:
-        ways = script(server, train)
-        words = ["annotate", root / "mixed" / "train", "--teacher", f"server:teacher@{server.url}"]
-        words += ["--out", tmp_path / "annotated", "--price-in", 1, "--price-out", 2]
-        report = data(*words)
-        prompts = list(server.bodies)
-        assert data(*words) == report, "a finished folder is left as it is"
-        assert len(server.bodies) == len(prompts) == 4 * (1 + 2 + 3 + 3 + 3 + 3 + 2)
-    finally:
-        server.stop()
+    ways = script(server, train)
+    words = ["annotate", root / "mixed" / "train", "--teacher", f"server:teacher@{server.url}"]
+    words += ["--out", tmp_path / "annotated", "--price-in", 1, "--price-out", 2]
+    report = data(*words)
+    prompts = list(server.bodies)
+    assert data(*words) == report, "a finished folder is left as it is"
+    assert len(server.bodies) == len(prompts) == 4 * (1 + 2 + 3 + 3 + 3 + 3 + 2)
     assert report["complete"]
     assert (report["written"], report["dropped"]) == (28, {})
     assert report["attempts"] == {"1": 12, "2": 4, "3": 4, "failed": 8}
