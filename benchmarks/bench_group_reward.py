@@ -23,14 +23,14 @@ from typing import Any
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from r1_reward.backends import BackendError, Request, TransformersBackend
 from r1_reward.data.handwriting import ANSWERS, CORNERS, KINDS, TENS, World, answer_of, build_world
-from r1_reward.demo.metrics import describe_machine
-from r1_reward.files import write_json
-from r1_reward.reward_model import RewardModel
-from r1_reward.schema import PreferencePair
-from r1_reward.serve.rewards import GroupReward
-from r1_reward.train.models import load_model_and_processor
+from r1_reward.engines.in_process import EngineError, Request, TransformersEngine
+from r1_reward.judge.reward_model import RewardModel
+from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.records.schema import PreferencePair
+from r1_reward.serve.dialects.trl import GroupReward
+from r1_reward.store.files import write_json
+from r1_reward.studies.demo.metrics import describe_machine
 
 LONGEST_ANSWER = 12
 COMMON: dict[str, Any] = {
@@ -58,7 +58,7 @@ def chat(question: str) -> list[dict[str, Any]]:
 
 def accuracy(model: Any, processor: Any, world: World, pairs: list[PreferencePair]) -> dict[str, float]:
     """Return the share of sampled answers that are true, by kind and over all pairs."""
-    backend = TransformersBackend(model, processor, batch_size=256)
+    engine = TransformersEngine(model, processor, batch_size=256)
     content = [{"type": "image"}]
     requests = (
         Request(
@@ -69,9 +69,9 @@ def accuracy(model: Any, processor: Any, world: World, pairs: list[PreferencePai
         for number, pair in enumerate(pairs)
     )
     right = defaultdict(list)
-    answers = backend.generate(requests, temperature=1.0, max_new_tokens=LONGEST_ANSWER)
+    answers = engine.generate(requests, temperature=1.0, max_new_tokens=LONGEST_ANSWER)
     for pair, completions in zip(pairs, answers, strict=True):
-        if isinstance(completions, BackendError):
+        if isinstance(completions, EngineError):
             raise completions
         right[pair.kind].append(completions[0].text in true_answers(world, pair))
     found = {kind: sum(own) / len(own) for kind, own in sorted(right.items())}

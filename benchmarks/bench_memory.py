@@ -21,8 +21,8 @@ from r1_reward.bench.report import write_metrics
 from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.suites import load_suite
 from r1_reward.data.handwriting import build_world
-from r1_reward.demo.metrics import describe_machine
-from r1_reward.files import write_json
+from r1_reward.store.files import write_json
+from r1_reward.studies.demo.metrics import describe_machine
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

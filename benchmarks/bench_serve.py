@@ -27,8 +27,8 @@ from typing import Any
 import httpx
 import matplotlib
 
-from r1_reward.demo.metrics import describe_machine
-from r1_reward.files import write_json
+from r1_reward.store.files import write_json
+from r1_reward.studies.demo.metrics import describe_machine
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -41,7 +41,7 @@ TARGET = 4.0  # times the throughput of one comparison at a time
 def run_server(model: str, max_new_tokens: int, settings: dict[str, Any], pipe: Connection) -> None:
     """Serve until SIGTERM."""
     from r1_reward.cli.bench import quiet_libraries
-    from r1_reward.reward_model import RewardModel
+    from r1_reward.judge.reward_model import RewardModel
     from r1_reward.serve.api import serve
     from r1_reward.serve.settings import ServerSettings
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from r1_reward.backends import TransformersBackend
-from r1_reward.bench.judge import Pair, judge, read_judgment
 from r1_reward.bench.suites import load_suite, row_images
-from r1_reward.demo.metrics import describe_machine
-from r1_reward.files import write_json
-from r1_reward.prompt import build_messages, special_tokens_of
-from r1_reward.schema import Completion
-from r1_reward.train.models import load_model_and_processor
+from r1_reward.engines.in_process import TransformersEngine
+from r1_reward.judge.judging import Pair, judge, read_judgment
+from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.records.prompt import build_messages, special_tokens_of
+from r1_reward.records.schema import Completion
+from r1_reward.store.files import write_json
+from r1_reward.studies.demo.metrics import describe_machine
 
 
 def pictures(row, scale):
@@ -46,13 +46,13 @@ def one_at_a_time(model, processor, rows, max_new_tokens, scale=1):
     return verdicts
 
 
-def harness(backend, rows, votes=1, seed=0, scale=1, **options):
+def harness(engine, rows, votes=1, seed=0, scale=1, **options):
     """Judge rows with the harness, pictures opened row by row as in a run."""
     pairs = (
         Pair(row.index, row.question, pictures(row, scale), row.response_1, row.response_2, row.preferred)
         for row in rows
     )
-    return [passes[0] for passes in judge(backend, pairs, orders="stored", votes=votes, seed=seed, **options)]
+    return [passes[0] for passes in judge(engine, pairs, orders="stored", votes=votes, seed=seed, **options)]
 
 
 def timed(function, *args, **options):
@@ -70,14 +70,14 @@ def best(repeats, function, *args, **options):
     return min(seconds for seconds, _ in runs), runs[-1][1]
 
 
-def measure(model, processor, backend, rows, options, scale):
+def measure(model, processor, engine, rows, options, scale):
     """Return both ratios for pictures of one size."""
     limit = {"max_new_tokens": options.max_new_tokens, "scale": scale}
     sampling = {**limit, "temperature": 1.0}
     slow, expected = timed(one_at_a_time, model, processor, rows, options.max_new_tokens, scale)
-    fast, judged = best(options.repeats, harness, backend, rows, **limit)
-    together, voted = best(options.repeats, harness, backend, rows, votes=options.votes, **sampling)
-    one_pass, _ = best(options.repeats, harness, backend, rows, **sampling)
+    fast, judged = best(options.repeats, harness, engine, rows, **limit)
+    together, voted = best(options.repeats, harness, engine, rows, votes=options.votes, **sampling)
+    one_pass, _ = best(options.repeats, harness, engine, rows, **sampling)
     return {
         "pixels": list(pictures(rows[0], scale)[0].size),
         "one_at_a_time": {"seconds": slow, "verdicts_per_second": len(rows) / slow},
@@ -109,9 +109,9 @@ def main():
     model, processor = load_model_and_processor(options.model)
     model.eval()
     rows = [row for row, _ in zip(load_suite("pairs", options.data).rows(), range(options.rows), strict=False)]
-    backend = TransformersBackend(model, processor, batch_size=options.batch_size)
+    engine = TransformersEngine(model, processor, batch_size=options.batch_size)
     limit = {"max_new_tokens": options.max_new_tokens}
-    harness(backend, rows[:8], **limit)  # warm up
+    harness(engine, rows[:8], **limit)  # warm up
     one_at_a_time(model, processor, rows[:4], options.max_new_tokens)
     result = {
         "machine": describe_machine(),
@@ -120,7 +120,7 @@ def main():
         "max_new_tokens": options.max_new_tokens,
         "batch_size": options.batch_size,
         "repeats": options.repeats,
-        "by_picture": [measure(model, processor, backend, rows, options, scale) for scale in (1, 4)],
+        "by_picture": [measure(model, processor, engine, rows, options, scale) for scale in (1, 4)],
     }
     write_json(options.out, result)
     print(json.dumps(result, indent=1))

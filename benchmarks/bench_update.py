@@ -33,12 +33,12 @@ from stopwatch import GIB, StepClock, Stopwatch, synchronize
 from transformers import AutoConfig, AutoModelForImageTextToText
 from trl import GRPOConfig, GRPOTrainer
 
-from r1_reward import vision_attention
-from r1_reward.data.images import decode_images
-from r1_reward.data.pairs import load_pairs
-from r1_reward.demo.metrics import describe_machine
+from r1_reward.models import vision_attention
+from r1_reward.models.checkpoint import build_tiny, limit_pixels
+from r1_reward.store.images import decode_images
+from r1_reward.store.pairs import load_pairs
+from r1_reward.studies.demo.metrics import describe_machine
 from r1_reward.train import memory
-from r1_reward.train.models import build_tiny, limit_pixels
 from r1_reward.train.rl import StableReinforceTrainer
 from r1_reward.train.rl_config import StableReinforceConfig
 from r1_reward.train.rows import rl_rows

@@ -22,16 +22,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from r1_reward.backends import TransformersBackend
-from r1_reward.bench.judge import Pair, judge, judge_pairs
-from r1_reward.bench.metrics import accuracy
 from r1_reward.data.handwriting_video import write_films
-from r1_reward.data.pairs import load_pairs
-from r1_reward.data.video import row_pictures
-from r1_reward.demo.metrics import describe_machine
-from r1_reward.files import write_json
+from r1_reward.engines.in_process import TransformersEngine
+from r1_reward.judge.judging import Pair, judge, judge_pairs
+from r1_reward.judge.metrics import accuracy
+from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.store.files import write_json
+from r1_reward.store.pairs import load_pairs
+from r1_reward.store.video import row_pictures
+from r1_reward.studies.demo.metrics import describe_machine
 from r1_reward.train.launch import train
-from r1_reward.train.models import load_model_and_processor
 
 FRAMES = 3
 OPTIONS = {
@@ -43,15 +43,13 @@ OPTIONS = {
 
 def judged(checkpoint: Path, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return accuracy on the films as they are and reversed, and the share of readable verdicts."""
-    backend = TransformersBackend(*load_model_and_processor(str(checkpoint)), batch_size=300)
-    votes = {"as filmed": judge_pairs(backend, rows, max_new_tokens=64, video_frames=FRAMES)}
+    engine = TransformersEngine(*load_model_and_processor(str(checkpoint)), batch_size=300)
+    votes = {"as filmed": judge_pairs(engine, rows, max_new_tokens=64, video_frames=FRAMES)}
     backwards = (
         Pair(i, r["question"], row_pictures(r, FRAMES)[::-1], r["response_1"], r["response_2"], r["preferred"])
         for i, r in enumerate(rows)
     )
-    votes["reversed"] = [
-        [vote for part in row for vote in part] for row in judge(backend, backwards, max_new_tokens=64)
-    ]
+    votes["reversed"] = [[vote for part in row for vote in part] for row in judge(engine, backwards, max_new_tokens=64)]
     readable = [vote.answer is not None for row in votes["as filmed"] for vote in row]
     labels = [row["preferred"] for row in rows]
     return {

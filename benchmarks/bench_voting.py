@@ -15,11 +15,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from r1_reward.data.pairs import load_pairs
-from r1_reward.demo.metrics import describe_machine
-from r1_reward.files import write_json
-from r1_reward.reward_model import RewardModel
-from r1_reward.voting import confidence_weighted, consistent_verdict, majority
+from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.voting import confidence_weighted, consistent_verdict, majority
+from r1_reward.store.files import write_json
+from r1_reward.store.pairs import load_pairs
+from r1_reward.studies.demo.metrics import describe_machine
 
 
 def judged(model, rows, **options):

@@ -26,18 +26,24 @@ REFERENCE = {
     "method": (
         "The method",
         "Tensors, texts and rewards; no model. The page to read first: `r1_reward.algorithm`.",
-        ("algorithm", "rewards", "parsing", "prompt", "schema", "referee", "referee_models"),
+        (
+            "algorithm", "rewards", "records.parsing", "records.prompt", "records.schema", "judge.referee",
+            "judge.referee_models",
+        ),
     ),
     "judging": (
         "Judging",
         "From a checkpoint or a server to verdicts, rankings and probabilities.",
-        ("reward_model", "voting", "ranking", "calibration", "sampling", "backends", "openai_backend", "errors"),
+        (
+            "judge.reward_model", "judge.voting", "judge.ranking", "judge.calibration", "judge.sampling",
+            "engines.in_process", "engines.server", "records.errors",
+        ),
     ),
     "data": (
         "Data",
         "Pairs: read, checked, imported, mixed, explained by a teacher, divided.",
         (
-            "data.pairs", "data.images", "data.sources", "data.sources.common", "data.importing", "data.mixing",
+            "store.pairs", "store.images", "data.sources", "data.sources.common", "data.importing", "data.mixing",
             "data.annotate", "data.difficulty", "data.handwriting",
         ),
     ),
@@ -46,21 +52,22 @@ REFERENCE = {
         "Cold start, StableReinforce and its rivals, scalar baselines, and what watches over a run.",
         (
             "train.launch", "train.config", "train.rl_config", "train.rl", "train.algorithms", "train.sft",
-            "train.scalar", "train.scalar_model", "train.models", "train.monitor", "train.held_out",
+            "train.scalar", "models.scalar", "models.checkpoint", "train.monitor", "train.held_out",
         ),
     ),
     "evaluation": (
         "Evaluation",
         "Benchmarks: load, judge, score, compare, attack; and grids of training runs.",
         (
-            "bench.suites", "bench.rows", "bench.judge", "bench.run", "bench.score", "bench.scoring", "bench.summary",
-            "bench.metrics", "bench.published", "bench.table", "bench.probes", "ablate.study", "ablate.cells",
+            "bench.suites", "bench.rows", "judge.judging", "bench.run", "bench.score", "bench.scoring", "bench.summary",
+            "judge.metrics", "bench.published", "bench.table", "bench.probes",
+            "studies.ablate.study", "studies.ablate.cells",
         ),
     ),
     "serving": (
         "Serving",
         "Rewards for other trainers, the HTTP server, and files of any length.",
-        ("serve.rewards", "serve.api", "serve.settings", "serve.schemas", "scoring.score_file"),
+        ("serve.dialects.trl", "serve.api", "serve.settings", "serve.schemas", "data.scoring.score_file"),
     ),
 }  # fmt: skip
 

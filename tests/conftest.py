@@ -38,7 +38,7 @@ def world():
 
 @pytest.fixture(scope="session")
 def pair_file(world, tmp_path_factory):
-    from r1_reward.data.pairs import save_pairs
+    from r1_reward.store.pairs import save_pairs
 
     folder = tmp_path_factory.mktemp("pairs")
     for name, image in world.images.items():
@@ -50,7 +50,7 @@ def pair_file(world, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pairs(pair_file):
-    from r1_reward.data.pairs import load_pairs
+    from r1_reward.store.pairs import load_pairs
 
     return load_pairs(pair_file)
 
@@ -59,7 +59,7 @@ def pairs(pair_file):
 def checkpoint(tmp_path_factory):
     """A folder with the untrained tiny model and its processor."""
     from r1_reward.data.handwriting import vocabulary
-    from r1_reward.train.models import build_tiny
+    from r1_reward.models.checkpoint import build_tiny
 
     folder = tmp_path_factory.mktemp("tiny")
     model, processor = build_tiny(vocabulary(), seed=0)
@@ -71,7 +71,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture
 def tiny(checkpoint):
     """A fresh copy of the tiny model, and its processor."""
-    from r1_reward.train.models import load_model_and_processor
+    from r1_reward.models.checkpoint import load_model_and_processor
 
     return load_model_and_processor(str(checkpoint), dtype="float32")
 

@@ -39,7 +39,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, checkpoint, pair_file):
     """An empty folder with what the tutorials start from: the repository's files, and a finished demo."""
-    from r1_reward.data.pairs import load_pairs, save_pairs
+    from r1_reward.store.pairs import load_pairs, save_pairs
 
     for name in ("examples", "recipes"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -69,7 +69,7 @@ def served(model: str) -> Iterator[str]:
     """The server of `r1-reward serve --model MODEL` on a free port; yields its address."""
     import uvicorn
 
-    from r1_reward.reward_model import RewardModel
+    from r1_reward.judge.reward_model import RewardModel
     from r1_reward.serve.api import create_app
     from r1_reward.serve.settings import ServerSettings
 

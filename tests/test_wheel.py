@@ -89,7 +89,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     package = ROOT / "src" / "r1_reward"
     files = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert names == {str(path.relative_to(package.parent)) for path in files}
-    assert {"r1_reward/py.typed", "r1_reward/templates/pairwise.txt"} <= names
+    assert {"r1_reward/py.typed", "r1_reward/records/templates/pairwise.txt"} <= names
     extras = set(re.findall(r"^Provides-Extra: (\S+)", metadata, re.M))
     assert {"serve", "ui", "vllm", "quant", "ray", "dev"} <= extras
     with tarfile.open(built / f"r1_reward-{VERSION}.tar.gz") as archive:

@@ -17,7 +17,7 @@ from datasets import Dataset, Image, Sequence, load_dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_reward import RewardModel
-from r1_reward.serve.rewards import AsyncGroupReward, GroupReward
+from r1_reward.serve.dialects.trl import AsyncGroupReward, GroupReward
 
 GROUP_SIZE = 8
 JUDGMENT_TOKENS = 1024

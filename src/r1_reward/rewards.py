@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 
-from r1_reward.parsing import parse_judgment
-from r1_reward.schema import Answer
+from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.schema import Answer
 
 
 def format_reward(text: str) -> float:

@@ -8,7 +8,7 @@ import pytest
 from official_rows import hub_row, mm_row, mrb_row, png, problems, told, vl_row, write, write_parquet
 
 from r1_reward.bench.suites import SuiteFileError, load_suite
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 
 @pytest.fixture

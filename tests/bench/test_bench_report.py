@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from r1_reward.bench.report import to_markdown, write_metrics
 from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.suites import load_suite
-from r1_reward.bench.workers import BackendSpec
-from r1_reward.schema import Completion
+from r1_reward.engines.workers import EngineSpec
+from r1_reward.records.schema import Completion
 
 
 class Judge:
@@ -52,7 +52,7 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def judged(rule, name="out", **settings):
-        monkeypatch.setattr(BackendSpec, "load", lambda self: Judge(rule))
+        monkeypatch.setattr(EngineSpec, "load", lambda self: Judge(rule))
         loaded = load_suite("mm-rlhf-rewardbench", tmp_path / "rows.jsonl", allow_partial=True)
         missing = run_benchmark(loaded, RunSettings(model="judge", **settings), tmp_path / name)
         return write_metrics(tmp_path / name, expected=loaded.n, missing=missing, notes=loaded.notes)
@@ -128,7 +128,7 @@ def command(*args):
 def test_the_command_runs_compares_and_fails_when_rows_are_missing(run, monkeypatch):
     folder = run.folder
     run(finds_the_right_one, name="good")
-    monkeypatch.setattr(BackendSpec, "load", lambda self: Judge(lambda text, seed: 1))
+    monkeypatch.setattr(EngineSpec, "load", lambda self: Judge(lambda text, seed: 1))
     options = ("--data", folder / "rows.jsonl", "--allow-partial", "--model", "judge")
     done = command("bench", "run", "mm-rlhf-rewardbench", *options, "--out", folder / "constant", "--json")
     assert done.exit_code == 0, done.output

@@ -3,7 +3,7 @@
 import pytest
 
 from r1_reward.bench.categories import mm_rlhf_category, multimodal_category, vl_category, vl_paper_category
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from prediction_rows import our_row, vote, write_lines
 from r1_reward.bench.predictions import detect_format, read_outcomes, tally_run
 from r1_reward.bench.rows import Outcome, Vote
 from r1_reward.bench.suites import load_suite
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 VL, MRB, MM = "vl-rewardbench", "multimodal-rewardbench", "mm-rlhf-rewardbench"
 

@@ -17,19 +17,19 @@ from official_rows import hub_row, png, vl_row, write
 from PIL import Image
 from typer.testing import CliRunner
 
-from r1_reward.backends import BackendError
 from r1_reward.bench import run
 from r1_reward.bench.attacks import ATTACKS, CONTROL, attack_names, attacked
-from r1_reward.bench.judge import Pair
-from r1_reward.bench.metrics import cluster_interval
 from r1_reward.bench.probes import CLEAN, _Task, judge_tasks, measure, probe_benchmark
 from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.suites import load_suite
-from r1_reward.bench.workers import BackendSpec
 from r1_reward.cli import bench as cli
-from r1_reward.errors import UserError
-from r1_reward.prompt import build_messages, pairwise_template, special_tokens_of
-from r1_reward.schema import Completion
+from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.workers import EngineSpec
+from r1_reward.judge.judging import Pair
+from r1_reward.judge.metrics import cluster_interval
+from r1_reward.records.errors import UserError
+from r1_reward.records.prompt import build_messages, pairwise_template, special_tokens_of
+from r1_reward.records.schema import Completion
 
 EVERYTHING = [CLEAN, *ATTACKS]
 SHOWN = re.compile(r"\[Response 1\]:\n(.*)  \n\n#{6} \[Response 2\]:\n(.*)  \n\n#{6} \*\*Output", re.DOTALL)
@@ -37,7 +37,7 @@ TAG, BROKEN_TAG = re.compile(r"<answer>(\d)</answer>"), re.compile(r"< answer>(\
 
 
 class Scripted:
-    """A backend whose verdict is a function of the two texts shown: 1, 2, None for gibberish, or an error."""
+    """An engine whose verdict is a function of the two texts shown: 1, 2, None for gibberish, or an error."""
 
     special_tokens = ()
 
@@ -53,7 +53,7 @@ class Scripted:
             self.prompts.append(text)
             answer = self.decide(*SHOWN.search(text).groups())
             judgement = f"<think>Because.</think><answer>{answer}</answer>" if answer else "I cannot say."
-            yield answer if isinstance(answer, BackendError) else [Completion(text=judgement, tokens=5)]
+            yield answer if isinstance(answer, EngineError) else [Completion(text=judgement, tokens=5)]
 
 
 def honest(first, second):
@@ -85,11 +85,11 @@ def load(file):
 
 @pytest.fixture
 def probe(tmp_path, monkeypatch):
-    """Probe a scripted judge on rows with these responses; returns the result, the backend is ``probe.backend``."""
+    """Probe a scripted judge on rows with these responses; returns the result, the engine is ``probe.engine``."""
 
     def call(decide, responses, ids=None, out="out", stop_after=None, **options):
-        call.backend = Scripted(decide, stop_after)
-        monkeypatch.setattr(BackendSpec, "load", lambda spec: call.backend)
+        call.engine = Scripted(decide, stop_after)
+        monkeypatch.setattr(EngineSpec, "load", lambda spec: call.engine)
         loaded = load(vl_file(tmp_path, responses, ids))
         return probe_benchmark(loaded, RunSettings(model="scripted"), tmp_path / out, **options)
 
@@ -173,7 +173,7 @@ def test_no_attack_adds_a_control_token_to_what_the_model_reads(tiny):
 
 def test_a_judge_that_obeys_answer_tags_is_not_bought_as_it_never_sees_one(probe):
     result = probe(obeys(TAG), SIX)
-    prompts = probe.backend.prompts
+    prompts = probe.engine.prompts
     assert len(prompts) == 6 * 2 * len(EVERYTHING)
     assert not any(TAG.search(prompt) or "<|" in prompt or "<image>" in prompt for prompt in prompts)
     own = {tag: pairwise_template().count(tag) for tag in ("<answer>", "</answer>", "<think>", "</think>")}
@@ -354,9 +354,9 @@ def test_stopped_anywhere_it_goes_on_to_the_same_files(probe, tmp_path, monkeypa
     assert probe(longer, SIX) == result
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     # Whole blocks of 2 rows in 2 orders are kept.
-    assert len(probe.backend.prompts) == 120 - stop_after // 4 * 4
+    assert len(probe.engine.prompts) == 120 - stop_after // 4 * 4
     probe(longer, SIX)
-    assert probe.backend.prompts == []
+    assert probe.engine.prompts == []
 
 
 def test_a_lost_line_in_the_middle_is_judged_again(probe, tmp_path):
@@ -373,7 +373,7 @@ def test_rows_that_could_not_be_judged_are_listed_not_scored_and_can_be_judged_l
     def fails(first, second):
         # The filler of row 4, and row 2 always.
         if "Wrong 2" in first + second or ("Wrong 4" in first and "hope this helps" in first):
-            return BackendError("the server is gone")
+            return EngineError("the server is gone")
         return longer(first, second)
 
     result = probe(fails, SIX)
@@ -390,14 +390,14 @@ def test_rows_that_could_not_be_judged_are_listed_not_scored_and_can_be_judged_l
     assert "**Incomplete: 2 of 6 rows lack verdicts.**" in report
     assert "- row 2: the server is gone\n- row 4: the server is gone (under neutral)\n" in report
     # A row that is there is not missing because its block is judged again and fails this time.
-    again = probe(lambda first, second: BackendError("gone") if "Wrong 0" in first else longer(first, second), SIX)
+    again = probe(lambda first, second: EngineError("gone") if "Wrong 0" in first else longer(first, second), SIX)
     assert again["complete"]
     assert again == probe(longer, SIX, out="whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_a_picture_that_cannot_be_shown_leaves_its_row_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(BackendSpec, "load", lambda spec: Scripted(honest))
+    monkeypatch.setattr(EngineSpec, "load", lambda spec: Scripted(honest))
     loaded = load(vl_file(tmp_path, SIX))
     (tmp_path / "a.png").write_bytes(b"no picture")
     result = probe_benchmark(loaded, RunSettings(model="scripted"), tmp_path / "out", attacks=["padding"])
@@ -477,7 +477,7 @@ def command(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
 
     def call(decide, *options):
-        monkeypatch.setattr(BackendSpec, "load", lambda spec: Scripted(decide))
+        monkeypatch.setattr(EngineSpec, "load", lambda spec: Scripted(decide))
         file = vl_file(tmp_path, SIX)
         arguments = ["probe", "vl-rewardbench", "--model", "m", "--out", str(tmp_path / "out"), "--data", str(file)]
         return CliRunner().invoke(cli.app, [*arguments, "--allow-partial", *options])
@@ -496,7 +496,7 @@ def test_the_command_prints_one_json_object_or_tables(command, tmp_path):
 
 
 def test_the_command_fails_when_rows_are_missing_and_on_unknown_attacks(command, tmp_path):
-    gone = partial(BackendError, "gone")
+    gone = partial(EngineError, "gone")
     result = command(lambda first, second: gone() if "Wrong 3" in first else honest(first, second), "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["complete"] is False

@@ -18,8 +18,8 @@ from PIL import Image
 
 from r1_reward.bench.readers import open_source, row_images
 from r1_reward.bench.rows import BenchmarkRow
-from r1_reward.data.images import ImageError
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
+from r1_reward.store.images import ImageError
 
 ROWS: list[Any] = [{"id": str(i), "text": "é" * i, "nested": {"list": [i, [i]]}} for i in range(7)]
 

@@ -12,12 +12,12 @@ import time
 import pytest
 from PIL import Image
 
-from r1_reward.backends import BackendError
 from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.suites import load_suite
-from r1_reward.bench.workers import BackendSpec
-from r1_reward.errors import UserError
-from r1_reward.schema import Completion
+from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.workers import EngineSpec
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Completion
 
 ROWS = 40
 
@@ -36,7 +36,7 @@ class Scripted:
             self.asked.append(text)
             time.sleep(self.delay)
             if any(f"question {row}?" in text for row in self.fail):
-                yield BackendError("the server answered 500 five times")
+                yield EngineError("the server answered 500 five times")
                 continue
             yield [
                 Completion(
@@ -66,10 +66,10 @@ def rows(data):
 
 @pytest.fixture
 def scripted(monkeypatch):
-    def use(backend):
-        monkeypatch.setattr(BackendSpec, "load", lambda self: backend)
+    def use(engine):
+        monkeypatch.setattr(EngineSpec, "load", lambda self: engine)
         monkeypatch.setattr("r1_reward.bench.run._BLOCK_SEQUENCES", 24)
-        return backend
+        return engine
 
     return use
 
@@ -82,11 +82,11 @@ def lines_of(out):
 
 
 def test_every_row_is_judged_once_in_order_with_every_vote(rows, scripted, tmp_path):
-    backend = scripted(Scripted())
+    engine = scripted(Scripted())
     assert run_benchmark(rows, SETTINGS, tmp_path / "out") == {}
     lines = lines_of(tmp_path / "out")
     assert [line["index"] for line in lines] == list(range(ROWS))
-    assert len(backend.asked) == 2 * ROWS  # one request an order, three votes each
+    assert len(engine.asked) == 2 * ROWS  # one request an order, three votes each
     for line in lines:
         first, second = line["passes"]
         assert len(first) == len(second) == 3
@@ -95,7 +95,7 @@ def test_every_row_is_judged_once_in_order_with_every_vote(rows, scripted, tmp_p
             assert set(vote) == {"answer", "swapped", "probability", "tokens", "truncated", "well_formed", "text"}
             assert vote["probability"] == (0.75 if vote["swapped"] else 0.25)
     assert run_benchmark(rows, SETTINGS, tmp_path / "out") == {}
-    assert len(backend.asked) == 2 * ROWS  # nothing is judged again
+    assert len(engine.asked) == 2 * ROWS  # nothing is judged again
 
 
 def run_in_child(rows, out):

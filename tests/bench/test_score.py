@@ -30,7 +30,7 @@ from prediction_rows import (
 
 from r1_reward.bench import summary
 from r1_reward.bench.score import score_file
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ from r1_reward.bench.suites import (
     load_suite,
     row_images,
 )
-from r1_reward.data.checks import PairFileError
+from r1_reward.records.checks import PairFileError
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_pair_files(folder: Path) -> None:
     assert loaded[0].content_hash == hashlib.sha256(text.encode()).hexdigest()[:16]
     assert list(suite.rows()) == loaded
 
-    from r1_reward.data.pairs import save_pairs
+    from r1_reward.store.pairs import save_pairs
 
     save_pairs([{**rows[1]}], folder / "pairs.parquet", image_root=folder)
     (row,) = load_suite("pairs", folder / "pairs.parquet").rows()

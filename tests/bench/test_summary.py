@@ -11,7 +11,7 @@ from scipy import stats
 
 from r1_reward.bench.rows import Outcome, Vote
 from r1_reward.bench.summary import Tally, compare_tallies
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 R, W, N = True, False, None
 """A vote for the preferred response, for the other one, an unreadable one."""

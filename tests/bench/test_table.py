@@ -17,7 +17,7 @@ from rich.console import Console
 from r1_reward.bench.published import PUBLISHED
 from r1_reward.bench.table import build_table, build_tables, load_run
 from r1_reward.bench.table_formats import to_html, to_latex, to_markdown, to_terminal
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 HOSTILE = 'a|b <script>alert(1)</script> & $x_1$ \\ \\| \\textbf{%~^#} [bold]`c`[/bold] *d* "e" ![i](u) :smile:'
 HEAD = ["model", "grouping", "orders", "unreadable", "votes", "n"]

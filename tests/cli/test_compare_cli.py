@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from r1_reward.cli import compare as commands
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 from scripted_server import reply, status
 
 
@@ -223,7 +223,7 @@ def test_calibrate_saves_with_the_model_and_is_used(server, pair_file, tmp_path,
     plain, calibrated = (
         json.loads(invoke("compare", *compared, *more).stdout)["probability"] for more in ((), ("--calibration", out))
     )
-    from r1_reward.calibration import Calibration
+    from r1_reward.judge.calibration import Calibration
 
     assert calibrated == Calibration.load(out).apply(plain)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from r1_reward.cli.data import app
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 
 def write_pairs(folder: Path, **changes_of_row_2: Any) -> Path:

@@ -22,7 +22,7 @@ from r1_reward.data import annotate as annotate_module
 from r1_reward.data import annotation as annotation_module
 from r1_reward.data.annotate import AnnotateSettings, Money, annotate
 from r1_reward.data.attempts_file import AppendLog, AttemptRecord, AttemptsFile
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 from scripted_server import ScriptedServer, hang, raw, reply, status
 
 # ---- faults

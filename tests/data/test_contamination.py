@@ -11,7 +11,7 @@ from mixture_rows import cell, encoded, make_row, picture, reworded, sentence, w
 from r1_reward.data.contamination import BenchmarkIndex
 from r1_reward.data.duplicates import ImageTable, normalise, sign
 from r1_reward.data.mix_config import Benchmark, Contamination
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 ROWS = 6
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_reward.backends import BackendError
 from r1_reward.data.difficulty import split_difficulty
 from r1_reward.data.pass_rates import PassRates, measure
-from r1_reward.data.shards import PairWriter, read_rows
-from r1_reward.errors import UserError
-from r1_reward.schema import Completion
+from r1_reward.engines.in_process import EngineError
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Completion
+from r1_reward.store.shards import PairWriter, read_rows
 
 
 def says(answer):
@@ -153,7 +153,7 @@ class Model:
             self.asked.append(number)
             self.seeds += request.seeds
             if number in self.fail:
-                yield BackendError("lost")
+                yield EngineError("lost")
                 continue
             swapped = text.index(f"second {number}") < text.index(f"first {number}")
             right = (1 + number % 2) if not swapped else 2 - number % 2
@@ -172,7 +172,7 @@ RATES = PassRates("some/model", samples=4)
 
 def test_rows_a_model_sometimes_fails_on_are_for_reinforcement(tmp_path):
     rows = [pair(n, taught=n in (0, 4)) for n in range(10)]
-    sft, rl, first, second = split(tmp_path, rows, RATES, backend=Model())
+    sft, rl, first, second = split(tmp_path, rows, RATES, engine=Model())
     assert sft == ["p0", "p4"]
     assert rl == ["p0", "p1", "p2", "p3", "p5", "p6", "p7", "p8"]  # p4 and p9: right 4 times of 4
     assert all(row["reasoning"] is None for row in read_rows(tmp_path / "rl"))
@@ -185,7 +185,7 @@ def test_rows_a_model_sometimes_fails_on_are_for_reinforcement(tmp_path):
 def test_both_ends_of_the_range_and_the_curriculum(tmp_path):
     rows = [pair(n, taught=False) for n in range(10)]
     rates = RATES._replace(lowest=0.25, highest=0.75)
-    sft, rl, _, report = split(tmp_path, rows, rates, backend=Model(), curriculum=True)
+    sft, rl, _, report = split(tmp_path, rows, rates, engine=Model(), curriculum=True)
     assert sft == []
     assert rl == ["p3", "p8", "p2", "p7", "p1", "p6"]
     assert (report["curriculum"], report["neither"]) == (
@@ -209,17 +209,17 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path, monkeypat
     monkeypatch.setattr("r1_reward.data.pass_rates._BLOCK", 3)
     rows = [pair(n, taught=False) for n in range(10)]
     (tmp_path / "rl").mkdir()
-    whole = split(tmp_path / "whole", rows, RATES, backend=Model())
+    whole = split(tmp_path / "whole", rows, RATES, engine=Model())
     interrupted = Model(stop_after=11)  # each row is two requests, one an order
     with pytest.raises(KeyboardInterrupt):
-        split(tmp_path, rows, RATES, backend=interrupted)
+        split(tmp_path, rows, RATES, engine=interrupted)
     file = tmp_path / "rl" / "pass_rates.jsonl"
     known = {json.loads(line)["id"] for line in file.read_text().splitlines()}
     assert known == {"p0", "p1", "p2"}
     assert not (tmp_path / "rl" / "report.json").exists()
     file.write_bytes(file.read_bytes() + b'{"key": "torn')
     rest = Model()
-    reports = split_difficulty(tmp_path / "in", tmp_path / "sft", tmp_path / "rl", RATES, backend=rest)
+    reports = split_difficulty(tmp_path / "in", tmp_path / "sft", tmp_path / "rl", RATES, engine=rest)
     assert {f"p{number}" for number in rest.asked} == {row["id"] for row in rows} - known
     assert [row["id"] for row in read_rows(tmp_path / "rl")] == whole[1]
     assert reports[0]["levels"] == whole[2]["levels"]
@@ -247,7 +247,7 @@ def test_what_was_measured_counts_only_for_the_same_row_label_and_settings(tmp_p
 def test_rows_that_cannot_be_measured_are_listed(tmp_path):
     rows = [pair(n, taught=n == 1) for n in range(5)]
     rows[2]["images"] = [{"bytes": b"no picture", "path": "2.png"}]
-    sft, rl, report, _ = split(tmp_path, rows, RATES, backend=Model(fail={1, 3}))
+    sft, rl, report, _ = split(tmp_path, rows, RATES, engine=Model(fail={1, 3}))
     assert (sft, rl) == (["p1"], ["p0"])
     assert report["levels"] == {"4/4": 1, "0/4": 1, "not measured": 3}
     lines = [json.loads(line) for line in (tmp_path / "rl" / "dropped.jsonl").read_text().splitlines()]
@@ -273,7 +273,7 @@ def test_rows_that_cannot_be_measured_are_listed(tmp_path):
 )
 def test_settings_that_cannot_be(tmp_path, rates, said):
     with pytest.raises(UserError, match=said):
-        split(tmp_path, [pair(0)], rates, backend=Model())
+        split(tmp_path, [pair(0)], rates, engine=Model())
 
 
 def test_the_tiny_checkpoint_has_pass_rates(checkpoint, pair_file, tmp_path):

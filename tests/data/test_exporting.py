@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from r1_reward.cli import data_import
 from r1_reward.data.exporting import export_r1_reward_rl
 from r1_reward.data.importing import import_pairs
-from r1_reward.data.shards import PairWriter
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
+from r1_reward.store.shards import PairWriter
 from video_files import greys, number_of, write_film
 
 

@@ -21,8 +21,8 @@ from r1_reward.data.handwriting import (
     draw_scene,
     load_scans,
 )
-from r1_reward.parsing import parse_judgment
-from r1_reward.referee import RuleReferee
+from r1_reward.judge.referee import RuleReferee
+from r1_reward.records.parsing import parse_judgment
 
 
 @pytest.fixture(scope="module")

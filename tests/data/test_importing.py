@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from source_rows import png, rlaif, rows_of, write_lines
 
-from r1_reward.data.checks import MAX_RESPONSE_CHARS
 from r1_reward.data.importing import chosen_place, import_pairs, iter_dropped
-from r1_reward.data.pairs import load_pairs
 from r1_reward.data.sources.common import Candidate
-from r1_reward.errors import UserError
+from r1_reward.records.checks import MAX_RESPONSE_CHARS
+from r1_reward.records.errors import UserError
+from r1_reward.store.pairs import load_pairs
 
 
 @pytest.fixture(autouse=True)

@@ -20,9 +20,9 @@ from r1_reward.data.choosing import deal_labels, split_groups
 from r1_reward.data.keys import Keys
 from r1_reward.data.mix_config import MixConfig, load_mix
 from r1_reward.data.mixing import mix
-from r1_reward.data.pairs import load_pairs, validate_pairs
-from r1_reward.data.shards import read_rows
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
+from r1_reward.store.pairs import load_pairs, validate_pairs
+from r1_reward.store.shards import read_rows
 
 Rows = list[dict[str, Any]]
 

@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 from r1_reward.cli import data as data_commands
 from r1_reward.cli import train as train_commands
 from r1_reward.data.duplicates import PrintMatrix, fingerprint, near_prints
-from r1_reward.data.images import open_image
-from r1_reward.data.pairs import load_pairs, validate_pairs
-from r1_reward.data.shards import PairWriter, read_rows
-from r1_reward.errors import UserError
-from r1_reward.parsing import parse_judgment
+from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import parse_judgment
+from r1_reward.store.images import open_image
+from r1_reward.store.pairs import load_pairs, validate_pairs
+from r1_reward.store.shards import PairWriter, read_rows
 from scripted_server import reply, status
 from transformers_server import transformers_server
 

@@ -6,7 +6,7 @@ import pytest
 
 from r1_reward.data.sources import SOURCES, find_source
 from r1_reward.data.sources.common import REASONS, Candidate, Drop, Row
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 PNG = {"bytes": b"png", "path": "a.png"}
 

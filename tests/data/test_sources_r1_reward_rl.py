@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from r1_reward.data.sources.common import REASONS, Candidate, Drop, Row
 from r1_reward.data.sources.r1_reward_rl import cut_prompt, read, to_row
-from r1_reward.errors import UserError
-from r1_reward.prompt import build_prompt, neutralize
+from r1_reward.records.errors import UserError
+from r1_reward.records.prompt import build_prompt, neutralize
 
 PNG_BYTES = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -8,8 +8,9 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from r1_reward.data.pairs import FEATURES, balance, both_orders, split
-from r1_reward.errors import UserError
+from r1_reward.data.subsets import balance, both_orders, split
+from r1_reward.records.errors import UserError
+from r1_reward.store.pairs import FEATURES
 
 
 def make_dataset(labels: list[int], **columns: list[Any]) -> Dataset:

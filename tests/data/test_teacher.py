@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from teacher_rows import says
 
 from r1_reward.data.teacher import OPENAI, Pace, TeacherSpec, parse_teacher, read_reply, tidy
-from r1_reward.errors import UserError
-from r1_reward.parsing import parse_judgment
-from r1_reward.schema import Completion
+from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.schema import Completion
 
 
 @pytest.mark.parametrize(

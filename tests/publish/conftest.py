@@ -51,7 +51,7 @@ def benched(checkpoint, world, tmp_path_factory):
     from r1_reward.bench.report import write_metrics
     from r1_reward.bench.run import RunSettings, run_benchmark
     from r1_reward.bench.suites import load_suite
-    from r1_reward.data.pairs import save_pairs
+    from r1_reward.store.pairs import save_pairs
 
     folder = tmp_path_factory.mktemp("bench")
     for name in {image for pair in world.test for image in pair.images}:

@@ -14,10 +14,10 @@ import yaml
 from huggingface_hub import ModelCard
 
 from hub_cache import put_in_cache
-from r1_reward.calibration import Calibration
-from r1_reward.errors import UserError
+from r1_reward.judge.calibration import Calibration
 from r1_reward.publish.facts import find_origin
 from r1_reward.publish.push import prepare, write
+from r1_reward.records.errors import UserError
 
 FITTED = Calibration(temperature=2.0, n=40, ece_before=0.2, ece_after=0.1, brier_before=0.3, brier_after=0.25)
 PUBLISHED = {

@@ -8,9 +8,9 @@ import uuid
 import pytest
 from hub_server import TOKEN, running_hub
 
-from r1_reward.errors import UserError
 from r1_reward.publish.push import prepare
 from r1_reward.publish.upload import upload
+from r1_reward.records.errors import UserError
 
 BASE = "Qwen/Qwen2.5-VL-7B-Instruct"
 

@@ -9,8 +9,8 @@ from concurrent.futures import wait
 import pytest
 from served import ScriptedJudge, Served, pair, together, wait_until
 
-from r1_reward.reward_model import RewardModel
-from r1_reward.sampling import PairToJudge, open_images
+from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.sampling import PairToJudge, open_images
 from r1_reward.serve.batching import Batcher, QueuedModel, Sampling, Unavailable
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.metrics import Metrics
@@ -162,7 +162,7 @@ def test_a_queued_model_gives_up_at_its_deadline_and_takes_its_comparisons_with_
 
 
 def test_a_queued_model_refuses_options_before_it_queues(batcher, judge):
-    from r1_reward.errors import UserError
+    from r1_reward.records.errors import UserError
 
     model = QueuedModel(batcher, deadline=time.monotonic() + 20, timeout=20)
     with pytest.raises(UserError, match="votes"):
@@ -173,7 +173,7 @@ def test_a_queued_model_refuses_options_before_it_queues(batcher, judge):
 
 
 def test_the_judge_keeps_the_calibration():
-    from r1_reward.calibration import Calibration
+    from r1_reward.judge.calibration import Calibration
 
     calibration = Calibration(temperature=2.0, n=10, ece_before=0, ece_after=0, brier_before=0, brier_after=0)
     model = RewardModel(ScriptedJudge(), calibration=calibration)

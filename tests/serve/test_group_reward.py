@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from r1_reward.backends import BackendError
-from r1_reward.errors import UserError
-from r1_reward.reward_model import RewardModel
-from r1_reward.schema import Completion
-from r1_reward.serve.rewards import AsyncGroupReward, GroupReward
+from r1_reward.engines.in_process import EngineError
+from r1_reward.judge.reward_model import RewardModel
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Completion
+from r1_reward.serve.dialects.trl import AsyncGroupReward, GroupReward
 from scripted_server import reply, status
 
 PROMPT = r"\[Question\]:\n(.*?)  \n\n#+ \[Response 1\]:\n(.*?)  \n\n#+ \[Response 2\]:\n(.*?)  \n\n#+ \*\*Output"
@@ -43,7 +43,7 @@ class Judge:
             question, first, second = shown(request)
             self.asked.append((question, first, second))
             if "unjudgeable" in (first, second):
-                yield BackendError("the judge stumbles")
+                yield EngineError("the judge stumbles")
                 continue
             one, two = (self.value(question, request.images, response) for response in (first, second))
             answer = "?" if one == two else "1" if one > two else "2"
@@ -152,7 +152,7 @@ def test_failures_are_no_reward_but_a_failed_batch_is_an_error(caplog):
         rewards = reward(prompts=["Q?"] * 3, completions=["a", "aa", "unjudgeable"])
     assert rewards == [pytest.approx(-0.8), pytest.approx(0.8), None]
     assert "2 of 3 comparisons failed, the first: the judge stumbles" in caplog.text
-    with pytest.raises(BackendError, match="the judge stumbles"):
+    with pytest.raises(EngineError, match="the judge stumbles"):
         reward(prompts=["Q?"] * 2, completions=["a", "unjudgeable"])
 
 
@@ -281,11 +281,11 @@ SAID = ("It is three.", "It is eight.")
 
 def true_accuracy(model, processor, scenes, question):
     """Share of 64 sampled answers to each picture that are true."""
-    from r1_reward.backends import Request, TransformersBackend
+    from r1_reward.engines.in_process import Request, TransformersEngine
 
-    backend = TransformersBackend(model, processor)
+    engine = TransformersEngine(model, processor)
     requests = [Request(chat(question, {"type": "image"}), [picture], tuple(range(100, 164))) for picture, _ in scenes]
-    answers = backend.generate(requests, temperature=1.0, max_new_tokens=8)
+    answers = engine.generate(requests, temperature=1.0, max_new_tokens=8)
     right = [c.text == truth for (_, truth), drawn in zip(scenes, answers, strict=True) for c in drawn]
     return sum(right) / len(right)
 

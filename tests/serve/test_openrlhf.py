@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from served import ScriptedJudge, Served, base64_png
 
-from r1_reward.reward_model import RewardModel
+from r1_reward.judge.reward_model import RewardModel
+from r1_reward.serve.dialects.openrlhf import _clean, read_groups
 from r1_reward.serve.errors import Refusal
-from r1_reward.serve.openrlhf import _clean, read_groups
 from r1_reward.serve.schemas import Base64Image, PathImage, RemoteRewardRequest, UrlImage
 
 CHATML = (

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from served import ScriptedJudge
 
-from r1_reward.backends import BackendError
-from r1_reward.reward_model import RewardModel
-from r1_reward.sampling import open_images
-from r1_reward.schema import Completion, Judgment
+from r1_reward.engines.in_process import EngineError
+from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.sampling import open_images
+from r1_reward.judge.voting import majority
+from r1_reward.records.schema import Completion, Judgment
 from r1_reward.serve import cards
 from r1_reward.serve.page import TakingTurns, examples, judge, share_model
-from r1_reward.voting import majority
 
 RED = Image.new("RGB", (56, 28), "red")
 
@@ -217,7 +217,7 @@ def test_a_scalar_model_has_one_vote():
         special_tokens = ()
 
         def score(self, candidates, *, max_new_tokens=1024):
-            from r1_reward.scalar_judge import Score
+            from r1_reward.engines.scalar import Score
 
             return [Score(float(len(response)), "", 0, False) for _, _, response in candidates]
 
@@ -238,13 +238,13 @@ def test_two_threads_take_turns():
                 Busy.overlaps += Busy.inside > 1
                 time.sleep(0.002)
                 Busy.inside -= 1
-                yield request if request % 3 else BackendError("no")
+                yield request if request % 3 else EngineError("no")
 
-    backend = TakingTurns(Busy())
+    engine = TakingTurns(Busy())
     results = {}
 
     def ask(start):
-        results[start] = list(backend.generate(range(start, start + 9)))
+        results[start] = list(engine.generate(range(start, start + 9)))
 
     threads = [threading.Thread(target=ask, args=(start,)) for start in (0, 30, 60)]
     for thread in threads:
@@ -254,7 +254,7 @@ def test_two_threads_take_turns():
     assert Busy.overlaps == 0
     for start, answers in results.items():
         assert [a for a in answers if isinstance(a, int)] == [n for n in range(start, start + 9) if n % 3]
-    assert backend.special_tokens == ("<x>",)
+    assert engine.special_tokens == ("<x>",)
 
 
 def test_the_examples_are_questions_about_handwriting():
@@ -266,7 +266,7 @@ def test_the_examples_are_questions_about_handwriting():
 
 def test_the_command_keeps_to_this_machine_unless_told(checkpoint):
     from r1_reward.cli.ui import ui
-    from r1_reward.errors import UserError
+    from r1_reward.records.errors import UserError
 
     with pytest.raises(UserError, match="--insecure"):
         ui(str(checkpoint), host="0.0.0.0")

@@ -7,7 +7,7 @@ import json
 import pytest
 from served import ScriptedJudge, Served, base64_png, form, pair, png
 
-from r1_reward.reward_model import RewardModel
+from r1_reward.judge.reward_model import RewardModel
 from r1_reward.serve.settings import ServerSettings
 
 
@@ -245,7 +245,7 @@ def test_a_model_that_takes_one_vote_says_so():
         special_tokens = ()
 
         def score(self, candidates, *, max_new_tokens=1024):
-            from r1_reward.scalar_judge import Score
+            from r1_reward.engines.scalar import Score
 
             return [Score(float(response)) for _, _, response in candidates]
 
@@ -259,7 +259,7 @@ def test_a_model_that_takes_one_vote_says_so():
 
 
 def test_settings_that_make_no_sense(tmp_path):
-    from r1_reward.errors import UserError
+    from r1_reward.records.errors import UserError
 
     for wrong in (
         {"timeout": 0},

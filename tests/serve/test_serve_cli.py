@@ -20,9 +20,9 @@ import typer
 from typer.testing import CliRunner
 
 from r1_reward.cli.serve import serve
-from r1_reward.data.pairs import load_pairs
-from r1_reward.errors import UserError
-from r1_reward.reward_model import RewardModel
+from r1_reward.judge.reward_model import RewardModel
+from r1_reward.records.errors import UserError
+from r1_reward.store.pairs import load_pairs
 
 COMMAND = [sys.executable, "-c", "import typer; from r1_reward.cli.serve import serve; typer.run(serve)"]
 

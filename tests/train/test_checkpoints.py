@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 from r1_reward.train import checkpoints
 from r1_reward.train.checkpoints import SEAL, STAGING, checkpoint_to_resume, damage, keep_newest, publish, saving
 from r1_reward.train.launch import check_output_folder

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 from r1_reward.train.config import load_config, save_config
 from r1_reward.train.rl import StableReinforceConfig
 from r1_reward.train.sft import ColdStartConfig

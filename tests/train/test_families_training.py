@@ -12,15 +12,15 @@ from tiny_trainer import JUDGMENTS, batch, trainer_for
 
 from families import FAMILIES, pairs_of_many_sizes
 from more_families import ALL_FAMILIES
-from r1_reward.backends import TransformersBackend
-from r1_reward.data.images import decode_images
-from r1_reward.data.pairs import load_pairs
-from r1_reward.errors import UserError
-from r1_reward.scalar_judge import ScalarJudge
-from r1_reward.train.models import load_model_and_processor
+from r1_reward.engines.in_process import TransformersEngine
+from r1_reward.engines.scalar import ScalarEngine
+from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.models.scalar import load_scalar
+from r1_reward.records.errors import UserError
+from r1_reward.store.images import decode_images
+from r1_reward.store.pairs import load_pairs
 from r1_reward.train.restore import restore_weights
 from r1_reward.train.scalar import ScalarConfig, scalar_trainer
-from r1_reward.train.scalar_model import load_scalar
 from r1_reward.train.sft import ColdStartConfig, sft_trainer
 
 OPTIONS = {
@@ -87,7 +87,7 @@ def test_sft(family, loaded, pairs, tmp_path):
         processing_class=processor,
     )
     inputs = next(iter(trainer.get_train_dataloader()))
-    stops = tuple(processor.tokenizer.decode([token]) for token in TransformersBackend(model, processor)._end_tokens())
+    stops = tuple(processor.tokenizer.decode([token]) for token in TransformersEngine(model, processor)._end_tokens())
     for ids, labels, mask in zip(inputs["input_ids"], inputs["labels"], inputs["attention_mask"], strict=True):
         text = processor.tokenizer.decode(ids[labels != -100])
         judgment, _, end = text.strip().rpartition("</answer>")
@@ -211,9 +211,9 @@ def test_scalar_head(family, saved, loaded, pairs, tmp_path):
     trainer.save_model(str(tmp_path / "scalar"))
     processor.save_pretrained(tmp_path / "scalar")
     candidates = [(row["question"], decode_images(row), row["response_1"]) for row in pairs]
-    trained = ScalarJudge(trainer.model.eval(), processor)
+    trained = ScalarEngine(trainer.model.eval(), processor)
     rewards = [score.reward for score in trained.score(candidates, max_new_tokens=4)]
-    again = ScalarJudge(*load_scalar(tmp_path / "scalar"))
+    again = ScalarEngine(*load_scalar(tmp_path / "scalar"))
     assert [score.reward for score in again.score(candidates, max_new_tokens=4)] == rewards
     alone = [again.score([candidate], max_new_tokens=4)[0].reward for candidate in candidates]
     assert alone == pytest.approx(rewards, abs=1e-4)

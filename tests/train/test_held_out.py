@@ -9,16 +9,16 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from r1_reward.backends import TransformersBackend
-from r1_reward.bench.judge import judge_pairs
-from r1_reward.data.pairs import load_pairs
-from r1_reward.errors import UserError
-from r1_reward.schema import Judgment
+from r1_reward.engines.in_process import TransformersEngine
+from r1_reward.judge.judging import judge_pairs
+from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Judgment
+from r1_reward.store.pairs import load_pairs
 from r1_reward.train import held_out, launch
 from r1_reward.train.config import load_config
 from r1_reward.train.held_out import HeldOutAccuracy, measure
 from r1_reward.train.launch import train
-from r1_reward.train.models import load_model_and_processor
 from r1_reward.train.rl import StableReinforceConfig, StableReinforceTrainer
 
 
@@ -95,9 +95,9 @@ def test_random_states_and_mode_are_put_back_whatever_judging_does(checkpoint, p
     trainer = trainer_for(checkpoint, pairs, tmp_path)
     trainer.model_wrapped.train()
 
-    def judge(backend, rows, **options):
+    def judge(engine, rows, **options):
         random.random(), np.random.rand(), torch.rand(1)
-        return judge_pairs(backend, rows, **options)
+        return judge_pairs(engine, rows, **options)
 
     monkeypatch.setattr(held_out, "judge_pairs", judge)
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
@@ -156,7 +156,7 @@ def test_it_judges_the_policy_as_it_is_now(checkpoint, pairs, tmp_path, monkeypa
         checkpoint, pairs, tmp_path, watch=lambda t: HeldOutAccuracy(t, rows, every=2, max_new_tokens=5),
         learning_rate=0.05,
     )  # fmt: skip
-    after = judge_pairs(TransformersBackend(trainer.model, trainer.processing_class), rows, max_new_tokens=5)
+    after = judge_pairs(TransformersEngine(trainer.model, trainer.processing_class), rows, max_new_tokens=5)
     assert texts[-1] == [[judgment.text for judgment in row] for row in after]
     assert texts[0] != texts[-1]
     assert all(len({judgment.swapped for judgment in row}) == 2 for row in after)  # both orders

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 from r1_reward.rewards import flip_verdict
 from r1_reward.train.judging import RefereeWatch, score_judgments
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 from r1_reward.train.launch import train
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "tiny.yaml"
@@ -30,7 +30,7 @@ def run(stage, pair_file, folder, *extra, resume=False):
 
 @pytest.mark.parametrize("stage", ["sft", "rl"])
 def test_both_stages_save_a_loadable_model_and_their_config(stage, pair_file, tmp_path, monkeypatch):
-    from r1_reward.train.models import load_model_and_processor
+    from r1_reward.models.checkpoint import load_model_and_processor
 
     asked = []
 
@@ -110,7 +110,7 @@ def test_pairs_without_reasoning_cannot_be_imitated(pairs, tiny, tmp_path):
 def test_max_pixels_limits_the_visual_tokens(tiny):
     from PIL import Image
 
-    from r1_reward.train.models import limit_pixels
+    from r1_reward.models.checkpoint import limit_pixels
 
     model, processor = tiny
     picture = Image.new("RGB", (448, 448))

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from r1_reward.errors import UserError
+from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.records.errors import UserError
 from r1_reward.train.config import RunConfig, load_config
 from r1_reward.train.launch import train
-from r1_reward.train.models import load_model_and_processor
 from r1_reward.train.monitor import RULES, Collapse, CollapseWatch, StabilityMonitor, Thresholds, collapsed
 from r1_reward.train.restore import restore_weights
 from r1_reward.train.rl import StableReinforceConfig, StableReinforceTrainer

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from tiny_trainer import JUDGMENTS, trainer_for
 
-from r1_reward.data import video
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
+from r1_reward.store import video
 from r1_reward.train import pictures_once
 from r1_reward.train.pictures_once import open_pictures, processed_once
 

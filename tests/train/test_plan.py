@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from r1_reward.cli.plan import OVERRIDES, plan
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 from r1_reward.train.plan import plan_run
 
 ROOT = Path(__file__).parents[2]

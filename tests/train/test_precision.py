@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 from r1_reward.train.precision import require_room_for_updates, share_lost
 
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from r1_reward.errors import UserError
-from r1_reward.train.models import load_model_and_processor
+from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.records.errors import UserError
 from r1_reward.train.processes import deal, once
 from r1_reward.train.sharded import _check_plugin
 from scripted_server import ScriptedServer, reply

@@ -11,8 +11,8 @@ from tiny_trainer import JUDGMENTS, batch, config, trainer_for
 from trl import GRPOTrainer
 
 from r1_reward import algorithm
-from r1_reward.errors import UserError
-from r1_reward.referee import RuleReferee
+from r1_reward.judge.referee import RuleReferee
+from r1_reward.records.errors import UserError
 from r1_reward.train.algorithms import ALGORITHMS, unfiltered_advantages
 from r1_reward.train.pictures_once import open_pictures
 from r1_reward.train.rl import StableReinforceTrainer

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from r1_reward.data.images import decode_images
-from r1_reward.errors import UserError
-from r1_reward.scalar_judge import ScalarJudge
-from r1_reward.scalar_prompt import build_scalar_messages, critique_of, template_version
+from r1_reward.engines.scalar import ScalarEngine
+from r1_reward.models.scalar import HEAD, MANIFEST, ScalarRewardModel, critique_nll, encode, is_scalar, load_scalar
+from r1_reward.records.errors import UserError
+from r1_reward.records.scalar_prompt import build_scalar_messages, critique_of, template_version
+from r1_reward.store.images import decode_images
 from r1_reward.train.config import load_config
 from r1_reward.train.launch import train
 from r1_reward.train.scalar import PairCollator, ScalarConfig, bradley_terry_loss, critiques_of, scalar_trainer
-from r1_reward.train.scalar_model import HEAD, MANIFEST, ScalarRewardModel, critique_nll, encode, is_scalar, load_scalar
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "scalar-tiny.yaml"
 
@@ -287,7 +287,7 @@ def test_training_separates_the_pairs_and_a_saved_model_scores_the_same(tiny, pa
     trainer.train()
     losses, accuracies = losses_of(trainer), losses_of(trainer, "accuracy")
     assert sum(losses[-4:]) / 4 < 0.5 * sum(losses[:4]) / 4
-    judge = ScalarJudge(trainer.model, tiny[1], batch_size=16)
+    judge = ScalarEngine(trainer.model, tiny[1], batch_size=16)
     rows = [
         (row["question"], decode_images(row), row[f"response_{n}"])
         for row in some
@@ -298,8 +298,8 @@ def test_training_separates_the_pairs_and_a_saved_model_scores_the_same(tiny, pa
     assert right / 32 > 0.8 < sum(accuracies[-4:]) / 4
     trainer.save_model(str(tmp_path / "out"))
     loaded, processor = load_scalar(tmp_path / "out")
-    assert ScalarJudge(loaded, processor, batch_size=16).rewards(rows) == rewards
-    assert ScalarJudge(loaded, processor, batch_size=5).rewards(rows) == pytest.approx(rewards, abs=1e-3)
+    assert ScalarEngine(loaded, processor, batch_size=16).rewards(rows) == rewards
+    assert ScalarEngine(loaded, processor, batch_size=5).rewards(rows) == pytest.approx(rewards, abs=1e-3)
 
 
 def test_the_loss_is_bradley_terry_plus_the_weighted_critique_loss(tiny, pairs, tmp_path):
@@ -319,7 +319,7 @@ def test_critique_training_logs_both_losses_and_learns_to_write(tiny, pairs, tmp
     critique_losses = losses_of(trainer, "critique_loss")
     assert min(critique_losses[-6:]) < 0.5 * critique_losses[0]
     rows = candidates_of(pairs, 3)
-    judge = ScalarJudge(trainer.model, tiny[1], batch_size=2)
+    judge = ScalarEngine(trainer.model, tiny[1], batch_size=2)
     scores = judge.score(rows, max_new_tokens=5)
     assert all(score.tokens == 5 and score.truncated for score in scores if score.truncated)
     assert all(1 <= score.tokens <= 5 for score in scores)
@@ -331,7 +331,7 @@ def test_critique_training_logs_both_losses_and_learns_to_write(tiny, pairs, tmp
 
 
 def test_accumulated_batches_give_the_same_update_as_a_whole_one(checkpoint, pairs, tmp_path):
-    from r1_reward.train.models import load_model_and_processor
+    from r1_reward.models.checkpoint import load_model_and_processor
 
     updated = []
     for size, accumulated in ((4, 1), (2, 2)):
@@ -349,7 +349,7 @@ def test_accumulated_batches_give_the_same_update_as_a_whole_one(checkpoint, pai
 
 @pytest.mark.parametrize("adapters", [False, True])
 def test_a_resumed_run_ends_where_an_unbroken_one_does(checkpoint, pairs, tmp_path, lora, adapters):
-    from r1_reward.train.models import load_model_and_processor
+    from r1_reward.models.checkpoint import load_model_and_processor
 
     def trainer(folder):
         tiny = load_model_and_processor(str(checkpoint), dtype="float32")
@@ -390,12 +390,12 @@ def test_lora_trains_adapters_and_head_and_is_restored_on_its_base(checkpoint, t
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
     assert not (tmp_path / "out" / "model.safetensors").exists()
     rows = candidates_of(pairs)
-    loaded = ScalarJudge(*load_scalar(tmp_path / "out"))
-    assert loaded.rewards(rows) == ScalarJudge(trainer.model, tiny[1]).rewards(rows)
+    loaded = ScalarEngine(*load_scalar(tmp_path / "out"))
+    assert loaded.rewards(rows) == ScalarEngine(trainer.model, tiny[1]).rewards(rows)
 
 
 def test_bfloat16_weights_are_saved_and_scored_with_a_float32_head(checkpoint, pairs, tmp_path):
-    from r1_reward.train.models import load_model_and_processor
+    from r1_reward.models.checkpoint import load_model_and_processor
 
     model = scalar_model(load_model_and_processor(str(checkpoint), dtype="bfloat16"))
     processor = load_model_and_processor(str(checkpoint))[1]
@@ -405,7 +405,7 @@ def test_bfloat16_weights_are_saved_and_scored_with_a_float32_head(checkpoint, p
     assert loaded.base.dtype == torch.bfloat16
     assert next(loaded.head.parameters()).dtype == torch.float32
     rows = candidates_of(pairs)
-    assert ScalarJudge(loaded, processor).rewards(rows) == ScalarJudge(model, processor).rewards(rows)
+    assert ScalarEngine(loaded, processor).rewards(rows) == ScalarEngine(model, processor).rewards(rows)
 
 
 def test_gathered_weights_are_saved_like_the_models_own(tiny, pairs, tmp_path):
@@ -432,7 +432,7 @@ def test_a_run_from_a_file_can_be_loaded_resumed_and_not_trained_on_again(pair_f
     assert is_scalar(folder)
     model, processor = load_scalar(folder)  # adapters of `tiny`, which is built again
     assert model.critique
-    assert all(math.isfinite(reward) for reward in ScalarJudge(model, processor).rewards(candidates_of(pairs, 2)))
+    assert all(math.isfinite(reward) for reward in ScalarEngine(model, processor).rewards(candidates_of(pairs, 2)))
     more = ("--save_steps", "1", "--critique", "true", "--lora_rank", "2", "--max_steps", "3")
     launch(pair_file, folder, *more, resume=True)
     state = json.loads((folder / "checkpoint-3" / "trainer_state.json").read_text())
@@ -471,7 +471,7 @@ def test_pairs_that_cannot_be_used_are_named(tiny, pairs, tmp_path):
 
 @pytest.fixture(scope="module")
 def saved(checkpoint, tmp_path_factory):
-    from r1_reward.train.models import load_model_and_processor
+    from r1_reward.models.checkpoint import load_model_and_processor
 
     model, processor = load_model_and_processor(str(checkpoint), dtype="float32")
     folder = tmp_path_factory.mktemp("scalar")

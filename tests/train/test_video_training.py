@@ -12,17 +12,17 @@ from PIL import Image
 from tiny_trainer import JUDGMENTS, trainer_for
 
 from r1_reward import RewardModel, Video
-from r1_reward.backends import TransformersBackend
-from r1_reward.bench.judge import judge_pairs
 from r1_reward.bench.run import RunSettings, judge_block
 from r1_reward.bench.suites import load_suite
 from r1_reward.cli import main
 from r1_reward.data.annotation import AnnotateSettings, Annotation, Money
 from r1_reward.data.handwriting_video import write_films
-from r1_reward.data.pairs import load_pairs, save_pairs
 from r1_reward.data.pass_rates import PassRates, measure
+from r1_reward.engines.in_process import TransformersEngine
+from r1_reward.judge.judging import judge_pairs
+from r1_reward.models.checkpoint import load_model_and_processor, video_frames_of
+from r1_reward.store.pairs import load_pairs, save_pairs
 from r1_reward.train import rl
-from r1_reward.train.models import load_model_and_processor, video_frames_of
 from r1_reward.train.pictures_once import open_pictures
 from r1_reward.train.rows import rl_rows, sft_rows
 from r1_reward.train.scalar import PairCollator
@@ -163,7 +163,7 @@ def test_scalar_models_are_shown_the_frames(tiny, mixed_pairs):
 
 
 class Spy:
-    """A backend that keeps what it is shown, and has nothing to say."""
+    """An engine that keeps what it is shown, and has nothing to say."""
 
     special_tokens = ()
 
@@ -171,7 +171,7 @@ class Spy:
         self.shown = []
 
     def generate(self, requests, **_):
-        from r1_reward.schema import Completion
+        from r1_reward.records.schema import Completion
 
         for request in requests:
             parts = [part["type"] for part in request.messages[0]["content"]]
@@ -228,8 +228,8 @@ def test_a_model_trained_on_videos_remembers_how_many_frames_and_one_trained_on_
     options[1] = str(on_videos)  # training goes on with as many
     again = train("sft", None, [*options, "--data", str(mixed), "--output_dir", str(tmp_path / "again")])
     assert yaml.safe_load((again / "config.yaml").read_text())["video_frames"] == 2
-    backend = TransformersBackend(*load_model_and_processor(str(again)))
-    assert (RewardModel(backend).video_frames, RewardModel(backend, video_frames=5).video_frames) == (2, 5)
+    engine = TransformersEngine(*load_model_and_processor(str(again)))
+    assert (RewardModel(engine).video_frames, RewardModel(engine, video_frames=5).video_frames) == (2, 5)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import difflib
 from collections.abc import Callable, Sequence
 from itertools import cycle
 
-from r1_reward.bench.judge import Pair, in_order
-from r1_reward.errors import UserError
+from r1_reward.judge.judging import Pair, in_order
+from r1_reward.records.errors import UserError
 
 CONTROL = "neutral"
 """The attack that is none: what it buys, any edit buys."""

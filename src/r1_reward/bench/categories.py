@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 VL_CATEGORIES = ("general", "hallucination", "reasoning")
 MULTIMODAL_CATEGORIES = (

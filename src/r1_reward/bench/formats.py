@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 from r1_reward.bench.categories import mm_rlhf_category, multimodal_category, vl_category, vl_paper_category
 from r1_reward.bench.rows import BenchmarkRow
-from r1_reward.data.checks import kind_of
-from r1_reward.data.images import ImageError
-from r1_reward.data.video import find_video
-from r1_reward.errors import UserError
-from r1_reward.schema import Answer
+from r1_reward.records.checks import kind_of
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Answer
+from r1_reward.store.images import ImageError
+from r1_reward.store.video import find_video
 
 _MISSING = "is missing"
 _NO_TEXT = (
@@ -162,7 +162,7 @@ def parse_mm_rlhf(row: Fields) -> Draft:
 
 
 def parse_pair(row: Fields) -> Draft:
-    """Read a row of our own pair files, which :func:`r1_reward.data.pairs.load_pairs` has checked already."""
+    """Read a row of our own pair files, which :func:`r1_reward.store.pairs.load_pairs` has checked already."""
     data = row.data
     images = [cell if isinstance(cell, dict) else {"bytes": None, "path": cell} for cell in data["images"]]
     return Draft(

@@ -33,10 +33,10 @@ from r1_reward.bench.readers import RawRow, array_rows, is_array, line_rows
 from r1_reward.bench.rows import BenchmarkRow, Outcome, Vote
 from r1_reward.bench.suites import LoadedSuite, RowProblem, Suite, find_suite
 from r1_reward.bench.summary import Tally
-from r1_reward.data.checks import kind_of
-from r1_reward.errors import UserError
-from r1_reward.files import read_json
-from r1_reward.schema import Answer
+from r1_reward.records.checks import kind_of
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Answer
+from r1_reward.store.files import read_json
 
 _OFFICIAL_SUITE = "multimodal-rewardbench"
 _KEY = re.compile(r"(\d+)-([0-9a-f]{16})")
@@ -96,7 +96,7 @@ def _check_file(file: Path) -> None:
     if os.path.isdir(file):
         raise UserError(f"{file}: is a folder; name the file in it (predictions.jsonl if it is a run).")
     if not os.path.isfile(file):
-        from r1_reward.data.pairs import did_you_mean
+        from r1_reward.store.pairs import did_you_mean
 
         raise UserError(f"{file}: no such file.{did_you_mean(Path(file))}")
     if not os.access(file, os.R_OK):

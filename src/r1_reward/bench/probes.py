@@ -23,8 +23,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from r1_reward.bench.attacks import CONTROL, attack_names, attacked
-from r1_reward.bench.metrics import percentile_interval, resampled_means
-from r1_reward.bench.prediction_file import PredictionFile
 from r1_reward.bench.predictions import read_outcomes
 from r1_reward.bench.report import interval_text, markdown_table, percent, plain
 from r1_reward.bench.rows import BenchmarkRow
@@ -41,9 +39,11 @@ from r1_reward.bench.run import (
     open_folder,
 )
 from r1_reward.bench.suites import LoadedSuite
-from r1_reward.bench.workers import BackendSpec, in_workers
-from r1_reward.errors import UserError
-from r1_reward.files import read_json, write_json, write_text
+from r1_reward.engines.workers import EngineSpec, in_workers
+from r1_reward.judge.metrics import percentile_interval, resampled_means
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import read_json, write_json, write_text
+from r1_reward.store.prediction_file import PredictionFile
 
 CLEAN = "clean"
 PROBE, PROBE_REPORT = "probe.json", "probe.md"
@@ -78,7 +78,7 @@ def probe_benchmark(
         raise UserError(f"limit: at least 1 row must be judged, not {limit}.")
     limit = limit if limit is not None and limit < loaded.n else None
     open_folder(out, loaded, settings, attacks=names, limit=limit)
-    spec = BackendSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency)
+    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency)
     with locked(out):
         missing = _fill(_Rows(loaded, limit), settings, out, names, spec, workers, progress)
         return write_probe(out, expected=limit or loaded.n, missing=missing, notes=loaded.notes)
@@ -114,7 +114,7 @@ def _fill(
     settings: RunSettings,
     out: Path,
     attacks: list[str],
-    spec: BackendSpec,
+    spec: EngineSpec,
     workers: int,
     progress: Progress | None,
 ) -> dict[tuple[int, str], list[str]]:
@@ -153,11 +153,11 @@ def _fill(
     return missing
 
 
-def judge_tasks(backend: Any, block: list[_Task], settings: RunSettings) -> list[dict[str, Any] | str]:
+def judge_tasks(engine: Any, block: list[_Task], settings: RunSettings) -> list[dict[str, Any] | str]:
     """Judge a block of rows under the one attack they share; what comes back is as from ``judge_block``."""
     name = block[0].attack
     attack = None if name == CLEAN else partial(attacked, name)
-    return judge_block(backend, [task.row for task in block], settings, attack)
+    return judge_block(engine, [task.row for task in block], settings, attack)
 
 
 def _advance(state: RunState, name: str, lines: list[dict[str, Any]]) -> RunState:

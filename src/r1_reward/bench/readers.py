@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from r1_reward.bench.rows import BenchmarkRow
-from r1_reward.data.images import ImageError
-from r1_reward.data.video import natural_key, row_pictures
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
+from r1_reward.store.images import ImageError
+from r1_reward.store.video import natural_key, row_pictures
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,7 +62,7 @@ def open_source(
     ``image_root`` is what paths in the rows are relative to (default: the folder of the file). ``split`` picks
     ``test-*.parquet`` in a folder, or the split on the Hub. Raises UserError when there is nothing to read.
     """
-    from r1_reward.data.pairs import did_you_mean, may_be_hub_id
+    from r1_reward.store.pairs import did_you_mean, may_be_hub_id
 
     path = Path(source)
     if image_root is not None and not os.path.isdir(image_root):
@@ -122,7 +122,7 @@ def _parquet_rows(path: Path) -> Iterator[RawRow]:
 
 def line_rows(path: Path) -> Iterator[RawRow]:
     """Yield the rows of a JSONL file, one line at a time."""
-    from r1_reward.data.pairs import read_lines
+    from r1_reward.store.pairs import read_lines
 
     for number, data, broken in read_lines(path):
         yield RawRow(str(path), f"line {number}", data, broken)
@@ -151,7 +151,7 @@ def array_rows(path: Path) -> Iterator[RawRow]:
 
 def _array_items(file: TextIO) -> Iterator[Any]:
     """Yield the items of a JSON array; raises ValueError where the text stops being one."""
-    from r1_reward.data.pairs import unique_fields
+    from r1_reward.store.pairs import unique_fields
 
     decoder = json.JSONDecoder(object_pairs_hook=unique_fields)
     text, opened = "", False
@@ -215,11 +215,11 @@ def _open_hub(name: str, folder: Path, split: str, revision: str | None) -> Sour
 
 
 def open_pairs(source: str | Path, split: str) -> Source:
-    """Return the rows of a pair file, checked by :func:`r1_reward.data.pairs.load_pairs`, with relative paths.
+    """Return the rows of a pair file, checked by :func:`r1_reward.store.pairs.load_pairs`, with relative paths.
 
     Raises PairFileError if a row is wrong, UserError if there is no such file.
     """
-    from r1_reward.data.pairs import load_pairs
+    from r1_reward.store.pairs import load_pairs
 
     dataset = load_pairs(source, split=split, check_images=False)
     path = Path(source)

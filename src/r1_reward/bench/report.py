@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r1_reward.bench.judge import ORDERS
 from r1_reward.bench.scoring import Rule
-from r1_reward.files import read_json, write_json, write_text
+from r1_reward.judge.judging import ORDERS
+from r1_reward.store.files import read_json, write_json, write_text
 
 RULES = {
     "wrong": "an unreadable verdict is wrong (released r1_reward, UnifiedReward)",

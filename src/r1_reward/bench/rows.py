@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from r1_reward.schema import Answer
+from r1_reward.records.schema import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class BenchmarkRow:
     content_hash: str
     """16 hex digits that depend on the question, the responses, the label and the media shown, on nothing else."""
     images: tuple[Mapping[str, Any], ...] = ()
-    """Cells ``{"bytes": ..., "path": ...}`` as :func:`r1_reward.data.images.decode_images` reads them."""
+    """Cells ``{"bytes": ..., "path": ...}`` as :func:`r1_reward.store.images.decode_images` reads them."""
     video: str | None = None
     """A file, or a folder of frames."""
     paper_category: str | None = None

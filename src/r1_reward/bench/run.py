@@ -21,16 +21,16 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from r1_reward.backends import BackendError
-from r1_reward.bench.judge import Attack, Orders, Pair, judge
-from r1_reward.bench.prediction_file import PredictionFile
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.bench.suites import LoadedSuite, row_images
-from r1_reward.bench.workers import BackendSpec, in_workers
-from r1_reward.errors import UserError
-from r1_reward.files import read_json, write_json
-from r1_reward.schema import Judgment
-from r1_reward.voting import majority
+from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.workers import EngineSpec, in_workers
+from r1_reward.judge.judging import Attack, Orders, Pair, judge
+from r1_reward.judge.voting import majority
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Judgment
+from r1_reward.store.files import read_json, write_json
+from r1_reward.store.prediction_file import PredictionFile
 
 RUN_FILE, PREDICTIONS, METRICS = "run.json", "predictions.jsonl", "metrics.json"
 GIVE_UP = 100  # rows that fail one after the other before a run ends: a server that is gone, a wrong image folder
@@ -87,7 +87,7 @@ def run_benchmark(
     """
     _require_sampling(settings)
     open_folder(out, loaded, settings)
-    spec = BackendSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency)
+    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency)
     with locked(out):
         return _fill(loaded, settings, PredictionFile(out / PREDICTIONS), spec, workers, progress)
 
@@ -149,7 +149,7 @@ def _fill(
     loaded: LoadedSuite,
     settings: RunSettings,
     predictions: PredictionFile,
-    spec: BackendSpec,
+    spec: EngineSpec,
     workers: int,
     progress: Progress | None,
 ) -> dict[int, str]:
@@ -206,7 +206,7 @@ def has_gaps(block: list[BenchmarkRow], done: Mapping[int, str]) -> bool:
 
 
 def judge_block(
-    backend: Any, block: list[BenchmarkRow], settings: RunSettings, attack: Attack | None = None
+    engine: Any, block: list[BenchmarkRow], settings: RunSettings, attack: Attack | None = None
 ) -> list[dict[str, Any] | str]:
     """Return a line of predictions for each row, or why it could not be judged."""
     results: list[dict[str, Any] | str] = [""] * len(block)
@@ -220,7 +220,7 @@ def judge_block(
         pairs.append(Pair(row.index, row.question, images, row.response_1, row.response_2, row.preferred))
         places.append(place)
     judged = judge(
-        backend,
+        engine,
         pairs,
         orders=settings.orders,
         votes=settings.votes,
@@ -230,7 +230,7 @@ def judge_block(
         attack=attack,
     )
     for place, passes in zip(places, judged, strict=True):
-        if isinstance(passes, BackendError):
+        if isinstance(passes, EngineError):
             results[place] = str(passes)
         else:
             results[place] = prediction_line(block[place], passes)

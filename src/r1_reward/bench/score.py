@@ -21,8 +21,8 @@ from r1_reward.bench.predictions import detect_format, read_outcomes
 from r1_reward.bench.scoring import Rule, Table
 from r1_reward.bench.suites import LoadedSuite, Scan, Suite, SuiteSize, find_suite, load_suite, match_size
 from r1_reward.bench.summary import Tally
-from r1_reward.errors import UserError
-from r1_reward.files import read_json
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import read_json
 
 _R1_NOTES = (
     "The file does not tell unreadable verdicts from wrong ones: the released scripts write both down as wrong, so the "

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from r1_reward.bench.metrics import Interval, percentile_interval, resampled_means
+from r1_reward.judge.metrics import Interval, percentile_interval, resampled_means
 
 Rule = Literal["wrong", "drop", "coin"]
 RULES: tuple[Rule, ...] = get_args(Rule)

@@ -44,8 +44,8 @@ from r1_reward.bench.formats import (
 from r1_reward.bench.known_issues import MULTIMODAL_RULES, PLAIN_RULES, VL_RULES, IssueFinder, IssueRules
 from r1_reward.bench.readers import RawRow, Source, open_pairs, open_source, row_images
 from r1_reward.bench.rows import BenchmarkRow
-from r1_reward.data.checks import kind_of
-from r1_reward.errors import UserError
+from r1_reward.records.checks import kind_of
+from r1_reward.records.errors import UserError
 
 __all__ = [
     "SUITES", "LoadedSuite", "RowProblem", "Suite", "SuiteFileError", "SuiteSize", "load_suite",

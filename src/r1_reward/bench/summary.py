@@ -21,10 +21,10 @@ from typing import Any, TypedDict
 import numpy as np
 
 from r1_reward.bench import scoring
-from r1_reward.bench.metrics import Interval, cluster_interval, mcnemar, voting_curve_from_counts
 from r1_reward.bench.rows import Outcome, Vote
 from r1_reward.bench.scoring import RULES, Rule, Table
-from r1_reward.errors import UserError
+from r1_reward.judge.metrics import Interval, cluster_interval, mcnemar, voting_curve_from_counts
+from r1_reward.records.errors import UserError
 
 _LISTED_ISSUES = 100
 _COIN_SEED = 123

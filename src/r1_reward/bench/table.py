@@ -32,7 +32,7 @@ from r1_reward.bench.published import (
     impossible,
     sizes_of,
 )
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 MISSING = "–"
 

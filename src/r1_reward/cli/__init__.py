@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 INTERRUPTED = 130
 

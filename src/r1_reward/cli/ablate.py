@@ -17,10 +17,10 @@ def ablate(
     report_only: Annotated[bool, typer.Option("--report-only", help="Only write the report of what is there.")] = False,
 ) -> None:
     """Run a grid of algorithms, seeds and rewards from one start, and write one report."""
-    from r1_reward.ablate.cells import finished, run_study
-    from r1_reward.ablate.report import write_report
-    from r1_reward.ablate.study import load_study
-    from r1_reward.quiet import quiet_libraries
+    from r1_reward.models.quiet import quiet_libraries
+    from r1_reward.studies.ablate.cells import finished, run_study
+    from r1_reward.studies.ablate.report import write_report
+    from r1_reward.studies.ablate.study import load_study
 
     study = load_study(config)
     quiet_libraries()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from r1_reward.quiet import quiet_libraries
+from r1_reward.models.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from r1_reward.bench.run import RunState
@@ -273,8 +273,8 @@ def probe(
 
 def frames_to_show(asked: int | None, checkpoint: str | None, default: int | None = None) -> int:
     """Return how many frames of a video to show: those asked for, else those the checkpoint was trained with."""
-    from r1_reward.data.video import FRAMES
-    from r1_reward.train.models import video_frames_of_checkpoint
+    from r1_reward.models.checkpoint import video_frames_of_checkpoint
+    from r1_reward.store.video import FRAMES
 
     own = video_frames_of_checkpoint(checkpoint) if asked is None and checkpoint is not None else None
     return asked or own or default or FRAMES

@@ -26,17 +26,17 @@ from r1_reward.cli.bench import (
     frames_to_show,
     quiet_libraries,
 )
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from r1_reward.data.video import Video
-    from r1_reward.ranking import Ranking
-    from r1_reward.reward_model import RewardModel, Stop, VoteOptions
-    from r1_reward.schema import Judgment
-    from r1_reward.voting import Verdict
+    from r1_reward.judge.ranking import Ranking
+    from r1_reward.judge.reward_model import RewardModel, Stop, VoteOptions
+    from r1_reward.judge.voting import Verdict
+    from r1_reward.records.schema import Judgment
+    from r1_reward.store.video import Video
 
 _EXCERPT = 100  # characters of an answer in a table
 
@@ -147,7 +147,7 @@ def calibrate(
     from rich.console import Console
     from rich.progress import track
 
-    from r1_reward.data.pairs import load_pairs
+    from r1_reward.store.pairs import load_pairs
 
     if out is None and (base_url or not Path(model).is_dir()):
         raise UserError(f"{model}: is no folder of yours; say with --out where calibration.json goes.")
@@ -179,8 +179,8 @@ def _load(
     concurrency: int,
     frames: int | None,
 ) -> RewardModel:
-    from r1_reward.calibration import Calibration
-    from r1_reward.reward_model import RewardModel
+    from r1_reward.judge.calibration import Calibration
+    from r1_reward.judge.reward_model import RewardModel
 
     held = None
     if calibration is not None and (held := Calibration.load(calibration)) is None:
@@ -198,7 +198,7 @@ def _load(
 
 
 def _media(images: list[Path] | None, videos: list[Path] | None) -> list[Path | Video]:
-    from r1_reward.data.video import Video
+    from r1_reward.store.video import Video
 
     return [*(images or ()), *(Video(path) for path in videos or ())]
 
@@ -267,7 +267,7 @@ def _verdict_panels(verdict: Verdict) -> list[RenderableType]:
 def _vote_panel(number: int, vote: Judgment) -> RenderableType:
     from rich.panel import Panel
 
-    from r1_reward.parsing import parse_judgment
+    from r1_reward.records.parsing import parse_judgment
 
     says = "cannot be read" if vote.answer is None else f"prefers response {vote.answer}"
     title = f"vote {number}, response {2 if vote.swapped else 1} shown first as [Response 1]: {says}"

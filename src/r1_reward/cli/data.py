@@ -15,7 +15,7 @@ import typer
 from r1_reward.cli import data_annotate, data_import, data_mix
 
 if TYPE_CHECKING:
-    from r1_reward.data.checks import Problem
+    from r1_reward.records.checks import Problem
 
 app = typer.Typer(no_args_is_help=True)
 app.command("import")(data_import.import_source)
@@ -33,7 +33,7 @@ def validate(
     frames: Annotated[int, typer.Option(min=1, help="How many frames of a video have to be readable.")] = 8,
 ) -> None:
     """Check every row, image and video of a pair file and list all problems."""
-    from r1_reward.data.pairs import PairFileError, load_pairs
+    from r1_reward.store.pairs import PairFileError, load_pairs
 
     try:
         pairs = load_pairs(file, split=split, video_frames=frames)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from r1_reward.cli.bench import Frames, frames_to_show
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 if TYPE_CHECKING:
     from r1_reward.data.annotation import AnnotateState
@@ -46,7 +46,7 @@ def annotate(
     """Have a teacher judge every pair until it agrees with the label; exit code 1 if rows are left."""
     from r1_reward.data import annotate as annotating
     from r1_reward.data.teacher import parse_teacher
-    from r1_reward.quiet import quiet_libraries
+    from r1_reward.models.quiet import quiet_libraries
 
     spec = parse_teacher(teacher)
     settings = annotating.AnnotateSettings(
@@ -102,7 +102,7 @@ def split_difficulty(
     from r1_reward.data.difficulty import split_difficulty as split
     from r1_reward.data.pass_rates import PassRates
     from r1_reward.data.teacher import parse_teacher
-    from r1_reward.quiet import quiet_libraries
+    from r1_reward.models.quiet import quiet_libraries
 
     rates = None
     if model is not None:

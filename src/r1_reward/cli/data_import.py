@@ -49,7 +49,7 @@ def import_source(
 ) -> None:
     """Read a public source of preference pairs into a pair folder, and account for every row left out."""
     from r1_reward.data.importing import DROPPED, import_pairs
-    from r1_reward.quiet import quiet_libraries
+    from r1_reward.models.quiet import quiet_libraries
 
     quiet_libraries()
     with _progress(source) as progress:

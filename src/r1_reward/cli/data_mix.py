@@ -23,7 +23,7 @@ def mix_sources(
     """Mix sources by count: deduplicated, decontaminated, balanced, split by picture, with a data card."""
     from r1_reward.data.mix_config import load_mix
     from r1_reward.data.mixing import mix
-    from r1_reward.quiet import quiet_libraries
+    from r1_reward.models.quiet import quiet_libraries
 
     quiet_libraries()
     settings = load_mix(config)

@@ -17,7 +17,7 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A smoke test: every phase, far too small to learn.")] = False,
 ) -> None:
     """Train a tiny vision-language model to judge answers about handwriting; evaluate it; write a report."""
-    from r1_reward.demo import QUICK, run_demo
+    from r1_reward.studies.demo import QUICK, run_demo
 
     report, summary = run_demo(
         out or Path("runs") / f"demo-seed{seed}", seed=seed, resume=resume, sizes=QUICK if quick else None

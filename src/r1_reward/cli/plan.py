@@ -28,7 +28,7 @@ def plan(
     peak_tflops: Annotated[float, typer.Option(min=1, help="Dense bfloat16 peak of a GPU.")] = 989,
 ) -> None:
     """Say what a training run needs on each GPU, before it is launched. Any key can be overridden with --key value."""
-    from r1_reward.errors import UserError
+    from r1_reward.records.errors import UserError
     from r1_reward.train.plan import plan_run
 
     if stage not in (None, "sft", "rl"):

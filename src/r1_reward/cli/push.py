@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 if TYPE_CHECKING:
     from r1_reward.publish.push import Package

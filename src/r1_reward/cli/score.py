@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r1_reward.cli.bench import BatchSize, Concurrency, Frames, MaxNewTokens, MaxPixels, Model, Workers, frames_to_show
-from r1_reward.quiet import quiet_libraries
+from r1_reward.models.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    from r1_reward.scoring.parts import ScoreSummary
-    from r1_reward.scoring.score_file import ScoreState
+    from r1_reward.data.scoring.parts import ScoreSummary
+    from r1_reward.data.scoring.score_file import ScoreState
 
 INCOMPLETE = 1
 
@@ -61,8 +61,8 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Judge millions of pairs or groups of answers; exit code 1 if rows could not be judged."""
-    from r1_reward.scoring.judging import ScoreSettings
-    from r1_reward.scoring.score_file import score_file
+    from r1_reward.data.scoring.judging import ScoreSettings
+    from r1_reward.data.scoring.score_file import score_file
 
     settings = ScoreSettings(
         model=model,
@@ -99,7 +99,7 @@ def show(summary: ScoreSummary, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({**summary._asdict(), "out": str(summary.out)}))
         return
-    from r1_reward.chat_protocol import excerpt
+    from r1_reward.engines.chat_protocol import excerpt
 
     typer.echo(f"{summary.rows} rows in {summary.out}, {summary.failed} of them with an error")
     for number, name, error in summary.first:

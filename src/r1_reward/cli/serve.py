@@ -10,11 +10,11 @@ import typer
 
 from r1_reward.cli.bench import BatchSize, Concurrency, MaxNewTokens, Model, Seed
 from r1_reward.cli.compare import BaseUrls
-from r1_reward.errors import UserError
-from r1_reward.quiet import quiet_libraries
+from r1_reward.models.quiet import quiet_libraries
+from r1_reward.records.errors import UserError
 
 if TYPE_CHECKING:
-    from r1_reward.reward_model import RewardModel
+    from r1_reward.judge.reward_model import RewardModel
 
 _EXTRA = ("fastapi", "prometheus_client", "python_multipart", "multipart", "starlette", "uvicorn")
 
@@ -107,7 +107,7 @@ def _load(
     seed: int,
     concurrency: int,
 ) -> RewardModel:
-    from r1_reward.reward_model import RewardModel
+    from r1_reward.judge.reward_model import RewardModel
 
     if base_url:
         if model_pixels is not None:

@@ -9,8 +9,8 @@ import typer
 
 from r1_reward.cli.bench import BatchSize, Concurrency, MaxNewTokens, MaxPixels, Model, Seed
 from r1_reward.cli.compare import BaseUrls
-from r1_reward.errors import UserError
-from r1_reward.quiet import quiet_libraries
+from r1_reward.models.quiet import quiet_libraries
+from r1_reward.records.errors import UserError
 
 _EXTRA = ("fastapi", "gradio", "prometheus_client", "python_multipart", "multipart", "starlette", "uvicorn")
 
@@ -39,7 +39,7 @@ def ui(
         if error.name not in _EXTRA:
             raise
         raise UserError(f"the web page needs {error.name}: pip install 'r1-reward[ui]'") from error
-    from r1_reward.reward_model import RewardModel
+    from r1_reward.judge.reward_model import RewardModel
 
     settings = ServerSettings(model_name="/".join(Path(model).parts[-2:]), host=host, port=port, insecure=insecure)
     if base_url:

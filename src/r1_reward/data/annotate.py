@@ -29,14 +29,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from r1_reward.backends import Backend, BackendError, Request
 from r1_reward.data.annotate_server import teach_by_server
 from r1_reward.data.annotation import AnnotateSettings, AnnotateState, Annotation, Job, Money, Progress, fingerprint
-from r1_reward.data.images import ImageError
-from r1_reward.data.shards import REPORT, pair_files
 from r1_reward.data.teacher import ServerTeacher, TeacherReply, parse_teacher
-from r1_reward.errors import UserError
-from r1_reward.files import read_json, write_json
+from r1_reward.engines.in_process import Engine, EngineError, Request
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import read_json, write_json
+from r1_reward.store.images import ImageError
+from r1_reward.store.shards import REPORT, pair_files
 
 __all__ = ["AnnotateSettings", "AnnotateState", "Money", "annotate"]
 
@@ -91,16 +91,16 @@ def annotate(
         return run.write(stopped)
 
 
-def teach_locally(run: Annotation, backend: Backend) -> None:
+def teach_locally(run: Annotation, engine: Engine) -> None:
     """Ask a model in this process about all rows that are due, a block of rows at a time, try by try."""
-    run.special_tokens = backend.special_tokens
+    run.special_tokens = engine.special_tokens
     due = run.due()
     while block := list(islice(due, _BLOCK)):
         for attempt in range(1, run.settings.attempts + 1):
-            _try_block(run, backend, [job for job in block if run.next_attempt(job) == attempt], attempt)
+            _try_block(run, engine, [job for job in block if run.next_attempt(job) == attempt], attempt)
 
 
-def _try_block(run: Annotation, backend: Backend, jobs: list[Job], attempt: int) -> None:
+def _try_block(run: Annotation, engine: Engine, jobs: list[Job], attempt: int) -> None:
     asked: list[Job] = []
 
     def requests() -> Iterator[Request]:
@@ -114,11 +114,11 @@ def _try_block(run: Annotation, backend: Backend, jobs: list[Job], attempt: int)
             yield request
 
     settings = run.settings
-    drawn = backend.generate(
+    drawn = engine.generate(
         requests(), temperature=settings.temperatures[attempt - 1], max_new_tokens=settings.max_new_tokens
     )
     for completions, job in zip(drawn, asked, strict=True):  # in this order: drawing is what fills `asked`
-        if isinstance(completions, BackendError):
+        if isinstance(completions, EngineError):
             run.leave(job, completions)
         else:
             reply = TeacherReply(completions[0], prompt_tokens=None, refused=False)

@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from r1_reward.backends import BackendError
-from r1_reward.chat_protocol import chat_messages
 from r1_reward.data.annotation import Annotation, Job
-from r1_reward.data.images import ImageError
 from r1_reward.data.teacher import RejectedError, ServerTeacher
-from r1_reward.errors import UserError
+from r1_reward.engines.chat_protocol import chat_messages
+from r1_reward.engines.in_process import EngineError
+from r1_reward.records.errors import UserError
+from r1_reward.store.images import ImageError
 
 _SYNC_SECONDS = 1.0  # what a power cut may cost; a mere kill costs nothing
 
@@ -83,7 +83,7 @@ class _Teaching:
                 async with self._slots:
                     if await self._may_spend():
                         await self._try(job, attempt, messages, seed)
-            except (BackendError, ImageError) as error:
+            except (EngineError, ImageError) as error:
                 self.run.leave(job, error)
                 return
 

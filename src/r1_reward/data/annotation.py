@@ -19,16 +19,16 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from r1_reward.backends import Request
 from r1_reward.data.annotation_report import Summary
 from r1_reward.data.attempts_file import Attempt, AttemptRecord, AttemptsFile, Usage
-from r1_reward.data.images import ImageError
-from r1_reward.data.shards import PairWriter, pair_files, read_rows
 from r1_reward.data.teacher import RejectedError, TeacherReply, parse_teacher, read_reply, tidy
-from r1_reward.data.video import FRAMES, row_pictures
-from r1_reward.errors import UserError
-from r1_reward.prompt import build_messages
-from r1_reward.schema import Completion
+from r1_reward.engines.in_process import Request
+from r1_reward.records.errors import UserError
+from r1_reward.records.prompt import build_messages
+from r1_reward.records.schema import Completion
+from r1_reward.store.images import ImageError
+from r1_reward.store.shards import PairWriter, pair_files, read_rows
+from r1_reward.store.video import FRAMES, row_pictures
 
 ATTEMPTS, DROPPED = "attempts.jsonl", "dropped.jsonl"
 REJECTED = "rejected"

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from r1_reward.errors import UserError
-from r1_reward.schema import Answer
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Answer
 
 
 class AppendLog:
@@ -92,9 +92,9 @@ class AppendLog:
 class AttemptRecord(BaseModel):
     """One line: what was asked of which row, and what came back.
 
-    ``answer`` refers to the row's stored order, as in :class:`r1_reward.schema.Judgment`; None if there is no verdict,
-    and ``problem`` then says why. With an answer, ``problem`` says why the text may not be trained on, empty if it
-    may. ``prompt_tokens`` is None if the teacher did not count them; ``tokens`` are those it generated.
+    ``answer`` refers to the row's stored order, as in :class:`~r1_reward.records.schema.Judgment`; None if there
+    is no verdict, and ``problem`` then says why. With an answer, ``problem`` says why the text may not be trained on,
+    empty if it may. ``prompt_tokens`` is None if the teacher did not count them; ``tokens`` are those it generated.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)

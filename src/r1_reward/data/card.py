@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from r1_reward.files import write_bytes, write_text
-from r1_reward.markdown import render_markdown
+from r1_reward.records.markdown import render_markdown
+from r1_reward.store.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,7 +130,7 @@ def write_card(folder: Path, report: Mapping[str, Any], statistics: Statistics) 
 
 def render_card(report: Mapping[str, Any]) -> str:
     """Return the text of README.md."""
-    return render_markdown("data_card.md", report=report)
+    return render_markdown("data/templates/data_card.md", report=report)
 
 
 def sources_figure(statistics: Statistics) -> Figure:

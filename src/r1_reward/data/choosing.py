@@ -15,7 +15,7 @@ import numpy as np
 from r1_reward.data.duplicates import Components
 from r1_reward.data.keys import Keys
 from r1_reward.data.mix_config import MixConfig, Source
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 
 class Choice(NamedTuple):

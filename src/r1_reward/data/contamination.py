@@ -33,7 +33,7 @@ from r1_reward.data.duplicates import (
     union,
 )
 from r1_reward.data.mix_config import Benchmark, Contamination
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 if TYPE_CHECKING:
     from r1_reward.bench.rows import BenchmarkRow

@@ -20,14 +20,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1_reward.backends import Backend
 from r1_reward.data.annotation import DROPPED
 from r1_reward.data.annotation_report import FAILED
 from r1_reward.data.pass_rates import PassRates, Progress, measure
-from r1_reward.data.shards import REPORT, PairWriter, read_rows
-from r1_reward.errors import UserError
-from r1_reward.files import read_json
-from r1_reward.parsing import parse_judgment
+from r1_reward.engines.in_process import Engine
+from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import parse_judgment
+from r1_reward.store.files import read_json
+from r1_reward.store.shards import REPORT, PairWriter, read_rows
 
 PASS_RATES = "pass_rates.jsonl"
 
@@ -55,7 +55,7 @@ def split_difficulty(
     *,
     curriculum: bool = False,
     overwrite: bool = False,
-    backend: Backend | None = None,
+    engine: Engine | None = None,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -64,7 +64,7 @@ def split_difficulty(
     Rows keep their order; with ``curriculum`` those for reinforcement go from easy to hard (then train with
     ``shuffle_dataset: false``). They carry no reasoning. Rows that neither takes are listed in the RL folder's
     ``dropped.jsonl``.
-    ``backend`` is asked for the rates instead of loading ``rates.model``; ``progress`` gets rows measured and all rows.
+    ``engine`` is asked for the rates instead of loading ``rates.model``; ``progress`` gets rows measured and all rows.
 
     Raises:
         UserError: a folder holds pairs and ``overwrite`` is off, no row was annotated, or a setting is wrong.
@@ -75,7 +75,7 @@ def split_difficulty(
         if rates is None:
             places = by_attempts(path)
         else:
-            places = by_pass_rates(path, rates, rl / PASS_RATES, backend, batch_size=batch_size, progress=progress)
+            places = by_pass_rates(path, rates, rl / PASS_RATES, engine, batch_size=batch_size, progress=progress)
         _list_neither(path, places, hard.staging / DROPPED)
         reports = (
             _describe(path, places, rates, "sft", _write(taught, path, [_numbers(places, "taught")])),
@@ -127,13 +127,13 @@ def by_pass_rates(
     path: str | Path,
     rates: PassRates,
     file: Path,
-    backend: Backend | None = None,
+    engine: Engine | None = None,
     *,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> list[Place]:
     """Return the place of each row by a model's pass rate; ``file`` keeps what was measured."""
-    right = measure(path, rates, file, backend, batch_size=batch_size, progress=progress)
+    right = measure(path, rates, file, engine, batch_size=batch_size, progress=progress)
     rows = read_rows(path, ["preferred", "reasoning"])
     places = []
     for row, count in zip(rows, right, strict=True):

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from r1_reward.data.images import ImageError, open_image
+from r1_reward.store.images import ImageError, open_image
 
 if TYPE_CHECKING:
     from datasketch import MinHash, MinHashLSH

@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r1_reward.data.images import ImageError, image_suffix
-from r1_reward.data.shards import read_rows
 from r1_reward.data.sources.r1_reward_rl import to_row
-from r1_reward.data.video import FRAMES, open_video
-from r1_reward.errors import UserError
-from r1_reward.files import write_bytes, write_json
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import write_bytes, write_json
+from r1_reward.store.images import ImageError, image_suffix
+from r1_reward.store.shards import read_rows
+from r1_reward.store.video import FRAMES, open_video
 
 ROWS, IMAGES, REPORT, DROPPED = "train.jsonl", "images", "report.json", "dropped.jsonl"
 _FILES = (ROWS, DROPPED, REPORT)

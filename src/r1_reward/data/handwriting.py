@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from r1_reward.schema import PreferencePair
+from r1_reward.records.schema import PreferencePair
 
 CELL = 28
 TEST_SCANS = 397

@@ -19,8 +19,8 @@ from typing import Any
 from PIL import Image
 
 from r1_reward.data.handwriting import ANSWERS, DIGITS, TEST_SCANS, judgment_text, load_scans, reading_of
-from r1_reward.data.pairs import save_pairs
-from r1_reward.schema import PreferencePair
+from r1_reward.records.schema import PreferencePair
+from r1_reward.store.pairs import save_pairs
 
 PLACES = ("first", "last")
 QUESTIONS = ("Which digit comes {place}?", "What is shown {place}?", "Name the {place} digit.")

@@ -5,7 +5,7 @@
     report = import_pairs("vl-feedback", "vlfeedback_80k.jsonl", "data/vl-feedback", images="merged_images")
     report["read"], report["kept"], report["dropped"]       # 80258, 381904, {"tie": 99577, ...}
 
-The folder holds the pairs (:mod:`r1_reward.data.shards`), ``dropped.jsonl`` with file, row and reason of everything
+The folder holds the pairs (:mod:`r1_reward.store.shards`), ``dropped.jsonl`` with file, row and reason of everything
 dropped, and ``report.json`` with the counts. It appears when all of it is there. A kept pair says in ``provenance``
 where it was read, and its ``id`` begins with the source's name, so that no two sources share one.
 
@@ -25,14 +25,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from r1_reward.data.checks import text_problems, to_pair
 from r1_reward.data.origins import Origin, RawRow, open_origin
-from r1_reward.data.shards import PairWriter
 from r1_reward.data.sources import Source, find_source
 from r1_reward.data.sources.common import Candidate, Drop, Row
 from r1_reward.data.sources.media import MediaFolder
-from r1_reward.errors import UserError
-from r1_reward.schema import Answer
+from r1_reward.records.checks import text_problems, to_pair
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Answer
+from r1_reward.store.shards import PairWriter
 
 DROPPED = "dropped.jsonl"
 WARN_SHARE = 0.01

@@ -18,11 +18,11 @@ import numpy as np
 
 from r1_reward.data.contamination import MIDDLE_OF
 from r1_reward.data.duplicates import PERMUTATIONS, ImageTable, exact_key, normalise, sign
-from r1_reward.data.images import ImageError
 from r1_reward.data.mix_config import Source
-from r1_reward.data.shards import pair_files, read_rows
-from r1_reward.data.video import evenly, find_video, open_video
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
+from r1_reward.store.images import ImageError
+from r1_reward.store.shards import pair_files, read_rows
+from r1_reward.store.video import evenly, find_video, open_video
 
 TELLING_CHARACTERS = 200
 """Question and responses of this many characters in all are somebody's words; shorter ones recur by chance."""

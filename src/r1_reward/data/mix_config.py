@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 Count = Annotated[int, Field(ge=1)]

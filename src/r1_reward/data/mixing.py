@@ -35,9 +35,9 @@ from r1_reward.data.contamination import BenchmarkIndex
 from r1_reward.data.duplicates import exact_duplicates, near_duplicates
 from r1_reward.data.keys import Keys, count_rows
 from r1_reward.data.mix_config import MixConfig, Source
-from r1_reward.data.shards import PairWriter, pair_files, read_rows
-from r1_reward.errors import UserError
-from r1_reward.files import write_json, write_text
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import write_json, write_text
+from r1_reward.store.shards import PairWriter, pair_files, read_rows
 
 EXAMPLES = 3
 """Rows of each reason that report.json shows."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1_reward.bench.readers import array_rows, is_array
-from r1_reward.data.pairs import did_you_mean, may_be_hub_id, read_lines
-from r1_reward.data.shards import parquet_rows
-from r1_reward.data.video import natural_key
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
+from r1_reward.store.pairs import did_you_mean, may_be_hub_id, read_lines
+from r1_reward.store.shards import parquet_rows
+from r1_reward.store.video import natural_key
 
 _SPLIT_NAME = re.compile(r"(train|test|validation|val|dev)[-_.]")
 

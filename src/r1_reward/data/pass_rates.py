@@ -17,14 +17,14 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from r1_reward.backends import Backend, BackendError
 from r1_reward.data.annotation import Job, read_jobs
 from r1_reward.data.attempts_file import AppendLog
-from r1_reward.data.images import ImageError
-from r1_reward.data.shards import read_rows
 from r1_reward.data.teacher import parse_teacher
-from r1_reward.data.video import FRAMES, row_pictures
-from r1_reward.errors import UserError
+from r1_reward.engines.in_process import Engine, EngineError
+from r1_reward.records.errors import UserError
+from r1_reward.store.images import ImageError
+from r1_reward.store.shards import read_rows
+from r1_reward.store.video import FRAMES, row_pictures
 
 _BLOCK = 64  # rows measured together: full batches, and little to lose in a kill
 
@@ -61,14 +61,14 @@ def measure(
     path: str | Path,
     rates: PassRates,
     file: Path,
-    backend: Backend | None = None,
+    engine: Engine | None = None,
     *,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> list[int | str]:
     """Return for every row how many of its samples are right, or why it could not be measured.
 
-    ``file`` gives what is known and gets what is new. ``backend`` is asked instead of loading ``rates.model``.
+    ``file`` gives what is known and gets what is new. ``engine`` is asked instead of loading ``rates.model``.
 
     Raises:
         UserError: a setting is wrong, the model cannot be loaded, or the file holds something else.
@@ -84,8 +84,8 @@ def measure(
             due = {_key(rates, job): job for job in block if _key(rates, job) not in known}
             counts: dict[str, int | str] = {}
             if due:
-                backend = backend or parse_teacher(rates.model).load(batch_size=batch_size)
-                counts = dict(zip(due, _count_right(list(due.values()), rates, backend), strict=True))
+                engine = engine or parse_teacher(rates.model).load(batch_size=batch_size)
+                counts = dict(zip(due, _count_right(list(due.values()), rates, engine), strict=True))
             new = {key: count for key, count in counts.items() if not isinstance(count, str)}
             if new:
                 log.append([{"key": key, "id": due[key].row["id"], "right": count} for key, count in new.items()])
@@ -107,9 +107,9 @@ def _known(log: AppendLog) -> dict[str, int]:
         raise UserError(f"{log.path}: holds a line that is no pass rate; remove it to go on.") from error
 
 
-def _count_right(jobs: Sequence[Job], rates: PassRates, backend: Backend) -> Iterator[int | str]:
+def _count_right(jobs: Sequence[Job], rates: PassRates, engine: Engine) -> Iterator[int | str]:
     """Yield how many samples of each row are right, or why there are none."""
-    from r1_reward.bench.judge import Pair, judge
+    from r1_reward.judge.judging import Pair, judge
 
     problems: dict[int, str] = {}
 
@@ -126,7 +126,7 @@ def _count_right(jobs: Sequence[Job], rates: PassRates, backend: Backend) -> Ite
             yield Pair(index, row["question"], images, row["response_1"], row["response_2"], row["preferred"])
 
     judged = judge(
-        backend,
+        engine,
         pairs(),
         orders="both",
         votes=(rates.samples + 1) // 2,
@@ -136,8 +136,8 @@ def _count_right(jobs: Sequence[Job], rates: PassRates, backend: Backend) -> Ite
     )
     answered = iter(list(judged))
     for number, job in enumerate(jobs):
-        passes = BackendError(problems[number]) if number in problems else next(answered)
-        if isinstance(passes, BackendError):
+        passes = EngineError(problems[number]) if number in problems else next(answered)
+        if isinstance(passes, EngineError):
             yield str(passes)
             continue
         votes = [vote for in_both_orders in zip(*passes, strict=True) for vote in in_both_orders]

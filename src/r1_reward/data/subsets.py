@@ -1,7 +1,7 @@
 """Reorder and divide a dataset of pairs without teaching a model more than it should know.
 
 :func:`balance` and :func:`both_orders` make the position of the better response say nothing; :func:`split` keeps every
-picture on one side. All are functions of the rows and a seed alone. Import them from :mod:`r1_reward.data.pairs`.
+picture on one side. All are functions of the rows and a seed alone. Import them from :mod:`r1_reward.store.pairs`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 
 def balance(dataset: Dataset, *, seed: int, keep_order: bool = False) -> Dataset:

@@ -23,13 +23,13 @@ from urllib.parse import urlsplit
 
 import openai
 
-from r1_reward import chat_protocol
-from r1_reward.backends import Backend, BackendError
-from r1_reward.chat_protocol import LATER, Dialect, Failure, excerpt, retry_after
-from r1_reward.errors import UserError
-from r1_reward.parsing import parse_judgment
-from r1_reward.prompt import neutralize
-from r1_reward.schema import Answer, Completion
+from r1_reward.engines import chat_protocol
+from r1_reward.engines.chat_protocol import LATER, Dialect, Failure, excerpt, retry_after
+from r1_reward.engines.in_process import Engine, EngineError
+from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.prompt import neutralize
+from r1_reward.records.schema import Answer, Completion
 
 OPENAI = "https://api.openai.com/v1"
 _LONGEST_WAIT = 120.0  # seconds between two tries; a server that asks for more has its request given up
@@ -48,16 +48,16 @@ class TeacherSpec(NamedTuple):
         """Return what the teacher is called in files: a server may move, its model is the same teacher."""
         return self.model if self.url is None else f"{'openai' if self.url == OPENAI else 'server'}:{self.model}"
 
-    def load(self, *, batch_size: int = 64, concurrency: int = 16) -> Backend:
-        """Return a backend that generates with the model; raises UserError if it cannot be loaded."""
+    def load(self, *, batch_size: int = 64, concurrency: int = 16) -> Engine:
+        """Return an engine that generates with the model; raises UserError if it cannot be loaded."""
         if self.url is not None:
-            from r1_reward.openai_backend import OpenAIBackend
+            from r1_reward.engines.server import ServerEngine
 
-            return OpenAIBackend(self.model, self.url, concurrency=concurrency)
-        from r1_reward.backends import TransformersBackend
-        from r1_reward.train.models import load_model_and_processor
+            return ServerEngine(self.model, self.url, concurrency=concurrency)
+        from r1_reward.engines.in_process import TransformersEngine
+        from r1_reward.models.checkpoint import load_model_and_processor
 
-        return TransformersBackend(*load_model_and_processor(self.model), batch_size=batch_size)
+        return TransformersEngine(*load_model_and_processor(self.model), batch_size=batch_size)
 
 
 def parse_teacher(text: str) -> TeacherSpec:
@@ -89,7 +89,7 @@ def _host(url: str) -> str:
     return f"{parts.hostname}{port}{parts.path}" if parts.hostname else ""
 
 
-class RejectedError(BackendError):
+class RejectedError(EngineError):
     """The server will never take this request: its text is too long, or a filter does not let it pass."""
 
 
@@ -174,10 +174,10 @@ class ServerTeacher:
     async def ask(
         self, messages: list[dict[str, Any]], *, seed: int, temperature: float, max_new_tokens: int
     ) -> TeacherReply:
-        """Return the reply to a chat in the form that :func:`r1_reward.chat_protocol.chat_messages` gives it.
+        """Return the reply to a chat in the form that :func:`r1_reward.engines.chat_protocol.chat_messages` gives it.
 
         Raises:
-            BackendError: this request was not answered; others may be. :class:`RejectedError` if it never will be.
+            EngineError: this request was not answered; others may be. :class:`RejectedError` if it never will be.
             UserError: no request will be.
         """
         tries, dialect = 0, self._dialect
@@ -195,7 +195,7 @@ class ServerTeacher:
                         raise UserError(
                             f"{self._name} could not be reached in {count} ({failure}); {failure.advice}"
                         ) from failure
-                    kind = BackendError if failure.again else RejectedError
+                    kind = EngineError if failure.again else RejectedError
                     raise kind(f"{self._name} gave no reply in {count} ({failure}); {failure.advice}") from failure
                 pause = min(self.backoff * 2.0 ** min(tries - 1, 30), _LONGEST_WAIT) * random.uniform(0.75, 1.25)
                 await asyncio.sleep(max(failure.delay, pause))

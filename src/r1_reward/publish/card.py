@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import r1_reward
-from r1_reward.calibration import Calibration
-from r1_reward.markdown import render_markdown
+from r1_reward.judge.calibration import Calibration
 from r1_reward.publish.facts import RECIPE, STAGES, TINY, Origin, Recipe, Training
 from r1_reward.publish.files import Weights
 from r1_reward.publish.measured import Measured, limitations
 from r1_reward.publish.scrub import scrub
+from r1_reward.records.markdown import render_markdown
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -46,7 +46,7 @@ def render_card(facts: CardFacts) -> str:
     """Return the text of README.md."""
     known = [one for measured in facts.measured for one in limitations(measured)]
     body = render_markdown(
-        "model_card.md",
+        "publish/templates/model_card.md",
         facts=facts,
         name=facts.hub_id.split("/")[-1],
         usage=usage(facts),

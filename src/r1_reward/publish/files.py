@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1_reward.calibration import FILE_NAME as CALIBRATION
-from r1_reward.errors import UserError
-from r1_reward.files import read_json
-from r1_reward.train.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from r1_reward.judge.calibration import FILE_NAME as CALIBRATION
+from r1_reward.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import read_json
 from r1_reward.train.checkpoints import SEAL, checkpoints, damage
 
 INDEX = "model.safetensors.index.json"

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1_reward.errors import UserError
-from r1_reward.files import read_json
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import read_json
 
 METRICS = "metrics.json"
 LEAN = 0.6

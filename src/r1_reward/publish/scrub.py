@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 _SEGMENT = r"[^\s\\/:,;'\"<>|@]+"
 _ABSOLUTE = re.compile(

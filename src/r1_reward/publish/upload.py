@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from r1_reward.errors import UserError
 from r1_reward.publish.files import is_published
 from r1_reward.publish.push import Package
+from r1_reward.records.errors import UserError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo

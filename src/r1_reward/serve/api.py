@@ -24,8 +24,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from r1_reward import __version__
-from r1_reward.errors import UserError
-from r1_reward.reward_model import RewardModel
+from r1_reward.judge.reward_model import RewardModel
+from r1_reward.records.errors import UserError
 from r1_reward.serve import schemas
 from r1_reward.serve.batching import Sampling
 from r1_reward.serve.errors import Refusal

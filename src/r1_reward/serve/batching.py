@@ -23,16 +23,16 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, NamedTuple
 
-from r1_reward.backends import BackendError
-from r1_reward.errors import UserError
-from r1_reward.reward_model import RewardModel, Stop
-from r1_reward.sampling import PairToJudge
+from r1_reward.engines.in_process import EngineError
+from r1_reward.judge.reward_model import RewardModel, Stop
+from r1_reward.judge.sampling import PairToJudge
+from r1_reward.judge.voting import Verdict
+from r1_reward.records.errors import UserError
 from r1_reward.serve.errors import timed_out
 from r1_reward.serve.metrics import Metrics
-from r1_reward.voting import Verdict
 
 _LOG = logging.getLogger(__name__)
-Result = Verdict | BackendError
+Result = Verdict | EngineError
 
 
 class Sampling(NamedTuple):
@@ -152,7 +152,7 @@ class Batcher:
                 self._judge([job], sampling)
 
     def _count(self, result: Result) -> None:
-        if isinstance(result, BackendError):
+        if isinstance(result, EngineError):
             self.metrics.failures.inc()
         else:
             self.metrics.judged(result)
@@ -165,13 +165,13 @@ class QueuedModel(RewardModel):
         """Share a batcher's model; ``deadline`` is on the clock of ``time.monotonic``, ``timeout`` what to call it."""
         model = batcher.model
         super().__init__(
-            model.backend, max_new_tokens=model.max_new_tokens, calibration=model.calibration, seed=model.seed
+            model.engine, max_new_tokens=model.max_new_tokens, calibration=model.calibration, seed=model.seed
         )
         self._batcher, self._deadline, self._timeout = batcher, deadline, timeout
 
     def compare_many(
         self, items: Iterable[PairToJudge | Mapping[str, Any]], **options: Any
-    ) -> Iterator[Verdict | BackendError]:
+    ) -> Iterator[Verdict | EngineError]:
         """Yield the verdict on each pair, in order; options as for :meth:`RewardModel.compare`.
 
         Raises:

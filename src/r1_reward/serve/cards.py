@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from r1_reward.candidates import net_win_rates
-from r1_reward.parsing import parse_judgment
-from r1_reward.ranking import Comparison
-from r1_reward.schema import Judgment
-from r1_reward.voting import Verdict
+from r1_reward.judge.candidates import net_win_rates
+from r1_reward.judge.ranking import Comparison
+from r1_reward.judge.voting import Verdict
+from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.schema import Judgment
 
 if TYPE_CHECKING:
     from PIL import Image

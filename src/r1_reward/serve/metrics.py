@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from r1_reward.voting import Verdict
+from r1_reward.judge.voting import Verdict
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -17,16 +17,16 @@ from functools import partial
 from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from r1_reward.backends import Backend, BackendError, Request
-from r1_reward.bench.judge import read_judgment
-from r1_reward.errors import UserError
-from r1_reward.prompt import build_messages
-from r1_reward.reward_model import RewardModel
-from r1_reward.sampling import OpenedImages, PairToJudge, check_text, open_images, prepare
-from r1_reward.scalar_judge import AnswerScorer
-from r1_reward.schema import Completion
+from r1_reward.engines.in_process import Engine, EngineError, Request
+from r1_reward.engines.scalar import AnswerScorer
+from r1_reward.judge.judging import read_judgment
+from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.sampling import OpenedImages, PairToJudge, check_text, open_images, prepare
+from r1_reward.judge.voting import Verdict
+from r1_reward.records.errors import UserError
+from r1_reward.records.prompt import build_messages
+from r1_reward.records.schema import Completion
 from r1_reward.serve import cards
-from r1_reward.voting import Verdict
 
 if TYPE_CHECKING:
     import gradio
@@ -52,21 +52,21 @@ class Example(NamedTuple):
 
 
 class TakingTurns:
-    """A backend that the page and the HTTP routes may ask from their threads: it works for one at a time."""
+    """An engine that the page and the HTTP routes may ask from their threads: it works for one at a time."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend, self._lock = backend, threading.Lock()
-        self.special_tokens = backend.special_tokens
-        self.batch_size = getattr(backend, "batch_size", None) or getattr(backend, "concurrency", None) or 16
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._lock = engine, threading.Lock()
+        self.special_tokens = engine.special_tokens
+        self.batch_size = getattr(engine, "batch_size", None) or getattr(engine, "concurrency", None) or 16
 
     def generate(
         self, requests: Iterable[Request], *, temperature: float = 0.0, max_new_tokens: int = 1024
-    ) -> Iterator[list[Completion] | BackendError]:
+    ) -> Iterator[list[Completion] | EngineError]:
         """Yield the completions of each request, in order; nobody waits for the others longer than for one batch."""
         stream = iter(requests)
         while batch := list(islice(stream, self.batch_size)):
             with self._lock:
-                answers = list(self._backend.generate(batch, temperature=temperature, max_new_tokens=max_new_tokens))
+                answers = list(self._engine.generate(batch, temperature=temperature, max_new_tokens=max_new_tokens))
             yield from answers
 
 
@@ -80,9 +80,9 @@ class WatchedModel(RewardModel):
 
         Raises:
             UserError: an option, a text or a picture cannot be used.
-            BackendError: the backend could not answer.
+            EngineError: the engine could not answer.
         """
-        if isinstance(self.backend, AnswerScorer):
+        if isinstance(self.engine, AnswerScorer):
             yield self.compare(question, images, a, b)
             return
         plan = self._plan(votes, both_orders)
@@ -91,14 +91,14 @@ class WatchedModel(RewardModel):
         drawn = []
         for slot in plan.slots(pair):
             messages = build_messages(
-                question, *pair.shown(slot.swapped), images=len(pictures), special_tokens=self.backend.special_tokens
+                question, *pair.shown(slot.swapped), images=len(pictures), special_tokens=self.engine.special_tokens
             )
-            (answer,) = self.backend.generate(
+            (answer,) = self.engine.generate(
                 [Request(messages, pictures, (slot.seed,))],
                 temperature=plan.temperature,
                 max_new_tokens=plan.max_new_tokens,
             )
-            if isinstance(answer, BackendError):
+            if isinstance(answer, EngineError):
                 raise answer
             drawn.append(read_judgment(answer[0], swapped=slot.swapped))
             yield self._verdict(drawn)
@@ -106,8 +106,8 @@ class WatchedModel(RewardModel):
 
 def share_model(model: RewardModel) -> WatchedModel:
     """Return the same model for several threads, with votes that can be watched."""
-    backend = model.backend if isinstance(model.backend, AnswerScorer) else TakingTurns(model.backend)
-    return WatchedModel(backend, max_new_tokens=model.max_new_tokens, calibration=model.calibration, seed=model.seed)
+    engine = model.engine if isinstance(model.engine, AnswerScorer) else TakingTurns(model.engine)
+    return WatchedModel(engine, max_new_tokens=model.max_new_tokens, calibration=model.calibration, seed=model.seed)
 
 
 def examples() -> list[Example]:
@@ -144,7 +144,7 @@ def judge(
         if len(set(texts.values())) < len(texts):
             raise UserError("Two answers are the same text; there is nothing to compare.")
         found: dict[tuple[int, int], Verdict] = {}
-        each = 1 if isinstance(model.backend, AnswerScorer) else votes * (1 + both_orders)
+        each = 1 if isinstance(model.engine, AnswerScorer) else votes * (1 + both_orders)
         total = each * len(list(combinations(texts, 2)))
         yield cards.result(texts, found, total)
         for i, j in combinations(texts, 2):

@@ -19,11 +19,11 @@ from urllib.parse import SplitResult, urlsplit
 
 from PIL import Image
 
-from r1_reward.data.images import ImageError, _formats, open_image
-from r1_reward.sampling import OpenedImages, open_images
+from r1_reward.judge.sampling import OpenedImages, open_images
 from r1_reward.serve.errors import Refusal, timed_out
 from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage
 from r1_reward.serve.settings import ServerSettings
+from r1_reward.store.images import ImageError, _formats, open_image
 
 _FETCH_SECONDS = 10.0
 _CHUNK = 65536

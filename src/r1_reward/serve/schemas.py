@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
 
-from r1_reward.parsing import parse_judgment
-from r1_reward.ranking import Ranking
-from r1_reward.schema import Answer, Judgment
+from r1_reward.judge.ranking import Ranking
+from r1_reward.judge.voting import Verdict
+from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.schema import Answer, Judgment
 from r1_reward.serve.settings import ServerSettings
-from r1_reward.voting import Verdict
 
 Kind = Literal["win_rate", "bradley_terry"]
 StopRule = Literal["exact", "sequential"]

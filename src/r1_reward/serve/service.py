@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from r1_reward.backends import BackendError
-from r1_reward.errors import UserError
-from r1_reward.reward_model import RewardModel
-from r1_reward.sampling import InvalidPair, OpenedImages, PairToJudge
+from r1_reward.engines.in_process import EngineError
+from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.sampling import InvalidPair, OpenedImages, PairToJudge
+from r1_reward.records.errors import UserError
 from r1_reward.serve import schemas
 from r1_reward.serve.batching import Batcher, QueuedModel, Sampling, Unavailable
+from r1_reward.serve.dialects.openrlhf import Group, read_groups
 from r1_reward.serve.errors import Refusal, timed_out
 from r1_reward.serve.limits import State
 from r1_reward.serve.metrics import Metrics
-from r1_reward.serve.openrlhf import Group, read_groups
 from r1_reward.serve.pictures import PictureReader
 from r1_reward.serve.settings import ServerSettings
 
@@ -57,7 +57,7 @@ class Service:
             result = await self._until(deadline, asyncio.wrap_future(future))
         except Unavailable as error:
             raise Refusal(503, str(error), headers={"Retry-After": "5"}) from error
-        if isinstance(result, BackendError):
+        if isinstance(result, EngineError):
             raise _refused(result)
         return schemas.compare_response(result)
 
@@ -176,7 +176,7 @@ def _checked(work: Callable[[], _T]) -> _T:
 
 
 def _refused(error: UserError) -> Refusal:
-    if isinstance(error, BackendError) and not isinstance(error, InvalidPair):
+    if isinstance(error, EngineError) and not isinstance(error, InvalidPair):
         return Refusal(502, f"the model could not judge this: {error}")
     field, colon, _ = str(error).partition(":")
     return Refusal(422, str(error), field if colon and field.isidentifier() else None)

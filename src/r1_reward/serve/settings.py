@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from r1_reward.data.checks import MAX_RESPONSE_CHARS
-from r1_reward.errors import UserError
+from r1_reward.records.checks import MAX_RESPONSE_CHARS
+from r1_reward.records.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import uvicorn
 
-from r1_reward.reward_model import RewardModel
+from r1_reward.judge.reward_model import RewardModel
 from r1_reward.serve.api import DrainingServer, create_app, listen
 from r1_reward.serve.page import PATH, mount_page, share_model
 from r1_reward.serve.settings import ServerSettings

@@ -26,8 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from r1_reward.errors import UserError
-from r1_reward.files import write_json
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import write_json
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 import yaml
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 Trainer = TypeVar("Trainer")
 

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from r1_reward.errors import UserError
-from r1_reward.parsing import parse_judgment
-from r1_reward.referee import Referee
+from r1_reward.judge.referee import Referee
+from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.schema import Answer
 from r1_reward.rewards import combine_rewards, consistency_value, flip_verdict, format_reward, result_reward
-from r1_reward.schema import Answer
 
 if TYPE_CHECKING:
     from r1_reward.train.rl_config import StableReinforceConfig

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from transformers import Trainer
 
-from r1_reward.errors import UserError
-from r1_reward.files import read_json, write_json
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import read_json, write_json
 from r1_reward.train.checkpoints import checkpoints, saving
 
 

@@ -8,17 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r1_reward.data.pairs import balance, load_pairs
-from r1_reward.data.video import FRAMES
-from r1_reward.errors import UserError
-from r1_reward.train.checkpoints import checkpoint_to_resume, clear_staging, saving
-from r1_reward.train.config import LoadedConfig, RunConfig, load_config, save_config
-from r1_reward.train.models import (
+from r1_reward.data.subsets import balance
+from r1_reward.models.checkpoint import (
     keep_video_frames,
     limit_pixels,
     load_model_and_processor,
     video_frames_of_checkpoint,
 )
+from r1_reward.records.errors import UserError
+from r1_reward.store.pairs import load_pairs
+from r1_reward.store.video import FRAMES
+from r1_reward.train.checkpoints import checkpoint_to_resume, clear_staging, saving
+from r1_reward.train.config import LoadedConfig, RunConfig, load_config, save_config
 from r1_reward.train.precision import require_room_for_updates
 from r1_reward.train.processes import once
 from r1_reward.train.restore import restore_weights, train_from

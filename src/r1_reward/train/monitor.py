@@ -26,8 +26,8 @@ import torch
 from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback
 
-from r1_reward.errors import UserError
-from r1_reward.files import read_json, write_json
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import read_json, write_json
 from r1_reward.train.judging import RefereeOutage
 from r1_reward.train.last_good import LastGood
 from r1_reward.train.restore import restore_weights

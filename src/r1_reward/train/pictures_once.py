@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from r1_reward.data.video import FRAMES, row_pictures
+from r1_reward.store.video import FRAMES, row_pictures
 
 
 def open_pictures(rows: Sequence[Mapping[str, Any]], video_frames: int = FRAMES) -> list[dict[str, Any]]:

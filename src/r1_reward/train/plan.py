@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 from r1_reward.train.config import LoadedConfig, load_config, read_yaml
 from r1_reward.train.memory import Batch, ModelShape, Setup, StepMemory, shape_of, step_memory, update_flops
 
@@ -99,8 +99,8 @@ def plan_run(
     from transformers import AutoConfig
 
     from r1_reward.data.handwriting import vocabulary
+    from r1_reward.models.checkpoint import TINY, build_tiny
     from r1_reward.train.launch import config_class
-    from r1_reward.train.models import TINY, build_tiny
 
     stage = stage or _stage_of(path, overrides)
     if not torch.cuda.is_available():  # plans are made at desks; bf16 would be refused there
@@ -223,9 +223,9 @@ def _measure_rows(config: LoadedConfig[Any], stage: str) -> tuple[int, int, int]
     """Return the number of rows, and the 95th percentile of text and visual tokens over some of them."""
     import numpy as np
 
-    from r1_reward.data.pairs import load_pairs
-    from r1_reward.data.video import FRAMES, row_pictures
-    from r1_reward.prompt import build_prompt
+    from r1_reward.records.prompt import build_prompt
+    from r1_reward.store.pairs import load_pairs
+    from r1_reward.store.video import FRAMES, row_pictures
 
     rows = load_pairs(config.run.data, split=config.run.split)
     if len(rows) == 0:

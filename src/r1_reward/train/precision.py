@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 TOO_MUCH = 0.5
 _SAMPLES = 4096

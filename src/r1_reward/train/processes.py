@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from accelerate.utils import broadcast_object_list
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 Result = TypeVar("Result")
 

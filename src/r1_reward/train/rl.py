@@ -24,21 +24,21 @@ from trl import GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from r1_reward import algorithm
-from r1_reward.data.video import FRAMES
-from r1_reward.errors import UserError
-from r1_reward.referee import Referee
-from r1_reward.schema import Answer
+from r1_reward.judge.referee import Referee
+from r1_reward.models.padding import skip_padding
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Answer
+from r1_reward.store.video import FRAMES
+from r1_reward.studies.gradients import compare_gradients
+from r1_reward.studies.stale import SamplingWeights
 from r1_reward.train.algorithms import algorithm_named, unfiltered_advantages
-from r1_reward.train.gradients import compare_gradients
 from r1_reward.train.judging import METRICS, RefereeWatch, score_judgments
-from r1_reward.train.padding import skip_padding
 from r1_reward.train.pictures_once import open_pictures, processed_once
 from r1_reward.train.processes import deal
 from r1_reward.train.progress import ExactResume
 from r1_reward.train.rl_config import StableReinforceConfig
 from r1_reward.train.rows import rl_rows
 from r1_reward.train.sharded import WholeCheckpoints, unsharded
-from r1_reward.train.stale import SamplingWeights
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -355,7 +355,7 @@ def _check_processor(processor: Any) -> None:
 
 
 def _load_referee(args: StableReinforceConfig) -> Referee:
-    from r1_reward.referee import load_referee  # lazily: a server's client or a checkpoint may stand behind it
+    from r1_reward.judge.referee import load_referee  # lazily: a server's client or a checkpoint may stand behind it
 
     # Beside the checkpoints, so that a resumed run need not pay for the same verdicts again.
     return load_referee(args.referee, cache=Path(str(args.output_dir)) / "verdicts.jsonl")

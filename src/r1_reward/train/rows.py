@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from r1_reward.data.video import FRAMES, row_pictures
-from r1_reward.prompt import build_messages, special_tokens_of
+from r1_reward.records.prompt import build_messages, special_tokens_of
+from r1_reward.store.video import FRAMES, row_pictures
 
 if TYPE_CHECKING:
     from datasets import Dataset

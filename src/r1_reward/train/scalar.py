@@ -8,8 +8,8 @@ model also learns to write a critique, and the head reads the teacher's in train
     trainer.train()
 
 A pair file has one teacher text for both answers, its ``reasoning``. The critique of each answer is what that text says
-of it (:func:`r1_reward.scalar_prompt.critique_of`). Where there is no text, or it says nothing of one of them, both
-critiques are empty and the pair has the head's loss only.
+of it (:func:`r1_reward.records.scalar_prompt.critique_of`). Where there is no text, or it says nothing of one of them,
+both critiques are empty and the pair has the head's loss only.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ import torch
 from torch import Tensor
 from transformers import TrainingArguments, set_seed
 
-from r1_reward.data.video import FRAMES, row_pictures
-from r1_reward.errors import UserError
-from r1_reward.scalar_prompt import critique_of
+from r1_reward.models.scalar import ScalarRewardModel, absolute_name, encode, is_scalar
+from r1_reward.records.errors import UserError
+from r1_reward.records.scalar_prompt import critique_of
+from r1_reward.store.video import FRAMES, row_pictures
 from r1_reward.train.progress import ExactResume
-from r1_reward.train.scalar_model import ScalarRewardModel, absolute_name, encode, is_scalar
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import ProcessorMixin
 
-    from r1_reward.scalar_judge import Candidate
+    from r1_reward.engines.scalar import Candidate
 
 
 @dataclass

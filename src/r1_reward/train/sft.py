@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from trl import SFTConfig, SFTTrainer
 
-from r1_reward.data.video import FRAMES
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
+from r1_reward.store.video import FRAMES
 from r1_reward.train.progress import ExactResume
 from r1_reward.train.rows import sft_rows
 from r1_reward.train.sharded import WholeCheckpoints

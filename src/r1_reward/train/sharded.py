@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
 

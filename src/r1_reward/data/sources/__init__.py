@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from r1_reward.data.sources import mm_rlhf, povid, r1_reward_rl, rlaif_v, trl, vl_feedback, wildvision
 from r1_reward.data.sources.common import Candidate, Drop, Row
-from r1_reward.errors import UserError
+from r1_reward.records.errors import UserError
 
 
 class Source(NamedTuple):

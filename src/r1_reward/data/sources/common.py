@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from r1_reward.data.checks import kind_of
-from r1_reward.schema import Answer
+from r1_reward.records.checks import kind_of
+from r1_reward.records.schema import Answer
 
 REASONS = {
     "not JSON": "the line is no JSON object in UTF-8",

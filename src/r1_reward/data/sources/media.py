@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from r1_reward.data.images import ImageError, check_image
 from r1_reward.data.sources.common import Drop
-from r1_reward.data.video import find_video
+from r1_reward.store.images import ImageError, check_image
+from r1_reward.store.video import find_video
 
 MAX_IMAGE_BYTES = 50 << 20
 """Largest image file or embedded image, in bytes (50 MiB), that is read; larger ones are refused unread."""

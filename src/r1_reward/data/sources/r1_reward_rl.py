@@ -19,12 +19,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from r1_reward.data.checks import kind_of
-from r1_reward.data.images import image_suffix
 from r1_reward.data.sources.common import Candidate, Drop, Row, a_text, an_image
-from r1_reward.errors import UserError
-from r1_reward.prompt import build_prompt
-from r1_reward.schema import Answer
+from r1_reward.records.checks import kind_of
+from r1_reward.records.errors import UserError
+from r1_reward.records.prompt import build_prompt
+from r1_reward.records.schema import Answer
+from r1_reward.store.images import image_suffix
 
 MAX_BASE64 = 80 << 20
 """Longest base64 text, in characters, that is decoded: about 60 MB of image."""

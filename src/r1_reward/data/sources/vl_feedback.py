@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from r1_reward.data.checks import kind_of
 from r1_reward.data.sources.common import Candidate, Drop, Row, a_text, without_image_tags
+from r1_reward.records.checks import kind_of
 
 ASPECTS = ("Helpfulness", "Ethical Considerations", "Visual Faithfulness")
 

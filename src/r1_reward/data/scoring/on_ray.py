@@ -1,0 +1,82 @@
+"""Judge the blocks of a file on a Ray cluster: ``ray.data`` hands block numbers to actors, each with a model.
+
+Every node has to see the input and the checkpoint under the same paths. Only block numbers and verdicts travel.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from r1_reward.data.scoring.judging import Job, Result, judge_block
+from r1_reward.data.scoring.rows import Block, Source, open_rows
+from r1_reward.engines.workers import EngineSpec
+from r1_reward.records.errors import UserError
+
+
+class BlockJudge:
+    """What an actor does: read a block, judge it, return lines or why nothing can be judged."""
+
+    def __init__(self, source: Source, job: Job, spec: EngineSpec) -> None:
+        self._source, self._job, self._spec = source, job, spec
+        self._reader: Any = None
+        self._engine: Any = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Judge the one block of the batch."""
+        (number,) = batch["block"]
+        try:
+            # Not in __init__: a mistake of the user's would come out as an actor that dies.
+            self._reader = self._reader or open_rows(self._source)
+            self._engine = self._engine or self._spec.load()
+            results = judge_block(self._engine, self._reader.read(self._source.blocks[number]), self._job)
+        except UserError as error:
+            return {"block": [number], "results": ["[]"], "error": [str(error)]}
+        # As text: a column whose values are null or numbers by chance is no column for Ray.
+        return {"block": [number], "results": [json.dumps(results)], "error": [""]}
+
+
+def judged_on_ray(
+    source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec, workers: int
+) -> Generator[tuple[Block, list[Result]], None, None]:
+    """Yield each block with its results, in the order in which they get done.
+
+    Connects to the cluster of ``RAY_ADDRESS``, else starts one on this machine. An actor takes a CPU, and a GPU if the
+    cluster has any and no server does the work.
+
+    Raises:
+        UserError: Ray is not installed, has fewer places than ``workers``, or nothing can be judged.
+    """
+    if not missing:
+        return
+    ray = _connected()
+    place = "GPU" if ray.cluster_resources().get("GPU") and spec.base_url is None else "CPU"
+    if (places := int(ray.cluster_resources().get(place, 0))) < workers:
+        raise UserError(f"--workers {workers}: the Ray cluster has {places} {place}s; ask for that many at most.")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    blocks = ray.data.from_items([{"block": block.number} for block in missing], override_num_blocks=len(missing))
+    judged = blocks.map_batches(
+        BlockJudge,
+        batch_size=1,
+        fn_constructor_args=(source, job, spec),
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        num_cpus=1,
+        num_gpus=1 if place == "GPU" else 0,
+    )
+    for row in judged.iter_rows():
+        if row["error"]:
+            raise UserError(row["error"])
+        yield source.blocks[row["block"]], [Result(*result) for result in json.loads(row["results"])]
+
+
+def _connected() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UserError("--ray needs Ray: pip install 'r1-reward[ray]'") from error
+    if not ray.is_initialized():
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    return ray

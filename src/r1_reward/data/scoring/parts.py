@@ -1,0 +1,154 @@
+"""The output of a scoring run while it grows: a parquet file for each block, joined at the end.
+
+A part is complete or not there, so a kill loses the blocks under way and nothing else. What the run was asked for
+stands in ``run.json`` beside the parts, and in the header of the finished file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from r1_reward.data.scoring.rows import Block
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import read_json, write_json
+
+_KEY = b"r1_reward.score"
+_RUN_FILE = "run.json"
+_ROW_GROUP = 65_536
+_LISTED = 20
+
+
+class ScoreSummary(NamedTuple):
+    """What a finished output holds."""
+
+    out: Path
+    rows: int
+    failed: int
+    first: list[tuple[int, str | None, str]]
+    """Row (from 1), id and error of the first 20 that failed."""
+
+
+class Parts:
+    """The folder ``OUT.parts`` of one run."""
+
+    def __init__(self, out: Path, run: Mapping[str, Any], block_rows: int, schema: pa.Schema) -> None:
+        """``run`` is what decides the output, ``block_rows`` only what decides its parts."""
+        self.out, self.folder = out, out.with_name(f"{out.name}.parts")
+        self._run, self._block_rows = json.loads(json.dumps(run)), block_rows
+        self._schema = schema.with_metadata({_KEY: json.dumps(self._run, sort_keys=True).encode()})
+
+    def finished(self) -> ScoreSummary | None:
+        """Return what the output holds if this run is finished, None if there is no output yet.
+
+        Raises:
+            UserError: the output is another run's, or no run's at all.
+        """
+        if not self.out.exists():
+            return None
+        advice = "choose another file with --out."
+        try:
+            with pq.ParquetFile(self.out) as file:
+                held = json.loads((file.schema_arrow.metadata or {})[_KEY])
+                _require_same(held, self._run, f"{self.out}: holds another run ({{}}); {advice}")
+                return _summary(self.out, (batch for batch in file.iter_batches(columns=["id", "error"])))
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{self.out}: is there already and no output of a scoring run; {advice}") from error
+
+    def open(self) -> None:
+        """Create the folder, or see that it holds this very run; raises UserError if not."""
+        wanted = {**self._run, "block_rows": self._block_rows}
+        path = self.folder / _RUN_FILE
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot create the folder: {error.strerror}.") from error
+        if path.exists():
+            advice = "Ask for the same again, choose another --out, or delete the folder."
+            _require_same(read_json(path), wanted, f"{self.folder}: holds the parts of another run ({{}}). {advice}")
+        elif any(file.name != ".lock" for file in self.folder.iterdir()):
+            raise UserError(f"{self.folder}: is not empty and holds no run; choose another --out.")
+        else:
+            write_json(path, wanted)
+
+    def missing(self, blocks: Sequence[Block]) -> list[Block]:
+        """Return the blocks that have no part yet."""
+        there = {file.name for file in self.folder.iterdir()}
+        return [block for block in blocks if self.path(block).name not in there]
+
+    def path(self, block: Block) -> Path:
+        """Return where the part of a block is, or will be."""
+        return self.folder / f"part-{block.number:08d}.parquet"
+
+    def write(self, block: Block, lines: Sequence[Mapping[str, Any]]) -> Path:
+        """Keep the lines of a block; they are on disk when this returns."""
+        path = self.path(block)
+        unfinished = path.with_suffix(".unfinished")
+        table = pa.Table.from_pylist([dict(line) for line in lines], schema=self._schema)
+        with open(unfinished, "wb") as file:
+            pq.write_table(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        return path
+
+    def join(self, blocks: Sequence[Block]) -> ScoreSummary:
+        """Make one file of all parts, the same whatever the blocks, and drop the parts."""
+        unfinished = self.folder / "joined.unfinished"
+        with pq.ParquetWriter(unfinished, self._schema) as writer:
+            waiting = self._schema.empty_table()
+            for block in blocks:
+                waiting = pa.concat_tables([waiting, self._read(block)])
+                while waiting.num_rows >= _ROW_GROUP:
+                    writer.write_table(waiting.slice(0, _ROW_GROUP).combine_chunks())
+                    waiting = waiting.slice(_ROW_GROUP)
+            if waiting.num_rows:
+                writer.write_table(waiting.combine_chunks())
+        os.replace(unfinished, self.out)
+        self.drop()
+        with pq.ParquetFile(self.out) as file:
+            return _summary(self.out, file.iter_batches(columns=["id", "error"]))
+
+    def drop(self) -> None:
+        """Remove the folder, which a finished output makes useless."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read(self, block: Block) -> pa.Table:
+        path = self.path(block)
+        try:
+            table = pq.read_table(path, schema=self._schema)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: is damaged; delete it and it is judged again.") from error
+        if table.num_rows != block.rows:
+            raise UserError(f"{path}: holds {table.num_rows} rows instead of {block.rows}; delete it.")
+        return table
+
+
+def _require_same(held: Any, wanted: Mapping[str, Any], message: str) -> None:
+    held = held if isinstance(held, dict) else {}
+    differing = [name for name in {**wanted, **held} if held.get(name) != wanted.get(name)]
+    if differing:
+        listed = (f"{name} {held.get(name)!r} there, {wanted.get(name)!r} now" for name in differing)
+        raise UserError(message.format("; ".join(listed)))
+
+
+def _summary(out: Path, batches: Iterator[pa.RecordBatch]) -> ScoreSummary:
+    rows, failed = 0, 0
+    first: list[tuple[int, str | None, str]] = []
+    for batch in batches:
+        names, errors = batch.column("id"), batch.column("error")
+        failed += batch.num_rows - errors.null_count
+        if errors.null_count < batch.num_rows and len(first) < _LISTED:
+            found = [
+                (rows + i + 1, names[i].as_py(), errors[i].as_py()) for i in range(batch.num_rows) if errors[i].is_valid
+            ]
+            first += found[: _LISTED - len(first)]
+        rows += batch.num_rows
+    return ScoreSummary(out, rows, failed, first)

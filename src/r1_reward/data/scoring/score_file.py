@@ -1,0 +1,147 @@
+"""Judge a file of any size into a parquet file, with nothing lost or judged twice whatever happens on the way.
+
+    score_file(Path("pairs.jsonl"), Path("verdicts.parquet"), ScoreSettings(model="runs/rl", votes=3))
+
+The input is JSONL or parquet, a pair a row (``question``, ``images``, ``response_1``, ``response_2``) or a group
+(``question``, ``images``, ``responses``); ``id`` is optional, other fields are ignored. ``images`` may be empty, but
+has to be there; its paths are relative to the file. The output has a row for each, in order (columns in
+:data:`r1_reward.data.scoring.judging.SCHEMAS`). Rewards of a group are net win rates, as
+:meth:`r1_reward.judge.reward_model.RewardModel.rewards` gives them; ``order`` lists the responses that have one, from
+0, best first.
+
+The file is read, judged and kept a block at a time. After a kill the same call goes on with the blocks that are
+missing. As a verdict depends on its pair alone, the output is the same whatever the blocks, workers and interruptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from r1_reward.bench.run import locked
+from r1_reward.data.scoring.judging import SCHEMAS, Job, Result, ScoreSettings, judge_block
+from r1_reward.data.scoring.parts import Parts, ScoreSummary
+from r1_reward.data.scoring.rows import Block, Source, open_rows, survey
+from r1_reward.engines.workers import EngineSpec, in_workers
+from r1_reward.judge.calibration import Calibration
+from r1_reward.records.errors import UserError
+
+GIVE_UP = 100  # rows the engine fails on one after the other before a run ends
+BLOCK_ROWS = 512  # enough for full batches, little enough to lose in a kill
+
+
+class ScoreState(NamedTuple):
+    """How far a run has come, in rows."""
+
+    done: int
+    total: int
+    judged: int
+    """By this call."""
+    failed: int
+    """By this call."""
+
+
+Progress = Callable[[ScoreState], None]
+
+
+def score_file(
+    file: Path,
+    out: Path,
+    settings: ScoreSettings,
+    *,
+    base_url: Sequence[str] = (),
+    batch_size: int = 64,
+    workers: int = 1,
+    concurrency: int = 16,
+    block_rows: int = BLOCK_ROWS,
+    ray: bool = False,
+    progress: Progress | None = None,
+) -> ScoreSummary:
+    """Judge every row of ``file`` that has not been judged yet; return what ``out`` holds.
+
+    ``batch_size`` sequences are generated at once by each of ``workers`` processes, with ``ray`` by actors of a Ray
+    cluster that see the same files; with servers (``base_url``), ``concurrency`` requests are open at once at each.
+    ``block_rows`` are kept together. A row that cannot be judged gets an error instead of a verdict.
+
+    Raises:
+        UserError: a file or an option cannot be used, ``out`` belongs to another run, or nothing can be judged at all;
+            what was judged is kept.
+    """
+    if out.suffix != ".parquet":
+        raise UserError(f"{out}: the output is a parquet file; give it a name that ends in .parquet.")
+    if out.exists() and file.exists() and out.samefile(file):
+        raise UserError(f"{out}: is the input; choose another file with --out.")
+    source = survey(file, block_rows)
+    calibration = None if base_url else Calibration.load(settings.model)
+    job = Job(settings, source.kind, file.parent, calibration)
+    parts = Parts(out, _describe(source, job, served=bool(base_url)), block_rows, SCHEMAS[source.kind])
+    if summary := parts.finished():
+        parts.drop()
+        return summary
+    parts.open()
+    urls: Any = tuple(base_url) or None
+    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, urls, concurrency)
+    with locked(parts.folder):
+        missing = parts.missing(source.blocks)
+        judged = _on_ray(source, missing, job, spec, workers) if ray else _judged(source, missing, job, spec, workers)
+        with closing(judged):
+            _keep(judged, parts, source.rows, source.rows - sum(block.rows for block in missing), progress)
+        return parts.join(source.blocks)
+
+
+def _describe(source: Source, job: Job, *, served: bool) -> dict[str, Any]:
+    """Return what decides the output. Which servers give it does not: one may have to be replaced."""
+    return {
+        **job.settings.model_dump(),
+        "served": served,
+        "calibration": job.calibration.model_dump() if job.calibration else None,
+        "kind": source.kind,
+        "rows": source.rows,
+        "sha256": source.sha256,
+        "format": 1,
+    }
+
+
+Judged = Generator[tuple[Block, list[Result]], None, None]
+
+
+def _judged(source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec, workers: int) -> Judged:
+    reader = open_rows(source)
+    judged = in_workers(judge_block, (reader.read(block) for block in missing), job, spec, workers)
+    for block, (_, results) in zip(missing, judged, strict=True):
+        yield block, results
+
+
+def _on_ray(source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec, workers: int) -> Judged:
+    from r1_reward.data.scoring.on_ray import judged_on_ray
+
+    return judged_on_ray(source, missing, job, spec, workers)
+
+
+def _keep(judged: Judged, parts: Parts, total: int, done: int, progress: Progress | None) -> None:
+    """Write parts as they come; end the run when the engine does nothing but fail, and forget those failures."""
+    state = ScoreState(done, total, 0, 0)
+    unanswered = 0
+    suspect: list[Path] = []
+    if progress is not None:
+        progress(state)
+    for block, results in judged:
+        path = parts.write(block, [result.line for result in results])
+        suspect = [*suspect, path] if unanswered else [path]
+        for result in results:
+            unanswered = unanswered + 1 if result.unanswered else 0
+            if unanswered == GIVE_UP:
+                for part in suspect:  # nothing but failures since somewhere in the first
+                    part.unlink()
+                raise UserError(
+                    f"{GIVE_UP} rows in a row got no answer; the last one: {result.line['error']}\n"
+                    "What was judged is kept; the same command goes on from there."
+                )
+            if not result.unanswered:
+                suspect = [path]
+        failed = sum(result.line.get("error") is not None for result in results)
+        state = ScoreState(state.done + block.rows, total, state.judged + block.rows, state.failed + failed)
+        if progress is not None:
+            progress(state)

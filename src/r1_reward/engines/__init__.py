@@ -1,0 +1,1 @@
+"""Who answers: a model in this process, servers, or a scalar model."""

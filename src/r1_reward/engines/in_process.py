@@ -1,0 +1,279 @@
+"""Generate judgments: chat requests in, completions out, in order and as they are ready.
+
+``TransformersEngine`` runs a checkpoint in this process; :mod:`r1_reward.engines.server` asks a server. Both promise
+the same: a request names one seed for each completion it wants, and what comes out depends on the request alone, not
+on the requests beside it::
+
+    engine = TransformersEngine(model, processor)
+    for completions in engine.generate(requests, temperature=1.0):
+        ...
+
+The prompt and its pictures are encoded once per request, however many completions it asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import answer_position
+from r1_reward.records.prompt import special_tokens_of
+from r1_reward.records.schema import Completion
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from transformers import PreTrainedModel, ProcessorMixin
+
+_WINDOW = 4  # batches sorted by length together: less padding, and what is held in memory stays bounded
+_PROBABILITY_DIGITS = 4
+
+
+class Request(NamedTuple):
+    """Chat messages with an ``{"type": "image"}`` part for every picture, the pictures in that order, and the seeds."""
+
+    messages: list[dict[str, Any]]
+    images: list[Image.Image]
+    seeds: tuple[int, ...] = (0,)
+    """One completion is drawn for each."""
+
+
+class EngineError(UserError):
+    """One request could not be answered; the message says by whom and why. The other requests go on."""
+
+
+class Engine(Protocol):
+    """What judges, runners and rewards need of a model or a server."""
+
+    special_tokens: tuple[str, ...]
+    """Tokens with a meaning of their own for the model, which no question or response may contain."""
+
+    def generate(
+        self,
+        requests: Iterable[Request],
+        *,
+        temperature: float = 0.0,
+        max_new_tokens: int = 1024,
+    ) -> Iterator[list[Completion] | EngineError]:
+        """Yield the completions of each request, in order; a request that failed yields its error."""
+        ...
+
+
+class TransformersEngine:
+    """A model and its processor in this process, generating in batches."""
+
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, *, batch_size: int = 64) -> None:
+        """Take a loaded model; ``batch_size`` counts sequences generated at once, all completions of all requests."""
+        self.model, self.processor, self.batch_size = model, processor, batch_size
+        self.special_tokens = special_tokens_of(processor)
+        self._digits = _digit_tokens(processor)
+
+    def generate(
+        self,
+        requests: Iterable[Request],
+        *,
+        temperature: float = 0.0,
+        max_new_tokens: int = 1024,
+    ) -> Iterator[list[Completion] | EngineError]:
+        """Yield the completions of each request, in order.
+
+        Temperature 0 is greedy decoding, which every seed answers alike. Requests are taken and answered a few batches
+        at a time.
+
+        Raises:
+            UserError: the accelerator has too little memory for ``batch_size`` sequences.
+        """
+        stream = iter(requests)
+        while window := list(islice(stream, _WINDOW * self.batch_size)):
+            texts = [self._chat(request) for request in window]
+            by_length = sorted(range(len(window)), key=lambda i: len(texts[i]))
+            results: list[list[Completion]] = [[] for _ in window]
+            for batch in _batches(by_length, [len(request.seeds) for request in window], self.batch_size):
+                rows = [(texts[i], window[i].images) for i, _ in batch]
+                seeds = [window[i].seeds[part] for i, part in batch]
+                drawn = self._generate_batch(rows, seeds, temperature, max_new_tokens)
+                for (i, _), completions in zip(batch, drawn, strict=True):
+                    results[i].extend(completions)
+            yield from results
+
+    def _chat(self, request: Request) -> str:
+        return self.processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+
+    def _generate_batch(
+        self,
+        rows: Sequence[tuple[str, list[Image.Image]]],
+        seeds: Sequence[tuple[int, ...]],
+        temperature: float,
+        max_new_tokens: int,
+    ) -> list[list[Completion]]:
+        import torch
+
+        counts = [len(own) for own in seeds]
+        try:
+            with _evaluating(self.model), torch.inference_mode():
+                inputs = self._encode(rows)
+                if max(counts) > 1:
+                    inputs = self._shared_prefix(inputs, counts) or self._encode(
+                        [row for row, count in zip(rows, counts, strict=True) for _ in range(count)]
+                    )
+                length = inputs["input_ids"].size(1)
+                sampler = _sampler([s for own in seeds for s in own], length, max_new_tokens, temperature, self._digits)
+                output = self._call_generate(inputs, max_new_tokens, logits_processor=[sampler])
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of memory with {sum(counts)} sequences at once; take a smaller batch size (now {self.batch_size})"
+            ) from error
+        completions = self._read(output[:, length:].tolist(), sampler.digit_margins())
+        starts = [sum(counts[:i]) for i in range(len(counts))]
+        return [completions[start : start + count] for start, count in zip(starts, counts, strict=True)]
+
+    def _encode(self, rows: Sequence[tuple[str, list[Image.Image]]]) -> Any:
+        images = [images for _, images in rows]
+        return self.processor(
+            text=[text for text, _ in rows],
+            images=images if any(images) else None,
+            padding=True,
+            padding_side="left",
+            add_special_tokens=False,
+            return_tensors="pt",
+        ).to(self.model.device)
+
+    def _call_generate(self, inputs: Any, max_new_tokens: int, **options: Any) -> Any:
+        generate: Any = self.model.generate
+        return generate(
+            **inputs,
+            do_sample=False,  # the logits processor draws; whatever it leaves is the maximum
+            repetition_penalty=1.0,
+            max_new_tokens=max_new_tokens,
+            use_cache=True,
+            suppress_tokens=self._image_tokens(),
+            **options,
+        )
+
+    def _shared_prefix(self, inputs: Any, counts: Sequence[int]) -> dict[str, Any] | None:
+        """Encode prompts and pictures once and repeat what was computed; None if the model's cache cannot do that."""
+        import torch
+        from transformers.cache_utils import DynamicCache, DynamicLayer
+
+        encoded = self._call_generate(inputs, 1, return_dict_in_generate=True)
+        cache = encoded.past_key_values
+        if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
+            return None
+        each = torch.repeat_interleave(torch.tensor(counts, device=self.model.device))
+        cache.crop(-1)  # generate() wants at least one token it has not seen
+        cache.batch_select_indices(each)
+        for module in self.model.modules():  # Qwen-VL keeps the offset of its 3D positions here between calls
+            offsets = getattr(module, "rope_deltas", None)
+            if isinstance(offsets, torch.Tensor):
+                setattr(module, "rope_deltas", offsets[each])  # noqa: B010
+        return {
+            "input_ids": inputs["input_ids"][each],
+            "attention_mask": inputs["attention_mask"][each],
+            "past_key_values": cache,
+        }
+
+    def _read(self, rows: list[list[int]], margins: torch.Tensor | None) -> list[Completion]:
+        tokenizer, ends = self.processor.tokenizer, self._end_tokens()
+        completions = []
+        for number, row in enumerate(rows):
+            stop = next((i for i, token in enumerate(row) if token in ends), None)
+            kept = row if stop is None else row[:stop]
+            step = answer_position(kept, self._digits, tokenizer.decode) if self._digits else None
+            probability = None
+            if step is not None and margins is not None:
+                probability = round(1 / (1 + math.exp(-float(margins[step, number]))), _PROBABILITY_DIGITS)
+            completions.append(
+                Completion(
+                    text=tokenizer.decode(kept, skip_special_tokens=True),
+                    tokens=len(kept) + (stop is not None),
+                    truncated=stop is None,
+                    probability=probability,
+                )
+            )
+        return completions
+
+    def _end_tokens(self) -> set[int]:
+        end = self.model.generation_config.eos_token_id
+        ends = end if isinstance(end, list) else [end]
+        return {token for token in (*ends, self.processor.tokenizer.eos_token_id) if token is not None}
+
+    def _image_tokens(self) -> list[int] | None:
+        """A sampled image placeholder would crash the next forward pass, so generation never emits one."""
+        names = ("image_token_id", "video_token_id", "image_token_index", "video_token_index")
+        tokens = [getattr(self.model.config, name, None) for name in names]
+        return [token for token in tokens if token is not None] or None
+
+
+def _batches(order: Sequence[int], counts: Sequence[int], size: int) -> Iterator[list[tuple[int, slice]]]:
+    """Yield batches of (request, which of its seeds) with at most ``size`` sequences each."""
+    batch: list[tuple[int, slice]] = []
+    room = size
+    for i in order:
+        for start in range(0, counts[i], size):
+            part = slice(start, min(start + size, counts[i]))
+            if part.stop - part.start > room:
+                yield batch
+                batch, room = [], size
+            batch.append((i, part))
+            room -= part.stop - part.start
+    if batch:
+        yield batch
+
+
+def _digit_tokens(processor: ProcessorMixin) -> tuple[int, int] | None:
+    """Return the tokens of the answers 1 and 2, None if they are not one token each."""
+    tokenizer: Any = getattr(processor, "tokenizer", processor)
+    texts = ("<answer>1</answer>", "<answer>2</answer>")
+    one, two = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+    differing = [(a, b) for a, b in zip(one, two, strict=False) if a != b]
+    return differing[0] if len(one) == len(two) and len(differing) == 1 else None
+
+
+def _sampler(
+    seeds: Sequence[int], prompt_length: int, steps: int, temperature: float, digits: tuple[int, int] | None
+) -> Any:
+    """Return a logits processor that draws each sequence with its own seed and notes how it weighs 1 against 2."""
+    import torch
+    from transformers import LogitsProcessor
+
+    class SeededSampling(LogitsProcessor):
+        """Inverse-CDF sampling with one uniform number per sequence and step, whatever else is in the batch."""
+
+        def __init__(self) -> None:
+            self._margins: list[torch.Tensor] = []
+            # 62 bits: torch takes no more than a signed 64-bit seed.
+            generators = [torch.Generator().manual_seed(seed % 2**62) for seed in seeds]
+            draws = [torch.rand(steps, generator=generator, dtype=torch.float64) for generator in generators]
+            self._uniform = torch.stack(draws) if temperature > 0 else None
+
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            if digits is not None:
+                self._margins.append(scores[:, digits[0]].float() - scores[:, digits[1]].float())
+            if self._uniform is None:
+                return scores
+            step = input_ids.size(1) - prompt_length
+            cdf = torch.softmax(scores / temperature, dim=-1).cumsum(dim=-1, dtype=torch.float64)
+            target = self._uniform[:, step].to(cdf.device)[:, None] * cdf[:, -1:]
+            drawn = torch.searchsorted(cdf, target, right=True).clamp(max=scores.size(1) - 1)
+            return scores.scatter(1, drawn, math.inf)  # the maximum, which generate() takes
+
+        def digit_margins(self) -> torch.Tensor | None:
+            """Return (steps, sequences) logit of "1" minus logit of "2"."""
+            return torch.stack(self._margins).cpu() if self._margins else None
+
+    return SeededSampling()
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Switch dropout off, and put the mode back."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,0 +1,105 @@
+"""Judge blocks of rows in this process or in several, each with a model of its own, results in order."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple
+
+from r1_reward.records.errors import UserError
+
+Judge = Callable[[Any, list[Any], Any], list[Any]]
+"""Engine, block and settings to the results of the block's rows."""
+
+
+class EngineSpec(NamedTuple):
+    """How a process makes its engine."""
+
+    model: str
+    batch_size: int = 64
+    max_pixels: int | None = None
+    base_url: str | Sequence[str] | None = None
+    concurrency: int = 16
+
+    def load(self) -> Any:
+        """Load the checkpoint, generative or scalar, or take up the server."""
+        if self.base_url is not None:
+            from r1_reward.engines.server import ServerEngine
+
+            return ServerEngine(self.model, self.base_url, concurrency=self.concurrency)
+        from r1_reward.engines.in_process import TransformersEngine
+        from r1_reward.engines.scalar import ScalarEngine
+        from r1_reward.models.checkpoint import limit_pixels, load_model_and_processor
+        from r1_reward.models.scalar import is_scalar, load_scalar
+
+        model: Any
+        scalar = is_scalar(self.model)
+        model, processor = load_scalar(self.model) if scalar else load_model_and_processor(self.model)
+        if self.max_pixels is not None:
+            limit_pixels(processor, self.max_pixels)
+        if scalar:
+            return ScalarEngine(model, processor, batch_size=self.batch_size)
+        return TransformersEngine(model, processor, batch_size=self.batch_size)
+
+
+def in_workers(
+    judge: Judge, blocks: Iterable[list[Any]], settings: Any, spec: EngineSpec, workers: int = 1
+) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Yield each block with its results, in order; with several workers each GPU, or share of the CPU, gets one.
+
+    An engine is loaded when there is a first block. Raises UserError if a worker dies.
+    """
+    if workers == 1:
+        engine = None
+        for block in blocks:
+            engine = engine or spec.load()
+            yield block, judge(engine, block, settings)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked CUDA context is of no use
+    places = context.SimpleQueue()
+    for place in range(workers):
+        places.put(place)
+    pool = ProcessPoolExecutor(workers, context, _start, (places, workers, spec))
+    waiting: deque[tuple[list[Any], Future[list[Any]]]] = deque()
+    try:
+        for block in blocks:
+            waiting.append((block, pool.submit(_work, judge, block, settings)))
+            if len(waiting) > 2 * workers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker ended before its time (killed, or out of memory); what was judged is kept. "
+            "Run the same command again, perhaps with fewer --workers or a smaller --batch-size."
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_engine: Any = None
+
+
+def _start(places: Any, workers: int, spec: EngineSpec) -> None:
+    global _engine
+    take_place(places, workers)
+    _engine = spec.load()
+
+
+def take_place(places: Any, workers: int) -> None:
+    """Give this process a GPU of its own, or its share of the cores."""
+    import torch
+
+    place = places.get()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place % torch.cuda.device_count())
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
+
+def _work(judge: Judge, block: list[Any], settings: Any) -> list[Any]:
+    return judge(_engine, block, settings)

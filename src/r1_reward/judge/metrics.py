@@ -1,0 +1,269 @@
+"""Numbers about judgments: accuracy with intervals, by position, flips, voting curves.
+
+Everything here is pure. The functions on judgments count an unreadable one as wrong (and say how many there were); each
+pair has one row of judgments, and the unit that is resampled for an interval is the pair, never the single judgment,
+because the two orders of one pair are not independent. The functions on arrays below them resample clusters of rows
+(the pairs of one benchmark id share a question and an image) and serve :mod:`r1_reward.bench.summary`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from math import comb
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from r1_reward.records.schema import Judgment
+
+
+class Interval(NamedTuple):
+    """A mean with the bounds of its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def correctness(judgments: Sequence[Sequence[Judgment]], preferred: Sequence[int]) -> np.ndarray:
+    """Return (pairs, votes) floats: 1 where a judgment names the preferred response, 0 where not or unreadable."""
+    return np.array([[float(j.answer == label) for j in row] for row, label in zip(judgments, preferred, strict=True)])
+
+
+def mean_interval(values: np.ndarray, *, seed: int = 0, resamples: int = 5000) -> Interval:
+    """Return the mean of (n,) values, one a pair, with its 95 % percentile bootstrap interval.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.size == 0:
+        raise ValueError("no values to average")
+    mean = float(values.mean())
+    if values.size == 1 or np.ptp(values) == 0:
+        return Interval(mean, mean, mean)
+    result = stats.bootstrap(
+        (values,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(seed), batch=100
+    )
+    return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
+
+
+def accuracy(judgments: Sequence[Sequence[Judgment]], preferred: Sequence[int], *, seed: int = 0) -> Interval:
+    """Return the share of right judgments; the mean over a pair's judgments first, then over pairs."""
+    return mean_interval(correctness(judgments, preferred).mean(axis=1), seed=seed)
+
+
+def paired_difference(
+    after: Sequence[Sequence[Judgment]],
+    before: Sequence[Sequence[Judgment]],
+    preferred: Sequence[int],
+    *,
+    seed: int = 0,
+) -> Interval:
+    """Return accuracy after minus accuracy before on the same pairs, resampling pairs."""
+    difference = correctness(after, preferred).mean(axis=1) - correctness(before, preferred).mean(axis=1)
+    return mean_interval(difference, seed=seed)
+
+
+def accuracy_by_position(judgments: Sequence[Sequence[Judgment]], preferred: Sequence[int]) -> dict[str, float]:
+    """Return accuracy where the preferred response was shown first, and where it was shown second."""
+    right: dict[str, list[bool]] = {"first": [], "second": []}
+    for row, label in zip(judgments, preferred, strict=True):
+        for judgment in row:
+            shown_first = (label == 1) != judgment.swapped
+            right["first" if shown_first else "second"].append(judgment.answer == label)
+    return {position: float(np.mean(values)) for position, values in right.items() if values}
+
+
+def flip_rate(judgments: Sequence[Sequence[Judgment]]) -> float | None:
+    """Return the share of pairs, judged readably in both orders, whose two verdicts differ; None without such pairs."""
+    flips = []
+    for row in judgments:
+        verdicts = {judgment.swapped: judgment.answer for judgment in row}
+        if len(verdicts) == 2 and None not in verdicts.values():
+            flips.append(verdicts[False] != verdicts[True])
+    return float(np.mean(flips)) if flips else None
+
+
+def parse_rate(judgments: Sequence[Sequence[Judgment]]) -> float:
+    """Return the share of judgments that hold a readable answer."""
+    return float(np.mean([judgment.answer is not None for row in judgments for judgment in row]))
+
+
+def mean_tokens(judgments: Sequence[Sequence[Judgment]]) -> float:
+    """Return the mean number of generated tokens."""
+    return float(np.mean([judgment.tokens for row in judgments for judgment in row]))
+
+
+@lru_cache(maxsize=4096)
+def _half_wins(right: int, wrong: int) -> tuple[int, ...]:
+    """Return, for m = 0..right + wrong, twice the number of m-subsets of readable votes that win, ties once."""
+    halves = [0] * (right + wrong + 1)
+    ways_wrong = [comb(wrong, w) for w in range(wrong + 1)]
+    for r in range(1, right + 1):
+        ways = comb(right, r)
+        for w in range(min(r, wrong) + 1):
+            halves[r + w] += ways * ways_wrong[w] * (2 if r > w else 1)
+    return tuple(halves)
+
+
+def majority_at_k(right: int, wrong: int, unreadable: int, k: int) -> float:
+    """Return the chance that k of these votes, drawn without replacement, have a majority for the right answer.
+
+    The expectation over all k-subsets in closed form, counted in whole numbers, so exact to the last bit. Unreadable
+    votes are no votes; a tie counts one half, as a coin would decide it, but a subset without any readable vote has no
+    verdict and counts as wrong.
+
+    Raises:
+        ValueError: there are fewer than k votes.
+    """
+    total = comb(right + wrong + unreadable, k)
+    if total == 0:
+        raise ValueError(f"cannot draw {k} of {right + wrong + unreadable} votes")
+    halves = _half_wins(right, wrong)
+    drawn = range(max(0, k - unreadable), min(k, right + wrong) + 1)
+    return sum(halves[m] * comb(unreadable, k - m) for m in drawn) / (2 * total)
+
+
+def any_at_k(right: int, votes: int, k: int) -> float:
+    """Return the chance that at least one of k votes, drawn without replacement from ``votes``, is right."""
+    if k > votes:
+        raise ValueError(f"cannot draw {k} of {votes} votes")
+    total = comb(votes, k)
+    return (total - comb(votes - right, k)) / total
+
+
+def voting_curve(
+    judgments: Sequence[Sequence[Judgment]], preferred: Sequence[int], *, seed: int = 0
+) -> dict[str, list[Interval]]:
+    """Return majority@k and any@k for k = 1..votes, each the mean over pairs with its interval."""
+    counts = []
+    for row, label in zip(judgments, preferred, strict=True):
+        right = sum(j.answer == label for j in row)
+        unreadable = sum(j.answer is None for j in row)
+        counts.append((right, len(row) - right - unreadable, unreadable))
+    votes = min(len(row) for row in judgments)
+    return {
+        "majority": [
+            mean_interval(np.array([majority_at_k(*count, k) for count in counts]), seed=seed)
+            for k in range(1, votes + 1)
+        ],
+        "any": [
+            mean_interval(
+                np.array([any_at_k(right, right + wrong + none, k) for right, wrong, none in counts]), seed=seed
+            )
+            for k in range(1, votes + 1)
+        ],
+    }
+
+
+def resampled_means(
+    values: np.ndarray, clusters: np.ndarray, *, strata: np.ndarray | None = None, seed: int = 0, resamples: int = 2000
+) -> np.ndarray:
+    """Return (resamples, m) means of the m columns of ``values`` under a cluster bootstrap, the same draw for all.
+
+    ``values`` is (n, m), nan where a row is no part of a column's mean. ``clusters`` (n,) integers name the unit that
+    is drawn with replacement, ``strata`` (n,) integers, the same for all of a cluster, the set it is drawn within
+    (default: one set). A draw without any value of a column gives nan there.
+    """
+    known = ~np.isnan(values)
+    _, first, code = np.unique(clusters, return_index=True, return_inverse=True)
+    stratum = np.zeros(len(first)) if strata is None else strata[first]
+    sums_of = [np.bincount(code, part) for part in (*np.where(known, values, 0.0).T, *known.T)]
+    table = np.stack([stratum, *sums_of], axis=1)
+    sums = np.zeros((resamples, table.shape[1] - 1))
+    rng = np.random.default_rng(seed)
+    for kinds, counts in _stratum_kinds(table):
+        total = counts.sum()
+        step = max(1, 2**20 // len(counts))
+        for start in range(0, resamples, step):
+            rows = slice(start, min(start + step, resamples))
+            sums[rows] += rng.multinomial(total, counts / total, size=rows.stop - start) @ kinds
+    column_sums, column_counts = np.split(sums, 2, axis=1)
+    return np.divide(column_sums, column_counts, out=np.full(column_sums.shape, np.nan), where=column_counts > 0)
+
+
+def _stratum_kinds(table: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield, for each value of column 0, the distinct rows of the other columns and how often each occurs.
+
+    Clusters with equal sums are interchangeable, so drawing how many of each kind come is the same bootstrap as
+    drawing every cluster, at a fraction of the work: 50,000 rows that are right or wrong are two kinds.
+    """
+    code = np.zeros(len(table), dtype=np.int64)
+    # Rounded, so that the order in which a cluster's rows were added up makes no other kind, hence no other draw.
+    for column in np.round(table, 9).T:
+        values, inverse = np.unique(column, return_inverse=True)
+        code = np.unique(code * len(values) + inverse, return_inverse=True)[1]
+    _, first, counts = np.unique(code, return_index=True, return_counts=True)
+    for stratum in np.unique(table[:, 0]):
+        inside = table[first, 0] == stratum
+        yield table[first[inside], 1:], counts[inside]
+
+
+def percentile_interval(mean: float, resampled: np.ndarray) -> Interval:
+    """Return a mean with the 2.5 and 97.5 percentiles of its (r,) resampled means, nan among them left out."""
+    known = resampled[~np.isnan(resampled)]
+    if known.size == 0:
+        return Interval(mean, mean, mean)
+    low, high = np.percentile(known, [2.5, 97.5])
+    # Rounding may put a bound of equal values one bit past their mean.
+    return Interval(mean, min(float(low), mean), max(float(high), mean))
+
+
+def cluster_interval(
+    values: np.ndarray, clusters: np.ndarray, *, strata: np.ndarray | None = None, seed: int = 0, resamples: int = 2000
+) -> Interval:
+    """Return the mean of (n,) values with its 95 % percentile bootstrap interval, resampling whole clusters.
+
+    ``clusters`` and ``strata`` as in :func:`resampled_means`; with distinct clusters it is the ordinary bootstrap.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.size == 0:
+        raise ValueError("no values to average")
+    means = resampled_means(values[:, None], clusters, strata=strata, seed=seed, resamples=resamples)
+    return percentile_interval(float(values.mean()), means[:, 0])
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """Return the exact two-sided p of McNemar's test: the chance of a split at least as uneven under a fair coin."""
+    return 1.0 if better + worse == 0 else float(stats.binomtest(better, better + worse).pvalue)
+
+
+def voting_curve_from_counts(
+    counts: np.ndarray,
+    clusters: np.ndarray,
+    *,
+    strata: np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> dict[str, list[Interval]]:
+    """Return majority@k and any@k for k = 1..the fewest votes of a row, each a mean over rows with its interval.
+
+    ``counts`` is (n, 3) integers: right, wrong and unreadable votes; ``clusters`` and ``strata`` as in
+    :func:`resampled_means`. Each value is the expectation over all k-subsets of a row's votes, hence unbiased.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if len(counts) == 0:
+        raise ValueError("no rows to draw votes from")
+    distinct, kind = np.unique(counts, axis=0, return_inverse=True)
+    kinds: list[list[int]] = distinct.tolist()
+    votes = min(map(sum, kinds))
+    curve: dict[str, list[Interval]] = {"majority": [], "any": []}
+    # Sixteen k at a time: one draw serves them all, and memory does not grow with the votes.
+    for start in range(1, votes + 1, 16):
+        ks = range(start, min(start + 16, votes + 1))
+        majority = [[majority_at_k(right, wrong, none, k) for k in ks] for right, wrong, none in kinds]
+        some = [[any_at_k(right, right + wrong + none, k) for k in ks] for right, wrong, none in kinds]
+        values = np.concatenate([majority, some], axis=1)[kind]
+        drawn = resampled_means(values, clusters, strata=strata, seed=seed, resamples=resamples)
+        found = [percentile_interval(float(values[:, i].mean()), drawn[:, i]) for i in range(values.shape[1])]
+        curve["majority"] += found[: len(ks)]
+        curve["any"] += found[len(ks) :]
+    return curve

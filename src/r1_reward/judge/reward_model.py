@@ -1,0 +1,449 @@
+"""The reward model as one object: which answer is better, how good is each, which of N is best.
+
+    model = RewardModel.from_pretrained("yifanzhang114/R1-Reward")
+    verdict = model.compare("Which digit is top left?", ["scene.png"], "A three.", "An eight.", votes=5)
+    verdict.preferred, verdict.probability, verdict.votes[0].text
+    model.rank("Which digit is top left?", ["scene.png"], answers, budget=200).order
+
+It runs a checkpoint in this process or asks a server (``from_server``), and takes scalar reward models as well.
+
+A verdict depends on the question, the pictures, the responses, the options and the model's ``seed``, not on what else
+is judged, so the same question asked twice gets the same verdict; for another draw take another seed. What cannot be
+read is no vote and no reward: it comes back as None.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, get_args
+
+from r1_reward.engines.in_process import Engine, EngineError
+from r1_reward.engines.scalar import AnswerScorer, Score
+from r1_reward.judge import ranking, voting
+from r1_reward.judge.calibration import Calibration, fit_calibration, reliability_plot
+from r1_reward.judge.candidates import Candidates, net_win_rates
+from r1_reward.judge.ranking import Comparison, Ranking
+from r1_reward.judge.sampling import (
+    Images,
+    InvalidPair,
+    PairToJudge,
+    Plan,
+    check_text,
+    draw_votes,
+    open_images,
+    prepare_all,
+    votes_by_rewards,
+)
+from r1_reward.judge.voting import Verdict, majority
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Judgment
+from r1_reward.store.video import FRAMES
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_LOG = logging.getLogger(__name__)
+Stop = Literal["exact", "sequential"]
+RewardKind = Literal["win_rate", "bradley_terry"]
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_PLOTS = (".png", ".svg", ".pdf")
+
+
+class VoteOptions(TypedDict, total=False):
+    """How each comparison is voted on; see :meth:`RewardModel.compare`."""
+
+    votes: int
+    both_orders: bool
+    temperature: float | None
+    stop: Stop | None
+
+
+class Best(NamedTuple):
+    """The winner of a knockout."""
+
+    index: int  # type: ignore[assignment]
+    """Which response it is, from 0."""
+    comparisons: tuple[Comparison, ...]
+    """What was compared, by index of the responses."""
+
+
+class CalibratedVerdict(Verdict):
+    """A verdict of a calibrated model: its probability has been through the model's calibration.
+
+    Only probabilities that come from tokens are calibrated; one that comes from counted votes stays as it is. Who is
+    preferred never changes.
+    """
+
+    calibration: Calibration
+
+    @property
+    def probability(self) -> float | None:
+        """Probability that response 1 is better, in [0, 1]; None when no vote can be read."""
+        raw = super().probability
+        return self.calibration.apply(raw) if raw is not None and _from_tokens(self) else raw
+
+
+class RewardModel:
+    """A judge of answers about images: compare two, score one against others, rank many."""
+
+    def __init__(
+        self,
+        engine: Engine | AnswerScorer,
+        *,
+        max_new_tokens: int = 1024,
+        calibration: Calibration | None = None,
+        seed: int = 0,
+        video_frames: int | None = None,
+    ) -> None:
+        """Take a loaded model or a server; ``max_new_tokens`` limits one judgement, ``seed`` decides the sampling.
+
+        Of a video up to ``video_frames`` frames are shown; None is what the checkpoint was trained with, else 8.
+        """
+        if max_new_tokens < 1:
+            raise UserError(f"max_new_tokens: must be 1 or more, not {max_new_tokens}.")
+        if video_frames is not None and video_frames < 1:
+            raise UserError(f"video_frames: must be 1 or more, not {video_frames}.")
+        from r1_reward.models.checkpoint import video_frames_of
+
+        self.video_frames = video_frames or video_frames_of(getattr(engine, "processor", None)) or FRAMES
+        self.engine, self.max_new_tokens, self.calibration, self.seed = engine, max_new_tokens, calibration, seed
+        self._scores: dict[str, Score] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_hub_id: str | Path,
+        *,
+        batch_size: int = 64,
+        max_pixels: int | None = None,
+        dtype: str = "auto",
+        max_new_tokens: int = 1024,
+        seed: int = 0,
+        video_frames: int | None = None,
+    ) -> RewardModel:
+        """Load a checkpoint, generative or scalar, from a folder or the Hub, and its ``calibration.json`` if any.
+
+        ``batch_size`` counts sequences generated at once, ``max_pixels`` scales larger pictures down, ``dtype`` is
+        ``auto`` (the checkpoint's), ``float32``, ``bfloat16`` or ``float16``. Of a video up to ``video_frames`` frames
+        are shown, by default as many as in training, 8 if that was on images only.
+
+        Raises:
+            UserError: the checkpoint or its calibration cannot be read, or an option is out of range.
+        """
+        name = str(path_or_hub_id)
+        engine = _load(name, batch_size, max_pixels, dtype)
+        calibration = Calibration.load(name)
+        return cls(engine, max_new_tokens=max_new_tokens, calibration=calibration, seed=seed, video_frames=video_frames)
+
+    @classmethod
+    def from_server(
+        cls,
+        base_url: str | Sequence[str],
+        model: str,
+        *,
+        api_key: str | None = None,
+        concurrency: int = 16,
+        timeout: float = 120.0,
+        max_new_tokens: int = 1024,
+        seed: int = 0,
+        video_frames: int | None = None,
+    ) -> RewardModel:
+        """Judge by a model behind one OpenAI-compatible server, or several of the same; see ``ServerEngine``."""
+        from r1_reward.engines.server import ServerEngine
+
+        if not base_url:
+            raise UserError("base_url: give the URL of at least one server, such as http://localhost:8000/v1.")
+        engine = ServerEngine(model, base_url, api_key=api_key, concurrency=concurrency, timeout=timeout)
+        return cls(engine, max_new_tokens=max_new_tokens, seed=seed, video_frames=video_frames)
+
+    def compare(
+        self,
+        question: str,
+        images: Images,
+        a: str,
+        b: str,
+        *,
+        votes: int = 1,
+        both_orders: bool = True,
+        temperature: float | None = None,
+        stop: Stop | None = None,
+    ) -> Verdict:
+        """Return which of two responses is better, with every vote.
+
+        Args:
+            question: The question about the pictures.
+            images: Paths, bytes of picture files, PIL images or a :class:`Video`; may be empty.
+            a: Response 1.
+            b: Response 2. Comparing b with a gives the same verdict turned round.
+            votes: Votes for each order shown. A scalar model has one vote, and needs no orders.
+            both_orders: Show each response first as often as the other, ``2 * votes`` votes in all; else each pair is
+                shown in one order only, which is drawn from its content.
+            temperature: Of the sampling; None is 0 for one vote and 1 for several.
+            stop: Leave votes undrawn that cannot change which response is preferred (``exact``), or that hardly ever
+                would (``sequential``): in at most 5 % of cases in one order, whatever the votes; where two orders take
+                turns, which is no random order, in at most 6.4 % with up to 10 votes each, computed over all cases.
+                Counts and probability are then of the votes drawn.
+
+        Raises:
+            UserError: an option, a text or a picture cannot be used.
+            EngineError: the engine could not answer.
+        """
+        item = PairToJudge(question, images, a, b)
+        (result,) = self.compare_many([item], votes=votes, both_orders=both_orders, temperature=temperature, stop=stop)
+        return _verdict_or_raise(result)
+
+    def compare_many(
+        self,
+        items: Iterable[PairToJudge | Mapping[str, Any]],
+        *,
+        votes: int = 1,
+        both_orders: bool = True,
+        temperature: float | None = None,
+        stop: Stop | None = None,
+    ) -> Iterator[Verdict | EngineError]:
+        """Yield the verdict on each pair, or row of a pair file, in order; options as for :meth:`compare`.
+
+        Items are taken a few batches ahead of what was yielded. One that cannot be judged yields its error in its
+        place, an :class:`~r1_reward.judge.sampling.InvalidPair` if the item itself is at fault.
+
+        Raises:
+            UserError: an option is out of range; later, nothing can be judged at all (no server, out of memory).
+        """
+        plan = self._plan(votes, both_orders, temperature, stop)
+        return (drawn if isinstance(drawn, EngineError) else self._verdict(drawn) for drawn in self._votes(items, plan))
+
+    def score(
+        self, question: str, images: Images, response: str, *, against: Sequence[str], **options: Unpack[VoteOptions]
+    ) -> float | None:
+        """Return the mean probability, in [0, 1], that a response is better than each of those it is held ``against``.
+
+        The same text among these counts as one half, unasked; texts given twice are judged once and count twice.
+        Comparisons that cannot be read are left out; None if that is all of them. Options and errors as for
+        :meth:`compare`.
+        """
+        check_text(response, "response")
+        Candidates.of(against, "against")
+        texts, places = Candidates.of([response, *against])
+        others = range(1, len(texts))
+        asked = self._comparer(question, images, texts, options)([(0, i) for i in others])
+        won: dict[int, float | None] = {0: 0.5, **dict(zip(others, asked, strict=True))}
+        known = [p for place in places[1:] if (p := won[place]) is not None]
+        return sum(known) / len(known) if known else None
+
+    def rank(
+        self,
+        question: str,
+        images: Images,
+        responses: Sequence[str],
+        *,
+        budget: int | None = None,
+        **options: Unpack[VoteOptions],
+    ) -> Ranking:
+        """Return the order and Bradley-Terry scores of responses, with at most ``budget`` comparisons.
+
+        Without a budget few responses are all compared with each other, many by a schedule; see
+        :func:`r1_reward.judge.ranking.rank`. Equal texts are judged once and share their score. Comparisons that cannot
+        be read are left out of the scores and have the probability None. Options and errors as for :meth:`compare`.
+        """
+        candidates = Candidates.of(responses)
+        compare = self._comparer(question, images, candidates.texts, options)
+        return candidates.spread(ranking.rank(len(candidates.texts), compare, budget=budget, seed=self.seed))
+
+    def best_of_n(
+        self, question: str, images: Images, responses: Sequence[str], **options: Unpack[VoteOptions]
+    ) -> Best:
+        """Return the winner of a knockout, with about one comparison for each response.
+
+        Equal texts are judged once; the first of them stands for all. Options and errors as for :meth:`compare`.
+        """
+        candidates = Candidates.of(responses)
+        compare = self._comparer(question, images, candidates.texts, options)
+        index, comparisons = ranking.best_of_n(len(candidates.texts), compare, seed=self.seed)
+        return Best(candidates.places.index(index), candidates.among_all(comparisons))
+
+    def rewards(
+        self,
+        question: str,
+        images: Images,
+        responses: Sequence[str],
+        *,
+        kind: RewardKind = "win_rate",
+        **options: Unpack[VoteOptions],
+    ) -> list[float | None]:
+        """Return one reward for each response, None where no comparison with it could be read.
+
+        ``win_rate`` compares every two different texts, N (N - 1) / 2 of them, and gives the mean of 2 P(win) - 1 over
+        the others, in [-1, 1]; ``bradley_terry`` gives the scores of :meth:`rank`, unbounded, in logits. Equal texts
+        share their reward, and a text without a different one beside it has none. Options and errors as for
+        :meth:`compare`.
+        """
+        if kind not in get_args(RewardKind):
+            raise UserError(f"kind: must be {' or '.join(get_args(RewardKind))}, not {kind!r}.")
+        texts, places = Candidates.of(responses)
+        compare = self._comparer(question, images, texts, options)
+        n = len(texts)
+        if kind == "win_rate":
+            pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+            played = [Comparison(*pair, p) for pair, p in zip(pairs, compare(pairs), strict=True)]
+            own = net_win_rates(n, played)
+        else:
+            ranked = ranking.rank(n, compare, seed=self.seed)
+            readable = {i for one in ranked.comparisons if one.probability is not None for i in one[:2]}
+            own = [score if i in readable else None for i, score in enumerate(ranked.scores)]
+        return [own[place] for place in places]
+
+    def calibrate(
+        self, pairs: Iterable[Mapping[str, Any]], *, plot: Path | None = None, save_to: Path | None = None
+    ) -> Calibration:
+        """Fit a calibration on rows of a pair file and use it from now on.
+
+        Each pair is judged greedily once in both orders; the probability is the mean of the two votes'. Pairs without
+        a readable vote, or without token probabilities, are left out and counted in a warning.
+
+        Args:
+            pairs: What :func:`r1_reward.store.pairs.load_pairs` returns; not what the model was trained on.
+            plot: Where to draw the reliability diagram (.png, .svg or .pdf).
+            save_to: Folder for ``calibration.json``; the checkpoint's, so that ``from_pretrained`` finds it.
+
+        Raises:
+            UserError: too few pairs are left, or only right or wrong ones.
+            EngineError: a pair could not be judged.
+        """
+        if plot is not None and Path(plot).suffix.lower() not in _PLOTS:
+            raise UserError(f"{plot}: a plot's name ends in {', '.join(_PLOTS)}.")
+        probabilities, labels, left_out = self._labelled(pairs)
+        if left_out:
+            total = len(labels) + left_out
+            _LOG.warning("%d of %d pairs left out: no readable vote, or no token probability.", left_out, total)
+        if left_out and not labels:
+            raise UserError("nothing to calibrate: no pair has a readable vote with the probability of its token.")
+        calibration = fit_calibration(probabilities, labels)
+        if calibration.at_bound:
+            _LOG.warning("the temperature %.3g lies at the end of its range: too few pairs?", calibration.temperature)
+        if save_to is not None:
+            calibration.save(Path(save_to))
+        if plot is not None:
+            Path(plot).parent.mkdir(parents=True, exist_ok=True)
+            reliability_plot(probabilities, labels, calibration).savefig(plot)
+        self.calibration = calibration
+        return calibration
+
+    def _labelled(self, pairs: Iterable[Mapping[str, Any]]) -> tuple[list[float], list[bool], int]:
+        """Return uncalibrated probabilities, whether response 1 is preferred, and how many pairs had to be left out."""
+        waiting: list[bool] = []
+
+        def rows() -> Iterator[Mapping[str, Any]]:
+            for row in pairs:
+                if row.get("preferred") not in (1, 2):
+                    raise UserError(f"pair {len(waiting) + 1}: preferred: must be 1 or 2.")
+                waiting.append(row["preferred"] == 1)
+                yield row
+
+        probabilities, labels, left_out = [], [], 0
+        for number, drawn in enumerate(self._votes(rows(), self._plan())):
+            if isinstance(drawn, EngineError):
+                raise EngineError(f"pair {number + 1}: {drawn}") from drawn
+            verdict = majority(drawn)
+            if verdict.probability is None or not _from_tokens(verdict):
+                left_out += 1
+                continue
+            probabilities.append(verdict.probability)
+            labels.append(waiting[number])
+        return probabilities, labels, left_out
+
+    def _comparer(
+        self, question: str, images: Images, texts: Sequence[str], options: VoteOptions
+    ) -> ranking.CompareBatch:
+        """Return what compares texts by their indices; the pictures are opened once."""
+        check_text(question, "question")
+        opened = open_images(images, video_frames=self.video_frames)
+        self._plan(**options)
+
+        def compare(pairs: Sequence[tuple[int, int]]) -> list[float | None]:
+            items = [PairToJudge(question, opened, texts[i], texts[j]) for i, j in pairs]
+            return [_verdict_or_raise(result).probability for result in self.compare_many(items, **options)]
+
+        return compare
+
+    def _plan(
+        self,
+        votes: int = 1,
+        both_orders: bool = True,
+        temperature: float | None = None,
+        stop: Stop | None = None,
+    ) -> Plan:
+        """Check the options and fill in what depends on others."""
+        if votes < 1:
+            raise UserError(f"votes: must be 1 or more, not {votes}.")
+        if votes > 1 and isinstance(self.engine, AnswerScorer):
+            raise UserError(f"votes: a scalar reward model votes the same {votes} times; ask for one vote.")
+        if temperature is None:
+            temperature = 0.0 if votes == 1 else 1.0
+        if not 0 <= temperature < float("inf"):
+            raise UserError(f"temperature: must be 0 or more, not {temperature}.")
+        if votes > 1 and temperature == 0:
+            raise UserError(
+                f"votes: {votes} greedy votes are the same vote {votes} times; "
+                "set a temperature (such as 1.0) or ask for one vote."
+            )
+        stopping: voting.Stopping | None = None
+        if stop == "sequential":
+            stopping = voting.SequentialStopping(votes * (2 if both_orders else 1))
+        elif stop == "exact":
+            stopping = voting.ExactStopping()
+        elif stop is not None:
+            raise UserError(f"stop: must be exact or sequential, not {stop!r}.")
+        return Plan(votes, both_orders, temperature, stopping, self.max_new_tokens, self.seed)
+
+    def _votes(
+        self, items: Iterable[PairToJudge | Mapping[str, Any]], plan: Plan
+    ) -> Iterator[list[Judgment] | EngineError]:
+        pairs = prepare_all(items, video_frames=self.video_frames)
+        if isinstance(self.engine, AnswerScorer):
+            return votes_by_rewards(self.engine, pairs, self._scores, self.max_new_tokens)
+        return draw_votes(self.engine, pairs, plan)
+
+    def _verdict(self, votes: Sequence[Judgment]) -> Verdict:
+        verdict = majority(votes)
+        if self.calibration is None:
+            return verdict
+        calibrated = CalibratedVerdict(*verdict)
+        calibrated.calibration = self.calibration
+        return calibrated
+
+
+def _load(name: str, batch_size: int, max_pixels: int | None, dtype: str) -> Any:
+    from r1_reward.engines.workers import EngineSpec
+
+    if batch_size < 1:
+        raise UserError(f"batch_size: must be 1 or more, not {batch_size}.")
+    if dtype not in _DTYPES:
+        raise UserError(f"dtype: must be one of {', '.join(_DTYPES)}, not {dtype!r}.")
+    if dtype == "auto":
+        return EngineSpec(name, batch_size, max_pixels).load()
+    from r1_reward.engines.in_process import TransformersEngine
+    from r1_reward.models.checkpoint import limit_pixels, load_model_and_processor
+    from r1_reward.models.scalar import is_scalar
+
+    if is_scalar(name):
+        raise UserError(f"dtype: {name} is a scalar reward model, which runs in the dtype it was trained in (auto).")
+    model, processor = load_model_and_processor(name, dtype=dtype)
+    if max_pixels is not None:
+        limit_pixels(processor, max_pixels)
+    return TransformersEngine(model, processor, batch_size=batch_size)
+
+
+def _verdict_or_raise(result: Verdict | EngineError) -> Verdict:
+    if isinstance(result, InvalidPair) and result.__cause__ is not None:
+        raise result.__cause__
+    if isinstance(result, EngineError):
+        raise result
+    return result
+
+
+def _from_tokens(verdict: Verdict) -> bool:
+    """Say whether the probability of a verdict comes from token probabilities, not from counts."""
+    readable = [vote for vote in verdict.votes if vote.answer is not None]
+    return bool(readable) and all(vote.probability is not None for vote in readable)

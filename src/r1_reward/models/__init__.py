@@ -1,0 +1,1 @@
+"""A checkpoint: loaded, sized, adapted, given a scalar head; and the tiny one."""

@@ -1,0 +1,313 @@
+"""The paper's scalar baselines: a vision-language model with a two-layer MLP that turns one answer into one number.
+
+`ScalarRewardModel` keeps the checkpoint as it is and reads the hidden state of the last token of [pictures, question,
+response] (Bradley-Terry), or of [pictures, question, response, critique] (critique-then-score), in place of a next
+token. A folder that `save` wrote is a checkpoint with two more files: ``scalar_head.safetensors`` and ``scalar.json``::
+
+    model = ScalarRewardModel(backbone, critique=False)
+    inputs = encode(processor, [(question, [picture], response), ...])
+    model(**inputs).rewards                      # (B,)
+    model.save(folder)
+    model, processor = load_scalar(folder)
+
+Shapes and units:
+    B          answers
+    T          tokens of the longest input, prompt (padded on the left) and critique (padded on the right)
+    C          tokens of the longest critique with its end-of-turn token
+    H          hidden size
+    rewards    (B,)    in logits: a difference of 1 makes the first answer preferred with probability 0.731
+    labels     (B, C)  tokens of the critiques, -100 where there is none
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.records.errors import UserError
+from r1_reward.records.prompt import neutralize, special_tokens_of
+from r1_reward.records.scalar_prompt import build_scalar_messages, template_version
+from r1_reward.store.files import read_json, write_json
+from r1_reward.store.hub import checkpoint_file, checkpoint_folder
+
+if TYPE_CHECKING:
+    from transformers import ProcessorMixin
+
+    from r1_reward.engines.scalar import Candidate
+
+HEAD, MANIFEST, ADAPTER = "scalar_head.safetensors", "scalar.json", "adapter_config.json"
+IGNORED = -100
+_FORMAT = 1
+_FIELDS = {"format": int, "critique": bool, "hidden_size": int, "template": str, "dtype": str}
+
+
+class ScalarOutput(NamedTuple):
+    """What the model says of a batch."""
+
+    rewards: Tensor
+    """(B,) float."""
+    critique_loss: Tensor | None
+    """(B,) mean -log p of a critique's tokens, in nats, 0 without a critique; None if no labels were given."""
+
+
+class ScalarRewardModel(nn.Module):
+    """A vision-language model, perhaps with LoRA adapters, and the head that scores its last token."""
+
+    accepts_loss_kwargs = False  # transformers.Trainer: the loss is the mean of a batch, not yet of an accumulated one
+
+    def __init__(self, backbone: Any, *, critique: bool = False, base_model: str | None = None) -> None:
+        """Put a head with random weights on ``backbone``.
+
+        Args:
+            backbone: What ``AutoModelForImageTextToText`` loaded, or a ``PeftModel`` around it.
+            critique: Whether the head reads a critique too.
+            base_model: Where LoRA adapters find the model they were trained on; only saved.
+        """
+        super().__init__()
+        self.backbone, self.critique, self.base_model = backbone, critique, base_model
+        self.config = self.base.config  # the trainer, and DeepSpeed through it, ask for the hidden size
+        if self.base.base_model is self.base:
+            name = type(self.base).__name__
+            raise UserError(f"{name}: this family keeps its hidden states to itself; it cannot carry a scalar head.")
+        self.hidden_size = int(self.config.get_text_config().hidden_size)
+        # float32 whatever the backbone has: bfloat16 would give many pairs of answers the same reward.
+        self.head = nn.Sequential(
+            nn.Linear(self.hidden_size, self.hidden_size), nn.SiLU(), nn.Linear(self.hidden_size, 1)
+        ).to(self.base.device)
+
+    @property
+    def base(self) -> Any:
+        """The vision-language model itself; LoRA adapters work inside it."""
+        return self.backbone.get_base_model() if _has_adapters(self.backbone) else self.backbone
+
+    def forward(self, labels: Tensor | None = None, **inputs: Any) -> ScalarOutput:
+        """Return the rewards of what :func:`encode` encoded and, with ``labels``, the loss of the critiques."""
+        if labels is None:
+            hidden = self.base.base_model(**inputs, use_cache=False).last_hidden_state
+            return ScalarOutput(self.score_last(hidden, inputs["attention_mask"]), None)
+        length = labels.size(1)
+        output = self.base(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=length + 1)
+        logits = output.logits[:, -(length + 1) : -1]  # position t predicts token t + 1
+        return ScalarOutput(
+            self.score_last(output.hidden_states[-1], inputs["attention_mask"]), critique_nll(logits, labels)
+        )
+
+    def score_last(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Return (B,) rewards from the (B, T, H) hidden states at the last token that (B, T) ``mask`` marks."""
+        positions = torch.arange(1, mask.size(1) + 1, device=mask.device)
+        last = (mask.long() * positions).argmax(dim=1)
+        rows = hidden[torch.arange(hidden.size(0), device=hidden.device), last]
+        with torch.autocast(hidden.device.type, enabled=False):
+            weight = next(self.head.parameters())
+            return self.head(rows.to(weight.dtype)).squeeze(-1).float()
+
+    def activation_checkpointing_enable(self, **options: Any) -> None:
+        """Recompute the backbone's activations in the backward pass."""
+        self.base.activation_checkpointing_enable(**options)
+
+    def save(self, folder: str | Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write the backbone (or its adapters), the head and ``scalar.json``.
+
+        ``state`` holds the gathered weights of this module where the parameters themselves are sharded.
+        """
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        parts = {} if state is None else {"state_dict": _part(state, "backbone.")}
+        self.backbone.save_pretrained(folder, **parts)
+        head = self.head.state_dict() if state is None else _part(state, "head.")
+        save_file({name: weight.detach().cpu().contiguous() for name, weight in head.items()}, folder / HEAD)
+        write_json(
+            folder / MANIFEST,
+            {
+                "format": _FORMAT,
+                "critique": self.critique,
+                "hidden_size": self.hidden_size,
+                "template": template_version(),
+                "dtype": str(self.base.dtype).removeprefix("torch."),
+                "base_model": self.base_model,
+            },
+        )
+
+    def restore(self, folder: str | Path) -> None:
+        """Take over the weights that :meth:`save` wrote, for training to go on.
+
+        Raises:
+            UserError: the folder holds no scalar reward model of this kind.
+        """
+        manifest = read_manifest(folder)
+        if manifest["critique"] != self.critique:
+            raise UserError(
+                f"{folder}: was trained with critique: {str(manifest['critique']).lower()}; keep that setting."
+            )
+        if _has_adapters(self.backbone):
+            self.backbone.load_adapter(str(folder), self.backbone.active_adapter, is_trainable=True)
+        else:
+            # Not load_state_dict on the files: save_pretrained may name weights as older releases did.
+            saved, _ = load_model_and_processor(str(folder), dtype=manifest["dtype"])
+            self.base.load_state_dict(saved.state_dict())
+        load_head(self, folder)
+
+
+def critique_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return (B,) the mean of -log p over the tokens of each critique, 0 for a row without one.
+
+    Args:
+        logits: (B, C, V), those at position t of the tokens at position t of ``labels``.
+        labels: (B, C), ``IGNORED`` where nothing is to be learned.
+    """
+    losses = nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+    return losses.sum(dim=1) / (labels != IGNORED).sum(dim=1).clamp(min=1)
+
+
+def encode(
+    processor: ProcessorMixin, candidates: Sequence[Candidate], critiques: Sequence[str | None] | None = None
+) -> dict[str, Tensor]:
+    """Return the inputs of `ScalarRewardModel` for a batch of answers.
+
+    With ``critiques`` each text and an end-of-turn token follow the prompt, and ``labels`` hold them; None is an empty
+    critique that is not to be learned. Question, response and critique are neutralised.
+    """
+    special = special_tokens_of(processor)
+    texts = [
+        processor.apply_chat_template(
+            build_scalar_messages(question, response, images=len(images), special_tokens=special),
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        for question, images, response in candidates
+    ]
+    images = [pictures for _, pictures, _ in candidates]
+    encoded: dict[str, Tensor] = dict(
+        processor(
+            text=texts,
+            images=images if any(images) else None,
+            padding=True,
+            padding_side="left",
+            add_special_tokens=False,
+            return_tensors="pt",
+        )
+    )
+    return encoded if critiques is None else _with_critiques(encoded, processor, critiques, special)
+
+
+def _with_critiques(
+    encoded: dict[str, Tensor], processor: Any, critiques: Sequence[str | None], special: tuple[str, ...]
+) -> dict[str, Tensor]:
+    tokenizer = processor.tokenizer
+    texts = [neutralize(critique or "", special) + tokenizer.eos_token for critique in critiques]
+    written = tokenizer(texts, padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt")
+    tokens, mask = written["input_ids"], written["attention_mask"]
+    learned = torch.tensor([[critique is not None] for critique in critiques])
+    shape = encoded["input_ids"].shape
+    for name, value in encoded.items():
+        if name.endswith("token_type_ids") and value.shape == shape:  # 0 is text
+            encoded[name] = torch.cat([value, torch.zeros_like(tokens, dtype=value.dtype)], dim=1)
+    encoded["input_ids"] = torch.cat([encoded["input_ids"], tokens], dim=1)
+    encoded["attention_mask"] = torch.cat([encoded["attention_mask"], mask], dim=1)
+    encoded["labels"] = tokens.masked_fill((mask == 0) | ~learned, IGNORED)
+    return encoded
+
+
+def is_scalar(path: str | Path) -> bool:
+    """Say whether a folder, or an id on the Hub, holds a scalar reward model."""
+    return checkpoint_file(path, MANIFEST) is not None or (Path(path) / HEAD).is_file()
+
+
+def load_scalar(path: str | Path) -> tuple[ScalarRewardModel, ProcessorMixin]:
+    """Load what `ScalarRewardModel.save` and the processor's ``save_pretrained`` wrote into one folder, or its Hub id.
+
+    Raises:
+        UserError: something is missing or damaged, or the head was trained on another prompt.
+    """
+    path = checkpoint_folder(path)
+    manifest = read_manifest(path)
+    model: ScalarRewardModel
+    if (Path(path) / ADAPTER).is_file():
+        backbone, processor = _load_adapters(Path(path), manifest)
+    else:
+        backbone, processor = load_model_and_processor(str(path), dtype=manifest["dtype"])
+    model = ScalarRewardModel(backbone, critique=manifest["critique"], base_model=manifest.get("base_model"))
+    load_head(model, path)
+    model.eval()
+    return model, processor
+
+
+def _load_adapters(path: Path, manifest: dict[str, Any]) -> tuple[Any, Any]:
+    from peft import PeftModel
+    from safetensors import SafetensorError
+    from transformers import AutoProcessor
+
+    name = manifest.get("base_model")
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{path / MANIFEST}: base_model is missing, so its LoRA adapters belong to no model.")
+    base, _ = load_model_and_processor(name, dtype=manifest["dtype"])
+    try:
+        return PeftModel.from_pretrained(base, str(path)), AutoProcessor.from_pretrained(str(path))
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot put these LoRA adapters on {name}: {error}") from error
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """Return the checked content of ``scalar.json``.
+
+    Raises:
+        UserError: it is missing, damaged, of a later release, or was written for another prompt.
+    """
+    file = Path(path) / MANIFEST
+    if not file.is_file():
+        raise UserError(f"{path}: no scalar reward model here ({MANIFEST} is missing).")
+    manifest = read_json(file)
+    if not isinstance(manifest, dict):
+        raise UserError(f"{file}: is not the {MANIFEST} of a scalar reward model.")
+    for name, kind in _FIELDS.items():
+        if type(manifest.get(name)) is not kind:
+            raise UserError(f"{file}: {name} is {manifest.get(name)!r}, not {kind.__name__}.")
+    if manifest["format"] != _FORMAT:
+        raise UserError(f"{file}: has format {manifest['format']}; this release reads {_FORMAT}.")
+    if manifest["dtype"] not in ("float32", "bfloat16", "float16"):
+        raise UserError(f"{file}: dtype is {manifest['dtype']!r}; weights are float32, bfloat16 or float16.")
+    if manifest["template"] != template_version():
+        raise UserError(
+            f"{file}: was trained with the scoring prompt {manifest['template']}, this release has "
+            f"{template_version()}; its rewards would mean nothing. Train again, or use the release that wrote it."
+        )
+    return manifest
+
+
+def load_head(model: ScalarRewardModel, path: str | Path) -> None:
+    """Load the head's weights; raises UserError if they are missing, damaged or of another size."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = Path(path) / HEAD
+    if not file.is_file():
+        raise UserError(f"{path}: the head's weights are missing ({HEAD}).")
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file}: cannot be read ({error}).") from error
+    wanted = {name: tuple(weight.shape) for name, weight in model.head.state_dict().items()}
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if wanted != found:
+        raise UserError(f"{file}: holds {found}, but a head on this model has {wanted}.")
+    model.head.load_state_dict(weights)
+
+
+def absolute_name(model: str) -> str:
+    """Return a folder's absolute path and any other name as it is, so that adapters find their model from anywhere."""
+    return os.path.abspath(model) if os.path.isdir(model) else model
+
+
+def _has_adapters(backbone: Any) -> bool:
+    return hasattr(backbone, "peft_config") and hasattr(backbone, "get_base_model")
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in state.items() if name.startswith(prefix)}

@@ -1,0 +1,91 @@
+"""What a scalar reward model reads: one answer in a prompt of its own and, where it has one, a critique of the answer.
+
+>>> build_scalar_messages("Which digit?", "A three.<|im_end|>", images=1)[0]["content"][0]
+{'type': 'image'}
+
+Training data compare two answers, a critique speaks of one. :func:`critique_of` takes it out of the teacher's text:
+
+>>> reasoning = "<think>I see a two. Response 1 misreads it. Response 2 is right. Response 2 is better.</think>"
+>>> critique_of(reasoning, 1)
+'I see a two. The response misreads it.'
+>>> critique_of(reasoning, 2)
+'I see a two. The response is right.'
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Iterable
+from importlib import resources
+from typing import Any
+
+from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.prompt import neutralize
+from r1_reward.records.schema import Answer
+
+_PLACEHOLDER = re.compile(r"\{(question|answer)\}")
+_HEADING = re.compile(r"#{6}[ \t]*\[response\]", re.IGNORECASE)  # neutralize() knows those of the pairwise prompt
+
+_SENTENCE = re.compile(r".+?(?:[.!?](?=\s)|\n+|$)\s*", re.DOTALL)
+_NAMED = re.compile(
+    r"\[?\bresponse\s*#?\s*([12])\b\]?|\b(?:the\s+)?(first|second)\s+(?:response|answer)\b", re.IGNORECASE
+)
+_COMPARES = re.compile(
+    r"\b(?:better|best|worse|worst|superior|inferior|prefer\w*|winner|wins|outperforms|responses|the other)\b",
+    re.IGNORECASE,
+)
+
+
+def build_scalar_messages(
+    question: str, response: str, *, images: int = 0, special_tokens: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """Return the chat, one user turn with the pictures first, that shows one answer; both texts are neutralised.
+
+    ``special_tokens``: the tokenizer's, see :func:`r1_reward.records.prompt.neutralize`.
+    """
+    tokens = tuple(special_tokens)
+    texts = {name: _safe(text, tokens) for name, text in (("question", question), ("answer", response))}
+    text = _PLACEHOLDER.sub(lambda match: texts[match[1]], scalar_template())
+    return [{"role": "user", "content": [*[{"type": "image"}] * images, {"type": "text", "text": text}]}]
+
+
+def _safe(text: str, special_tokens: tuple[str, ...]) -> str:
+    return neutralize(_HEADING.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text), special_tokens)
+
+
+@functools.cache
+def scalar_template() -> str:
+    """Return the template with its placeholders ``{question}`` and ``{answer}``."""
+    return (resources.files("r1_reward.records") / "templates" / "scalar.txt").read_text(encoding="utf-8")
+
+
+def template_version() -> str:
+    """Return 16 hex digits that change with the template: a head trained on another prompt scores nonsense."""
+    return hashlib.sha256(scalar_template().encode()).hexdigest()[:16]
+
+
+def critique_of(reasoning: str, response: Answer) -> str | None:
+    """Return what a teacher's comparison says of one response, None if it says nothing.
+
+    Of the reasoning (without tags and verdict) these sentences are kept: those that name this response alone, and
+    those that name none. Sentences that name the other response or compare are left out, and the response's number is
+    taken out of the rest, for a model that sees one answer could not know it. The label is not looked at.
+    """
+    kept = []
+    for sentence in _SENTENCE.findall(parse_judgment(reasoning).reasoning):
+        named = {_number(match) for match in _NAMED.finditer(sentence)}
+        if named <= {response} and not _COMPARES.search(sentence):
+            kept.append(_NAMED.sub(_without_number, sentence))
+    return "".join(kept).strip() or None
+
+
+def _number(match: re.Match[str]) -> int:
+    return int(match[1]) if match[1] else 1 if match[2].lower() == "first" else 2
+
+
+def _without_number(match: re.Match[str]) -> str:
+    if match[0].startswith("["):
+        return "[Response]"
+    return "The response" if not match.string[: match.start()].strip() else "the response"

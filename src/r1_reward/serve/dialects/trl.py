@@ -1,0 +1,298 @@
+"""Rewards for other trainers: the completions of each prompt are judged against each other.
+
+A pairwise judge has no reward for one completion, but GRPO samples N of them for every prompt::
+
+    from trl import GRPOTrainer
+
+    judge = RewardModel.from_pretrained("yifanzhang114/R1-Reward")
+    trainer = GRPOTrainer(policy, GroupReward(judge, group_size=8), args=args, train_dataset=dataset)
+
+With a judge behind a server, :class:`AsyncGroupReward` lets TRL ask it while other reward functions are computed::
+
+    reward = AsyncGroupReward.from_server("http://localhost:8000/v1", "R1-Reward", group_size=8, votes=3)
+
+Prompts may be chats or plain text. The question is the column ``question`` of the dataset if it has one, else the text
+of the last user message. The pictures are those of the column ``images`` or ``image``, else those inside the messages.
+A completion the judge cannot tell from the others gets None, which TRL leaves out of the baseline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+from r1_reward.engines.in_process import EngineError
+from r1_reward.judge.candidates import Candidates, net_win_rates
+from r1_reward.judge.ranking import Comparison, bradley_terry
+from r1_reward.judge.reward_model import RewardKind, RewardModel, VoteOptions
+from r1_reward.judge.sampling import OpenedImages, PairToJudge, open_images
+from r1_reward.records.checks import MAX_RESPONSE_CHARS
+from r1_reward.records.errors import UserError
+from r1_reward.store.images import decode_images
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+_LOG = logging.getLogger(__name__)
+_NO_RESPONSE = "(empty response)"
+
+
+class _Prompt(NamedTuple):
+    """What the completions of a group have in common."""
+
+    question: str
+    text: str
+    images: OpenedImages
+
+
+class _Group(NamedTuple):
+    """Completions to judge against each other, and where in the batch they stand."""
+
+    prompt: _Prompt
+    candidates: Candidates
+    places: list[int]
+
+
+class _GroupRewards:
+    """What the two reward functions share: grouping, judging, and the trainer's names for both."""
+
+    def __init__(
+        self,
+        model: RewardModel,
+        *,
+        kind: RewardKind = "win_rate",
+        group_size: int | None = None,
+        name: str | None = None,
+        **options: Unpack[VoteOptions],
+    ) -> None:
+        """Take a judge and how it votes.
+
+        Every two different completions of a prompt are compared, N (N - 1) / 2 comparisons for N of them, those of all
+        prompts of a batch together. Equal completions are judged once and share their reward; if all are equal it is 0.
+
+        Args:
+            model: The judge.
+            kind: ``win_rate``, the mean of 2 P(win) - 1 over the other completions, in [-1, 1]; or ``bradley_terry``,
+                scores in logits with mean 0 over the different completions.
+            group_size: The trainer's ``num_generations``. Consecutive completions of one prompt are a group, and a
+                group that processes cut in two is recognised by its size. Without it every run of equal prompts is a
+                group, which is right in one process where no prompt follows itself.
+            name: What TRL's logs call the reward; default r1_reward_KIND.
+            options: ``votes``, ``both_orders``, ``temperature``, ``stop``, as for :meth:`RewardModel.compare`.
+
+        Raises:
+            UserError: an option is out of range, or there are several processes and no group size.
+        """
+        if kind not in get_args(RewardKind):
+            raise UserError(f"kind: must be {' or '.join(get_args(RewardKind))}, not {kind!r}.")
+        if group_size is not None and group_size < 2:
+            raise UserError(f"group_size: must be 2 or more, not {group_size}: a lone completion is not compared.")
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        if group_size is None and processes > 1:
+            raise UserError(
+                f"group_size: {processes} processes may cut a prompt's completions in two; "
+                "say how many there are (the trainer's num_generations), so that such groups are recognised."
+            )
+        model.compare_many((), **options)  # refuses what it would refuse in the middle of training
+        self.model, self.kind, self.group_size, self.options = model, kind, group_size, options
+        self.__name__ = name or f"r1_reward_{kind}"
+        self._warned: set[str] = set()
+
+    @classmethod
+    def from_server(
+        cls,
+        base_url: str | Sequence[str],
+        model: str,
+        *,
+        api_key: str | None = None,
+        concurrency: int = 16,
+        timeout: float = 120.0,
+        max_new_tokens: int = 1024,
+        seed: int = 0,
+        kind: RewardKind = "win_rate",
+        group_size: int | None = None,
+        name: str | None = None,
+        **options: Unpack[VoteOptions],
+    ) -> Self:
+        """Judge by a model behind OpenAI-compatible servers; see :meth:`RewardModel.from_server`."""
+        judge = RewardModel.from_server(
+            base_url,
+            model,
+            api_key=api_key,
+            concurrency=concurrency,
+            timeout=timeout,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+        )
+        return cls(judge, kind=kind, group_size=group_size, name=name, **options)
+
+    def _rewards(self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]) -> Any:
+        """Return one reward for each completion, None where there is none."""
+        groups = self._groups(prompts, completions, columns)
+        by_group, unreadable = self._judge(groups)
+        rewards: list[float | None] = [None] * len(completions)
+        for group, own in zip(groups, by_group, strict=True):
+            for place, candidate in zip(group.places, group.candidates.places, strict=True):
+                rewards[place] = own[candidate]
+        log = columns.get("log_metric")
+        if log is not None and completions:
+            log(f"{self.__name__}/unscored", sum(reward is None for reward in rewards) / len(rewards))
+            if unreadable is not None:
+                log(f"{self.__name__}/unreadable", unreadable)
+        return rewards
+
+    def _groups(self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]) -> list[_Group]:
+        """Return the groups that can be judged."""
+        asked = [_read_prompt(prompt, columns, place) for place, prompt in enumerate(prompts)]
+        keys = [(prompt.question, prompt.text, prompt.images.digest) for prompt in asked]
+        groups = []
+        for _, run in groupby(range(len(keys)), key=keys.__getitem__):
+            for places in self._whole(list(run)):
+                texts = {place: _completion_text(completions[place]).strip() or _NO_RESPONSE for place in places}
+                shown = [place for place in places if len(texts[place]) <= MAX_RESPONSE_CHARS]
+                if len(shown) < len(places):
+                    self._warn_once(f"a completion has more than {MAX_RESPONSE_CHARS:,} characters; its reward is None")
+                if shown:
+                    groups.append(_Group(asked[places[0]], Candidates.of([texts[place] for place in shown]), shown))
+        return groups
+
+    def _whole(self, run: list[int]) -> list[list[int]]:
+        """Split consecutive completions of one prompt into whole groups; there are none if one is cut."""
+        size = self.group_size or len(run)
+        if len(run) > 1 and len(run) % size == 0:
+            return [run[start : start + size] for start in range(0, len(run), size)]
+        expected = f", not {size} or a multiple of it" if self.group_size else ""
+        self._warn_once(
+            f"{len(run)} consecutive completion{'s' * (len(run) > 1)} of one prompt{expected}: the others are missing, "
+            "so there is nothing to compare with and the reward is None. Make the batch of each process "
+            "(per_device_train_batch_size * steps_per_generation) a multiple of num_generations."
+        )
+        return []
+
+    def _judge(self, groups: Sequence[_Group]) -> tuple[list[list[float | None]], float | None]:
+        """Return the rewards of each group's different texts, and the share of comparisons that cannot be read.
+
+        Raises:
+            EngineError: not one comparison could be asked.
+        """
+        asked = [(number, *pair) for number, group in enumerate(groups) for pair in _pairs(group.candidates.texts)]
+        items = (_item(groups[number], i, j) for number, i, j in asked)
+        played: list[list[Comparison]] = [[] for _ in groups]
+        errors: list[EngineError] = []
+        for (number, i, j), verdict in zip(asked, self.model.compare_many(items, **self.options), strict=True):
+            probability = None
+            if isinstance(verdict, EngineError):
+                errors.append(verdict)
+            else:
+                probability = verdict.probability
+            played[number].append(Comparison(i, j, probability))
+        if errors and len(errors) == len(asked):
+            raise errors[0]
+        if errors:
+            _LOG.warning("%d of %d comparisons failed, the first: %s", len(errors), len(asked), errors[0])
+        rewards = [self._score(len(group.candidates.texts), own) for group, own in zip(groups, played, strict=True)]
+        unreadable = sum(one.probability is None for own in played for one in own)
+        return rewards, unreadable / len(asked) if asked else None
+
+    def _score(self, n: int, played: Sequence[Comparison]) -> list[float | None]:
+        if n == 1:
+            return [0.0]  # equal completions are tied, whatever a judge would say
+        rates = net_win_rates(n, played)
+        if self.kind == "win_rate":
+            return rates
+        scores, _ = bradley_terry(n, played)
+        return [None if rate is None else score for rate, score in zip(rates, scores, strict=True)]
+
+    def _warn_once(self, message: str) -> None:
+        # By the part that does not depend on numbers, or every batch would bring another warning.
+        kind = "".join(character for character in message if not character.isdigit())[:60]
+        if kind not in self._warned:
+            self._warned.add(kind)
+            _LOG.warning("%s: %s", self.__name__, message)
+
+
+class GroupReward(_GroupRewards):
+    """A reward function of TRL's GRPOTrainer: judges the completions of each prompt against each other.
+
+    >>> GroupReward(judge)(prompts=["Which digit?"] * 2, completions=["A three.", "An eight."])  # doctest: +SKIP
+    [0.93, -0.93]
+    """
+
+    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        """Return one reward for each completion, None where there is none; ``columns`` are the dataset's.
+
+        Raises:
+            UserError: a question is blank, a picture cannot be used, or the judge is out.
+        """
+        return self._rewards(prompts, completions, columns)
+
+
+class AsyncGroupReward(_GroupRewards):
+    """The same as a coroutine, which TRL runs beside other asynchronous reward functions."""
+
+    async def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        """Return what :class:`GroupReward` does; the judge is asked in a thread."""
+        return await asyncio.to_thread(self._rewards, prompts, completions, columns)
+
+
+def _pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(len(texts)) for j in range(i + 1, len(texts))]
+
+
+def _item(group: _Group, i: int, j: int) -> PairToJudge:
+    texts = group.candidates.texts
+    return PairToJudge(group.prompt.question, group.prompt.images, texts[i], texts[j])
+
+
+def _read_prompt(prompt: Any, columns: Mapping[str, Any], place: int) -> _Prompt:
+    """Return the question, the whole text and the pictures of one prompt of the batch."""
+    turns = [("user", prompt)] if isinstance(prompt, str) else [(turn["role"], turn["content"]) for turn in prompt]
+    question = _column(columns, "question", place)
+    if question is None:
+        spoken = [text for role, content in turns if role == "user" and (text := _text(content).strip())]
+        question = spoken[-1] if spoken else ""
+    if not isinstance(question, str) or not question.strip():
+        raise UserError(
+            f"prompt {place + 1} of the batch holds no question: no text of a user; "
+            "give the dataset a column named question."
+        )
+    text = "\n".join(f"{role}: {_text(content)}" for role, content in turns)
+    return _Prompt(question, text, _open(_cells(columns, turns, place)))
+
+
+def _column(columns: Mapping[str, Any], name: str, place: int) -> Any:
+    values = columns.get(name)
+    return None if values is None else values[place]
+
+
+def _cells(columns: Mapping[str, Any], turns: Iterable[tuple[str, Any]], place: int) -> list[Any]:
+    """Return the pictures of a prompt as the dataset holds them."""
+    for name in ("images", "image"):
+        if name in columns:
+            cells = _column(columns, name, place)
+            return [] if cells is None else list(cells) if isinstance(cells, (list, tuple)) else [cells]
+    parts = [part for _, content in turns if not isinstance(content, str) for part in content or ()]
+    return [part["image"] for part in parts if part.get("type") == "image" and part.get("image") is not None]
+
+
+def _open(cells: list[Any]) -> OpenedImages:
+    return open_images(decode_images({"images": cells}))
+
+
+def _completion_text(completion: Any) -> str:
+    """Return what a completion says: text, or the last text of a chat (before it may stand calls of tools)."""
+    if isinstance(completion, str):
+        return completion
+    texts = [text for turn in completion if turn["role"] == "assistant" and (text := _text(turn["content"]))]
+    return texts[-1] if texts else ""
+
+
+def _text(content: Any) -> str:
+    """Return the text of a message's content: text, parts, or nothing."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.get("text") or "" for part in content or () if part.get("type") == "text")

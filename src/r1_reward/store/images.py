@@ -1,0 +1,199 @@
+"""Open any picture a pair file may name as plain 8-bit RGB, or say in plain words why not.
+
+Photographs and scans come as CMYK, 16-bit greyscale, palettes with holes, sideways phone pictures, half-downloaded
+files. Everything that shows a picture to a model goes through :func:`open_image`, so that a picture looks the same in
+training, evaluation and serving::
+
+    picture = open_image("scenes/7.png")     # a path, the bytes of a file, or a PIL image
+    pictures = decode_images(dataset[0])     # all pictures of a row that load_pairs returned
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from r1_reward.records.errors import UserError
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
+
+MAX_PIXELS = 89_000_000
+"""Width times height above which a picture is refused before its pixels are unpacked (about 270 MB as RGB)."""
+
+MAX_ASPECT_RATIO = 200
+"""Longer side over shorter side; the image processors of Qwen-VL refuse anything above."""
+
+# Only formats that Pillow decodes itself: EPS would start Ghostscript, WMF and HDF5 need outside readers.
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+
+# What Pillow's decoders raise on damaged files; DecompressionBombWarning arrives as an error under `-W error`.
+_DECODE_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RuntimeError,
+    EOFError, AssertionError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+_WHITES = {"I": [255.0, 65535.0], "F": [1.0, 255.0, 65535.0]}
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+class ImageError(UserError):
+    """A picture cannot be used; ``name`` says which, ``reason`` why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
+    """Return a picture as a new 8-bit RGB image: upright, first frame, transparency on white.
+
+    Values of 16-bit, 32-bit and floating-point pictures are scaled to 0..255, not clipped. A PIL image is taken at its
+    current frame and left as it is. ``name`` is what error messages call the picture (default: its path). Raises
+    :class:`ImageError` if it is missing, damaged, no picture, over ``MAX_PIXELS`` or over ``MAX_ASPECT_RATIO``.
+    """
+    if isinstance(source, Image.Image):
+        return _finish(source, name or "image")
+    if isinstance(source, bytes):
+        name = name or "image bytes"
+        if not source:
+            raise ImageError(name, "is empty (zero bytes)")
+        return _read(io.BytesIO(source), name)
+    name = name or os.fspath(source)
+    require_file(Path(source), name)
+    try:
+        with open(source, "rb") as file:
+            return _read(file, name)
+    except OSError as error:
+        raise ImageError(name, f"cannot be read ({error.strerror or error})") from error
+
+
+def check_image(source: ImageSource, *, name: str | None = None) -> None:
+    """Decode a picture fully and forget it; raises :class:`ImageError` exactly when :func:`open_image` does."""
+    open_image(source, name=name)
+
+
+def decode_images(row: Mapping[str, Any]) -> list[Image.Image]:
+    """Return all pictures of a row of :func:`r1_reward.store.pairs.load_pairs` as RGB; raises :class:`ImageError`."""
+    return [_open_cell(cell) for cell in row["images"] or []]
+
+
+def image_suffix(data: bytes) -> str:
+    """Return a file suffix for the bytes of a picture, such as ``.png``; ``.img`` when they are no picture."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            return "." + (image.format or "img").lower().replace("jpeg", "jpg")
+    except (*_DECODE_ERRORS, *_BOMBS):
+        return ".img"
+
+
+def _open_cell(cell: Any) -> Image.Image:
+    """Open a cell of an ``Image(decode=False)`` column: its bytes if embedded, else the file at its path."""
+    if not isinstance(cell, Mapping):
+        return open_image(cell)
+    data, path = cell.get("bytes"), cell.get("path")
+    if data is not None:
+        return open_image(data, name=path)
+    if path is None:
+        raise ImageError("image", "has neither bytes nor a path")
+    return open_image(path)
+
+
+def require_file(path: Path, name: str) -> None:
+    """Refuse what is not an ordinary file with bytes in it; a pipe or device could block for ever."""
+    try:
+        if path.is_dir():
+            raise ImageError(name, "is a folder, not an image file")
+        if not path.exists():
+            raise ImageError(name, "no such file")
+        if not path.is_file():
+            raise ImageError(name, "is not an ordinary file")
+        if path.stat().st_size == 0:
+            raise ImageError(name, "is empty (zero bytes)")
+    except (OSError, ValueError) as error:
+        raise ImageError(name, f"is not a usable path ({error})") from error
+
+
+def _formats() -> list[str]:
+    """Return the accepted formats this build of Pillow knows (AVIF and WebP may be missing)."""
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _read(file: Any, name: str) -> Image.Image:
+    """Open a binary file object, check the size its header declares, and only then decode it."""
+    try:
+        with Image.open(file, formats=_formats()) as image:
+            return _finish(image, name)
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(name, "is not an image, or of a kind that is not supported") from error
+    except _BOMBS as error:
+        raise ImageError(name, f"has more than {MAX_PIXELS:,} pixels") from error
+    except _DECODE_ERRORS as error:
+        raise ImageError(name, f"is damaged or truncated ({error})") from error
+
+
+def _finish(image: Image.Image, name: str) -> Image.Image:
+    """Check the size, decode, turn upright and convert an opened image."""
+    check_size(image.size, name)
+    try:
+        image.load()
+        return _to_rgb(_upright(image), sixteen_bit=image.mode.startswith("I;16") or image.format in ("PNG", "PPM"))
+    except _DECODE_ERRORS as error:
+        raise ImageError(name, f"is damaged or truncated ({error})") from error
+
+
+def check_size(size: tuple[int, int], name: str) -> None:
+    """Refuse sizes that would exhaust memory or that no vision tower takes."""
+    width, height = size
+    if min(size) < 1:
+        raise ImageError(name, f"has no pixels ({width}x{height})")
+    if width * height > MAX_PIXELS:
+        raise ImageError(name, f"is {width}x{height}, more than {MAX_PIXELS:,} pixels")
+    if max(size) > MAX_ASPECT_RATIO * min(size):
+        raise ImageError(name, f"is {width}x{height}, longer than {MAX_ASPECT_RATIO} times its width or height")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the image turned as its EXIF orientation says; unreadable EXIF data is no reason to refuse pixels."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DECODE_ERRORS:
+        return image.copy()
+
+
+def _to_rgb(image: Image.Image, *, sixteen_bit: bool) -> Image.Image:
+    """Convert any Pillow mode to RGB; ``sixteen_bit`` says that white is at 65535 if the mode is a deep one."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scale_to_8bit(image, [65535.0] if sixteen_bit else _WHITES[image.mode])
+    if image.mode in ("La", "RGBa"):  # premultiplied alpha: Pillow converts these in one direction only
+        image = image.convert(image.mode.upper())
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scale_to_8bit(image: Image.Image, whites: list[float]) -> Image.Image:
+    """Scale deep greyscale to 0..255, then RGB; Pillow's own conversion clips everything above 255 to white.
+
+    16-bit files have white at 65535. Of 32-bit and floating-point ones nobody says where white is: the first of
+    ``whites`` that no value exceeds is taken, else (or with negative values) the range found in the picture.
+    """
+    values = np.asarray(image, dtype=np.float64 if image.mode == "I" else np.float32)
+    values = np.where(np.isnan(values), 0, values)
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    white = next((white for white in whites if high <= white), None)
+    if low >= 0 and white is not None:
+        low, high = 0.0, white
+    scaled = (np.clip(values, low, high) - low) * (255 / (high - low) if high > low else 0)
+    return Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")

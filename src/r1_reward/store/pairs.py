@@ -1,0 +1,362 @@
+"""Pair files: load, validate, balance, split and save preference pairs.
+
+A pair file is JSONL with image paths relative to the file, parquet with embedded images, a folder of either, or a
+dataset on the Hub. Every row is checked before anything is trained on, and all problems are told at once::
+
+    pairs = load_pairs("pairs.jsonl")               # datasets.Dataset; raises PairFileError
+    train, test = split(pairs, test_fraction=0.1, seed=0)
+    train = balance(train, seed=0)                  # as many preferred 1 as preferred 2
+    pictures = row_pictures(train[0], frames=8)     # RGB: its images, then the frames of its video
+    save_pairs(test, "test.parquet")
+
+Images stay undecoded in the dataset (``Image(decode=False)``): ``datasets`` would hand out CMYK or sideways pictures.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, LargeList, List, Value, concatenate_datasets, load_dataset
+from datasets import Image as ImageFeature
+from datasets.exceptions import DatasetsError
+
+from r1_reward.data.subsets import balance, both_orders, split, without_reasoning
+from r1_reward.records.checks import (
+    FIELDS,
+    MAX_RESPONSE_CHARS,
+    REQUIRED,
+    Checker,
+    PairFileError,
+    Problem,
+    unknown_field,
+)
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import PreferencePair
+from r1_reward.store.images import ImageError, image_suffix
+from r1_reward.store.video import FRAMES, row_pictures
+
+__all__ = [
+    "FEATURES", "MAX_RESPONSE_CHARS", "PairFileError", "Problem", "balance", "both_orders", "load_pairs",
+    "row_pictures", "save_pairs", "split", "validate_pairs", "without_reasoning",
+]  # fmt: skip
+
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "question": Value("string"),
+        "images": List(ImageFeature(decode=False)),
+        "video": Value("string"),
+        "response_1": Value("string"),
+        "response_2": Value("string"),
+        "preferred": Value("int64"),
+        "source": Value("string"),
+        "kind": Value("string"),
+        "provenance": Value("string"),
+        "reasoning": Value("string"),
+        "attempts": Value("int64"),
+    }
+)
+"""The columns of every dataset that :func:`load_pairs` returns."""
+
+REPORT, STAGING = "report.json", ".writing"
+"""Of a pair folder (:mod:`r1_reward.store.shards`): the file written last, and where unfinished shards lie."""
+
+_CHUNK = 1000
+_ROW_GROUP = 32  # rows of a parquet file that are in memory at once, images included
+_SPLIT_NAME = re.compile(r"(train|test|validation|val|dev)[-_.]")
+
+
+def load_pairs(
+    path_or_hub_id: str | Path, *, split: str = "train", check_images: bool = True, video_frames: int = FRAMES
+) -> Dataset:
+    """Read and check all rows of a pair file, a folder or a Hub dataset; columns as in ``FEATURES``.
+
+    A folder holds ``pairs.jsonl`` or parquet files; ``split`` picks ``train-*.parquet`` among those, or the split of
+    a Hub dataset (``owner/name``), and means nothing for a single file. Paths of images come back absolute.
+    ``check_images`` decodes each image, and the ``video_frames`` frames shown of each video, once to see that they are
+    whole. Raises :class:`PairFileError` when any row is
+    wrong, :class:`UserError` when there is no such file or the Hub cannot be reached.
+    """
+    path = Path(path_or_hub_id)
+    if path.exists():
+        files = find_files(path, split)
+        if files[0].suffix == ".jsonl":
+            return _load_jsonl(files[0], Checker(str(files[0]), files[0].parent, check_images, video_frames))
+        checker = Checker(str(path), files[0].parent, check_images, video_frames)
+        return _load_table(_read_parquet(files), checker)
+    if may_be_hub_id(path_or_hub_id):
+        checker = Checker(str(path_or_hub_id), Path(), check_images, video_frames)
+        return _load_table(_read_hub(str(path_or_hub_id), split), checker)
+    raise UserError(f"{path}: no such file or folder.{did_you_mean(path)}")
+
+
+def validate_pairs(path_or_hub_id: str | Path, *, split: str = "train", video_frames: int = FRAMES) -> list[Problem]:
+    """Return all problems :func:`load_pairs` finds, none if the file is valid; raises UserError for a wrong path."""
+    try:
+        load_pairs(path_or_hub_id, split=split, video_frames=video_frames)
+    except PairFileError as error:
+        return error.problems
+    return []
+
+
+def find_files(path: Path, split: str) -> list[Path]:
+    """Return the one JSONL or the parquet files a path stands for; raises UserError if it is not finished."""
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path}: you may not read this (permission denied).")
+    if (path / STAGING).is_dir() and not (path / REPORT).exists():
+        raise UserError(f"{path}: is unfinished; the command that wrote it was interrupted or is still running.")
+    if path.is_file():
+        if path.suffix not in (".jsonl", ".parquet"):
+            raise UserError(f"{path}: pair files end in .jsonl (one JSON object a line) or .parquet.")
+        return [path]
+    jsonl, parquet = path / "pairs.jsonl", sorted(path.glob("*.parquet"))
+    if jsonl.is_file() and parquet:
+        raise UserError(f"{path}: holds both pairs.jsonl and parquet files; name the one to read.")
+    if jsonl.is_file():
+        return [jsonl]
+    # A folder of train-*.parquet and test-*.parquet must not be read as one set.
+    named = [file for file in parquet if _SPLIT_NAME.match(file.name) or file.name.startswith(f"{split}-")]
+    chosen = [file for file in named if re.match(rf"{re.escape(split)}[-_.]", file.name)] if named else parquet
+    if not chosen:
+        raise UserError(f"{path}: {_why_no_pairs(path, split)}.")
+    return chosen
+
+
+def _why_no_pairs(path: Path, split: str) -> str:
+    inside = [folder for name in ("train", "test") if any((folder := path / name).glob("*.parquet"))]
+    if inside:
+        return f"holds no pairs itself; name {' or '.join(map(str, inside))}"
+    if (path / REPORT).is_file():  # a pair folder that was finished without a row has no shard
+        return "holds no rows; see its report.json"
+    there = ", ".join(sorted(os.listdir(path))[:10]) or "nothing"
+    return f"holds neither pairs.jsonl nor parquet files of the {split} split. It holds: {there}"
+
+
+def may_be_hub_id(name: str | Path) -> bool:
+    return isinstance(name, str) and bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and Path(name).suffix != ".jsonl"
+
+
+def did_you_mean(path: Path) -> str:
+    """Return a sentence that names the most similar file beside a path that is not there, or nothing."""
+    names = os.listdir(path.parent) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f" Did you mean {path.parent / near[0]}?" if near else ""
+
+
+def _read_parquet(files: list[Path]) -> Dataset:
+    try:
+        full = [file for file in files if pq.read_metadata(file).num_rows]  # datasets trips over empty ones
+        if not full:
+            raise PairFileError([Problem(str(files[0]), 0, "", "holds no rows")], rows=0)
+        return Dataset.from_parquet([glob.escape(str(file)) for file in full])  # it reads names as patterns
+    except (OSError, ValueError, DatasetsError) as error:
+        raise UserError(f"{files[0]}: cannot be read as parquet ({_first_line(error.__cause__ or error)}).") from error
+
+
+def _read_hub(name: str, split: str) -> Dataset:
+    try:
+        return load_dataset(name, split=split)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        raise UserError(
+            f"{name}: there is no such file here, and the Hugging Face Hub gave no dataset of that name "
+            f"({_first_line(error)}). Is the path misspelt, or is there no network?{did_you_mean(Path(name))}"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+
+
+def _load_jsonl(path: Path, checker: Checker) -> Dataset:
+    chunks, rows = [], []
+    for line, row, broken in read_lines(path):
+        if broken:
+            checker.rows += 1
+            checker.add(line, "", broken)
+            continue
+        if checker.check(line, row):
+            rows.append(_canonical(row, path.parent))
+        if len(rows) == _CHUNK:
+            chunks.append(Dataset.from_list(rows, features=FEATURES))
+            rows = []
+    checker.finish()
+    if rows:
+        chunks.append(Dataset.from_list(rows, features=FEATURES))
+    return chunks[0] if len(chunks) == 1 else concatenate_datasets(chunks)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Any, str | None]]:
+    """Yield line number, row and what is wrong with the line, blank lines skipped."""
+    offset = 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise UserError(f"{path}: is UTF-16 text; save it as UTF-8.")
+            if line.strip():
+                yield number, *_parse_line(line, offset)
+            offset += len(line)
+
+
+def _parse_line(line: bytes, offset: int) -> tuple[Any, str | None]:
+    try:
+        return json.loads(line.decode().removeprefix("\ufeff"), object_pairs_hook=unique_fields), None
+    except UnicodeDecodeError as error:
+        return None, f"is not UTF-8 text (byte 0x{line[error.start]:02x} at offset {offset + error.start} of the file)"
+    except json.JSONDecodeError as error:
+        return None, f"is not JSON: {error.msg} at column {error.colno}"
+    except (ValueError, RecursionError) as error:
+        return None, f"is not usable JSON: {_first_line(error)}"
+
+
+def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object; a field given twice would silently lose its first value."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} is given twice")
+    return row
+
+
+def _load_table(dataset: Dataset, checker: Checker) -> Dataset:
+    """Check a dataset that ``datasets`` has read, and give it the canonical columns."""
+    images = dataset.features.get("images")
+    if isinstance(images, List | LargeList) and isinstance(images.feature, ImageFeature):
+        dataset = dataset.cast_column("images", FEATURES["images"])
+    for name in dataset.column_names:
+        if name not in FIELDS:
+            checker.add(0, name, unknown_field(name))
+    for name in set(REQUIRED) - set(dataset.column_names):
+        checker.add(0, name, "is missing")
+    same = dataset.features == FEATURES
+    if not checker.problems:  # else every row would repeat the same complaint
+        for line, row in enumerate(dataset, 1):
+            given = {name: value for name, value in row.items() if value is not None}
+            checker.check(line, given)
+            same = same and _is_canonical(row)
+    checker.finish()
+    if same:
+        return dataset
+    place = {"folder": str(checker.folder)}
+    return dataset.map(_canonical, fn_kwargs=place, features=FEATURES, remove_columns=dataset.column_names)
+
+
+def _is_canonical(row: dict[str, Any]) -> bool:
+    embedded = all(cell["bytes"] is not None for cell in row["images"] or [])
+    texts = (row["source"], row["kind"], row["provenance"])
+    return embedded and row["video"] is None and None not in (row["images"], *texts)
+
+
+def _canonical(row: dict[str, Any], folder: str | Path) -> dict[str, Any]:
+    """Return a checked row with all columns, defaults filled in and paths absolute."""
+    full = {name: row.get(name) for name in FEATURES}
+    full |= {name: full[name] or "" for name in ("source", "kind", "provenance")}
+    full["video"] = os.path.abspath(os.path.join(folder, full["video"])) if full["video"] else None
+    full["images"] = [_canonical_cell(cell, folder) for cell in full["images"] or []]
+    return full
+
+
+def _canonical_cell(cell: Any, folder: str | Path) -> dict[str, Any]:
+    cell = cell if isinstance(cell, Mapping) else {"bytes": cell} if isinstance(cell, bytes) else {"path": cell}
+    if cell.get("bytes") is not None:
+        return {"bytes": cell["bytes"], "path": cell.get("path")}
+    return {"bytes": None, "path": os.path.abspath(os.path.join(folder, cell["path"]))}
+
+
+def save_pairs(
+    rows: Iterable[PreferencePair | Mapping[str, Any]], path: str | Path, *, image_root: str | Path | None = None
+) -> int:
+    """Write pairs, or rows of a dataset, to a ``.jsonl`` or ``.parquet`` file; return how many.
+
+    Relative image paths refer to ``image_root`` (default: the folder of ``path``). JSONL names images relative to the
+    file and puts embedded ones into a folder ``NAME_images`` beside it; parquet embeds them all. The file appears
+    complete or not at all. Raises :class:`PairFileError` if there are no rows or :func:`load_pairs` would refuse one,
+    :class:`UserError` if an image to embed cannot be read.
+    """
+    path = Path(path)
+    root = path.parent if image_root is None else Path(image_root)
+    writers = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
+    if path.suffix not in writers:
+        raise UserError(f"{path}: pair files end in .jsonl or .parquet.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    checker = Checker(str(path), root, check_images=False)
+    try:
+        writers[path.suffix](_checked(rows, checker), path, part)
+        checker.finish()
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return checker.rows
+
+
+def _checked(rows: Iterable[PreferencePair | Mapping[str, Any]], checker: Checker) -> Iterator[dict[str, Any]]:
+    """Yield the rows in canonical form, with absolute paths, as long as they are valid."""
+    for number, row in enumerate(rows, 1):
+        full = row.model_dump() if isinstance(row, PreferencePair) else row
+        given = {name: value for name, value in full.items() if value is not None}
+        if checker.check(number, given):
+            yield _canonical(given, checker.folder)
+
+
+def _write_jsonl(rows: Iterable[dict[str, Any]], path: Path, part: Path) -> None:
+    with open(part, "w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            row = {name: value for name, value in row.items() if value not in (None, "") or name in REQUIRED}
+            row["images"] = [_relative(_image_file(cell, path), path) for cell in row["images"]]
+            if "video" in row:
+                row["video"] = _relative(row["video"], path)
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _relative(target: str | Path, path: Path) -> str:
+    """Return a path relative to the folder of a pair file, with forward slashes on every system."""
+    return Path(os.path.relpath(target, path.parent)).as_posix()
+
+
+def _image_file(cell: dict[str, Any], path: Path) -> Path:
+    """Return where an image lies, after writing it beside the pair file if it was embedded."""
+    data = cell["bytes"]
+    if data is None:
+        return Path(cell["path"])
+    folder = path.with_name(f"{path.stem}_images")
+    folder.mkdir(exist_ok=True)
+    file = folder / (hashlib.sha256(data).hexdigest()[:16] + image_suffix(data))
+    if not file.exists():
+        part = file.with_name(f".{file.name}.{os.getpid()}.part")
+        part.write_bytes(data)
+        os.replace(part, file)
+    return file
+
+
+def _write_parquet(rows: Iterable[dict[str, Any]], path: Path, part: Path) -> None:
+    # Written with pyarrow, not Dataset.to_parquet, which leaves undecoded images as mere paths. Other programs that
+    # read the file with `datasets` get decoded images: the feature in its header is Image(), not Image(decode=False).
+    schema = Features({**FEATURES, "images": List(ImageFeature())}).arrow_schema
+    with pq.ParquetWriter(part, schema) as writer:
+        rows = iter(rows)
+        while group := list(islice(rows, _ROW_GROUP)):
+            for row in group:
+                row["images"] = [_embedded(cell) for cell in row["images"]]
+                row["video"] = _relative(row["video"], path) if row["video"] else None
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+
+
+def _embedded(cell: dict[str, Any]) -> dict[str, Any]:
+    """Return an image cell with the bytes of the file, and its bare name instead of a path on this machine."""
+    if cell["bytes"] is not None:
+        return cell
+    try:
+        return {"bytes": Path(cell["path"]).read_bytes(), "path": os.path.basename(cell["path"])}
+    except OSError as error:
+        raise ImageError(cell["path"], f"cannot be read ({error.strerror})") from error

@@ -1,0 +1,61 @@
+"""The demo: a tiny vision-language model learns to judge answers about handwriting, in one command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+QUICK: dict[str, int] = {
+    "train_pairs": 200, "test_pairs": 24, "captions": 64, "ground_steps": 2, "sft_max_steps": 2, "sft_batch": 8,
+    "dev_pairs": 8, "dev_every": 2, "attempt_pairs": 16, "rl_steps": 2, "rl_batch": 16, "votes": 3,
+}  # fmt: skip
+"""Sizes for a smoke test of every phase; nothing is learned at these."""
+
+
+def run_demo(
+    folder: Path, *, seed: int = 0, resume: bool = False, sizes: Mapping[str, Any] | None = None
+) -> tuple[Path, str]:
+    """Run the demo into ``folder``; return the report's path and a few lines that sum up what was measured.
+
+    ``sizes`` overrides fields of `DemoConfig`.
+
+    Raises:
+        UserError: the folder holds another run, or cannot be written.
+    """
+    import json
+    import os
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import datasets
+    import torch
+    import transformers
+
+    from r1_reward.studies.demo.pipeline import Demo, DemoConfig
+    from r1_reward.studies.demo.progress import DemoProgress
+
+    # Libraries print per-step notes and bars of their own; the demo has one display.
+    datasets.disable_progress_bars()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=UserWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    if not torch.cuda.is_available():
+        torch.set_num_threads(min(torch.get_num_threads(), 2))
+    config = DemoConfig(seed=seed, **(sizes or {}))
+    with DemoProgress() as progress:
+        report = Demo(folder, config, progress, resume=resume).run()
+    return report, summary(json.loads((folder / "metrics.json").read_text()))
+
+
+def summary(metrics: Mapping[str, Any]) -> str:
+    """Return the accuracies and the paired difference as text."""
+    lines = [f"accuracy on {metrics['n_pairs']} held-out pairs, greedy, both orders:"]
+    for name in ("base", "sft", "control", "rl"):
+        row = metrics[name]
+        lines.append(f"  {name:<8} {row['accuracy']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]")
+    gain = metrics["paired_difference"]
+    lines.append(f"  rl - sft {gain['mean']:+.3f}  [{gain['low']:+.3f}, {gain['high']:+.3f}]")
+    lines.append(f"{metrics['seconds']:.0f} s in all")
+    return "\n".join(lines)

@@ -1,0 +1,46 @@
+"""Stop the cold start once the model judges a little: a long one leaves RL nothing to do in a world this small."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from transformers import TrainerCallback
+
+from r1_reward.engines.in_process import TransformersEngine
+from r1_reward.judge.judging import judge_pairs
+from r1_reward.judge.metrics import correctness
+
+
+class StopAtAccuracy(TrainerCallback):
+    """Judge some development pairs greedily in both orders every few steps; stop once accuracy reaches a threshold."""
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        rows: Sequence[dict[str, Any]],
+        *,
+        threshold: float,
+        every: int,
+        max_new_tokens: int,
+        report: Callable[[float], None],
+    ) -> None:
+        """Take the model in training, the pairs to judge, and a function that is told each accuracy in [0, 1]."""
+        self._engine = TransformersEngine(model, processor, batch_size=256)
+        self._rows, self._threshold, self._every = rows, threshold, every
+        self._max_new_tokens, self._report = max_new_tokens, report
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Judge, log, and ask the trainer to stop when the threshold is reached."""
+        if state.global_step % self._every:
+            return
+        started = time.monotonic()
+        judged = judge_pairs(self._engine, self._rows, max_new_tokens=self._max_new_tokens)
+        accuracy = float(correctness(judged, [row["preferred"] for row in self._rows]).mean())
+        seconds = time.monotonic() - started
+        state.log_history.append({"step": state.global_step, "dev_accuracy": accuracy, "dev_seconds": seconds})
+        self._report(accuracy)
+        if accuracy >= self._threshold:
+            control.should_training_stop = True

@@ -1,0 +1,107 @@
+"""What a demo run measured: metrics.json from the saved predictions, nothing recomputed by a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from r1_reward.data.handwriting import EASY_KINDS, KINDS
+from r1_reward.judge import metrics
+from r1_reward.records.schema import Judgment
+from r1_reward.studies.demo.files import read_predictions
+
+if TYPE_CHECKING:
+    from r1_reward.studies.demo.pipeline import DemoConfig
+
+
+def demo_metrics(folder: Path, config: DemoConfig, seconds: dict[str, float], command: str) -> dict[str, Any]:
+    """Return everything the report shows; accuracies in [0, 1], times in seconds, intervals at 95 %."""
+    from r1_reward.studies.demo.pipeline import MODELS, VOTING_MODELS
+
+    world = json.loads((folder / "data" / "world.json").read_text())
+    greedy = {name: read_predictions(folder / "predictions" / f"{name}-greedy.jsonl") for name in MODELS}
+    rows = greedy["sft"][0]
+    labels = [row["preferred"] for row in rows]
+    result: dict[str, Any] = {
+        "command": command,
+        "seed": config.seed,
+        "n_pairs": len(rows),
+        "n_judgments": 2 * len(rows),
+        "seconds": sum(seconds.values()),
+        "phases": seconds,
+        "machine": describe_machine(),
+        "world": world,
+        "attempts": _count_attempts(folder / "attempts.jsonl"),
+        "config": dataclasses.asdict(config),
+    }
+    for name in MODELS:
+        result[name] = _describe(rows, greedy[name][1])
+        if name in VOTING_MODELS:
+            voted, votes = read_predictions(folder / "predictions" / f"{name}-votes.jsonl")
+            curve = metrics.voting_curve(votes, [row["preferred"] for row in voted])
+            result[name]["voting_pairs"] = len(voted)
+            result[name]["voting"] = {kind: [i._asdict() for i in curve[kind]] for kind in curve}
+    for key, after, before in (
+        ("paired_difference", "rl", "sft"),
+        ("control_difference", "control", "sft"),
+        ("rl_minus_control", "rl", "control"),
+    ):
+        result[key] = metrics.paired_difference(greedy[after][1], greedy[before][1], labels)._asdict()
+    result["control_steps"] = len(_steps(folder / "control-log.json"))
+    result["rl_consistency"] = _steps(folder / "rl-log.json")[-1].get("reward/consistency")
+    return result
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what a reader needs to judge the times: processor, cores, accelerator, versions."""
+    import torch
+
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("r1-reward", "torch", "transformers", "trl")},
+    }
+
+
+def _describe(rows: list[dict[str, Any]], judgments: list[list[Judgment]]) -> dict[str, Any]:
+    labels = [row["preferred"] for row in rows]
+    overall = metrics.accuracy(judgments, labels)
+    groups = {kind: [kind] for kind in KINDS}
+    groups["easy"], groups["hard"] = list(EASY_KINDS), [kind for kind in KINDS if kind not in EASY_KINDS]
+    by_kind = {}
+    for name, kinds in groups.items():
+        chosen = [i for i, row in enumerate(rows) if row["kind"] in kinds]
+        if chosen:
+            interval = metrics.accuracy([judgments[i] for i in chosen], [labels[i] for i in chosen])
+            by_kind[name] = {**interval._asdict(), "n": len(chosen)}
+    return {
+        "accuracy": overall.mean,
+        "low": overall.low,
+        "high": overall.high,
+        "by_kind": by_kind,
+        "by_position": metrics.accuracy_by_position(judgments, labels),
+        "flip_rate": metrics.flip_rate(judgments),
+        "parse_rate": metrics.parse_rate(judgments),
+        "well_formed": float(np.mean([judgment.well_formed for votes in judgments for judgment in votes])),
+        "mean_tokens": metrics.mean_tokens(judgments),
+    }
+
+
+def _count_attempts(path: Path) -> dict[str, int]:
+    counts = Counter(str(json.loads(line)["attempts"] or "failed") for line in path.read_text().splitlines())
+    return {key: counts.get(key, 0) for key in ("1", "2", "3", "failed")}
+
+
+def _steps(path: Path) -> list[dict[str, Any]]:
+    """Return the logged training steps, without the summary line at the end."""
+    return [row for row in json.loads(path.read_text()) if "loss" in row]

@@ -1,0 +1,457 @@
+"""From random weights to an evaluated reward model on real handwriting, in one run that can be killed and resumed.
+
+The phases, in order; each leaves its result in the run folder and is skipped when that is already there:
+
+    world      pairs about scanned digits, captions, disjoint held-out scans          data/*.parquet
+    ground     the tiny Qwen2.5-VL learns to read pictures from captions              ground/
+    sft        cold start on the teacher's reasoning, captions mixed in               sft/
+    attempts   up to 3 samples a pair at temperature 1: which pairs are hard          attempts.jsonl
+    rl         StableReinforce on the hard pairs, which have labels but no reasoning  rl/
+    control    SFT simply continued, for the wall-clock time RL took                  control/
+    evaluate   base, sft, control and rl on held-out pairs: greedy in both orders, and 15 votes   predictions/
+    report     metrics.json, report.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import shlex
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r1_reward.data.handwriting import HARD_KINDS, Teacher, World, build_world, vocabulary
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import write_json, write_text
+from r1_reward.studies.demo.files import write_predictions
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from PIL import Image
+
+    from r1_reward.studies.demo.progress import DemoProgress
+
+MODELS = ("base", "sft", "control", "rl")
+VOTING_MODELS = ("sft", "rl")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Everything that decides what a demo run computes."""
+
+    seed: int = 0
+    train_pairs: int = 14_000
+    test_pairs: int = 600
+    captions: int = 12_000
+    hard_share: float = 0.8
+    teacher_easy_success: float = 0.95
+    teacher_hard_success: float = 0.12
+    teacher_inconsistent: float = 0.02
+    ground_steps: int = 400
+    sft_max_steps: int = 500
+    sft_stop_accuracy: float = 0.65
+    sft_learning_rate: float = 1.5e-3
+    sft_batch: int = 32
+    caption_share: float = 0.25
+    dev_pairs: int = 128
+    dev_every: int = 20
+    attempt_pairs: int = 1_500
+    rl_steps: int = 90
+    rl_batch: int = 256
+    rl_updates_per_rollout: int = 2
+    rl_learning_rate: float = 2e-4
+    votes: int = 15
+    voting_pairs: int = 200
+    max_new_tokens: int = 64
+
+    def teacher(self) -> Teacher:
+        """Return the simulated teacher."""
+        return Teacher(self.teacher_easy_success, self.teacher_hard_success, self.teacher_inconsistent)
+
+
+class Demo:
+    """One run folder and the phases that fill it."""
+
+    def __init__(self, folder: Path, config: DemoConfig, progress: DemoProgress, *, resume: bool = False) -> None:
+        """Open or create the run folder.
+
+        Raises:
+            UserError: the folder holds another run and ``resume`` is off, or one with another configuration.
+        """
+        from r1_reward.train.launch import check_output_folder
+
+        check_output_folder(folder, resume=resume)
+        self.folder, self.config, self.progress = folder, config, progress
+        folder.mkdir(parents=True, exist_ok=True)
+        self._state_file = folder / "state.json"
+        self.seconds: dict[str, float] = {}
+        self.resumed = self._state_file.is_file()
+        if self._state_file.is_file():
+            state = json.loads(self._state_file.read_text())
+            if state["config"] != dataclasses.asdict(config):
+                raise UserError(f"{folder}: holds a run with another configuration; choose another --out.")
+            self.seconds = state["seconds"]
+        self._save_state()
+
+    def run(self) -> Path:
+        """Run every phase that is not finished and return the report's path."""
+        self.run_until("report")
+        return self.folder / "report.html"
+
+    def run_until(self, last: str) -> None:
+        """Run the phases up to ``last`` that are not finished."""
+        phases: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("world", self.make_world),
+            ("ground", self.ground),
+            ("sft", self.cold_start),
+            ("attempts", self.measure_difficulty),
+            ("rl", self.reinforce),
+            ("control", self.continue_sft),
+            *((f"evaluate {name}", lambda name=name: self.evaluate(name)) for name in MODELS),
+            ("report", self.report),
+        )
+        for name, phase in phases:
+            if name in self.seconds and name != "report":
+                self.progress.skipped(name)
+                if name == last:
+                    return
+                continue
+            started = time.monotonic()
+            phase()
+            self.seconds[name] = time.monotonic() - started
+            self._save_state()
+            self.progress.finished(name, self.seconds[name])
+            if name == last:
+                return
+
+    def _save_state(self) -> None:
+        config = dataclasses.asdict(self.config)
+        write_json(self._state_file, {"config": config, "seconds": self.seconds, "resumed": self.resumed})
+
+    # ---- data
+
+    def make_world(self) -> None:
+        """Write the pairs, the captions and the untrained model."""
+        from r1_reward.models.checkpoint import build_tiny
+        from r1_reward.store.pairs import save_pairs
+
+        config = self.config
+        world = build_world(
+            seed=config.seed,
+            train_pairs=config.train_pairs,
+            test_pairs=config.test_pairs,
+            captions=config.captions,
+            hard_share=config.hard_share,
+            teacher=config.teacher(),
+        )
+        data = self.folder / "data"
+        data.mkdir(exist_ok=True)
+        for name, pairs in (("train", world.train), ("test", world.test)):
+            save_pairs(_with_pictures(pairs, world.images), data / f"{name}.parquet")
+        _captions(world).to_parquet(str(data / "captions.parquet"))
+        write_json(data / "world.json", _count_world(world))
+        model, processor = build_tiny(vocabulary(), seed=config.seed)
+        self._save_model("base", model, processor)
+
+    def pairs(self, name: str) -> Dataset:
+        """Return the train or test pairs."""
+        from r1_reward.store.pairs import load_pairs
+
+        return load_pairs(self.folder / "data" / f"{name}.parquet", check_images=False)
+
+    def training_pairs(self) -> Dataset:
+        """Return the train pairs without the first few, which only decide when the cold start ends."""
+        pairs = self.pairs("train")
+        return pairs.select(range(self.config.dev_pairs, len(pairs)))
+
+    # ---- models
+
+    def _save_model(self, name: str, model: Any, processor: Any) -> None:
+        model.save_pretrained(self.folder / name)
+        processor.save_pretrained(self.folder / name)
+
+    def load(self, name: str) -> tuple[Any, Any]:
+        """Return the model and processor a phase saved."""
+        from r1_reward.models.checkpoint import load_model_and_processor
+
+        return load_model_and_processor(str(self.folder / name), dtype="float32")
+
+    def _trainer_options(self, name: str, steps: int, learning_rate: float) -> dict[str, Any]:
+        import torch
+
+        return {
+            "output_dir": str(self.folder / f"{name}-checkpoints"),
+            "max_steps": steps,
+            "learning_rate": learning_rate,
+            "lr_scheduler_type": "linear",
+            "adam_beta2": 0.98,
+            "max_grad_norm": 1.0,
+            "seed": self.config.seed,
+            "data_seed": self.config.seed,
+            "bf16": False,
+            "use_cpu": not torch.cuda.is_available(),
+            "gradient_checkpointing": False,
+            "report_to": "none",
+            "logging_steps": 1,
+            "disable_tqdm": True,
+            "dataloader_num_workers": 0,  # a loader process would take time from two busy cores
+            "save_steps": 50,
+            "save_total_limit": 1,
+        }
+
+    def _train(self, name: str, trainer: Any) -> None:
+        """Train with progress, from the newest checkpoint if there is one; keep the log and the model."""
+        import shutil
+
+        from transformers import PrinterCallback
+
+        from r1_reward.train.checkpoints import checkpoint_to_resume
+        from r1_reward.train.restore import train_from
+
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(self.progress.callback(name, trainer.args.max_steps))
+        checkpoints = Path(trainer.args.output_dir)
+        checkpoint = checkpoint_to_resume(checkpoints)
+        train_from(trainer, None if checkpoint is None else str(checkpoint))
+        write_json(self.folder / f"{name}-log.json", trainer.state.log_history)
+        self._save_model(name, trainer.model, trainer.processing_class)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+
+    def _fine_tune(
+        self, name: str, start: str, rows: Dataset, *, steps: int, learning_rate: float, stop_early: bool = False
+    ) -> None:
+        from r1_reward.studies.demo.early_stop import StopAtAccuracy
+        from r1_reward.train.sft import ColdStartConfig, ColdStartTrainer
+
+        model, processor = self.load(start)
+        args = ColdStartConfig(
+            **self._trainer_options(name, steps, learning_rate),
+            per_device_train_batch_size=self.config.sft_batch,
+            warmup_steps=min(30, steps // 5),
+        )
+        trainer = ColdStartTrainer(model, args=args, train_dataset=rows, processing_class=processor)
+        if stop_early:
+            stop = StopAtAccuracy(
+                trainer.model,
+                processor,
+                list(self.pairs("train").select(range(self.config.dev_pairs))),
+                threshold=self.config.sft_stop_accuracy,
+                every=self.config.dev_every,
+                max_new_tokens=self.config.max_new_tokens,
+                report=lambda accuracy: self.progress.note(name, f"development accuracy {accuracy:.2f}"),
+            )
+            trainer.add_callback(stop)
+        self._train(name, trainer)
+
+    def ground(self) -> None:
+        """Teach the untrained model to read pictures."""
+        from datasets import Dataset
+
+        captions = _chat(Dataset.from_parquet(str(self.folder / "data" / "captions.parquet")))
+        steps, rate = self.config.ground_steps, self.config.sft_learning_rate
+        self._fine_tune("ground", "base", captions, steps=steps, learning_rate=rate)
+
+    def cold_start(self) -> None:
+        """Imitate the teacher, captions mixed in so that reading is not forgotten, until the model judges a little."""
+        steps, rate = self.config.sft_max_steps, self.config.sft_learning_rate
+        self._fine_tune("sft", "ground", self._imitation(), steps=steps, learning_rate=rate, stop_early=True)
+
+    def continue_sft(self) -> None:
+        """Continue SFT for as long as RL took: what the same time gives without RL."""
+        log = json.loads((self.folder / "sft-log.json").read_text())
+        training = self.seconds["sft"] - sum(row.get("dev_seconds", 0.0) for row in log)
+        step = training / max(row["step"] for row in log)
+        steps = max(1, round(self.seconds["rl"] / step))
+        rate = self.config.sft_learning_rate / 2
+        self._fine_tune("control", "sft", self._imitation(), steps=steps, learning_rate=rate)
+
+    def _imitation(self) -> Dataset:
+        """Return the teacher's texts and captions as one dataset of chats."""
+        from datasets import Dataset, concatenate_datasets
+
+        from r1_reward.records.prompt import build_prompt
+
+        taught = self.training_pairs().filter(lambda text: text is not None, input_columns="reasoning")
+        prompts = [
+            build_prompt(row["question"], row["response_1"], row["response_2"]) for row in _without_images(taught)
+        ]
+        judging = (
+            taught.select_columns(["images"])
+            .add_column("prompt", prompts)
+            .add_column("completion", taught["reasoning"])
+        )
+        captions = Dataset.from_parquet(str(self.folder / "data" / "captions.parquet"), features=judging.features)
+        share = self.config.caption_share
+        wanted = round(len(judging) * share / (1 - share))
+        chosen = random.Random(self.config.seed).choices(range(len(captions)), k=wanted)
+        return _chat(concatenate_datasets([judging, captions.select(chosen)]))
+
+    # ---- reinforcement
+
+    def measure_difficulty(self) -> None:
+        """Sample up to three judgments of a share of the taught pairs until one is right; count the tries."""
+        from r1_reward.engines.in_process import TransformersEngine
+        from r1_reward.judge.judging import judge_pairs
+
+        pairs = self.training_pairs()
+        taught = [i for i, text in enumerate(pairs["reasoning"]) if text is not None]
+        sampled = sorted(random.Random(self.config.seed).sample(taught, min(self.config.attempt_pairs, len(taught))))
+        engine = TransformersEngine(*self.load("sft"), batch_size=512)
+        attempts: dict[int, int | None] = dict.fromkeys(sampled)
+        left = sampled
+        for attempt in (1, 2, 3):
+            rows = [pairs[i] for i in left]
+            judged = judge_pairs(
+                engine,
+                rows,
+                orders="stored",
+                temperature=1.0,
+                max_new_tokens=self.config.max_new_tokens,
+                seed=self.config.seed + attempt,
+                progress=self.progress.counter("attempts", len(left), f"try {attempt}"),
+            )
+            for i, row, votes in zip(left, rows, judged, strict=True):
+                if votes[0].answer == row["preferred"]:
+                    attempts[i] = attempt
+            left = [i for i in left if attempts[i] is None]
+        lines = [
+            json.dumps({"id": pairs[i]["id"], "kind": pairs[i]["kind"], "attempts": n}) for i, n in attempts.items()
+        ]
+        write_text(self.folder / "attempts.jsonl", "\n".join(lines) + "\n")
+
+    def hard_pairs(self) -> Dataset:
+        """Return the RL set: the teacher failed, or the SFT model needed at least two attempts."""
+        lines = (self.folder / "attempts.jsonl").read_text().splitlines()
+        attempts = {row["id"]: row["attempts"] for row in map(json.loads, lines)}
+        return self.training_pairs().filter(
+            lambda id_, reasoning: reasoning is None or (id_ in attempts and attempts[id_] != 1),
+            input_columns=["id", "reasoning"],
+        )
+
+    def reinforce(self) -> None:
+        """StableReinforce on the hard pairs."""
+        from r1_reward.data.subsets import both_orders, without_reasoning
+        from r1_reward.train.rl import StableReinforceConfig, StableReinforceTrainer
+
+        config = self.config
+        model, processor = self.load("sft")
+        updates = config.rl_updates_per_rollout
+        args = StableReinforceConfig(
+            **self._trainer_options("rl", config.rl_steps * updates, config.rl_learning_rate),
+            per_device_train_batch_size=config.rl_batch // updates,
+            steps_per_generation=updates,
+            max_completion_length=config.max_new_tokens,
+            warmup_steps=5,
+            shuffle_dataset=False,  # the two orders of a pair stay in one batch
+        )
+        pairs = both_orders(without_reasoning(self.hard_pairs()), seed=config.seed)
+        self._train("rl", StableReinforceTrainer(model, args, train_dataset=pairs, processing_class=processor))
+
+    # ---- evaluation
+
+    def evaluate(self, name: str) -> None:
+        """Judge every held-out pair: greedy in both orders and, for some models, sample votes at temperature 1."""
+        from r1_reward.engines.in_process import TransformersEngine
+        from r1_reward.judge.judging import judge_pairs
+
+        pairs = list(self.pairs("test"))
+        engine = TransformersEngine(*self.load(name), batch_size=600)
+        kinds: tuple[tuple[str, dict[str, Any]], ...] = (("greedy", {"orders": "both"}),)
+        if name in VOTING_MODELS:
+            kinds += (("votes", {"orders": "random", "votes": self.config.votes, "temperature": 1.0}),)
+        for kind, options in kinds:
+            chosen = pairs if kind == "greedy" else pairs[: self.config.voting_pairs]
+            judged = judge_pairs(
+                engine,
+                chosen,
+                **options,
+                max_new_tokens=self.config.max_new_tokens,
+                seed=self.config.seed,
+                progress=self.progress.counter(f"evaluate {name}", len(chosen), kind),
+            )
+            write_predictions(self.folder / "predictions" / f"{name}-{kind}.jsonl", chosen, judged)
+
+    def report(self) -> None:
+        """Compute metrics.json from the predictions and draw the report."""
+        from r1_reward.studies.demo.metrics import demo_metrics
+        from r1_reward.studies.demo.report import write_report
+
+        command = f"r1-reward demo --seed {self.config.seed} --out {shlex.quote(self.folder.name)}"
+        metrics = demo_metrics(self.folder, self.config, self.seconds, command)
+        # A phase that was interrupted counts only the time after it was taken up again.
+        write_json(self.folder / "metrics.json", {**metrics, "resumed": self.resumed})
+        write_report(self.folder)
+
+
+def _with_pictures(pairs: Iterable[Any], images: dict[str, Image.Image]) -> Iterable[dict[str, Any]]:
+    for pair in pairs:
+        yield {**pair.model_dump(), "images": [{"bytes": _png(images[name]), "path": None} for name in pair.images]}
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _captions(world: World) -> Dataset:
+    from datasets import Dataset, Features, Value
+    from datasets import Image as ImageFeature
+    from datasets import List as ListFeature
+
+    rows = [
+        {"images": [{"bytes": _png(world.images[name]), "path": None}], "prompt": request, "completion": caption}
+        for name, request, caption in world.captions
+    ]
+    columns = {
+        "images": ListFeature(ImageFeature(decode=False)),
+        "prompt": Value("string"),
+        "completion": Value("string"),
+    }
+    return Dataset.from_list(rows, features=Features(columns))
+
+
+def _count_world(world: World) -> dict[str, Any]:
+    """Count what the report states about the data: sizes, what the splits share, what the teacher managed."""
+    scenes = {"train": set(), "test": set()}  # type: dict[str, set[Any]]
+    for name, scene in world.scenes.items():
+        scenes["train" if name.startswith("images/train") else "test"].add(scene)
+    taught = [pair for pair in world.train if pair.reasoning is not None]
+    return {
+        "train_pairs": len(world.train),
+        "test_pairs": len(world.test),
+        "captions": len(world.captions),
+        "train_scans": len(world.train_scans),
+        "test_scans": len(world.test_scans),
+        "shared_scans": len(world.train_scans & world.test_scans),
+        "shared_scenes": len(scenes["train"] & scenes["test"]),
+        "taught_easy": sum(pair.kind not in HARD_KINDS for pair in taught),
+        "taught_hard": sum(pair.kind in HARD_KINDS for pair in taught),
+    }
+
+
+def _chat(rows: Dataset) -> Dataset:
+    """Return rows of prompt and completion texts as the chats TRL reads, pictures decoded when read."""
+    from r1_reward.store.images import decode_images
+
+    def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        images = [decode_images({"images": cells}) for cells in batch["images"]]
+        return {
+            "images": images,
+            "prompt": [
+                [{"role": "user", "content": [*({"type": "image"} for _ in pictures), {"type": "text", "text": text}]}]
+                for text, pictures in zip(batch["prompt"], images, strict=True)
+            ],
+            "completion": [[{"role": "assistant", "content": text}] for text in batch["completion"]],
+        }
+
+    return rows.with_transform(transform)
+
+
+def _without_images(pairs: Dataset) -> Dataset:
+    return pairs.remove_columns("images")

@@ -1,0 +1,367 @@
+"""The report of a demo run: one self-contained report.html, and summary.png for a README.
+
+Everything is read from the run folder (metrics.json, predictions, training logs, held-out pairs); nothing is measured
+here. Texts of a model are hostile until escaped: the template has autoescape on and no script. A sentence that claims
+something is computed from the interval it cites::
+
+    verdict_sentence({"mean": 0.01, "low": -0.01, "high": 0.03}, "RL", "SFT")
+    # "This run does not decide whether RL is more or less accurate than SFT: +1.0 points (95 % interval ...)"
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from r1_reward.records.schema import Judgment
+from r1_reward.store.files import write_text
+from r1_reward.studies.demo import report_figures as figures
+from r1_reward.studies.demo.files import read_predictions
+from r1_reward.studies.demo.report_figures import number, triple
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+OUTCOMES = (
+    ("gained", "wrong before, right after RL", (False, True), 3),
+    ("kept", "right before and after", (True, True), 2),
+    ("missed", "wrong before and after", (False, False), 2),
+    ("lost", "right before, wrong after RL", (True, False), 1),
+)
+"""Gallery: name, meaning, (SFT right, RL right), how many cards; an unreadable verdict counts as wrong."""
+
+MAX_TEXT = 800
+"""Characters of a model's text that a card shows."""
+
+_TAG = re.compile(r"(</?(?:think|answer)>)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the report reads from a run folder."""
+
+    metrics: dict[str, Any]
+    rows: list[dict[str, Any]]
+    greedy: dict[str, list[list[Judgment]]]
+    logs: dict[str, list[dict[str, Any]]]
+
+
+def write_report(folder: Path) -> Path:
+    """Write report.html and summary.png into a demo run folder and return the path of the report."""
+    run = _read_run(folder)
+    buffer = io.BytesIO()
+    figures.save_summary(run.metrics, buffer)
+    part = folder / "summary.png.part"
+    part.write_bytes(buffer.getvalue())
+    part.replace(folder / "summary.png")
+    write_text(folder / "report.html", render(run, _test_pairs(folder)))
+    return folder / "report.html"
+
+
+def render(run: Run, pairs: dict[str, dict[str, Any]]) -> str:
+    """Return the report as HTML; ``pairs`` are the held-out pairs by id, with their images."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("r1_reward.studies"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, points=points, decimal=decimal, duration=duration)
+    return environment.get_template("report.html").render(
+        metrics=run.metrics,
+        models={name: label for name, label in figures.MODELS.items() if name in run.metrics},
+        sentences=_sentences(run.metrics),
+        intervals={key: interval_text(run.metrics.get(key)) for key in ("paired_difference", "rl_minus_control")},
+        machine=machine_text(run.metrics.get("machine") or {}),
+        cards=gallery(run, pairs),
+        outcomes=_count_outcomes(run),
+        kinds=_kind_rows(run.metrics),
+        lengths=_length_rows(run),
+        pictures=_pictures(run),
+        panels=[
+            (panel.title, figures.embed(figures.training_figure(panel, run.logs["rl"]))) for panel in figures.RL_PANELS
+        ],
+    )
+
+
+# ---- reading
+
+
+def _read_run(folder: Path) -> Run:
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    rows: list[dict[str, Any]] = []
+    greedy = {}
+    for name in figures.MODELS:
+        path = folder / "predictions" / f"{name}-greedy.jsonl"
+        if path.is_file():
+            rows, greedy[name] = read_predictions(path)
+    logs = {}
+    for name in ("ground", "sft", "control", "rl"):
+        path = folder / f"{name}-log.json"
+        logs[name] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return Run(metrics, rows, greedy, logs)
+
+
+def _test_pairs(folder: Path) -> dict[str, dict[str, Any]]:
+    from r1_reward.store.pairs import load_pairs
+
+    return {row["id"]: row for row in load_pairs(folder / "data" / "test.parquet", check_images=False)}
+
+
+# ---- sentences and numbers
+
+
+def verdict_sentence(difference: Any, after: str, before: str) -> str:
+    """Return in words what a paired difference of accuracies shows: a gain, a loss, or nothing decided."""
+    interval = triple(difference)
+    if interval is None:
+        return f"The difference between {after} and {before} was not measured."
+    _, low, high = interval
+    numbers = f"{points(interval[0])} points (95 % interval {interval_text(difference)})"
+    if low > 0 or high < 0:
+        word = "more" if low > 0 else "less"
+        return f"{after} is {word} accurate than {before}: {numbers}; the interval excludes 0."
+    return (
+        f"This run does not decide whether {after} is more or less accurate than {before}: "
+        f"{numbers}; the interval includes 0."
+    )
+
+
+def _sentences(metrics: dict[str, Any]) -> dict[str, str]:
+    return {
+        "rl": verdict_sentence(metrics.get("paired_difference"), "RL", "SFT"),
+        "control": verdict_sentence(metrics.get("rl_minus_control"), "RL", "the control"),
+    }
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """Return a share in [0, 1] as percent, a dash when it was not measured."""
+    known = number(value)
+    return "–" if known is None else f"{100 * known:.{digits}f} %"
+
+
+def points(value: Any) -> str:
+    """Return a difference of shares as signed percentage points, finer where one digit would show a zero."""
+    known = number(value)
+    if known is None:
+        return "–"
+    if known == 0:
+        return "0.0"
+    digits = 1 if abs(known) >= 0.0005 else 3
+    return f"{100 * known:+.{digits}f}".replace("-", "−")
+
+
+def interval_text(interval: Any) -> str:
+    """Return the bounds of a difference's interval in percentage points."""
+    known = triple(interval)
+    return "–" if known is None else f"{points(known[1])} to {points(known[2])}"
+
+
+def decimal(value: Any, digits: int = 1) -> str:
+    """Return a number with a fixed number of digits, a dash when it was not measured."""
+    known = number(value)
+    return "–" if known is None else f"{known:,.{digits}f}"
+
+
+def duration(seconds: Any) -> str:
+    """Return seconds as a person would say them."""
+    known = number(seconds)
+    if known is None:
+        return "–"
+    if known < 60:
+        return f"{known:.1f} s" if known < 10 else f"{known:.0f} s"
+    minutes, rest = divmod(round(known), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def machine_text(machine: dict[str, Any]) -> str:
+    """Return the machine a run was measured on, in words."""
+    cores = machine.get("cores")
+    parts = [
+        str(machine.get("processor") or "unknown processor"),
+        f"{cores} core{'s' if cores != 1 else ''}" if cores else "",
+        str(machine.get("accelerator") or "no accelerator"),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _kind_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return one row per kind and group of the table: name, whether a group, pairs, accuracy of each model."""
+    rows = []
+    for group, kinds in _groups().items():
+        for kind in (group, *kinds):
+            cells = {name: (metrics.get(name) or {}).get("by_kind", {}).get(kind) for name in figures.MODELS}
+            known = [cell for cell in cells.values() if cell]
+            if known:
+                rows.append({"name": kind, "is_group": kind == group, "n": known[0].get("n"), "cells": cells})
+    return rows
+
+
+def _length_rows(run: Run) -> list[dict[str, Any]]:
+    """Return one row per model of the table of response lengths, in tokens."""
+    limit = number((run.metrics.get("config") or {}).get("max_new_tokens"))
+    rows = []
+    for name, judgments in run.greedy.items():
+        tokens = np.array([judgment.tokens for votes in judgments for judgment in votes])
+        if tokens.size:
+            rows.append(
+                {
+                    "name": name,
+                    "label": figures.MODELS[name],
+                    "mean": float(tokens.mean()),
+                    "median": float(np.median(tokens)),
+                    "high": float(np.quantile(tokens, 0.9)),
+                    "limited": None if limit is None else float((tokens >= limit).mean()),
+                }
+            )
+    return rows
+
+
+def _groups() -> dict[str, tuple[str, ...]]:
+    from r1_reward.data.handwriting import EASY_KINDS, HARD_KINDS
+
+    return {"easy": EASY_KINDS, "hard": HARD_KINDS}
+
+
+# ---- gallery
+
+
+def verdict(judgment: Judgment, preferred: int) -> str:
+    """Return ``right``, ``wrong`` or ``unreadable``."""
+    if judgment.answer is None:
+        return "unreadable"
+    return "right" if judgment.answer == preferred else "wrong"
+
+
+def choose(outcomes: list[str], kinds: list[str]) -> list[int]:
+    """Return which pairs the gallery shows, by a fixed rule.
+
+    Of each outcome the first pairs in file order, as many as ``OUTCOMES`` says, a kind not shown yet before one that
+    is; where an outcome has too few, the others fill its places in the same way.
+    """
+    chosen: list[int] = []
+
+    def take(outcome: str, count: int) -> None:
+        for _ in range(count):
+            left = [i for i, name in enumerate(outcomes) if name == outcome and i not in chosen]
+            if not left:
+                return
+            shown = Counter(kinds[i] for i in chosen)
+            chosen.append(min(left, key=lambda i: (shown[kinds[i]], i)))
+
+    for name, _, _, count in OUTCOMES:
+        take(name, count)
+    for name, *_ in OUTCOMES:
+        take(name, sum(count for *_, count in OUTCOMES) - len(chosen))
+    order = [name for name, *_ in OUTCOMES]
+    return sorted(chosen, key=lambda i: (order.index(outcomes[i]), i))
+
+
+def gallery(run: Run, pairs: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the cards of the gallery: picture, question, responses, both models' texts and what they are worth."""
+    outcomes = _outcomes(run)
+    meaning = {name: text for name, text, *_ in OUTCOMES}
+    cards = []
+    for i in choose(outcomes, [row["kind"] for row in run.rows]) if outcomes else []:
+        pair = pairs.get(run.rows[i]["id"])
+        if pair is None:
+            continue
+        cards.append(
+            {
+                "id": pair["id"],
+                "kind": pair["kind"],
+                "outcome": outcomes[i],
+                "meaning": meaning[outcomes[i]],
+                "pictures": _pictures_of(pair),
+                "question": pair["question"],
+                "responses": [pair["response_1"], pair["response_2"]],
+                "preferred": pair["preferred"],
+                "texts": [
+                    {"model": model, "when": when, **_text_view(run.greedy[model][i], pair["preferred"])}
+                    for model, when in (("sft", "Before RL"), ("rl", "After RL"))
+                ],
+            }
+        )
+    return cards
+
+
+def _outcomes(run: Run) -> list[str]:
+    """Return the outcome of each pair, in the stored order of its responses."""
+    if "sft" not in run.greedy or "rl" not in run.greedy:
+        return []
+    names = {flags: name for name, _, flags, _ in OUTCOMES}
+    return [
+        names[_as_stored(before).answer == row["preferred"], _as_stored(after).answer == row["preferred"]]
+        for row, before, after in zip(run.rows, run.greedy["sft"], run.greedy["rl"], strict=True)
+    ]
+
+
+def _count_outcomes(run: Run) -> list[tuple[str, str, int]]:
+    """Return name, meaning and number of pairs of every outcome."""
+    counts = Counter(_outcomes(run))
+    return [(name, meaning, counts[name]) for name, meaning, *_ in OUTCOMES]
+
+
+def _as_stored(votes: list[Judgment]) -> Judgment:
+    return next((judgment for judgment in votes if not judgment.swapped), votes[0])
+
+
+def _text_view(votes: list[Judgment], preferred: int) -> dict[str, Any]:
+    judgment = _as_stored(votes)
+    text = judgment.text if len(judgment.text) <= MAX_TEXT else judgment.text[:MAX_TEXT] + " […]"
+    return {
+        "verdict": verdict(judgment, preferred),
+        "swapped": next((verdict(vote, preferred) for vote in votes if vote.swapped), None),
+        "well_formed": judgment.well_formed,
+        "tokens": judgment.tokens,
+        "parts": [(part, bool(_TAG.fullmatch(part))) for part in _TAG.split(text) if part],
+    }
+
+
+def _pictures_of(pair: dict[str, Any]) -> list[dict[str, Any]]:
+    from r1_reward.store.images import decode_images
+
+    return [
+        {"uri": _png(image), "width": image.width, "height": image.height, "scale": max(1, 168 // image.width)}
+        for image in decode_images(pair)
+    ]
+
+
+def _png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+# ---- figures
+
+
+def _pictures(run: Run) -> dict[str, str]:
+    colours = figures.COLOURS
+    phases = [
+        ("grounding on captions", colours["base"], run.logs["ground"]),
+        ("SFT: cold start", colours["sft"], run.logs["sft"]),
+        ("control: SFT goes on", colours["control"], run.logs["control"]),
+    ]
+    drawn = {
+        "accuracy": figures.accuracy_figure(run.metrics),
+        "kinds": figures.kinds_figure(run.metrics, _groups()),
+        "majority": figures.voting_figure(run.metrics, "majority"),
+        "any": figures.voting_figure(run.metrics, "any"),
+        "loss": figures.sft_figure(phases, "loss", "loss (nats per token)"),
+        "token_accuracy": figures.sft_figure(phases, "mean_token_accuracy", "token accuracy (share)"),
+        "lengths": figures.lengths_figure({name: run.greedy.get(name, []) for name in ("sft", "rl")}),
+        "attempts": figures.attempts_figure(run.metrics.get("attempts") or {}),
+    }
+    return {name: figures.embed(figure) for name, figure in drawn.items()}

@@ -1,0 +1,555 @@
+"""Scoring files: every row once and in order, whatever kills, blocks, workers and bad rows do."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+from PIL import Image
+from scripted_server import ScriptedServer, reply, status
+from typer.testing import CliRunner
+
+from r1_reward.cli.score import score
+from r1_reward.data.scoring import score_file as module
+from r1_reward.data.scoring.judging import ScoreSettings
+from r1_reward.data.scoring.score_file import score_file
+from r1_reward.engines.in_process import EngineError
+from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.sampling import PairToJudge
+from r1_reward.records.errors import UserError
+
+ROWS = 23
+SETTINGS = ScoreSettings(model="judge", votes=2)
+
+
+def prompt_of(body):
+    return body["messages"][-1]["content"][-1]["text"]
+
+
+def opinion(body):
+    """Answer by the prompt and the seed; one in six is unreadable, and what says poison is never answered."""
+    prompt = prompt_of(body)
+    if "poison" in prompt:
+        return status(400, "no")()
+    number = int(hashlib.sha256(f"{prompt}{body['seed']}".encode()).hexdigest(), 16)
+    return reply("<answer>" + ("?" if number % 6 == 0 else str(1 + number % 2)) + "</answer>", usage=number % 9)
+
+
+@pytest.fixture
+def server(server):
+    server.default = [opinion]
+    return server
+
+
+def pair(i, **fields):
+    return {
+        "id": f"id{i % 5}",
+        "question": f"q{i}?",
+        "images": ["p.png"],
+        "response_1": f"a{i}",
+        "response_2": "b",
+        **fields,
+    }
+
+
+def write_rows(path, rows):
+    Image.new("RGB", (4, 4), "white").save(path.parent / "p.png")
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def pairs_file(tmp_path):
+    return write_rows(tmp_path / "pairs.jsonl", [pair(i, preferred=1, source="x") for i in range(ROWS)])
+
+
+def run(file, out, server, settings=SETTINGS, **options):
+    return score_file(file, out, settings, base_url=[server.url], **{"block_rows": 4, **options})
+
+
+def lines_of(path):
+    return pq.read_table(path).to_pylist()
+
+
+# Pairs.
+
+
+def test_each_row_gets_the_verdict_the_model_gives_it(pairs_file, server, tmp_path):
+    summary = run(pairs_file, tmp_path / "out.parquet", server)
+    assert summary == (tmp_path / "out.parquet", ROWS, 0, [])
+    model = RewardModel.from_server(server.url, "judge")
+    picture = Image.open(tmp_path / "p.png")
+    lines = lines_of(tmp_path / "out.parquet")
+    for i, line in enumerate(lines):
+        verdict = model.compare(f"q{i}?", [picture], f"a{i}", "b", votes=2)
+        assert line.pop("id") == f"id{i % 5}"
+        assert line.pop("error") is None
+        assert line == {name: getattr(verdict, name) for name in line}
+    assert len(lines) == ROWS
+    assert {line["preferred"] for line in lines} == {1, 2, None}
+    assert {line["unreadable"] for line in lines} > {0, 1}
+    names = ["preferred", "probability", "for_1", "for_2", "unreadable", "flips", "tokens"]
+    assert list(lines[0]) == names
+    assert not (tmp_path / "out.parquet.parts").exists()
+
+
+def test_the_output_is_the_same_bytes_whatever_the_blocks_and_workers(pairs_file, server, tmp_path):
+    options = {"one": {"block_rows": 1000}, "many": {"block_rows": 1}, "two": {"workers": 2}, "few": {"concurrency": 1}}
+    for name, own in options.items():
+        run(pairs_file, tmp_path / f"{name}.parquet", server, **own)
+    outputs = {(tmp_path / f"{name}.parquet").read_bytes() for name in options}
+    assert len(outputs) == 1
+
+
+def test_row_groups_do_not_depend_on_the_blocks(pairs_file, server, tmp_path, monkeypatch):
+    monkeypatch.setattr("r1_reward.data.scoring.parts._ROW_GROUP", 10)
+    for block_rows in (1, 4, 11, 100):
+        run(pairs_file, tmp_path / f"{block_rows}.parquet", server, block_rows=block_rows)
+    outputs = [tmp_path / f"{block_rows}.parquet" for block_rows in (1, 4, 11, 100)]
+    assert len({path.read_bytes() for path in outputs}) == 1
+    groups = pq.read_metadata(outputs[0])
+    assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [10, 10, 3]
+
+
+def test_options_reach_the_judge(pairs_file, server, tmp_path):
+    settings = SETTINGS.model_copy(update={"votes": 3, "both_orders": False, "seed": 5, "max_new_tokens": 77})
+    run(pairs_file, tmp_path / "out.parquet", server, settings)
+    assert len(server.bodies) == 3 * ROWS
+    assert {body["max_tokens"] for body in server.bodies} == {77}
+    assert {body["temperature"] for body in server.bodies} == {1.0}
+    lines = lines_of(tmp_path / "out.parquet")
+    assert all(line["for_1"] + line["for_2"] + line["unreadable"] == 3 and line["flips"] is None for line in lines)
+    server.forget()
+    server.default = [reply()]
+    stopping = SETTINGS.model_copy(update={"votes": 8, "stop": "exact", "both_orders": False})
+    run(pairs_file, tmp_path / "stopped.parquet", server, stopping)
+    assert len(server.bodies) == 5 * ROWS
+    with pytest.raises(UserError, match="greedy votes"):
+        run(pairs_file, tmp_path / "o.parquet", server, SETTINGS.model_copy(update={"temperature": 0.0}))
+
+
+def test_a_parquet_file_with_embedded_pictures(pairs_file, server, tmp_path):
+    run(pairs_file, tmp_path / "out.parquet", server)
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), "white").save(buffer, "PNG")
+    embedded = [{"bytes": buffer.getvalue(), "path": "elsewhere.png"}]
+    rows = [pair(i, images=embedded if i % 2 else [{"bytes": None, "path": "p.png"}], extra=1) for i in range(ROWS)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pairs.parquet", row_group_size=5)
+    assert run(tmp_path / "pairs.parquet", tmp_path / "out2.parquet", server).failed == 0
+    assert lines_of(tmp_path / "out2.parquet") == lines_of(tmp_path / "out.parquet")
+
+
+def test_pictures_are_shown_and_may_be_none(server, tmp_path):
+    file = write_rows(
+        tmp_path / "pairs.jsonl", [pair(0), pair(1, images=[]), pair(2, images=[str(tmp_path / "p.png")] * 2)]
+    )
+    assert run(file, tmp_path / "out.parquet", server).failed == 0
+    shown = {
+        prompt_of(body).count("q") and (prompt_of(body), len(body["messages"][-1]["content"])) for body in server.bodies
+    }
+    assert sorted(parts for _, parts in shown) == [1, 1, 2, 2, 3, 3]
+
+
+# Rows that cannot be judged.
+
+BAD = {
+    "{broken": "is not JSON",
+    "[1]": "is a list, not an object",
+    json.dumps(pair(0, question=None)): "question: is missing",
+    json.dumps({"question": "q", "images": [], "response_1": "a"}): "response_2: is missing",
+    json.dumps({name: value for name, value in pair(0).items() if name != "images"}): "images: is missing",
+    json.dumps(pair(0, response_1="  \n")): "response_1: is blank",
+    json.dumps(pair(0, response_2="")): "response_2: is blank",
+    json.dumps(pair(0, response_2=7)): "response_2: must be text",
+    json.dumps(pair(0, question=["q"])): "question: must be text",
+    json.dumps(pair(0, images="p.png")): "images: must be a list",
+    json.dumps(pair(0, images=[7])): "images[0]: must be a path",
+    json.dumps(pair(0, images=["p.png", "gone.png"])): "gone.png: no such file",
+    json.dumps(pair(0, images=["bad.png"])): "bad.png: is not an image",
+    json.dumps(pair(0, video="film.mp4")): "film.mp4: no such file",
+    json.dumps(pair(0, video=7)): "video: must be a path",
+    json.dumps(pair(0, id=[1])): "id: must be text",
+    json.dumps(pair(0, images=["\ud800.png"])): "\\ud800.png",
+}
+
+
+def test_bad_rows_get_errors_and_leave_the_others_alone(server, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    rows = [row for i, bad in enumerate(BAD) for row in (pair(i), bad)]
+    summary = run(write_rows(tmp_path / "pairs.jsonl", ["", *rows]), tmp_path / "out.parquet", server)
+    assert (summary.rows, summary.failed) == (2 * len(BAD), len(BAD))
+    lines = lines_of(tmp_path / "out.parquet")
+    assert all(line["error"] is None and line["for_1"] is not None for line in lines[::2])
+    for number, (line, reason) in enumerate(zip(lines[1::2], BAD.values(), strict=True)):
+        assert reason in line["error"]
+        assert line["error"].startswith(f"line {2 * number + 3}: ")
+        assert [value for name, value in line.items() if name not in ("id", "error")] == [None] * 7
+    assert [(number, error) for number, _, error in summary.first] == [
+        (2 * i + 2, line["error"]) for i, line in enumerate(lines[1::2])
+    ]
+    assert [line["id"] for line in lines[:2]] == ["id0", None]
+
+
+def test_a_row_the_server_does_not_answer_gets_its_error(server, tmp_path):
+    rows = [pair(i, response_1=f"poison {i}" if i % 3 == 0 else f"a{i}") for i in range(9)]
+    summary = run(write_rows(tmp_path / "pairs.jsonl", rows), tmp_path / "out.parquet", server)
+    lines = lines_of(tmp_path / "out.parquet")
+    assert [line["error"] is not None for line in lines] == [i % 3 == 0 for i in range(9)]
+    assert all(f"server {server.url} gave no completion" in line["error"] for line in lines[::3])
+    assert all(line["preferred"] is None and line["unreadable"] is None for line in lines[::3])
+    assert [line["id"] for line in lines] == [f"id{i % 5}" for i in range(9)]
+    assert summary.failed == 3
+
+
+@pytest.mark.parametrize(("block_rows", "kept"), [(2, 5), (4, 2), (1, 10)])
+def test_a_run_ends_when_nothing_is_answered_any_more_and_forgets_that(
+    pairs_file, server, tmp_path, monkeypatch, block_rows, kept
+):
+    run(pairs_file, tmp_path / "whole.parquet", server)
+    monkeypatch.setattr(module, "GIVE_UP", 6)
+    down = re.compile(r"q1\d\?")  # rows 10 to 19
+    server.default = [lambda body: status(400, "broken")() if down.search(prompt_of(body)) else opinion(body)]
+    with pytest.raises(UserError, match=r"6 rows in a row got no answer; the last one: .*broken") as caught:
+        run(pairs_file, tmp_path / "out.parquet", server, block_rows=block_rows)
+    assert "goes on from there" in str(caught.value)
+    there = sorted(path.name for path in (tmp_path / "out.parquet.parts").glob("*.parquet"))
+    assert there == [f"part-{number:08d}.parquet" for number in range(kept)]
+    server.default = [opinion]
+    assert run(pairs_file, tmp_path / "out.parquet", server, block_rows=block_rows).failed == 0
+    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+# Groups.
+
+
+def test_groups_get_the_rewards_the_model_gives_them(server, tmp_path):
+    groups = [
+        {"id": i, "question": f"q{i}?", "images": ["p.png"], "responses": [f"r{k}" for k in range(1 + i % 5)]}
+        for i in range(11)
+    ]
+    groups += [{**groups[3], "responses": ["x", "y", "x", "z"]}]
+    assert run(write_rows(tmp_path / "groups.jsonl", groups), tmp_path / "out.parquet", server).failed == 0
+    model, picture = RewardModel.from_server(server.url, "judge"), tmp_path / "p.png"
+    lines = lines_of(tmp_path / "out.parquet")
+    assert [line["id"] for line in lines] == [*map(str, range(11)), "3"]
+    for group, line in zip(groups, lines, strict=True):
+        rewards = model.rewards(group["question"], [picture], group["responses"], votes=2)
+        assert line["rewards"] == rewards
+        assert line["error"] is None
+        assert line["order"] == sorted((k for k, r in enumerate(rewards) if r is not None), key=lambda k: -rewards[k])
+    assert lines[0]["rewards"] == [None] and lines[0]["order"] == []
+    assert lines[-1]["rewards"][0] == lines[-1]["rewards"][2]
+    assert any(len(line["order"]) > 2 for line in lines)
+
+
+def test_bad_groups(server, tmp_path):
+    good = {"question": "q?", "images": ["p.png"], "responses": ["a", "b", "c"]}
+    bad = {
+        json.dumps({**good, "responses": "abc"}): "must be a list",
+        json.dumps({**good, "responses": []}): "responses: is empty",
+        json.dumps({**good, "responses": ["a", " "]}): "responses[1]: is blank",
+        json.dumps({**good, "responses": ["a", 1]}): "responses[1]: must be text",
+        json.dumps({**good, "question": ""}): "question: is blank",
+        json.dumps({**good, "images": ["gone.png"]}): "no such file",
+        json.dumps(pair(0)): "responses: is missing",
+        "{": "is not JSON",
+        json.dumps({**good, "responses": ["a", "poison", "c"]}): "gave no completion",
+    }
+    rows = [good, *(row for one in bad for row in (one, good))]
+    summary = run(write_rows(tmp_path / "groups.jsonl", rows), tmp_path / "out.parquet", server)
+    lines = lines_of(tmp_path / "out.parquet")
+    assert summary.failed == len(bad)
+    assert len({json.dumps(line) for line in lines[::2]}) == 1 and lines[0]["error"] is None
+    for line, reason in zip(lines[1::2], bad.values(), strict=True):
+        assert reason in line["error"]
+        assert line["rewards"] is None and line["order"] is None
+
+
+def test_responses_without_a_readable_comparison_have_no_reward_and_no_place(server, tmp_path):
+    server.default = [lambda body: reply("no idea") if "mumble" in prompt_of(body) else opinion(body)]
+    group = {"question": "q?", "images": [], "responses": ["a", "mumble", "b"]}
+    run(
+        write_rows(tmp_path / "groups.jsonl", [group]),
+        tmp_path / "out.parquet",
+        server,
+        SETTINGS.model_copy(update={"votes": 9}),
+    )
+    [line] = lines_of(tmp_path / "out.parquet")
+    assert line["rewards"][1] is None
+    assert line["rewards"][0] == -line["rewards"][2]
+    assert sorted(line["order"]) == [0, 2]
+
+
+# Going on.
+
+CHILD = """
+import sys
+from pathlib import Path
+from r1_reward.data.scoring.judging import ScoreSettings
+from r1_reward.data.scoring.score_file import score_file
+file, out, url = sys.argv[1:]
+score_file(Path(file), Path(out), ScoreSettings(model="judge", votes=2), base_url=[url], block_rows=2, concurrency=2)
+"""
+
+
+def test_kills_lose_and_repeat_nothing(pairs_file, server, tmp_path):
+    run(pairs_file, tmp_path / "whole.parquet", server)
+    out, parts, rng = tmp_path / "out.parquet", tmp_path / "out.parquet.parts", random.Random(0)
+    server.forget()
+
+    async def slowly(body):
+        await asyncio.sleep(0.02)
+        return opinion(body)
+
+    server.default = [slowly]
+    command, sizes = [sys.executable, "-c", CHILD, str(pairs_file), str(out), server.url], []
+    for kill in range(3):
+        child = subprocess.Popen(command)
+        wanted = (sizes[-1] if sizes else 0) + 2
+        while child.poll() is None and len(list(parts.glob("part-*.parquet"))) < wanted:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.1))
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL, f"finished before kill {kill}"
+        sizes.append(len(list(parts.glob("part-*.parquet"))))
+        assert not out.exists()
+        for part in parts.glob("*.parquet"):
+            assert pq.read_metadata(part).num_rows == 2
+    assert sizes == sorted(set(sizes))
+    assert subprocess.run(command, check=False).returncode == 0
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    asked = Counter((prompt_of(body), body["seed"]) for body in server.bodies)
+    assert len(asked) == 4 * ROWS
+    repeated = sum(count - 1 for count in asked.values())
+    assert repeated <= 3 * 2 * 4  # the votes on the one block under way at each kill
+
+
+def test_blocks_that_are_there_are_not_judged_again(pairs_file, server, tmp_path):
+    run(pairs_file, tmp_path / "whole.parquet", server)
+    server.scripts = {}
+    stopped = ScriptedServer()
+    try:
+        answered = []
+
+        def until_nine(body):
+            answered.append(prompt_of(body))
+            return status(401)() if "q9?" in prompt_of(body) else opinion(body)
+
+        stopped.default = [until_nine]
+        with pytest.raises(UserError, match="refuses the API key"):
+            run(pairs_file, tmp_path / "out.parquet", stopped)
+    finally:
+        stopped.stop()
+    assert len(list((tmp_path / "out.parquet.parts").glob("*.parquet"))) == 2
+    server.bodies.clear()
+    run(pairs_file, tmp_path / "out.parquet", server)  # another address of the same model
+    assert {prompt_of(b).count("q") and int(prompt_of(b).split("?")[0].rsplit("q")[-1]) for b in server.bodies} == set(
+        range(8, ROWS)
+    )
+    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_a_finished_run_is_not_run_again(pairs_file, server, tmp_path):
+    first = run(pairs_file, tmp_path / "out.parquet", server)
+    server.bodies.clear()
+    (tmp_path / "out.parquet.parts").mkdir()  # a kill between the last two steps
+    assert run(pairs_file, tmp_path / "out.parquet", server, block_rows=7) == first
+    assert not server.bodies
+    assert not (tmp_path / "out.parquet.parts").exists()
+
+
+def interrupted(pairs_file, server, tmp_path):
+    """Leave a run that has judged two blocks of four rows."""
+    server.default = [lambda body: status(401)() if "q9?" in prompt_of(body) else opinion(body)]
+    with pytest.raises(UserError, match="refuses"):
+        run(pairs_file, tmp_path / "out.parquet", server)
+    server.default = [opinion]
+    return tmp_path / "out.parquet.parts"
+
+
+@pytest.mark.parametrize("finish", [False, True])
+def test_another_run_is_not_continued(pairs_file, server, tmp_path, finish):
+    if finish:
+        run(pairs_file, tmp_path / "out.parquet", server)
+    else:
+        interrupted(pairs_file, server, tmp_path)
+    other = SETTINGS.model_copy(update={"seed": 1})
+    with pytest.raises(UserError, match=r"another run \(seed 0 there, 1 now\)"):
+        run(pairs_file, tmp_path / "out.parquet", server, other)
+    write_rows(pairs_file, [pair(i) for i in range(ROWS - 1)])
+    with pytest.raises(UserError, match=r"another run \(rows 23 there, 22 now; sha256 "):
+        run(pairs_file, tmp_path / "out.parquet", server)
+
+
+def test_parts_have_the_size_they_were_begun_with(pairs_file, server, tmp_path):
+    interrupted(pairs_file, server, tmp_path)
+    with pytest.raises(UserError, match=r"another run \(block_rows 4 there, 5 now\)"):
+        run(pairs_file, tmp_path / "out.parquet", server, block_rows=5)
+
+
+def test_a_calibrated_checkpoint_is_another_model(pairs_file, server, tmp_path):
+    from r1_reward.judge.calibration import Calibration
+
+    settings = SETTINGS.model_copy(update={"model": str(tmp_path)})
+    run(pairs_file, tmp_path / "out.parquet", server, settings)
+    numbers = dict.fromkeys(("ece_before", "ece_after", "brier_before", "brier_after"), 0.1)
+    Calibration(temperature=2.0, n=9, **numbers).save(tmp_path)
+    with pytest.raises(UserError, match="served True there, False now; calibration None there"):
+        score_file(pairs_file, tmp_path / "out.parquet", settings)
+
+
+def test_what_is_in_the_way(pairs_file, server, tmp_path):
+    with pytest.raises(UserError, match=r"ends in \.parquet"):
+        run(pairs_file, tmp_path / "out.csv", server)
+    pq.write_table(pa.table({"id": ["1"]}), tmp_path / "mine.parquet")
+    with pytest.raises(UserError, match="no output of a scoring run"):
+        run(pairs_file, tmp_path / "mine.parquet", server)
+    with pytest.raises(UserError, match="is the input"):
+        run(tmp_path / "mine.parquet", tmp_path / "mine.parquet", server)
+    (tmp_path / "out.parquet.parts").mkdir()
+    (tmp_path / "out.parquet.parts" / "thesis.txt").write_text("x")
+    with pytest.raises(UserError, match="not empty and holds no run"):
+        run(pairs_file, tmp_path / "out.parquet", server)
+    assert not server.bodies
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.write_bytes(b"PAR1"), lambda path: pq.write_table(pq.read_table(path)[:3], path)]
+)
+def test_a_damaged_part_is_named(pairs_file, server, tmp_path, damage):
+    parts = interrupted(pairs_file, server, tmp_path)
+    damage(parts / "part-00000001.parquet")
+    with pytest.raises(UserError, match=r"part-00000001\.parquet: .*delete"):
+        run(pairs_file, tmp_path / "out.parquet", server)
+    (parts / "part-00000001.parquet").unlink()
+    assert run(pairs_file, tmp_path / "out.parquet", server).rows == ROWS
+
+
+def test_two_processes_do_not_write_one_output(pairs_file, server, tmp_path):
+    from filelock import FileLock
+
+    parts = interrupted(pairs_file, server, tmp_path)
+    with FileLock(parts / ".lock"), pytest.raises(UserError, match="another process"):
+        run(pairs_file, tmp_path / "out.parquet", server)
+
+
+# Size.
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_no_rows(server, tmp_path, suffix):
+    file = tmp_path / f"empty.{suffix}"
+    if suffix == "jsonl":
+        file.write_text("\n \n")
+    else:
+        pq.write_table(pa.Table.from_pylist([pair(0)])[:0], file)
+    assert run(file, tmp_path / "out.parquet", server) == (tmp_path / "out.parquet", 0, 0, [])
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.num_rows == 0
+    assert table.schema.names[:3] == ["id", "preferred", "probability"]
+
+
+def test_a_file_is_read_as_it_is_judged(pairs_file, server, tmp_path, monkeypatch):
+    """However long the file, no block is read before the one before it is kept."""
+    seen = []
+    open_rows = module.open_rows
+
+    def spy(source):
+        reader = open_rows(source)
+
+        class Watched:
+            def read(self, block):
+                seen.append((block.number, len(list((tmp_path / "out.parquet.parts").glob("*.parquet")))))
+                return reader.read(block)
+
+        return Watched()
+
+    monkeypatch.setattr(module, "open_rows", spy)
+    run(pairs_file, tmp_path / "out.parquet", server)
+    assert seen == [(number, number) for number in range(6)]
+
+
+def test_progress_counts_rows(pairs_file, server, tmp_path):
+    interrupted(pairs_file, server, tmp_path)
+    states = []
+    run(pairs_file, tmp_path / "out.parquet", server, progress=states.append)
+    assert [tuple(state) for state in states] == [
+        (8, 23, 0, 0), (12, 23, 4, 0), (16, 23, 8, 0), (20, 23, 12, 0), (23, 23, 15, 0),
+    ]  # fmt: skip
+
+
+# With a model in this process.
+
+
+def test_workers_and_batches_do_not_matter_with_a_real_model(checkpoint, tmp_path):
+    file = write_rows(tmp_path / "pairs.jsonl", [pair(i, response_2="c" * i or "b") for i in range(7)])
+    settings = ScoreSettings(model=str(checkpoint), votes=2, max_new_tokens=5)
+    options = {"one": {}, "small": {"batch_size": 3, "block_rows": 2}, "two": {"workers": 2, "block_rows": 3}}
+    for name, own in options.items():
+        assert score_file(file, tmp_path / f"{name}.parquet", settings, **own).failed == 0
+    assert len({(tmp_path / f"{name}.parquet").read_bytes() for name in options}) == 1
+    model = RewardModel.from_pretrained(checkpoint, max_new_tokens=5)
+    items = [PairToJudge(f"q{i}?", [tmp_path / "p.png"], f"a{i}", "c" * i or "b") for i in range(7)]
+    verdicts = list(model.compare_many(items, votes=2))
+    assert not any(isinstance(verdict, EngineError) for verdict in verdicts)
+    found = [
+        (line["for_1"], line["for_2"], line["unreadable"], line["tokens"])
+        for line in lines_of(tmp_path / "one.parquet")
+    ]
+    assert found == [(v.for_1, v.for_2, v.unreadable, v.tokens) for v in verdicts]
+
+
+# The command.
+
+
+def invoke(*arguments):
+    app = typer.Typer()
+    app.command()(score)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+def test_the_command(pairs_file, server, tmp_path):
+    other = ScriptedServer()
+    try:
+        other.default = [opinion]
+        urls = ["--base-url", server.url, "--base-url", other.url]
+        out = tmp_path / "out.parquet"
+        arguments = [pairs_file, "--model", "judge", "--out", out, "--votes", "2", *urls, "--block-rows", "4"]
+        result = invoke(*arguments)
+        assert (result.exit_code, result.stdout) == (0, f"23 rows in {out}, 0 of them with an error\n")
+        assert server.bodies and other.bodies
+    finally:
+        other.stop()
+    run(pairs_file, tmp_path / "same.parquet", server)
+    assert out.read_bytes() == (tmp_path / "same.parquet").read_bytes()
+    again = invoke(*arguments, "--json")
+    assert json.loads(again.stdout) == {"out": str(out), "rows": 23, "failed": 0, "first": []}
+
+
+def test_the_command_lists_what_failed(server, tmp_path):
+    rows = [pair(0), *(pair(i, response_1="", id=f"\x1b[{i}") for i in range(1, 26))]
+    file = write_rows(tmp_path / "pairs.jsonl", rows)
+    arguments = [file, "--model", "judge", "--base-url", server.url, "--out", tmp_path / "out.parquet", "--one-order"]
+    for _ in range(2):  # the second call finds everything judged
+        result = invoke(*arguments)
+        assert result.exit_code == 1
+        assert "26 rows in" in result.stdout and "25 of them with an error" in result.stdout
+        assert "  row 2 (id [1): line 2: response_1: is blank." in result.stdout
+        assert "row 21 " in result.stdout and "row 22 " not in result.stdout
+        assert "... and 5 more" in result.stdout
+        assert "\x1b" not in result.stdout
+    assert len(server.bodies) == 1

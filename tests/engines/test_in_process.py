@@ -1,0 +1,171 @@
+"""Generation in process: independent of batching, one seed one completion, the prompt encoded once, probabilities."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from r1_reward.engines.in_process import Request, TransformersEngine, _batches
+from r1_reward.records.prompt import build_messages
+from r1_reward.store.images import decode_images
+
+
+def requests_of(pairs, count, votes=1):
+    return [
+        Request(
+            build_messages(row["question"], row["response_1"], row["response_2"], images=1),
+            decode_images(row),
+            tuple(range(100 * i, 100 * i + votes)),
+        )
+        for i, row in enumerate(pairs[i] for i in range(count))
+    ]
+
+
+def generated(engine, requests, **options):
+    return list(engine.generate(requests, **options))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_batch_does_not_matter(tiny, pairs, temperature):
+    requests = requests_of(pairs, 7, votes=3)
+    options = {"temperature": temperature, "max_new_tokens": 8}
+    alone = [generated(TransformersEngine(*tiny), [request], **options)[0] for request in requests]
+    for batch_size in (1, 2, 5, 64):
+        together = generated(TransformersEngine(*tiny, batch_size=batch_size), requests, **options)
+        assert [[c.text for c in row] for row in together] == [[c.text for c in row] for row in alone]
+
+
+def test_each_seed_draws_its_own_completion_and_the_same_one_again(tiny, pairs):
+    engine = TransformersEngine(*tiny)
+    (first,) = generated(engine, requests_of(pairs, 1, votes=6), temperature=1.0, max_new_tokens=8)
+    (again,) = generated(engine, requests_of(pairs, 1, votes=6), temperature=1.0, max_new_tokens=8)
+    assert first == again
+    assert len({completion.text for completion in first}) == 6
+    (greedy,) = generated(engine, requests_of(pairs, 1, votes=6), max_new_tokens=8)
+    assert len({completion.text for completion in greedy}) == 1
+
+
+def test_sampling_follows_the_model(tiny, pairs):
+    """First tokens drawn with many seeds occur as often as the model's own probabilities say."""
+    model, processor = tiny
+    request = requests_of(pairs, 1)[0]._replace(seeds=tuple(range(4000)))
+    engine = TransformersEngine(model, processor, batch_size=4000)
+    bias = torch.zeros(model.config.text_config.vocab_size)
+    bias[:] = -50.0
+    words = [processor.tokenizer.convert_tokens_to_ids(t) for t in ("1", "2", "<think>")]
+    bias[words] = torch.tensor([0.0, 1.0, 2.0])
+    model.lm_head.register_forward_hook(lambda module, inputs, output: bias.expand_as(output).clone())
+    (drawn,) = generated(engine, [request], temperature=2.0, max_new_tokens=1)
+    expected = torch.softmax(torch.tensor([0.0, 1.0, 2.0]) / 2.0, 0)
+    for text, share in zip(("1", "2", "<think>"), expected.tolist(), strict=True):
+        found = sum(completion.text == text for completion in drawn) / 4000
+        assert found == pytest.approx(share, abs=4 * (share * (1 - share) / 4000) ** 0.5)
+
+
+def test_the_picture_is_encoded_once_however_many_votes(tiny, pairs, monkeypatch):
+    model, processor = tiny
+    seen = []
+    forward = model.model.visual.forward
+
+    def spy(pixels, *args, **options):
+        seen.append(len(pixels))
+        return forward(pixels, *args, **options)
+
+    monkeypatch.setattr(model.model.visual, "forward", spy)
+    engine = TransformersEngine(model, processor, batch_size=64)
+    generated(engine, requests_of(pairs, 2), max_new_tokens=3)
+    generated(engine, requests_of(pairs, 2, votes=15), temperature=1.0, max_new_tokens=3)
+    once, for_all_votes = seen
+    assert once == for_all_votes
+
+
+def test_a_cache_that_cannot_be_repeated_is_worked_around(tiny, pairs, monkeypatch):
+    requests = requests_of(pairs, 3, votes=4)
+    engine = TransformersEngine(*tiny)
+    shared = generated(engine, requests, temperature=1.0, max_new_tokens=6)
+    monkeypatch.setattr(engine, "_shared_prefix", lambda inputs, counts: None)
+    assert [[c.text for c in r] for r in generated(engine, requests, temperature=1.0, max_new_tokens=6)] == [
+        [c.text for c in r] for r in shared
+    ]
+
+
+def test_requests_are_taken_a_window_at_a_time(tiny, pairs):
+    taken = []
+
+    def stream():
+        for request in requests_of(pairs, 20):
+            taken.append(1)
+            yield request
+
+    results = TransformersEngine(*tiny, batch_size=2).generate(stream(), max_new_tokens=1)
+    next(results)
+    assert len(taken) == 8
+
+
+def test_probability_is_the_models_own_at_the_answer(tiny, pairs):
+    """Force the model to write an answer and compare with a plain forward pass over prompt and text."""
+    model, processor = tiny
+    tokenizer = processor.tokenizer
+    script = tokenizer("<think>so</think><answer>1</answer>", add_special_tokens=False)["input_ids"]
+    request = requests_of(pairs, 1)[0]
+    engine = TransformersEngine(model, processor)
+    one, two = (tokenizer.convert_tokens_to_ids(digit) for digit in "12")
+    answer_at = script.index(one)
+
+    def forced(inputs, max_new_tokens, **options):
+        rows = inputs["input_ids"]
+        for step, token in enumerate([*script, tokenizer.eos_token_id]):
+            text = {
+                "input_ids": rows,
+                "attention_mask": torch.ones_like(rows),
+                "mm_token_type_ids": (rows == model.config.image_token_id).int(),
+            }
+            logits = model(**{**inputs, **text}).logits[:, -1]
+            options["logits_processor"][0](rows, logits)
+            if step == answer_at:
+                wanted.append(torch.softmax(logits[0, [one, two]], 0)[0].item())
+            rows = torch.cat([rows, torch.tensor([[token]])], dim=1)
+        return rows
+
+    wanted: list[float] = []
+    engine._call_generate = forced
+    ((completion,),) = generated(engine, [request], max_new_tokens=30)
+    assert completion.text == "<think>so</think><answer>1</answer>"
+    assert completion.probability == pytest.approx(wanted[0], abs=1e-4)
+
+
+def test_without_an_answer_there_is_no_probability(tiny, pairs):
+    ((completion,),) = generated(TransformersEngine(*tiny), requests_of(pairs, 1), max_new_tokens=2)
+    assert completion.probability is None
+    assert completion.truncated
+
+
+def test_batches_hold_every_seed_once_and_never_too_many():
+    counts = [1, 15, 3, 40, 2]
+    batches = list(_batches([4, 2, 0, 1, 3], counts, 16))
+    assert all(sum(part.stop - part.start for _, part in batch) <= 16 for batch in batches)
+    seen = sorted((i, seed) for batch in batches for i, part in batch for seed in range(part.start, part.stop))
+    assert seen == [(i, seed) for i, count in enumerate(counts) for seed in range(count)]
+
+
+@pytest.mark.parametrize("suppressed", [True, False])
+def test_image_tokens_are_sampled_only_without_suppression(tiny, pairs, monkeypatch, suppressed):
+    model, processor = tiny
+    image_token = model.config.image_token_id
+    bias = torch.zeros(model.config.text_config.vocab_size)
+    bias[image_token] = 1000.0  # by far the likeliest token
+    model.lm_head.register_forward_hook(lambda module, inputs, output: output + bias)
+    drawn = []
+    generate = model.generate
+
+    def spy(**options):
+        output = generate(**options)
+        drawn.append(output[:, options["input_ids"].size(1) :])
+        return output
+
+    monkeypatch.setattr(model, "generate", spy)
+    engine = TransformersEngine(model, processor)
+    if not suppressed:
+        monkeypatch.setattr(engine, "_image_tokens", lambda: None)
+    generated(engine, requests_of(pairs, 2), temperature=1.0, max_new_tokens=1)
+    assert (drawn[0] == image_token).any().item() is not suppressed

@@ -1,0 +1,108 @@
+"""The demo end to end at smoke-test size: every phase, resume after a kill, folders that are taken."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from r1_reward.data.handwriting import HARD_KINDS
+from r1_reward.records.errors import UserError
+from r1_reward.studies.demo import run_demo
+from r1_reward.studies.demo.pipeline import MODELS, Demo, DemoConfig
+
+TINY = {
+    "train_pairs": 120, "test_pairs": 12, "captions": 32, "ground_steps": 2, "sft_max_steps": 3, "sft_batch": 8,
+    "dev_pairs": 4, "dev_every": 2, "attempt_pairs": 12, "rl_steps": 2, "rl_batch": 8, "rl_updates_per_rollout": 2,
+    "votes": 3, "max_new_tokens": 8,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    run_demo(folder, sizes=TINY)
+    return folder
+
+
+def test_every_phase_leaves_its_result(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for name in MODELS:
+        assert 0.0 <= metrics[name]["accuracy"] <= 1.0
+        assert (finished / name / "model.safetensors").is_file()
+    assert set(metrics["paired_difference"]) == {"mean", "low", "high"}
+    assert metrics["n_pairs"] == 12
+    assert metrics["seconds"] == pytest.approx(sum(metrics["phases"].values()))
+    assert metrics["world"]["shared_scans"] == metrics["world"]["shared_scenes"] == 0
+    assert len(metrics["rl"]["voting"]["majority"]) == 3
+    assert (finished / "report.html").stat().st_size > 10_000
+    assert metrics["resumed"] is False
+
+
+def test_accuracy_in_metrics_is_recounted_from_the_predictions(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    rows = [json.loads(line) for line in (finished / "predictions" / "rl-greedy.jsonl").read_text().splitlines()]
+    votes = [vote["answer"] == row["preferred"] for row in rows for vote in row["judgments"]]
+    assert len(votes) == 24
+    assert metrics["rl"]["accuracy"] == pytest.approx(sum(votes) / len(votes))
+
+
+def test_rl_set_holds_the_hard_pairs_only(finished):
+    demo = Demo(finished, DemoConfig(**TINY), progress=None, resume=True)
+    attempts = {row["id"]: row["attempts"] for row in map(json.loads, (finished / "attempts.jsonl").open())}
+    hard = demo.hard_pairs()
+    assert len(hard) > 0
+    for row in hard:
+        assert row["reasoning"] is None or attempts[row["id"]] != 1
+    taught = demo.pairs("train").filter(lambda text: text is not None, input_columns="reasoning")
+    assert sum(kind in HARD_KINDS for kind in taught["kind"]) < len(taught) / 2
+
+
+def test_a_taken_folder_is_refused_and_a_finished_run_is_kept(finished):
+    with pytest.raises(UserError, match="already holds a run"):
+        run_demo(finished, sizes=TINY)
+    with pytest.raises(UserError, match="another configuration"):
+        run_demo(finished, seed=1, sizes=TINY, resume=True)
+    before = (finished / "predictions" / "rl-votes.jsonl").read_bytes()
+    started = (finished / "rl" / "model.safetensors").stat().st_mtime
+    run_demo(finished, sizes=TINY, resume=True)
+    assert (finished / "predictions" / "rl-votes.jsonl").read_bytes() == before
+    assert (finished / "rl" / "model.safetensors").stat().st_mtime == started
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from r1_reward.studies.demo import run_demo
+run_demo(Path(sys.argv[1]), sizes={sizes}, resume=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_predictions(finished, tmp_path):
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    script = KILLED.format(sizes=TINY)
+    # Killed as soon as a phase's result appears, which is while the next phase runs.
+    for landmark in ("ground-log.json", "attempts.jsonl", "predictions/base-greedy.jsonl"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "2"},
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not (folder / landmark).exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (folder / landmark).exists()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (folder / "metrics.json").exists()
+    run_demo(folder, sizes=TINY, resume=True)
+    assert json.loads((folder / "metrics.json").read_text())["resumed"] is True
+    for name in ("base", "sft", "rl"):  # control depends on the clock
+        expected = (finished / "predictions" / f"{name}-greedy.jsonl").read_bytes()
+        assert (folder / "predictions" / f"{name}-greedy.jsonl").read_bytes() == expected

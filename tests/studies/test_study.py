@@ -1,0 +1,79 @@
+"""A study's file: what it may hold, which cells it makes, and what a wrong one says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from r1_reward.records.errors import UserError
+from r1_reward.studies.ablate.study import load_study
+
+GOOD = """
+start: demo
+common: {max_steps: 3, learning_rate: 1.0e-4}
+settings:
+  one:
+    question: Which?
+    seeds: [0, 1]
+    common: {max_steps: 5}
+    arms:
+      a: {algorithm: stable_reinforce}
+      b: {algorithm: reinforce++, learning_rate: 1.0e-3}
+"""
+
+
+def written(tmp_path, text):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_cells_come_seed_by_seed_with_the_nearest_option_winning(tmp_path):
+    cells = list(load_study(written(tmp_path, GOOD)).cells())
+    assert [(cell.arm, cell.seed) for cell in cells] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert cells[0].options == {"max_steps": 5, "learning_rate": 1e-4, "algorithm": "stable_reinforce"}
+    assert cells[1].options["learning_rate"] == 1e-3
+    assert len({cell.fingerprint("x") for cell in cells}) == 4
+    assert cells[0].fingerprint("x") != cells[0].fingerprint("y")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("algorithm: reinforce++", "algoritm: reinforce++"), "Did you mean 'algorithm'"),
+        (("seeds: [0, 1]", "seeds: []"), "settings.one.seeds"),
+        (("start: demo", "start: runs/sft"), "data and held_out"),
+        (("question: Which?", "baseline: c\n    question: Which?"), "'c' is none of its arms"),
+        (("start: demo", "begin: demo"), "begin"),
+        (
+            ("start: demo", "start: demo\ndemo: {sft_stop_acuracy: 0.9}"),
+            "demo: unknown option.*'sft_stop_accuracy'",
+        ),
+        (("start: demo", "start: [demo"), "not a readable YAML"),
+    ],
+)
+def test_a_wrong_study_is_explained(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        load_study(written(tmp_path, GOOD.replace(*change)))
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(UserError, match="no such study"):
+        load_study(tmp_path / "none.yaml")
+
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("ablate-*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_the_committed_studies_are_valid(recipe):
+    cells = list(load_study(recipe).cells())
+    assert len({(cell.setting, cell.arm, cell.seed) for cell in cells}) == len(cells)
+
+
+def test_settings_under_stress_have_eight_seeds_an_arm():
+    study = load_study(next(recipe for recipe in RECIPES if recipe.stem == "ablate-tiny"))
+    for name in ("stress", "heavy stress", "stale", "bfloat16 rollouts"):
+        assert len(study.settings[name].seeds) >= 8
+        assert study.settings[name].reference() == "stable_reinforce"
