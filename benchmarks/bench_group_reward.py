@@ -23,10 +23,11 @@ from typing import Any
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from r1_reward.data.handwriting import ANSWERS, CORNERS, KINDS, TENS, World, answer_of, build_world
+from r1_reward.data.handwriting import World, build_world
 from r1_reward.engines.in_process import EngineError, Request, TransformersEngine
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.models.tiny_words import ANSWERS, CORNERS, KINDS, TENS, answer_of
 from r1_reward.records.schema import PreferencePair
 from r1_reward.serve.dialects.trl import GroupReward
 from r1_reward.store.files import write_json

@@ -34,7 +34,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_reward.models import vision_attention
-from r1_reward.models.checkpoint import build_tiny, limit_pixels
+from r1_reward.models.checkpoint import limit_pixels
+from r1_reward.models.tiny import build_tiny
 from r1_reward.store.images import decode_images
 from r1_reward.store.pairs import load_pairs
 from r1_reward.studies.demo.metrics import describe_machine

@@ -58,8 +58,8 @@ def pairs(pair_file):
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """A folder with the untrained tiny model and its processor."""
-    from r1_reward.data.handwriting import vocabulary
-    from r1_reward.models.checkpoint import build_tiny
+    from r1_reward.models.tiny import build_tiny
+    from r1_reward.models.tiny_words import vocabulary
 
     folder = tmp_path_factory.mktemp("tiny")
     model, processor = build_tiny(vocabulary(), seed=0)

@@ -7,21 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from r1_reward.data.handwriting import (
-    CONFUSABLE,
-    CORNERS,
-    DIGITS,
-    EASY_KINDS,
-    GRID_KINDS,
-    HARD_KINDS,
-    KINDS,
-    TENS,
-    Teacher,
-    build_world,
-    draw_scene,
-    load_scans,
-)
+from r1_reward.data.handwriting import CONFUSABLE, Teacher, build_world, draw_scene, load_scans
 from r1_reward.judge.referee import RuleReferee
+from r1_reward.models.tiny_words import CORNERS, DIGITS, EASY_KINDS, GRID_KINDS, HARD_KINDS, KINDS, TENS
 from r1_reward.records.parsing import parse_judgment
 
 

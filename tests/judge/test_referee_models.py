@@ -518,8 +518,8 @@ def yes_sayer(tmp_path_factory):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from r1_reward.data.handwriting import vocabulary
-    from r1_reward.models.checkpoint import CHAT_TEMPLATE, train_tokenizer
+    from r1_reward.models.tiny import CHAT_TEMPLATE, train_tokenizer
+    from r1_reward.models.tiny_words import vocabulary
 
     tokenizer = train_tokenizer(vocabulary())
     tokenizer.chat_template = CHAT_TEMPLATE

@@ -7,8 +7,9 @@ import json
 import pytest
 from PIL import Image
 
-from r1_reward.data.handwriting import DIGITS, judgment_text
-from r1_reward.models.checkpoint import SPECIAL_TOKENS, TAGS, load_model_and_processor
+from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.models.tiny import SPECIAL_TOKENS, TAGS
+from r1_reward.models.tiny_words import DIGITS, judgment_text
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import build_messages, special_tokens_of
 

@@ -11,10 +11,11 @@ import time
 
 import pytest
 
-from r1_reward.data.handwriting import HARD_KINDS
+from r1_reward.models.tiny_words import HARD_KINDS
 from r1_reward.records.errors import UserError
 from r1_reward.studies.demo import run_demo
-from r1_reward.studies.demo.pipeline import MODELS, Demo, DemoConfig
+from r1_reward.studies.demo.config import MODELS, DemoConfig
+from r1_reward.studies.demo.pipeline import Demo
 
 TINY = {
     "train_pairs": 120, "test_pairs": 12, "captions": 32, "ground_steps": 2, "sft_max_steps": 3, "sft_batch": 8,

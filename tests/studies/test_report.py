@@ -43,8 +43,8 @@ def votes_of(row, right, count=2, text=None):
 def run_folder(world, tmp_path_factory):
     """A run folder with the true schemas: pair 0 hostile, pair 1 unreadable before RL, then every outcome."""
     from r1_reward.store.pairs import save_pairs
+    from r1_reward.studies.demo.config import DemoConfig
     from r1_reward.studies.demo.metrics import demo_metrics
-    from r1_reward.studies.demo.pipeline import DemoConfig
 
     folder = tmp_path_factory.mktemp("run")
     pictures = tmp_path_factory.mktemp("pictures")

@@ -16,8 +16,8 @@ import transformers as hf
 from PIL import Image
 from tokenizers.processors import TemplateProcessing
 
-from r1_reward.data.handwriting import vocabulary
-from r1_reward.models.checkpoint import SPECIAL_TOKENS, train_tokenizer
+from r1_reward.models.tiny import SPECIAL_TOKENS, train_tokenizer
+from r1_reward.models.tiny_words import vocabulary
 from r1_reward.records.schema import PreferencePair
 from r1_reward.store.pairs import save_pairs
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from PIL import Image
 
-from r1_reward.data.handwriting import ANSWERS, DIGITS, TEST_SCANS, judgment_text, load_scans, reading_of
+from r1_reward.data.handwriting import TEST_SCANS, load_scans
+from r1_reward.models.tiny_words import ANSWERS, DIGITS, judgment_text, reading_of
 from r1_reward.records.schema import PreferencePair
 from r1_reward.store.pairs import save_pairs
 

@@ -1,7 +1,7 @@
 """Reorder and divide a dataset of pairs without teaching a model more than it should know.
 
 :func:`balance` and :func:`both_orders` make the position of the better response say nothing; :func:`split` keeps every
-picture on one side. All are functions of the rows and a seed alone. Import them from :mod:`r1_reward.store.pairs`.
+picture on one side. All are functions of the rows and a seed alone.
 """
 
 from __future__ import annotations

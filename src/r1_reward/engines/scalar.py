@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from r1_reward.engines.in_process import Request, TransformersEngine
 from r1_reward.records.errors import UserError
@@ -19,13 +19,9 @@ from r1_reward.records.prompt import special_tokens_of
 from r1_reward.records.scalar_prompt import build_scalar_messages
 
 if TYPE_CHECKING:
-    from PIL import Image
     from transformers import ProcessorMixin
 
-    from r1_reward.models.scalar import ScalarRewardModel
-
-Candidate: TypeAlias = "tuple[str, list[Image.Image], str]"
-"""A question, its pictures, and one response."""
+    from r1_reward.models.scalar import Candidate, ScalarRewardModel
 
 
 class Score(NamedTuple):

@@ -6,16 +6,19 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from PIL import Image
 
 from r1_reward.engines.in_process import Engine, EngineError, Request
-from r1_reward.engines.scalar import AnswerScorer, Candidate, Score
+from r1_reward.engines.scalar import AnswerScorer, Score
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Answer, Completion, Judgment
 from r1_reward.store.video import FRAMES, row_pictures
+
+if TYPE_CHECKING:
+    from r1_reward.models.scalar import Candidate
 
 Orders = Literal["both", "random", "stored", "preferred-first"]
 ORDERS: dict[str, str] = {

@@ -19,12 +19,12 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from PIL import Image
 
 from r1_reward.engines.in_process import Engine, EngineError, Request
-from r1_reward.engines.scalar import AnswerScorer, Candidate, Score
+from r1_reward.engines.scalar import AnswerScorer, Score
 from r1_reward.judge.judging import compare_scores, read_judgment
 from r1_reward.judge.voting import Stopping
 from r1_reward.records.checks import MAX_RESPONSE_CHARS
@@ -33,6 +33,9 @@ from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Judgment
 from r1_reward.store.images import ImageSource, open_image
 from r1_reward.store.video import FRAMES, Video, open_video, row_pictures
+
+if TYPE_CHECKING:
+    from r1_reward.models.scalar import Candidate
 
 _BATCHES_AHEAD = 4  # batches of votes under way in rounds: full batches although pairs are decided one by one
 _BAD_AT_ONCE = 1000  # unusable pairs in a row that may wait for the next usable one

@@ -1,50 +1,22 @@
-"""Load a vision-language checkpoint and its processor, or build the tiny Qwen2.5-VL that the demo and the tests train.
-
-The tiny model has the real architecture and random weights: about a million parameters, a tokenizer trained on the spot
-whose tokens are words, and the fixed parts of the judging prompt as one token each, so that a prompt is some forty
-tokens long and a laptop can train it.
-"""
+"""Load a vision-language checkpoint and its processor; the name ``tiny`` builds the one of the demo and the tests."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1_reward.data.handwriting import vocabulary
+from r1_reward.models.adapters import adapted_model, is_adapters
+from r1_reward.models.tiny import build_tiny
+from r1_reward.models.tiny_words import vocabulary
 from r1_reward.models.vision_attention import pack_vision_attention
 from r1_reward.records.errors import UserError
-from r1_reward.records.prompt import pairwise_template
+from r1_reward.store.hub import checkpoint_folder
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
+    from transformers import PreTrainedModel, ProcessorMixin
 
 TINY = "tiny"
-CHUNK_BORDERS = r"\{(?:question|answer1|answer2)\}|(\[Response [12]\]:)\n"
-SPECIAL_TOKENS = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
-    "<|video_pad|>",
-)  # fmt: skip
-ROLES = {
-    "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "image_token": "<|image_pad|>",
-    "video_token": "<|video_pad|>",
-}  # fmt: skip
-TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-<|im_start|>{{ message.role }}
-{% if message.content is string %}{{ message.content }}{% else -%}
-{%- for part in message.content -%}
-{%- if part.type == "image" -%}<|vision_start|><|image_pad|><|vision_end|>
-{%- elif part.type == "video" -%}<|vision_start|><|video_pad|><|vision_end|>
-{%- else -%}{{ part.text }}{%- endif -%}
-{%- endfor -%}{%- endif -%}<|im_end|>
-{% endfor -%}
-{%- if add_generation_prompt -%}<|im_start|>assistant
-{% endif -%}
-"""
 
 
 def load_model_and_processor(
@@ -66,13 +38,11 @@ def load_model_and_processor(
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-    from r1_reward.models.adapters import is_adapters, load_adapted
-
     model: Any
     if path == TINY:
         return _named(build_tiny(vocabulary()), TINY)
     if is_adapters(path):
-        model, processor = load_adapted(path, dtype=dtype, attn_implementation=attn_implementation)
+        model, processor = _load_adapted(path, dtype=dtype, attn_implementation=attn_implementation)
         _prepare(processor, path)
         return _named((model, processor), path)
     if Path(path).exists() and not (Path(path) / "config.json").is_file():
@@ -100,6 +70,32 @@ def load_model_and_processor(
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             model.to("cuda")
     return _named((model, processor), path)
+
+
+def _load_adapted(
+    path: str, *, dtype: str = "auto", attn_implementation: str | None = None
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Return the model that adapters were trained on with the adapters merged into it, and the adapters' processor.
+
+    Raises:
+        UserError: the model is not where the adapters say, or they are damaged or do not fit it.
+    """
+    from peft import PeftModel
+    from safetensors import SafetensorError
+    from transformers import AutoProcessor
+
+    name, folder = adapted_model(path), str(checkpoint_folder(path))
+    try:
+        base, _ = load_model_and_processor(name, dtype=dtype, attn_implementation=attn_implementation)
+    except UserError as error:
+        raise UserError(f"{path}: holds adapters of {name}, which cannot be loaded: {error}") from error
+    try:
+        model: Any = PeftModel.from_pretrained(base, folder).merge_and_unload()
+        processor = AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: cannot put these adapters on {name}: {first}") from error
+    return model, processor
 
 
 def _named(loaded: tuple[Any, Any], path: str) -> tuple[Any, Any]:
@@ -171,100 +167,3 @@ def limit_pixels(processor: Any, max_pixels: int) -> None:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def template_chunks() -> list[str]:
-    """Return the fixed pieces of the judging prompt; the headings of the responses are pieces of their own."""
-    return sorted({chunk for chunk in re.split(CHUNK_BORDERS, pairwise_template()) if chunk and chunk.strip()})
-
-
-def train_tokenizer(
-    texts: Iterable[str],
-    vocab_size: int = 1024,
-    *,
-    special_tokens: Sequence[str] = SPECIAL_TOKENS,
-    roles: Mapping[str, str] = ROLES,
-) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE whose tokens are the words of ``texts``; any other text still round-trips as bytes.
-
-    ``roles`` says which of the ``special_tokens`` is the ``eos_token``, the ``pad_token`` and whatever else the
-    processor asks for by name; the default is Qwen-VL's.
-    """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    words = pre_tokenizers.Split(Regex(r" ?[A-Za-z][A-Za-z-]*| ?[0-9]| ?[^\sA-Za-z0-9]+|\s+"), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=list(special_tokens),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    chunks = [*TAGS, *template_chunks()]
-    tokenizer.add_tokens([AddedToken(chunk, normalized=False, special=False) for chunk in chunks])
-    own = {role: token for role, token in roles.items() if role in ("bos_token", "eos_token", "pad_token")}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        **own,
-        additional_special_tokens=[token for token in special_tokens if token not in own.values()],
-        extra_special_tokens={role: token for role, token in roles.items() if role not in own},
-        model_max_length=4096,
-        padding_side="left",
-    )
-
-
-def build_tiny(texts: Iterable[str], *, seed: int = 0) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Build a Qwen2.5-VL of about a million random weights with a tokenizer trained on ``texts``.
-
-    One visual token covers 28x28 pixels. The initial weights are wider than the architecture's default, with which a
-    model this small stays at chance for many hundred steps.
-    """
-    import torch
-    from transformers import (
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2_5_VLProcessor,
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
-    )
-
-    tokenizer = train_tokenizer(texts)
-    pixels = {"shortest_edge": 28 * 28, "longest_edge": 64 * 28 * 28}
-    processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(size=pixels),
-        video_processor=Qwen2VLVideoProcessor(size=pixels),
-        tokenizer=tokenizer,
-        chat_template=CHAT_TEMPLATE,
-    )
-    ids: dict[str, Any] = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
-    text = {
-        "vocab_size": len(tokenizer), "hidden_size": 128, "num_hidden_layers": 3, "intermediate_size": 256,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
-        "tie_word_embeddings": True, "initializer_range": 0.07,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]},
-        "bos_token_id": None, "eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"],
-    }  # fmt: skip
-    vision = {
-        "depth": 1, "hidden_size": 96, "intermediate_size": 192, "num_heads": 4, "patch_size": 14,
-        "spatial_merge_size": 2, "out_hidden_size": 128, "fullatt_block_indexes": [0], "initializer_range": 0.05,
-    }  # fmt: skip
-    config = Qwen2_5_VLConfig(
-        text_config=text,
-        vision_config=vision,
-        tie_word_embeddings=True,
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-    )
-    torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    model.generation_config.eos_token_id = ids["<|im_end|>"]
-    model.generation_config.pad_token_id = ids["<|endoftext|>"]
-    return model, processor

@@ -24,7 +24,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +37,12 @@ from r1_reward.store.files import read_json, write_json
 from r1_reward.store.hub import checkpoint_file, checkpoint_folder
 
 if TYPE_CHECKING:
+    from PIL import Image
     from transformers import ProcessorMixin
 
-    from r1_reward.engines.scalar import Candidate
+
+Candidate: TypeAlias = "tuple[str, list[Image.Image], str]"
+"""A question, its pictures, and one response."""
 
 HEAD, MANIFEST, ADAPTER = "scalar_head.safetensors", "scalar.json", "adapter_config.json"
 IGNORED = -100

@@ -1,13 +1,11 @@
-"""Pair files: load, validate, balance, split and save preference pairs.
+"""Pair files: load, validate and save preference pairs.
 
 A pair file is JSONL with image paths relative to the file, parquet with embedded images, a folder of either, or a
 dataset on the Hub. Every row is checked before anything is trained on, and all problems are told at once::
 
     pairs = load_pairs("pairs.jsonl")               # datasets.Dataset; raises PairFileError
-    train, test = split(pairs, test_fraction=0.1, seed=0)
-    train = balance(train, seed=0)                  # as many preferred 1 as preferred 2
-    pictures = row_pictures(train[0], frames=8)     # RGB: its images, then the frames of its video
-    save_pairs(test, "test.parquet")
+    pictures = row_pictures(pairs[0], frames=8)     # RGB: its images, then the frames of its video
+    save_pairs(pairs, "pairs.parquet")
 
 Images stay undecoded in the dataset (``Image(decode=False)``): ``datasets`` would hand out CMYK or sideways pictures.
 """
@@ -31,24 +29,23 @@ from datasets import Dataset, Features, LargeList, List, Value, concatenate_data
 from datasets import Image as ImageFeature
 from datasets.exceptions import DatasetsError
 
-from r1_reward.data.subsets import balance, both_orders, split, without_reasoning
 from r1_reward.records.checks import (
     FIELDS,
     MAX_RESPONSE_CHARS,
     REQUIRED,
-    Checker,
     PairFileError,
     Problem,
     unknown_field,
 )
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import PreferencePair
+from r1_reward.store.checker import Checker
 from r1_reward.store.images import ImageError, image_suffix
 from r1_reward.store.video import FRAMES, row_pictures
 
 __all__ = [
-    "FEATURES", "MAX_RESPONSE_CHARS", "PairFileError", "Problem", "balance", "both_orders", "load_pairs",
-    "row_pictures", "save_pairs", "split", "validate_pairs", "without_reasoning",
+    "FEATURES", "MAX_RESPONSE_CHARS", "PairFileError", "Problem", "load_pairs", "row_pictures", "save_pairs",
+    "validate_pairs",
 ]  # fmt: skip
 
 FEATURES = Features(

@@ -98,8 +98,9 @@ def plan_run(
     import torch
     from transformers import AutoConfig
 
-    from r1_reward.data.handwriting import vocabulary
-    from r1_reward.models.checkpoint import TINY, build_tiny
+    from r1_reward.models.checkpoint import TINY
+    from r1_reward.models.tiny import build_tiny
+    from r1_reward.models.tiny_words import vocabulary
     from r1_reward.train.launch import config_class
 
     stage = stage or _stage_of(path, overrides)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import ProcessorMixin
 
-    from r1_reward.engines.scalar import Candidate
+    from r1_reward.models.scalar import Candidate
 
 
 @dataclass

@@ -139,7 +139,8 @@ def prepare(study: Study, out: Path, note: Note) -> Start:
 
 
 def _demo_start(folder: Path, study: Study, note: Note) -> Any:
-    from r1_reward.studies.demo.pipeline import Demo, DemoConfig
+    from r1_reward.studies.demo.config import DemoConfig
+    from r1_reward.studies.demo.pipeline import Demo
     from r1_reward.studies.demo.progress import DemoProgress
 
     with DemoProgress() as progress:

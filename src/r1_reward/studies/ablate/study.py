@@ -117,7 +117,7 @@ def load_study(path: Path) -> Study:
 
 
 def _check(path: Path, study: Study) -> None:
-    from r1_reward.studies.demo.pipeline import DemoConfig
+    from r1_reward.studies.demo.config import DemoConfig
     from r1_reward.train.rl import StableReinforceConfig
 
     _check_keys(f"{path}: demo", study.demo, DemoConfig)

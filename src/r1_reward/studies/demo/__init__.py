@@ -32,7 +32,8 @@ def run_demo(
     import torch
     import transformers
 
-    from r1_reward.studies.demo.pipeline import Demo, DemoConfig
+    from r1_reward.studies.demo.config import DemoConfig
+    from r1_reward.studies.demo.pipeline import Demo
     from r1_reward.studies.demo.progress import DemoProgress
 
     # Libraries print per-step notes and bars of their own; the demo has one display.

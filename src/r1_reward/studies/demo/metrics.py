@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from r1_reward.data.handwriting import EASY_KINDS, KINDS
 from r1_reward.judge import metrics
+from r1_reward.models.tiny_words import EASY_KINDS, KINDS
 from r1_reward.records.schema import Judgment
 from r1_reward.studies.demo.files import read_predictions
 
 if TYPE_CHECKING:
-    from r1_reward.studies.demo.pipeline import DemoConfig
+    from r1_reward.studies.demo.config import DemoConfig
 
 
 def demo_metrics(folder: Path, config: DemoConfig, seconds: dict[str, float], command: str) -> dict[str, Any]:
     """Return everything the report shows; accuracies in [0, 1], times in seconds, intervals at 95 %."""
-    from r1_reward.studies.demo.pipeline import MODELS, VOTING_MODELS
+    from r1_reward.studies.demo.config import MODELS, VOTING_MODELS
 
     world = json.loads((folder / "data" / "world.json").read_text())
     greedy = {name: read_predictions(folder / "predictions" / f"{name}-greedy.jsonl") for name in MODELS}

@@ -20,14 +20,15 @@ import random
 import shlex
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1_reward.data.handwriting import HARD_KINDS, Teacher, World, build_world, vocabulary
+from r1_reward.data.handwriting import World, build_world
+from r1_reward.models.tiny_words import HARD_KINDS, vocabulary
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import write_json, write_text
+from r1_reward.studies.demo.config import MODELS, VOTING_MODELS, DemoConfig
 from r1_reward.studies.demo.files import write_predictions
 
 if TYPE_CHECKING:
@@ -35,43 +36,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from r1_reward.studies.demo.progress import DemoProgress
-
-MODELS = ("base", "sft", "control", "rl")
-VOTING_MODELS = ("sft", "rl")
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """Everything that decides what a demo run computes."""
-
-    seed: int = 0
-    train_pairs: int = 14_000
-    test_pairs: int = 600
-    captions: int = 12_000
-    hard_share: float = 0.8
-    teacher_easy_success: float = 0.95
-    teacher_hard_success: float = 0.12
-    teacher_inconsistent: float = 0.02
-    ground_steps: int = 400
-    sft_max_steps: int = 500
-    sft_stop_accuracy: float = 0.65
-    sft_learning_rate: float = 1.5e-3
-    sft_batch: int = 32
-    caption_share: float = 0.25
-    dev_pairs: int = 128
-    dev_every: int = 20
-    attempt_pairs: int = 1_500
-    rl_steps: int = 90
-    rl_batch: int = 256
-    rl_updates_per_rollout: int = 2
-    rl_learning_rate: float = 2e-4
-    votes: int = 15
-    voting_pairs: int = 200
-    max_new_tokens: int = 64
-
-    def teacher(self) -> Teacher:
-        """Return the simulated teacher."""
-        return Teacher(self.teacher_easy_success, self.teacher_hard_success, self.teacher_inconsistent)
 
 
 class Demo:
@@ -137,7 +101,7 @@ class Demo:
 
     def make_world(self) -> None:
         """Write the pairs, the captions and the untrained model."""
-        from r1_reward.models.checkpoint import build_tiny
+        from r1_reward.models.tiny import build_tiny
         from r1_reward.store.pairs import save_pairs
 
         config = self.config

@@ -229,7 +229,7 @@ def _length_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def _groups() -> dict[str, tuple[str, ...]]:
-    from r1_reward.data.handwriting import EASY_KINDS, HARD_KINDS
+    from r1_reward.models.tiny_words import EASY_KINDS, HARD_KINDS
 
     return {"easy": EASY_KINDS, "hard": HARD_KINDS}
 

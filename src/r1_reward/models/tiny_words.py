@@ -1,0 +1,107 @@
+"""The words of the handwriting world: questions, answers and judgements about digits, which the tiny model speaks.
+
+Its tokenizer is trained on :func:`vocabulary`; :mod:`r1_reward.data.handwriting` makes pairs out of the same patterns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+TENS = ("zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
+EASY_KINDS = ("position", "number")
+HARD_KINDS = ("sum", "largest", "even", "greater")
+KINDS = EASY_KINDS + HARD_KINDS
+GRID_KINDS = ("position", "largest", "even")
+QUESTIONS = {
+    "position": ("Which digit is {corner}?", "What is written {corner}?", "Read the {corner} digit."),
+    "number": ("What number is written here?", "Read the number.", "Which two digits are shown?"),
+    "sum": ("What is the sum of the digits?", "Add the two digits.", "What do they add up to?"),
+    "largest": ("Which digit is the largest?", "What is the largest digit?", "Name the largest digit."),
+    "even": ("How many digits are even?", "Count the even digits.", "How many even digits are there?"),
+    "greater": ("Is it greater than {bound}?", "Does the number exceed {bound}?", "Is this more than {bound}?"),
+}
+ANSWERS = {
+    "position": ("Clearly {a}.", "It is {a}.", "The {corner} digit is {a}.", "I can read {a} there."),
+    "number": ("Clearly {a}.", "It reads {a}.", "The number is {a}.", "Somebody wrote {a} here."),
+    "sum": ("Clearly {a}.", "The sum is {a}.", "Together they make {a}.", "They add up to {a}."),
+    "largest": ("Clearly {a}.", "It is {a}.", "The largest is {a}.", "No digit exceeds {a}."),
+    "even": ("Clearly {a}.", "It is {a}.", "There are {a} of them.", "I count {a} even digits."),
+    "greater": ("Clearly {a}.", "I think {a}.", "The answer is {a}.", "I would say {a}."),
+}
+CAPTION_REQUEST = "Describe the picture."
+
+
+def answer_of(kind: str, digits: tuple[int, ...], *, corner: int = 0, bound: int = 0) -> str:
+    """Return the right answer in words; ``corner`` indexes CORNERS, ``bound`` is the number of tens to compare with."""
+    if kind == "position":
+        return DIGITS[digits[corner]]
+    if kind == "number":
+        return " ".join(DIGITS[d] for d in digits)
+    if kind == "sum":
+        return DIGITS[sum(digits)]
+    if kind == "largest":
+        return DIGITS[max(digits)]
+    if kind == "even":
+        return DIGITS[sum(d % 2 == 0 for d in digits)]
+    return "yes" if number_of(digits) > 10 * bound else "no"
+
+
+def number_of(digits: tuple[int, ...]) -> int:
+    """Return the two digits read as a decimal number."""
+    return 10 * digits[0] + digits[1]
+
+
+def reading_of(digits: tuple[int, ...]) -> str:
+    """Return what a reader of the picture sees, in words; also the caption."""
+    return " ".join(DIGITS[d] for d in digits)
+
+
+def look_at(kind: str, digits: tuple[int, ...], *, corner: int, bound: int) -> str:
+    """Return the step from reading to answer, in words."""
+    right = answer_of(kind, digits, corner=corner, bound=bound)
+    if kind == "position":
+        return f"{CORNERS[corner]} is {right}."
+    if kind == "number":
+        return f"number is {right}."
+    if kind == "sum":
+        return f"sum is {right}."
+    if kind == "largest":
+        return f"largest is {right}."
+    if kind == "even":
+        parities = " ".join("even" if d % 2 == 0 else "odd" for d in digits)
+        return f"{parities} makes {right}."
+    return f"more than {TENS[bound]} is {right}."
+
+
+def judgment_text(look: str, reading: str, claims: tuple[str, str], right: str, *, contradict: bool = False) -> str:
+    """Return the teacher's text: read the picture, hold each claim against it, conclude, answer.
+
+    With ``contradict`` the conclusion inside the reasoning names the other response than the answer does.
+    """
+    verdicts = ["match" if claim == right else "wrong" for claim in claims]
+    better = 1 if verdicts[0] == "match" else 2
+    concluded = 3 - better if contradict else better
+    checks = "".join(f"[Response {n}]: {claims[n - 1]} {verdicts[n - 1]}\n" for n in (1, 2))
+    return f"<think>I see {reading}. {look}\n{checks}Response {concluded} is better.</think><answer>{better}</answer>"
+
+
+def capitalize(text: str) -> str:
+    """Return the text with its first letter in upper case."""
+    return text[0].upper() + text[1:]
+
+
+def vocabulary() -> Iterator[str]:
+    """Yield every sentence pattern of the world with its words, to train a tokenizer on."""
+    for kind in KINDS:
+        for template in (*QUESTIONS[kind], *ANSWERS[kind]):
+            for corner in CORNERS:
+                yield capitalize(template.format(a="one", corner=corner, bound="ten"))
+    for word in (*DIGITS, *TENS, *CORNERS, "yes", "no", "even", "odd", "match", "wrong"):
+        yield f" {word} {word}"
+    yield judgment_text(look_at("sum", (1, 2), corner=0, bound=0), reading_of((1, 2)), ("two", "three"), "three")
+    for kind in KINDS:
+        yield look_at(kind, (1, 2, 3, 4) if kind in GRID_KINDS else (1, 2), corner=0, bound=1)
+    yield f"I see {reading_of((1, 2, 3, 4))}. {CAPTION_REQUEST}\nClaim: \nClaim:"
+    yield "user user assistant assistant"

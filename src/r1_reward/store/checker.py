@@ -1,0 +1,118 @@
+"""Find everything that is wrong with the rows of a pair file, pictures included.
+
+:mod:`r1_reward.store.pairs` feeds rows to a :class:`Checker` while it reads a file::
+
+    checker = Checker("pairs.jsonl", folder=Path("."), check_images=True)
+    checker.check(3, {"id": "7", "question": "Which digit?", ...})      # line 3
+    checker.finish()                                                    # raises PairFileError if anything was wrong
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from r1_reward.records.checks import PairFileError, Problem, kind_of, text_problems, to_pair
+from r1_reward.records.schema import PreferencePair
+from r1_reward.store.images import ImageError, check_image
+from r1_reward.store.video import FRAMES, open_video
+
+
+class Checker:
+    """Collects the problems of one file; remembers the rows and images it has seen, but never pixels."""
+
+    def __init__(self, file: str, folder: Path, check_images: bool, video_frames: int = FRAMES) -> None:
+        self.file, self.check_images, self.video_frames = file, check_images, video_frames
+        self.folder = Path(os.path.abspath(folder))
+        self.problems: list[Problem] = []
+        self.rows = 0
+        self._images: dict[str, str | None] = {}
+        self._videos: dict[str, str | None] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    def add(self, line: int, field: str, reason: str) -> None:
+        """Note a problem, in text that any terminal can print."""
+        clean = [text.encode("utf-8", "backslashreplace").decode() for text in (field, reason)]
+        self.problems.append(Problem(self.file, line, *clean))
+
+    def finish(self) -> None:
+        """Raise PairFileError if there were problems or no rows at all."""
+        if not self.rows and not self.problems:
+            self.add(0, "", "holds no rows")
+        if self.problems:
+            raise PairFileError(self.problems, self.rows)
+
+    def check(self, line: int, row: Any) -> bool:
+        """Check one row, note what is wrong with it, and say whether it is right."""
+        before = len(self.problems)
+        self.rows += 1
+        if not isinstance(row, dict):
+            self.add(line, "", f"is {kind_of(row)}, not an object with fields")
+            return False
+        cells, video = row.get("images"), row.get("video")
+        images = [self._identity(cell) for cell in cells] if isinstance(cells, list) else cells
+        pair, problems = to_pair({**row, "images": images} if "images" in row else row)
+        for field, reason in [*problems, *text_problems(row)]:
+            self.add(line, field, reason)
+        if row.get("images", []) == [] and (video is None or video == ""):
+            self.add(line, "images", "no image and no video")
+        if self.check_images:
+            if isinstance(cells, list):
+                self._check_images(line, cells, images or [])
+            if isinstance(video, str) and video:
+                self._check_video(line, video)
+        if pair is not None:
+            self._check_repeat(line, pair)
+        return len(self.problems) == before
+
+    def _identity(self, cell: Any) -> Any:
+        """Return a text that is equal for equal images: the place of a file, the hash of embedded bytes."""
+        if isinstance(cell, Mapping):
+            cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
+        if isinstance(cell, bytes):
+            return "sha256:" + hashlib.sha256(cell).hexdigest()
+        if not isinstance(cell, str):
+            return cell
+        try:
+            return os.path.realpath(self.folder / cell)
+        except ValueError:  # NUL or a lone surrogate: no path at all
+            return cell
+
+    def _check_images(self, line: int, cells: list[Any], keys: list[Any]) -> None:
+        for index, (cell, key) in enumerate(zip(cells, keys, strict=True)):
+            if not isinstance(key, str):
+                continue  # the type is noted already
+            if key not in self._images:
+                data = cell.get("bytes") if isinstance(cell, Mapping) else cell
+                self._images[key] = _image_problem(data if isinstance(data, bytes) else key)
+            if reason := self._images[key]:
+                name = cell.get("path") if isinstance(cell, Mapping) else cell
+                self.add(line, f"images[{index}]", f"{name if isinstance(name, str) else 'embedded image'}: {reason}")
+
+    def _check_video(self, line: int, video: str) -> None:
+        path = os.path.join(self.folder, video)
+        if path not in self._videos:
+            try:
+                open_video(path, self.video_frames, name=video)
+                self._videos[path] = None
+            except ImageError as error:
+                self._videos[path] = str(error)
+        if reason := self._videos[path]:
+            self.add(line, "video", reason)
+
+    def _check_repeat(self, line: int, pair: PreferencePair) -> None:
+        first, preferred = self._seen.setdefault(pair.content_hash(), (line, pair.preferred))
+        if first != line:
+            against = "" if preferred == pair.preferred else ", with the other response preferred"
+            self.add(line, "", f"repeats line {first}{against}")
+
+
+def _image_problem(source: str | bytes) -> str | None:
+    try:
+        check_image(source)
+    except ImageError as error:
+        return error.reason
+    return None
