@@ -24,7 +24,8 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from r1_reward.data.handwriting import World, build_world
-from r1_reward.engines.in_process import EngineError, Request, TransformersEngine
+from r1_reward.engines.engine import EngineError, Request
+from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.models.checkpoint import load_model_and_processor
 from r1_reward.models.tiny_words import ANSWERS, CORNERS, KINDS, TENS, answer_of
@@ -70,7 +71,7 @@ def accuracy(model: Any, processor: Any, world: World, pairs: list[PreferencePai
         for number, pair in enumerate(pairs)
     )
     right = defaultdict(list)
-    answers = engine.generate(requests, temperature=1.0, max_new_tokens=LONGEST_ANSWER)
+    answers = engine.generate(one._replace(temperature=1.0, max_new_tokens=LONGEST_ANSWER) for one in requests)
     for pair, completions in zip(pairs, answers, strict=True):
         if isinstance(completions, EngineError):
             raise completions

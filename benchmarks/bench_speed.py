@@ -16,7 +16,8 @@ import torch
 
 from r1_reward.bench.suites import load_suite, row_images
 from r1_reward.engines.in_process import TransformersEngine
-from r1_reward.judge.judging import Pair, judge, read_judgment
+from r1_reward.judge.prepare import Prepared, opened
+from r1_reward.judge.votes import Plan, draw_votes, read_judgment
 from r1_reward.models.checkpoint import load_model_and_processor
 from r1_reward.records.prompt import build_messages, special_tokens_of
 from r1_reward.records.schema import Completion
@@ -49,10 +50,10 @@ def one_at_a_time(model, processor, rows, max_new_tokens, scale=1):
 def harness(engine, rows, votes=1, seed=0, scale=1, **options):
     """Judge rows with the harness, pictures opened row by row as in a run."""
     pairs = (
-        Pair(row.index, row.question, pictures(row, scale), row.response_1, row.response_2, row.preferred)
+        Prepared(row.question, opened(pictures(row, scale)), (row.response_1, row.response_2), row.preferred)
         for row in rows
     )
-    return [passes[0] for passes in judge(engine, pairs, orders="stored", votes=votes, seed=seed, **options)]
+    return list(draw_votes(engine, pairs, Plan(votes, "stored", seed=seed, **options)))
 
 
 def timed(function, *args, **options):

@@ -24,8 +24,9 @@ from rich.table import Table
 
 from r1_reward.data.handwriting_video import write_films
 from r1_reward.engines.in_process import TransformersEngine
-from r1_reward.judge.judging import Pair, judge, judge_pairs
 from r1_reward.judge.metrics import accuracy
+from r1_reward.judge.prepare import Prepared, opened
+from r1_reward.judge.votes import Plan, draw_votes, judge_pairs
 from r1_reward.models.checkpoint import load_model_and_processor
 from r1_reward.store.files import write_json
 from r1_reward.store.pairs import load_pairs
@@ -44,12 +45,12 @@ OPTIONS = {
 def judged(checkpoint: Path, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return accuracy on the films as they are and reversed, and the share of readable verdicts."""
     engine = TransformersEngine(*load_model_and_processor(str(checkpoint)), batch_size=300)
-    votes = {"as filmed": judge_pairs(engine, rows, max_new_tokens=64, video_frames=FRAMES)}
+    plan = Plan(max_new_tokens=64)
+    votes = {"as filmed": judge_pairs(engine, rows, plan, video_frames=FRAMES)}
     backwards = (
-        Pair(i, r["question"], row_pictures(r, FRAMES)[::-1], r["response_1"], r["response_2"], r["preferred"])
-        for i, r in enumerate(rows)
+        Prepared(r["question"], opened(row_pictures(r, FRAMES)[::-1]), (r["response_1"], r["response_2"])) for r in rows
     )
-    votes["reversed"] = [[vote for part in row for vote in part] for row in judge(engine, backwards, max_new_tokens=64)]
+    votes["reversed"] = list(draw_votes(engine, backwards, plan))
     readable = [vote.answer is not None for row in votes["as filmed"] for vote in row]
     labels = [row["preferred"] for row in rows]
     return {

@@ -35,7 +35,8 @@ REFERENCE = {
         "Judging",
         "From a checkpoint or a server to verdicts, rankings and probabilities.",
         (
-            "judge.reward_model", "judge.voting", "judge.ranking", "judge.calibration", "judge.sampling",
+            "judge.reward_model", "judge.voting", "judge.ranking", "judge.calibration", "judge.votes",
+            "judge.prepare", "judge.groups",
             "engines.in_process", "engines.server", "records.errors",
         ),
     ),
@@ -59,7 +60,7 @@ REFERENCE = {
         "Evaluation",
         "Benchmarks: load, judge, score, compare, attack; and grids of training runs.",
         (
-            "bench.suites", "bench.rows", "judge.judging", "bench.run", "bench.score", "bench.scoring", "bench.summary",
+            "bench.suites", "bench.rows", "bench.run", "bench.score", "bench.scoring", "bench.summary",
             "judge.metrics", "bench.published", "bench.table", "bench.probes",
             "studies.ablate.study", "studies.ablate.cells",
         ),

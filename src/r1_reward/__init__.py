@@ -22,7 +22,7 @@ _HOME = {
     "majority": "judge.voting",
     "Verdict": "judge.voting",
     "RewardModel": "judge.reward_model",
-    "PairToJudge": "judge.sampling",
+    "PairToJudge": "judge.prepare",
     "Video": "store.video",
     "Calibration": "judge.calibration",
     "Ranking": "judge.ranking",

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from fakes import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from official_rows import hub_row, png, vl_row, write
@@ -23,10 +24,10 @@ from r1_reward.bench.probes import CLEAN, _Task, judge_tasks, measure, probe_ben
 from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.suites import load_suite
 from r1_reward.cli import bench as cli
-from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.engine import EngineError
 from r1_reward.engines.workers import EngineSpec
-from r1_reward.judge.judging import Pair
 from r1_reward.judge.metrics import cluster_interval
+from r1_reward.judge.prepare import Prepared, opened
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import build_messages, pairwise_template, special_tokens_of
 from r1_reward.records.schema import Completion
@@ -36,16 +37,14 @@ SHOWN = re.compile(r"\[Response 1\]:\n(.*)  \n\n#{6} \[Response 2\]:\n(.*)  \n\n
 TAG, BROKEN_TAG = re.compile(r"<answer>(\d)</answer>"), re.compile(r"< answer>(\d)< /answer>")
 
 
-class Scripted:
+class Scripted(FakeEngine):
     """An engine whose verdict is a function of the two texts shown: 1, 2, None for gibberish, or an error."""
-
-    special_tokens = ()
 
     def __init__(self, decide, stop_after=None):
         self.decide, self.stop_after = decide, stop_after
         self.prompts: list[str] = []
 
-    def generate(self, requests, **options):
+    def answer(self, requests):
         for request in requests:
             if len(self.prompts) == self.stop_after:
                 raise KeyboardInterrupt
@@ -107,7 +106,7 @@ SIX = [(f"Right {i}.", f"Wrong {i}.") for i in range(6)]
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_edits_the_rejected_response_where_it_is_shown(name, swapped, preferred):
     stored = ["Good.", "Bad."] if preferred == 1 else ["Bad.", "Good."]
-    shown = attacked(name, Pair(0, "Which?", [], *stored, preferred), swapped)
+    shown = attacked(name, Prepared("Which?", opened([]), tuple(stored), preferred), swapped)
     clean = tuple(reversed(stored)) if swapped else tuple(stored)
     position = clean.index("Bad.") + 1
     assert shown[2 - position] == "Good."
@@ -150,12 +149,12 @@ def test_no_attack_adds_a_control_token_to_what_the_model_reads(tiny):
     _, processor = tiny
     tokenizer, special = processor.tokenizer, special_tokens_of(processor)
     pad = tokenizer.convert_tokens_to_ids("<|image_pad|>")
-    pair = Pair(0, "Which <|image_pad|> digit?", [Image.new("RGB", (56, 56))], "A three.", "An eight.", 1)
+    pair = Prepared("Which <|image_pad|> digit?", opened([Image.new("RGB", (56, 56))]), ("A three.", "An eight."), 1)
 
     def control_tokens(responses):
         messages = build_messages(pair.question, *responses, images=1, special_tokens=special)
         chat = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        tokens = processor(text=[chat], images=[pair.images], add_special_tokens=False)["input_ids"][0]
+        tokens = processor(text=[chat], images=[list(pair.images.pictures)], add_special_tokens=False)["input_ids"][0]
         controls = [token for token in tokens if token in set(tokenizer.all_special_ids) | {pad}]
         return controls, chat
 
@@ -465,7 +464,7 @@ def test_what_goes_to_a_worker_can_be_pickled(tmp_path):
         judge, block = pickle.loads(pickle.dumps((judge_tasks, [_Task(name, row) for row in rows])))
         there, here = Scripted(longer), Scripted(longer)
         asked = RunSettings(model="m")
-        assert judge(there, block, asked) == judge_tasks(here, [_Task(name, row) for row in rows], asked)
+        assert list(judge(there, block, asked)) == list(judge_tasks(here, [_Task(name, row) for row in rows], asked))
         assert there.prompts == here.prompts
 
 

@@ -10,11 +10,12 @@ import signal
 import time
 
 import pytest
+from fakes import FakeEngine
 from PIL import Image
 
 from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.suites import load_suite
-from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.engine import EngineError
 from r1_reward.engines.workers import EngineSpec
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
@@ -22,15 +23,13 @@ from r1_reward.records.schema import Completion
 ROWS = 40
 
 
-class Scripted:
+class Scripted(FakeEngine):
     """Answers by the seed alone, in many scripts' lengths; fails on rows that it is told to fail on."""
-
-    special_tokens = ()
 
     def __init__(self, fail=(), delay=0.0):
         self.fail, self.delay, self.asked = fail, delay, []
 
-    def generate(self, requests, **options):
+    def answer(self, requests):
         for request in requests:
             text = request.messages[0]["content"][-1]["text"]
             self.asked.append(text)

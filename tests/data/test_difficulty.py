@@ -6,12 +6,13 @@ import json
 import re
 
 import pytest
+from fakes import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_reward.data.difficulty import split_difficulty
 from r1_reward.data.pass_rates import PassRates, measure
-from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.engine import EngineError
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 from r1_reward.store.shards import PairWriter, read_rows
@@ -135,16 +136,14 @@ def test_folders_with_pairs_are_not_overwritten_unless_asked(tmp_path):
 # ---- pass rates
 
 
-class Model:
+class Model(FakeEngine):
     """Right in so many of four samples as the row's number says, in any order; says 1 always if told to."""
-
-    special_tokens = ()
 
     def __init__(self, *, fail=(), always_first=False, stop_after=None):
         self.fail, self.always_first, self.stop_after, self.asked = fail, always_first, stop_after, []
         self.seeds, self.samples = [], {}
 
-    def generate(self, requests, *, temperature, max_new_tokens):
+    def answer(self, requests):
         for request in requests:
             text = request.messages[0]["content"][-1]["text"]
             number = int(re.search(r"question (\d+)\?", text)[1])

@@ -26,7 +26,7 @@ from r1_reward.engines.chat_protocol import (
     read_reply,
     retry_after,
 )
-from r1_reward.engines.in_process import Request
+from r1_reward.engines.engine import Request
 
 
 def read(answer):

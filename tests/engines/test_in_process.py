@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from r1_reward.engines.in_process import Request, TransformersEngine, _batches
+from r1_reward.engines.engine import Request
+from r1_reward.engines.in_process import TransformersEngine, _batches
 from r1_reward.records.prompt import build_messages
 from r1_reward.store.images import decode_images
 
@@ -22,7 +23,7 @@ def requests_of(pairs, count, votes=1):
 
 
 def generated(engine, requests, **options):
-    return list(engine.generate(requests, **options))
+    return list(engine.generate(request._replace(**options) for request in requests))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -95,9 +96,9 @@ def test_requests_are_taken_a_window_at_a_time(tiny, pairs):
     def stream():
         for request in requests_of(pairs, 20):
             taken.append(1)
-            yield request
+            yield request._replace(max_new_tokens=1)
 
-    results = TransformersEngine(*tiny, batch_size=2).generate(stream(), max_new_tokens=1)
+    results = TransformersEngine(*tiny, batch_size=2).generate(stream())
     next(results)
     assert len(taken) == 8
 

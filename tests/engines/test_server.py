@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from scripted_server import JUDGMENT, ScriptedServer, drip, hang, raw, reply, status
 
-from r1_reward.engines.in_process import EngineError, Request
+from r1_reward.engines.engine import EngineError, Request
 from r1_reward.engines.server import ServerEngine
 from r1_reward.records.errors import UserError
 

@@ -13,7 +13,7 @@ import pytest
 from scripted_server import JUDGMENT, ScriptedServer, reply, status
 from transformers_server import transformers_server
 
-from r1_reward.engines.in_process import EngineError, Request
+from r1_reward.engines.engine import EngineError, Request
 from r1_reward.engines.server import ServerEngine
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import build_messages

@@ -7,49 +7,43 @@ import itertools
 import math
 import pickle
 import random
-import re
 
 import pytest
 import torch
+from fakes import FakeEngine, Table, shown
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scripted_server import reply
 
-from r1_reward.engines.in_process import EngineError
-from r1_reward.engines.scalar import Score
+from r1_reward.engines.engine import EngineError
 from r1_reward.judge.calibration import Calibration
 from r1_reward.judge.candidates import Candidates, net_win_rates
+from r1_reward.judge.prepare import InvalidPair, PairToJudge, open_images
 from r1_reward.judge.ranking import Comparison
 from r1_reward.judge.reward_model import RewardModel
-from r1_reward.judge.sampling import InvalidPair, PairToJudge, open_images, votes_to_decide
+from r1_reward.judge.votes import votes_to_decide
 from r1_reward.judge.voting import ExactStopping, SequentialStopping, majority, votes_needed
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 from r1_reward.store.images import ImageError
 
-SHOWN = re.compile(
-    r"###### \[Question\]:\n(.*)  \n\n###### \[Response 1\]:\n(.*)  \n\n###### \[Response 2\]:\n(.*)  \n\n###### \*\*",
-    re.DOTALL,
-)
 
-
-class Scripted:
+class Scripted(FakeEngine):
     """An engine that answers as ``vote(first, second, seed)`` says: 1, 2, None, (answer, probability) or an error."""
 
     special_tokens = ("<|im_end|>",)
 
     def __init__(self, vote, batch_size=4):
         self.vote, self.batch_size = vote, batch_size
-        self.requests, self.rounds, self.options = [], [], []
+        self.requests, self.rounds = [], []
 
-    def generate(self, requests, **options):
-        self.options.append(options)
+    def answer(self, requests):
         self.rounds.append(0)
         for request in requests:
             self.requests.append(request)
             self.rounds[-1] += len(request.seeds)
-            _, first, second = SHOWN.search(request.messages[0]["content"][-1]["text"]).groups()
+            _, first, second = shown(request)
             drawn = [self.vote(first, second, seed) for seed in request.seeds]
             failed = next((one for one in drawn if isinstance(one, EngineError)), None)
             yield failed or [self.completion(one) for one in drawn]
@@ -119,8 +113,8 @@ def test_greedy_for_one_vote_sampled_for_several_or_as_told():
     model.compare("q", [], "a", "b")
     model.compare("q", [], "a", "b", votes=3)
     model.compare("q", [], "a", "b", temperature=0.3)
-    assert [one["temperature"] for one in engine.options] == [0.0, 1.0, 0.3]
-    assert {one["max_new_tokens"] for one in engine.options} == {77}
+    assert [request.temperature for request in engine.requests[::2]] == [0.0, 1.0, 0.3]
+    assert {request.max_new_tokens for request in engine.requests} == {77}
     assert engine.rounds == [2, 6, 2]
 
 
@@ -267,9 +261,9 @@ def test_undecided_pairs_are_asked_together_and_decided_ones_make_room():
     # 8 votes: the first round is of 5 for every pair, later ones of what can decide each.
     assert engine.rounds[0] == 20 * 5
     assert len(engine.rounds) <= 4
-    small = Scripted(noisy, batch_size=4)  # 16 votes under way: about 3 pairs at a time
+    small = Scripted(noisy, batch_size=4)  # 16 requests under way: 8 pairs at a time
     assert list(RewardModel(small).compare_many(items(20), votes=4, stop="exact")) == verdicts
-    assert max(small.rounds) <= 20
+    assert max(small.rounds) <= 8 * 5
     assert len(small.rounds) < 20
 
 
@@ -481,12 +475,12 @@ def test_none_one_and_equal_candidates():
     for call in (model.rank, model.best_of_n, model.rewards):
         with pytest.raises(UserError, match="responses: is empty"):
             call("q", [], [])
-    for texts in (["only"], ["same", "same"]):
+    for texts, reward in ((["only"], None), (["same", "same"], 0.0)):  # alone, and tied
         n = len(texts)
         ranked = model.rank("q", [], texts)
         assert (ranked.order, ranked.scores, ranked.comparisons) == (tuple(range(n)), (0.0,) * n, ())
         assert model.best_of_n("q", [], texts) == (0, ())
-        assert model.rewards("q", [], texts) == model.rewards("q", [], texts, kind="bradley_terry") == [None] * n
+        assert model.rewards("q", [], texts) == model.rewards("q", [], texts, kind="bradley_terry") == [reward] * n
     assert engine.requests == []
 
 
@@ -607,19 +601,6 @@ def test_equal_texts_are_found():
 
 
 # ---- scalar reward models
-
-
-class Table:
-    """Scores answers by a table, and remembers what it was asked."""
-
-    special_tokens = ()
-
-    def __init__(self, rewards):
-        self.table, self.asked = rewards, []
-
-    def score(self, candidates, *, max_new_tokens=1024):
-        self.asked += [response for _, _, response in candidates]
-        return [Score(self.table[response]) for _, _, response in candidates]
 
 
 def test_a_scalar_model_has_one_vote_and_scores_each_candidate_once():

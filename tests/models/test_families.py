@@ -8,7 +8,8 @@ from families import FAMILIES, pairs_of_many_sizes
 from more_families import ALL_FAMILIES
 from PIL import Image
 
-from r1_reward.engines.in_process import Request, TransformersEngine
+from r1_reward.engines.engine import Request
+from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.models.checkpoint import limit_pixels, load_model_and_processor
 from r1_reward.records.errors import UserError
@@ -109,11 +110,13 @@ def test_hostile_text_changes_neither_structure_nor_images(family, loaded):
 
 @every_family
 def test_the_batch_does_not_matter(family, loaded, pairs):
-    requests = requests_of(pairs, loaded[1], seeds=(0, 1))[:4]  # of four sizes
-    options = {"temperature": 1.0, "max_new_tokens": 5}
-    alone = [next(TransformersEngine(*loaded).generate([request], **options)) for request in requests]
+    requests = [
+        request._replace(temperature=1.0, max_new_tokens=5)
+        for request in requests_of(pairs, loaded[1], seeds=(0, 1))[:4]  # of four sizes
+    ]
+    alone = [next(TransformersEngine(*loaded).generate([request])) for request in requests]
     assert len({completion.text for row in alone for completion in row}) > 1
-    together = TransformersEngine(*loaded, batch_size=5).generate(requests, **options)
+    together = TransformersEngine(*loaded, batch_size=5).generate(requests)
     assert [[c.text for c in row] for row in together] == [[c.text for c in row] for row in alone]
 
 
@@ -156,7 +159,7 @@ def test_the_probability_of_the_answer_is_the_models_own(family, loaded, pairs):
     request = requests_of(pairs, processor)[1]
     hook = model.get_output_embeddings().register_forward_hook(force)
     try:
-        ((completion,),) = TransformersEngine(model, processor).generate([request], max_new_tokens=30)
+        ((completion,),) = TransformersEngine(model, processor).generate([request._replace(max_new_tokens=30)])
     finally:
         hook.remove()
     assert completion.text in ("<think>so</think><answer>1</answer>", "<think>so</think><answer>2</answer>")
@@ -203,7 +206,8 @@ def test_tokens_of_images_are_never_generated(family, loaded, pairs, suppressed,
         monkeypatch.setattr(engine, "_image_tokens", lambda: None)
     hook = model.get_output_embeddings().register_forward_hook(lambda module, inputs, output: output + bias)
     try:
-        list(engine.generate(requests_of(pairs, processor)[:2], temperature=1.0, max_new_tokens=1))
+        asked = requests_of(pairs, processor)[:2]
+        list(engine.generate(one._replace(temperature=1.0, max_new_tokens=1) for one in asked))
     finally:
         hook.remove()
     assert (drawn[0] == image).any().item() is not suppressed

@@ -9,8 +9,8 @@ from concurrent.futures import wait
 import pytest
 from served import ScriptedJudge, Served, pair, together, wait_until
 
+from r1_reward.judge.prepare import PairToJudge, open_images
 from r1_reward.judge.reward_model import RewardModel
-from r1_reward.judge.sampling import PairToJudge, open_images
 from r1_reward.serve.batching import Batcher, QueuedModel, Sampling, Unavailable
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.metrics import Metrics
@@ -25,7 +25,7 @@ def judge():
 def batcher(judge):
     made = Batcher(RewardModel(judge), max_batch=4, wait=0.2, metrics=Metrics())
     yield made
-    judge.open.set()
+    judge.may_work.set()
     made.close()
 
 
@@ -35,7 +35,7 @@ def ask(number, question="?"):
 
 def held(batcher, judge):
     """Keep the model busy with one comparison."""
-    judge.open.clear()
+    judge.may_work.clear()
     judge.busy.clear()
     (future,) = batcher.submit([ask(1, "hold")], Sampling())
     assert judge.busy.wait(20)
@@ -46,7 +46,7 @@ def test_what_waits_together_is_judged_together_up_to_the_limit(batcher, judge):
     held(batcher, judge)
     futures = [batcher.submit([ask(number)], Sampling())[0] for number in range(10)]
     assert len(batcher) == 10
-    judge.open.set()
+    judge.may_work.set()
     assert [future.result(20).preferred for future in futures] == [2] * 5 + [None] + [1] * 4
     # Both orders are shown: two requests for each comparison.
     assert [len(call) // 2 for call in judge.calls] == [1, 4, 4, 2]
@@ -74,7 +74,7 @@ def test_different_options_do_not_share_a_batch(batcher, judge):
     held(batcher, judge)
     samplings = [Sampling(), Sampling(votes=3), Sampling(both_orders=False), Sampling(votes=3, stop="exact")]
     futures = [batcher.submit([ask(number)], sampling)[0] for number in (1, 2) for sampling in samplings]
-    judge.open.set()
+    judge.may_work.set()
     drawn = [len(future.result(20).votes) for future in futures]
     assert drawn[:3] == drawn[4:7] == [2, 6, 1]
     assert 4 <= drawn[3] <= 6 and 4 <= drawn[7] <= 6  # the exact rule draws four at least
@@ -103,7 +103,7 @@ def test_a_verdict_does_not_depend_on_its_batch(judge):
 
 
 def test_clients_that_rank_share_batches(judge):
-    judge.open.clear()
+    judge.may_work.clear()
     asked = {"question": "?", "responses": list("123")}
     with Served(judge, max_batch=64) as server:
         first = threading.Thread(target=server.post, args=("/v1/compare", pair(question="hold")))
@@ -113,7 +113,7 @@ def test_clients_that_rank_share_batches(judge):
         for thread in others:
             thread.start()
         wait_until(lambda: len(server.service.batcher) == 15)
-        judge.open.set()
+        judge.may_work.set()
         for thread in (first, *others):
             thread.join(20)
     assert [len(call) for call in judge.calls] == [2, 30]
@@ -122,7 +122,7 @@ def test_clients_that_rank_share_batches(judge):
 def test_a_pair_that_breaks_the_model_breaks_no_other(batcher, judge):
     held(batcher, judge)
     futures = batcher.submit([ask(1), ask(9), ask(3, "explodes"), ask(9)], Sampling())
-    judge.open.set()
+    judge.may_work.set()
     wait(futures, 20)
     assert [future.result().preferred for future in (futures[0], futures[1], futures[3])] == [2, 1, 1]
     with pytest.raises(RuntimeError, match="secret detail"):
@@ -132,7 +132,7 @@ def test_a_pair_that_breaks_the_model_breaks_no_other(batcher, judge):
 def test_a_judge_that_is_down_fails_all_of_a_batch_and_not_the_next(batcher, judge):
     held(batcher, judge)
     futures = batcher.submit([ask(1, "down"), ask(2)], Sampling())
-    judge.open.set()
+    judge.may_work.set()
     for future in futures:
         with pytest.raises(Unavailable, match="cannot be reached"):
             future.result(20)
@@ -143,7 +143,7 @@ def test_what_is_cancelled_in_time_is_never_judged(batcher, judge):
     under_way = held(batcher, judge)
     futures = batcher.submit([ask(number, f"number {number}") for number in range(6)], Sampling())
     assert futures[1].cancel() and futures[2].cancel() and not under_way.cancel()
-    judge.open.set()
+    judge.may_work.set()
     wait(futures, 20)
     # The places in the batch go to those behind.
     assert [call[0] for call in judge.calls] == ["hold", "number 0", "number 5"] or len(judge.calls) == 2
@@ -156,7 +156,7 @@ def test_a_queued_model_gives_up_at_its_deadline_and_takes_its_comparisons_with_
     with pytest.raises(Refusal) as refused:
         model.rewards("late", [], ["1", "2", "3"])
     assert refused.value.status == 504
-    judge.open.set()
+    judge.may_work.set()
     assert batcher.submit([ask(9)], Sampling())[0].result(20).preferred == 1
     assert not any("late" in call for call in judge.calls)
 

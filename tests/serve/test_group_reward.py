@@ -7,29 +7,23 @@ import logging
 import re
 
 import pytest
+from fakes import FakeEngine, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scripted_server import reply, status
 
-from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.engine import EngineError
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 from r1_reward.serve.dialects.trl import AsyncGroupReward, GroupReward
-from scripted_server import reply, status
 
 PROMPT = r"\[Question\]:\n(.*?)  \n\n#+ \[Response 1\]:\n(.*?)  \n\n#+ \[Response 2\]:\n(.*?)  \n\n#+ \*\*Output"
 WHITE, BLACK = Image.new("RGB", (28, 28), "white"), Image.new("RGB", (28, 28), "black")
 
 
-def shown(request):
-    """What a request asks: the question and the two responses in the order shown."""
-    text = request.messages[-1]["content"][-1]["text"]
-    question, first, second = re.search(PROMPT, text, re.DOTALL).groups()
-    return question, first, second
-
-
-class Judge:
+class Judge(FakeEngine):
     """Prefers the response that ``value`` (of question, pictures, response) puts higher; equal ones are unreadable."""
 
     special_tokens = ("<|im_end|>",)
@@ -38,7 +32,7 @@ class Judge:
     def __init__(self, value, *, certainty=0.9):
         self.value, self.certainty, self.asked = value, certainty, []
 
-    def generate(self, requests, *, temperature=0.0, max_new_tokens=1024):
+    def answer(self, requests):
         for request in requests:
             question, first, second = shown(request)
             self.asked.append((question, first, second))
@@ -281,11 +275,13 @@ SAID = ("It is three.", "It is eight.")
 
 def true_accuracy(model, processor, scenes, question):
     """Share of 64 sampled answers to each picture that are true."""
-    from r1_reward.engines.in_process import Request, TransformersEngine
+    from r1_reward.engines.engine import Request
+    from r1_reward.engines.in_process import TransformersEngine
 
     engine = TransformersEngine(model, processor)
-    requests = [Request(chat(question, {"type": "image"}), [picture], tuple(range(100, 164))) for picture, _ in scenes]
-    answers = engine.generate(requests, temperature=1.0, max_new_tokens=8)
+    seeds = tuple(range(100, 164))
+    requests = [Request(chat(question, {"type": "image"}), [picture], seeds, 1.0, 8) for picture, _ in scenes]
+    answers = engine.generate(requests)
     right = [c.text == truth for (_, truth), drawn in zip(scenes, answers, strict=True) for c in drawn]
     return sum(right) / len(right)
 

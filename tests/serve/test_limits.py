@@ -106,7 +106,7 @@ def test_other_web_sites_are_not_answered():
 
 def test_more_requests_than_the_queue_holds_get_429_and_none_is_lost():
     judge = ScriptedJudge()
-    judge.open.clear()
+    judge.may_work.clear()
     with Served(judge, max_queue=3) as server:
         answers = {}
 
@@ -123,7 +123,7 @@ def test_more_requests_than_the_queue_holds_get_429_and_none_is_lost():
         assert status == 429 and int(headers["retry-after"]) >= 1
         assert "3 requests are under way" in json.loads(answer)["error"]["message"]
         assert json.loads(server.ask("GET", "/health")[2])["in_flight"] == 3
-        judge.open.set()
+        judge.may_work.set()
         for thread in threads:
             thread.join()
         assert [answers[number][0] for number in range(1, 4)] == [200] * 3
@@ -134,7 +134,7 @@ def test_more_requests_than_the_queue_holds_get_429_and_none_is_lost():
 @pytest.mark.parametrize("path", ["/v1/compare", "/v1/reward", "/get_reward"])
 def test_what_is_not_done_in_time_is_told_and_dropped(path):
     judge = ScriptedJudge()
-    judge.open.clear()
+    judge.may_work.clear()
     with Served(judge, timeout=0.6, batch_wait_ms=0) as server:
         blocked = threading.Thread(target=server.post, args=("/v1/compare", pair(question="first?")))
         blocked.start()
@@ -146,7 +146,7 @@ def test_what_is_not_done_in_time_is_told_and_dropped(path):
         }[path]
         status, answer = server.post(path, asked)
         assert status == 504 and "0.6 seconds" in answer["error"]["message"]
-        judge.open.set()
+        judge.may_work.set()
         blocked.join()
         wait_until(lambda: len(server.service.batcher) == 0)
         assert server.post("/v1/compare", pair(question="next?"))[0] == 200
@@ -196,7 +196,7 @@ def test_limits_on_what_is_asked():
 
 def test_shutting_down_finishes_what_was_taken_and_refuses_the_rest():
     judge = ScriptedJudge()
-    judge.open.clear()
+    judge.may_work.clear()
     with Served(judge) as server:
         answers = []
         asked = {"question": "?", "responses": list("123456789")}
@@ -215,7 +215,7 @@ def test_shutting_down_finishes_what_was_taken_and_refuses_the_rest():
         assert status == 503 and "shutting down" in json.loads(answer)["error"]["message"] and "retry-after" in headers
         status, _, answer = server.ask("GET", "/health")
         assert status == 503 and json.loads(answer)["ready"] is False
-        judge.open.set()
+        judge.may_work.set()
         for thread in taken:
             thread.join(30)
         assert sorted(status for status, _ in answers) == [200, 200]

@@ -196,13 +196,15 @@ def test_what_has_no_reward_gets_null_or_what_the_operator_chose():
     prompts = ["alone", "same", "same", "unreadable", "unreadable", "p", "p", "p"]
     with Served() as server:
         status, answer = ask(server, query, prompts)
-        assert status == 200 and answer["rewards"][:6] == [None] * 6 == answer["scores"][:6]
+        none, tied = [None], [0.0, 0.0]
+        assert status == 200 and answer["rewards"][:6] == none + tied + 3 * none
+        assert answer["scores"][:6] == none + [0.5, 0.5] + 3 * none
         assert answer["rewards"][6] < 0 < answer["rewards"][7]
-        assert answer["extra_logs"]["scored"] == [0.0] * 6 + [1.0] * 2
+        assert answer["extra_logs"]["scored"] == [0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0]
     with Served(unscored_reward=-0.25) as server:
         status, answer = ask(server, query, prompts)
-        assert answer["rewards"][:6] == [-0.25] * 6 and answer["scores"][:6] == [0.375] * 6
-        assert answer["extra_logs"]["scored"] == [0.0] * 6 + [1.0] * 2
+        assert answer["rewards"][:6] == [-0.25, 0.0, 0.0, -0.25, -0.25, -0.25]
+        assert answer["scores"][:6] == [0.375, 0.5, 0.5, 0.375, 0.375, 0.375]
 
 
 def test_a_judge_that_fails_gives_no_reward_at_all():

@@ -12,18 +12,18 @@ from functools import partial
 from html.parser import HTMLParser
 
 import pytest
+from fakes import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from served import ScriptedJudge
 
-from r1_reward.engines.in_process import EngineError
+from r1_reward.judge.prepare import open_images
 from r1_reward.judge.reward_model import RewardModel
-from r1_reward.judge.sampling import open_images
 from r1_reward.judge.voting import majority
 from r1_reward.records.schema import Completion, Judgment
 from r1_reward.serve import cards
-from r1_reward.serve.page import TakingTurns, examples, judge, share_model
+from r1_reward.serve.page import examples, judge
 
 RED = Image.new("RGB", (56, 28), "red")
 
@@ -64,7 +64,7 @@ def run(model, answers=("4", "7"), question="Which is larger?", pictures=(), vot
 
 @pytest.fixture
 def model():
-    return share_model(RewardModel(ScriptedJudge()))
+    return RewardModel(ScriptedJudge()).shared()
 
 
 # Parts of reasoning.
@@ -196,7 +196,7 @@ def test_mistakes_are_messages(model, options, message):
 
 
 def test_the_watched_votes_are_those_of_compare(checkpoint):
-    model = share_model(RewardModel.from_pretrained(checkpoint, max_new_tokens=6, seed=3))
+    model = RewardModel.from_pretrained(checkpoint, max_new_tokens=6, seed=3).shared()
     pictures = open_images([RED])
     for options in ({"votes": 2}, {"votes": 2, "both_orders": False}, {"votes": 1}):
         watched = list(model.watch("What number is written here?", pictures, "A one.", "A two.", **options))
@@ -213,48 +213,10 @@ def test_every_vote_is_a_step(model):
 
 
 def test_a_scalar_model_has_one_vote():
-    class Scorer:
-        special_tokens = ()
-
-        def score(self, candidates, *, max_new_tokens=1024):
-            from r1_reward.engines.scalar import Score
-
-            return [Score(float(len(response)), "", 0, False) for _, _, response in candidates]
-
-    steps = run(share_model(RewardModel(Scorer())), ["long answer", "short"], votes=1)
+    scorer = Table({"long answer": 11.0, "short": 5.0})
+    steps = run(RewardModel(scorer).shared(), ["long answer", "short"], votes=1)
     assert text_of(steps[-1]).startswith("Answer 1 is better")
     assert "being drawn" not in steps[-1]
-
-
-def test_two_threads_take_turns():
-    class Busy:
-        special_tokens = ("<x>",)
-        batch_size = 2
-        inside = overlaps = 0
-
-        def generate(self, requests, **options):
-            for request in requests:
-                Busy.inside += 1
-                Busy.overlaps += Busy.inside > 1
-                time.sleep(0.002)
-                Busy.inside -= 1
-                yield request if request % 3 else EngineError("no")
-
-    engine = TakingTurns(Busy())
-    results = {}
-
-    def ask(start):
-        results[start] = list(engine.generate(range(start, start + 9)))
-
-    threads = [threading.Thread(target=ask, args=(start,)) for start in (0, 30, 60)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert Busy.overlaps == 0
-    for start, answers in results.items():
-        assert [a for a in answers if isinstance(a, int)] == [n for n in range(start, start + 9) if n % 3]
-    assert engine.special_tokens == ("<x>",)
 
 
 def test_the_examples_are_questions_about_handwriting():
@@ -292,7 +254,7 @@ def url():
             text = done.text.replace("<think>", f"<think>[Response 1]: {first}\n[Response 2]: {second}\n")
             return Completion(text=text, tokens=done.tokens, probability=done.probability)
 
-    shared = share_model(RewardModel(Slow(seconds=0.05)))
+    shared = RewardModel(Slow(seconds=0.05)).shared()
     app = mount_page(create_app(shared, ServerSettings()), shared, name="scripted <b>judge</b>")
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))

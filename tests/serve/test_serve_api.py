@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from fakes import Table
 from served import ScriptedJudge, Served, base64_png, form, pair, png
 
 from r1_reward.judge.reward_model import RewardModel
@@ -103,9 +104,10 @@ def test_rewards(server, kind):
         assert answer["rewards"] == pytest.approx([-0.8, 0.8, 0.0])
 
 
-def test_a_response_without_another_one_has_no_reward(server):
-    status, answer = server.post("/v1/reward", {"question": "?", "responses": ["2", "2"]})
-    assert status == 200 and answer["rewards"] == [None, None] and not server.judge.calls
+@pytest.mark.parametrize(("responses", "rewards"), [(["2"], [None]), (["2", "2"], [0.0, 0.0])])
+def test_a_lone_response_has_no_reward_and_equal_ones_are_tied(server, responses, rewards):
+    status, answer = server.post("/v1/reward", {"question": "?", "responses": responses})
+    assert status == 200 and answer["rewards"] == rewards and not server.judge.calls
 
 
 @pytest.mark.parametrize("path", ["/v1/compare", "/v1/rank", "/v1/reward"])
@@ -241,21 +243,18 @@ def test_health_and_metrics(server):
 
 
 def test_a_model_that_takes_one_vote_says_so():
-    class Scorer:
-        special_tokens = ()
-
-        def score(self, candidates, *, max_new_tokens=1024):
-            from r1_reward.engines.scalar import Score
-
-            return [Score(float(response)) for _, _, response in candidates]
-
-    with Served(model=RewardModel(Scorer())) as server:
+    scorer = Table({"1": 1.0, "2": 2.0, "4": 4.0, "7": 7.0})
+    with Served(model=RewardModel(scorer)) as server:
         status, answer = server.post("/v1/compare", pair("4", "7", votes=2))
         assert status == 422 and answer["error"]["field"] == "votes" and "one vote" in answer["error"]["message"]
         status, answer = server.post("/v1/reward", {"question": "?", "responses": ["1", "2"], "votes": 2})
         assert status == 422 and answer["error"]["field"] == "votes"
         status, answer = server.post("/v1/compare", pair("4", "7"))
-        assert status == 200 and answer["preferred"] == 2 and "reward 4 against 7" in answer["votes"][0]["reasoning"]
+        assert (
+            status == 200
+            and answer["preferred"] == 2
+            and "Reward 4 for response 1, 7 for response 2" in answer["votes"][0]["reasoning"]
+        )
 
 
 def test_settings_that_make_no_sense(tmp_path):

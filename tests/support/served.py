@@ -19,47 +19,40 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
+from fakes import FakeEngine, shown
 from PIL import Image
 
-from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.engine import EngineError
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 from r1_reward.serve.api import DrainingServer, create_app
 from r1_reward.serve.settings import ServerSettings
 
-_SHOWN = re.compile(
-    r"\[Question\]:\n(.*?)  \n\n#{6} \[Response 1\]:\n(.*?)  \n\n#{6} \[Response 2\]:\n(.*?)  \n", re.DOTALL
-)
 
-
-class ScriptedJudge:
+class ScriptedJudge(FakeEngine):
     """An engine that reads numbers; words in a question make it fail in various ways.
 
-    ``calls`` holds the questions of each call of ``generate``, ``seen`` every (question, first, second) shown. It works
-    only while ``open`` is set, and sets ``busy`` when it begins.
+    ``calls`` holds the questions of each batch, ``seen`` every (question, first, second) shown. It works only while
+    ``may_work`` is set, and sets ``busy`` when it begins.
     """
-
-    special_tokens = ()
-    batch_size = 64
 
     def __init__(self, seconds=0.0):
         self.calls, self.seen, self.images, self.temperatures = [], [], [], []
         self.seconds = seconds
-        self.open, self.busy = threading.Event(), threading.Event()
-        self.open.set()
+        self.may_work, self.busy = threading.Event(), threading.Event()
+        self.may_work.set()
 
-    def generate(self, requests, *, temperature=0.0, max_new_tokens=1024):
-        requests = list(requests)
-        shown = [_SHOWN.search(request.messages[0]["content"][-1]["text"]).groups() for request in requests]
-        self.calls.append([question for question, _, _ in shown])
-        self.seen.extend(shown)
+    def answer(self, requests):
+        asked = [shown(request) for request in requests]
+        self.calls.append([question for question, _, _ in asked])
+        self.seen.extend(asked)
         self.images.extend([image.size for image in request.images] for request in requests)
-        self.temperatures.append(temperature)
+        self.temperatures.append(requests[0].temperature)
         self.busy.set()
-        assert self.open.wait(30)
+        assert self.may_work.wait(30)
         time.sleep(self.seconds)
-        for request, (question, first, second) in zip(requests, shown, strict=True):
+        for request, (question, first, second) in zip(requests, asked, strict=True):
             if "down" in question:
                 raise UserError("server http://judge: cannot be reached")
             if "explodes" in question:
@@ -67,7 +60,7 @@ class ScriptedJudge:
             if "fails" in question:
                 yield EngineError("server http://judge: it answers 500")
             else:
-                yield [self.judge(question, first, second, seed, temperature) for seed in request.seeds]
+                yield [self.judge(question, first, second, seed, request.temperature) for seed in request.seeds]
 
     def judge(self, question, first, second, seed, temperature):
         if "unreadable" in question:

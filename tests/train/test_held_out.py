@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerCallback
 
 from r1_reward.engines.in_process import TransformersEngine
-from r1_reward.judge.judging import judge_pairs
+from r1_reward.judge.votes import Plan, judge_pairs
 from r1_reward.models.checkpoint import load_model_and_processor
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
@@ -95,9 +95,9 @@ def test_random_states_and_mode_are_put_back_whatever_judging_does(checkpoint, p
     trainer = trainer_for(checkpoint, pairs, tmp_path)
     trainer.model_wrapped.train()
 
-    def judge(engine, rows, **options):
+    def judge(engine, rows, plan, **options):
         random.random(), np.random.rand(), torch.rand(1)
-        return judge_pairs(engine, rows, **options)
+        return judge_pairs(engine, rows, plan, **options)
 
     monkeypatch.setattr(held_out, "judge_pairs", judge)
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
@@ -156,7 +156,7 @@ def test_it_judges_the_policy_as_it_is_now(checkpoint, pairs, tmp_path, monkeypa
         checkpoint, pairs, tmp_path, watch=lambda t: HeldOutAccuracy(t, rows, every=2, max_new_tokens=5),
         learning_rate=0.05,
     )  # fmt: skip
-    after = judge_pairs(TransformersEngine(trainer.model, trainer.processing_class), rows, max_new_tokens=5)
+    after = judge_pairs(TransformersEngine(trainer.model, trainer.processing_class), rows, Plan(max_new_tokens=5))
     assert texts[-1] == [[judgment.text for judgment in row] for row in after]
     assert texts[0] != texts[-1]
     assert all(len({judgment.swapped for judgment in row}) == 2 for row in after)  # both orders

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from itertools import cycle
 
-from r1_reward.judge.judging import Pair, in_order
+from r1_reward.judge.prepare import Prepared
 from r1_reward.records.errors import UserError
 
 CONTROL = "neutral"
@@ -113,9 +113,9 @@ def attack_names(names: Sequence[str] | None = None) -> list[str]:
     return [name for name in ATTACKS if name in {*names, CONTROL}]
 
 
-def attacked(name: str, pair: Pair, swapped: bool) -> tuple[str, str]:
+def attacked(name: str, pair: Prepared, swapped: bool) -> tuple[str, str]:
     """Return the responses in the order shown, the rejected one edited by the attack ``name``."""
-    first, second = in_order(pair, swapped)
+    first, second = pair.in_order(swapped)
     if (pair.preferred == 1) != swapped:
         return first, ATTACKS[name](second, pair.question, 2)
     return ATTACKS[name](first, pair.question, 1), second

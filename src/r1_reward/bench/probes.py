@@ -14,7 +14,7 @@ verdicts, so what an attack buys has to be read against ``neutral``, an edit tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from r1_reward.bench.run import (
     RunState,
     blocks_of,
     has_gaps,
-    judge_block,
+    judge_attacked,
     locked,
     open_folder,
 )
@@ -153,11 +153,10 @@ def _fill(
     return missing
 
 
-def judge_tasks(engine: Any, block: list[_Task], settings: RunSettings) -> list[dict[str, Any] | str]:
-    """Judge a block of rows under the one attack they share; what comes back is as from ``judge_block``."""
-    name = block[0].attack
-    attack = None if name == CLEAN else partial(attacked, name)
-    return judge_block(engine, [task.row for task in block], settings, attack)
+def judge_tasks(engine: Any, tasks: Iterable[_Task], settings: RunSettings) -> Iterator[dict[str, Any] | str]:
+    """Yield for each row under its attack what ``judge_rows`` does."""
+    rows = ((task.row, None if task.attack == CLEAN else partial(attacked, task.attack)) for task in tasks)
+    return judge_attacked(engine, rows, settings)
 
 
 def _advance(state: RunState, name: str, lines: list[dict[str, Any]]) -> RunState:

@@ -13,6 +13,7 @@ random numbers depend on the row alone, the files end up the same as if nothing 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -23,9 +24,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.bench.suites import LoadedSuite, row_images
-from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.engine import Engine, EngineError
 from r1_reward.engines.workers import EngineSpec, in_workers
-from r1_reward.judge.judging import Attack, Orders, Pair, judge
+from r1_reward.judge.prepare import Attack, InvalidPair, Prepared, opened
+from r1_reward.judge.votes import Orders, Plan, draw_votes
 from r1_reward.judge.voting import majority
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
@@ -51,6 +53,10 @@ class RunSettings(BaseModel):
     frames: int = Field(default=32, ge=1)
     max_pixels: int | None = Field(default=None, ge=1)
     base_url: str | None = None
+
+    def plan(self) -> Plan:
+        """Return how the votes are drawn."""
+        return Plan(self.votes, self.orders, self.temperature, None, self.max_new_tokens, self.seed)
 
 
 class RunState(NamedTuple):
@@ -159,7 +165,7 @@ def _fill(
     failed_in_a_row = 0
     blocks = (block for block in blocks_of(loaded.rows(), settings) if has_gaps(block, done))
     with predictions.appending() as append:
-        for block, results in in_workers(judge_block, blocks, settings, spec, workers):
+        for block, results in in_workers(judge_rows, blocks, settings, spec, workers):
             lines = []
             for row, result in zip(block, results, strict=True):
                 if row.index in done:
@@ -205,36 +211,36 @@ def has_gaps(block: list[BenchmarkRow], done: Mapping[int, str]) -> bool:
     return any(row.index not in done for row in block)
 
 
-def judge_block(
-    engine: Any, block: list[BenchmarkRow], settings: RunSettings, attack: Attack | None = None
-) -> list[dict[str, Any] | str]:
-    """Return a line of predictions for each row, or why it could not be judged."""
-    results: list[dict[str, Any] | str] = [""] * len(block)
-    pairs, places = [], []
-    for place, row in enumerate(block):
-        try:
-            images = row_images(row, settings.frames)
-        except UserError as error:  # a picture that cannot be shown leaves its row out, not the others
-            results[place] = str(error)
-            continue
-        pairs.append(Pair(row.index, row.question, images, row.response_1, row.response_2, row.preferred))
-        places.append(place)
-    judged = judge(
-        engine,
-        pairs,
-        orders=settings.orders,
-        votes=settings.votes,
-        temperature=settings.temperature,
-        max_new_tokens=settings.max_new_tokens,
-        seed=settings.seed,
-        attack=attack,
-    )
-    for place, passes in zip(places, judged, strict=True):
-        if isinstance(passes, EngineError):
-            results[place] = str(passes)
-        else:
-            results[place] = prediction_line(block[place], passes)
-    return results
+def judge_rows(
+    engine: Engine, rows: Iterable[BenchmarkRow], settings: RunSettings, attack: Attack | None = None
+) -> Iterator[dict[str, Any] | str]:
+    """Yield a line of predictions for each row, in order, or why it could not be judged."""
+    return judge_attacked(engine, ((row, attack) for row in rows), settings)
+
+
+def judge_attacked(
+    engine: Engine, rows: Iterable[tuple[BenchmarkRow, Attack | None]], settings: RunSettings
+) -> Iterator[dict[str, Any] | str]:
+    """Yield the same for rows that each have an attack of their own, or none."""
+    plan = settings.plan()
+    waiting: deque[BenchmarkRow] = deque()
+
+    def pairs() -> Iterator[Prepared | EngineError]:
+        for row, attack in rows:
+            waiting.append(row)
+            yield _prepared(row, attack, settings.frames)
+
+    for votes in draw_votes(engine, pairs(), plan):
+        row = waiting.popleft()
+        yield str(votes) if isinstance(votes, EngineError) else prediction_line(row, plan.by_pass(votes))
+
+
+def _prepared(row: BenchmarkRow, attack: Attack | None, frames: int) -> Prepared | EngineError:
+    try:
+        images = opened(row_images(row, frames))
+    except UserError as error:  # a picture that cannot be shown leaves its row out, not the others
+        return InvalidPair(str(error))
+    return Prepared(row.question, images, (row.response_1, row.response_2), row.preferred, attack)
 
 
 def prediction_line(row: BenchmarkRow, passes: list[list[Any]]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from typing import Any
 from r1_reward.data.annotate_server import teach_by_server
 from r1_reward.data.annotation import AnnotateSettings, AnnotateState, Annotation, Job, Money, Progress, fingerprint
 from r1_reward.data.teacher import ServerTeacher, TeacherReply, parse_teacher
-from r1_reward.engines.in_process import Engine, EngineError, Request
+from r1_reward.engines.engine import EngineError, Generative, Request, in_order
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json
 from r1_reward.store.images import ImageError
@@ -91,7 +91,7 @@ def annotate(
         return run.write(stopped)
 
 
-def teach_locally(run: Annotation, engine: Engine) -> None:
+def teach_locally(run: Annotation, engine: Generative) -> None:
     """Ask a model in this process about all rows that are due, a block of rows at a time, try by try."""
     run.special_tokens = engine.special_tokens
     due = run.due()
@@ -100,7 +100,7 @@ def teach_locally(run: Annotation, engine: Engine) -> None:
             _try_block(run, engine, [job for job in block if run.next_attempt(job) == attempt], attempt)
 
 
-def _try_block(run: Annotation, engine: Engine, jobs: list[Job], attempt: int) -> None:
+def _try_block(run: Annotation, engine: Generative, jobs: list[Job], attempt: int) -> None:
     asked: list[Job] = []
 
     def requests() -> Iterator[Request]:
@@ -113,10 +113,7 @@ def _try_block(run: Annotation, engine: Engine, jobs: list[Job], attempt: int) -
             asked.append(job)
             yield request
 
-    settings = run.settings
-    drawn = engine.generate(
-        requests(), temperature=settings.temperatures[attempt - 1], max_new_tokens=settings.max_new_tokens
-    )
+    drawn = in_order(engine, requests())
     for completions, job in zip(drawn, asked, strict=True):  # in this order: drawing is what fills `asked`
         if isinstance(completions, EngineError):
             run.leave(job, completions)

@@ -13,7 +13,7 @@ from typing import Any
 from r1_reward.data.annotation import Annotation, Job
 from r1_reward.data.teacher import RejectedError, ServerTeacher
 from r1_reward.engines.chat_protocol import chat_messages
-from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.engine import EngineError
 from r1_reward.records.errors import UserError
 from r1_reward.store.images import ImageError
 

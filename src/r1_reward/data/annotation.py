@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from r1_reward.data.annotation_report import Summary
 from r1_reward.data.attempts_file import Attempt, AttemptRecord, AttemptsFile, Usage
 from r1_reward.data.teacher import RejectedError, TeacherReply, parse_teacher, read_reply, tidy
-from r1_reward.engines.in_process import Request
+from r1_reward.engines.engine import Request
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Completion
@@ -189,7 +189,14 @@ class Annotation:
         if self.swapped(job, attempt):
             responses = responses[::-1]
         messages = build_messages(row["question"], *responses, images=len(images), special_tokens=self.special_tokens)
-        return Request(messages, images, (self._number("seed", job, attempt),))
+        settings = self.settings
+        return Request(
+            messages,
+            images,
+            (self._number("seed", job, attempt),),
+            settings.temperatures[attempt - 1],
+            settings.max_new_tokens,
+        )
 
     def _number(self, purpose: str, job: Job, attempt: int) -> int:
         digest = hashlib.sha256(f"{purpose}:{self.settings.seed}:{job.key}:{attempt}".encode()).digest()

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from r1_reward.data.annotation import DROPPED
 from r1_reward.data.annotation_report import FAILED
 from r1_reward.data.pass_rates import PassRates, Progress, measure
-from r1_reward.engines.in_process import Engine
+from r1_reward.engines.engine import Engine
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.store.files import read_json

@@ -20,11 +20,12 @@ from typing import NamedTuple
 from r1_reward.data.annotation import Job, read_jobs
 from r1_reward.data.attempts_file import AppendLog
 from r1_reward.data.teacher import parse_teacher
-from r1_reward.engines.in_process import Engine, EngineError
+from r1_reward.engines.engine import Engine, EngineError
+from r1_reward.judge.prepare import prepare_all
+from r1_reward.judge.votes import Plan, draw_votes
 from r1_reward.records.errors import UserError
-from r1_reward.store.images import ImageError
 from r1_reward.store.shards import read_rows
-from r1_reward.store.video import FRAMES, row_pictures
+from r1_reward.store.video import FRAMES
 
 _BLOCK = 64  # rows measured together: full batches, and little to lose in a kill
 
@@ -109,39 +110,13 @@ def _known(log: AppendLog) -> dict[str, int]:
 
 def _count_right(jobs: Sequence[Job], rates: PassRates, engine: Engine) -> Iterator[int | str]:
     """Yield how many samples of each row are right, or why there are none."""
-    from r1_reward.judge.judging import Pair, judge
-
-    problems: dict[int, str] = {}
-
-    def pairs() -> Iterator[Pair]:
-        for number, job in enumerate(jobs):
-            row = job.row
-            try:
-                images = row_pictures(row, rates.frames)
-            except ImageError as error:
-                problems[number] = str(error)
-                continue
-            # Named by content, not by place: orders and random numbers stay when rows are added before it.
-            index = int(job.key, 16)
-            yield Pair(index, row["question"], images, row["response_1"], row["response_2"], row["preferred"])
-
-    judged = judge(
-        engine,
-        pairs(),
-        orders="both",
-        votes=(rates.samples + 1) // 2,
-        temperature=rates.temperature,
-        max_new_tokens=rates.max_new_tokens,
-        seed=rates.seed,
-    )
-    answered = iter(list(judged))
-    for number, job in enumerate(jobs):
-        passes = EngineError(problems[number]) if number in problems else next(answered)
-        if isinstance(passes, EngineError):
-            yield str(passes)
-            continue
-        votes = [vote for in_both_orders in zip(*passes, strict=True) for vote in in_both_orders]
-        yield sum(vote.answer == job.row["preferred"] for vote in votes[: rates.samples])
+    plan = Plan((rates.samples + 1) // 2, "both", rates.temperature, None, rates.max_new_tokens, rates.seed)
+    drawn = draw_votes(engine, prepare_all((job.row for job in jobs), video_frames=rates.frames), plan)
+    for job, votes in zip(jobs, drawn, strict=True):
+        if isinstance(votes, EngineError):
+            yield str(votes)
+        else:
+            yield sum(vote.answer == job.row["preferred"] for vote in votes[: rates.samples])
 
 
 def _key(rates: PassRates, job: Job) -> str:

@@ -25,7 +25,7 @@ import openai
 
 from r1_reward.engines import chat_protocol
 from r1_reward.engines.chat_protocol import LATER, Dialect, Failure, excerpt, retry_after
-from r1_reward.engines.in_process import Engine, EngineError
+from r1_reward.engines.engine import EngineError, Generative
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.prompt import neutralize
@@ -48,7 +48,7 @@ class TeacherSpec(NamedTuple):
         """Return what the teacher is called in files: a server may move, its model is the same teacher."""
         return self.model if self.url is None else f"{'openai' if self.url == OPENAI else 'server'}:{self.model}"
 
-    def load(self, *, batch_size: int = 64, concurrency: int = 16) -> Engine:
+    def load(self, *, batch_size: int = 64, concurrency: int = 16) -> Generative:
         """Return an engine that generates with the model; raises UserError if it cannot be loaded."""
         if self.url is not None:
             from r1_reward.engines.server import ServerEngine

@@ -25,7 +25,7 @@ from r1_reward.records.schema import Completion
 if TYPE_CHECKING:
     from PIL import Image
 
-    from r1_reward.engines.in_process import Request
+    from r1_reward.engines.engine import Request
 
 LATER = "see the server's log and run again"
 _ALTERNATIVES = 5  # asked for at each token; only 1 and 2 at the answer matter, and they are far ahead there

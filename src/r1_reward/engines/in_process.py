@@ -1,26 +1,23 @@
-"""Generate judgments: chat requests in, completions out, in order and as they are ready.
-
-``TransformersEngine`` runs a checkpoint in this process; :mod:`r1_reward.engines.server` asks a server. Both promise
-the same: a request names one seed for each completion it wants, and what comes out depends on the request alone, not
-on the requests beside it::
+"""A checkpoint in this process: judgements generated in batches.
 
     engine = TransformersEngine(model, processor)
-    for completions in engine.generate(requests, temperature=1.0):
+    for completions in engine.generate(requests):
         ...
 
-The prompt and its pictures are encoded once per request, however many completions it asks for.
+What comes out depends on the request alone, not on the requests beside it. The prompt and its pictures are encoded
+once per request, however many completions it asks for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
+from r1_reward.engines.engine import BatchSession, Generative, Request
 from r1_reward.records.errors import UserError
-from r1_reward.records.parsing import answer_position
+from r1_reward.records.parsing import answer_position, parse_judgment
 from r1_reward.records.prompt import special_tokens_of
 from r1_reward.records.schema import Completion
 
@@ -33,37 +30,7 @@ _WINDOW = 4  # batches sorted by length together: less padding, and what is held
 _PROBABILITY_DIGITS = 4
 
 
-class Request(NamedTuple):
-    """Chat messages with an ``{"type": "image"}`` part for every picture, the pictures in that order, and the seeds."""
-
-    messages: list[dict[str, Any]]
-    images: list[Image.Image]
-    seeds: tuple[int, ...] = (0,)
-    """One completion is drawn for each."""
-
-
-class EngineError(UserError):
-    """One request could not be answered; the message says by whom and why. The other requests go on."""
-
-
-class Engine(Protocol):
-    """What judges, runners and rewards need of a model or a server."""
-
-    special_tokens: tuple[str, ...]
-    """Tokens with a meaning of their own for the model, which no question or response may contain."""
-
-    def generate(
-        self,
-        requests: Iterable[Request],
-        *,
-        temperature: float = 0.0,
-        max_new_tokens: int = 1024,
-    ) -> Iterator[list[Completion] | EngineError]:
-        """Yield the completions of each request, in order; a request that failed yields its error."""
-        ...
-
-
-class TransformersEngine:
+class TransformersEngine(Generative):
     """A model and its processor in this process, generating in batches."""
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, *, batch_size: int = 64) -> None:
@@ -72,33 +39,27 @@ class TransformersEngine:
         self.special_tokens = special_tokens_of(processor)
         self._digits = _digit_tokens(processor)
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        *,
-        temperature: float = 0.0,
-        max_new_tokens: int = 1024,
-    ) -> Iterator[list[Completion] | EngineError]:
-        """Yield the completions of each request, in order.
-
-        Temperature 0 is greedy decoding, which every seed answers alike. Requests are taken and answered a few batches
-        at a time.
+    def open(self) -> BatchSession:
+        """Start a session: requests are taken and answered a few batches at a time.
 
         Raises:
-            UserError: the accelerator has too little memory for ``batch_size`` sequences.
+            UserError: (when collecting) the accelerator has too little memory for ``batch_size`` sequences.
         """
-        stream = iter(requests)
-        while window := list(islice(stream, _WINDOW * self.batch_size)):
-            texts = [self._chat(request) for request in window]
-            by_length = sorted(range(len(window)), key=lambda i: len(texts[i]))
-            results: list[list[Completion]] = [[] for _ in window]
-            for batch in _batches(by_length, [len(request.seeds) for request in window], self.batch_size):
+        return BatchSession(_WINDOW * self.batch_size, self._answer)
+
+    def _answer(self, window: list[Request]) -> list[list[Completion]]:
+        texts = [self._chat(request) for request in window]
+        results: list[list[Completion]] = [[] for _ in window]
+        kinds = {(request.temperature, request.max_new_tokens): None for request in window}
+        for kind in kinds:  # most often one
+            own = [i for i, request in enumerate(window) if (request.temperature, request.max_new_tokens) == kind]
+            own.sort(key=lambda i: len(texts[i]))
+            for batch in _batches(own, [len(request.seeds) for request in window], self.batch_size):
                 rows = [(texts[i], window[i].images) for i, _ in batch]
                 seeds = [window[i].seeds[part] for i, part in batch]
-                drawn = self._generate_batch(rows, seeds, temperature, max_new_tokens)
-                for (i, _), completions in zip(batch, drawn, strict=True):
+                for (i, _), completions in zip(batch, self._generate_batch(rows, seeds, *kind), strict=True):
                     results[i].extend(completions)
-            yield from results
+        return results
 
     def _chat(self, request: Request) -> str:
         return self.processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
@@ -182,13 +143,16 @@ class TransformersEngine:
         for number, row in enumerate(rows):
             stop = next((i for i, token in enumerate(row) if token in ends), None)
             kept = row if stop is None else row[:stop]
-            step = answer_position(kept, self._digits, tokenizer.decode) if self._digits else None
+            text = tokenizer.decode(kept, skip_special_tokens=True)
+            # Only where the text has an answer: a tag inside a thought is none.
+            readable = self._digits is not None and parse_judgment(text).answer is not None
+            step = answer_position(kept, self._digits, tokenizer.decode) if readable else None  # type: ignore[arg-type]
             probability = None
             if step is not None and margins is not None:
                 probability = round(1 / (1 + math.exp(-float(margins[step, number]))), _PROBABILITY_DIGITS)
             completions.append(
                 Completion(
-                    text=tokenizer.decode(kept, skip_special_tokens=True),
+                    text=text,
                     tokens=len(kept) + (stop is not None),
                     truncated=stop is None,
                     probability=probability,

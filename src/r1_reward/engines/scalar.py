@@ -1,27 +1,51 @@
-"""Judge with a scalar reward model: every answer gets a reward of its own, and the larger one wins.
+"""A scalar reward model as an engine: every answer gets a reward of its own, and the larger one wins.
 
-    judge = ScalarEngine(*load_scalar("runs/scalar"))
-    judge.rewards([("Which digit is it?", [picture], "A three."), ("Which digit is it?", [picture], "An eight.")])
+    engine = ScalarEngine(*load_scalar("runs/scalar"))
+    engine.rewards([("Which digit is it?", [picture], "A three."), ("Which digit is it?", [picture], "An eight.")])
 
 A critique-then-score model first writes a critique, greedily, and is then scored behind it. Answers are scored alone,
-so there is no order to be fooled by; :func:`r1_reward.judge.judging.judge` makes judgments of pairs out of the rewards.
+so there is no order to be fooled by, and every vote on a pair is the same. The vote is written in the form of any other
+judgement, so that nobody needs to know who wrote it::
+
+    <think>Reward 1.25 for response 1, 0.5 for response 2.</think><answer>1</answer>
+
+Equal rewards, and rewards that are no numbers, are no vote: the text has no answer.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from r1_reward.engines.in_process import Request, TransformersEngine
+from r1_reward.engines.engine import BatchSession, Request
+from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.records.errors import UserError
-from r1_reward.records.prompt import special_tokens_of
+from r1_reward.records.prompt import neutralize, special_tokens_of
 from r1_reward.records.scalar_prompt import build_scalar_messages
+from r1_reward.records.schema import Completion
 
 if TYPE_CHECKING:
+    from PIL import Image
     from transformers import ProcessorMixin
 
     from r1_reward.models.scalar import Candidate, ScalarRewardModel
+
+_WINDOW = 2  # batches of answers scored together
+_KNOWN = 4096  # scores kept, so that candidates compared with each other are scored once
+
+
+class Comparison(NamedTuple):
+    """What a scalar engine is asked: two answers, and for how many votes."""
+
+    question: str
+    images: list[Image.Image]
+    responses: tuple[str, str]
+    votes: int
+    max_new_tokens: int
 
 
 class Score(NamedTuple):
@@ -40,22 +64,60 @@ class Score(NamedTuple):
 _UNSCORED = Score(math.nan)
 
 
-@runtime_checkable
-class AnswerScorer(Protocol):
-    """A judge that scores answers alone."""
+class Scoring:
+    """An engine whose votes come from scores of single answers; how these are had is for :meth:`score` to say."""
 
-    special_tokens: tuple[str, ...]
+    special_tokens: tuple[str, ...] = ()
+    deterministic = True
+    batch_size = 64
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Score] = OrderedDict()
 
     def score(self, candidates: Sequence[Candidate], *, max_new_tokens: int = 1024) -> list[Score]:
-        """Return one score for each candidate; ``max_new_tokens`` limits a critique."""
-        ...
+        """Return the score of each candidate, in order; ``max_new_tokens`` limits a critique."""
+        raise NotImplementedError
+
+    def open(self) -> BatchSession:
+        """Start a session: answers are scored about two batches at a time, those seen lately not again."""
+        return BatchSession(max(1, _WINDOW * self.batch_size // 2), self._answer)
+
+    def compare(
+        self,
+        question: str,
+        images: Sequence[Image.Image],
+        first: str,
+        second: str,
+        *,
+        seeds: tuple[int, ...] = (0,),
+        temperature: float = 0.0,  # noqa: ARG002  nothing is drawn
+        max_new_tokens: int = 1024,
+    ) -> Comparison:
+        """Return the request for which of two responses has the larger reward; ``max_new_tokens`` limits a critique."""
+        return Comparison(question, list(images), (first, second), len(seeds), max_new_tokens)
+
+    def _answer(self, asked: list[Comparison]) -> Iterator[list[Completion]]:
+        keys = [[_key(one, response) for response in one.responses] for one in asked]
+        new: dict[int, dict[str, Candidate]] = {}
+        for one, own in zip(asked, keys, strict=True):
+            for key, response in zip(own, one.responses, strict=True):
+                if key not in self._known:
+                    new.setdefault(one.max_new_tokens, {})[key] = (one.question, one.images, response)
+        for limit, candidates in new.items():
+            scores = self.score(list(candidates.values()), max_new_tokens=limit)
+            self._known.update(zip(candidates, scores, strict=True))
+        for one, own in zip(asked, keys, strict=True):
+            yield [compare_scores(self._known[own[0]], self._known[own[1]])] * one.votes
+        while len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
 
 
-class ScalarEngine:
+class ScalarEngine(Scoring):
     """A scalar reward model and its processor in this process, scoring in batches."""
 
     def __init__(self, model: ScalarRewardModel, processor: ProcessorMixin, *, batch_size: int = 64) -> None:
         """Take what :func:`r1_reward.models.scalar.load_scalar` returns; ``batch_size`` counts answers."""
+        super().__init__()
         self.model, self.processor, self.batch_size = model, processor, batch_size
         self.special_tokens = special_tokens_of(processor)
 
@@ -86,10 +148,11 @@ class ScalarEngine:
             Request(
                 build_scalar_messages(question, response, images=len(images), special_tokens=self.special_tokens),
                 images,
+                max_new_tokens=max_new_tokens,
             )
             for question, images, response in candidates
         ]
-        completions = [drawn[0] for drawn in engine.generate(requests, max_new_tokens=max_new_tokens)]  # type: ignore[index]
+        completions = [drawn[0] for drawn in engine.generate(requests)]  # type: ignore[index]
         return [Score(math.nan, one.text, one.tokens, one.truncated) for one in completions]
 
     def _rewards(self, candidates: Sequence[Candidate], critiques: Sequence[str]) -> list[float]:
@@ -109,3 +172,29 @@ class ScalarEngine:
                 f"(now {self.batch_size})"
             ) from error
         return output.rewards.tolist()
+
+
+def compare_scores(first: Score, second: Score) -> Completion:
+    """Return the judgement of two scores, in the order shown; without an answer where they are equal or no numbers."""
+    gap = first.reward - second.reward
+    vote = "" if not math.isfinite(gap) or gap == 0 else f"<answer>{1 if gap > 0 else 2}</answer>"
+    critiques = [
+        f"\n[Response {n}]: {neutralize(score.critique)}" for n, score in ((1, first), (2, second)) if score.critique
+    ]
+    rewards = f"Reward {first.reward:.6g} for response 1, {second.reward:.6g} for response 2."
+    return Completion(
+        text=f"<think>{rewards}{''.join(critiques)}</think>{vote}",
+        tokens=first.tokens + second.tokens,
+        truncated=first.truncated or second.truncated,
+        # The sigmoid, written so that no gap overflows.
+        probability=round(0.5 + 0.5 * math.tanh(gap / 2), 6) if vote else None,
+    )
+
+
+def _key(one: Comparison, response: str) -> str:
+    """Return what names a score: the texts, the pixels and the limit of a critique."""
+    digest = hashlib.sha256(json.dumps([one.question, response, one.max_new_tokens]).encode())
+    for picture in one.images:
+        digest.update(f"{picture.width}x{picture.height}:{picture.mode}".encode())
+        digest.update(picture.tobytes())
+    return digest.hexdigest()

@@ -3,7 +3,7 @@
 The same contract as the engine in this process, requests in and completions out, in order::
 
     engine = ServerEngine("yifanzhang114/R1-Reward", "http://localhost:8000/v1")
-    for completions in engine.generate(requests, temperature=1.0):
+    for completions in engine.generate(requests):
         ...
 
 What comes back is a completion or a failure, never something in between: half a JSON, no choice, or null where the
@@ -25,16 +25,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Sequence
 from typing import Any
 
 import openai
 
 from r1_reward.engines.chat_protocol import LATER, Dialect, Failure, chat_messages, excerpt, read_replies, retry_after
-from r1_reward.engines.in_process import EngineError, Request
+from r1_reward.engines.engine import Answered, EngineError, Generative, Request
 from r1_reward.engines.server_pool import LONGEST_WAIT, Line, Pool, Server
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
@@ -43,7 +42,7 @@ _CONNECT_TIMEOUT = 10.0
 _OPENAI = "https://api.openai.com/v1"
 
 
-class ServerEngine:
+class ServerEngine(Generative):
     """A model behind an OpenAI-compatible server, asked for several completions at a time."""
 
     special_tokens: tuple[str, ...] = ()
@@ -91,35 +90,17 @@ class ServerEngine:
         self._servers = [Server(url) for url in urls or [_OPENAI]]
         self._name, self._key = ", ".join(server.name for server in self._servers), key
 
-    def generate(
-        self,
-        requests: Iterable[Request],
-        *,
-        temperature: float = 0.0,
-        max_new_tokens: int = 1024,
-    ) -> Iterator[list[Completion] | EngineError]:
-        """Yield one completion per seed of each request, in order; a request that failed yields its error.
+    def open(self) -> _Session:
+        """Start a session; room is for ``2 * concurrency`` requests for each server.
 
-        ``requests`` is read in the caller's thread, at most ``2 * concurrency`` for each server ahead of what was
-        yielded. ``tokens`` of a completion is 0 if the server does not count them. Closing the iterator cancels what
-        is under way.
+        ``tokens`` of a completion is 0 if the server does not count them. Leaving the session cancels what is under
+        way.
 
         Raises:
-            UserError: no request can succeed: no server, a key or model it does not know.
-            ValueError: a request has not as many images as image parts.
+            UserError: (when collecting) no request can succeed: no server, a key or model it does not know.
+            ValueError: (when submitting) a request has not as many images as image parts.
         """
-        with _Session(self, temperature, max_new_tokens) as session:
-            waiting: deque[Future[list[Completion] | EngineError]] = deque()
-
-            def ready(limit: int) -> Iterator[list[Completion] | EngineError]:
-                """Hand out what is done, waiting only while ``limit`` requests or more are under way."""
-                while waiting and (len(waiting) >= limit or waiting[0].done() or session.fatal.done()):
-                    yield session.result(waiting.popleft())
-
-            for request in requests:
-                waiting.append(session.submit(chat_messages(request), request.seeds))
-                yield from ready(2 * self.concurrency * len(self._servers))
-            yield from ready(1)
+        return _Session(self)
 
 
 class _Refused(Exception):
@@ -142,10 +123,10 @@ class _Course:
 class _Session:
     """One run of ``generate``: an event loop in a thread of its own, and everything under way in it."""
 
-    def __init__(self, engine: ServerEngine, temperature: float, max_new_tokens: int) -> None:
-        self.engine, self.temperature, self.max_new_tokens = engine, temperature, max_new_tokens
-        self.fatal: Future[Any] = Future()
-        """Gets the error that ends the run."""
+    def __init__(self, engine: ServerEngine) -> None:
+        self.engine = engine
+        self._answered: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._under_way = 0
         self._rows: set[Any] = set()
         lines = [Line(server, self._client(server.url)) for server in engine._servers]
         self._pool = Pool(lines, engine.concurrency, engine.backoff)
@@ -180,41 +161,49 @@ class _Session:
         for line in self._pool.lines:
             await line.client.close()
 
-    def submit(self, messages: list[dict[str, Any]], seeds: tuple[int, ...]) -> Future[list[Completion] | EngineError]:
-        return asyncio.run_coroutine_threadsafe(self._answer(messages, seeds), self._loop)
+    def room(self) -> int:
+        return 2 * self.engine.concurrency * len(self._pool.lines) - self._under_way
 
-    def result(self, request: Future[list[Completion] | EngineError]) -> list[Completion] | EngineError:
-        """Wait for a request, or for the end of the run."""
-        wait((request, self.fatal), return_when=FIRST_COMPLETED)
-        return (request if request.done() else self.fatal).result()
+    def submit(self, ticket: Any, request: Request) -> None:
+        self._under_way += 1
+        work = self._answer(chat_messages(request), request)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future.add_done_callback(lambda done: self._answered.put((ticket, done)))
 
-    async def _answer(self, messages: list[dict[str, Any]], seeds: tuple[int, ...]) -> list[Completion] | EngineError:
+    def collect(self) -> list[tuple[Any, Answered]]:
+        if not self._under_way:
+            return []
+        ready = [self._answered.get()]
+        while not self._answered.empty():
+            ready.append(self._answered.get())
+        self._under_way -= len(ready)
+        return [(ticket, future.result()) for ticket, future in ready]
+
+    async def _answer(self, messages: list[dict[str, Any]], request: Request) -> Answered:
         row = asyncio.current_task()
         self._rows.add(row)
         votes: list[asyncio.Task[list[Completion]]] = []
+        seeds = request.seeds
         try:
             together: list[Completion] = []
-            if self._asks_for_several() and len(seeds) > 1:
-                together = await self._complete(messages, seeds)
-            votes = [asyncio.create_task(self._complete(messages, (seed,))) for seed in seeds[len(together) :]]
+            if self._asks_for_several(request) and len(seeds) > 1:
+                together = await self._complete(messages, request)
+            alone = [request._replace(seeds=(seed,)) for seed in seeds[len(together) :]]
+            votes = [asyncio.create_task(self._complete(messages, one)) for one in alone]
             return [*together, *(vote for (vote,) in await asyncio.gather(*votes))]
         except EngineError as error:
             return error
-        except UserError as error:
-            if not self.fatal.done():
-                self.fatal.set_exception(error)
-            raise
         finally:
             for vote in votes:  # one missing makes the others useless
                 vote.cancel()
             await asyncio.gather(*votes, return_exceptions=True)
             self._rows.discard(row)
 
-    def _asks_for_several(self) -> bool:
+    def _asks_for_several(self, request: Request) -> bool:
         several = any(server.dialect.several for server in self.engine._servers)
-        return self.engine.batch_votes and several and self.temperature > 0
+        return self.engine.batch_votes and several and request.temperature > 0
 
-    async def _complete(self, messages: list[dict[str, Any]], seeds: tuple[int, ...]) -> list[Completion]:
+    async def _complete(self, messages: list[dict[str, Any]], request: Request) -> list[Completion]:
         """Return what one HTTP request gives: a completion for each seed, or only some if the server ignores ``n``."""
         # Waiting keeps the slot: a server in trouble gets fewer requests, not others instead.
         async with self._pool.slots:
@@ -222,20 +211,20 @@ class _Session:
             course.contacts = self._pool.contacts
             while True:
                 async with self._pool.line(course.tried) as line:
-                    completions = await self._ask(line, messages, seeds, course)
+                    completions = await self._ask(line, messages, request, course)
                 if completions:
                     return completions
                 await asyncio.sleep(course.pause)
 
     async def _ask(
-        self, line: Line, messages: list[dict[str, Any]], seeds: tuple[int, ...], course: _Course
+        self, line: Line, messages: list[dict[str, Any]], request: Request, course: _Course
     ) -> list[Completion]:
         """Return the completions, none if another try is due; raises what ends the row or the run."""
         pool, dialect, failures_before = self._pool, line.server.dialect, line.failures
         while True:
-            wanted = len(seeds) if dialect.several else 1
+            wanted = len(request.seeds) if dialect.several else 1
             try:
-                completions = await self._try(line, messages, seeds[0], dialect, wanted)
+                completions = await self._try(line, messages, request, dialect, wanted)
             except _Refused as refused:
                 dialect = refused.dialect
             except Failure as failure:
@@ -278,13 +267,13 @@ class _Session:
         return "; ".join(f"{line.server.name} cannot be reached ({line.last})" for line in self._pool.lines)
 
     async def _try(
-        self, line: Line, messages: list[dict[str, Any]], seed: int, dialect: Dialect, wanted: int
+        self, line: Line, messages: list[dict[str, Any]], request: Request, dialect: Dialect, wanted: int
     ) -> list[Completion]:
         create: Any = line.client.chat.completions.with_raw_response.create
         call = create(
             model=self.engine.model,
             messages=messages,
-            **dialect.options(seed, self.temperature, self.max_new_tokens, wanted),
+            **dialect.options(request.seeds[0], request.temperature, request.max_new_tokens, wanted),
         )
         try:
             # The client's own limit is on silence, and a byte now and then would keep it waiting for ever.

@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
 from typing import Any, NamedTuple
 
 from r1_reward.records.errors import UserError
 
-Judge = Callable[[Any, list[Any], Any], list[Any]]
-"""Engine, block and settings to the results of the block's rows."""
+Judge = Callable[[Any, Iterable[Any], Any], Iterable[Any]]
+"""Engine, rows and settings to the results of the rows, in order."""
 
 
 class EngineSpec(NamedTuple):
@@ -50,13 +51,17 @@ def in_workers(
 ) -> Iterator[tuple[list[Any], list[Any]]]:
     """Yield each block with its results, in order; with several workers each GPU, or share of the CPU, gets one.
 
-    An engine is loaded when there is a first block. Raises UserError if a worker dies.
+    A server is asked about all blocks in one stream, so that none of them waits for the slowest request of the one
+    before. An engine is loaded when there is a first block. Raises UserError if a worker dies.
     """
+    if spec.base_url is not None:
+        yield from _in_one_stream(judge, blocks, settings, spec)
+        return
     if workers == 1:
         engine = None
         for block in blocks:
             engine = engine or spec.load()
-            yield block, judge(engine, block, settings)
+            yield block, list(judge(engine, block, settings))
         return
     context = multiprocessing.get_context("spawn")  # a forked CUDA context is of no use
     places = context.SimpleQueue()
@@ -82,6 +87,28 @@ def in_workers(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _in_one_stream(
+    judge: Judge, blocks: Iterable[list[Any]], settings: Any, spec: EngineSpec
+) -> Iterator[tuple[list[Any], list[Any]]]:
+    stream = iter(blocks)
+    first = next(stream, None)
+    if first is None:
+        return
+    waiting: deque[list[Any]] = deque()
+
+    def rows() -> Iterator[Any]:
+        for block in chain([first], stream):
+            waiting.append(block)
+            yield from block
+
+    results: list[Any] = []
+    for result in judge(spec.load(), rows(), settings):
+        results.append(result)
+        if len(results) == len(waiting[0]):
+            yield waiting.popleft(), results
+            results = []
+
+
 _engine: Any = None
 
 
@@ -102,4 +129,4 @@ def take_place(places: Any, workers: int) -> None:
 
 
 def _work(judge: Judge, block: list[Any], settings: Any) -> list[Any]:
-    return judge(_engine, block, settings)
+    return list(judge(_engine, block, settings))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from r1_reward.judge.prepare import check_text
 from r1_reward.judge.ranking import Comparison, Ranking
-from r1_reward.judge.sampling import check_text
 from r1_reward.records.errors import UserError
 
 

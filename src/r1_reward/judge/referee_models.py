@@ -29,7 +29,8 @@ from urllib.parse import urlsplit
 import openai
 
 from r1_reward.engines.chat_protocol import Dialect, Failure, excerpt, read_reply, retry_after
-from r1_reward.engines.in_process import EngineError, Request, TransformersEngine
+from r1_reward.engines.engine import EngineError, Request
+from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.engines.server import ServerEngine
 from r1_reward.judge.referee import WINDOW, read_verdict, referee_prompt, referee_template
 from r1_reward.judge.referee_cache import VerdictCache
@@ -358,7 +359,7 @@ class LocalReferee:
         verdicts: list[float | None] = [0.0] * len(samples)
         asked = [i for i, sample in enumerate(samples) if not _nothing_to_ask(*sample)]
         requests = [self._request(*samples[i]) for i in asked]
-        results = self._engine.generate(requests, max_new_tokens=self.max_new_tokens)
+        results = self._engine.generate(requests)
         for i, result in zip(asked, results, strict=True):
             if isinstance(result, EngineError):
                 raise result
@@ -374,7 +375,8 @@ class LocalReferee:
     def _request(self, reasoning: str, answer: int) -> Request:
         tokens = self._engine.special_tokens
         prompt = referee_prompt(reasoning, answer, tail=self.tail, special_tokens=tokens)
-        return Request([{"role": "user", "content": [{"type": "text", "text": prompt}]}], [])
+        messages = [{"role": "user", "content": [{"type": "text", "text": prompt}]}]
+        return Request(messages, [], max_new_tokens=self.max_new_tokens)
 
 
 class _TextProcessor:

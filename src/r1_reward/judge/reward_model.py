@@ -17,25 +17,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
-from r1_reward.engines.in_process import Engine, EngineError
-from r1_reward.engines.scalar import AnswerScorer, Score
+from r1_reward.engines.engine import Engine, EngineError, TakingTurns
 from r1_reward.judge import ranking, voting
 from r1_reward.judge.calibration import Calibration, fit_calibration, reliability_plot
-from r1_reward.judge.candidates import Candidates, net_win_rates
+from r1_reward.judge.candidates import Candidates
+from r1_reward.judge.groups import Group, RewardKind, require_kind, score_groups
+from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_text, open_images, prepare, prepare_all
 from r1_reward.judge.ranking import Comparison, Ranking
-from r1_reward.judge.sampling import (
-    Images,
-    InvalidPair,
-    PairToJudge,
-    Plan,
-    check_text,
-    draw_votes,
-    open_images,
-    prepare_all,
-    votes_by_rewards,
-)
+from r1_reward.judge.votes import Orders, Plan, draw_votes, watch_votes
 from r1_reward.judge.voting import Verdict, majority
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
@@ -46,7 +37,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 Stop = Literal["exact", "sequential"]
-RewardKind = Literal["win_rate", "bradley_terry"]
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _PLOTS = (".png", ".svg", ".pdf")
 
@@ -90,7 +80,7 @@ class RewardModel:
 
     def __init__(
         self,
-        engine: Engine | AnswerScorer,
+        engine: Engine,
         *,
         max_new_tokens: int = 1024,
         calibration: Calibration | None = None,
@@ -109,7 +99,6 @@ class RewardModel:
 
         self.video_frames = video_frames or video_frames_of(getattr(engine, "processor", None)) or FRAMES
         self.engine, self.max_new_tokens, self.calibration, self.seed = engine, max_new_tokens, calibration, seed
-        self._scores: dict[str, Score] = {}
 
     @classmethod
     def from_pretrained(
@@ -136,6 +125,17 @@ class RewardModel:
         engine = _load(name, batch_size, max_pixels, dtype)
         calibration = Calibration.load(name)
         return cls(engine, max_new_tokens=max_new_tokens, calibration=calibration, seed=seed, video_frames=video_frames)
+
+    def shared(self) -> RewardModel:
+        """Return the same model for several threads, which take turns."""
+        engine = self.engine if isinstance(self.engine, TakingTurns) else TakingTurns(self.engine)
+        return RewardModel(
+            engine,
+            max_new_tokens=self.max_new_tokens,
+            calibration=self.calibration,
+            seed=self.seed,
+            video_frames=self.video_frames,
+        )
 
     @classmethod
     def from_server(
@@ -206,13 +206,29 @@ class RewardModel:
         """Yield the verdict on each pair, or row of a pair file, in order; options as for :meth:`compare`.
 
         Items are taken a few batches ahead of what was yielded. One that cannot be judged yields its error in its
-        place, an :class:`~r1_reward.judge.sampling.InvalidPair` if the item itself is at fault.
+        place, an :class:`~r1_reward.judge.prepare.InvalidPair` if the item itself is at fault.
 
         Raises:
             UserError: an option is out of range; later, nothing can be judged at all (no server, out of memory).
         """
         plan = self._plan(votes, both_orders, temperature, stop)
         return (drawn if isinstance(drawn, EngineError) else self._verdict(drawn) for drawn in self._votes(items, plan))
+
+    def watch(
+        self,
+        question: str,
+        images: Images,
+        a: str,
+        b: str,
+        *,
+        votes: int = 1,
+        both_orders: bool = True,
+        temperature: float | None = None,
+    ) -> Iterator[Verdict]:
+        """Yield the verdict after each vote; the last one is what :meth:`compare` returns. Errors as there."""
+        plan = self._plan(votes, both_orders, temperature)
+        pair = prepare(PairToJudge(question, images, a, b), video_frames=self.video_frames)
+        return (self._verdict(votes_so_far) for votes_so_far in watch_votes(self.engine, pair, plan))
 
     def score(
         self, question: str, images: Images, response: str, *, against: Sequence[str], **options: Unpack[VoteOptions]
@@ -275,24 +291,23 @@ class RewardModel:
         """Return one reward for each response, None where no comparison with it could be read.
 
         ``win_rate`` compares every two different texts, N (N - 1) / 2 of them, and gives the mean of 2 P(win) - 1 over
-        the others, in [-1, 1]; ``bradley_terry`` gives the scores of :meth:`rank`, unbounded, in logits. Equal texts
-        share their reward, and a text without a different one beside it has none. Options and errors as for
-        :meth:`compare`.
+        the others, in [-1, 1]; ``bradley_terry`` gives scores in logits with mean 0, unbounded, from the same
+        comparisons. Equal texts share their reward, which is 0 where there is no other text; a lone response has none.
+        See :mod:`r1_reward.judge.groups`. Options and errors as for :meth:`compare`.
         """
-        if kind not in get_args(RewardKind):
-            raise UserError(f"kind: must be {' or '.join(get_args(RewardKind))}, not {kind!r}.")
-        texts, places = Candidates.of(responses)
-        compare = self._comparer(question, images, texts, options)
-        n = len(texts)
-        if kind == "win_rate":
-            pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
-            played = [Comparison(*pair, p) for pair, p in zip(pairs, compare(pairs), strict=True)]
-            own = net_win_rates(n, played)
-        else:
-            ranked = ranking.rank(n, compare, seed=self.seed)
-            readable = {i for one in ranked.comparisons if one.probability is not None for i in one[:2]}
-            own = [score if i in readable else None for i, score in enumerate(ranked.scores)]
-        return [own[place] for place in places]
+        require_kind(kind)
+        self._plan(**options)
+
+        def compare(pairs: Iterable[PairToJudge]) -> Iterator[Verdict | EngineError]:
+            return self.compare_many(pairs, **options)
+
+        group = Group(question, images, responses)
+        (scored,) = score_groups([group], compare, kind=kind, video_frames=self.video_frames)
+        if isinstance(scored, EngineError):
+            raise _cause(scored)
+        if scored.errors:
+            raise _cause(scored.errors[0])
+        return scored.rewards
 
     def calibrate(
         self, pairs: Iterable[Mapping[str, Any]], *, plot: Path | None = None, save_to: Path | None = None
@@ -377,7 +392,7 @@ class RewardModel:
         """Check the options and fill in what depends on others."""
         if votes < 1:
             raise UserError(f"votes: must be 1 or more, not {votes}.")
-        if votes > 1 and isinstance(self.engine, AnswerScorer):
+        if votes > 1 and self.engine.deterministic:
             raise UserError(f"votes: a scalar reward model votes the same {votes} times; ask for one vote.")
         if temperature is None:
             temperature = 0.0 if votes == 1 else 1.0
@@ -395,15 +410,15 @@ class RewardModel:
             stopping = voting.ExactStopping()
         elif stop is not None:
             raise UserError(f"stop: must be exact or sequential, not {stop!r}.")
-        return Plan(votes, both_orders, temperature, stopping, self.max_new_tokens, self.seed)
+        if self.engine.deterministic:  # one vote says it all
+            return Plan(1, "stored", 0.0, None, self.max_new_tokens, self.seed)
+        orders: Orders = "both" if both_orders else "one"
+        return Plan(votes, orders, temperature, stopping, self.max_new_tokens, self.seed)
 
     def _votes(
         self, items: Iterable[PairToJudge | Mapping[str, Any]], plan: Plan
     ) -> Iterator[list[Judgment] | EngineError]:
-        pairs = prepare_all(items, video_frames=self.video_frames)
-        if isinstance(self.engine, AnswerScorer):
-            return votes_by_rewards(self.engine, pairs, self._scores, self.max_new_tokens)
-        return draw_votes(self.engine, pairs, plan)
+        return draw_votes(self.engine, prepare_all(items, video_frames=self.video_frames), plan)
 
     def _verdict(self, votes: Sequence[Judgment]) -> Verdict:
         verdict = majority(votes)
@@ -436,11 +451,14 @@ def _load(name: str, batch_size: int, max_pixels: int | None, dtype: str) -> Any
 
 
 def _verdict_or_raise(result: Verdict | EngineError) -> Verdict:
-    if isinstance(result, InvalidPair) and result.__cause__ is not None:
-        raise result.__cause__
     if isinstance(result, EngineError):
-        raise result
+        raise _cause(result)
     return result
+
+
+def _cause(error: EngineError) -> BaseException:
+    """Return what to raise for an error: that of the pair itself where the pair is at fault."""
+    return error.__cause__ if isinstance(error, InvalidPair) and error.__cause__ is not None else error
 
 
 def _from_tokens(verdict: Verdict) -> bool:

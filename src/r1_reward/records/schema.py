@@ -55,12 +55,16 @@ class Completion(BaseModel):
 
     ``tokens`` counts its generated tokens and ``truncated`` says that the limit cut it. ``probability`` is what the
     model gives the answer 1 against 2 at the answer's token, in [0, 1]; None where that cannot be known.
+    ``prompt_tokens`` counts what was shown, None where nobody counted; ``refused`` says that the model declined or a
+    filter cut it off.
     """
 
     text: str
     tokens: int
     truncated: bool = False
     probability: float | None = None
+    prompt_tokens: int | None = None
+    refused: bool = False
 
 
 class Judgment(BaseModel):

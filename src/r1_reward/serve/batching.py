@@ -23,9 +23,9 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, NamedTuple
 
-from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.engine import EngineError
+from r1_reward.judge.prepare import PairToJudge
 from r1_reward.judge.reward_model import RewardModel, Stop
-from r1_reward.judge.sampling import PairToJudge
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.errors import UserError
 from r1_reward.serve.errors import timed_out

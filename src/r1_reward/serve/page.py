@@ -11,21 +11,15 @@ for what the cards look like.
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import combinations, islice
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from r1_reward.engines.in_process import Engine, EngineError, Request
-from r1_reward.engines.scalar import AnswerScorer
-from r1_reward.judge.judging import read_judgment
+from r1_reward.judge.prepare import check_text, open_images
 from r1_reward.judge.reward_model import RewardModel
-from r1_reward.judge.sampling import OpenedImages, PairToJudge, check_text, open_images, prepare
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.errors import UserError
-from r1_reward.records.prompt import build_messages
-from r1_reward.records.schema import Completion
 from r1_reward.serve import cards
 
 if TYPE_CHECKING:
@@ -51,65 +45,6 @@ class Example(NamedTuple):
     answers: tuple[str, str]
 
 
-class TakingTurns:
-    """An engine that the page and the HTTP routes may ask from their threads: it works for one at a time."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine, self._lock = engine, threading.Lock()
-        self.special_tokens = engine.special_tokens
-        self.batch_size = getattr(engine, "batch_size", None) or getattr(engine, "concurrency", None) or 16
-
-    def generate(
-        self, requests: Iterable[Request], *, temperature: float = 0.0, max_new_tokens: int = 1024
-    ) -> Iterator[list[Completion] | EngineError]:
-        """Yield the completions of each request, in order; nobody waits for the others longer than for one batch."""
-        stream = iter(requests)
-        while batch := list(islice(stream, self.batch_size)):
-            with self._lock:
-                answers = list(self._engine.generate(batch, temperature=temperature, max_new_tokens=max_new_tokens))
-            yield from answers
-
-
-class WatchedModel(RewardModel):
-    """A reward model whose votes can be watched as they are drawn."""
-
-    def watch(
-        self, question: str, images: OpenedImages, a: str, b: str, *, votes: int = 1, both_orders: bool = True
-    ) -> Iterator[Verdict]:
-        """Yield the verdict after each vote; the last one is what :meth:`RewardModel.compare` returns.
-
-        Raises:
-            UserError: an option, a text or a picture cannot be used.
-            EngineError: the engine could not answer.
-        """
-        if isinstance(self.engine, AnswerScorer):
-            yield self.compare(question, images, a, b)
-            return
-        plan = self._plan(votes, both_orders)
-        pair = prepare(PairToJudge(question, images, a, b))
-        pictures = list(pair.images.pictures)
-        drawn = []
-        for slot in plan.slots(pair):
-            messages = build_messages(
-                question, *pair.shown(slot.swapped), images=len(pictures), special_tokens=self.engine.special_tokens
-            )
-            (answer,) = self.engine.generate(
-                [Request(messages, pictures, (slot.seed,))],
-                temperature=plan.temperature,
-                max_new_tokens=plan.max_new_tokens,
-            )
-            if isinstance(answer, EngineError):
-                raise answer
-            drawn.append(read_judgment(answer[0], swapped=slot.swapped))
-            yield self._verdict(drawn)
-
-
-def share_model(model: RewardModel) -> WatchedModel:
-    """Return the same model for several threads, with votes that can be watched."""
-    engine = model.engine if isinstance(model.engine, AnswerScorer) else TakingTurns(model.engine)
-    return WatchedModel(engine, max_new_tokens=model.max_new_tokens, calibration=model.calibration, seed=model.seed)
-
-
 def examples() -> list[Example]:
     """Return examples about scanned digits that scikit-learn ships, one of each kind."""
     from r1_reward.data.handwriting import build_world
@@ -123,7 +58,7 @@ def examples() -> list[Example]:
 
 
 def judge(
-    model: WatchedModel,
+    model: RewardModel,
     pictures: Sequence[Any] | None,
     question: str,
     answers: Sequence[str],
@@ -144,7 +79,7 @@ def judge(
         if len(set(texts.values())) < len(texts):
             raise UserError("Two answers are the same text; there is nothing to compare.")
         found: dict[tuple[int, int], Verdict] = {}
-        each = 1 if isinstance(model.engine, AnswerScorer) else votes * (1 + both_orders)
+        each = 1 if model.engine.deterministic else votes * (1 + both_orders)
         total = each * len(list(combinations(texts, 2)))
         yield cards.result(texts, found, total)
         for i, j in combinations(texts, 2):
@@ -156,7 +91,7 @@ def judge(
         yield cards.notice(str(error))
 
 
-def build_page(model: WatchedModel, *, name: str) -> gradio.Blocks:
+def build_page(model: RewardModel, *, name: str) -> gradio.Blocks:
     """Return the page; ``name`` is what it calls the model."""
     import gradio
 
@@ -206,7 +141,7 @@ def _add_examples(gradio: Any) -> list[tuple[Any, Example]]:
 
 
 def _connect(
-    gradio: Any, model: WatchedModel, pictures: Any, question: Any, boxes: list[Any], votes: Any, orders: Any,
+    gradio: Any, model: RewardModel, pictures: Any, question: Any, boxes: list[Any], votes: Any, orders: Any,
     button: Any, result: Any,
 ) -> None:  # fmt: skip
     """Let the button start judging and be out of use meanwhile."""
@@ -242,8 +177,9 @@ def _fill(example: Example) -> list[Any]:
     return [[example.picture], example.question, 2, gradio.update(interactive=True), *boxes, cards.waiting()]
 
 
-def mount_page(app: FastAPI, model: WatchedModel, *, name: str = "reward model") -> FastAPI:
-    """Put the page at ``/ui`` of an application; the model must be the one :func:`share_model` returned.
+def mount_page(app: FastAPI, model: RewardModel, *, name: str = "reward model") -> FastAPI:
+    """Put the page at ``/ui`` of an application; the model must be one that several threads may ask
+    (:meth:`r1_reward.judge.reward_model.RewardModel.shared`).
 
     Raises:
         UserError: gradio is not installed.

@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from PIL import Image
 
-from r1_reward.judge.sampling import OpenedImages, open_images
+from r1_reward.judge.prepare import OpenedImages, open_images
 from r1_reward.serve.errors import Refusal, timed_out
 from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage
 from r1_reward.serve.settings import ServerSettings

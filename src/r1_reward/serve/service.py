@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.engine import EngineError
+from r1_reward.judge.prepare import InvalidPair, OpenedImages, PairToJudge
 from r1_reward.judge.reward_model import RewardModel
-from r1_reward.judge.sampling import InvalidPair, OpenedImages, PairToJudge
 from r1_reward.records.errors import UserError
 from r1_reward.serve import schemas
 from r1_reward.serve.batching import Batcher, QueuedModel, Sampling, Unavailable

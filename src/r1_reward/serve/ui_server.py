@@ -8,7 +8,7 @@ import uvicorn
 
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.serve.api import DrainingServer, create_app, listen
-from r1_reward.serve.page import PATH, mount_page, share_model
+from r1_reward.serve.page import PATH, mount_page
 from r1_reward.serve.settings import ServerSettings
 
 _LAST_SECONDS = 3  # an open page holds its connection for ever
@@ -21,7 +21,7 @@ def run(model: RewardModel, settings: ServerSettings, ready: Callable[[str], Non
         UserError: the address cannot be listened at, or gradio is missing.
     """
     listener = listen(settings)
-    shared = share_model(model)
+    shared = model.shared()
     app = mount_page(create_app(shared, settings), shared, name=settings.model_name)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_LAST_SECONDS

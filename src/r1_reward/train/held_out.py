@@ -21,8 +21,8 @@ from transformers import Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
 
 from r1_reward.engines.in_process import TransformersEngine
-from r1_reward.judge.judging import judge_pairs
 from r1_reward.judge.metrics import accuracy
+from r1_reward.judge.votes import Plan, judge_pairs
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
 from r1_reward.store.video import FRAMES
@@ -105,8 +105,8 @@ class HeldOutAccuracy(TrainerCallback):
         with _random_states_kept(), unsharded(wrapped), unwrap_model_for_generation(wrapped, accelerator) as model:
             processor: Any = self._trainer.processing_class
             engine = TransformersEngine(model, processor, batch_size=self._batch_size)
-            options: dict[str, Any] = {"max_new_tokens": self._max_new_tokens, "video_frames": self._video_frames}
-            judged = judge_pairs(engine, filled, **options)[: len(own)]
+            plan = Plan(max_new_tokens=self._max_new_tokens)
+            judged = judge_pairs(engine, filled, plan, video_frames=self._video_frames)[: len(own)]
         together = gather_object([(votes, row["preferred"]) for votes, row in zip(judged, own, strict=True)])
         return [votes for votes, _ in together], [label for _, label in together]
 

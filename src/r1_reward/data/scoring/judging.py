@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,12 +13,11 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from r1_reward.data.scoring.rows import Kind, Row
-from r1_reward.engines.in_process import EngineError
+from r1_reward.engines.engine import EngineError
 from r1_reward.judge.calibration import Calibration
-from r1_reward.judge.candidates import Candidates, net_win_rates
-from r1_reward.judge.ranking import Comparison
+from r1_reward.judge.groups import Group, ScoredGroup, score_groups
+from r1_reward.judge.prepare import InvalidPair, PairToJudge
 from r1_reward.judge.reward_model import RewardModel
-from r1_reward.judge.sampling import InvalidPair, PairToJudge, check_text, open_images
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
@@ -82,8 +83,8 @@ class Result(NamedTuple):
     """Whether the row was fit to be judged and the engine failed."""
 
 
-def judge_block(engine: Any, rows: list[Row], job: Job) -> list[Result]:
-    """Return a line for each row; raises UserError only if nothing can be judged at all."""
+def judge_rows(engine: Any, rows: Iterable[Row], job: Job) -> Iterator[Result]:
+    """Yield a line for each row, in order; raises UserError only if nothing can be judged at all."""
     settings = job.settings
     model = RewardModel(
         engine,
@@ -93,67 +94,56 @@ def judge_block(engine: Any, rows: list[Row], job: Job) -> list[Result]:
         video_frames=settings.frames,
     )
     options: dict[str, Any] = settings.model_dump(include={"votes", "both_orders", "temperature", "stop"})
-    return (_judge_pairs if job.kind == "pairs" else _judge_groups)(model, rows, job.folder, options)
+    waiting: deque[tuple[Row, Result]] = deque()
+    if job.kind == "pairs":
+        pairs = _items(
+            rows, ("question", "response_1", "response_2"), waiting, lambda fields: _pair(fields, job.folder)
+        )
+        judged: Iterator[Any] = model.compare_many(pairs, **options)
+    else:
+        groups = _items(rows, ("question", "responses"), waiting, lambda fields: _group(fields, job.folder))
+        compare = partial(model.compare_many, **options)
+        judged = score_groups(groups, compare, video_frames=model.video_frames)
+    for one in judged:
+        row, result = waiting.popleft()
+        yield result if "error" in result.line else _result(row, result, one)
 
 
-def _judge_pairs(model: RewardModel, rows: Sequence[Row], folder: Path, options: dict[str, Any]) -> list[Result]:
-    results = [_checked(row, ("question", "response_1", "response_2")) for row in rows]
-    fit = [place for place, result in enumerate(results) if "error" not in result.line]
+def _items(
+    rows: Iterable[Row],
+    texts: Sequence[str],
+    waiting: deque[tuple[Row, Result]],
+    read: Callable[[dict[str, Any]], Any],
+) -> Iterator[Any]:
+    """Yield what to judge of each row, an error where that is nothing, and note the row."""
+    for row in rows:
+        result = _checked(row, texts)
+        waiting.append((row, result))
+        yield InvalidPair(result.line["error"]) if "error" in result.line else read(row.fields)
 
-    def items() -> Iterator[PairToJudge]:
-        for place in fit:
-            fields = rows[place].fields
-            images = _pictures(fields, folder)
-            yield PairToJudge(fields["question"], images, fields["response_1"], fields["response_2"])
 
-    for place, verdict in zip(fit, model.compare_many(items(), **options), strict=True):
-        if isinstance(verdict, EngineError):
-            results[place] = _failed(rows[place], verdict, results[place].line["id"])
-        else:
-            results[place].line.update(_verdict_fields(verdict))
-    return results
+def _pair(fields: dict[str, Any], folder: Path) -> PairToJudge:
+    return PairToJudge(fields["question"], _pictures(fields, folder), fields["response_1"], fields["response_2"])
+
+
+def _group(fields: dict[str, Any], folder: Path) -> Group:
+    return Group(fields["question"], _pictures(fields, folder), fields["responses"])
+
+
+def _result(row: Row, result: Result, judged: Verdict | ScoredGroup | EngineError) -> Result:
+    name = result.line["id"]
+    if isinstance(judged, EngineError):
+        return _failed(row, judged, name)
+    if isinstance(judged, ScoredGroup):
+        if judged.errors:
+            return _failed(row, judged.errors[0], name)
+        return Result({"id": name, **_reward_fields(judged.rewards)})
+    return Result({"id": name, **_verdict_fields(judged)})
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
     names = ("preferred", "probability", "for_1", "for_2", "unreadable", "flips", "tokens")
     return {name: getattr(verdict, name) for name in names}
-
-
-def _judge_groups(model: RewardModel, rows: Sequence[Row], folder: Path, options: dict[str, Any]) -> list[Result]:
-    """Compare every two different responses of a group, those of all groups in one stream: full batches."""
-    results = [_checked(row, ("question", "responses")) for row in rows]
-    plans: list[tuple[int, Candidates, list[tuple[int, int]]]] = []
-
-    def items() -> Iterator[PairToJudge]:
-        for place, row in enumerate(rows):
-            if "error" in results[place].line:
-                continue
-            question, responses = row.fields["question"], row.fields["responses"]
-            try:
-                check_text(question, "question")
-                candidates = Candidates.of(responses)
-                images = open_images(_pictures(row.fields, folder), video_frames=model.video_frames)
-            except UserError as error:
-                results[place] = _failed(row, error, results[place].line["id"])
-                continue
-            n = len(candidates.texts)
-            pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
-            plans.append((place, candidates, pairs))
-            yield from (PairToJudge(question, images, candidates.texts[i], candidates.texts[j]) for i, j in pairs)
-
-    compared = model.compare_many(items(), **options)
-    # The texts of the votes are not kept.
-    outcomes = iter([one if isinstance(one, EngineError) else one.probability for one in compared])
-    for place, candidates, pairs in plans:
-        own = [(pair, next(outcomes)) for pair in pairs]
-        failure = next((one for _, one in own if isinstance(one, EngineError)), None)
-        if failure is not None:
-            results[place] = _failed(rows[place], failure, results[place].line["id"])
-            continue
-        played = [Comparison(*pair, one) for pair, one in own if not isinstance(one, EngineError)]
-        rates = net_win_rates(len(candidates.texts), played)
-        results[place].line.update(_reward_fields([rates[text] for text in candidates.places]))
-    return results
 
 
 def _reward_fields(rewards: list[float | None]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from r1_reward.data.scoring.judging import Job, Result, judge_block
+from r1_reward.data.scoring.judging import Job, Result, judge_rows
 from r1_reward.data.scoring.rows import Block, Source, open_rows
 from r1_reward.engines.workers import EngineSpec
 from r1_reward.records.errors import UserError
@@ -31,7 +31,7 @@ class BlockJudge:
             # Not in __init__: a mistake of the user's would come out as an actor that dies.
             self._reader = self._reader or open_rows(self._source)
             self._engine = self._engine or self._spec.load()
-            results = judge_block(self._engine, self._reader.read(self._source.blocks[number]), self._job)
+            results = list(judge_rows(self._engine, self._reader.read(self._source.blocks[number]), self._job))
         except UserError as error:
             return {"block": [number], "results": ["[]"], "error": [str(error)]}
         # As text: a column whose values are null or numbers by chance is no column for Ray.

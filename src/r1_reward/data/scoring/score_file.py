@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1_reward.bench.run import locked
-from r1_reward.data.scoring.judging import SCHEMAS, Job, Result, ScoreSettings, judge_block
+from r1_reward.data.scoring.judging import SCHEMAS, Job, Result, ScoreSettings, judge_rows
 from r1_reward.data.scoring.parts import Parts, ScoreSummary
 from r1_reward.data.scoring.rows import Block, Source, open_rows, survey
 from r1_reward.engines.workers import EngineSpec, in_workers
@@ -109,7 +109,7 @@ Judged = Generator[tuple[Block, list[Result]], None, None]
 
 def _judged(source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec, workers: int) -> Judged:
     reader = open_rows(source)
-    judged = in_workers(judge_block, (reader.read(block) for block in missing), job, spec, workers)
+    judged = in_workers(judge_rows, (reader.read(block) for block in missing), job, spec, workers)
     for block, (_, results) in zip(missing, judged, strict=True):
         yield block, results
 

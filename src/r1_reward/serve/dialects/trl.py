@@ -22,14 +22,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from r1_reward.engines.in_process import EngineError
-from r1_reward.judge.candidates import Candidates, net_win_rates
-from r1_reward.judge.ranking import Comparison, bradley_terry
-from r1_reward.judge.reward_model import RewardKind, RewardModel, VoteOptions
-from r1_reward.judge.sampling import OpenedImages, PairToJudge, open_images
+from r1_reward.engines.engine import EngineError
+from r1_reward.judge.groups import Group, RewardKind, ScoredGroup, require_kind, score_groups
+from r1_reward.judge.prepare import OpenedImages, open_images
+from r1_reward.judge.reward_model import RewardModel, VoteOptions
 from r1_reward.records.checks import MAX_RESPONSE_CHARS
 from r1_reward.records.errors import UserError
 from r1_reward.store.images import decode_images
@@ -53,7 +53,7 @@ class _Group(NamedTuple):
     """Completions to judge against each other, and where in the batch they stand."""
 
     prompt: _Prompt
-    candidates: Candidates
+    texts: list[str]
     places: list[int]
 
 
@@ -87,8 +87,7 @@ class _GroupRewards:
         Raises:
             UserError: an option is out of range, or there are several processes and no group size.
         """
-        if kind not in get_args(RewardKind):
-            raise UserError(f"kind: must be {' or '.join(get_args(RewardKind))}, not {kind!r}.")
+        require_kind(kind)
         if group_size is not None and group_size < 2:
             raise UserError(f"group_size: must be 2 or more, not {group_size}: a lone completion is not compared.")
         processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -136,8 +135,8 @@ class _GroupRewards:
         by_group, unreadable = self._judge(groups)
         rewards: list[float | None] = [None] * len(completions)
         for group, own in zip(groups, by_group, strict=True):
-            for place, candidate in zip(group.places, group.candidates.places, strict=True):
-                rewards[place] = own[candidate]
+            for place, reward in zip(group.places, own, strict=True):
+                rewards[place] = reward
         log = columns.get("log_metric")
         if log is not None and completions:
             log(f"{self.__name__}/unscored", sum(reward is None for reward in rewards) / len(rewards))
@@ -157,7 +156,7 @@ class _GroupRewards:
                 if len(shown) < len(places):
                     self._warn_once(f"a completion has more than {MAX_RESPONSE_CHARS:,} characters; its reward is None")
                 if shown:
-                    groups.append(_Group(asked[places[0]], Candidates.of([texts[place] for place in shown]), shown))
+                    groups.append(_Group(asked[places[0]], [texts[place] for place in shown], shown))
         return groups
 
     def _whole(self, run: list[int]) -> list[list[int]]:
@@ -174,38 +173,25 @@ class _GroupRewards:
         return []
 
     def _judge(self, groups: Sequence[_Group]) -> tuple[list[list[float | None]], float | None]:
-        """Return the rewards of each group's different texts, and the share of comparisons that cannot be read.
+        """Return the rewards of each group, and the share of comparisons that cannot be read.
 
         Raises:
             EngineError: not one comparison could be asked.
         """
-        asked = [(number, *pair) for number, group in enumerate(groups) for pair in _pairs(group.candidates.texts)]
-        items = (_item(groups[number], i, j) for number, i, j in asked)
-        played: list[list[Comparison]] = [[] for _ in groups]
-        errors: list[EngineError] = []
-        for (number, i, j), verdict in zip(asked, self.model.compare_many(items, **self.options), strict=True):
-            probability = None
-            if isinstance(verdict, EngineError):
-                errors.append(verdict)
-            else:
-                probability = verdict.probability
-            played[number].append(Comparison(i, j, probability))
-        if errors and len(errors) == len(asked):
+        wanted = (Group(group.prompt.question, group.prompt.images, group.texts) for group in groups)
+        scored: list[ScoredGroup] = []
+        for one in score_groups(wanted, partial(self.model.compare_many, **self.options), kind=self.kind):
+            if isinstance(one, EngineError):
+                raise one
+            scored.append(one)
+        asked = sum(len(one.comparisons) for one in scored)
+        errors = [error for one in scored for error in one.errors]
+        if errors and len(errors) == asked:
             raise errors[0]
         if errors:
-            _LOG.warning("%d of %d comparisons failed, the first: %s", len(errors), len(asked), errors[0])
-        rewards = [self._score(len(group.candidates.texts), own) for group, own in zip(groups, played, strict=True)]
-        unreadable = sum(one.probability is None for own in played for one in own)
-        return rewards, unreadable / len(asked) if asked else None
-
-    def _score(self, n: int, played: Sequence[Comparison]) -> list[float | None]:
-        if n == 1:
-            return [0.0]  # equal completions are tied, whatever a judge would say
-        rates = net_win_rates(n, played)
-        if self.kind == "win_rate":
-            return rates
-        scores, _ = bradley_terry(n, played)
-        return [None if rate is None else score for rate, score in zip(rates, scores, strict=True)]
+            _LOG.warning("%d of %d comparisons failed, the first: %s", len(errors), asked, errors[0])
+        unreadable = sum(one.unreadable for one in scored)
+        return [one.rewards for one in scored], unreadable / asked if asked else None
 
     def _warn_once(self, message: str) -> None:
         # By the part that does not depend on numbers, or every batch would bring another warning.
@@ -237,15 +223,6 @@ class AsyncGroupReward(_GroupRewards):
     async def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
         """Return what :class:`GroupReward` does; the judge is asked in a thread."""
         return await asyncio.to_thread(self._rewards, prompts, completions, columns)
-
-
-def _pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
-    return [(i, j) for i in range(len(texts)) for j in range(i + 1, len(texts))]
-
-
-def _item(group: _Group, i: int, j: int) -> PairToJudge:
-    texts = group.candidates.texts
-    return PairToJudge(group.prompt.question, group.prompt.images, texts[i], texts[j])
 
 
 def _read_prompt(prompt: Any, columns: Mapping[str, Any], place: int) -> _Prompt:

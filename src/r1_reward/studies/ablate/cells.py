@@ -194,11 +194,11 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
 def judge_held_out(model: Any, processor: Any, start: Start, max_new_tokens: int | None) -> dict[str, Any]:
     """Judge the held-out pairs greedily in both orders; return accuracy, also by pair, readability and consistency."""
     from r1_reward.engines.in_process import TransformersEngine
-    from r1_reward.judge.judging import judge_pairs
     from r1_reward.judge.metrics import correctness, mean_tokens, parse_rate
+    from r1_reward.judge.votes import Plan, judge_pairs
 
     engine = TransformersEngine(model, processor, batch_size=512)
-    judged = judge_pairs(engine, start.held_out, max_new_tokens=max_new_tokens or 1024)
+    judged = judge_pairs(engine, start.held_out, Plan(max_new_tokens=max_new_tokens or 1024))
     right = correctness(judged, [row["preferred"] for row in start.held_out]).mean(axis=1)
     return {
         "accuracy": float(right.mean()),

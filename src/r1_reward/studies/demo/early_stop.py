@@ -9,8 +9,8 @@ from typing import Any
 from transformers import TrainerCallback
 
 from r1_reward.engines.in_process import TransformersEngine
-from r1_reward.judge.judging import judge_pairs
 from r1_reward.judge.metrics import correctness
+from r1_reward.judge.votes import Plan, judge_pairs
 
 
 class StopAtAccuracy(TrainerCallback):
@@ -37,7 +37,7 @@ class StopAtAccuracy(TrainerCallback):
         if state.global_step % self._every:
             return
         started = time.monotonic()
-        judged = judge_pairs(self._engine, self._rows, max_new_tokens=self._max_new_tokens)
+        judged = judge_pairs(self._engine, self._rows, Plan(max_new_tokens=self._max_new_tokens))
         accuracy = float(correctness(judged, [row["preferred"] for row in self._rows]).mean())
         seconds = time.monotonic() - started
         state.log_history.append({"step": state.global_step, "dev_accuracy": accuracy, "dev_seconds": seconds})

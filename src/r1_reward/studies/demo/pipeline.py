@@ -260,7 +260,7 @@ class Demo:
     def measure_difficulty(self) -> None:
         """Sample up to three judgments of a share of the taught pairs until one is right; count the tries."""
         from r1_reward.engines.in_process import TransformersEngine
-        from r1_reward.judge.judging import judge_pairs
+        from r1_reward.judge.votes import Plan, judge_pairs
 
         pairs = self.training_pairs()
         taught = [i for i, text in enumerate(pairs["reasoning"]) if text is not None]
@@ -273,10 +273,7 @@ class Demo:
             judged = judge_pairs(
                 engine,
                 rows,
-                orders="stored",
-                temperature=1.0,
-                max_new_tokens=self.config.max_new_tokens,
-                seed=self.config.seed + attempt,
+                Plan(1, "stored", 1.0, None, self.config.max_new_tokens, self.config.seed + attempt),
                 progress=self.progress.counter("attempts", len(left), f"try {attempt}"),
             )
             for i, row, votes in zip(left, rows, judged, strict=True):
@@ -321,21 +318,20 @@ class Demo:
     def evaluate(self, name: str) -> None:
         """Judge every held-out pair: greedy in both orders and, for some models, sample votes at temperature 1."""
         from r1_reward.engines.in_process import TransformersEngine
-        from r1_reward.judge.judging import judge_pairs
+        from r1_reward.judge.votes import Plan, judge_pairs
 
         pairs = list(self.pairs("test"))
         engine = TransformersEngine(*self.load(name), batch_size=600)
-        kinds: tuple[tuple[str, dict[str, Any]], ...] = (("greedy", {"orders": "both"}),)
+        limit, seed = self.config.max_new_tokens, self.config.seed
+        plans = {"greedy": Plan(max_new_tokens=limit, seed=seed)}
         if name in VOTING_MODELS:
-            kinds += (("votes", {"orders": "random", "votes": self.config.votes, "temperature": 1.0}),)
-        for kind, options in kinds:
+            plans["votes"] = Plan(self.config.votes, "random", 1.0, None, limit, seed)
+        for kind, plan in plans.items():
             chosen = pairs if kind == "greedy" else pairs[: self.config.voting_pairs]
             judged = judge_pairs(
                 engine,
                 chosen,
-                **options,
-                max_new_tokens=self.config.max_new_tokens,
-                seed=self.config.seed,
+                plan,
                 progress=self.progress.counter(f"evaluate {name}", len(chosen), kind),
             )
             write_predictions(self.folder / "predictions" / f"{name}-{kind}.jsonl", chosen, judged)

@@ -1,0 +1,212 @@
+"""What every engine promises: requests in, completions out, as they are ready; whoever answers.
+
+:class:`~r1_reward.engines.in_process.TransformersEngine` runs a checkpoint in this process,
+:class:`~r1_reward.engines.server.ServerEngine` asks OpenAI-compatible servers, and
+:class:`~r1_reward.engines.scalar.ScalarEngine` compares the rewards of a scalar model. All are asked alike::
+
+    with engine.open() as session:
+        while session.room() > 0:                    # as much as is welcome
+            session.submit("my ticket", engine.compare("Which digit?", pictures, "A three.", "An eight."))
+        for ticket, answer in session.collect():     # whatever is ready; a list of completions or an EngineError
+            ...
+
+A request names one seed for each completion it wants, and what comes out depends on the request alone, not on the
+requests beside it. :func:`in_order` is the plain form: an iterable in, the answers out, in order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+from r1_reward.records.errors import UserError
+from r1_reward.records.prompt import build_messages
+from r1_reward.records.schema import Completion
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class Request(NamedTuple):
+    """Chat messages with an ``{"type": "image"}`` part for every picture, the pictures in that order, and the seeds."""
+
+    messages: list[dict[str, Any]]
+    images: list[Image.Image]
+    seeds: tuple[int, ...] = (0,)
+    """One completion is drawn for each."""
+    temperature: float = 0.0
+    """0 is greedy decoding, which every seed answers alike."""
+    max_new_tokens: int = 1024
+
+
+class EngineError(UserError):
+    """One request could not be answered; the message says by whom and why. The other requests go on."""
+
+
+Answered: TypeAlias = "list[Completion] | EngineError"
+"""One completion for each seed of a request, or why there are none."""
+
+
+class Session(Protocol):
+    """An engine at work; within one thread."""
+
+    def room(self) -> int:
+        """Return how many more requests are welcome now; 0 or less means: collect first."""
+        ...
+
+    def submit(self, ticket: Any, request: Any) -> None:
+        """Take a request that the engine made; ``ticket`` comes back with its answer."""
+        ...
+
+    def collect(self) -> list[tuple[Any, Answered]]:
+        """Wait until something is ready and return all that is, in any order; nothing if nothing is under way.
+
+        Raises:
+            UserError: nothing can be answered at all (no server, a wrong key, out of memory).
+        """
+        ...
+
+
+class Engine(Protocol):
+    """What the vote loop needs of a model or a server."""
+
+    special_tokens: tuple[str, ...]
+    """Tokens with a meaning of their own for the model, which no question or response may contain."""
+    deterministic: bool
+    """Whether a second vote, another order or another temperature would say the same (a scalar model)."""
+
+    def open(self) -> AbstractContextManager[Session]:
+        """Start a session; leaving it cancels what is under way."""
+        ...
+
+    def compare(
+        self,
+        question: str,
+        images: Sequence[Image.Image],
+        first: str,
+        second: str,
+        *,
+        seeds: tuple[int, ...] = (0,),
+        temperature: float = 0.0,
+        max_new_tokens: int = 1024,
+    ) -> Any:
+        """Return the request that asks which of two responses is better, one judgement for each seed."""
+        ...
+
+
+class Generative:
+    """The part of an engine that is the same for every model that writes its judgements."""
+
+    special_tokens: tuple[str, ...] = ()
+    deterministic = False
+
+    def compare(
+        self,
+        question: str,
+        images: Sequence[Image.Image],
+        first: str,
+        second: str,
+        *,
+        seeds: tuple[int, ...] = (0,),
+        temperature: float = 0.0,
+        max_new_tokens: int = 1024,
+    ) -> Request:
+        """Return the judging prompt of method section 1 as a request."""
+        messages = build_messages(question, first, second, images=len(images), special_tokens=self.special_tokens)
+        return Request(messages, list(images), seeds, temperature, max_new_tokens)
+
+    def open(self) -> AbstractContextManager[Session]:
+        """Start a session."""
+        raise NotImplementedError
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Answered]:
+        """Yield the answer to each request, in order; see :func:`in_order`."""
+        return in_order(self, requests)
+
+
+class BatchSession:
+    """A session of an engine that answers a batch of requests at a time, while its caller waits."""
+
+    def __init__(self, size: int, answer: Callable[[list[Any]], Iterable[Answered]]) -> None:
+        """Take how many requests are welcome at once, and what answers them, in order."""
+        self._size, self._answer = size, answer
+        self._tickets: list[Any] = []
+        self._requests: list[Any] = []
+
+    def room(self) -> int:
+        """Return how many more requests the next batch has room for."""
+        return self._size - len(self._requests)
+
+    def submit(self, ticket: Any, request: Any) -> None:
+        """Put a request into the next batch."""
+        self._tickets.append(ticket)
+        self._requests.append(request)
+
+    def collect(self) -> list[tuple[Any, Answered]]:
+        """Answer all that was submitted."""
+        tickets, requests = self._tickets, self._requests
+        self._tickets, self._requests = [], []
+        return list(zip(tickets, self._answer(requests), strict=True)) if requests else []
+
+    def __enter__(self) -> BatchSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tickets, self._requests = [], []
+
+
+class TakingTurns:
+    """An engine that several threads may ask: it works for one of them at a time.
+
+    Nobody waits for another longer than for one batch, since every session collects under the lock.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Take the engine that is shared."""
+        self.engine = engine
+        self.special_tokens, self.deterministic = engine.special_tokens, engine.deterministic
+        self.compare = engine.compare
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def open(self) -> Iterator[Session]:
+        """Start a session."""
+        with self.engine.open() as session:
+            # A session that works in a thread of its own needs no turn.
+            yield _Turn(session, self._lock) if isinstance(session, BatchSession) else session
+
+
+class _Turn:
+    def __init__(self, session: Session, lock: threading.Lock) -> None:
+        self._session, self._lock = session, lock
+        self.room, self.submit = session.room, session.submit
+
+    def collect(self) -> list[tuple[Any, Answered]]:
+        with self._lock:
+            return self._session.collect()
+
+
+def in_order(engine: Generative, requests: Iterable[Request]) -> Iterator[Answered]:
+    """Yield the answer to each request, in the order of the requests, each as soon as those before it are there.
+
+    Requests are taken as far ahead as the engine has room for. Closing the iterator cancels what is under way.
+
+    Raises:
+        UserError: nothing can be answered at all.
+    """
+    stream = enumerate(requests)
+    ready: dict[int, Answered] = {}
+    waiting: deque[int] = deque()
+    with engine.open() as session:
+        while True:
+            while session.room() > 0 and (item := next(stream, None)) is not None:
+                session.submit(*item)
+                waiting.append(item[0])
+            if not waiting:
+                return
+            ready.update(session.collect())
+            while waiting and waiting[0] in ready:
+                yield ready.pop(waiting.popleft())

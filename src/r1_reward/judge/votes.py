@@ -1,0 +1,340 @@
+"""The vote loop: pairs and a plan in, votes out, for benchmarks, `RewardModel`, file scoring, the page and annotation.
+
+A vote depends on what is shown (question, pictures, the two responses in their order), on the plan's seed and on the
+vote's number, and on nothing else: not on the place in a stream, nor on how a picture was handed over. The same pair
+asked twice gets the same votes, and the pair turned round gets them turned round::
+
+    pairs = prepare_all(items)
+    for votes in draw_votes(engine, pairs, Plan(votes=5, temperature=1.0)):
+        ...                                                     # Judgments in the order they were drawn, or an error
+
+With a stopping rule votes are drawn in rounds, none of them larger than what can decide the pair; what is drawn is the
+beginning of what would be drawn without the rule. Whoever watches is told of every vote as it comes.
+
+:func:`work_off` is the loop itself: it keeps an engine busy with the requests of many *tasks*, each of which may ask
+again once it has heard the answers. Annotation gives it tasks of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from r1_reward.engines.engine import Answered, Engine, EngineError, Session
+from r1_reward.judge.prepare import Prepared, prepare_all
+from r1_reward.judge.voting import Stopping
+from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.schema import Completion, Judgment
+from r1_reward.store.video import FRAMES
+
+Orders = Literal["both", "one", "random", "stored", "preferred-first"]
+ORDERS: dict[str, str] = {
+    "both": "each pair is judged in a random order and again with the order turned round",
+    "one": "each pair is judged in one random order",
+    "random": "each vote draws its own order (official VL-RewardBench)",
+    "stored": "the order of the benchmark's file (official Multimodal RewardBench)",
+    "preferred-first": "the preferred response first in every row (released r1_reward scripts): a judge that always "
+    "says 1 scores 100 %",
+}
+
+_HELD = 1000  # pairs that may wait, decided or unusable, behind one that is still being judged
+
+
+class Slot(NamedTuple):
+    """One vote to draw."""
+
+    swapped: bool
+    seed: int
+
+
+class Plan(NamedTuple):
+    """How votes are drawn."""
+
+    votes: int = 1
+    """For each pass: there are two passes with the orders ``both``, and one otherwise."""
+    orders: Orders = "both"
+    temperature: float = 0.0
+    stopping: Stopping | None = None
+    max_new_tokens: int = 1024
+    seed: int = 0
+
+    @property
+    def passes(self) -> int:
+        """Return how many times each vote is drawn."""
+        return 2 if self.orders == "both" else 1
+
+    def slots(self, pair: Prepared) -> list[Slot]:
+        """Return every vote that may be drawn on a pair, in sequence: the passes take turns.
+
+        A random order is drawn from the content, not from the stored order or the label, so that over many pairs
+        neither place is favoured, and a pair turned round is shown in the same order.
+        """
+        slots = []
+        for vote in range(self.votes):
+            for turned in range(self.passes):
+                swapped = self._swapped(pair, vote) != bool(turned)
+                key = _digest(pair.question, pair.images.digest, *pair.in_order(swapped))
+                slots.append(Slot(swapped, _number("vote", self.seed, key, vote)))
+        return slots
+
+    def _swapped(self, pair: Prepared, vote: int) -> bool:
+        if self.orders == "stored":
+            return False
+        if self.orders == "preferred-first":
+            return pair.preferred == 2
+        smaller, larger = sorted(pair.responses)
+        own = (vote,) if self.orders == "random" else ()
+        smaller_first = _number("order", self.seed, pair.question, pair.images.digest, smaller, larger, *own) % 2 == 0
+        return smaller_first != (pair.responses[0] == smaller)
+
+    def by_pass(self, votes: Sequence[Judgment]) -> list[list[Judgment]]:
+        """Return the votes of a pair, all of them drawn, by pass."""
+        return [list(votes[turned :: self.passes]) for turned in range(self.passes)]
+
+
+Watch: TypeAlias = Callable[[list[Judgment]], None]
+"""Told of the votes so far after each vote."""
+
+
+class Task(Protocol):
+    """Something that asks an engine, once or again and again, until it is done."""
+
+    def requests(self) -> Sequence[Any]:
+        """Return what to ask now; nothing: it is done. Called at the start and after each round is answered."""
+        ...
+
+    def take(self, answers: Sequence[Answered]) -> None:
+        """Take the answers to all requests of the round, in their order."""
+        ...
+
+
+AnyTask = TypeVar("AnyTask", bound=Task)
+
+
+def work_off(engine: Engine, tasks: Iterable[AnyTask], *, in_order: bool = True) -> Iterator[AnyTask]:
+    """Yield each task when it is done, in order or as they get done; many are under way together.
+
+    Tasks are taken as far ahead as the engine has room for their requests. Closing the iterator cancels what is under
+    way.
+
+    Raises:
+        UserError: nothing can be answered at all.
+    """
+    with engine.open() as session:
+        for done in _Loop(session, iter(tasks), in_order).steps():
+            yield from done
+
+
+class _Round:
+    """A task and the answers to its latest requests, as they come in."""
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
+        self.answers: list[Any] = []
+        self.open = 0
+        self.done = False
+
+
+class _Loop:
+    """The state of :func:`work_off`."""
+
+    def __init__(self, session: Session, tasks: Iterator[Any], in_order: bool) -> None:
+        self._session, self._tasks, self._in_order = session, tasks, in_order
+        self._window: deque[_Round] = deque()
+        self._more = True
+        self._under_way = 0
+
+    def steps(self) -> Iterator[list[Any]]:
+        """Yield the tasks that got done, again and again until there are no more."""
+        while self._more or self._window:
+            self._fill()
+            if self._under_way:
+                for (round_, place), answer in self._session.collect():
+                    self._answered(round_, place, answer)
+            yield self._finished()
+
+    def _fill(self) -> None:
+        while self._more and self._session.room() > 0 and len(self._window) < _HELD:
+            task = next(self._tasks, None)
+            if task is None:
+                self._more = False
+                return
+            self._window.append(_Round(task))
+            self._ask(self._window[-1])
+
+    def _ask(self, round_: _Round) -> None:
+        requests = round_.task.requests()
+        round_.answers, round_.open, round_.done = [None] * len(requests), len(requests), not requests
+        self._under_way += len(requests)
+        for place, request in enumerate(requests):
+            self._session.submit((round_, place), request)
+
+    def _answered(self, round_: _Round, place: int, answer: Answered) -> None:
+        self._under_way -= 1
+        round_.answers[place] = answer
+        round_.open -= 1
+        if not round_.open:
+            round_.task.take(round_.answers)
+            self._ask(round_)
+
+    def _finished(self) -> list[Any]:
+        if not self._in_order:
+            done = [round_.task for round_ in self._window if round_.done]
+            self._window = deque(round_ for round_ in self._window if not round_.done)
+            return done
+        done = []
+        while self._window and self._window[0].done:
+            done.append(self._window.popleft().task)
+        return done
+
+
+def draw_votes(
+    engine: Engine,
+    pairs: Iterable[Prepared | EngineError],
+    plan: Plan,
+) -> Iterator[list[Judgment] | EngineError]:
+    """Yield the votes on each pair, in order and in the sequence of ``plan.slots``; errors keep their places."""
+    for task in work_off(engine, (_Draw(engine, pair, plan) for pair in pairs)):
+        yield task.result
+
+
+def watch_votes(engine: Engine, pair: Prepared, plan: Plan) -> Iterator[list[Judgment]]:
+    """Yield the votes on one pair so far after each of them; they are drawn one after the other.
+
+    Raises:
+        EngineError: the engine could not answer.
+    """
+    seen: list[list[Judgment]] = []
+    task = _Draw(engine, pair, plan, seen.append)
+    with engine.open() as session:
+        for _ in _Loop(session, iter([task]), in_order=True).steps():
+            yield from seen
+            seen.clear()
+    if isinstance(task.result, EngineError):
+        raise task.result
+
+
+class _Draw:
+    """One pair on its way: the votes still to come, those that are there, or the error that ended it."""
+
+    def __init__(self, engine: Engine, pair: Prepared | EngineError, plan: Plan, watch: Watch | None = None) -> None:
+        self.result: list[Judgment] | EngineError = []
+        self._engine, self._plan, self._watch = engine, plan, watch
+        self._pair: Prepared | None = None
+        self._slots: list[Slot] = []
+        self._asked: list[list[Slot]] = []
+        if isinstance(pair, EngineError):
+            self.result = pair
+        else:
+            self._pair, self._slots = pair, plan.slots(pair)
+
+    def requests(self) -> list[Any]:
+        """Return what to ask in the next round: one request for each order shown."""
+        count, pair = self._wanted(), self._pair
+        if isinstance(self.result, EngineError) or pair is None or not count:
+            self._pair = None  # its pictures are not needed any more
+            return []
+        start = len(self.result)
+        slots = self._slots[start : start + count]
+        orders = dict.fromkeys(slot.swapped for slot in slots)
+        self._asked = [[slot for slot in slots if slot.swapped is swapped] for swapped in orders]
+        return [
+            self._engine.compare(
+                pair.question,
+                pair.images.pictures,
+                *pair.shown(swapped),
+                seeds=tuple(slot.seed for slot in group),
+                temperature=self._plan.temperature,
+                max_new_tokens=self._plan.max_new_tokens,
+            )
+            for swapped, group in zip(orders, self._asked, strict=True)
+        ]
+
+    def _wanted(self) -> int:
+        """Return how many votes the next round draws, 0 if the pair is decided."""
+        if isinstance(self.result, EngineError):
+            return 0
+        wanted = remaining = len(self._slots) - len(self.result)
+        if self._plan.stopping is not None:
+            for_1, for_2 = (sum(vote.answer == answer for vote in self.result) for answer in (1, 2))
+            wanted = votes_to_decide(for_1, for_2, remaining, self._plan.stopping)
+        return min(wanted, 1) if self._watch is not None else wanted
+
+    def take(self, answers: Sequence[Answered]) -> None:
+        """Put the votes of the round into their sequence."""
+        drawn: dict[Slot, Judgment] = {}
+        for group, completions in zip(self._asked, answers, strict=True):
+            if isinstance(completions, EngineError):
+                self.result = completions
+                return
+            for slot, completion in zip(group, completions, strict=True):
+                drawn[slot] = read_judgment(completion, swapped=slot.swapped)
+        assert isinstance(self.result, list)
+        start = len(self.result)
+        self.result += [drawn[slot] for slot in self._slots[start : start + len(drawn)]]
+        if self._watch is not None:
+            self._watch(list(self.result))
+
+
+def votes_to_decide(for_1: int, for_2: int, remaining: int, stopping: Stopping) -> int:
+    """Return after how many of the remaining votes the rule may stop at the earliest, 0 if it does so now."""
+    for more in range(remaining):
+        left = remaining - more
+        if stopping.decided(for_1 + more, for_2, left) or stopping.decided(for_1, for_2 + more, left):
+            return more
+    return remaining
+
+
+def read_judgment(completion: Completion, *, swapped: bool) -> Judgment:
+    """Return one vote, with its answer and probability translated back to the stored order."""
+    parsed = parse_judgment(completion.text)
+    answer, probability = parsed.answer, completion.probability
+    if swapped:
+        answer = None if answer is None else 1 if answer == 2 else 2
+        probability = None if probability is None else round(1 - probability, 6)
+    return Judgment(
+        answer=answer,
+        swapped=swapped,
+        text=completion.text,
+        well_formed=parsed.well_formed,
+        tokens=completion.tokens,
+        truncated=completion.truncated,
+        probability=None if answer is None else probability,
+    )
+
+
+def judge_pairs(
+    engine: Engine,
+    rows: Sequence[Mapping[str, Any]],
+    plan: Plan = Plan(),  # noqa: B008  a tuple
+    *,
+    video_frames: int = FRAMES,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[Judgment]]:
+    """Return all votes on every row of a pair file, in the sequence of ``plan.slots``.
+
+    ``video_frames`` show a video; ``progress`` is called with 1 after each row.
+
+    Raises:
+        EngineError: a row could not be judged.
+    """
+    judged = []
+    for votes in draw_votes(engine, prepare_all(rows, video_frames=video_frames), plan):
+        if isinstance(votes, EngineError):
+            raise votes
+        judged.append(votes)
+        if progress is not None:
+            progress(1)
+    return judged
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+
+def _number(*parts: str | int) -> int:
+    """Return 62 random-looking bits that depend on the parts alone."""
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:8], "big") >> 2
