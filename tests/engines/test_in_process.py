@@ -7,6 +7,7 @@ import torch
 
 from r1_reward.engines.engine import Request
 from r1_reward.engines.in_process import TransformersEngine, _batches
+from r1_reward.judge.votes import read_judgment
 from r1_reward.records.prompt import build_messages
 from r1_reward.store.images import decode_images
 
@@ -103,15 +104,19 @@ def test_requests_are_taken_a_window_at_a_time(tiny, pairs):
     assert len(taken) == 8
 
 
-def test_probability_is_the_models_own_at_the_answer(tiny, pairs):
+@pytest.mark.parametrize("text", [
+    "<think>so</think><answer>1</answer>",
+    "<think>a draft <answer>2</answer> first</think><answer>1</answer>",
+])  # fmt: skip
+def test_probability_is_the_models_own_at_the_answer(tiny, pairs, text):
     """Force the model to write an answer and compare with a plain forward pass over prompt and text."""
     model, processor = tiny
     tokenizer = processor.tokenizer
-    script = tokenizer("<think>so</think><answer>1</answer>", add_special_tokens=False)["input_ids"]
+    script = tokenizer(text, add_special_tokens=False)["input_ids"]
     request = requests_of(pairs, 1)[0]
     engine = TransformersEngine(model, processor)
     one, two = (tokenizer.convert_tokens_to_ids(digit) for digit in "12")
-    answer_at = script.index(one)
+    answer_at = len(script) - 1 - script[::-1].index(one)
 
     def forced(inputs, max_new_tokens, **options):
         rows = inputs["input_ids"]
@@ -131,8 +136,31 @@ def test_probability_is_the_models_own_at_the_answer(tiny, pairs):
     wanted: list[float] = []
     engine._call_generate = forced
     ((completion,),) = generated(engine, [request], max_new_tokens=30)
-    assert completion.text == "<think>so</think><answer>1</answer>"
+    assert completion.text == text
     assert completion.probability == pytest.approx(wanted[0], abs=1e-4)
+
+
+@pytest.mark.parametrize("text", [
+    "<think>a draft <answer>2</answer> first</think>I would say one.", "<think>so</think><answer>1", "<answer>2",
+])  # fmt: skip
+def test_a_draft_inside_a_thought_has_no_probability(tiny, pairs, text):
+    """Nor has a tag that was never closed: what has no answer has no probability of one."""
+    model, processor = tiny
+    script = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    engine = TransformersEngine(model, processor)
+
+    def forced(inputs, max_new_tokens, **options):
+        rows = inputs["input_ids"]
+        for token in script:
+            logits = torch.zeros(len(rows), model.config.text_config.vocab_size)
+            options["logits_processor"][0](rows, logits)
+            rows = torch.cat([rows, torch.tensor([[token]])], dim=1)
+        return rows
+
+    engine._call_generate = forced
+    ((completion,),) = generated(engine, requests_of(pairs, 1), max_new_tokens=30)
+    assert completion.text == text
+    assert completion.probability is read_judgment(completion, swapped=False).answer is None
 
 
 def test_without_an_answer_there_is_no_probability(tiny, pairs):

@@ -68,6 +68,9 @@ def test_position_and_flips():
     steady = [[vote(1), vote(1, True)], [vote(2), vote(None, True)]]
     assert metrics.flip_rate(steady) == 0.0  # the second pair has no second verdict and is left out
     assert metrics.flip_rate([[vote(1)]]) is None
+    several = [vote(1), vote(1), vote(2), vote(1, swapped=True), vote(1, swapped=True), vote(2, swapped=True)]
+    assert metrics.flip_rate([several]) == 0.0  # the last vote of an order is not its verdict
+    assert metrics.flip_rate([[vote(1), vote(2), vote(1, swapped=True)]]) is None  # a tie is no verdict
 
 
 def by_enumeration(right, wrong, unreadable, k):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from r1_reward.judge.voting import majority
 from r1_reward.records.schema import Judgment
 
 
@@ -78,12 +79,15 @@ def accuracy_by_position(judgments: Sequence[Sequence[Judgment]], preferred: Seq
 
 
 def flip_rate(judgments: Sequence[Sequence[Judgment]]) -> float | None:
-    """Return the share of pairs, judged readably in both orders, whose two verdicts differ; None without such pairs."""
+    """Return the share of pairs whose majority verdicts in the two orders differ; None if no pair has both.
+
+    A pair counts if in each order a majority of the readable votes names one response.
+    """
     flips = []
     for row in judgments:
-        verdicts = {judgment.swapped: judgment.answer for judgment in row}
-        if len(verdicts) == 2 and None not in verdicts.values():
-            flips.append(verdicts[False] != verdicts[True])
+        one, two = (majority([vote for vote in row if vote.swapped is swapped]).preferred for swapped in (False, True))
+        if one is not None and two is not None:
+            flips.append(one != two)
     return float(np.mean(flips)) if flips else None
 
 
