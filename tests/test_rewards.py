@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import doctest
-import hashlib
 
 import pytest
 
 from r1_reward import rewards
-from r1_reward.rewards import combine_rewards, consistency_value, flip_verdict, format_reward, result_reward
+from r1_reward.rewards import combine_rewards, consistency_value, format_reward, result_reward
 
 GOOD = "<think>Response 2 miscounts.</think><answer>1</answer>"
 
@@ -51,7 +50,9 @@ def test_result_reward(text, preferred, expected):
         # R = result * (1 + 0.5 * consistency) + 0.5 * format
         (1.0, 1.0, 1.0, 2.0),  # 1 * 1.5 + 0.5
         (1.0, 0.0, 1.0, 1.5),  # 1 * 1.0 + 0.5
-        (1.0, None, 1.0, 1.5),  # the referee does not know: no bonus
+        (1.0, None, 1.0, None),  # needed and missing: 1.5 would be the reward of a contradiction
+        (1.0, None, 0.0, None),
+        (0.0, None, 1.0, 0.5),  # not needed: a wrong answer earns no bonus anyway
         (1.0, -1.0, 1.0, 1.0),  # the released code's scale: 1 * 0.5 + 0.5
         (1.0, 1.0, 0.0, 1.5),
         (1.0, 0.0, 0.0, 1.0),
@@ -64,6 +65,11 @@ def test_result_reward(text, preferred, expected):
 )
 def test_combine_rewards(result, consistency, format, expected):
     assert combine_rewards(result, consistency, format) == expected
+
+
+@pytest.mark.parametrize("mode", ["multiply", "add"])
+def test_a_verdict_that_weighs_nothing_is_not_missed(mode):
+    assert combine_rewards(1.0, None, 1.0, consistency_weight=0.0, consistency_mode=mode) == 1.5
 
 
 def test_weights_scale_their_own_term():
@@ -80,7 +86,11 @@ def test_weights_scale_their_own_term():
         (0.0, 1.0, 1.0, ("add", "add"), 1.0),  # a consistent wrong answer earns the bonus: what the paper avoids
         (0.0, -1.0, 1.0, ("add", "add"), 0.0),
         (0.0, -1.0, 0.0, ("add", "add"), -0.5),
-        (1.0, None, 0.0, ("add", "add"), 1.0),
+        (1.0, None, 0.0, ("add", "add"), None),  # here every verdict counts
+        (0.0, None, 1.0, ("add", "add"), None),
+        (0.0, None, 1.0, ("multiply", "require"), 0.0),
+        (1.0, None, 1.0, ("multiply", "require"), None),
+        (1.0, None, 0.0, ("add", "require"), 0.0),  # without the form R is 0, whatever the verdict
         # require: the first part, or nothing
         (1.0, 1.0, 1.0, ("multiply", "require"), 1.5),
         (1.0, 1.0, 0.0, ("multiply", "require"), 0.0),
@@ -101,32 +111,12 @@ def test_unknown_modes_are_refused_even_for_the_unscorable(modes):
         combine_rewards(None, 1.0, 1.0, **modes)
 
 
-@pytest.mark.parametrize(("verdict", "binary", "ternary"), [(1.0, 1.0, 1.0), (0.0, 0.0, -1.0), (None, None, 0.0)])
+@pytest.mark.parametrize(("verdict", "binary", "ternary"), [(1.0, 1.0, 1.0), (0.0, 0.0, -1.0), (None, None, None)])
 def test_what_a_verdict_counts_for(verdict, binary, ternary):
     assert consistency_value(verdict) == binary
     assert consistency_value(verdict, "ternary") == ternary
     with pytest.raises(ValueError, match="'binary' or 'ternary', got 'signed'"):
         consistency_value(verdict, "signed")
-
-
-def test_noise_flips_about_its_share_and_always_the_same():
-    texts = [f"judgment {i}" for i in range(4000)]
-    flipped = [flip_verdict(1.0, text, noise=0.2, seed=7) == 0.0 for text in texts]
-    assert abs(sum(flipped) / 4000 - 0.2) < 4 * (0.2 * 0.8 / 4000) ** 0.5
-    assert flipped == [flip_verdict(0.0, text, noise=0.2, seed=7) == 1.0 for text in texts]
-    other = [flip_verdict(1.0, text, noise=0.2, seed=8) == 0.0 for text in texts]
-    # independent of the first seed's: both in about 0.04 of the texts
-    assert abs(sum(a and b for a, b in zip(flipped, other, strict=True)) / 4000 - 0.04) < 0.015
-    # what is flipped at 0.2 is flipped at 0.3 too, so a grid over the noise is nested
-    assert all(flip_verdict(1.0, text, noise=0.3, seed=7) == 0.0 for text, f in zip(texts, flipped, strict=True) if f)
-
-
-def test_noise_by_hand():
-    draw = int(hashlib.sha256(b"3\ntext").hexdigest()[:16], 16) / 2**64
-    assert flip_verdict(1.0, "text", noise=draw * 1.001, seed=3) == 0.0
-    assert flip_verdict(1.0, "text", noise=draw * 0.999, seed=3) == 1.0
-    assert [flip_verdict(v, "\ud800", noise=1.0, seed=0) for v in (1.0, 0.0, None)] == [0.0, 1.0, None]
-    assert [flip_verdict(v, "text", noise=0.0, seed=0) for v in (1.0, 0.0, None)] == [1.0, 0.0, None]
 
 
 def test_docstring():

@@ -1,8 +1,8 @@
 """The reward of one judgement: right, in the right form, and honest about its reasons (method section 3).
 
 ``R = result * (1 + 0.5 * consistency) + 0.5 * format``. Consistency multiplies the result, so reasoning that supports
-a wrong answer earns nothing. What cannot be scored is None, never a number. The other ways of putting the parts
-together, and a referee that errs on purpose, are switches for comparison.
+a wrong answer earns nothing. What cannot be scored is None, never a number: a verdict that was needed and is missing
+makes the whole sample unscorable. The other ways of combining the parts are switches for comparison.
 
 >>> text = "<think>Response 1 miscounts, so Response 2 is better.</think><answer>2</answer>"
 >>> combine_rewards(result_reward(text, preferred=2), consistency=1.0, format=format_reward(text))
@@ -11,10 +11,7 @@ together, and a referee that errs on purpose, are switches for comparison.
 
 from __future__ import annotations
 
-import hashlib
-
 from r1_reward.records.parsing import parse_judgment
-from r1_reward.records.schema import Answer
 
 
 def format_reward(text: str) -> float:
@@ -22,40 +19,25 @@ def format_reward(text: str) -> float:
     return float(parse_judgment(text).well_formed)
 
 
-def result_reward(text: str, preferred: Answer) -> float:
-    """Return 1.0 if the text's answer is the preferred response, else 0.0: an unreadable answer is wrong."""
+def result_reward(text: str, preferred: int) -> float:
+    """Return 1.0 if the text's answer is the preferred response (1 or 2), else 0.0: an unreadable answer is wrong."""
     return float(parse_judgment(text).answer == preferred)
 
 
 def consistency_value(verdict: float | None, values: str = "binary") -> float | None:
-    """Return what a referee's verdict counts for in the reward.
+    """Return what a referee's verdict counts for in the reward; an unknown verdict (None) stays None.
 
     Args:
-        verdict: 1 (the reasoning supports the answer), 0 (it does not) or None (the referee does not know).
-        values: ``binary`` keeps 1 and 0, as in the paper; unknown stays None. ``ternary`` makes them 1 and -1, and
-            unknown 0: the scale of the released code.
+        verdict: 1 (the reasoning supports the answer), 0 (it does not) or None (the referee gave no verdict).
+        values: ``binary`` keeps 1 and 0, as in the paper. ``ternary`` makes them 1 and -1, on the released code's
+            scale from -1 to 1.
 
     Raises:
         ValueError: If ``values`` is neither.
     """
-    if values == "binary":
-        return verdict
-    if values == "ternary":
-        return 0.0 if verdict is None else 2.0 * verdict - 1.0
-    raise ValueError(f"consistency values must be 'binary' or 'ternary', got {values!r}")
-
-
-def flip_verdict(verdict: float | None, text: str, *, noise: float, seed: int) -> float | None:
-    """Return the verdict, reversed with probability ``noise``: a referee that is wrong that often.
-
-    The draw is a hash of ``seed`` and ``text``, so the same judgment is always met by the same error, as with a real
-    referee whose answers are cached. An unknown verdict (None) stays unknown.
-    """
-    if verdict is None:
-        return None
-    digest = hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "surrogatepass")).digest()
-    draw = int.from_bytes(digest[:8], "big") / 2**64
-    return 1.0 - verdict if draw < noise else verdict
+    if values not in ("binary", "ternary"):
+        raise ValueError(f"consistency values must be 'binary' or 'ternary', got {values!r}")
+    return 2.0 * verdict - 1.0 if verdict is not None and values == "ternary" else verdict
 
 
 def combine_rewards(
@@ -70,10 +52,15 @@ def combine_rewards(
 ) -> float | None:
     """Return R; as in the paper ``result * (1 + consistency_weight * consistency) + format_weight * format``.
 
+    >>> combine_rewards(1.0, None, 1.0) is None  # a right answer whose verdict is missing
+    True
+    >>> combine_rewards(0.0, None, 1.0)  # a wrong one earns no bonus whatever the verdict
+    0.5
+
     Args:
         result: In {0, 1}, or None when the sample has no usable label; then R is None too.
-        consistency: In {0, 1} as in the paper or {-1, 0, 1} as in its released code; None (the referee does not know)
-            earns no bonus.
+        consistency: In {0, 1} as in the paper or {-1, 0, 1} as in its released code; 0 where there is no readable
+            answer to support. None: there is no verdict. Then R is None wherever a verdict could have changed it.
         format: In {0, 1}.
         consistency_weight: Largest share by which consistency raises the result.
         format_weight: What the format alone earns.
@@ -83,7 +70,7 @@ def combine_rewards(
             first part if the text is well formed, else 0.
 
     Returns:
-        R, in [0, 2] with the default weights and modes, or None.
+        R, in [0, 2] with the default weights and modes, or None for a sample that cannot be scored.
 
     Raises:
         ValueError: If a mode is unknown.
@@ -92,6 +79,11 @@ def combine_rewards(
         raise ValueError(f"unknown modes: consistency_mode {consistency_mode!r}, format_mode {format_mode!r}")
     if result is None:
         return None
-    bonus = 0.0 if consistency is None else consistency_weight * consistency
+    bonus = 0.0
+    earns_bonus = (consistency_mode == "add" or result > 0) and (format_mode == "add" or format > 0)
+    if consistency_weight != 0 and earns_bonus:
+        if consistency is None:
+            return None
+        bonus = consistency_weight * consistency
     first = result * (1.0 + bonus) if consistency_mode == "multiply" else result + bonus
     return first * format if format_mode == "require" else first + format_weight * format

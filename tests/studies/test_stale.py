@@ -8,6 +8,9 @@ from tiny_trainer import JUDGMENTS, batch, config, trainer_for
 from torch import nn
 
 from r1_reward.studies.stale import SamplingWeights
+from r1_reward.studies.trainer import StudyConfig, StudyTrainer
+
+STUDY = {"trainer_class": StudyTrainer, "config_class": StudyConfig}
 
 
 def values(model):
@@ -128,7 +131,7 @@ def gap(a, b, output):
 
 
 def test_old_logps_are_the_stale_policys(tiny, pairs, tmp_path):
-    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, stale_updates=2)
+    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, **STUDY, stale_updates=2)
     first = rollout(trainer, 0)
     before = current_logps(trainer, first)
     assert gap(first["old_per_token_logps"], before, first) < 1e-5
@@ -141,7 +144,7 @@ def test_old_logps_are_the_stale_policys(tiny, pairs, tmp_path):
 
 
 def test_generation_uses_the_stale_policy(tiny, pairs, tmp_path):
-    trainer = trainer_for(tiny, pairs, tmp_path, stale_updates=1, temperature=1e-4, max_completion_length=6)
+    trainer = trainer_for(tiny, pairs, tmp_path, **STUDY, stale_updates=1, temperature=1e-4, max_completion_length=6)
     first = rollout(trainer, 0)
     move(trainer, 0.1)
     stale = rollout(trainer, 1)
@@ -152,7 +155,7 @@ def test_generation_uses_the_stale_policy(tiny, pairs, tmp_path):
 
 
 def test_rounded_rollouts_have_the_rounded_policys_logps(tiny, pairs, tmp_path):
-    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, rollout_dtype="bfloat16")
+    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, **STUDY, rollout_dtype="bfloat16")
     output = rollout(trainer, 0)
     exact = current_logps(trainer, output)
     assert gap(output["old_per_token_logps"], exact, output) > 1e-4
@@ -163,26 +166,25 @@ def test_rounded_rollouts_have_the_rounded_policys_logps(tiny, pairs, tmp_path):
 
 
 def test_without_the_switches_nothing_is_swapped_or_computed(tiny, pairs, tmp_path):
-    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS)
-    pointers = [parameter.data_ptr() for parameter in trainer.model.parameters()]
-    with trainer._sampling_policy():
-        assert [parameter.data_ptr() for parameter in trainer.model.parameters()] == pointers
+    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, **STUDY)
     output = rollout(trainer, 0)
     assert "old_per_token_logps" not in output  # on-policy: the ratio is 1 by definition
     assert "rollout_age" not in trainer._metrics["train"]
     assert not trainer.sampling._copies
 
 
-def test_evaluation_samples_as_trained(tiny, pairs, tmp_path):
-    trainer = trainer_for(tiny, pairs, tmp_path, stale_updates=1, rollout_dtype="bfloat16")
+def test_evaluation_samples_as_trained(tiny, pairs, tmp_path, monkeypatch):
+    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, **STUDY, stale_updates=1, rollout_dtype="bfloat16")
     trainer.model.eval()
-    weights = [parameter.detach().clone() for parameter in trainer.model.parameters()]
-    with trainer._sampling_policy():
-        assert all(torch.equal(a, b) for a, b in zip(weights, trainer.model.parameters(), strict=True))
+    monkeypatch.setattr(trainer.sampling, "swapped_in", lambda: pytest.fail("other weights in evaluation"))
+    assert "old_per_token_logps" not in rollout(trainer, 0)
+    assert "rollout_age" not in trainer._metrics["eval"]
 
 
 def test_a_stale_run_trains(tiny, pairs, tmp_path):
-    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, stale_updates=1, max_steps=3, max_completion_length=40)
+    trainer = trainer_for(
+        tiny, pairs, tmp_path, JUDGMENTS, **STUDY, stale_updates=1, max_steps=3, max_completion_length=40
+    )
     trainer.train()
     steps = [row for row in trainer.state.log_history if "loss" in row]
     assert [row["rollout_age"] for row in steps] == [0, 1, 1]
@@ -192,4 +194,4 @@ def test_a_stale_run_trains(tiny, pairs, tmp_path):
 @pytest.mark.parametrize("option", [{"stale_updates": 1}, {"rollout_dtype": "bfloat16"}])
 def test_other_engines_are_refused(tmp_path, option):
     with pytest.raises(ValueError, match="need plain transformers generation"):
-        config(tmp_path, use_transformers_continuous_batching=True, **option)
+        config(tmp_path, config_class=StudyConfig, use_transformers_continuous_batching=True, **option)

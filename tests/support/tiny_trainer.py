@@ -5,18 +5,21 @@ from __future__ import annotations
 from r1_reward.train.rl import StableReinforceConfig, StableReinforceTrainer
 
 
-def config(folder, **options):
+def config(folder, *, config_class=StableReinforceConfig, **options):
     defaults = {
         "per_device_train_batch_size": 8, "max_completion_length": 12, "max_steps": 1, "learning_rate": 1e-3,
         "use_cpu": True, "bf16": False, "report_to": "none", "save_strategy": "no", "logging_steps": 1,
         "disable_tqdm": True, "gradient_checkpointing": False, "seed": 0,
     }  # fmt: skip
-    return StableReinforceConfig(output_dir=str(folder), **{**defaults, **options})
+    return config_class(output_dir=str(folder), **{**defaults, **options})
 
 
-def trainer_for(tiny, pairs, tmp_path, texts=None, *, peft_config=None, video_frames=8, **options):
+def trainer_for(
+    tiny, pairs, tmp_path, texts=None, *, peft_config=None, video_frames=8, trainer_class=StableReinforceTrainer,
+    **options,
+):  # fmt: skip
     model, processor = tiny
-    trainer = StableReinforceTrainer(
+    trainer = trainer_class(
         model,
         config(tmp_path, **options),
         train_dataset=pairs,

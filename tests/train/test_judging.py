@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 
 from r1_reward.records.errors import UserError
-from r1_reward.rewards import flip_verdict
 from r1_reward.train.judging import RefereeWatch, score_judgments
 
 RIGHT = "<think>Response 1 is better.</think><answer>1</answer>"
@@ -32,7 +31,7 @@ class Scripted:
 def settings(**changes):
     paper = {
         "consistency_mode": "multiply", "consistency_values": "binary", "consistency_weight": 0.5,
-        "format_mode": "add", "format_weight": 0.5, "referee_noise": 0.0, "seed": 0,
+        "format_mode": "add", "format_weight": 0.5,
     }  # fmt: skip
     return SimpleNamespace(**{**paper, **changes})
 
@@ -48,8 +47,8 @@ def test_multiply_asks_about_right_answers_only():
     # 1 * 1.5 + 0.5;  0 + 0.5;  1 * 1 + 0;  0
     assert scores.rewards == [2.0, 0.5, 1.0, 0.0]
     assert scores.metrics == {
-        "accuracy": 0.5, "parse_rate": 0.75, "reward/result": 0.5, "reward/format": 0.5, "reward/consistency": 0.5,
-        "referee_unknown": 0.0,
+        "accuracy": 0.5, "parse_rate": 0.75, "unscorable": 0.0, "reward/result": 0.5, "reward/format": 0.5,
+        "reward/consistency": 0.5, "referee_unknown": 0.0,
     }  # fmt: skip
     assert (scores.asked, scores.unknown) == (2, 0)
 
@@ -62,19 +61,24 @@ def test_add_asks_about_every_readable_answer():
     assert scores.rewards == [1.5, 1.0, 1.5, 0.0]
 
 
-def test_ternary_punishes_and_unknown_does_neither():
+def test_ternary_punishes_and_unknown_is_no_verdict():
     scores = score(Scripted(0.0, None), consistency_values="ternary")
-    # 1 * 0.5 + 0.5;  0.5;  1 * 1;  0
-    assert scores.rewards == [1.0, 0.5, 1.0, 0.0]
+    # 1 * 0.5 + 0.5;  0.5;  none;  0
+    assert scores.rewards == [1.0, 0.5, None, 0.0]
     assert scores.metrics["reward/consistency"] == -1.0  # of the one known
     assert scores.metrics["referee_unknown"] == 0.5
     assert (scores.asked, scores.unknown) == (2, 1)
 
 
-def test_an_unknown_verdict_leaves_result_and_format():
+def test_a_missing_verdict_makes_its_sample_unscorable_and_no_other():
     scores = score(Scripted(None, None))
-    assert scores.rewards == [1.5, 0.5, 1.0, 0.0]
+    assert scores.rewards == [None, 0.5, None, 0.0]
+    assert scores.metrics["unscorable"] == 0.5
+    assert scores.metrics["accuracy"] == 0.5  # the results are known all the same
     assert math.isnan(scores.metrics["reward/consistency"])
+    # with add the wrong answer needs one, too; the unreadable one has nothing to be consistent with
+    assert score(Scripted(None, None, 1.0), consistency_mode="add").rewards == [None, None, 1.5, 0.0]
+    assert score(Scripted(None, None), consistency_weight=0.0).rewards == [1.5, 0.5, 1.0, 0.0]
 
 
 def test_format_required():
@@ -85,23 +89,6 @@ def test_nothing_asked_has_no_share_of_unknown():
     scores = score(Scripted(), [WRONG, UNREADABLE])
     assert "referee_unknown" not in scores.metrics
     assert (scores.asked, scores.unknown) == (0, 0)
-
-
-def test_noise_reverses_known_verdicts_and_is_logged():
-    texts = [f"<think>Sign {i}. Response 1 is better.</think><answer>1</answer>" for i in range(200)]
-    referee = Scripted(*([1.0, 0.0, None, 1.0] * 50))
-    scores = score(referee, texts, referee_noise=0.3, seed=5)
-    flips = [flip_verdict(1.0, text, noise=0.3, seed=5) == 0.0 for text in texts]
-    expected = [
-        1.5 if verdict is None else 1.5 + 0.5 * abs(verdict - flip)
-        for verdict, flip in zip(referee.verdicts, flips, strict=True)
-    ]
-    assert scores.rewards == expected
-    known = [flip for verdict, flip in zip(referee.verdicts, flips, strict=True) if verdict is not None]
-    assert scores.metrics["referee_flipped"] == pytest.approx(sum(known) / 150)
-    assert 0.15 < scores.metrics["referee_flipped"] < 0.45
-    assert scores.metrics["referee_unknown"] == 0.25  # noise makes nothing unknown
-    assert "referee_flipped" not in score(Scripted(1.0, 1.0)).metrics
 
 
 def test_a_referee_that_drops_an_answer_is_no_score():

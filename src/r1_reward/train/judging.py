@@ -14,14 +14,14 @@ from r1_reward.judge.referee import Referee
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.schema import Answer
-from r1_reward.rewards import combine_rewards, consistency_value, flip_verdict, format_reward, result_reward
+from r1_reward.rewards import combine_rewards, consistency_value, format_reward, result_reward
 
 if TYPE_CHECKING:
     from r1_reward.train.rl_config import StableReinforceConfig
 
 
 class RefereeOutage(UserError):
-    """The referee gives too few verdicts to go on training with."""
+    """The referee gives too few verdicts to continue training."""
 
 
 BATCHES = 3
@@ -31,8 +31,7 @@ FEWEST = 16
 
 
 METRICS = (
-    "accuracy", "parse_rate", "reward/result", "reward/format", "reward/consistency", "referee_unknown",
-    "referee_flipped",
+    "accuracy", "parse_rate", "unscorable", "reward/result", "reward/format", "reward/consistency", "referee_unknown",
 )  # fmt: skip
 """Every metric that a batch may have."""
 
@@ -41,8 +40,9 @@ class Scores(NamedTuple):
     """The rewards of a batch of texts and what to log about it."""
 
     rewards: list[float | None]
+    """R of each text; None for a sample that cannot be scored, because a verdict it needed is missing."""
     metrics: dict[str, float]
-    """accuracy, parse_rate, reward/*; referee_unknown and referee_flipped only where there is a share to give."""
+    """accuracy, parse_rate, unscorable (share of the samples), reward/*; referee_unknown only where one was asked."""
     counts: dict[str, int]
     """How many samples of this batch each of them is the mean of."""
     asked: int
@@ -67,25 +67,9 @@ def score_judgments(
         i for i, judgment in enumerate(judgments) if judgment.answer is not None and (everywhere or results[i] > 0)
     ]
     verdicts = referee.judge([judgments[i].reasoning for i in asked], [judgments[i].answer or 0 for i in asked])
-    consistency: list[float | None] = [None] * len(texts)
-    known, flipped = [], 0
+    consistency: list[float | None] = [0.0] * len(texts)  # what nobody was asked about earns no bonus
     for i, verdict in zip(asked, verdicts, strict=True):
-        heard = flip_verdict(verdict, texts[i], noise=config.referee_noise, seed=config.seed)
-        consistency[i] = consistency_value(heard, config.consistency_values)
-        if heard is not None:
-            known.append(consistency[i] or 0.0)
-            flipped += heard != verdict
-    metrics = {
-        "accuracy": mean(results),
-        "parse_rate": mean([float(judgment.answer is not None) for judgment in judgments]),
-        "reward/result": mean(results),
-        "reward/format": mean(formats),
-        "reward/consistency": mean(known),
-    }
-    if asked:
-        metrics["referee_unknown"] = 1 - len(known) / len(asked)
-    if known and config.referee_noise > 0:
-        metrics["referee_flipped"] = flipped / len(known)
+        consistency[i] = consistency_value(verdict, config.consistency_values)
     rewards = [
         combine_rewards(
             *parts,
@@ -96,12 +80,19 @@ def score_judgments(
         )
         for parts in zip(results, consistency, formats, strict=True)
     ]
-    counts = dict.fromkeys(metrics, len(texts))
-    counts["reward/consistency"] = len(known)
+    known = [value for i in asked if (value := consistency[i]) is not None]
+    metrics = {
+        "accuracy": mean(results),
+        "parse_rate": mean([float(judgment.answer is not None) for judgment in judgments]),
+        "unscorable": mean([float(reward is None) for reward in rewards]),
+        "reward/result": mean(results),
+        "reward/format": mean(formats),
+        "reward/consistency": mean(known),
+    }
+    counts = {**dict.fromkeys(metrics, len(texts)), "reward/consistency": len(known)}
     if asked:
+        metrics["referee_unknown"] = 1 - len(known) / len(asked)
         counts["referee_unknown"] = len(asked)
-    if "referee_flipped" in metrics:
-        counts["referee_flipped"] = len(known)
     return Scores(rewards, metrics, counts, len(asked), len(asked) - len(known))
 
 
@@ -133,7 +124,7 @@ class RefereeWatch:
             raise RefereeOutage(
                 f"the referee ({self._name}) gave no verdict on {missing} of {total} judgments in the last "
                 f"{len(self._batches)} rollouts ({missing / total:.0%}; max_referee_unknown is {self._limit:.0%}). "
-                "Stopped before training on noise: see that the referee answers, then go on with --resume."
+                "Stopped, since what remains is a biased part of the rollout: make the referee answer, then --resume."
             )
 
 

@@ -55,7 +55,7 @@ class Thresholds:
     """Share of completions cut off by the limit that counts as at the limit, mean of the window."""
     entropy: float = 0.01
     """Least mean entropy of a token in nats; collapsed when every log of the window is below."""
-    referee_unknown: float = 0.5
+    referee_unknown: float = 0.1
     """Largest share of unknown verdicts, mean of the window."""
     window: int = 5
     """How many logs, of those that have the metric, the slow rules look back."""
@@ -78,6 +78,8 @@ class Collapse(NamedTuple):
 
 def _not_finite(series: Series, _: Thresholds, __: int | None) -> dict[str, float] | None:
     latest = {key: series[key][-1] for key in ("loss", "policy_loss", "reward", "grad_norm") if key in series}
+    if series.get("unscorable", (0.0,))[-1] == 1.0:
+        latest.pop("reward", None)  # no sample had one: the referee's fault, not the policy's
     return {key: value for key, value in latest.items() if not math.isfinite(value)} or None
 
 
@@ -151,7 +153,7 @@ RULES: dict[str, Rule] = {
 """The written rule, asked in this order. Sampling fails in the middle of a step, so no log tells of it."""
 
 _WATCHED = (
-    "loss", "policy_loss", "reward", "grad_norm", "parse_rate", "entropy", "referee_unknown",
+    "loss", "policy_loss", "reward", "grad_norm", "parse_rate", "entropy", "referee_unknown", "unscorable",
     "completions/mean_length", "completions/clipped_ratio",
 )  # fmt: skip
 
@@ -220,13 +222,10 @@ class StabilityMonitor(TrainerCallback):
         Without ``thresholds`` the defaults hold, and the trainer's own ``max_referee_unknown``.
 
         Raises:
-            UserError: rollback was asked for where weights are sharded or rollouts come from older copies of them.
+            UserError: rollback was asked for where weights are sharded.
         """
-        if on_collapse == "rollback":
-            if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
-                raise UserError("on_collapse: rollback cannot restore weights sharded by DeepSpeed or FSDP; use stop.")
-            if getattr(trainer.args, "stale_updates", 0):
-                raise UserError("on_collapse: rollback would go on with stale rollouts of the collapsed policy.")
+        if on_collapse == "rollback" and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+            raise UserError("on_collapse: rollback cannot restore weights sharded by DeepSpeed or FSDP; use stop.")
         if thresholds is None:
             unknown = getattr(trainer.args, "max_referee_unknown", Thresholds.referee_unknown)
             thresholds = Thresholds(referee_unknown=unknown)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from r1_reward.records.errors import UserError
 
@@ -21,20 +22,49 @@ def once(work: Callable[[], Result]) -> Result:
     written there. Without other processes this is a plain call. The result must be picklable.
 
     Raises:
-        UserError: on every process, if ``work`` raised one.
+        UserError: on every process, if ``work`` raised one. Whatever else it raises is raised on the main process, and
+            as RuntimeError on the others.
     """
     if not torch.distributed.is_initialized():
         return work()
-    answer: list[Any] = [None, None]
-    if torch.distributed.get_rank() == 0:
-        try:
+    answer: list[Any] = [None]
+    with all_or_none("what the main process does for all"):
+        if torch.distributed.get_rank() == 0:
             answer[0] = work()
-        except UserError as error:
-            answer[1] = str(error)
-    result, message = broadcast_object_list(answer)
-    if message is not None:
-        raise UserError(message)
-    return result
+    return broadcast_object_list(answer)[0]
+
+
+@contextmanager
+def all_or_none(doing: str) -> Iterator[None]:
+    """Have every process run this block; where it fails on one of them it fails on all.
+
+    Otherwise the process that failed would end, and the others would wait for it in their next exchange until that
+    times out. The block itself must hold no exchange that a process could miss by failing. One small exchange a block.
+
+    Args:
+        doing: What the block does, for the message on the other processes.
+
+    Raises:
+        UserError: on the others too, with the same message, if the first process that failed raised one.
+        RuntimeError: on the others, if it raised anything else.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # whatever it is, the others must hear of it; it is raised below
+        failure = error
+    if torch.distributed.is_initialized():
+        told = None if failure is None else (isinstance(failure, UserError), type(failure).__name__, str(failure))
+        heard = gather_object([told])
+        if failure is None:
+            for rank, other in enumerate(heard):
+                if other is not None:
+                    by_user, kind, message = other
+                    if by_user:
+                        raise UserError(message)
+                    raise RuntimeError(f"process {rank} failed in {doing}: {kind}: {message}")
+    if failure is not None:
+        raise failure
 
 
 def deal(rollout: dict[str, Any], updates: int, *, first_row: int = 0, seed: str = "") -> dict[str, Any]:

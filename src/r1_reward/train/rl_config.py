@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from trl import GRPOConfig
 
 from r1_reward.train.algorithms import ALGORITHMS, Algorithm, algorithm_named
 
-UNUSED_TRL_OPTIONS = (
-    "loss_type", "importance_sampling_level", "delta", "top_entropy_quantile", "off_policy_mask_threshold",
-    "entropy_coef", "use_adaptive_entropy", "use_bias_correction_kl", "epsilon_high", "scale_rewards",
-    "multi_objective_aggregation",
-)  # fmt: skip
-"""Options of GRPOConfig that shape an advantage or a loss that is not used here; changing one is an error."""
+_OTHER_LOSS = "it shapes a loss or an advantage of TRL's that is not used here"
+_OTHER_ENTROPY = "there is no entropy term in this loss"
+UNUSED_TRL_OPTIONS: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            "loss_type", "importance_sampling_level", "delta", "epsilon_high", "top_entropy_quantile", "scale_rewards",
+            "off_policy_mask_threshold", "use_bias_correction_kl", "sapo_temperature_neg", "sapo_temperature_pos",
+            "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg",
+        ),
+        _OTHER_LOSS,
+    ),
+    **dict.fromkeys(
+        (
+            "entropy_coef", "use_adaptive_entropy", "entropy_coef_min", "entropy_coef_max", "entropy_coef_delta",
+            "entropy_target",
+        ),
+        _OTHER_ENTROPY,
+    ),
+    "reward_weights": "there is one reward; consistency_weight and format_weight weigh its parts",
+    "multi_objective_aggregation": "there is one reward",
+    "max_tool_calling_iterations": "a judge calls no tools",
+    "label_smoothing_factor": "the loss is not a cross-entropy",
+    "length_column_name": "TRL's sampler of rollouts does not look at lengths",
+    "train_sampling_strategy": "rollouts are drawn by TRL's own sampler; shuffle_dataset is its switch",
+    "remove_unused_columns": "rows are built from all columns, so none may be removed",
+    "do_train": "it does nothing in any trainer",
+    "do_predict": "it does nothing in any trainer",
+    "resume_from_checkpoint": "it does nothing here; --resume does",
+}  # fmt: skip
+"""Options inherited from GRPOConfig that change nothing here, each with the reason; changing one is an error."""
 
 AUTO = "auto"
 """Value of a switch that the algorithm decides."""
 
-_CHOICES: dict[str, tuple[str | None, ...]] = {
+_CHOICES: dict[str, tuple[str, ...]] = {
     "advantage_filter_mode": ("drop", "clamp"),
     "consistency_mode": ("multiply", "add"),
     "consistency_values": ("binary", "ternary"),
     "format_mode": ("add", "require"),
-    "rollout_dtype": (None, "bfloat16", "float16"),
 }
 
 
@@ -36,6 +61,8 @@ class StableReinforceConfig(GRPOConfig):
     clip. The number of updates per rollout is ``steps_per_generation / gradient_accumulation_steps``. After
     construction ``advantage_filter`` and ``pre_clip`` hold values, never "auto".
     """
+
+    refused: ClassVar[Mapping[str, str]] = UNUSED_TRL_OPTIONS
 
     algorithm: str = field(default="stable_reinforce", metadata={"help": f"One of {', '.join(ALGORITHMS)}."})
     advantage_filter: float | str | None = field(
@@ -55,13 +82,6 @@ class StableReinforceConfig(GRPOConfig):
             "algorithm has it (stable_reinforce [0.001, 1000], the others none)."
         },
     )
-    pre_clip_in_parameters: bool = field(
-        default=False,
-        metadata={
-            "help": "Also log how Pre-CLIP changes the gradient of the parameters: two more backward passes wherever "
-            "it changes a token."
-        },
-    )
     consistency_weight: float = field(default=0.5, metadata={"help": "Weight of consistency."})
     consistency_mode: str = field(
         default="multiply",
@@ -69,25 +89,23 @@ class StableReinforceConfig(GRPOConfig):
     )
     consistency_values: str = field(
         default="binary",
-        metadata={"help": "binary (the paper): 0 or 1; ternary (released code): -1, 0 for unknown, or 1."},
+        metadata={"help": "binary (the paper): 0 or 1; ternary (on the released code's scale): -1 or 1."},
     )
     format_weight: float = field(default=0.5, metadata={"help": "Weight of the format reward."})
     format_mode: str = field(
         default="add", metadata={"help": "add (the paper): a bonus; require: R is 0 without the form, and no bonus."}
     )
     referee: str = field(default="rule", metadata={"help": "Who judges consistency, as load_referee reads it."})
-    referee_noise: float = field(
-        default=0.0, metadata={"help": "Share of the referee's known verdicts that are reversed, for experiments."}
-    )
     max_referee_unknown: float = field(
-        default=0.5, metadata={"help": "Stop when over 3 rollouts more than this share of verdicts is unknown."}
+        default=0.1,
+        metadata={
+            "help": "Stop when over 3 rollouts more than this share of verdicts is missing. Only right answers need "
+            "one, so what is left looks worse than it is: at 70 % right, a tenth missing makes 67.7 %, half makes 54 %."
+        },
     )
-    stale_updates: int = field(
-        default=0,
-        metadata={"help": "Sample with the weights of this many updates ago, rounded up to whole rollouts."},
-    )
-    rollout_dtype: str | None = field(
-        default=None, metadata={"help": "Sample with weights rounded to bfloat16 or float16; null: as trained."}
+    log_multimodal: bool = field(
+        default=False,
+        metadata={"help": "With log_completions, show the pictures too: every process then sends them to all others."},
     )
     num_generations: int | None = field(
         default=1, metadata={"help": "Samples per prompt. Only algorithms with a group baseline need 2 or more."}
@@ -102,6 +120,7 @@ class StableReinforceConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         """Check the options, letting one sample per prompt pass where GRPOConfig asks for two."""
+        self._check_unused()
         self._check_switches()
         self._resolve(algorithm_named(self.algorithm))
         samples_per_prompt = self.num_generations
@@ -109,10 +128,6 @@ class StableReinforceConfig(GRPOConfig):
             self.num_generations = self._any_group_size()
         super().__post_init__()
         self.num_generations = samples_per_prompt
-        for name in UNUSED_TRL_OPTIONS:
-            default = self.__dataclass_fields__[name].default
-            if getattr(self, name) != default:
-                raise ValueError(f"{name} has no effect in StableReinforce; leave it at {default!r}.")
 
     def ratio_bounds(self) -> tuple[float, float] | None:
         """Return ``pre_clip`` as a pair, or None if it is off."""
@@ -122,18 +137,18 @@ class StableReinforceConfig(GRPOConfig):
         """Return ``advantage_filter`` as a number, or None if it is off."""
         return None if self.advantage_filter is None else float(self.advantage_filter)
 
+    def _check_unused(self) -> None:
+        for name, reason in self.refused.items():
+            default = self.__dataclass_fields__[name].default
+            if getattr(self, name) != default:
+                raise ValueError(f"{name} has no effect here ({reason}); leave it at {default!r}.")
+
     def _check_switches(self) -> None:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                listed = ", ".join("null" if choice is None else choice for choice in choices)
-                raise ValueError(f"{name} must be one of {listed}; got {getattr(self, name)!r}.")
-        for name in ("referee_noise", "max_referee_unknown"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} is a share between 0 and 1; got {getattr(self, name)}.")
-        if self.stale_updates < 0:
-            raise ValueError(f"stale_updates must be 0 or more; got {self.stale_updates}.")
-        if (self.stale_updates or self.rollout_dtype) and (self.use_vllm or self.use_transformers_continuous_batching):
-            raise ValueError("stale_updates and rollout_dtype need plain transformers generation; leave vLLM off.")
+                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}.")
+        if not 0.0 <= self.max_referee_unknown <= 1.0:
+            raise ValueError(f"max_referee_unknown is a share between 0 and 1; got {self.max_referee_unknown}.")
 
     def _resolve(self, algorithm: Algorithm) -> None:
         """Fill in what the algorithm decides, and check what was given instead."""

@@ -153,15 +153,15 @@ def _demo_start(folder: Path, study: Study, note: Note) -> Any:
 def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, Any]:
     """Train one cell and return its curves, its held-out judgments and its verdict."""
     from r1_reward.models.checkpoint import load_model_and_processor
+    from r1_reward.studies.trainer import StudyTrainer
     from r1_reward.train.held_out import HeldOutAccuracy
     from r1_reward.train.monitor import collapsed
-    from r1_reward.train.rl import StableReinforceTrainer
 
     model, processor = load_model_and_processor(start.checkpoint, dtype="float32")
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)
     args = _arguments(cell, work)
-    trainer = StableReinforceTrainer(model, args, train_dataset=start.train, processing_class=processor)
+    trainer = StudyTrainer(model, args, train_dataset=start.train, processing_class=processor)
     _silence(trainer)
     curve = start.held_out[: study.curve_pairs]
     trainer.add_callback(
@@ -224,7 +224,7 @@ def _judge_start(start: Start, study: Study, out: Path, note: Note) -> None:
 def _arguments(cell: Cell, folder: Path) -> Any:
     import torch
 
-    from r1_reward.train.rl import StableReinforceConfig
+    from r1_reward.studies.trainer import StudyConfig
 
     fixed = {
         "output_dir": str(folder),
@@ -239,7 +239,7 @@ def _arguments(cell: Cell, folder: Path) -> Any:
         "disable_tqdm": True,
     }
     try:
-        return StableReinforceConfig(**{**fixed, **cell.options})
+        return StudyConfig(**{**fixed, **cell.options})
     except (ValueError, TypeError) as error:
         raise UserError(f"{cell.setting}.{cell.arm}: {error}") from error
 

@@ -85,7 +85,7 @@ class Cell(NamedTuple):
     arm: str
     seed: int
     options: dict[str, Any]
-    """Keys of StableReinforceConfig."""
+    """Keys of StudyConfig."""
 
     def folder(self, out: Path) -> Path:
         """Return where the run's result lies."""
@@ -118,11 +118,11 @@ def load_study(path: Path) -> Study:
 
 def _check(path: Path, study: Study) -> None:
     from r1_reward.studies.demo.config import DemoConfig
-    from r1_reward.train.rl import StableReinforceConfig
+    from r1_reward.studies.trainer import StudyConfig
 
     _check_keys(f"{path}: demo", study.demo, DemoConfig)
     for cell in study.cells():
-        _check_keys(f"{path}: settings.{cell.setting}.{cell.arm}", cell.options, StableReinforceConfig)
+        _check_keys(f"{path}: settings.{cell.setting}.{cell.arm}", cell.options, StudyConfig)
     for name, setting in study.settings.items():
         if setting.reference() not in setting.arms:
             raise UserError(f"{path}: settings.{name}.baseline: {setting.baseline!r} is none of its arms.")

@@ -1,0 +1,52 @@
+"""A referee that errs on purpose, to measure what a weak one costs.
+
+>>> from r1_reward.judge.referee import RuleReferee
+>>> ErringReferee(RuleReferee(), noise=1.0, seed=0).judge(["Response 2 is better."], [2])
+[0.0]
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from r1_reward.judge.referee import Referee
+
+
+def flip_verdict(verdict: float | None, text: str, *, noise: float, seed: int) -> float | None:
+    """Return the verdict, reversed with probability ``noise``: a referee that is wrong that often.
+
+    The draw is a hash of ``seed`` and ``text``, so the same text is always met by the same error, as with a real
+    referee whose answers are cached. An unknown verdict (None) stays unknown.
+    """
+    if verdict is None:
+        return None
+    digest = hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "surrogatepass")).digest()
+    draw = int.from_bytes(digest[:8], "big") / 2**64
+    return 1.0 - verdict if draw < noise else verdict
+
+
+class ErringReferee:
+    """Another referee with a share of its verdicts reversed, drawn from seed, answer and reasoning."""
+
+    def __init__(self, referee: Referee, *, noise: float, seed: int) -> None:
+        """Take the share to reverse, in [0, 1], and what the draws depend on."""
+        self._referee, self._noise, self._seed = referee, noise, seed
+        self._flipped = self._known = 0
+
+    def judge(self, reasonings: Sequence[str], answers: Sequence[int]) -> list[float | None]:
+        """Return the other referee's verdicts, some of them reversed; None stays None."""
+        heard = []
+        for reasoning, answer, verdict in zip(
+            reasonings, answers, self._referee.judge(reasonings, answers), strict=True
+        ):
+            said = flip_verdict(verdict, f"{answer}\n{reasoning}", noise=self._noise, seed=self._seed)
+            heard.append(said)
+            self._known += verdict is not None
+            self._flipped += said != verdict
+        return heard
+
+    def take_counts(self) -> tuple[int, int]:
+        """Return how many verdicts were reversed and how many were known since the last call."""
+        counts, self._flipped, self._known = (self._flipped, self._known), 0, 0
+        return counts
