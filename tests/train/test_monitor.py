@@ -55,6 +55,7 @@ def verdict(rows, **options):
         ({"policy_loss": [-math.inf]}, (1, "not_finite")),
         ({"loss": [math.nan]}, (1, "not_finite")),
         ({"reward": [1.0, 1.0, None]}, (3, "not_finite")),
+        ({"reward": [1.0, 1.0, None], "unscorable": [0.0, 0.0, 1.0]}, None),  # no reward to be broken: no verdicts
         ({"grad_norm": [0.5, math.inf]}, (2, "not_finite")),
         ({"approx_kl": [math.nan], "reward__consistency": [None]}, None),  # a mean of nothing is no collapse
         # parse rate: mean of five logs, strictly under half
@@ -77,8 +78,8 @@ def verdict(rows, **options):
         ({"entropy": [0.1] + [0.009] * 4 + [0.01] + [0.009] * 4}, None),
         ({"entropy": [0.001] * 8}, None),
         # referee: an outage from the start is one too
-        ({"referee_unknown": [0.5] * 8}, None),
-        ({"referee_unknown": [0.5, 0.5, 0.5, 0.5, 0.51]}, (5, "referee_out")),
+        ({"referee_unknown": [0.125] * 4 + [0.0] * 4}, None),
+        ({"referee_unknown": [0.0, 0.125, 0.125, 0.125, 0.126]}, (5, "referee_out")),
         ({"referee_unknown": [1.0] * 5}, (5, "referee_out")),
     ],
 )
