@@ -19,6 +19,7 @@ from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.judge.prepare import Prepared, opened
 from r1_reward.judge.votes import Plan, draw_votes, read_judgment
 from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.models.placing import placed
 from r1_reward.records.prompt import build_messages, special_tokens_of
 from r1_reward.records.schema import Completion
 from r1_reward.store.files import write_json
@@ -107,7 +108,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-speed.json"))
     options = parser.parse_args()
-    model, processor = load_model_and_processor(options.model)
+    model, processor = placed(lambda: load_model_and_processor(options.model))
     model.eval()
     rows = [row for row, _ in zip(load_suite("pairs", options.data).rows(), range(options.rows), strict=False)]
     engine = TransformersEngine(model, processor, batch_size=options.batch_size)

@@ -28,6 +28,7 @@ from r1_reward.judge.metrics import accuracy
 from r1_reward.judge.prepare import Prepared, opened
 from r1_reward.judge.votes import Plan, draw_votes, judge_pairs
 from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.models.placing import placed
 from r1_reward.store.files import write_json
 from r1_reward.store.pairs import load_pairs
 from r1_reward.store.video import row_pictures
@@ -44,7 +45,7 @@ OPTIONS = {
 
 def judged(checkpoint: Path, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return accuracy on the films as they are and reversed, and the share of readable verdicts."""
-    engine = TransformersEngine(*load_model_and_processor(str(checkpoint)), batch_size=300)
+    engine = TransformersEngine(*placed(lambda: load_model_and_processor(str(checkpoint))), batch_size=300)
     plan = Plan(max_new_tokens=64)
     votes = {"as filmed": judge_pairs(engine, rows, plan, video_frames=FRAMES)}
     backwards = (

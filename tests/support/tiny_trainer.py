@@ -16,7 +16,7 @@ def config(folder, *, config_class=StableReinforceConfig, **options):
 
 def trainer_for(
     tiny, pairs, tmp_path, texts=None, *, peft_config=None, video_frames=8, trainer_class=StableReinforceTrainer,
-    **options,
+    eval_dataset=None, **options,
 ):  # fmt: skip
     model, processor = tiny
     trainer = trainer_class(
@@ -25,6 +25,7 @@ def trainer_for(
         train_dataset=pairs,
         processing_class=processor,
         peft_config=peft_config,
+        eval_dataset=eval_dataset,
         video_frames=video_frames,
     )
     trainer.model.train()

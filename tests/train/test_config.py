@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from r1_reward.records.errors import UserError
-from r1_reward.train.config import load_config, save_config
+from r1_reward.train.config import describe_keys, load_config, save_config
 from r1_reward.train.rl import StableReinforceConfig
 from r1_reward.train.sft import ColdStartConfig
 
@@ -99,3 +99,14 @@ def test_every_recipe_loads(recipe, tmp_path):
         # on 4 GPUs: 256 sequences a rollout, two updates
         assert 4 * config.trainer.per_device_train_batch_size * config.trainer.steps_per_generation == 256
         assert config.trainer.steps_per_generation == 2 * config.trainer.gradient_accumulation_steps
+
+
+def test_the_keys_that_are_listed_are_those_that_do_something():
+    names = [name for name, _, _ in describe_keys(StableReinforceConfig)]
+    assert len(names) == len(set(names))
+    assert names[:2] == ["model", "data"]
+    assert not {"loss_type", "sapo_temperature_pos", "reward_weights", "load_best_model_at_end"} & set(names)
+    assert not {"stale_updates", "rollout_dtype", "referee_noise", "pre_clip_in_parameters"} & set(names)
+    # ours before those that are TRL's and transformers' alone
+    assert names.index("max_referee_unknown") < min(map(names.index, ("epsilon", "use_vllm", "weight_decay")))
+    assert max(map(names.index, ("algorithm", "pre_clip", "referee", "learning_rate"))) < names.index("epsilon")

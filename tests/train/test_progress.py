@@ -8,6 +8,8 @@ import pytest
 import torch
 from tiny_trainer import JUDGMENTS, trainer_for
 
+from r1_reward.records.errors import UserError
+
 OPTIONS = {
     "per_device_train_batch_size": 2, "steps_per_generation": 4, "gradient_accumulation_steps": 2, "max_steps": 3,
     "save_strategy": "steps", "save_steps": 1, "logging_steps": 3,
@@ -56,3 +58,18 @@ def test_another_epoch_has_another_order(tiny, pairs, tmp_path):
     again = later._get_train_sampler()
     later.restore_progress(None, 2)
     assert list(again) == orders[2]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"load_best_model_at_end": True, "eval_strategy": "steps", "save_steps": 2, "eval_steps": 2},
+        {"metric_for_best_model": "reward"},
+        {"save_strategy": "best", "metric_for_best_model": "reward"},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+def test_a_best_checkpoint_is_refused_since_none_is_kept(asked, tiny, pairs, tmp_path):
+    options = {"save_strategy": "steps", **asked}
+    with pytest.raises(UserError, match=f"{next(iter(asked))}.*only the newest"):
+        trainer_for(tiny, pairs, tmp_path, eval_dataset=pairs, **options)

@@ -56,8 +56,9 @@ class TeacherSpec(NamedTuple):
             return ServerEngine(self.model, self.url, concurrency=concurrency)
         from r1_reward.engines.in_process import TransformersEngine
         from r1_reward.models.checkpoint import load_model_and_processor
+        from r1_reward.models.placing import placed
 
-        return TransformersEngine(*load_model_and_processor(self.model), batch_size=batch_size)
+        return TransformersEngine(*placed(lambda: load_model_and_processor(self.model)), batch_size=batch_size)
 
 
 def parse_teacher(text: str) -> TeacherSpec:

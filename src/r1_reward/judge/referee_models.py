@@ -341,9 +341,11 @@ class LocalReferee:
                 f"batch size {batch_size}, tail {tail}, max_new_tokens {max_new_tokens}: "
                 "a referee needs at least 1 of each"
             )
+        from r1_reward.models.placing import placed
+
         self.tail, self.max_new_tokens = tail, max_new_tokens
         self.counters = Counters()
-        self._engine = TransformersEngine(*_load_checkpoint(str(path)), batch_size=batch_size)
+        self._engine = TransformersEngine(*placed(lambda: _load_checkpoint(str(path))), batch_size=batch_size)
 
     def judge(self, reasonings: Sequence[str], answers: Sequence[int]) -> list[float | None]:
         """Return 1.0, 0.0 or None (unreadable) for each reasoning and its answer.
@@ -396,7 +398,7 @@ class _TextProcessor:
 
 
 def _load_checkpoint(path: str) -> tuple[Any, Any]:
-    """Return a model and what encodes its chats, on the accelerator if there is one."""
+    """Return a model and what encodes its chats."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     from r1_reward.models.checkpoint import load_model_and_processor
@@ -414,7 +416,6 @@ def _load_checkpoint(path: str) -> tuple[Any, Any]:
 
 
 def _load_text_checkpoint(path: str) -> tuple[Any, Any]:
-    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -423,4 +424,4 @@ def _load_text_checkpoint(path: str) -> tuple[Any, Any]:
         processor = _TextProcessor(AutoTokenizer.from_pretrained(path))
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(f"{path}: cannot load this checkpoint: {excerpt(str(error))}") from error
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
+    return model, processor

@@ -25,8 +25,10 @@ def load_model_and_processor(
     """Load any checkpoint that ``AutoModelForImageTextToText`` knows, with its processor, from a folder or the Hub.
 
     The name ``tiny`` builds the untrained tiny model instead. LoRA adapters are merged into the model they belong to.
-    On a GPU without an ``attn_implementation``, Qwen-VL's vision tower attends to all its windows in one call. In a run
-    of several processes the trainer places the weights.
+    On a GPU without an ``attn_implementation``, Qwen-VL's vision tower attends to all its windows in one call.
+
+    The model is on the CPU, or divided where a trainer with ZeRO-3 asks for that: the trainer places its policy, and
+    :func:`r1_reward.models.placing.placed` any other model.
 
     The processor pads on the left, and its chat template writes the token that begins a text if the tokenizer would
     otherwise add one (LLaVA 1.5), so that every stage reads the same prompt.
@@ -64,11 +66,8 @@ def load_model_and_processor(
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(f"{path}: cannot load this checkpoint: {_first_line(error)}") from error
     _prepare(processor, path)
-    if torch.cuda.is_available():
-        if attn_implementation is None:
-            pack_vision_attention(model)
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            model.to("cuda")
+    if torch.cuda.is_available() and attn_implementation is None:
+        pack_vision_attention(model)
     return _named((model, processor), path)
 
 

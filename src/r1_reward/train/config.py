@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 import yaml
 
 from r1_reward.records.errors import UserError
+from r1_reward.train.progress import BEST_MODEL_OPTIONS
 
 Trainer = TypeVar("Trainer")
 
@@ -33,6 +34,13 @@ class RunConfig:
     model: str = field(metadata={"help": "Checkpoint folder or Hub id of an image-text-to-text model."})
     data: str = field(metadata={"help": "Pair file, folder or Hub dataset id with the training pairs."})
     split: str = field(default="train", metadata={"help": "Which split of a Hub dataset."})
+    check_images: bool = field(
+        default=True,
+        metadata={
+            "help": "Decode every picture and film once before training (one process does it, and a set of pictures "
+            "that was found whole is not decoded again); false: a damaged one ends the run when its turn comes."
+        },
+    )
     dtype: str = field(default="auto", metadata={"help": "Weights: auto, bfloat16, float16 or float32."})
     attn_implementation: str | None = field(
         default=None,
@@ -140,9 +148,20 @@ def save_config(config: LoadedConfig[Any], folder: str | Path) -> Path:
 
 
 def describe_keys(trainer_class: type) -> list[tuple[str, str, str]]:
-    """Return (key, default, help) of every key a config file may hold."""
+    """Return (key, default, help) of every key that does something: the run's, then our own, then the inherited ones.
+
+    Keys that a trainer refuses to have changed (``refused`` of its config) are left out.
+    """
+    own = {
+        name
+        for cls in trainer_class.__mro__
+        if cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+        for name in cls.__dict__.get("__annotations__", ())
+    }
+    refused = {*BEST_MODEL_OPTIONS, *getattr(trainer_class, "refused", ())}
+    fields = [f for f in dataclasses.fields(trainer_class) if f.init and f.name not in refused]
     rows = []
-    for f in (*dataclasses.fields(RunConfig), *dataclasses.fields(trainer_class)):
+    for f in (*dataclasses.fields(RunConfig), *sorted(fields, key=lambda f: f.name not in own)):
         default = "" if f.default is dataclasses.MISSING else repr(f.default)
         rows.append((f.name, default, str(f.metadata.get("help", "")).strip()))
     return rows

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from r1_reward.judge.votes import Plan, judge_pairs
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
 from r1_reward.store.video import FRAMES
+from r1_reward.train.processes import all_or_none
 from r1_reward.train.sharded import unsharded
 
 
@@ -106,7 +107,8 @@ class HeldOutAccuracy(TrainerCallback):
             processor: Any = self._trainer.processing_class
             engine = TransformersEngine(model, processor, batch_size=self._batch_size)
             plan = Plan(max_new_tokens=self._max_new_tokens)
-            judged = judge_pairs(engine, filled, plan, video_frames=self._video_frames)[: len(own)]
+            with nullcontext() if self._trainer.is_deepspeed_enabled else all_or_none("judging held-out pairs"):
+                judged = judge_pairs(engine, filled, plan, video_frames=self._video_frames)[: len(own)]
         together = gather_object([(votes, row["preferred"]) for votes, row in zip(judged, own, strict=True)])
         return [votes for votes, _ in together], [label for _, label in together]
 

@@ -19,6 +19,7 @@ from transformers import Trainer
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json
 from r1_reward.train.checkpoints import checkpoints, saving
+from r1_reward.train.processes import all_or_none
 
 
 class LastGood:
@@ -48,25 +49,26 @@ class LastGood:
                 shutil.rmtree(self._candidate, ignore_errors=True)
             self._trainer.accelerator.wait_for_everyone()
             self._trainer.save_model(str(self._candidate), _internal_call=True)
-            if self._trainer.args.should_save:
-                write_json(self._candidate / "step.json", step)
+            with all_or_none("writing which step it is"):
+                if self._trainer.args.should_save:
+                    write_json(self._candidate / "step.json", step)
 
     def promote(self) -> None:
         """Make the weights that wait the good ones; leave those there are if none wait."""
-        if self._trainer.args.should_save and self.candidate_step() is not None:
-            shutil.rmtree(self._replaced, ignore_errors=True)
-            if self.folder.exists():
-                self.folder.replace(self._replaced)
-            self._candidate.replace(self.folder)
-            shutil.rmtree(self._replaced, ignore_errors=True)
-        self._trainer.accelerator.wait_for_everyone()
+        with all_or_none("keeping good weights"):
+            if self._trainer.args.should_save and self.candidate_step() is not None:
+                shutil.rmtree(self._replaced, ignore_errors=True)
+                if self.folder.exists():
+                    self.folder.replace(self._replaced)
+                self._candidate.replace(self.folder)
+                shutil.rmtree(self._replaced, ignore_errors=True)
 
     def recover(self) -> None:
         """Finish what a killed process had begun."""
-        if self._trainer.args.should_save and self.step() is None and _step_in(self._replaced) is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            (self._replaced if self.candidate_step() is None else self._candidate).replace(self.folder)
-        self._trainer.accelerator.wait_for_everyone()
+        with all_or_none("finding the good weights"):
+            if self._trainer.args.should_save and self.step() is None and _step_in(self._replaced) is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                (self._replaced if self.candidate_step() is None else self._candidate).replace(self.folder)
 
     def discard_candidate(self) -> None:
         """Throw away the weights that wait."""

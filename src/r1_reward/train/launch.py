@@ -16,8 +16,8 @@ from r1_reward.models.checkpoint import (
     video_frames_of_checkpoint,
 )
 from r1_reward.records.errors import UserError
-from r1_reward.store.pairs import load_pairs
 from r1_reward.store.video import FRAMES
+from r1_reward.train.checked_pairs import checked_pairs
 from r1_reward.train.checkpoints import checkpoint_to_resume, clear_staging, saving
 from r1_reward.train.config import LoadedConfig, RunConfig, load_config, save_config
 from r1_reward.train.precision import require_room_for_updates
@@ -54,7 +54,9 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     checkpoint = once(lambda: check_output_folder(folder, resume=resume))
     frames = config.run.video_frames or video_frames_of_checkpoint(config.run.model) or FRAMES
     config.run.video_frames = frames
-    pairs = load_pairs(config.run.data, split=config.run.split, video_frames=frames)
+    pairs = checked_pairs(
+        config.run.data, split=config.run.split, video_frames=frames, check_images=config.run.check_images
+    )
     if stage == "scalar" and config.run.held_out is not None:
         raise UserError(
             "held_out: scalar models are judged after training (`r1-reward bench run pairs`); leave it away."
@@ -156,7 +158,12 @@ def _held_out(run: RunConfig) -> Any:
     """Return the pairs to judge during training: the same ones whatever the run's seed; None if there are none."""
     if run.held_out is None:
         return None
-    pairs = load_pairs(run.held_out, split=run.held_out_split, video_frames=run.video_frames or FRAMES)
+    pairs = checked_pairs(
+        run.held_out,
+        split=run.held_out_split,
+        video_frames=run.video_frames or FRAMES,
+        check_images=run.check_images,
+    )
     return pairs.shuffle(seed=0).select(range(min(run.held_out_pairs, len(pairs))))
 
 

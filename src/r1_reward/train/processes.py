@@ -28,7 +28,7 @@ def once(work: Callable[[], Result]) -> Result:
     if not torch.distributed.is_initialized():
         return work()
     answer: list[Any] = [None]
-    with all_or_none("what the main process does for all"):
+    with all_or_none("doing the work of all"):
         if torch.distributed.get_rank() == 0:
             answer[0] = work()
     return broadcast_object_list(answer)[0]
@@ -39,7 +39,8 @@ def all_or_none(doing: str) -> Iterator[None]:
     """Have every process run this block; where it fails on one of them it fails on all.
 
     Otherwise the process that failed would end, and the others would wait for it in their next exchange until that
-    times out. The block itself must hold no exchange that a process could miss by failing. One small exchange a block.
+    times out. The block itself must hold no exchange that a process could miss by failing. It costs one small exchange,
+    which is also a barrier.
 
     Args:
         doing: What the block does, for the message on the other processes.
@@ -62,7 +63,7 @@ def all_or_none(doing: str) -> Iterator[None]:
                     by_user, kind, message = other
                     if by_user:
                         raise UserError(message)
-                    raise RuntimeError(f"process {rank} failed in {doing}: {kind}: {message}")
+                    raise RuntimeError(f"process {rank} failed while {doing}: {kind}: {message}")
     if failure is not None:
         raise failure
 

@@ -12,19 +12,28 @@ into every checkpoint and puts them back, so that a killed and resumed run takes
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Trainer
 
+from r1_reward.records.errors import UserError
 from r1_reward.train.checkpoints import STAGING, checkpoint_to_resume, clear_staging, keep_newest, publish, saving
+from r1_reward.train.processes import all_or_none
 
 logger = logging.getLogger(__name__)
+
+BEST_MODEL_OPTIONS = ("load_best_model_at_end", "metric_for_best_model", "greater_is_better")
+"""Options of transformers by which it remembers a best checkpoint: refused, see `ExactResume`."""
 
 
 class ExactResume(Trainer):
     """A trainer whose checkpoints are whole or not there, and hold all it knows.
+
+    The best checkpoint is not remembered: transformers would note where it was put together, which is gone by then, and
+    with ``save_total_limit`` the newest are kept. Whoever asks for it is told so.
 
     Callbacks may take part: what their method ``progress()`` returns (plain values and tensors) is found again, after a
     resume, in ``resumed["callbacks"]`` under the name of their class.
@@ -36,6 +45,18 @@ class ExactResume(Trainer):
     resumed: dict[str, Any] | None = None
     """What the checkpoint that training goes on from says, None in a fresh run or where it does not say."""
     _redirected: str | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take Trainer's arguments; raises UserError where they ask for a best checkpoint."""
+        super().__init__(*args, **kwargs)
+        asked = [name for name in BEST_MODEL_OPTIONS if getattr(self.args, name)]
+        asked += ["save_strategy: best"] * (self.args.save_strategy == "best")
+        if asked:
+            raise UserError(
+                f"{', '.join(asked)}: no best checkpoint is kept here, only the newest (save_total_limit). Leave it "
+                "out, log held-out accuracy (held_out, held_out_every), and choose a checkpoint by `r1-reward bench "
+                "run`."
+            )
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; ``resume_from_checkpoint`` True takes the newest whole checkpoint in ``output_dir``."""
@@ -94,6 +115,11 @@ class ExactResume(Trainer):
             )  # fmt: skip
         return progress
 
+    def each_by_itself(self, doing: str) -> AbstractContextManager[None]:
+        """Return `all_or_none` for work that processes do alone; with shards they exchange within it: then nothing."""
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        return nullcontext() if sharded else all_or_none(doing)
+
     # ---- seams of Trainer
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
@@ -112,19 +138,21 @@ class ExactResume(Trainer):
         writes, pushes = self.args.should_save, self.args.push_to_hub
         with saving(name, folder):
             try:
-                if writes:
-                    clear_staging(folder)
-                self.accelerator.wait_for_everyone()
+                with all_or_none("clearing the folder"):
+                    if writes:
+                        clear_staging(folder)
                 # Trainer's own deletion of old checkpoints then sees this one only, and a push has to wait for its name
                 self._redirected, self.args.push_to_hub = str(folder / STAGING), False
-                super()._save_checkpoint(model, trial)
-                if not self.args.save_only_model:
-                    path = folder / STAGING / name / f"progress_{self.args.process_index}.pt"
-                    torch.save(self.progress(), path)
-                self.accelerator.wait_for_everyone()
-                if writes:
-                    publish(folder / STAGING / name, folder / name)
-                    keep_newest(folder, self.args.save_total_limit)
+                with self.each_by_itself("writing it"):
+                    super()._save_checkpoint(model, trial)
+                with all_or_none("writing it"):
+                    if not self.args.save_only_model:
+                        path = folder / STAGING / name / f"progress_{self.args.process_index}.pt"
+                        torch.save(self.progress(), path)
+                with all_or_none("giving it its name"):
+                    if writes:
+                        publish(folder / STAGING / name, folder / name)
+                        keep_newest(folder, self.args.save_total_limit)
             finally:
                 self._redirected, self.args.push_to_hub = None, pushes
                 if writes:

@@ -7,6 +7,7 @@ changes what these seams rely on.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -46,7 +47,9 @@ class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         model: Any = self.model
-        with all_or_none("sampling"), unsharded(model):
+        # ZeRO-3 gathers weights while it samples, and vLLM's processes talk to each other.
+        together = self.is_deepspeed_enabled or self.use_vllm
+        with unsharded(model), nullcontext() if together else all_or_none("sampling"):
             return super()._generate_single_turn(*args, **kwargs)
 
     def _logps_and_entropies(self, model: Any, inputs: dict[str, Any], *, entropy: bool) -> tuple[Any, Any, Any]:

@@ -212,10 +212,11 @@ def judge_held_out(model: Any, processor: Any, start: Start, max_new_tokens: int
 def _judge_start(start: Start, study: Study, out: Path, note: Note) -> None:
     """Write what the start comes to without any training, unless that is known already."""
     from r1_reward.models.checkpoint import load_model_and_processor
+    from r1_reward.models.placing import placed
 
     path = out / START_FILE
     if not path.exists():
-        model, processor = load_model_and_processor(start.checkpoint, dtype="float32")
+        model, processor = placed(lambda: load_model_and_processor(start.checkpoint, dtype="float32"))
         limit = max(int(cell.options.get("max_completion_length", 1024)) for cell in study.cells())
         write_json(path, judge_held_out(model, processor, start, limit))
     note(f"before training: accuracy {read_json(path)['accuracy']:.3f}")

@@ -142,8 +142,9 @@ class Demo:
     def load(self, name: str) -> tuple[Any, Any]:
         """Return the model and processor a phase saved."""
         from r1_reward.models.checkpoint import load_model_and_processor
+        from r1_reward.models.placing import placed
 
-        return load_model_and_processor(str(self.folder / name), dtype="float32")
+        return placed(lambda: load_model_and_processor(str(self.folder / name), dtype="float32"))
 
     def _trainer_options(self, name: str, steps: int, learning_rate: float) -> dict[str, Any]:
         import torch

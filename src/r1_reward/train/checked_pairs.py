@@ -1,0 +1,95 @@
+"""Read training pairs on every process, and have one process see once whether their pictures are whole.
+
+Decoding every picture and film takes minutes on large sets. The main process does it for all; what it found sound is
+remembered in the cache of ``datasets``, by the content of the pictures, so that neither a resumed run nor another run
+on the same pictures decodes them again::
+
+    pairs = checked_pairs("pairs.jsonl", split="train", video_frames=8, check_images=True)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r1_reward.store.images import ImageError
+from r1_reward.store.pairs import load_pairs
+from r1_reward.store.video import find_video
+from r1_reward.train.processes import once
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+_BLOCK = 1 << 20
+
+
+def checked_pairs(name: str, *, split: str, video_frames: int, check_images: bool) -> Dataset:
+    """Return what `load_pairs` returns; every process must call this.
+
+    Raises:
+        UserError: as `load_pairs`, on every process.
+    """
+    if check_images:
+        once(lambda: _check_pictures(name, split, video_frames))
+    return load_pairs(name, split=split, check_images=False, video_frames=video_frames)
+
+
+def fingerprint(pairs: Dataset, video_frames: int) -> str:
+    """Return 64 hex digits of all pictures and films, by their bytes, of the frames shown and of this release."""
+    seen: dict[str, bytes] = {}
+    total = hashlib.sha256(f"{version('r1-reward')} {video_frames}\n".encode())
+    for row in pairs.select_columns(["images", "video"]):
+        for digest in _digests(row, seen):
+            total.update(digest)
+    return total.hexdigest()
+
+
+def _check_pictures(name: str, split: str, video_frames: int) -> None:
+    pairs = load_pairs(name, split=split, check_images=False, video_frames=video_frames)
+    known = _folder() / fingerprint(pairs, video_frames)
+    if known.exists():
+        return
+    load_pairs(name, split=split, check_images=True, video_frames=video_frames)
+    try:
+        known.parent.mkdir(parents=True, exist_ok=True)
+        known.touch()
+    except OSError as error:
+        logger.warning("%s cannot be written (%s): the pictures will be checked again next time.", known, error)
+
+
+def _folder() -> Path:
+    from datasets import config
+
+    return Path(config.HF_DATASETS_CACHE) / "r1-reward-checked-pictures"
+
+
+def _digests(row: Mapping[str, Any], seen: dict[str, bytes]) -> Iterator[bytes]:
+    """Yield a digest of each picture of a row and of its film; ``seen`` remembers those of files."""
+    for cell in row["images"]:
+        yield hashlib.sha256(cell["bytes"]).digest() if cell["bytes"] is not None else _of_file(cell["path"], seen)
+    video = row["video"]
+    if video is not None:
+        try:
+            files = [str(file) for file in find_video(video)] or [video]
+        except ImageError:
+            files = [video]  # the check says what is wrong with it
+        for file in files:
+            yield _of_file(file, seen)
+
+
+def _of_file(path: str, seen: dict[str, bytes]) -> bytes:
+    if path not in seen:
+        digest = hashlib.sha256()
+        try:
+            with open(path, "rb") as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+        except OSError:
+            digest = hashlib.sha256(b"cannot be read")  # likewise; what fails the check is not remembered
+        seen[path] = digest.digest()
+    return seen[path]
