@@ -94,7 +94,9 @@ def test_every_recipe_loads(recipe, tmp_path):
     overrides = ["--output_dir", str(tmp_path), "--use_cpu", "true", "--bf16", "false"]
     config = load_config(recipe, overrides, trainer)
     assert config.run.model
-    if recipe.name == "paper-7b-rl.yaml":
+    if recipe.name.startswith("paper-7b-rl"):
+        paper = "server:Qwen/Qwen2.5-VL-7B-Instruct@http://localhost:8000/v1"
+        assert config.trainer.referee == ("rule" if "rule" in recipe.name else paper)
         assert (config.trainer.beta, config.trainer.epsilon, config.trainer.num_train_epochs) == (0.0, 0.2, 5.0)
         # on 4 GPUs: 256 sequences a rollout, two updates
         assert 4 * config.trainer.per_device_train_batch_size * config.trainer.steps_per_generation == 256
