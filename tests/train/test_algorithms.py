@@ -153,6 +153,18 @@ def test_equal_rewards_teach_nothing(name, value):
     assert_close(advantages_of(name, rewards, torch.ones(21, 3), group_size=7), torch.zeros(21, 3))
 
 
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_unscorable_samples_among_equal_ones_make_no_difference(name):
+    rewards = torch.tensor([2.0, NAN, 2.0, NAN, 1.0, 0.0, NAN, NAN])
+    mask = torch.ones(8, 2)
+    alone = advantages_of(name, rewards[:4], mask[:4], group_size=4)
+    assert_close(alone, torch.zeros(4, 2))
+    every = advantages_of(name, rewards, mask, group_size=4)
+    assert_close(every[[1, 3, 6, 7]], torch.zeros(4, 2))
+    assert (every[0] == every[2]).all()
+    assert (every[4] > every[5]).all()
+
+
 # ---------------------------------------------------------------- the loss of Dr. GRPO
 
 

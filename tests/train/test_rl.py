@@ -87,6 +87,13 @@ def test_dr_grpo_asks_for_its_length(tmp_path):
         config(tmp_path, algorithm="dr_grpo", num_generations=2, max_completion_length=None)
 
 
+def test_pictures_are_not_sent_to_all_processes_for_a_log(tiny, pairs, tmp_path):
+    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS)
+    trainer._generate_and_score_completions(batch(trainer))
+    assert len(trainer._logs["completion"]) == 8
+    assert not trainer._logs["images"]
+
+
 def test_advantages_are_the_filtered_z_scores_of_the_batch(tiny, pairs, tmp_path):
     trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS)
     rows = batch(trainer)
