@@ -21,6 +21,7 @@ import shutil
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 TEXTS = [
     "<think>I see one two. Response 1 is better.</think><answer>1</answer>",
@@ -62,11 +63,8 @@ def replay(trainer, prompt_ids, *args, **kwargs):
 def patched(job):
     from r1_reward.train.rl import StableReinforceTrainer
 
-    kept = {
-        name: vars(StableReinforceTrainer)[name]
-        for name in ("_generate_single_turn", "_generate_and_score_completions", "judgment_reward")
-    }
-    score, reward = kept["_generate_and_score_completions"], kept["judgment_reward"]
+    score = StableReinforceTrainer._generate_and_score_completions
+    reward = StableReinforceTrainer.judgment_reward
     notes = Path(job["notes"])
     notes.mkdir(parents=True, exist_ok=True)
 
@@ -88,16 +86,13 @@ def patched(job):
         rows = len(completions) * self.accelerator.num_processes
         return [None if first + i >= rows // 2 else value for i, value in enumerate(rewards)]
 
+    patches = {"_generate_and_score_completions": noting}
     if job.get("replay"):
-        StableReinforceTrainer._generate_single_turn = replay
-    StableReinforceTrainer._generate_and_score_completions = noting
+        patches["_generate_single_turn"] = replay
     if job.get("unscorable_half"):
-        StableReinforceTrainer.judgment_reward = unscorable_half
-    try:
+        patches["judgment_reward"] = unscorable_half
+    with mock.patch.multiple(StableReinforceTrainer, **patches):
         yield
-    finally:
-        for name, value in kept.items():
-            setattr(StableReinforceTrainer, name, value)
 
 
 def run(job):

@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
+from families import FAMILIES, pairs_of_many_sizes
+from more_families import ALL_FAMILIES
 from peft import LoraConfig
 from PIL import Image
 from tiny_trainer import JUDGMENTS, batch, trainer_for
 
-from families import FAMILIES, pairs_of_many_sizes
-from more_families import ALL_FAMILIES
 from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.engines.scalar import ScalarEngine
 from r1_reward.models.checkpoint import load_model_and_processor

@@ -197,15 +197,17 @@ def test_every_key_reaches_the_callback(stage, pair_file, tmp_path, monkeypatch)
 
     splits = []
     monkeypatch.setattr(held_out, "HeldOutAccuracy", Recorded)
-    monkeypatch.setattr(launch, "load_pairs", lambda name, **options: splits.append(options) or load_pairs(name))
+    monkeypatch.setattr(launch, "checked_pairs", lambda name, **options: splits.append(options) or load_pairs(name))
     path = tmp_path / "run.yaml"
     path.write_text(BASE.format(data=pair_file, out=tmp_path / "out") + "gradient_checkpointing: false\n")
     options = ["--per_device_train_batch_size", "4", "--max_steps", "4"]
     if stage == "rl":
         options += ["--max_completion_length", "6", "--steps_per_generation", "2"]
     options += ["--held_out", str(pair_file), "--held_out_every", "2", "--held_out_pairs", "7"]
-    train(stage, path, [*options, "--held_out_split", "dev", "--video_frames", "5"])
-    assert splits == [{"split": "train", "video_frames": 5}, {"split": "dev", "video_frames": 5}]
+    train(stage, path, [*options, "--held_out_split", "dev", "--video_frames", "5", "--check_images", "false"])
+    assert splits == [
+        {"split": split, "video_frames": 5, "check_images": False} for split in ("train", "dev")
+    ]  # fmt: skip
     (ids, given), *steps = seen
     assert len(ids) == len(set(ids)) == 7
     limits = {"rl": {"max_new_tokens": 6, "batch_size": 8}, "sft": {"max_new_tokens": 1024, "batch_size": 4}}

@@ -15,12 +15,12 @@ import launched
 import pytest
 import torch
 from safetensors.torch import load_file
+from scripted_server import ScriptedServer, reply
 
 from r1_reward.models.checkpoint import load_model_and_processor
 from r1_reward.records.errors import UserError
 from r1_reward.train.processes import deal, once
 from r1_reward.train.sharded import _check_plugin
-from scripted_server import ScriptedServer, reply
 
 SUPPORT = Path(__file__).parents[1] / "support"
 ACCELERATE = SUPPORT.parents[1] / "recipes" / "accelerate"

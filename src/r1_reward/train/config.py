@@ -22,7 +22,6 @@ from typing import Any, Generic, TypeVar
 import yaml
 
 from r1_reward.records.errors import UserError
-from r1_reward.train.progress import BEST_MODEL_OPTIONS
 
 Trainer = TypeVar("Trainer")
 
@@ -152,6 +151,8 @@ def describe_keys(trainer_class: type) -> list[tuple[str, str, str]]:
 
     Keys that a trainer refuses to have changed (``refused`` of its config) are left out.
     """
+    from r1_reward.train.progress import BEST_MODEL_OPTIONS  # lazily: transformers stands behind it
+
     own = {
         name
         for cls in trainer_class.__mro__

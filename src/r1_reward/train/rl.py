@@ -125,7 +125,8 @@ class StableReinforceTrainer(RolloutTrainer):
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:  # noqa: ARG002
         """Return (N, 1) rewards of all processes' samples, in order; NaN for those that cannot be scored."""
-        rewards = self.judgment_reward(completions, [row["preferred"] for row in inputs], self._log_metric)
+        preferred = [row["preferred"] for row in inputs]
+        rewards = self.judgment_reward(completions=completions, preferred=preferred, log_metric=self._log_metric)
         own = [math.nan if reward is None else reward for reward in rewards]
         self._rewards = self.accelerator.gather(torch.tensor(own, device=self.accelerator.device))
         return self._rewards[:, None]
