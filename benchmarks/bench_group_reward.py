@@ -23,6 +23,7 @@ from typing import Any
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from r1_reward import GroupReward
 from r1_reward.data.handwriting import World, build_world
 from r1_reward.engines.engine import EngineError, Request
 from r1_reward.engines.in_process import TransformersEngine
@@ -30,7 +31,6 @@ from r1_reward.judge.reward_model import RewardModel
 from r1_reward.models.checkpoint import load_model_and_processor
 from r1_reward.models.tiny_words import ANSWERS, CORNERS, KINDS, TENS, answer_of
 from r1_reward.records.schema import PreferencePair
-from r1_reward.serve.dialects.trl import GroupReward
 from r1_reward.store.files import write_json
 from r1_reward.studies.demo.metrics import describe_machine
 

@@ -42,7 +42,7 @@ def run_server(model: str, max_new_tokens: int, settings: dict[str, Any], pipe: 
     """Serve until SIGTERM."""
     from r1_reward.cli.bench import quiet_libraries
     from r1_reward.judge.reward_model import RewardModel
-    from r1_reward.serve.api import serve
+    from r1_reward.serve.server import serve
     from r1_reward.serve.settings import ServerSettings
 
     quiet_libraries()

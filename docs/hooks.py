@@ -68,7 +68,10 @@ REFERENCE = {
     "serving": (
         "Serving",
         "Rewards for other trainers, the HTTP server, and files of any length.",
-        ("serve.dialects.trl", "serve.api", "serve.settings", "serve.schemas", "data.scoring.score_file"),
+        (
+            "serve.dialects.trl", "serve.api", "serve.server", "serve.settings", "serve.schemas",
+            "data.scoring.score_file",
+        ),
     ),
 }  # fmt: skip
 

@@ -16,8 +16,7 @@ from typing import Any
 from datasets import Dataset, Image, Sequence, load_dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from r1_reward import RewardModel
-from r1_reward.serve.dialects.trl import AsyncGroupReward, GroupReward
+from r1_reward import AsyncGroupReward, GroupReward, RewardModel
 
 GROUP_SIZE = 8
 JUDGMENT_TOKENS = 1024

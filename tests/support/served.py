@@ -26,7 +26,8 @@ from r1_reward.engines.engine import EngineError
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
-from r1_reward.serve.api import DrainingServer, create_app
+from r1_reward.serve.api import create_app
+from r1_reward.serve.server import DrainingServer
 from r1_reward.serve.settings import ServerSettings
 
 
@@ -79,10 +80,10 @@ def number(text):
 class Served:
     """A server in a thread of this process, at a free port."""
 
-    def __init__(self, judge=None, model=None, **settings):
+    def __init__(self, judge=None, model=None, clock=time.monotonic, **settings):
         self.judge = judge if judge is not None or model is not None else ScriptedJudge()
         self.settings = ServerSettings(**{"timeout": 30.0, **settings})
-        self.app = create_app(model or RewardModel(self.judge), self.settings)
+        self.app = create_app(model or RewardModel(self.judge), self.settings, clock=clock)
         self.service = self.app.state.service
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port = self._socket.getsockname()[1]

@@ -38,9 +38,13 @@ def serve(
     ] = None,
     max_body_mb: Annotated[float, typer.Option(help="Largest request body, in MiB.")] = 32.0,
     max_pixels: Annotated[int, typer.Option(help="Most pixels of a request's pictures together.")] = 16_777_216,
-    max_images: Annotated[int, typer.Option(help="Most pictures of a question.")] = 16,
-    max_candidates: Annotated[int, typer.Option(help="Most responses of a request.")] = 64,
+    max_images: Annotated[int, typer.Option(help="Most pictures of a request.")] = 16,
+    max_candidates: Annotated[int, typer.Option(help="Most responses to one question.")] = 64,
+    max_responses: Annotated[int, typer.Option(help="Most responses of a request.")] = 16_384,
     max_votes: Annotated[int, typer.Option(help="Most votes for each order shown.")] = 16,
+    max_judgments: Annotated[
+        int, typer.Option(help="Most judgements of a request: pairs times votes times orders.")
+    ] = 65_536,
     max_chars: Annotated[int, typer.Option(help="Longest question or response, in characters.")] = 50_000,
     max_queue: Annotated[int, typer.Option(help="Most requests under way or waiting; more get 429.")] = 128,
     timeout: Annotated[float, typer.Option(help="Seconds a request may take, waiting included.")] = 300.0,
@@ -59,7 +63,7 @@ def serve(
 ) -> None:
     """Answer comparisons, rankings and rewards over HTTP; SIGTERM finishes what was taken."""
     try:
-        from r1_reward.serve.api import serve as run
+        from r1_reward.serve.server import serve as run
         from r1_reward.serve.settings import ServerSettings
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
@@ -77,7 +81,9 @@ def serve(
         max_pixels=max_pixels,
         max_images=max_images,
         max_candidates=max_candidates,
+        max_responses=max_responses,
         max_votes=max_votes,
+        max_judgments=max_judgments,
         max_chars=max_chars,
         max_queue=max_queue,
         timeout=timeout,

@@ -33,8 +33,8 @@ def ui(
 ) -> None:
     """Open a web page to drop pictures, compare answers and watch the votes come in."""
     try:
+        from r1_reward.serve.server import serve_page
         from r1_reward.serve.settings import ServerSettings
-        from r1_reward.serve.ui_server import run
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
@@ -53,4 +53,4 @@ def ui(
         judge = RewardModel.from_pretrained(
             model, batch_size=batch_size, max_pixels=max_pixels, max_new_tokens=max_new_tokens, seed=seed
         )
-    run(judge, settings, ready=lambda url: typer.echo(f"open {url}"))
+    serve_page(judge, settings, ready=lambda url: typer.echo(f"open {url}"))

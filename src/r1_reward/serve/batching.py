@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from r1_reward.judge.prepare import PairToJudge
 from r1_reward.judge.reward_model import RewardModel, Stop
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.errors import UserError
-from r1_reward.serve.errors import timed_out
+from r1_reward.serve.budget import Budget, Clock
 from r1_reward.serve.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
@@ -48,6 +48,10 @@ class Unavailable(Exception):
     """The model, or the server behind it, can judge nothing at the moment; the message is meant for a person."""
 
 
+class Expired(Exception):
+    """The deadline passed before the model had judged what was asked."""
+
+
 class _Job(NamedTuple):
     pair: PairToJudge
     future: Future[Result]
@@ -58,9 +62,11 @@ class _Job(NamedTuple):
 class Batcher:
     """The queue in front of a model and the thread that empties it."""
 
-    def __init__(self, model: RewardModel, *, max_batch: int, wait: float, metrics: Metrics) -> None:
+    def __init__(
+        self, model: RewardModel, *, max_batch: int, wait: float, metrics: Metrics, clock: Clock = time.monotonic
+    ) -> None:
         """Take a model for this thread alone; ``wait`` is the seconds a comparison waits for company."""
-        self.model, self.max_batch, self.wait, self.metrics = model, max_batch, wait, metrics
+        self.model, self.max_batch, self.wait, self.metrics, self._clock = model, max_batch, wait, metrics, clock
         self._waiting: dict[Sampling, deque[_Job]] = {}
         self._changed = threading.Condition()
         self._closing = False
@@ -77,10 +83,11 @@ class Batcher:
     ) -> list[Future[Result]]:
         """Queue comparisons, the pictures of which should be open.
 
-        What is cancelled, or not begun by the ``deadline`` (on the clock of ``time.monotonic``), is dropped. A future
-        ends with a verdict, with the error of its pair as its *result*, or with :class:`Unavailable`.
+        What is cancelled is dropped. Every other future ends: with a verdict, with the error of its pair as its
+        *result*, with :class:`Expired` if the model has not begun it by the ``deadline`` (on the batcher's clock), with
+        :class:`Unavailable`, or with what the model raised.
         """
-        since = time.monotonic()
+        since = self._clock()
         jobs = [_Job(pair, Future(), since, deadline) for pair in pairs]
         with self._changed:
             if self._closing:
@@ -114,16 +121,18 @@ class Batcher:
                     self._changed.wait()
                     continue
                 sampling, jobs = min(self._waiting.items(), key=lambda group: group[1][0].since)
-                left = jobs[0].since + self.wait - time.monotonic()
+                left = jobs[0].since + self.wait - self._clock()
                 if len(jobs) >= self.max_batch or left <= 0 or self._closing:
                     break
                 self._changed.wait(left)
             batch: list[_Job] = []
             while jobs and len(batch) < self.max_batch:
                 job = jobs.popleft()
-                if time.monotonic() > job.deadline:
-                    job.future.cancel()
-                if job.future.set_running_or_notify_cancel():
+                if not job.future.set_running_or_notify_cancel():
+                    continue
+                if self._clock() > job.deadline:
+                    job.future.set_exception(Expired())  # not cancelled: whoever waits for it is to be told
+                else:
                     batch.append(job)
             if not jobs:
                 del self._waiting[sampling]
@@ -131,25 +140,24 @@ class Batcher:
 
     def _judge(self, jobs: Sequence[_Job], sampling: Sampling) -> None:
         """Give every job its result, whatever happens."""
-        done = 0
+        left = deque(jobs)
         try:
             for result in self.model.compare_many([job.pair for job in jobs], **sampling._asdict()):
                 self._count(result)
-                jobs[done].future.set_result(result)
-                done += 1
-            if done < len(jobs):
-                raise RuntimeError(f"{done} verdicts for {len(jobs)} pairs")
+                left.popleft().future.set_result(result)
+            if left:
+                raise RuntimeError(f"{len(jobs) - len(left)} verdicts for {len(jobs)} pairs")
         except UserError as error:
             _LOG.error("nothing can be judged: %s", error)
-            for job in jobs[done:]:
+            for job in left:
                 job.future.set_exception(Unavailable(str(error)))
-        except Exception as error:  # noqa: BLE001  the thread must outlive whatever a model raises
+        except BaseException as error:  # noqa: BLE001  the thread must outlive whatever a model raises
             _LOG.exception("the model failed")
-            if len(jobs) == 1:
-                jobs[0].future.set_exception(error)
-                return
-            for job in jobs[done:]:  # one by one, so that a pair that breaks the model breaks nobody else's request
-                self._judge([job], sampling)
+            if len(jobs) > 1:  # one by one, so that a pair that breaks the model breaks nobody else's request
+                for job in left:
+                    self._judge([job], sampling)
+            for job in left if len(jobs) == 1 else ():
+                job.future.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
     def _count(self, result: Result) -> None:
         if isinstance(result, EngineError):
@@ -159,15 +167,21 @@ class Batcher:
 
 
 class QueuedModel(RewardModel):
-    """A reward model for one request: it asks a batcher for every comparison, and gives up at the deadline."""
+    """A reward model for one request: it asks a batcher for every comparison, and gives up when time is up."""
 
-    def __init__(self, batcher: Batcher, *, deadline: float, timeout: float) -> None:
-        """Share a batcher's model; ``deadline`` is on the clock of ``time.monotonic``, ``timeout`` what to call it."""
+    def __init__(self, batcher: Batcher, budget: Budget) -> None:
+        """Share a batcher's model; the budget says how long."""
         model = batcher.model
         super().__init__(
-            model.engine, max_new_tokens=model.max_new_tokens, calibration=model.calibration, seed=model.seed
+            model.engine,
+            max_new_tokens=model.max_new_tokens,
+            calibration=model.calibration,
+            seed=model.seed,
+            video_frames=model.video_frames,
         )
-        self._batcher, self._deadline, self._timeout = batcher, deadline, timeout
+        self._batcher, self._budget = batcher, budget
+        self._asked: list[Future[Result]] = []
+        self._given_up = False
 
     def compare_many(
         self, items: Iterable[PairToJudge | Mapping[str, Any]], **options: Any
@@ -175,20 +189,34 @@ class QueuedModel(RewardModel):
         """Yield the verdict on each pair, in order; options as for :meth:`RewardModel.compare`.
 
         Raises:
-            Refusal: the deadline has passed; what the model has not begun is dropped.
+            Expired: time is up, or nobody waits any more; what the model has not begun is dropped.
             Unavailable: nothing can be judged at the moment.
         """
         futures = self.submit(items, Sampling(**options))  # type: ignore[arg-type]
         try:
             for future in futures:
-                yield future.result(max(0.0, self._deadline - time.monotonic()))
-        except FutureTimeout as error:
-            raise timed_out(self._timeout) from error
+                yield future.result(self._budget.left())
+        except (FutureTimeout, CancelledError) as error:
+            raise Expired from error
         finally:
             for future in futures:
                 future.cancel()
 
     def submit(self, pairs: Iterable[PairToJudge], sampling: Sampling) -> list[Future[Result]]:
-        """Queue comparisons; raises UserError if this model does not take the sampling."""
+        """Queue comparisons.
+
+        Raises:
+            UserError: this model does not take the sampling.
+            Expired: nobody waits any more.
+        """
         self._plan(**sampling._asdict())
-        return self._batcher.submit(pairs, sampling, deadline=self._deadline)
+        if self._given_up:
+            raise Expired
+        self._asked = self._batcher.submit(pairs, sampling, deadline=self._budget.deadline)
+        return self._asked
+
+    def give_up(self) -> None:
+        """Take back what the model has not begun and ask for nothing more."""
+        self._given_up = True
+        for future in self._asked:
+            future.cancel()

@@ -17,8 +17,3 @@ class Refusal(Exception):
     def body(self) -> dict[str, dict[str, str | None]]:
         """Return the JSON of every error this server answers with."""
         return {"error": {"message": self.message, "field": self.field}}
-
-
-def timed_out(seconds: float) -> Refusal:
-    """Return the refusal of a request that has taken too long."""
-    return Refusal(504, f"not finished within {seconds:g} seconds; ask for less at once, or again when it is quieter")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Collection
 
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +17,6 @@ from r1_reward.serve.errors import Refusal
 from r1_reward.serve.metrics import Metrics
 from r1_reward.serve.settings import ServerSettings
 
-JUDGING = ("/v1/compare", "/v1/rank", "/v1/reward", "/get_reward")
 _OPEN = ("/health", "/openapi.json")
 _CLOSE = {"Connection": "close"}  # what is left of the body is not read
 
@@ -32,15 +32,18 @@ class State:
 class Gate:
     """ASGI middleware that refuses what the settings do not allow."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, state: State, metrics: Metrics) -> None:
-        self.app, self.settings, self.state, self.metrics = app, settings, state, metrics
+    def __init__(
+        self, app: ASGIApp, settings: ServerSettings, state: State, metrics: Metrics, judging: Collection[str]
+    ) -> None:
+        """Stand before ``app``; ``judging`` are the paths that ask the model."""
+        self.app, self.settings, self.state, self.metrics, self.judging = app, settings, state, metrics, judging
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        route = scope["path"] if scope["path"] in (*JUDGING, *_OPEN, "/metrics") else "other"
+        route = scope["path"] if scope["path"] in (*self.judging, *_OPEN, "/metrics") else "other"
         started, status = time.perf_counter(), 500
 
         async def sending(message: Message) -> None:
@@ -57,7 +60,7 @@ class Gate:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
-        judging = scope["path"] in JUDGING and scope["method"] == "POST"
+        judging = scope["path"] in self.judging and scope["method"] == "POST"
         refusal = self._refusal(scope["path"], headers, judging)
         if refusal is not None:
             await JSONResponse(refusal.body(), refusal.status, refusal.headers)(scope, receive, send)
@@ -81,8 +84,8 @@ class Gate:
         if headers.get(b"content-length", b"0").isdigit() and int(headers.get(b"content-length", b"0")) > self._limit:
             return self._too_large()
         if self.state.in_flight >= self.settings.max_queue:
-            full = f"{self.state.in_flight} requests are under way, as many as this server takes; try again later"
-            return Refusal(429, full, headers={"Retry-After": "1", **_CLOSE})
+            full = f"{self.state.in_flight} requests are under way, as many as this server takes (--max-queue)"
+            return Refusal(429, f"{full}; try again later", headers={"Retry-After": "1", **_CLOSE})
         return None
 
     def _has_key(self, headers: dict[bytes, bytes]) -> bool:
@@ -98,7 +101,9 @@ class Gate:
         return self.settings.max_body
 
     def _too_large(self) -> Refusal:
-        return Refusal(413, f"the body is larger than {self.settings.max_body_mb:g} MiB", headers=_CLOSE)
+        return Refusal(
+            413, f"the body is larger than {self.settings.max_body_mb:g} MiB (--max-body-mb)", headers=_CLOSE
+        )
 
     def _counted(self, receive: Receive) -> Receive:
         """Return ``receive`` with a limit on all the bytes it hands out, whatever length was announced."""

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from r1_reward.serve import schemas
-from r1_reward.serve.limits import JUDGING
+from r1_reward.serve.routes import Route
 from r1_reward.serve.settings import ServerSettings
 
 _REFERENCE = "#/components/schemas/{model}"
 _ERRORS = {
-    400: "The request is no HTTP.",
-    403: "A picture may not be named like that.",
+    400: "Malformed HTTP request.",
+    403: "The server may not read a picture from there.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     415: "The body is of another kind.",
     422: "A field is wrong.",
     429: "Too many requests are under way.",
-    500: "A mistake of the server's.",
+    500: "An error in the server.",
     502: "The model could not judge this.",
     503: "Nothing can be judged at the moment, or the server is shutting down.",
     504: "Not finished in time.",
 }
 
 
-def documented(model: str, *, multipart: bool = False) -> dict[str, Any]:
-    """Return the arguments of a route whose body is ``model`` as JSON, or as a form with files beside it."""
-    reference = {"$ref": _REFERENCE.format(model=model)}
+def documented(route: Route) -> dict[str, Any]:
+    """Return the arguments of a route's registration that describe its body, its options and its answers."""
+    reference = {"$ref": _REFERENCE.format(model=route.request.__name__)}
     content: dict[str, Any] = {"application/json": {"schema": reference}}
-    if multipart:
+    if route.form:
         files = {"type": "array", "items": {"type": "string", "format": "binary"}}
         form = {
             "type": "object",
@@ -43,31 +43,41 @@ def documented(model: str, *, multipart: bool = False) -> dict[str, Any]:
         }
         encoding = {"request": {"contentType": "application/json"}, "images": {"contentType": "image/*"}}
         content["multipart/form-data"] = {"schema": form, "encoding": encoding}
+    extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
+    if route.options is not None:
+        known = route.options.model_json_schema()["properties"]
+        extra["parameters"] = [{"name": name, "in": "query", "schema": schema} for name, schema in known.items()]
     responses = {status: {"model": schemas.ErrorResponse, "description": text} for status, text in _ERRORS.items()}
-    return {"responses": responses, "openapi_extra": {"requestBody": {"required": True, "content": content}}}
+    return {
+        "response_model": route.response,
+        "name": route.answer.__name__,
+        "description": route.answer.__doc__,
+        "responses": responses,
+        "openapi_extra": extra,
+    }
 
 
-def describe(app: FastAPI, models: schemas.RequestModels, settings: ServerSettings) -> None:
+def describe(app: FastAPI, routes: Sequence[Route], settings: ServerSettings) -> None:
     """Make ``app.openapi()`` return the whole document."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            bodies: list[type[BaseModel]] = [models.compare, models.rank, models.reward, models.remote]
-            _, definitions = models_json_schema([(body, "validation") for body in bodies], ref_template=_REFERENCE)
+            bodies = [(route.request, "validation") for route in routes]
+            _, definitions = models_json_schema(bodies, ref_template=_REFERENCE)  # type: ignore[arg-type]
             document["components"]["schemas"].update(definitions["$defs"])
             if settings.api_key is not None:
-                _require_key(document)
+                _require_key(document, [*(route.path for route in routes), "/metrics"])
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _require_key(document: dict[str, Any]) -> None:
+def _require_key(document: dict[str, Any], paths: Sequence[str]) -> None:
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     refused = {"$ref": _REFERENCE.format(model="ErrorResponse")}
-    for path in (*JUDGING, "/metrics"):
+    for path in paths:
         for operation in document["paths"][path].values():
             operation["security"] = [{"key": []}]
             operation["responses"]["401"] = {

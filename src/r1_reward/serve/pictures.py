@@ -12,7 +12,6 @@ import binascii
 import http.client
 import io
 import ssl
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -20,10 +19,14 @@ from urllib.parse import SplitResult, urlsplit
 from PIL import Image
 
 from r1_reward.judge.prepare import OpenedImages, open_images
-from r1_reward.serve.errors import Refusal, timed_out
+from r1_reward.serve.budget import TOO_MANY_PIXELS, Budget
+from r1_reward.serve.errors import Refusal
 from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage
 from r1_reward.serve.settings import ServerSettings
 from r1_reward.store.images import ImageError, _formats, open_image
+
+PictureSource = ImageInput | bytes
+"""A picture as a request names it, or an uploaded file."""
 
 _FETCH_SECONDS = 10.0
 _CHUNK = 65536
@@ -38,44 +41,34 @@ class PictureReader:
         self._folders = [Path(folder).resolve() for folder in settings.allow_folders]
         self._hosts = {host.lower() for host in settings.allow_hosts}
 
-    def open(
-        self, images: Sequence[ImageInput], uploads: Sequence[bytes] = (), *, deadline: float, field: str = "images"
-    ) -> OpenedImages:
-        """Return the pictures of one question: those named in the request, then the uploaded files.
-
-        ``deadline`` is on the clock of ``time.monotonic``; messages call the pictures ``field[0]``, ``field[1]``, ...
+    def open(self, sources: Sequence[PictureSource], budget: Budget, field: str = "images") -> OpenedImages:
+        """Return the pictures of one question; messages call them ``field[0]``, ``field[1]``, ...
 
         Raises:
-            Refusal: one cannot be used or may not be named, or they have too many pixels together.
+            Refusal: one cannot be used or may not be named, they exceed the request's budget, or time is up.
         """
-        count = len(images) + len(uploads)
-        if count > self.settings.max_images:
-            raise Refusal(422, f"{count} pictures; at most {self.settings.max_images} are accepted", field)
-        pixels, opened = 0, []
-        for number, source in enumerate([*images, *uploads]):
+        budget.pictures(len(sources), field)
+        opened = []
+        for number, source in enumerate(sources):
             name = f"{field}[{number}]"
-            data = source if isinstance(source, bytes) else self._read(source, name, deadline)
-            pixels += _declared_pixels(data)
-            if pixels > self.settings.max_pixels:
-                raise Refusal(
-                    422, f"more than {self.settings.max_pixels:,} pixels in all pictures of the request together", name
-                )
-            if time.monotonic() > deadline:
-                raise timed_out(self.settings.timeout)
+            budget.check_time()
+            data = source if isinstance(source, bytes) else self._read(source, name, budget)
+            budget.pixels(_declared_pixels(data), name)
+            budget.check_time()
             try:
                 opened.append(open_image(data, name="the picture"))
             except ImageError as error:
                 raise Refusal(422, str(error), name) from error
         return open_images(opened)
 
-    def _read(self, source: ImageInput, name: str, deadline: float) -> bytes:
+    def _read(self, source: ImageInput, name: str, budget: Budget) -> bytes:
         if isinstance(source, Base64Image):
             return _decode(source.base64, name)
         if isinstance(source, PathImage):
             return self._read_path(source.path, name)
         if source.url[:5].lower() == "data:":
             return _decode(source.url, name)
-        return self._fetch(source.url, name, min(deadline, time.monotonic() + _FETCH_SECONDS))
+        return self._fetch(source.url, name, budget)
 
     def _read_path(self, path: str, name: str) -> bytes:
         """Read a file inside an allowed folder; what lies outside is not even said to exist."""
@@ -86,16 +79,17 @@ class PictureReader:
                 file = (folder / path).resolve()
                 if file.is_relative_to(folder) and file.is_file():
                     if file.stat().st_size > self.settings.max_body:
-                        raise Refusal(422, f"the file is larger than {self.settings.max_body_mb:g} MiB", name)
+                        raise _too_large(self.settings, name)
                     return file.read_bytes()
             except (OSError, ValueError, RuntimeError):  # no such path, NUL in it, links in a circle, not readable
                 continue
         raise Refusal(403, "there is no such file in the folders this server may read", name)
 
-    def _fetch(self, url: str, name: str, deadline: float) -> bytes:
+    def _fetch(self, url: str, name: str, budget: Budget) -> bytes:
         """Fetch a picture from an allowed host, without redirects, up to a size and a time."""
         parts = self._allowed(url, name)
-        timeout = max(0.1, deadline - time.monotonic())
+        ends = budget.left() - budget.left(_FETCH_SECONDS)  # what must be left of the budget when the host is given up
+        timeout = max(0.1, budget.left(_FETCH_SECONDS))
         connection: http.client.HTTPConnection
         if parts.scheme == "https":
             context = ssl.create_default_context()
@@ -107,8 +101,20 @@ class PictureReader:
             response = connection.getresponse()
             if response.status != 200:
                 raise Refusal(422, f"its host answers {response.status}; redirects are not followed", name)
-            return _read_at_most(response, self.settings.max_body, deadline, name)
+            chunks: list[bytes] = []
+            size = 0
+            while chunk := response.read1(_CHUNK):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > self.settings.max_body:
+                    raise _too_large(self.settings, name)
+                if budget.left() <= ends:
+                    raise TimeoutError
+            return b"".join(chunks)
         except (OSError, ValueError, http.client.HTTPException) as error:
+            budget.check_time()
+            if isinstance(error, TimeoutError):
+                raise Refusal(422, f"its host took more than {timeout:g} seconds to send it", name) from error
             raise Refusal(422, f"cannot be fetched ({type(error).__name__})", name) from error
         finally:
             connection.close()
@@ -147,17 +153,8 @@ def _decode(text: str, name: str) -> bytes:
         raise Refusal(422, "is not base64", name) from error
 
 
-def _read_at_most(response: http.client.HTTPResponse, limit: int, deadline: float, name: str) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while chunk := response.read1(_CHUNK):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            raise Refusal(422, f"the file is larger than {limit / 2**20:g} MiB", name)
-        if time.monotonic() > deadline:
-            raise Refusal(422, "its host takes too long to send it", name)
-    return b"".join(chunks)
+def _too_large(settings: ServerSettings, name: str) -> Refusal:
+    return Refusal(422, f"the file is larger than {settings.max_body_mb:g} MiB (--max-body-mb)", name)
 
 
 def _declared_pixels(data: bytes) -> int:
@@ -166,6 +163,6 @@ def _declared_pixels(data: bytes) -> int:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
             return image.width * image.height
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return 2**62
+        return TOO_MANY_PIXELS
     except Exception:  # noqa: BLE001  Pillow's readers raise all sorts of errors on hostile headers
         return 0

@@ -132,28 +132,6 @@ class RewardResponse(BaseModel):
     message: str | None = Field(description="Why rewards are null.")
 
 
-class RemoteRewardRequest(BaseModel):
-    """What OpenRLHF sends to a remote reward model; more keys than these are ignored."""
-
-    model_config = ConfigDict(strict=True)
-
-    query: list[str] = Field(min_length=1, description="Prompt and response, one text each, special tokens included.")
-    prompts: list[str] = Field(
-        min_length=1, description="The prompt of each query: its text, or chat messages as JSON."
-    )
-    images: list[list[str] | str | None] | None = Field(
-        default=None, description="The pictures of each query: base64 or URLs. Not sent by OpenRLHF, by forks of it."
-    )
-
-
-class RemoteRewardResponse(BaseModel):
-    """One reward for each query, and what OpenRLHF may log and filter by."""
-
-    rewards: list[float | None]
-    scores: list[float | None] = Field(description="The reward as a probability of winning, in [0, 1].")
-    extra_logs: dict[str, list[float]]
-
-
 class Health(BaseModel):
     """Whether requests are taken."""
 
@@ -177,23 +155,30 @@ class ErrorResponse(BaseModel):
 
 
 class RequestModels:
-    """The request models with one server's limits in them."""
+    """The request models whose schemas tell one server's limits; the request's budget is what holds them."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        text = Annotated[str, StringConstraints(pattern=r"\S", max_length=settings.max_chars)]
+        text = Annotated[
+            str, StringConstraints(pattern=r"\S"), Field(json_schema_extra={"maxLength": settings.max_chars})
+        ]
+        most_images: dict[str, Any] = {"maxItems": settings.max_images}
+        most_votes: dict[str, Any] = {"maximum": settings.max_votes}
+        most_responses: dict[str, Any] = {"maxItems": min(settings.max_candidates, settings.max_responses)}
         question: dict[str, Any] = {
             "question": (text, ...),
-            "images": (list[ImageInput], Field(default_factory=list, max_length=settings.max_images)),
-            "votes": (Annotated[int, Field(ge=1, le=settings.max_votes), _WHOLE], Field(default=1, description=_VOTES)),
+            "images": (list[ImageInput], Field(default_factory=list, json_schema_extra=most_images)),
+            "votes": (
+                Annotated[int, Field(ge=1), _WHOLE],
+                Field(default=1, description=_VOTES, json_schema_extra=most_votes),
+            ),
         }
         responses: dict[str, Any] = {
             **question,
-            "responses": (list[text], Field(min_length=1, max_length=settings.max_candidates)),
+            "responses": (list[text], Field(min_length=1, json_schema_extra=most_responses)),
         }
         self.compare = _limited(CompareRequest, {**question, "response_1": (text, ...), "response_2": (text, ...)})
         self.rank = _limited(RankRequest, responses)
         self.reward = _limited(RewardRequest, responses)
-        self.remote = RemoteRewardRequest
 
 
 _Model = TypeVar("_Model", bound=BaseModel)

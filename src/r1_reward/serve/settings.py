@@ -34,11 +34,15 @@ class ServerSettings:
     max_pixels: int = 16_777_216
     """Most pixels of all pictures of a request together."""
     max_images: int = 16
-    """Most pictures of a question."""
+    """Most pictures of a request."""
     max_candidates: int = 64
-    """Most responses of a request (of a prompt, in the OpenRLHF protocol)."""
+    """Most responses to one question."""
+    max_responses: int = 16_384
+    """Most responses of a request, which may ask more than one question in the OpenRLHF protocol."""
     max_votes: int = 16
     """Most votes for each order shown."""
+    max_judgments: int = 65_536
+    """Most judgements of a request: pairs of responses times votes times orders shown."""
     max_chars: int = MAX_RESPONSE_CHARS
     """Longest question or response, in characters."""
     max_queue: int = 128
@@ -53,8 +57,8 @@ class ServerSettings:
     """What the OpenRLHF protocol gives where there is no reward; None is JSON's null."""
 
     def __post_init__(self) -> None:
-        positive = ("max_body_mb", "max_pixels", "max_images", "max_candidates", "max_votes")
-        for name in (*positive, "max_chars", "max_queue", "timeout", "max_batch"):
+        positive = ("max_body_mb", "max_pixels", "max_images", "max_candidates", "max_responses")
+        for name in (*positive, "max_votes", "max_judgments", "max_chars", "max_queue", "timeout", "max_batch"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name}: must be more than 0, not {getattr(self, name)}.")
         if not 0 <= self.batch_wait_ms < math.inf:

@@ -1,4 +1,4 @@
-"""Read what OpenRLHF and its forks send to a remote reward model (``--remote_rm_url``).
+"""OpenRLHF and its forks: what they send to a remote reward model (``--remote_rm_url``), and what they get.
 
 A request is ``{"query": [...], "prompts": [...], "labels": [...]}``: every query is a prompt and its response in one
 text, decoded with all special tokens, and the trainer wants ``{"rewards": [...]}`` back. A pairwise judge has no reward
@@ -14,12 +14,21 @@ multimodal forks). Of a chat the last user message is the question; earlier turn
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import re
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from r1_reward.judge.prepare import OpenedImages
+from r1_reward.serve.batching import Sampling
 from r1_reward.serve.errors import Refusal
-from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage, RemoteRewardRequest, UrlImage
+from r1_reward.serve.routes import Call, Route
+from r1_reward.serve.schemas import Base64Image, ImageInput, Kind, PathImage, StopRule, UrlImage
+from r1_reward.serve.service import Service, pairs_for_rewards
+from r1_reward.serve.settings import ServerSettings
 
 # Start of a turn with its role, in ChatML (Qwen, InternVL) and Llama 3's template.
 _TURN = re.compile(r"<\|im_start\|>(\w+)\n|<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n")
@@ -31,6 +40,116 @@ _VISION = re.compile(r"<\|vision_(?:start|end)\|>|<\|(?:image|video)_pad\|>|</?(
 _NO_RESPONSE = "(empty response)"
 
 
+class RemoteRewardRequest(BaseModel):
+    """What OpenRLHF sends to a remote reward model; more keys than these are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+    query: list[str] = Field(min_length=1, description="Prompt and response, one text each, special tokens included.")
+    prompts: list[str] = Field(
+        min_length=1, description="The prompt of each query: its text, or chat messages as JSON."
+    )
+    images: list[list[str] | str | None] | None = Field(
+        default=None, description="The pictures of each query: base64 or URLs. Not sent by OpenRLHF, by forks of it."
+    )
+
+
+class RemoteRewardOptions(BaseModel):
+    """What stands in the URL, since the trainer decides on the body."""
+
+    kind: Kind = "win_rate"
+    votes: int = Field(default=1, ge=1)
+    both_orders: bool = True
+    stop: StopRule | None = None
+
+
+class RemoteRewardResponse(BaseModel):
+    """One reward for each query, and what OpenRLHF may log and filter by."""
+
+    rewards: list[float | None]
+    scores: list[float | None] = Field(description="The reward as a probability of winning, in [0, 1].")
+    extra_logs: dict[str, list[float]]
+
+
+def routes(settings: ServerSettings) -> tuple[Route, ...]:
+    """Return the route OpenRLHF asks."""
+    most: dict[str, Any] = {"maximum": settings.max_votes}
+    votes: Any = (int, Field(default=1, ge=1, json_schema_extra=most))
+    options = create_model("RemoteRewardOptions", __base__=RemoteRewardOptions, votes=votes)
+    return (Route("/get_reward", RemoteRewardRequest, RemoteRewardResponse, get_reward, options=options),)
+
+
+# The answer.
+
+
+async def get_reward(service: Service, call: Call[RemoteRewardRequest, RemoteRewardOptions]) -> RemoteRewardResponse:
+    """Answer OpenRLHF: the responses to each prompt are judged against each other."""
+    groups = await service.read(call.budget, lambda: read_groups(call.body))
+    shown = [_spend(group, call, service.settings.max_chars) for group in groups]
+    pictures = await service.open([(f"{group.field}.images", group.images) for group in groups], call.budget)
+    judged = [
+        asyncio.ensure_future(_judge(service, call, group, places, images))
+        for group, places, images in zip(groups, shown, pictures, strict=True)
+    ]
+    try:
+        by_group = await asyncio.gather(*judged)
+    finally:
+        for one in judged:
+            one.cancel()
+    rewards: list[float | None] = [None] * len(call.body.query)
+    sizes = [0.0] * len(rewards)
+    for group, own in zip(groups, by_group, strict=True):
+        for place, reward in zip(group.places, own, strict=True):
+            rewards[place], sizes[place] = reward, float(len(group.places))
+    filled = [service.settings.unscored_reward if reward is None else reward for reward in rewards]
+    return RemoteRewardResponse(
+        rewards=filled,
+        scores=[None if reward is None else _as_probability(reward, call.options.kind) for reward in filled],
+        extra_logs={"scored": [float(reward is not None) for reward in rewards], "responses_to_prompt": sizes},
+    )
+
+
+def _spend(group: Group, call: Call[RemoteRewardRequest, RemoteRewardOptions], max_chars: int) -> list[int]:
+    """Draw a group from the request's budget; return the responses that can be shown: one too long has no reward."""
+    budget, options = call.budget, call.options
+    budget.text(group.question, group.field)
+    budget.responses(len(group.responses), group.field)
+    shown = [number for number, response in enumerate(group.responses) if len(response) <= max_chars]
+    pairs = pairs_for_rewards([group.responses[number] for number in shown], options.kind)
+    budget.judgments(pairs, votes=options.votes, both_orders=options.both_orders, field=group.field)
+    return shown
+
+
+async def _judge(
+    service: Service,
+    call: Call[RemoteRewardRequest, RemoteRewardOptions],
+    group: Group,
+    shown: list[int],
+    images: OpenedImages,
+) -> list[float | None]:
+    """Return the reward of each response of a group, None for those that are not shown."""
+    rewards: list[float | None] = [None] * len(group.responses)
+    options = call.options
+    sampling = Sampling(options.votes, options.both_orders, None, options.stop)._asdict()
+    responses = [group.responses[number] for number in shown]
+    if responses:
+        own = await service.in_rounds(
+            call.budget,
+            lambda model: model.rewards(group.question, images, responses, kind=options.kind, **sampling),
+        )
+        for number, reward in zip(shown, own, strict=True):
+            rewards[number] = reward
+    return rewards
+
+
+def _as_probability(reward: float, kind: Kind) -> float:
+    """Return a net win rate, or a Bradley-Terry score in logits, as a probability of winning."""
+    return (reward + 1) / 2 if kind == "win_rate" else 0.5 + 0.5 * math.tanh(reward / 2)
+
+
+# The request.
+
+
 class Group(NamedTuple):
     """The responses to one prompt, and where they stand in the request."""
 
@@ -38,6 +157,11 @@ class Group(NamedTuple):
     images: list[ImageInput]
     responses: list[str]
     places: list[int]
+
+    @property
+    def field(self) -> str:
+        """What messages call the prompt."""
+        return f"prompts[{self.places[0]}]"
 
 
 def read_groups(request: RemoteRewardRequest) -> list[Group]:

@@ -1,0 +1,55 @@
+"""How a protocol declares its routes: :mod:`r1_reward.serve.v1` has ours, :mod:`r1_reward.serve.dialects` the others.
+
+    async def shout(service: Service, call: Call[ShoutRequest, None]) -> ShoutResponse:
+        "Say it louder."
+        call.budget.text(call.body.text, "text")
+        return ShoutResponse(text=call.body.text.upper())
+
+    Route("/shout", ShoutRequest, ShoutResponse, shout)
+
+The server reads and checks the body, gives the request its budget, answers errors, documents the route by these models
+and by the docstring of ``answer``, and lets it through the gate with all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from r1_reward.serve.budget import Budget
+
+if TYPE_CHECKING:
+    from r1_reward.serve.service import Service
+
+Body = TypeVar("Body", bound=BaseModel)
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class Call(Generic[Body, Options]):
+    """One request to a route."""
+
+    body: Body
+    uploads: list[bytes]
+    """The files of a form, unopened."""
+    options: Options
+    """What the URL says behind its question mark, as the route's ``options``."""
+    budget: Budget
+
+
+@dataclass(frozen=True)
+class Route:
+    """One path that is posted to."""
+
+    path: str
+    request: type[BaseModel]
+    """The body, with this server's limits in its schema."""
+    response: type[BaseModel]
+    answer: Callable[[Service, Call[Any, Any]], Awaitable[BaseModel]]
+    form: bool = False
+    """Take a multipart form with the JSON as ``request`` and files as ``images``, too."""
+    options: type[BaseModel] | None = None
+    """What may stand in the URL."""
