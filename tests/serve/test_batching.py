@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import wait
 
 import pytest
-from served import ScriptedJudge, Served, pair, together, wait_until
+from served import Clock, ScriptedJudge, Served, pair, together, wait_until
 
 from r1_reward.judge.prepare import PairToJudge, open_images
 from r1_reward.judge.reward_model import RewardModel
+<<<<<<< HEAD
 from r1_reward.serve.batching import Batcher, QueuedModel, Sampling, Unavailable
 from r1_reward.serve.errors import Refusal
+=======
+from r1_reward.judge.sampling import PairToJudge, open_images
+from r1_reward.serve.batching import Batcher, Expired, QueuedModel, Sampling, Unavailable
+from r1_reward.serve.budget import Budget
+>>>>>>> cabc057 (Serve: tests with an injected clock; every expiry is a 504; budget counted alike on all routes; turns at a scalar model)
 from r1_reward.serve.metrics import Metrics
+from r1_reward.serve.settings import ServerSettings
 
 
 @pytest.fixture
@@ -53,13 +59,18 @@ def test_what_waits_together_is_judged_together_up_to_the_limit(batcher, judge):
     assert len(batcher) == 0
 
 
-def test_a_comparison_waits_for_others_a_little(batcher, judge):
+def test_a_comparison_waits_for_others_a_little(judge):
+    clock = Clock()
+    batcher = Batcher(RewardModel(judge), max_batch=4, wait=10, metrics=Metrics(), clock=clock)
     futures = batcher.submit([ask(1)], Sampling())
-    time.sleep(0.02)
-    assert not judge.calls
+    clock.now += 9
     futures += batcher.submit([ask(2)], Sampling())
+    assert not judge.calls
+    clock.now += 2
+    futures += batcher.submit([ask(3)], Sampling())
     wait(futures, 20)
-    assert [len(call) for call in judge.calls] == [4]
+    batcher.close()
+    assert [len(call) for call in judge.calls] == [6]
 
 
 def test_a_full_batch_waits_for_nothing(judge):
@@ -150,8 +161,11 @@ def test_what_is_cancelled_in_time_is_never_judged(batcher, judge):
     assert {question for call in judge.calls for question in call} == {"hold", *(f"number {n}" for n in (0, 3, 4, 5))}
 
 
-def test_a_queued_model_gives_up_at_its_deadline_and_takes_its_comparisons_with_it(batcher, judge):
+def test_what_expired_is_told_and_not_cancelled(judge):
+    clock = Clock()
+    batcher = Batcher(RewardModel(judge), max_batch=4, wait=0, metrics=Metrics(), clock=clock)
     held(batcher, judge)
+<<<<<<< HEAD
     model = QueuedModel(batcher, deadline=time.monotonic() + 0.2, timeout=0.2)
     with pytest.raises(Refusal) as refused:
         model.rewards("late", [], ["1", "2", "3"])
@@ -159,17 +173,63 @@ def test_a_queued_model_gives_up_at_its_deadline_and_takes_its_comparisons_with_
     judge.may_work.set()
     assert batcher.submit([ask(9)], Sampling())[0].result(20).preferred == 1
     assert not any("late" in call for call in judge.calls)
+=======
+    late, early = (batcher.submit([ask(1, "late")], Sampling(), deadline=clock() + seconds)[0] for seconds in (1, 3))
+    clock.now += 2
+    judge.may_work.set()
+    with pytest.raises(Expired):
+        late.result(20)
+    assert early.result(20).preferred == 2
+    batcher.close()
+
+
+class Odd(ScriptedJudge):
+    """A judge whose ``generate`` ends in an error behind its last answer."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def generate(self, requests, **options):
+        yield from super().generate(requests, **options)
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("late"), SystemExit(1), KeyboardInterrupt()])
+def test_no_error_of_a_model_leaves_a_comparison_without_an_end(error):
+    judge = Odd(error)
+    batcher = Batcher(RewardModel(judge), max_batch=4, wait=0, metrics=Metrics())
+    for count in (1, 3, 1):
+        futures = batcher.submit([ask(number) for number in range(count)], Sampling())
+        assert not wait(futures, 20).not_done
+        assert all(isinstance(future.exception(), Exception | None) for future in futures)
+    batcher.close()
+>>>>>>> cabc057 (Serve: tests with an injected clock; every expiry is a 504; budget counted alike on all routes; turns at a scalar model)
 
 
 def test_a_queued_model_refuses_options_before_it_queues(batcher, judge):
     from r1_reward.records.errors import UserError
 
-    model = QueuedModel(batcher, deadline=time.monotonic() + 20, timeout=20)
+    model = QueuedModel(batcher, Budget(ServerSettings()))
     with pytest.raises(UserError, match="votes"):
         model.compare("?", [], "1", "2", votes=0)
     assert model.compare("?", [], "1", "2").preferred == 2
     assert model.best_of_n("?", [], ["1", "9", "3"]).index == 1
     assert len(judge.calls) >= 2
+    model.give_up()
+    with pytest.raises(Expired):
+        model.compare("?", [], "1", "2")
+
+
+def test_a_queued_model_is_the_model_it_queues_for():
+    from r1_reward.judge.calibration import Calibration
+
+    calibration = Calibration(temperature=2.0, n=10, ece_before=0, ece_after=0, brier_before=0, brier_after=0)
+    model = RewardModel(ScriptedJudge(), calibration=calibration, max_new_tokens=7, seed=3, video_frames=5)
+    with Served(model=model) as server:
+        queued = QueuedModel(server.service.batcher, server.service.budget())
+        for name in ("engine", "calibration", "max_new_tokens", "seed", "video_frames"):
+            assert getattr(queued, name) == getattr(model, name), name
 
 
 def test_the_judge_keeps_the_calibration():

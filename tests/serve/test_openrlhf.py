@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from served import ScriptedJudge, Served, base64_png
 
 from r1_reward.judge.reward_model import RewardModel
-from r1_reward.serve.dialects.openrlhf import _clean, read_groups
+from r1_reward.serve.dialects.openrlhf import RemoteRewardRequest, _clean, read_groups
 from r1_reward.serve.errors import Refusal
-from r1_reward.serve.schemas import Base64Image, PathImage, RemoteRewardRequest, UrlImage
+from r1_reward.serve.schemas import Base64Image, PathImage, UrlImage
 
 CHATML = (
     "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Which digit?"

@@ -135,17 +135,17 @@ def test_a_port_that_is_taken(checkpoint):
     assert f"port {port}" in message and "in use" in message.lower()
 
 
-def test_the_defaults_of_the_command_are_those_of_the_settings():
+def test_the_options_of_the_command_are_those_of_the_settings():
     import inspect
+    from dataclasses import fields
 
     from r1_reward.serve.settings import ServerSettings
 
-    parameters = inspect.signature(serve).parameters
-    own = ServerSettings()
-    for name in ("host", "port", "max_body_mb", "max_pixels", "max_images", "max_candidates", "max_votes", "max_chars"):
-        assert parameters[name].default == getattr(own, name)
-    for name in ("max_queue", "timeout", "max_batch", "batch_wait_ms", "unscored_reward", "insecure"):
-        assert parameters[name].default == getattr(own, name)
+    options = inspect.signature(serve).parameters
+    named_otherwise = {"model_name", "api_key", "allow_folders", "allow_hosts"}
+    for field in fields(ServerSettings):
+        if field.name not in named_otherwise:
+            assert options[field.name].default == field.default, field.name
 
 
 def test_importing_the_command_loads_no_server():

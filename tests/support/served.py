@@ -130,6 +130,16 @@ class Served:
         return self.service.metrics.registry.get_sample_value(f"r1_reward_{name}", labels) or 0
 
 
+class Clock:
+    """A clock that stands still until a test sets ``now``."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
 def together(*calls):
     """Run functions at once and return their results in order."""
     with ThreadPoolExecutor(len(calls)) as pool:

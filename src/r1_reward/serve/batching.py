@@ -74,9 +74,9 @@ class Batcher:
         self._thread.start()
 
     def __len__(self) -> int:
-        """Return how many comparisons wait."""
+        """Return how many comparisons wait; what was cancelled does not."""
         with self._changed:
-            return sum(len(jobs) for jobs in self._waiting.values())
+            return sum(not job.future.cancelled() for jobs in self._waiting.values() for job in jobs)
 
     def submit(
         self, pairs: Iterable[PairToJudge], sampling: Sampling, *, deadline: float = math.inf
