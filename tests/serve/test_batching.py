@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import wait
+from contextlib import contextmanager
 
 import pytest
 from served import Clock, ScriptedJudge, Served, pair, together, wait_until
 
 from r1_reward.judge.prepare import PairToJudge, open_images
 from r1_reward.judge.reward_model import RewardModel
-<<<<<<< HEAD
-from r1_reward.serve.batching import Batcher, QueuedModel, Sampling, Unavailable
-from r1_reward.serve.errors import Refusal
-=======
-from r1_reward.judge.sampling import PairToJudge, open_images
 from r1_reward.serve.batching import Batcher, Expired, QueuedModel, Sampling, Unavailable
 from r1_reward.serve.budget import Budget
->>>>>>> cabc057 (Serve: tests with an injected clock; every expiry is a 504; budget counted alike on all routes; turns at a scalar model)
 from r1_reward.serve.metrics import Metrics
 from r1_reward.serve.settings import ServerSettings
 
@@ -165,15 +160,6 @@ def test_what_expired_is_told_and_not_cancelled(judge):
     clock = Clock()
     batcher = Batcher(RewardModel(judge), max_batch=4, wait=0, metrics=Metrics(), clock=clock)
     held(batcher, judge)
-<<<<<<< HEAD
-    model = QueuedModel(batcher, deadline=time.monotonic() + 0.2, timeout=0.2)
-    with pytest.raises(Refusal) as refused:
-        model.rewards("late", [], ["1", "2", "3"])
-    assert refused.value.status == 504
-    judge.may_work.set()
-    assert batcher.submit([ask(9)], Sampling())[0].result(20).preferred == 1
-    assert not any("late" in call for call in judge.calls)
-=======
     late, early = (batcher.submit([ask(1, "late")], Sampling(), deadline=clock() + seconds)[0] for seconds in (1, 3))
     clock.now += 2
     judge.may_work.set()
@@ -184,15 +170,17 @@ def test_what_expired_is_told_and_not_cancelled(judge):
 
 
 class Odd(ScriptedJudge):
-    """A judge whose ``generate`` ends in an error behind its last answer."""
+    """A judge whose session ends in an error behind its last answer."""
 
     def __init__(self, error):
         super().__init__()
         self.error = error
 
-    def generate(self, requests, **options):
-        yield from super().generate(requests, **options)
-        raise self.error
+    @contextmanager
+    def open(self):
+        with super().open() as session:
+            yield session
+            raise self.error
 
 
 @pytest.mark.parametrize("error", [RuntimeError("late"), SystemExit(1), KeyboardInterrupt()])
@@ -204,7 +192,6 @@ def test_no_error_of_a_model_leaves_a_comparison_without_an_end(error):
         assert not wait(futures, 20).not_done
         assert all(isinstance(future.exception(), Exception | None) for future in futures)
     batcher.close()
->>>>>>> cabc057 (Serve: tests with an injected clock; every expiry is a 504; budget counted alike on all routes; turns at a scalar model)
 
 
 def test_a_queued_model_refuses_options_before_it_queues(batcher, judge):

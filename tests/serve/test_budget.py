@@ -104,10 +104,11 @@ def test_two_pictures_are_one_too_many_on_every_route(settings, said):
     [
         ("/v1/compare", pair(), 1),
         ("/v1/rank", {"question": "?", "responses": TEXTS}, 6),
+        ("/v1/rank", {"question": "?", "responses": list("123456789")}, 29),
         ("/v1/rank", {"question": "?", "responses": TEXTS, "budget": 4}, 4),
         ("/v1/rank", {"question": "?", "responses": ["1", "1", "2"], "budget": 100}, 1),
         ("/v1/reward", {"question": "?", "responses": TEXTS}, 6),
-        ("/v1/reward", {"question": "?", "responses": list("123456789"), "kind": "bradley_terry"}, 29),
+        ("/v1/reward", {"question": "?", "responses": list("123456789"), "kind": "bradley_terry"}, 36),
         ("/get_reward", {"query": [f"p {n}" for n in "1234"], "prompts": ["p"] * 4}, 6),
         ("/get_reward", {"query": ["p 1", "p 2", "q 1", "q 2", "r 5"], "prompts": list("ppqqr")}, 2),
     ],

@@ -32,8 +32,8 @@ def clock():
 class Stumbling(ScriptedJudge):
     """Is held again once it has failed."""
 
-    def generate(self, requests, **options):
-        yield from super().generate(requests, **options)
+    def answer(self, requests):
+        yield from super().answer(requests)
         if "fails" in "".join(self.calls[-1]):
             self.may_work.clear()
 
@@ -103,9 +103,9 @@ def test_pictures_that_take_too_long_to_open(monkeypatch, clock, path):
 @pytest.mark.parametrize("path", ["/v1/rank", "/v1/reward", "/get_reward"])
 def test_time_that_runs_out_between_rounds(clock, path):
     class Slow(ScriptedJudge):
-        def generate(self, requests, **options):
+        def answer(self, requests):
             clock.now += 31
-            yield from super().generate(requests, **options)
+            yield from super().answer(requests)
 
     body = asked(path, "?")
     if path != "/get_reward":

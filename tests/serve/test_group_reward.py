@@ -13,20 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scripted_server import reply, status
 
-<<<<<<< HEAD
+from r1_reward import AsyncGroupReward, GroupReward
 from r1_reward.engines.engine import EngineError
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
-from r1_reward.serve.dialects.trl import AsyncGroupReward, GroupReward
-=======
-from r1_reward import AsyncGroupReward, GroupReward
-from r1_reward.engines.in_process import EngineError
-from r1_reward.judge.reward_model import RewardModel
-from r1_reward.records.errors import UserError
-from r1_reward.records.schema import Completion
-from scripted_server import reply, status
->>>>>>> cabc057 (Serve: tests with an injected clock; every expiry is a 504; budget counted alike on all routes; turns at a scalar model)
 
 PROMPT = r"\[Question\]:\n(.*?)  \n\n#+ \[Response 1\]:\n(.*?)  \n\n#+ \[Response 2\]:\n(.*?)  \n\n#+ \*\*Output"
 WHITE, BLACK = Image.new("RGB", (28, 28), "white"), Image.new("RGB", (28, 28), "black")

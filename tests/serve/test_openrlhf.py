@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from served import ScriptedJudge, Served, base64_png
 
 from r1_reward.judge.reward_model import RewardModel
-from r1_reward.serve.dialects.openrlhf import RemoteRewardRequest, _clean, read_groups
+from r1_reward.serve.dialects.openrlhf import RemoteRewardRequest, _clean, read_prompts
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.schemas import Base64Image, PathImage, UrlImage
 
@@ -26,7 +26,7 @@ LLAMA = (
 
 
 def groups(query, prompts, **fields):
-    return read_groups(RemoteRewardRequest(query=query, prompts=prompts, **fields))
+    return read_prompts(RemoteRewardRequest(query=query, prompts=prompts, **fields))
 
 
 def one(query, prompt, **fields):

@@ -41,9 +41,9 @@ def serve_page(model: RewardModel, settings: ServerSettings, ready: Callable[[st
     Raises:
         UserError: the address cannot be listened at, or gradio is missing.
     """
-    from r1_reward.serve.page import PATH, mount_page, share_model
+    from r1_reward.serve.page import PATH, mount_page
 
-    shared = share_model(model)
+    shared = model.shared()
 
     def make() -> FastAPI:
         return mount_page(create_app(shared, settings), shared, name=settings.model_name)

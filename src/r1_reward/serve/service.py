@@ -15,9 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from r1_reward.engines.engine import EngineError
-from r1_reward.judge.ranking import default_budget
-from r1_reward.judge.reward_model import RewardKind, RewardModel
 from r1_reward.judge.prepare import InvalidPair, OpenedImages, PairToJudge
+from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.errors import UserError
 from r1_reward.serve.batching import Batcher, Expired, QueuedModel, Sampling, Unavailable
@@ -110,10 +109,10 @@ class Service:
             raise budget.timed_out() from error
 
 
-def pairs_for_rewards(responses: Sequence[str], kind: RewardKind) -> int:
-    """Return how many pairs :meth:`RewardModel.rewards` compares: equal responses are judged once."""
+def pairs_of(responses: Sequence[str]) -> int:
+    """Return how many pairs of different responses there are; equal ones are judged once."""
     different = len(set(responses))
-    return different * (different - 1) // 2 if kind == "win_rate" else default_budget(different)
+    return different * (different - 1) // 2
 
 
 def _refused(error: UserError) -> Refusal:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from r1_reward.judge.ranking import default_budget
 from r1_reward.judge.prepare import PairToJudge
+from r1_reward.judge.ranking import default_budget
 from r1_reward.serve import schemas
 from r1_reward.serve.batching import Sampling
 from r1_reward.serve.budget import Budget
 from r1_reward.serve.routes import Call, Route
-from r1_reward.serve.service import Service, pairs_for_rewards
+from r1_reward.serve.service import Service, pairs_of
 from r1_reward.serve.settings import ServerSettings
 
 
@@ -37,9 +37,8 @@ async def rank(service: Service, call: Call[schemas.RankRequest, None]) -> schem
     """Order responses from best to worst, with scores."""
     asked, budget = call.body, call.budget
     _check_responses(budget, asked.responses)
-    different = len(set(asked.responses))
-    pairs = default_budget(different) if asked.budget is None else asked.budget
-    _spend(budget, asked, min(pairs, different * (different - 1) // 2), "responses")
+    most = default_budget(len(set(asked.responses))) if asked.budget is None else asked.budget
+    _spend(budget, asked, min(most, pairs_of(asked.responses)), "responses")
     (images,) = await service.open([("images", [*asked.images, *call.uploads])], budget)
     options = _sampling(asked)._asdict()
     ranking = await service.in_rounds(
@@ -52,7 +51,7 @@ async def reward(service: Service, call: Call[schemas.RewardRequest, None]) -> s
     """Give each response a reward, measured against the others."""
     asked, budget = call.body, call.budget
     _check_responses(budget, asked.responses)
-    _spend(budget, asked, pairs_for_rewards(asked.responses, asked.kind), "responses")
+    _spend(budget, asked, pairs_of(asked.responses), "responses")
     (images,) = await service.open([("images", [*asked.images, *call.uploads])], budget)
     options = _sampling(asked)._asdict()
     rewards = await service.in_rounds(

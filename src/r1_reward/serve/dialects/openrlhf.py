@@ -4,7 +4,7 @@ A request is ``{"query": [...], "prompts": [...], "labels": [...]}``: every quer
 text, decoded with all special tokens, and the trainer wants ``{"rewards": [...]}`` back. A pairwise judge has no reward
 for a response alone, so the responses to one prompt are judged against each other::
 
-    [Group(question="Which digit?", images=[], responses=["A three.", "An eight."], places=[0, 1])]
+    [Asked(question="Which digit?", images=[], responses=["A three.", "An eight."], places=[0, 1])]
 
 An empty response is shown to the judge as "(empty response)".
 
@@ -14,20 +14,21 @@ multimodal forks). Of a chat the last user message is the question; earlier turn
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import re
+from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from r1_reward.judge.prepare import OpenedImages
-from r1_reward.serve.batching import Sampling
+from r1_reward.engines.engine import EngineError
+from r1_reward.judge.groups import Group, score_groups
+from r1_reward.judge.reward_model import RewardModel
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.routes import Call, Route
 from r1_reward.serve.schemas import Base64Image, ImageInput, Kind, PathImage, StopRule, UrlImage
-from r1_reward.serve.service import Service, pairs_for_rewards
+from r1_reward.serve.service import Service, pairs_of
 from r1_reward.serve.settings import ServerSettings
 
 # Start of a turn with its role, in ChatML (Qwen, InternVL) and Llama 3's template.
@@ -84,23 +85,22 @@ def routes(settings: ServerSettings) -> tuple[Route, ...]:
 
 async def get_reward(service: Service, call: Call[RemoteRewardRequest, RemoteRewardOptions]) -> RemoteRewardResponse:
     """Answer OpenRLHF: the responses to each prompt are judged against each other."""
-    groups = await service.read(call.budget, lambda: read_groups(call.body))
-    shown = [_spend(group, call, service.settings.max_chars) for group in groups]
-    pictures = await service.open([(f"{group.field}.images", group.images) for group in groups], call.budget)
-    judged = [
-        asyncio.ensure_future(_judge(service, call, group, places, images))
-        for group, places, images in zip(groups, shown, pictures, strict=True)
-    ]
-    try:
-        by_group = await asyncio.gather(*judged)
-    finally:
-        for one in judged:
-            one.cancel()
+    asked = await service.read(call.budget, lambda: read_prompts(call.body))
+    shown = [_spend(one, call, service.settings.max_chars) for one in asked]
+    pictures = await service.open([(f"{one.field}.images", one.images) for one in asked], call.budget)
     rewards: list[float | None] = [None] * len(call.body.query)
     sizes = [0.0] * len(rewards)
-    for group, own in zip(groups, by_group, strict=True):
-        for place, reward in zip(group.places, own, strict=True):
-            rewards[place], sizes[place] = reward, float(len(group.places))
+    groups, places = [], []
+    for one, numbers, images in zip(asked, shown, pictures, strict=True):
+        for place in one.places:
+            sizes[place] = float(len(one.places))
+        if numbers:
+            groups.append(Group(one.question, images, [one.responses[number] for number in numbers]))
+            places.append([one.places[number] for number in numbers])
+    scored = await service.in_rounds(call.budget, lambda model: _score(model, groups, call.options))
+    for own, of_group in zip(places, scored, strict=True):
+        for place, reward in zip(own, of_group, strict=True):
+            rewards[place] = reward
     filled = [service.settings.unscored_reward if reward is None else reward for reward in rewards]
     return RemoteRewardResponse(
         rewards=filled,
@@ -109,36 +109,26 @@ async def get_reward(service: Service, call: Call[RemoteRewardRequest, RemoteRew
     )
 
 
-def _spend(group: Group, call: Call[RemoteRewardRequest, RemoteRewardOptions], max_chars: int) -> list[int]:
-    """Draw a group from the request's budget; return the responses that can be shown: one too long has no reward."""
+def _spend(asked: Asked, call: Call[RemoteRewardRequest, RemoteRewardOptions], max_chars: int) -> list[int]:
+    """Draw a prompt from the request's budget; return the responses that can be shown: one too long has no reward."""
     budget, options = call.budget, call.options
-    budget.text(group.question, group.field)
-    budget.responses(len(group.responses), group.field)
-    shown = [number for number, response in enumerate(group.responses) if len(response) <= max_chars]
-    pairs = pairs_for_rewards([group.responses[number] for number in shown], options.kind)
-    budget.judgments(pairs, votes=options.votes, both_orders=options.both_orders, field=group.field)
+    budget.text(asked.question, asked.field)
+    budget.responses(len(asked.responses), asked.field)
+    shown = [number for number, response in enumerate(asked.responses) if len(response) <= max_chars]
+    pairs = pairs_of([asked.responses[number] for number in shown])
+    budget.judgments(pairs, votes=options.votes, both_orders=options.both_orders, field=asked.field)
     return shown
 
 
-async def _judge(
-    service: Service,
-    call: Call[RemoteRewardRequest, RemoteRewardOptions],
-    group: Group,
-    shown: list[int],
-    images: OpenedImages,
-) -> list[float | None]:
-    """Return the reward of each response of a group, None for those that are not shown."""
-    rewards: list[float | None] = [None] * len(group.responses)
-    options = call.options
-    sampling = Sampling(options.votes, options.both_orders, None, options.stop)._asdict()
-    responses = [group.responses[number] for number in shown]
-    if responses:
-        own = await service.in_rounds(
-            call.budget,
-            lambda model: model.rewards(group.question, images, responses, kind=options.kind, **sampling),
-        )
-        for number, reward in zip(shown, own, strict=True):
-            rewards[number] = reward
+def _score(model: RewardModel, groups: list[Group], options: RemoteRewardOptions) -> list[list[float | None]]:
+    """Return the rewards of each group; the first comparison without an answer ends it all."""
+    compare = partial(model.compare_many, votes=options.votes, both_orders=options.both_orders, stop=options.stop)
+    rewards = []
+    for scored in score_groups(groups, compare, kind=options.kind):
+        errors = [scored] if isinstance(scored, EngineError) else scored.errors
+        if isinstance(scored, EngineError) or errors:
+            raise errors[0]
+        rewards.append(scored.rewards)
     return rewards
 
 
@@ -150,7 +140,7 @@ def _as_probability(reward: float, kind: Kind) -> float:
 # The request.
 
 
-class Group(NamedTuple):
+class Asked(NamedTuple):
     """The responses to one prompt, and where they stand in the request."""
 
     question: str
@@ -164,7 +154,7 @@ class Group(NamedTuple):
         return f"prompts[{self.places[0]}]"
 
 
-def read_groups(request: RemoteRewardRequest) -> list[Group]:
+def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
     """Return the queries by prompt and pictures, in order of first occurrence.
 
     Raises:
@@ -175,7 +165,7 @@ def read_groups(request: RemoteRewardRequest) -> list[Group]:
         raise Refusal(422, f"{len(request.prompts)} prompts for {count} queries", "prompts")
     if request.images is not None and len(request.images) != count:
         raise Refusal(422, f"pictures for {len(request.images)} of {count} queries", "images")
-    groups: dict[Any, tuple[Group, list[dict[str, Any]] | None]] = {}
+    groups: dict[Any, tuple[Asked, list[dict[str, Any]] | None]] = {}
     for place, (query, prompt) in enumerate(zip(request.query, request.prompts, strict=True)):
         sent = request.images[place] if request.images is not None else None
         sent = [sent] if isinstance(sent, str) else sent or []
@@ -183,7 +173,7 @@ def read_groups(request: RemoteRewardRequest) -> list[Group]:
         if key not in groups:
             messages = _messages(prompt)
             question, images = _question(prompt, messages, place)
-            groups[key] = Group(question, [*images, *map(_named_image, sent)], [], []), messages
+            groups[key] = Asked(question, [*images, *map(_named_image, sent)], [], []), messages
         group, messages = groups[key]
         group.responses.append(_response(query, prompt, messages, place) or _NO_RESPONSE)
         group.places.append(place)
