@@ -33,6 +33,28 @@ def test_paths_addresses_and_keys_go_and_the_rest_stays(value, expected):
 
 
 def test_values_of_secret_keys_go_whatever_they_look_like():
-    given = {"hub_token": "x", "api_key": "y", "eos_token": "<|im_end|>", "max_new_tokens": 8, "hub": {"password": "z"}}
-    expected = {**given, "hub_token": None, "api_key": None, "hub": {"password": None}}
-    assert scrub(given) == expected
+    secret = ["token", "hub_token", "hf_token", "HF_TOKEN", "image_hub_token", "api_key", "apikey", "wandb_api_key"]
+    secret += ["password", "client_secret", "secret_key", "aws_secret_access_key", "auth_token"]
+    given = {**dict.fromkeys(secret, "x"), "max_new_tokens": 8, "hub": {"password": "z"}}
+    assert scrub(given) == {**dict.fromkeys(secret), "max_new_tokens": 8, "hub": {"password": None}}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("eos_token", "<|im_end|>"), ("pad_token", "[PAD]"), ("bos_token", "BOS"), ("image_token", "IMG"),
+        ("image_token", "<|image_pad|>"), ("video_token", "<|video_pad|>"), ("boi_token", "<start_of_image>"),
+        ("eoi_token", "EOI"), ("vision_start_token", "<|vision_start|>"), ("image_break_token", "[IMG_BREAK]"),
+        ("end_of_turn_token", "<end_of_turn>"), ("think_end_token", "</think>"), ("chat_template", "{{ messages }}"),
+    ],
+)  # fmt: skip
+def test_words_of_a_tokenizer_stay(key, value):
+    assert scrub({key: value}) == {key: value}
+
+
+def test_an_access_token_goes_under_any_name():
+    for secret in ("hf_" + "a" * 30, "sk-" + "b" * 24, "ghp_" + "c" * 36, "AKIA" + "D" * 16):
+        assert scrub({"eos_token": secret, "notes": f"use {secret}."}) == {
+            "eos_token": "<secret>",
+            "notes": "use <secret>.",
+        }

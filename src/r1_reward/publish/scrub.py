@@ -16,8 +16,10 @@ _ABSOLUTE = re.compile(
     rf"(?<![\w.<~-])(?:~?/(?:{_SEGMENT}/)*(?P<name>{_SEGMENT})/?|[A-Za-z]:\\(?:{_SEGMENT}\\)*(?P<windows>{_SEGMENT})\\?)"
 )
 _URL = re.compile(r"\b[A-Za-z][\w+.-]*://[^\s,;'\"<>]+")
-_SECRET_KEY = re.compile(r"(?<!eos_)(?<!pad_)(?<!bos_)(?:token|api_?key|password|secret)$")
-_SECRETS = re.compile(r"(?:^|_)(?:num|max|min|input|new|eos|pad|bos)_|_seen|special_tokens?$|^tokens$")
+_SECRET_KEY = re.compile(r"(?:token|(?:api|access)_?key|passw(?:or)?d|secret(?:_key)?)$", re.IGNORECASE)
+# A tokenizer's settings end in "token", too. Names on the list are theirs; any other has to look like a special token.
+_TEXT_TOKEN_KEY = re.compile(r"(?:^|_)(?:bos|eos|boi|eoi|pad|unk|sep|cls|mask|image|video|audio)_token$")
+_TEXT_TOKEN = re.compile(r"</?[^\s<>]+>|\[/?[A-Z_]+\]")
 _SECRETS = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16})\b")
 _SEARCHED = (".json", ".jinja", ".yaml", ".md")
 _MOST = 2_000_000  # bytes: a tokenizer's word list is no place for a path
@@ -34,12 +36,19 @@ def scrub(value: Any, key: str = "") -> Any:
         return [scrub(item, key) for item in value]
     if not isinstance(value, str):
         return value
-    if _SECRET_KEY.search(key):
+    if _is_secret(key, value):
         return None
     if Path(value).is_absolute():
         return Path(value).name
     text = _SECRETS.sub("<secret>", _URL.sub("<address>", value))
     return _ABSOLUTE.sub(lambda match: match["name"] or match["windows"], text)
+
+
+def _is_secret(key: str, value: str) -> bool:
+    """Say whether a setting is a key or password by its name; ``eos_token`` and its like are words of a tokenizer."""
+    if not _SECRET_KEY.search(key):
+        return False
+    return not (_TEXT_TOKEN_KEY.search(key) or (key.endswith("token") and _TEXT_TOKEN.fullmatch(value)))
 
 
 def require_clean(name: str, content: Path | bytes, private: list[str]) -> None:
