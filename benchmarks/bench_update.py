@@ -38,7 +38,7 @@ from r1_reward.models.checkpoint import limit_pixels
 from r1_reward.models.tiny import build_tiny
 from r1_reward.store.images import decode_images
 from r1_reward.store.pairs import load_pairs
-from r1_reward.studies.demo.metrics import describe_machine
+from r1_reward.studies.machine import describe_machine
 from r1_reward.train import memory
 from r1_reward.train.rl import StableReinforceTrainer
 from r1_reward.train.rl_config import StableReinforceConfig

@@ -32,7 +32,7 @@ from r1_reward.models.placing import placed
 from r1_reward.store.files import write_json
 from r1_reward.store.pairs import load_pairs
 from r1_reward.store.video import row_pictures
-from r1_reward.studies.demo.metrics import describe_machine
+from r1_reward.studies.machine import describe_machine
 from r1_reward.train.launch import train
 
 FRAMES = 3

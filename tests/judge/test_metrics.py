@@ -52,15 +52,6 @@ def test_interval_of_nothing_and_of_equal_values():
     assert metrics.mean_interval(np.ones(5)) == (1.0, 1.0, 1.0)
 
 
-def test_paired_difference_uses_the_pairing():
-    # After is right wherever before was, and on 20 of the other 100.
-    before = [[vote(1)] for _ in range(100)] + [[vote(2)] for _ in range(100)]
-    after = [[vote(1)] for _ in range(120)] + [[vote(2)] for _ in range(80)]
-    gain = metrics.paired_difference(after, before, [1] * 200)
-    assert gain.mean == pytest.approx(0.1)
-    assert 0.05 < gain.low < 0.1 < gain.high < 0.15
-
-
 def test_position_and_flips():
     always_first = [[vote(1), vote(2, True)], [vote(1), vote(2, True)]]
     assert metrics.accuracy_by_position(always_first, [1, 2]) == {"first": 1.0, "second": 0.0}

@@ -14,16 +14,19 @@ from PIL import Image
 from r1_reward.records.schema import Judgment
 from r1_reward.store.files import write_json
 from r1_reward.studies.demo.files import write_predictions
-from r1_reward.studies.demo.report import (
-    choose,
+from r1_reward.studies.demo.figures import moving_mean
+from r1_reward.studies.demo.report import choose, verdict_sentence, write_report
+from r1_reward.studies.report import (
+    bounds_text,
     duration,
     interval_text,
+    number,
     percent,
     points,
-    verdict_sentence,
-    write_report,
+    signed,
+    signed_interval,
+    triple,
 )
-from r1_reward.studies.demo.report_figures import moving_mean, number, triple
 
 HOSTILE = "<think><script>alert(1)</script> <img src=http://evil.example/x.png></think></think> {{ 7 * 7 }}"
 
@@ -217,16 +220,23 @@ def test_gallery_rule():
         (percent, 0.7564, "75.6 %"),
         (percent, None, "–"),
         (percent, float("inf"), "–"),
-        (points, 0.1025, "+10.2"),
-        (points, -0.021, "−2.1"),
-        (points, 0.0, "0.0"),
-        (points, 0.0002, "+0.020"),
-        (points, True, "–"),
+        (points, 0.1025, "10.2"),
+        (points, float("nan"), "–"),
+        (signed, 0.1025, "+10.2"),
+        (signed, -0.021, "−2.1"),
+        (signed, 0.0, "0.0"),
+        (signed, 0.0002, "+0.020"),
+        (signed, True, "–"),
         (duration, 4.2, "4.2 s"),
         (duration, 59.0, "59 s"),
         (duration, 1078.0, "17 min 58 s"),
         (duration, 3720.0, "1 h 02 min"),
-        (interval_text, {"mean": 0.1, "low": 0.05, "high": 0.15}, "+5.0 to +15.0"),
+        (bounds_text, {"mean": 0.1, "low": 0.05, "high": 0.15}, "+5.0 to +15.0"),
+        (bounds_text, {"mean": 0.1, "low": float("nan"), "high": 0.15}, "–"),
+        (interval_text, {"mean": 0.74, "low": 0.691, "high": 0.789}, "74.0 [69.1, 78.9]"),
+        (interval_text, {"mean": 0.74, "low": float("nan"), "high": float("nan")}, "74.0 [–, –]"),
+        (interval_text, None, "–"),
+        (signed_interval, {"mean": 0.02, "low": -0.01, "high": 0.05}, "+2.0 [−1.0, +5.0]"),
     ],
 )
 def test_numbers_in_words(function, value, text):

@@ -1,13 +1,28 @@
-"""Intervals and tests over seeds, against hand-worked numbers and textbook values."""
+"""Intervals and tests over pairs and seeds, against hand-worked numbers and textbook values."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from r1_reward.studies.ablate import statistics
+from r1_reward.records.schema import Judgment
+from r1_reward.studies import statistics
+
+
+def vote(answer):
+    return Judgment(answer=answer, swapped=False, text="", well_formed=True, tokens=10)
+
+
+def test_paired_difference_uses_the_pairing():
+    # After is right wherever before was, and on 20 of the other 100.
+    before = [[vote(1)] for _ in range(100)] + [[vote(2)] for _ in range(100)]
+    after = [[vote(1)] for _ in range(120)] + [[vote(2)] for _ in range(80)]
+    gain = statistics.paired_difference(after, before, [1] * 200)
+    assert gain.mean == pytest.approx(0.1)
+    assert 0.05 < gain.low < 0.1 < gain.high < 0.15
 
 
 def test_t_interval_by_hand():
@@ -47,32 +62,7 @@ def test_detectable_rate_is_the_least_with_power():
     assert statistics.detectable_rate(3) is None  # 3 of 3 against 0 of 3 has p = 0.1
 
 
-def cell(arm, seed, accuracy, collapse=None, failure=None):
-    return {
-        "setting": "s", "arm": arm, "seed": seed, "accuracy": accuracy, "collapse": collapse, "failure": failure,
-        "verdict": "finished", "consistent": 0.9, "parse_rate": 1.0, "mean_tokens": 30.0, "tokens": 1000,
-        "log": [], "options": {},
-    }  # fmt: skip
-
-
-def test_arms_are_compared_seed_by_seed():
-    cells = [cell("a", 0, 0.70), cell("a", 1, 0.80), cell("b", 0, 0.65, {"step": 3}), cell("b", 1, 0.73)]
-    summary = statistics.summarise(cells, {"s": "a"})["s"]
-    b = summary["arms"]["b"]
-    assert b["difference"]["mean"] == pytest.approx(-0.06)
-    assert b["difference"]["high"] == pytest.approx(-0.06 + 12.706205 * 0.014142136 / math.sqrt(2))
-    assert b["collapses"] == 1 and summary["arms"]["a"]["collapses"] == 0
-    assert "difference" not in summary["arms"]["a"]
-
-
-def test_a_failed_run_counts_as_collapsed():
-    cells = [cell("a", 0, 0.7), cell("b", 0, 0.0, failure="probability tensor contains nan")]
-    assert statistics.summarise(cells, {"s": "a"})["s"]["arms"]["b"]["collapses"] == 1
-
-
 def test_detectable_difference_has_the_power_it_says():
-    import numpy as np
-
     differences = [0.01, -0.02, 0.03, 0.0, 0.05, -0.01, 0.02, 0.04]
     found = statistics.detectable_difference(differences)
     spread = np.std(differences, ddof=1)
@@ -80,11 +70,3 @@ def test_detectable_difference_has_the_power_it_says():
     assert (stats.ttest_1samp(draws, 0.0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.015)
     assert math.isnan(statistics.detectable_difference([0.1]))
     assert statistics.detectable_difference([0.1, 0.1]) == pytest.approx(0.0)
-
-
-def test_sampled_consistency_undoes_the_noise():
-    # True shares 0.8 and 0.9 under 30 % reversed verdicts: 0.8 * 0.7 + 0.2 * 0.3 = 0.62, 0.9 * 0.7 + 0.1 * 0.3 = 0.66.
-    log = [{"reward/consistency": 0.62}] * 5 + [{"held_out/accuracy": 0.5}] + [{"reward/consistency": 0.66}] * 5
-    assert statistics.sampled_consistency(log, 0.3) == pytest.approx((0.8, 0.9))
-    assert statistics.sampled_consistency(log, 0.5) is None
-    assert statistics.sampled_consistency([], 0.0) is None

@@ -16,21 +16,31 @@ def ablate(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Runs at once, each in a process of its own.")] = 1,
     report_only: Annotated[bool, typer.Option("--report-only", help="Only write the report of what is there.")] = False,
 ) -> None:
-    """Run a grid of algorithms, seeds and rewards from one start, and write one report."""
+    """Run a grid of algorithms, seeds and rewards from one start, and write one report.
+
+    A run that fails leaves no result: the others are run, the failed ones are named, and the exit code is 1.
+    """
     from r1_reward.models.quiet import quiet_libraries
-    from r1_reward.studies.ablate.cells import finished, run_study
+    from r1_reward.studies.ablate.cells import run_study
     from r1_reward.studies.ablate.report import write_report
+    from r1_reward.studies.ablate.results import finished, require_same_study
     from r1_reward.studies.ablate.study import load_study
+    from r1_reward.studies.report import interval_text
 
     study = load_study(config)
     quiet_libraries()
-    if not report_only:
+    if report_only:
+        require_same_study(study, out)
+    else:
         run_study(study, out, typer.echo, workers=workers)
     record = write_report(study, finished(study, out), out)
     for name, setting in record["settings"].items():
         typer.echo(f"{name} (against {setting['reference']})")
         for arm, numbers in setting["arms"].items():
-            mean, low, high = (100 * numbers["accuracy"][key] for key in ("mean", "low", "high"))
             collapsed = f"{numbers['collapses']} of {numbers['seeds']} collapsed"
-            typer.echo(f"  {arm:<28} {mean:5.1f} [{low:5.1f}, {high:5.1f}]  {collapsed}")
+            typer.echo(f"  {arm:<28} {interval_text(numbers['accuracy']):<20} {collapsed}")
     typer.echo(f"report: {out / 'report.html'}")
+    for cell, error in record["failed"].items():
+        typer.secho(f"no result: {cell}: {error}", fg=typer.colors.RED, err=True)
+    if record["failed"] and not report_only:
+        raise typer.Exit(1)

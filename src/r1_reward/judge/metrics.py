@@ -56,18 +56,6 @@ def accuracy(judgments: Sequence[Sequence[Judgment]], preferred: Sequence[int], 
     return mean_interval(correctness(judgments, preferred).mean(axis=1), seed=seed)
 
 
-def paired_difference(
-    after: Sequence[Sequence[Judgment]],
-    before: Sequence[Sequence[Judgment]],
-    preferred: Sequence[int],
-    *,
-    seed: int = 0,
-) -> Interval:
-    """Return accuracy after minus accuracy before on the same pairs, resampling pairs."""
-    difference = correctness(after, preferred).mean(axis=1) - correctness(before, preferred).mean(axis=1)
-    return mean_interval(difference, seed=seed)
-
-
 def accuracy_by_position(judgments: Sequence[Sequence[Judgment]], preferred: Sequence[int]) -> dict[str, float]:
     """Return accuracy where the preferred response was shown first, and where it was shown second."""
     right: dict[str, list[bool]] = {"first": [], "second": []}

@@ -40,6 +40,12 @@ Series = Mapping[str, Sequence[float]]
 
 ROWS_IN_REPORT = 20
 
+SAMPLING_FAILED = "probability tensor contains"
+"""In the RuntimeError of ``torch.multinomial``, on every device, when a probability is NaN, infinite or negative.
+
+It is a bare RuntimeError, as running out of memory and a lost connection are, so that only its text tells them apart.
+"""
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -257,7 +263,7 @@ class StabilityMonitor(TrainerCallback):
                 f"{error} Weights from before are in {self.weights.folder}, what was seen in {self._report}."
             ) from error
         except RuntimeError as error:
-            if "probability tensor contains" not in str(error):
+            if SAMPLING_FAILED not in str(error):
                 raise
             self.stopped = Collapse(self.trainer.state.global_step, "sampling_failed", {})
             self._write_report(self.stopped, "stopped", self.weights.set_aside_checkpoints(self._good_step))

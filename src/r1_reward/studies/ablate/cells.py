@@ -1,12 +1,23 @@
-"""Run the cells of a study: one RL run each, from the same weights, over the same pairs in the same order."""
+"""Run the cells of a study: one RL run each, from the same weights, over the same pairs in the same order.
+
+    results = run_study(study, Path("runs/ablate"), print)     # resumes cell by cell
+    failed(study, Path("runs/ablate"))       # ablate.results: {"stress | ppo | seed 3": "OutOfMemoryError: ..."}
+
+A cell has a result when it was trained to the end, or until no token could be sampled any more: that collapse is what
+studies look for. Any other end (out of memory, a lost connection, a mistake) is no result: it leaves ``error.txt`` in
+the cell's folder, the other cells are run, and the next call runs this one again.
+"""
 
 from __future__ import annotations
 
+import gc
 import json
+import math
 import multiprocessing
 import shutil
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -15,8 +26,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from r1_reward.engines.workers import take_place
 from r1_reward.models.quiet import quiet_libraries
 from r1_reward.records.errors import UserError
-from r1_reward.store.files import read_json, write_json
-from r1_reward.studies.ablate.study import START_FROM_DEMO, Cell, Study
+from r1_reward.store.files import read_json, write_json, write_text
+from r1_reward.studies.ablate.results import ERROR_FILE, RESULT_FILE, START_FILE, finished, result_of, take_folder
+from r1_reward.studies.ablate.study import START_FROM_DEMO, Cell, Study, referee_weights
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,59 +42,50 @@ class Start(NamedTuple):
     held_out: list[dict[str, Any]]
 
 
-START_FILE = "start.json"
-"""What the start itself came to, in the study's folder."""
-
 Note = Callable[[str], None]
 
 
 def run_study(study: Study, out: Path, note: Note, *, workers: int = 1) -> list[dict[str, Any]]:
-    """Run every cell that has no result yet and return the results of all; ``note`` is told what happens.
+    """Run every cell that has no result yet and return all results there are; ``note`` is told what happens.
 
     With several ``workers`` as many cells run at once, each in a process with its share of the cores or a GPU. What a
     cell computes may then differ in the last digits: sums are split by the number of threads.
 
     Raises:
-        UserError: the folder holds the cells of another study, or a worker died.
+        UserError: the folder holds another study, an option is refused by the trainer, or a worker died.
     """
+    take_folder(study, out)
+    cells, referees = list(study.cells()), referee_weights(study)
+    for cell in cells:
+        _arguments(cell, cell.folder(out) / "work")  # a wrong option is told before the first hour, not after it
+    waiting = [cell for cell in cells if result_of(cell, out, referees) is None]
     start = prepare(study, out, note)
     _judge_start(start, study, out, note)
-    cells = list(study.cells())
-    waiting = [cell for cell in cells if not _is_done(cell, start, out)]
     began = time.monotonic()
-    for ran, result in enumerate(_run_cells(waiting, study, out, workers, start), 1):
+    for ran, (cell, said) in enumerate(_run_cells(waiting, study, out, workers, start, referees), 1):
         done = len(cells) - len(waiting) + ran
         left = (time.monotonic() - began) / ran * (len(waiting) - ran)
-        note(
-            f"{done}/{len(cells)} {result['setting']} | {result['arm']} | seed {result['seed']}: "
-            f"{result['verdict']}, accuracy {result['accuracy']:.3f}, {left / 60:.0f} min left"
-        )
+        note(f"{done}/{len(cells)} {cell}: {said}, {left / 60:.0f} min left")
     return finished(study, out)
 
 
-def _is_done(cell: Cell, start: Start, out: Path) -> bool:
-    path = cell.folder(out) / "result.json"
-    if not path.exists():
-        return False
-    if read_json(path).get("fingerprint") != cell.fingerprint(start.checkpoint):
-        raise UserError(f"{path}: was run with other options; choose another folder, or remove the cell's.")
-    return True
-
-
-def _run_cells(cells: list[Cell], study: Study, out: Path, workers: int, start: Start) -> Iterator[dict[str, Any]]:
-    """Yield the result of each cell when it is written; with several workers in the order they finish."""
+def _run_cells(
+    cells: list[Cell], study: Study, out: Path, workers: int, start: Start, referees: Mapping[str, str]
+) -> Iterator[tuple[Cell, str]]:
+    """Yield each cell and what became of it when that is written; with several workers in the order they finish."""
     if workers == 1:
         for cell in cells:
-            yield _run_and_write(cell, start, study, out)
+            yield cell, _run_and_write(cell, start, study, out, referees)
         return
     context = multiprocessing.get_context("spawn")
     places = context.SimpleQueue()
     for place in range(workers):
         places.put(place)
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (places, workers, study, out, start))
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (places, workers, study, out, start, referees))
     try:
-        for future in as_completed([pool.submit(_work, cell) for cell in cells]):
-            yield future.result()
+        futures = {pool.submit(_work, cell): cell for cell in cells}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
     except BrokenProcessPool as error:
         raise UserError(
             "a worker ended before its time (killed, or out of memory); finished runs are kept. Run the same command "
@@ -92,33 +95,43 @@ def _run_cells(cells: list[Cell], study: Study, out: Path, workers: int, start: 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_worker: tuple[Study, Path, Start] | None = None
+_worker: tuple[Start, Study, Path, Mapping[str, str]] | None = None
 
 
-def _start_worker(places: Any, workers: int, study: Study, out: Path, start: Start) -> None:
+def _start_worker(
+    places: Any, workers: int, study: Study, out: Path, start: Start, referees: Mapping[str, str]
+) -> None:
     global _worker
     take_place(places, workers)
     quiet_libraries()
-    _worker = (study, out, start)
+    _worker = (start, study, out, referees)
 
 
-def _work(cell: Cell) -> dict[str, Any]:
+def _work(cell: Cell) -> str:
     assert _worker is not None
-    study, out, start = _worker
-    return _run_and_write(cell, start, study, out)
+    return _run_and_write(cell, *_worker)
 
 
-def _run_and_write(cell: Cell, start: Start, study: Study, out: Path) -> dict[str, Any]:
-    result = run_cell(cell, start, study, cell.folder(out))
-    result["fingerprint"] = cell.fingerprint(start.checkpoint)
-    write_json(cell.folder(out) / "result.json", result)
-    return result
+def _run_and_write(cell: Cell, start: Start, study: Study, out: Path, referees: Mapping[str, str]) -> str:
+    """Run a cell, leave its result or the error that it ended with, and return in a few words which."""
+    folder = cell.folder(out)
+    (folder / ERROR_FILE).unlink(missing_ok=True)
+    try:
+        result = run_cell(cell, start, study, folder)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the other cells can be run
+        said = _describe(error)
+        write_text(folder / ERROR_FILE, f"{said}\n\n{traceback.format_exc()}")
+        shutil.rmtree(folder / "work", ignore_errors=True)
+    else:
+        write_json(folder / RESULT_FILE, {**result, "identity": cell.identity(referees)})
+        return f"{result['verdict']}, accuracy {result['accuracy']:.3f}"
+    gc.collect()  # a trainer is full of circles, and its memory may be what the next cell lacks
+    return f"no result, {said}"
 
 
-def finished(study: Study, out: Path) -> list[dict[str, Any]]:
-    """Return the results of the cells that have one."""
-    paths = [cell.folder(out) / "result.json" for cell in study.cells()]
-    return [read_json(path) for path in paths if path.exists()]
+def _describe(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def prepare(study: Study, out: Path, note: Note) -> Start:
@@ -171,7 +184,7 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
     failure = _train(trainer)
     seconds = time.monotonic() - began
     log = trainer.state.log_history
-    collapse = collapsed(log, max_completion_length=args.max_completion_length)
+    collapse = collapsed(log, max_completion_length=args.max_completion_length) or _unlogged(trainer, failure)
     result = {
         **cell._asdict(),
         "algorithm": args.algorithm,
@@ -179,14 +192,11 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
         "tokens": max((row.get("num_tokens", 0) for row in log), default=0),
         "failure": failure,
         "collapse": collapse and collapse._asdict(),
-        "verdict": f"collapsed at step {collapse.step}" if collapse else failure or "finished",
+        "verdict": f"collapsed at step {collapse.step}" if collapse else "finished",
         "log": log,
+        # Weights that are NaN are judged like any others: what they write cannot be read, and that counts as wrong.
+        **judge_held_out(model, processor, start, args.max_completion_length),
     }
-    try:
-        result |= judge_held_out(model, processor, start, args.max_completion_length)
-    except (RuntimeError, ValueError) as error:  # weights that are NaN cannot be decoded
-        lost = [0.0] * len(start.held_out)
-        result |= {"accuracy": 0.0, "right": lost, "parse_rate": 0.0, "failure": str(error)}
     shutil.rmtree(work, ignore_errors=True)
     return json.loads(json.dumps(result))
 
@@ -215,10 +225,11 @@ def _judge_start(start: Start, study: Study, out: Path, note: Note) -> None:
     from r1_reward.models.placing import placed
 
     path = out / START_FILE
-    if not path.exists():
+    limit = max(int(cell.options.get("max_completion_length", 1024)) for cell in study.cells())
+    # Cells that were added to the study may write longer judgments than those before.
+    if not path.exists() or read_json(path).get("max_new_tokens", limit) != limit:
         model, processor = placed(lambda: load_model_and_processor(start.checkpoint, dtype="float32"))
-        limit = max(int(cell.options.get("max_completion_length", 1024)) for cell in study.cells())
-        write_json(path, judge_held_out(model, processor, start, limit))
+        write_json(path, {**judge_held_out(model, processor, start, limit), "max_new_tokens": limit})
     note(f"before training: accuracy {read_json(path)['accuracy']:.3f}")
 
 
@@ -246,11 +257,26 @@ def _arguments(cell: Cell, folder: Path) -> Any:
 
 
 def _train(trainer: Any) -> str | None:
-    """Train to the end; return what stopped it, if anything did."""
+    """Train to the end; return what ended it earlier if that was a collapse: no token can be sampled from NaN."""
+    from r1_reward.train.monitor import SAMPLING_FAILED
+
     try:
         trainer.train()
-    except (RuntimeError, ValueError) as error:  # sampling from NaN probabilities ends here
+    except RuntimeError as error:
+        if SAMPLING_FAILED not in str(error):
+            raise
         return str(error).splitlines()[0]
+    return None
+
+
+def _unlogged(trainer: Any, failure: str | None) -> Any:
+    """Return the collapse that no log tells of: sampling that failed, or a last update that broke the weights."""
+    from r1_reward.train.monitor import Collapse
+
+    if failure is not None:
+        return Collapse(trainer.state.global_step, "sampling_failed", {})
+    if not all(bool(parameter.isfinite().all()) for parameter in trainer.model.parameters()):
+        return Collapse(trainer.state.global_step, "not_finite", {"weights": math.nan})
     return None
 
 

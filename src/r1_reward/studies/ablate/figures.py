@@ -60,11 +60,6 @@ def _points(cell: Mapping[str, Any], key: str) -> list[tuple[int, float]]:
     return [(step, value) for step, value in rows if math.isfinite(value)]
 
 
-def has_noise_grid(cells: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the arms differ in the referee's noise."""
-    return len({cell["options"].get("referee_noise", 0.0) for cell in cells}) > 1
-
-
 def noise_grid(cells: Sequence[Mapping[str, Any]]) -> Any:
     """Return accuracy and consistency against the referee's noise, a line a weight; dots are seeds, lines means."""
     from matplotlib.figure import Figure

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from r1_reward.store.files import read_json, write_bytes, write_json, write_text
-from r1_reward.studies.ablate.cells import START_FILE
-from r1_reward.studies.ablate.figures import curves, has_noise_grid, noise_grid, worked_case
-from r1_reward.studies.ablate.statistics import summarise
+from r1_reward.studies.ablate.figures import curves, noise_grid, worked_case
+from r1_reward.studies.ablate.results import START_FILE, failed
 from r1_reward.studies.ablate.study import Study
+from r1_reward.studies.ablate.summary import summarise
+from r1_reward.studies.machine import describe_machine
+from r1_reward.studies.report import data_url, png, render
+
+Record = Mapping[str, Any]
+"""What summary.json holds."""
 
 
 def write_report(study: Study, results: Sequence[Mapping[str, Any]], out: Path) -> dict[str, Any]:
     """Write report.html, report.md, summary.json and figures/ for the results there are, and return the summary."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    from r1_reward.studies.demo.metrics import describe_machine
-
-    summary = summarise(results, {name: setting.reference() for name, setting in study.settings.items()})
     start = read_json(out / START_FILE) if (out / START_FILE).exists() else {}
     record = {
         "machine": describe_machine(),
@@ -32,40 +29,44 @@ def write_report(study: Study, results: Sequence[Mapping[str, Any]], out: Path) 
         "cells": len(results),
         "cells_wanted": sum(1 for _ in study.cells()),
         "cell_seconds": sum(result["seconds"] for result in results),
-        "settings": summary,
+        "failed": failed(study, out),
+        "settings": summarise(results, study.settings),
     }
     write_json(out / "summary.json", record)
-    sections = []
-    for name, numbers in summary.items():
-        cells = [result for result in results if result["setting"] == name]
-        pictures = [_picture(out, f"{name} curves", curves(cells))]
-        noise = has_noise_grid(cells)
-        if noise:
-            pictures.insert(0, _picture(out, f"{name} grid", noise_grid(cells)))
-        sections.append(
-            {"name": name, "setting": study.settings[name], "numbers": numbers, "pictures": pictures, "noise": noise}
-        )
-    environment = Environment(
-        loader=PackageLoader("r1_reward.studies"),
-        autoescape=select_autoescape(),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters["points"] = lambda value: "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"
-    content = {
-        "record": record,
-        "sections": sections,
-        "worked": _picture(out, "worked case", worked_case()),
-        "curve_pairs": study.curve_pairs,
-    }
-    for page in ("html", "md"):
-        write_text(out / f"report.{page}", environment.get_template(f"ablate.{page}").render(content))
+    noisy = varies_noise(record)
+    pictures = {name: _draw(out, name, results, grid=name in noisy) for name in record["settings"]}
+    page = render("ablate.html", record=record, pictures=pictures, worked=_save(out, "worked case", worked_case()))
+    write_text(out / "report.html", page)
+    write_text(out / "report.md", as_markdown(record))
     return record
 
 
-def _picture(out: Path, name: str, figure: Any) -> str:
-    """Write a figure to the study's folder and return it as a data URL."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
-    write_bytes(out / "figures" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.png", file.getvalue())
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+def as_markdown(record: Record) -> str:
+    """Return report.md, also of the summary.json of an earlier version."""
+    return render("ablate.md", record=record, noisy=varies_noise(record))
+
+
+def varies_noise(record: Record) -> list[str]:
+    """Return the settings whose arms differ in the referee's noise."""
+    common = record["study"]["common"]
+    found = []
+    for name, setting in record["study"]["settings"].items():
+        options = [{**common, **setting["common"], **own} for own in setting["arms"].values()]
+        if len({one.get("referee_noise", 0.0) for one in options}) > 1:
+            found.append(name)
+    return found
+
+
+def _draw(out: Path, setting: str, results: Sequence[Mapping[str, Any]], *, grid: bool) -> list[str]:
+    """Save the pictures of a setting; return them as data URLs."""
+    cells = [result for result in results if result["setting"] == setting]
+    if not cells:
+        return []
+    drawn = [_save(out, f"{setting} curves", curves(cells))]
+    return [_save(out, f"{setting} grid", noise_grid(cells)), *drawn] if grid else drawn
+
+
+def _save(out: Path, name: str, figure: Any) -> str:
+    content = png(figure)
+    write_bytes(out / "figures" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.png", content)
+    return data_url(content)

@@ -21,9 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +29,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from r1_reward.records.errors import UserError
+from r1_reward.studies.identity import pairs_digest, weights_digest
 
 START_FROM_DEMO = "demo"
 
@@ -91,10 +90,48 @@ class Cell(NamedTuple):
         """Return where the run's result lies."""
         return out / "cells" / self.setting / self.arm.replace("/", "_") / f"seed-{self.seed}"
 
-    def fingerprint(self, start: str) -> str:
-        """Return 16 hex digits of everything that decides the run."""
-        content = json.dumps([self.setting, self.arm, self.seed, self.options, start], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+    def identity(self, referees: Mapping[str, str]) -> dict[str, Any]:
+        """Return what decides this run beside what all runs of the study share.
+
+        ``referees`` are the hashes of referees on this machine, by name: what :func:`referee_weights` returned.
+        """
+        return {"options": self.options, "referee": referees.get(self.options.get("referee", ""))}
+
+    def __str__(self) -> str:
+        return f"{self.setting} | {self.arm} | seed {self.seed}"
+
+
+def identity(study: Study) -> dict[str, Any]:
+    """Return what decides every run of a study besides its own options: the start, the pairs, how they are judged.
+
+    Files count by their content, so that a pair file or a checkpoint may be moved but not replaced. What a demo starts
+    from follows from its settings. Cells are not in it: arms and seeds may be added to a study that has results.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    from r1_reward.studies.demo.config import DemoConfig
+
+    shared: dict[str, Any] = {
+        "start_seed": study.start_seed,
+        "held_out_pairs": study.held_out_pairs,
+        "held_out_every": study.held_out_every,
+        "curve_pairs": study.curve_pairs,
+    }
+    if study.start == START_FROM_DEMO:
+        return {**shared, "demo": dataclasses.asdict(DemoConfig(**{**study.demo, "seed": study.start_seed}))}
+    return {
+        **shared,
+        "start": weights_digest(study.start),
+        "data": pairs_digest(study.data or ""),
+        "held_out": pairs_digest(study.held_out or ""),
+    }
+
+
+def referee_weights(study: Study) -> dict[str, str]:
+    """Return a hash of the weights of every referee of a study that is a checkpoint, by its name in the options."""
+    names = {str(cell.options.get("referee", "")) for cell in study.cells()}
+    return {name: weights_digest(name.removeprefix("local:")) for name in names if name.startswith("local:")}
 
 
 def load_study(path: Path) -> Study:

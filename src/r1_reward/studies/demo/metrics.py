@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import platform
 from collections import Counter
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +14,8 @@ from r1_reward.judge import metrics
 from r1_reward.models.tiny_words import EASY_KINDS, KINDS
 from r1_reward.records.schema import Judgment
 from r1_reward.studies.demo.files import read_predictions
+from r1_reward.studies.machine import describe_machine
+from r1_reward.studies.statistics import paired_difference
 
 if TYPE_CHECKING:
     from r1_reward.studies.demo.config import DemoConfig
@@ -54,23 +53,10 @@ def demo_metrics(folder: Path, config: DemoConfig, seconds: dict[str, float], co
         ("control_difference", "control", "sft"),
         ("rl_minus_control", "rl", "control"),
     ):
-        result[key] = metrics.paired_difference(greedy[after][1], greedy[before][1], labels)._asdict()
+        result[key] = paired_difference(greedy[after][1], greedy[before][1], labels)._asdict()
     result["control_steps"] = len(_steps(folder / "control-log.json"))
     result["rl_consistency"] = _steps(folder / "rl-log.json")[-1].get("reward/consistency")
     return result
-
-
-def describe_machine() -> dict[str, Any]:
-    """Return what a reader needs to judge the times: processor, cores, accelerator, versions."""
-    import torch
-
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("r1-reward", "torch", "transformers", "trl")},
-    }
 
 
 def _describe(rows: list[dict[str, Any]], judgments: list[list[Judgment]]) -> dict[str, Any]:

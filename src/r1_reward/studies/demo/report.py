@@ -10,25 +10,20 @@ something is computed from the interval it cites::
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from r1_reward.records.schema import Judgment
-from r1_reward.store.files import write_text
-from r1_reward.studies.demo import report_figures as figures
+from r1_reward.store.files import read_json, write_bytes, write_text
+from r1_reward.studies import report
+from r1_reward.studies.demo import figures
 from r1_reward.studies.demo.files import read_predictions
-from r1_reward.studies.demo.report_figures import number, triple
-
-if TYPE_CHECKING:
-    from PIL import Image
+from r1_reward.studies.machine import machine_text
 
 OUTCOMES = (
     ("gained", "wrong before, right after RL", (False, True), 3),
@@ -57,41 +52,28 @@ class Run:
 def write_report(folder: Path) -> Path:
     """Write report.html and summary.png into a demo run folder and return the path of the report."""
     run = _read_run(folder)
-    buffer = io.BytesIO()
-    figures.save_summary(run.metrics, buffer)
-    part = folder / "summary.png.part"
-    part.write_bytes(buffer.getvalue())
-    part.replace(folder / "summary.png")
+    summary = figures.summary_figure(run.metrics)
+    write_bytes(folder / "summary.png", report.png(summary, dpi=figures.SUMMARY_DPI))
     write_text(folder / "report.html", render(run, _test_pairs(folder)))
     return folder / "report.html"
 
 
 def render(run: Run, pairs: dict[str, dict[str, Any]]) -> str:
     """Return the report as HTML; ``pairs`` are the held-out pairs by id, with their images."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("r1_reward.studies"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, points=points, decimal=decimal, duration=duration)
-    return environment.get_template("report.html").render(
+    panels = ((panel.title, figures.training_figure(panel, run.logs["rl"])) for panel in figures.RL_PANELS)
+    return report.render(
+        "demo.html",
         metrics=run.metrics,
         models={name: label for name, label in figures.MODELS.items() if name in run.metrics},
         sentences=_sentences(run.metrics),
-        intervals={key: interval_text(run.metrics.get(key)) for key in ("paired_difference", "rl_minus_control")},
+        intervals={key: report.bounds_text(run.metrics.get(key)) for key in ("paired_difference", "rl_minus_control")},
         machine=machine_text(run.metrics.get("machine") or {}),
         cards=gallery(run, pairs),
         outcomes=_count_outcomes(run),
         kinds=_kind_rows(run.metrics),
         lengths=_length_rows(run),
         pictures=_pictures(run),
-        panels=[
-            (panel.title, figures.embed(figures.training_figure(panel, run.logs["rl"]))) for panel in figures.RL_PANELS
-        ],
+        panels=[(title, report.svg_url(figure)) for title, figure in panels],
     )
 
 
@@ -99,7 +81,7 @@ def render(run: Run, pairs: dict[str, dict[str, Any]]) -> str:
 
 
 def _read_run(folder: Path) -> Run:
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = read_json(folder / "metrics.json")
     rows: list[dict[str, Any]] = []
     greedy = {}
     for name in figures.MODELS:
@@ -109,7 +91,7 @@ def _read_run(folder: Path) -> Run:
     logs = {}
     for name in ("ground", "sft", "control", "rl"):
         path = folder / f"{name}-log.json"
-        logs[name] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        logs[name] = read_json(path) if path.is_file() else []
     return Run(metrics, rows, greedy, logs)
 
 
@@ -124,11 +106,11 @@ def _test_pairs(folder: Path) -> dict[str, dict[str, Any]]:
 
 def verdict_sentence(difference: Any, after: str, before: str) -> str:
     """Return in words what a paired difference of accuracies shows: a gain, a loss, or nothing decided."""
-    interval = triple(difference)
+    interval = report.triple(difference)
     if interval is None:
         return f"The difference between {after} and {before} was not measured."
     _, low, high = interval
-    numbers = f"{points(interval[0])} points (95 % interval {interval_text(difference)})"
+    numbers = f"{report.signed(interval[0])} points (95 % interval {report.bounds_text(difference)})"
     if low > 0 or high < 0:
         word = "more" if low > 0 else "less"
         return f"{after} is {word} accurate than {before}: {numbers}; the interval excludes 0."
@@ -145,57 +127,6 @@ def _sentences(metrics: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def percent(value: Any, digits: int = 1) -> str:
-    """Return a share in [0, 1] as percent, a dash when it was not measured."""
-    known = number(value)
-    return "–" if known is None else f"{100 * known:.{digits}f} %"
-
-
-def points(value: Any) -> str:
-    """Return a difference of shares as signed percentage points, finer where one digit would show a zero."""
-    known = number(value)
-    if known is None:
-        return "–"
-    if known == 0:
-        return "0.0"
-    digits = 1 if abs(known) >= 0.0005 else 3
-    return f"{100 * known:+.{digits}f}".replace("-", "−")
-
-
-def interval_text(interval: Any) -> str:
-    """Return the bounds of a difference's interval in percentage points."""
-    known = triple(interval)
-    return "–" if known is None else f"{points(known[1])} to {points(known[2])}"
-
-
-def decimal(value: Any, digits: int = 1) -> str:
-    """Return a number with a fixed number of digits, a dash when it was not measured."""
-    known = number(value)
-    return "–" if known is None else f"{known:,.{digits}f}"
-
-
-def duration(seconds: Any) -> str:
-    """Return seconds as a person would say them."""
-    known = number(seconds)
-    if known is None:
-        return "–"
-    if known < 60:
-        return f"{known:.1f} s" if known < 10 else f"{known:.0f} s"
-    minutes, rest = divmod(round(known), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def machine_text(machine: dict[str, Any]) -> str:
-    """Return the machine a run was measured on, in words."""
-    cores = machine.get("cores")
-    parts = [
-        str(machine.get("processor") or "unknown processor"),
-        f"{cores} core{'s' if cores != 1 else ''}" if cores else "",
-        str(machine.get("accelerator") or "no accelerator"),
-    ]
-    return ", ".join(part for part in parts if part)
-
-
 def _kind_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one row per kind and group of the table: name, whether a group, pairs, accuracy of each model."""
     rows = []
@@ -210,7 +141,7 @@ def _kind_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _length_rows(run: Run) -> list[dict[str, Any]]:
     """Return one row per model of the table of response lengths, in tokens."""
-    limit = number((run.metrics.get("config") or {}).get("max_new_tokens"))
+    limit = report.number((run.metrics.get("config") or {}).get("max_new_tokens"))
     rows = []
     for name, judgments in run.greedy.items():
         tokens = np.array([judgment.tokens for votes in judgments for judgment in votes])
@@ -333,15 +264,14 @@ def _pictures_of(pair: dict[str, Any]) -> list[dict[str, Any]]:
     from r1_reward.store.images import decode_images
 
     return [
-        {"uri": _png(image), "width": image.width, "height": image.height, "scale": max(1, 168 // image.width)}
+        {
+            "uri": report.picture_url(image),
+            "width": image.width,
+            "height": image.height,
+            "scale": max(1, 168 // image.width),
+        }
         for image in decode_images(pair)
     ]
-
-
-def _png(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 # ---- figures
@@ -364,4 +294,4 @@ def _pictures(run: Run) -> dict[str, str]:
         "lengths": figures.lengths_figure({name: run.greedy.get(name, []) for name in ("sft", "rl")}),
         "attempts": figures.attempts_figure(run.metrics.get("attempts") or {}),
     }
-    return {name: figures.embed(figure) for name, figure in drawn.items()}
+    return {name: report.svg_url(figure) for name, figure in drawn.items()}

@@ -4,18 +4,18 @@ Figures are built without pyplot, so nothing global changes and no window system
 measured (None, NaN, a missing key) are left out; a panel without any says so. Colours are Okabe and Ito's, and every
 model also has a marker of its own.
 
-    embed(accuracy_figure(metrics))     # "data:image/svg+xml;base64,..."
+    svg_url(accuracy_figure(metrics))     # studies.report: "data:image/svg+xml;base64,..."
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from r1_reward.studies.report import number, triple
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,32 +77,6 @@ RL_PANELS = (
     Panel("Policy loss", "loss", (Line("policy_loss", ""),)),
     Panel("Gradient norm", "before clipping at 1", (Line("grad_norm", ""),)),
 )
-
-
-def number(value: Any) -> float | None:
-    """Return a finite float, or None for anything that is not one."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def triple(interval: Any) -> tuple[float, float, float] | None:
-    """Return (mean, low, high) of an interval as metrics.json holds it, None unless all three are numbers."""
-    if not isinstance(interval, dict):
-        return None
-    mean = interval.get("mean", interval.get("accuracy"))
-    mean, low, high = number(mean), number(interval.get("low")), number(interval.get("high"))
-    return None if mean is None or low is None or high is None else (mean, low, high)
-
-
-def embed(figure: Figure) -> str:
-    """Return a figure as a data URI of an SVG whose bytes depend on its content only."""
-    import matplotlib
-
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "r1-reward"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def accuracy_figure(metrics: dict[str, Any]) -> Figure:
@@ -241,8 +215,8 @@ def training_figure(panel: Panel, log: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def save_summary(metrics: dict[str, Any], file: Any) -> None:
-    """Write the picture of the README as PNG: accuracies on the left, voting on the right."""
+def summary_figure(metrics: dict[str, Any]) -> Figure:
+    """Return the picture of the README: accuracies on the left, voting on the right."""
     figure, axes = _figure(SUMMARY_SIZE, columns=2)
     figure.set_layout_engine("constrained", w_pad=0.1, wspace=0.04)
     title: dict[str, Any] = {"loc": "left", "fontsize": 10, "fontweight": "bold", "color": INK}
@@ -250,7 +224,7 @@ def save_summary(metrics: dict[str, Any], file: Any) -> None:
     axes[0].set_title(f"{metrics.get('n_pairs', 0):,} held-out pairs, greedy", **title)
     _draw_voting(axes[1], metrics, ("majority",))
     axes[1].set_title("Majority of k sampled votes", **title)
-    figure.savefig(file, format="png", dpi=SUMMARY_DPI, facecolor="white")
+    return figure
 
 
 # ---- drawing on given axes

@@ -1,0 +1,84 @@
+"""What lies in the folder of a study: which study it is, and of every cell its result or its error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import read_json, write_json
+from r1_reward.studies.ablate.study import Cell, Study, identity
+from r1_reward.studies.identity import require_same
+
+STUDY_FILE = "study.json"
+"""The identity of the study."""
+START_FILE = "start.json"
+"""What the start itself came to."""
+RESULT_FILE, ERROR_FILE = "result.json", "error.txt"
+"""What a cell leaves in its own folder: one or the other."""
+
+
+def take_folder(study: Study, out: Path) -> None:
+    """Write the study's identity into its folder, or see that the folder's is the same."""
+    if not (out / STUDY_FILE).exists():
+        if (out / "cells").exists():
+            raise UserError(
+                f"{out}: holds runs, but no {STUDY_FILE} that says of which start and pairs, so no more can be added. "
+                "Choose another folder with --out; --report-only still shows these."
+            )
+        write_json(out / STUDY_FILE, identity(study))
+    require_same_study(study, out)
+
+
+def require_same_study(study: Study, out: Path) -> None:
+    """See that a folder that says which study it holds holds this one; raises UserError if not."""
+    path = out / STUDY_FILE
+    if path.exists():
+        require_same(out, read_json(path), identity(study), what="study")
+
+
+def result_of(cell: Cell, out: Path, referees: Mapping[str, str] | None = None) -> dict[str, Any] | None:
+    """Return the result of a cell, None if it has none; without ``referees`` their weights are not compared.
+
+    Raises:
+        UserError: it is the result of other options.
+    """
+    path = cell.folder(out) / RESULT_FILE
+    if not path.exists():
+        return None
+    result = read_json(path)
+    stored = result.get("identity") or {"options": result["options"]}
+    wanted = cell.identity(referees if referees is not None else {})
+    if referees is None:
+        stored, wanted = ({"options": one["options"]} for one in (stored, wanted))
+    require_same(path.parent, stored, wanted, what="run")
+    return None if _is_made_up(result) else result
+
+
+def finished(study: Study, out: Path) -> list[dict[str, Any]]:
+    """Return the results of the cells that have one.
+
+    Raises:
+        UserError: a cell of the folder was run with other options than the study's.
+    """
+    return [result for cell in study.cells() if (result := result_of(cell, out)) is not None]
+
+
+def failed(study: Study, out: Path) -> dict[str, str]:
+    """Return the error of every cell that was run and has no result, by the cell's name."""
+    errors = {}
+    for cell in study.cells():
+        folder = cell.folder(out)
+        if (folder / ERROR_FILE).exists():
+            errors[str(cell)] = (folder / ERROR_FILE).read_text(encoding="utf-8").split("\n", 1)[0]
+        elif (folder / RESULT_FILE).exists() and _is_made_up(result := read_json(folder / RESULT_FILE)):
+            errors[str(cell)] = result["failure"]
+    return errors
+
+
+def _is_made_up(result: Mapping[str, Any]) -> bool:
+    """Whether a file of an earlier version gives numbers to a run that ended by an error of any kind."""
+    from r1_reward.train.monitor import SAMPLING_FAILED
+
+    return result["failure"] is not None and SAMPLING_FAILED not in result["failure"]

@@ -1,0 +1,33 @@
+"""The machine a study or a benchmark was measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what a reader needs to judge the times: processor, cores, accelerator, versions."""
+    import torch
+
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("r1-reward", "torch", "transformers", "trl")},
+    }
+
+
+def machine_text(machine: Mapping[str, Any]) -> str:
+    """Return in words what :func:`describe_machine` found; parts that a file does not hold are left out."""
+    cores = machine.get("cores")
+    parts = [
+        str(machine.get("processor") or "unknown processor"),
+        f"{cores} core{'s' if cores != 1 else ''}" if cores else "",
+        str(machine.get("accelerator") or "no accelerator"),
+    ]
+    return ", ".join(part for part in parts if part)

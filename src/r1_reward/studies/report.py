@@ -1,0 +1,156 @@
+"""What every report of a study is made with: one template environment, numbers in words, pictures inside the page.
+
+    page = render("demo.html", metrics=metrics, pictures={"accuracy": svg_url(figure)})
+    write_text(folder / "report.html", page)            # store.files: complete, or not there
+
+Texts of a model are hostile until escaped: autoescape is on for HTML, and a name that a template does not get is an
+error. A number that was not measured (None, NaN, a missing key) is a dash, never a zero.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+DASH = "–"
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a file of ``studies/templates`` filled in.
+
+    It has the filters ``percent``, ``points``, ``signed``, ``decimal``, ``duration``, ``interval`` and
+    ``signed_interval``: the functions of this module.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("r1_reward.studies"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=percent, points=points, signed=signed, decimal=decimal, duration=duration, interval=interval_text,
+        signed_interval=signed_interval,
+    )  # fmt: skip
+    return environment.get_template(template).render(**values)
+
+
+# ---- numbers
+
+
+def number(value: Any) -> float | None:
+    """Return a finite float, or None for anything that is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def triple(interval: Any) -> tuple[float, float, float] | None:
+    """Return (mean, low, high) of an interval as a JSON file holds it, None unless all three are numbers."""
+    if not isinstance(interval, dict):
+        return None
+    mean = interval.get("mean", interval.get("accuracy"))
+    mean, low, high = number(mean), number(interval.get("low")), number(interval.get("high"))
+    return None if mean is None or low is None or high is None else (mean, low, high)
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """Return a share in [0, 1] as percent, a dash when it was not measured."""
+    known = number(value)
+    return DASH if known is None else f"{100 * known:.{digits}f} %"
+
+
+def points(value: Any) -> str:
+    """Return a share or a difference of shares as percentage points, for a column that names the unit."""
+    known = number(value)
+    return DASH if known is None else f"{100 * known:.1f}"
+
+
+def signed(value: Any) -> str:
+    """Return a difference of shares as signed percentage points, finer where one digit would show a zero."""
+    known = number(value)
+    if known is None:
+        return DASH
+    if known == 0:
+        return "0.0"
+    digits = 1 if abs(known) >= 0.0005 else 3
+    return f"{100 * known:+.{digits}f}".replace("-", "−")
+
+
+def decimal(value: Any, digits: int = 1) -> str:
+    """Return a number with a fixed number of digits, a dash when it was not measured."""
+    known = number(value)
+    return DASH if known is None else f"{known:,.{digits}f}"
+
+
+def duration(seconds: Any) -> str:
+    """Return seconds as a person would say them."""
+    known = number(seconds)
+    if known is None:
+        return DASH
+    if known < 60:
+        return f"{known:.1f} s" if known < 10 else f"{known:.0f} s"
+    minutes, rest = divmod(round(known), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def interval_text(interval: Any) -> str:
+    """Return a share with its interval in percentage points, ``74.0 [69.1, 78.9]``; a dash where there is none."""
+    return _interval(interval, points)
+
+
+def signed_interval(interval: Any) -> str:
+    """Return a difference of shares with its interval, ``+2.0 [−1.0, +5.0]``; a dash where there is none."""
+    return _interval(interval, signed)
+
+
+def _interval(interval: Any, shown: Any) -> str:
+    if not isinstance(interval, dict) or number(interval.get("mean")) is None:
+        return DASH
+    return f"{shown(interval['mean'])} [{shown(interval.get('low'))}, {shown(interval.get('high'))}]"
+
+
+def bounds_text(interval: Any) -> str:
+    """Return the bounds of a difference's interval in words, ``+5.0 to +15.0``; a dash unless all is known."""
+    known = triple(interval)
+    return DASH if known is None else f"{signed(known[1])} to {signed(known[2])}"
+
+
+# ---- pictures
+
+
+def png(figure: Figure, *, dpi: int = 110) -> bytes:
+    """Return a figure as a PNG whose bytes depend on its content only."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def svg_url(figure: Figure) -> str:
+    """Return a figure as a data URL of an SVG whose bytes depend on its content only."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "r1-reward"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return data_url(buffer.getvalue(), "image/svg+xml")
+
+
+def picture_url(image: Image.Image) -> str:
+    """Return a picture, unchanged, as a data URL."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return data_url(buffer.getvalue())
+
+
+def data_url(content: bytes, kind: str = "image/png") -> str:
+    """Return a file's content as a URL that needs no network."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
