@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 from r1_reward.data.handwriting import World, build_world
 from r1_reward.models.tiny_words import HARD_KINDS, vocabulary
-from r1_reward.records.errors import UserError
-from r1_reward.store.files import write_json, write_text
+from r1_reward.store.files import read_json, write_json, write_text
 from r1_reward.studies.demo.config import MODELS, VOTING_MODELS, DemoConfig
 from r1_reward.studies.demo.files import write_predictions
+from r1_reward.studies.identity import require_same
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -56,9 +56,8 @@ class Demo:
         self.seconds: dict[str, float] = {}
         self.resumed = self._state_file.is_file()
         if self._state_file.is_file():
-            state = json.loads(self._state_file.read_text())
-            if state["config"] != dataclasses.asdict(config):
-                raise UserError(f"{folder}: holds a run with another configuration; choose another --out.")
+            state = read_json(self._state_file)
+            require_same(folder, state["config"], dataclasses.asdict(config), what="run")
             self.seconds = state["seconds"]
         self._save_state()
 
@@ -228,7 +227,7 @@ class Demo:
 
     def continue_sft(self) -> None:
         """Continue SFT for as long as RL took: what the same time gives without RL."""
-        log = json.loads((self.folder / "sft-log.json").read_text())
+        log = read_json(self.folder / "sft-log.json")
         training = self.seconds["sft"] - sum(row.get("dev_seconds", 0.0) for row in log)
         step = training / max(row["step"] for row in log)
         steps = max(1, round(self.seconds["rl"] / step))
