@@ -40,6 +40,9 @@ def test_a_checkpoint_is_known_by_its_weights_and_what_prepares_its_input(checkp
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
     assert len({before, changed, weights_digest(str(copy))}) == 3
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="holds no weights"):
+        weights_digest(str(copy))
 
 
 def test_the_message_says_what_differs(tmp_path):

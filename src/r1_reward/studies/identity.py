@@ -16,8 +16,9 @@ from typing import Any
 from r1_reward.records.errors import UserError
 
 _ANSWERS_WITH = (
-    "*.safetensors", "*.bin", "config.json", "generation_config.json", "adapter_config.json", "tokenizer.json",
-    "tokenizer_config.json", "preprocessor_config.json", "processor_config.json", "chat_template.*",
+    "*.safetensors", "pytorch_model*.bin", "adapter_model.bin", "config.json", "generation_config.json",
+    "adapter_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json",
+    "processor_config.json", "chat_template.*",
 )  # fmt: skip
 """The files of a checkpoint that decide what it says."""
 
@@ -91,12 +92,15 @@ def weights_digest(checkpoint: str) -> str:
     Some seconds for 16 GB on a fast disk. A checkpoint of the Hub is fetched.
 
     Raises:
-        UserError: there is no such checkpoint.
+        UserError: there is no such checkpoint, or it is a folder without weights.
     """
     from r1_reward.store.hub import checkpoint_folder
 
     folder = checkpoint_folder(checkpoint)
-    return f"sha256:{_folder_digest({path for pattern in _ANSWERS_WITH for path in folder.glob(pattern)})}"
+    files = {path for pattern in _ANSWERS_WITH for path in folder.glob(pattern)}
+    if not any(path.suffix in (".safetensors", ".bin") for path in files):
+        raise UserError(f"{checkpoint}: holds no weights (*.safetensors).")
+    return f"sha256:{_folder_digest(files)}"
 
 
 def _folder_digest(files: Iterable[Path]) -> str:

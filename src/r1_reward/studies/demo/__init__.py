@@ -23,23 +23,19 @@ def run_demo(
     Raises:
         UserError: the folder holds another run, or cannot be written.
     """
-    import json
     import os
     import warnings
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import datasets
     import torch
-    import transformers
 
+    from r1_reward.models.quiet import quiet_libraries
+    from r1_reward.store.files import read_json
     from r1_reward.studies.demo.config import DemoConfig
     from r1_reward.studies.demo.pipeline import Demo
     from r1_reward.studies.demo.progress import DemoProgress
 
-    # Libraries print per-step notes and bars of their own; the demo has one display.
-    datasets.disable_progress_bars()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_libraries()  # they print per-step notes and bars of their own; the demo has one display
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     if not torch.cuda.is_available():
@@ -47,7 +43,7 @@ def run_demo(
     config = DemoConfig(seed=seed, **(sizes or {}))
     with DemoProgress() as progress:
         report = Demo(folder, config, progress, resume=resume).run()
-    return report, summary(json.loads((folder / "metrics.json").read_text()))
+    return report, summary(read_json(folder / "metrics.json"))
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
