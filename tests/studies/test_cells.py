@@ -251,7 +251,7 @@ def test_another_study_is_refused_and_an_added_seed_is_not(study, folder, checkp
     (tmp_path / "images").symlink_to(pair_file.parent / "images")
     refused(r"what differs: data sha256:\w+\.\.\., now sha256", data=str(fewer))
     refused("what differs: held_out sha256", held_out=str(fewer))
-    refused("what differs: start_seed 0, now not given|demo", start="demo", data=None, held_out=None)
+    refused("what differs: start sha256.*; demo not given, now", start="demo", data=None, held_out=None)
     refused(r"holds another run \(what differs: options.learning_rate", common={**study.common, "learning_rate": 1.0})
     ran, (old, _) = [], finished(study, folder)
 

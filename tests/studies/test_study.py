@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from r1_reward.records.errors import UserError
-from r1_reward.studies.ablate.study import load_study
+from r1_reward.studies.ablate.study import identity, load_study
 
 GOOD = """
 start: demo
@@ -55,6 +55,15 @@ def test_cells_come_seed_by_seed_with_the_nearest_option_winning(tmp_path):
 def test_a_wrong_study_is_explained(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         load_study(written(tmp_path, GOOD.replace(*change)))
+
+
+def test_a_start_from_the_demo_is_known_by_all_of_its_settings(tmp_path):
+    def known(demo):
+        return identity(load_study(written(tmp_path, GOOD.replace("start: demo", f"start: demo\n{demo}"))))
+
+    assert known("demo: {sft_batch: 32}") == known("")  # the default
+    assert known("demo: {sft_batch: 16}") != known("")
+    assert known("start_seed: 1")["demo"]["seed"] == 1
 
 
 def test_no_file(tmp_path):
