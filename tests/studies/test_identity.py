@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from r1_reward.records.errors import UserError
-from r1_reward.studies.identity import differences, pairs_digest, require_same, weights_digest
 from r1_reward.store.pairs import load_pairs, save_pairs
+from r1_reward.studies.identity import differences, pairs_digest, require_same, weights_digest
 
 
 def test_pairs_are_known_by_their_rows_and_the_bytes_of_their_pictures(pair_file, tmp_path):

@@ -13,8 +13,8 @@ from PIL import Image
 
 from r1_reward.records.schema import Judgment
 from r1_reward.store.files import write_json
-from r1_reward.studies.demo.files import write_predictions
 from r1_reward.studies.demo.figures import moving_mean
+from r1_reward.studies.demo.files import write_predictions
 from r1_reward.studies.demo.report import choose, verdict_sentence, write_report
 from r1_reward.studies.report import (
     bounds_text,
