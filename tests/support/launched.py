@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
+import torch.distributed
+
 TEXTS = [
     "<think>I see one two. Response 1 is better.</think><answer>1</answer>",
     "<think>I see one two three four five six. Response 2 is better.</think><answer>2</answer>",
@@ -117,3 +119,6 @@ if __name__ == "__main__":
         code = run(job)
         if code:
             sys.exit(code)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()  # its threads, left running, may abort a process that ends

@@ -82,6 +82,7 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
         trainer.save_model(str(folder))
         once(lambda: processor.save_pretrained(folder))
         trainer.save_state()  # the whole log, and with it the last row, which no checkpoint has
+    trainer.accelerator.wait_for_everyone()  # a process that left now would pull its connections from under the others
     return folder
 
 
