@@ -90,3 +90,10 @@ def server(_running_server):
     """A chat server on loopback that does what a test scripts, and has forgotten the tests before."""
     _running_server.forget()
     return _running_server
+
+
+@pytest.fixture
+def no_waits(monkeypatch):
+    """Let no test wait for what clients wait for between two tries."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.005)
+    monkeypatch.setattr("r1_reward.engines.server_pool.FIRST_REST", 0.01)

@@ -23,14 +23,14 @@ from r1_reward.engines.chat_protocol import (
     chat_messages,
     excerpt,
     read_replies,
-    read_reply,
     retry_after,
 )
 from r1_reward.engines.engine import Request
 
 
 def read(answer):
-    return read_reply(json.dumps(answer).encode(), "application/json; charset=utf-8")
+    [completion] = read_replies(json.dumps(answer).encode(), "application/json; charset=utf-8")
+    return completion
 
 
 def at(token, **top):
@@ -52,6 +52,14 @@ def test_pictures_take_the_place_of_image_parts():
     with Image.open(io.BytesIO(base64.b64decode(data))) as sent:
         assert (sent.format, sent.mode, sent.size, sent.tobytes()) == ("PNG", "RGB", (3, 2), picture.tobytes())
     assert content[1] == {"type": "image"}, "the caller's messages were changed"
+
+
+def test_a_text_alone_travels_as_a_plain_string():
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    contents = [
+        message["content"] for message in chat_messages(Request([{"content": parts[:1]}, {"content": parts}], []))
+    ]
+    assert contents == ["a", parts]
 
 
 @pytest.mark.parametrize(("images", "parts"), [(0, 1), (1, 0), (2, 1)])
@@ -136,7 +144,7 @@ BROKEN = {
 def test_what_is_no_completion_is_a_failure(name):
     body, reason = BROKEN[name]
     with pytest.raises(Failure) as caught:
-        read_reply(body if isinstance(body, bytes) else json.dumps(body).encode(), "application/json")
+        read_replies(body if isinstance(body, bytes) else json.dumps(body).encode(), "application/json")
     assert reason in str(caught.value)
     assert str(caught.value).isprintable()
     assert caught.value.again
@@ -146,12 +154,12 @@ def test_what_is_no_completion_is_a_failure(name):
 def test_no_part_of_a_reply_is_taken_for_the_whole(cut):
     body = json.dumps(reply(logprobs={"content": [at("1", **{"1": 0.5})]})).encode()
     with pytest.raises(Failure):
-        read_reply(body[: cut % len(body)], "application/json")
+        read_replies(body[: cut % len(body)], "application/json")
 
 
 def test_a_page_instead_of_json():
     with pytest.raises(Failure, match="text/html instead of JSON: <html> login"):
-        read_reply(b"<html>\nlogin", "text/html; charset=utf-8")
+        read_replies(b"<html>\nlogin", "text/html; charset=utf-8")
 
 
 def test_excerpts_are_one_short_line():
@@ -177,18 +185,33 @@ def test_tokens_and_the_probability_of_the_answer():
         assert completion.probability == (probability if probability is None else pytest.approx(probability))
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=6), st.none() | st.integers(0, 99), st.integers(1, 8))
-def test_several_completions_share_the_tokens_that_were_counted(places, counted, most):
+@pytest.mark.parametrize(
+    ("answer", "shown", "refused"),
+    [
+        (reply(), 3, False),
+        (reply(usage=None), None, False),
+        (reply(None, refusal="I will not judge."), 3, True),
+        (reply("<think>Th", finish="content_filter"), 3, True),
+        (reply("So be it.", refusal="No."), 3, False),
+    ],
+)
+def test_the_tokens_that_were_shown_and_refusals(answer, shown, refused):
+    completion = read(answer)
+    assert (completion.prompt_tokens, completion.refused) == (shown, refused)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=6), st.none() | st.integers(0, 99))
+def test_several_completions_share_the_tokens_that_were_counted(places, counted):
     """``places``: how many log-probabilities each choice has."""
     choices = [
         reply(f"text {i}", logprobs={"content": [at("x", x=0.5)] * own} if own else None)["choices"][0]
         for i, own in enumerate(places)
     ]
     usage = {} if counted is None else {"usage": {"completion_tokens": counted}}
-    completions = read_replies(json.dumps({"choices": choices, **usage}).encode(), "application/json", most)
-    assert [completion.text for completion in completions] == [f"text {i}" for i in range(min(most, len(places)))]
+    completions = read_replies(json.dumps({"choices": choices, **usage}).encode(), "application/json")
+    assert [completion.text for completion in completions] == [f"text {i}" for i in range(len(places))]
     if counted is None:
-        assert [completion.tokens for completion in completions] == places[:most]
+        assert [completion.tokens for completion in completions] == places
         return
     shares = [completion.tokens for completion, own in zip(completions, places, strict=False) if not own]
     if len(completions) == 1:
@@ -197,14 +220,13 @@ def test_several_completions_share_the_tokens_that_were_counted(places, counted,
         assert sum(shares) == counted
         assert max(shares) - min(shares) <= 1
     else:
-        assert [c.tokens for c, own in zip(completions, places, strict=False) if own] == [n for n in places[:most] if n]
+        assert [c.tokens for c, own in zip(completions, places, strict=False) if own] == [n for n in places if n]
 
 
 def test_one_completion_that_is_not_whole_spoils_the_others():
     whole, broken = reply()["choices"][0], reply(None)["choices"][0]
     with pytest.raises(Failure, match="no text"):
-        read_replies(json.dumps({"choices": [whole, broken]}).encode(), "application/json", 2)
-    assert len(read_replies(json.dumps({"choices": [whole, broken]}).encode(), "application/json", 1)) == 1
+        read_replies(json.dumps({"choices": [whole, broken]}).encode(), "application/json")
 
 
 EVEN = {"1": math.log(0.5), "2": math.log(0.5)}

@@ -19,19 +19,30 @@ import pytest
 from PIL import Image
 from scripted_server import JUDGMENT, ScriptedServer, drip, hang, raw, reply, status
 
+from r1_reward.engines.client import RejectedError, ServerError, ServerGone, Usage
 from r1_reward.engines.engine import EngineError, Request
 from r1_reward.engines.server import ServerEngine
+from r1_reward.engines.server_pool import server_name
+from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.records.errors import UserError
 
-pytestmark = pytest.mark.filterwarnings("error")  # above all, coroutines never awaited and sockets left open
+pytestmark = [
+    pytest.mark.filterwarnings("error"),  # above all, coroutines never awaited and sockets left open
+    pytest.mark.usefixtures("no_waits"),
+]
 
 
 def engine_of(server, **options):
-    return ServerEngine("judge", server.url, **{"backoff": 0.01, "retries": 2, "timeout": 30.0, **options})
+    return ServerEngine("judge", server.url, **{"retries": 2, "timeout": 30.0, **options})
 
 
-def ask(text, seeds=(0,)):
-    return Request([{"role": "user", "content": text}], [], tuple(seeds))
+def ask(text, seeds=(0,), **options):
+    return Request([{"role": "user", "content": text}], [], tuple(seeds), **options)
+
+
+def free_url():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
 
 
 def texts(results):
@@ -71,15 +82,16 @@ def test_an_endless_stream_is_read_only_a_little_ahead(server):
 
 def test_the_body_of_a_request(server):
     content = [{"type": "text", "text": "?"}, {"type": "image"}, {"type": "text", "text": "!"}]
-    request = Request([{"role": "user", "content": content}], [Image.new("RGB", (3, 2))], (5,))
-    assert texts(engine_of(server).generate([request], max_new_tokens=9)) == [[JUDGMENT]]
+    request = Request([{"role": "user", "content": content}], [Image.new("RGB", (3, 2))], (5,), max_new_tokens=9)
+    assert texts(engine_of(server).generate([request])) == [[JUDGMENT]]
     body = server.bodies[0]
     [message] = body.pop("messages")
     assert body == {"model": "judge", "seed": 5, "temperature": 0, "max_tokens": 9, "logprobs": True, "top_logprobs": 5}
     assert [part["type"] for part in message["content"]] == ["text", "image_url", "text"]
     assert message["content"][1]["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
-    list(engine_of(server).generate([ask("x")], temperature=0.7))
+    list(engine_of(server, logprobs=False).generate([ask("x", temperature=0.7)]))
     assert (server.bodies[1]["temperature"], server.bodies[1]["top_p"]) == (0.7, 1.0)
+    assert "logprobs" not in server.bodies[1]
 
 
 def test_too_few_images_is_the_callers_mistake(server):
@@ -99,57 +111,49 @@ def test_too_few_images_is_the_callers_mistake(server):
 def test_what_a_server_refuses_is_left_out_from_then_on(server, field, refusal):
     server.default = [lambda body: refusal() if field in body else reply()]
     engine = engine_of(server, retries=0)
-    assert texts(engine.generate(map(ask, "ab"), temperature=1.0)) == [[JUDGMENT]] * 2
+    assert texts(engine.generate(ask(text, temperature=1.0) for text in "ab")) == [[JUDGMENT]] * 2
     before = len(server.bodies)
-    assert texts(engine.generate(map(ask, "cd"), temperature=1.0)) == [[JUDGMENT]] * 2
+    assert texts(engine.generate(ask(text, temperature=1.0) for text in "cd")) == [[JUDGMENT]] * 2
     assert [field in body for body in server.bodies[before:]] == [False, False]
     assert ("max_completion_tokens" in server.bodies[-1]) == (field == "max_tokens")
 
 
-def test_a_rate_limit_is_waited_for(server):
-    limit = {"retry-after": "0.5"}
-    server.scripts["x"] = [status(429, **limit), status(429, **limit), reply()]
-    assert texts(engine_of(server).generate([ask("x")])) == [[JUDGMENT]]
-    assert all(0.48 < b - a < 2 for a, b in itertools.pairwise(server.times))
-
-
-def test_nobody_waits_for_an_hour(server):
-    server.scripts["x"] = [status(429, **{"retry-after": "3600"})]
-    [error, fine] = engine_of(server).generate([ask("x"), ask("y")])
+def test_a_rate_limit_is_waited_for_unless_that_takes_too_long(server):
+    server.scripts["x"] = [status(429, **{"retry-after": "0.2"}), reply()]
+    server.scripts["hour"] = [status(429, **{"retry-after": "3600"})]
+    [fine, error, other] = engine_of(server).generate(map(ask, ["x", "hour", "y"]))
+    assert (fine[0].text, other[0].text) == (JUDGMENT, JUDGMENT)
+    assert server.times[-1] - server.times[0] >= 0.19
     assert "asks to wait 3600 seconds" in str(error)
     assert "in 1 try" in str(error)
-    assert fine[0].text == JUDGMENT
-
-
-def test_waits_double(server):
-    server.scripts["x"] = [status(500), status(503), status(500), reply()]
-    assert texts(engine_of(server, backoff=0.1, retries=3).generate([ask("x")])) == [[JUDGMENT]]
-    waits = [b - a for a, b in itertools.pairwise(server.times)]
-    assert all(0.07 * 2**k < waited < 0.13 * 2**k + 1 for k, waited in enumerate(waits))
 
 
 FAILURES = {
-    "null": (reply(None), "no text"),
-    "an error instead": ({"error": {"message": "overloaded"}}, "overloaded"),
-    "empty": (raw(""), "nothing"),
-    "half": (raw(json.dumps(reply())[:60]), "not one complete JSON"),
-    "a page": (raw("<html>\x1b[2J\nlogin", "text/html"), "text/html instead of JSON: <html> [2J login"),
-    "500": (status(500, "\n".join(["out of memory"] * 99)), "it answers 500: "),
-    "429": (status(429), "lower the concurrency"),
-    "hang": (hang, "within 0.5 seconds"),
-    "drip": (drip, "within 0.5 seconds"),
+    "null": (reply(None), "no text", "bad reply"),
+    "half": (raw(json.dumps(reply())[:60]), "not one complete JSON", "bad reply"),
+    "a page": (raw("<html>\x1b[2J\nlogin", "text/html"), "text/html instead of JSON: <html> [2J login", "bad reply"),
+    "500": (status(500, "\n".join(["out of memory"] * 99)), "it answers 500: ", "HTTP 500"),
+    "429": (status(429), "lower the concurrency", "HTTP 429"),
+    "hang": (hang, "within 0.3 seconds", "timeout"),
+    "drip": (drip, "within 0.3 seconds", "timeout"),
 }
 
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failure_is_asked_for_again_and_then_costs_its_own_row_only(server, name):
-    step, reason = FAILURES[name]
+    step, reason, kind = FAILURES[name]
     server.scripts = {"never": [step], "later": [step, reply()]}
     requests = [ask("a"), ask("never", (1, 2)), ask("later"), ask("b")]
-    timeout = 0.5 if step in (hang, drip) else 30
-    [first, error, again, last] = engine_of(server, retries=1, timeout=timeout).generate(requests)
+    engine = engine_of(server, retries=1, timeout=0.3 if step in (hang, drip) else 30)
+    [first, error, again, last] = engine.generate(requests)
     assert [row[0].text for row in (first, again, last)] == [JUDGMENT] * 3
-    assert isinstance(error, EngineError)
+    assert isinstance(error, ServerError)
+    assert not isinstance(error, RejectedError)
+    assert error.kind == kind
+    assert engine.usage.calls == len(server.bodies)
+    assert 3 <= engine.usage.failures <= engine.usage.calls - 3
+    assert (engine.usage.prompt_tokens, engine.usage.completion_tokens) == (9, 21)
+    assert server.url in engine.usage.last_failure
     assert reason in str(error)
     assert str(error).startswith(f"server {server.url} gave no completion in 2 tries (")
     assert len(str(error)) < 500
@@ -158,22 +162,32 @@ def test_a_failure_is_asked_for_again_and_then_costs_its_own_row_only(server, na
     assert server.calls["later"] == 2
 
 
-def test_a_request_the_server_cannot_take_is_not_repeated(server):
-    server.scripts["x"] = [status(400, "longer than the context")]
-    [error, fine] = engine_of(server).generate([ask("x"), ask("y")])
-    assert "in 1 try (it answers 400: " in str(error)
+@pytest.mark.parametrize("code", [400, 413, 422, 403])
+def test_a_request_that_the_server_will_never_accept_is_not_repeated(server, code):
+    server.scripts["x"] = [status(code, "longer than the context")]
+    [_, error, fine] = engine_of(server, concurrency=1).generate(map(ask, "axb"))
+    assert isinstance(error, RejectedError)
+    assert error.kind == f"HTTP {code}"
+    assert f"in 1 try (it answers {code}: " in str(error)
     assert "longer than the context" in str(error)
     assert server.calls["x"] == 1
     assert fine[0].text == JUDGMENT
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"), [(401, "API key"), (403, "this key"), (404, "does not know the model 'judge'")]
+    ("code", "reason"),
+    [
+        (401, "refuses the API key"),
+        (402, "money of the account"),
+        (404, "does not know the model 'judge'"),
+        (429, "money of the account"),
+    ],
 )
 def test_what_fails_for_all_ends_the_run_at_once(server, code, reason):
     async def refuse():
-        await asyncio.sleep(0.3)
-        return status(code, "bad key sk-very-secret")()
+        while server.calls["slow"] == 0:
+            await asyncio.sleep(0.01)
+        return status(code, "insufficient_quota for sk-very-secret")()
 
     server.scripts = {"slow": [hang], "x": [refuse]}
     results = engine_of(server, api_key="sk-very-secret").generate(map(ask, ["a", "slow", "x", "b"]))
@@ -188,19 +202,11 @@ def test_what_fails_for_all_ends_the_run_at_once(server, code, reason):
     assert server.calls["x"] == 1
 
 
-def test_the_run_ends_at_once_even_if_requests_come_slowly(server):
-    server.scripts = {"0": [hang], "1": [status(401)]}
-    drawn = []
-
-    def requests():
-        for i in range(600):
-            drawn.append(i)
-            yield ask(str(i))
-            time.sleep(0.05)
-
-    with pytest.raises(UserError, match="refuses the API key"):
-        list(engine_of(server, concurrency=600).generate(requests()))
-    assert len(drawn) < 600
+def test_a_key_that_may_not_use_the_model_ends_the_run(server):
+    server.default = [status(403)]
+    with pytest.raises(UserError, match="does not let this key use the model 'judge'") as caught:
+        list(engine_of(server).generate([ask("a")]))
+    assert not isinstance(caught.value, EngineError)
 
 
 def test_nothing_more_is_asked_about_a_row_that_is_lost(server):
@@ -211,11 +217,8 @@ def test_nothing_more_is_asked_about_a_row_that_is_lost(server):
 
 
 def test_no_server_ends_the_run_at_once():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    with pytest.raises(UserError, match=r"cannot be reached .*base URL") as caught:
-        list(ServerEngine("judge", url).generate(ask(str(i)) for i in itertools.count()))
-    assert not isinstance(caught.value, EngineError)
+    with pytest.raises(ServerGone, match=r"cannot be reached .*base URL"):
+        list(ServerEngine("judge", free_url(), retries=10**6).generate(ask(str(i)) for i in itertools.count()))
 
 
 def test_a_server_that_dies_halfway_keeps_what_it_answered():
@@ -243,7 +246,7 @@ def test_a_server_that_dies_in_the_middle_of_an_answer_ends_the_run():
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     with pytest.raises(UserError, match="cannot be reached"):
-        list(ServerEngine("judge", url, backoff=0.01, retries=2).generate([ask("x")]))
+        list(ServerEngine("judge", url, retries=2).generate([ask("x")]))
     thread.join()
 
 
@@ -260,12 +263,89 @@ def test_dropped_connections_and_short_bodies():
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Rude) as rude:
         threading.Thread(target=rude.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         url = f"http://127.0.0.1:{rude.server_address[1]}/v1"
-        engine = ServerEngine("judge", url, backoff=0.01, retries=3, concurrency=1)
+        engine = ServerEngine("judge", url, retries=3, concurrency=1)
         assert texts(engine.generate([ask("x")])) == [[JUDGMENT]]
-        engine.retries = 2
-        [error] = engine.generate([ask("x")])
+        [error] = ServerEngine("judge", url, retries=2).generate([ask("x")])
         assert "in 3 tries (the connection broke off" in str(error)
         rude.shutdown()
+
+
+def threads():
+    return [thread.name for thread in threading.enumerate()].count("server-engine")
+
+
+def test_all_sessions_of_an_engine_share_its_connections(server):
+    engine = engine_of(server, concurrency=1)
+    for _ in range(3):
+        assert texts(engine.generate(map(ask, "ab"))) == [[JUDGMENT]] * 2
+    with engine.open() as one, engine.open() as two:
+        for session in (one, two):
+            session.submit("ticket", ask("c"))
+        assert [session.collect()[0][0] for session in (one, two)] == ["ticket"] * 2
+        assert one.collect() == []
+    assert (len(server.bodies), len(server.ports), threads()) == (8, 1, 1)
+    engine.close()
+    engine.close()
+    assert threads() == 0
+    assert texts(engine.generate([ask("d")])) == [[JUDGMENT]]
+    assert len(server.ports) == 2
+
+
+def test_requests_flow_past_a_slow_one_across_blocks(server):
+    async def slow():
+        while len(server.bodies) < 41:
+            await asyncio.sleep(0.01)
+        return reply("slow")
+
+    server.scripts["0"] = [slow]
+    blocks = [[str(4 * block + i) for i in range(4)] for block in range(10)] + [["last"]]
+    spec = EngineSpec("judge", base_url=server.url, concurrency=4)
+    judged = list(in_workers(lambda engine, rows, _: engine.generate(map(ask, rows)), blocks, None, spec))
+    assert [block for block, _ in judged] == blocks
+    assert texts(judged[0][1]) == [["slow"], *[[JUDGMENT]] * 3]
+
+
+def test_what_was_answered_before_the_run_has_to_end_is_handed_over_first(server):
+    server.scripts["bad"] = [status(401)]
+    engine = engine_of(server)
+    with engine.open() as session:
+        for text in ("a", "bad", "b"):
+            session.submit(text, ask(text))
+            while not server.calls[text] or server.active:
+                time.sleep(0.01)
+        time.sleep(0.05)
+        assert [ticket for ticket, _ in session.collect()] == ["a"]
+        with pytest.raises(UserError, match="refuses the API key"):
+            session.collect()
+        assert [ticket for ticket, _ in session.collect()] == ["b"]
+        assert session.collect() == []
+
+
+def test_a_request_has_a_limit_for_all_its_tries_together(server):
+    server.scripts = {"x": [hang], "y": [status(429, **{"retry-after": "100"})], "z": [status(500)]}
+    engine = engine_of(server, limit=0.3, retries=10**6)
+    started = time.monotonic()
+    [hung, later, failing, fine] = engine.generate(map(ask, ["x", "y", "z", "a"]))
+    assert time.monotonic() - started < 10
+    assert [error.kind for error in (hung, later, failing)] == ["timeout", "HTTP 429", "timeout"]
+    assert "within 0.3 seconds, all tries together" in str(hung)
+    assert fine[0].text == JUDGMENT
+
+
+def test_every_try_takes_a_place_of_the_minute(server, monkeypatch):
+    taken = []
+    monkeypatch.setattr("r1_reward.engines.client.Pace.delay", lambda self, now: taken.append(now) or 0.0)
+    server.scripts["x"] = [status(500), raw("{"), reply()]
+    assert texts(engine_of(server, requests_per_minute=5).generate([ask("x")])) == [[JUDGMENT]]
+    assert len(taken) == len(server.bodies) == 3
+
+
+def test_what_is_sent_and_received_is_counted_where_the_caller_says(server):
+    usage = Usage(calls=100)
+    list(engine_of(server, usage=usage).generate([ask("x", (1, 2))]))
+    assert (usage.calls, usage.failures, usage.prompt_tokens, usage.completion_tokens) == (102, 0, 6, 14)
+    assert usage.request_seconds > 0
+    assert usage.cost(1e6, 2e6) == 6 + 28
 
 
 def test_closing_early_cancels_everything(server):
@@ -275,15 +355,18 @@ def test_closing_early_cancels_everything(server):
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", ResourceWarning)  # sockets left open
         warnings.simplefilter("always", RuntimeWarning)  # coroutines never awaited
-        results = engine_of(server, concurrency=8).generate(map(ask, ["first", *"abcd"]))
+        engine = engine_of(server, concurrency=8)
+        results = engine.generate(map(ask, ["first", *"abcd"]))
         assert next(results)[0].text == JUDGMENT
         deadline = time.monotonic() + 20
         while server.active < 4 and time.monotonic() < deadline:
             time.sleep(0.01)
         results.close()
+        assert threads() == 1
+        del results, engine
         gc.collect()
     assert not [str(warning.message) for warning in caught]
-    assert "openai-engine" not in [thread.name for thread in threading.enumerate()]
+    assert threads() == 0
     while server.active and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.active == 0, "the server is still working for nobody"
@@ -319,10 +402,14 @@ def test_interrupting_is_clean(server):
         ({"base_url": "localhost:8000"}, "must look like http"),
         ({"base_url": "http://host:port/v1"}, "not a URL"),
         ({"base_url": None}, "OPENAI_API_KEY"),
-        ({"api_key": "se\u00adcret"}, "copy it again"),
+        ({"base_url": "https://api.openai.com/v1"}, "OPENAI_API_KEY"),
+        ({"api_key": "se\u00adcret"}, "contains invalid characters"),
         ({"concurrency": 0}, "concurrency 0"),
         ({"timeout": 0}, "timeout 0"),
+        ({"timeout": float("nan")}, "timeout nan"),
+        ({"limit": -1}, "limit -1"),
         ({"retries": -1}, "retries -1"),
+        ({"requests_per_minute": -1}, "requests per minute -1"),
     ],
 )
 def test_wrong_settings(options, reason):
@@ -331,8 +418,7 @@ def test_wrong_settings(options, reason):
 
 
 def test_messages_never_show_the_password_in_a_url():
-    engine = ServerEngine("judge", "http://me:hush@localhost:9/v1?key=hush")
-    assert engine._name == "server http://localhost:9/v1"
+    assert server_name("http://me:hush@localhost:9/v1?key=hush") == "server http://localhost:9/v1"
     with pytest.raises(UserError) as caught:
         ServerEngine("judge", "me:hush@localhost")
     assert "hush" not in str(caught.value)

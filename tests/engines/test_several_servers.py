@@ -19,7 +19,7 @@ from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import build_messages
 from r1_reward.store.images import decode_images
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("no_waits")]
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def servers(running):
 
 def engine_of(servers, **options):
     urls = [server if isinstance(server, str) else server.url for server in servers]
-    return ServerEngine("judge", urls, **{"backoff": 0.01, "retries": 2, "timeout": 30.0, **options})
+    return ServerEngine("judge", urls, **{"retries": 2, "timeout": 30.0, **options})
 
 
-def ask(text, seeds=(0,)):
-    return Request([{"role": "user", "content": text}], [], tuple(seeds))
+def ask(text, seeds=(0,), temperature=0.0):
+    return Request([{"role": "user", "content": text}], [], tuple(seeds), temperature)
 
 
 def texts(results):
@@ -106,12 +106,13 @@ def test_a_server_that_is_killed_halfway_costs_nothing(servers, concurrency):
     assert 0 <= repeated <= concurrency  # what was under way at the victim, at most
 
 
-def test_a_server_in_trouble_is_left_alone_and_comes_back(servers):
+def test_a_server_in_trouble_is_left_alone_and_comes_back(servers, monkeypatch):
+    monkeypatch.setattr("r1_reward.engines.server_pool.FIRST_REST", 0.3)
     healthy, troubled = servers
     down = [True]
     healthy.default = [slow_echo]
     troubled.default = [lambda body: status(503)() if down[0] else echo(body)]
-    engine = engine_of(servers, concurrency=2, backoff=0.3)
+    engine = engine_of(servers, concurrency=2)
     results = engine.generate(ask(str(i)) for i in itertools.count())
     first = list(itertools.islice(results, 40))
     assert len(troubled.bodies) <= 6  # two at the start; then one at a time, after longer and longer rests
@@ -155,7 +156,7 @@ def test_the_run_ends_only_when_every_server_is_gone():
 def test_no_server_at_all_ends_the_run_at_once():
     urls = [free_url(), free_url()]
     with pytest.raises(UserError, match=r"no server is left: .*cannot be reached.*base URL"):
-        list(engine_of(urls, retries=9, backoff=100).generate(map(ask, "abc")))
+        list(engine_of(urls, retries=10**6).generate(map(ask, "abc")))
 
 
 def test_a_request_that_no_server_can_answer_costs_its_own_row_only(servers):
@@ -236,7 +237,7 @@ def voting(servers, **options):
 def test_one_request_gives_all_votes_from_the_first_seed(servers):
     servers[0].default = [several]
     [three, one, two] = voting(servers[:1], concurrency=1).generate(
-        [ask("a", (5, 6, 7)), ask("b", (8,)), ask("c", (9, 10))], temperature=1.0
+        [ask("a", (5, 6, 7), 1.0), ask("b", (8,), 1.0), ask("c", (9, 10), 1.0)]
     )
     assert [c.text for c in three] == ["a/5+0", "a/5+1", "a/5+2"]
     assert [c.text for c in one + two] == ["b/8+0", "c/9+0", "c/9+1"]
@@ -246,8 +247,8 @@ def test_one_request_gives_all_votes_from_the_first_seed(servers):
 
 def test_votes_are_requests_of_their_own_unless_asked_otherwise(servers):
     servers[0].default = [several]
-    list(engine_of(servers[:1]).generate([ask("a", (1, 2, 3))], temperature=1.0))
-    list(voting(servers[:1]).generate([ask("a", (1, 2, 3))], temperature=0.0))
+    list(engine_of(servers[:1]).generate([ask("a", (1, 2, 3), 1.0)]))
+    list(voting(servers[:1]).generate([ask("a", (1, 2, 3))]))
     assert [body.get("n") for body in servers[0].bodies] == [None] * 6
     assert [sorted(b["seed"] for b in servers[0].bodies[i : i + 3]) for i in (0, 3)] == [[1, 2, 3]] * 2
 
@@ -256,8 +257,8 @@ def test_votes_are_requests_of_their_own_unless_asked_otherwise(servers):
 def test_a_server_that_gives_fewer_is_asked_one_by_one_from_then_on(servers, given):
     servers[0].default = [lambda body: choices_of(body, min(given, body.get("n", 1)))]
     engine = voting(servers[:1], concurrency=1)
-    requests = [ask("a", (1, 2, 3)), ask("b", (4, 5, 6))]
-    first, second = texts(engine.generate(requests, temperature=1.0))
+    requests = [ask("a", (1, 2, 3), 1.0), ask("b", (4, 5, 6), 1.0)]
+    first, second = texts(engine.generate(requests))
     assert first == [*[f"a/1+{i}" for i in range(given)], *[f"a/{seed}+0" for seed in (1, 2, 3)[given:]]]
     asked = [body.get("n") for body in servers[0].bodies]
     assert asked[0] == 3
@@ -266,7 +267,7 @@ def test_a_server_that_gives_fewer_is_asked_one_by_one_from_then_on(servers, giv
         [*[f"b/4+{i}" for i in range(given)], *["b/5+0", "b/6+0"][given - 1 :]],
     )
     before = len(servers[0].bodies)
-    assert texts(engine.generate([ask("c", (7, 8))], temperature=1.0)) == [["c/7+0", "c/8+0"]]
+    assert texts(engine.generate([ask("c", (7, 8), 1.0)])) == [["c/7+0", "c/8+0"]]
     assert [body.get("n") for body in servers[0].bodies[before:]] == [None, None]
 
 
@@ -274,23 +275,21 @@ def test_a_server_that_gives_fewer_is_asked_one_by_one_from_then_on(servers, giv
 def test_a_server_that_refuses_several_is_asked_one_by_one(servers, refusal):
     servers[0].default = [lambda body: status(400, refusal)() if "n" in body else echo(body)]
     engine = voting(servers[:1], retries=0)
-    assert texts(engine.generate([ask("a", (1, 2, 3))], temperature=1.0)) == [["a/1", "a/2", "a/3"]]
-    assert texts(engine.generate([ask("b", (4, 5))], temperature=1.0)) == [["b/4", "b/5"]]
+    assert texts(engine.generate([ask("a", (1, 2, 3), 1.0)])) == [["a/1", "a/2", "a/3"]]
+    assert texts(engine.generate([ask("b", (4, 5), 1.0)])) == [["b/4", "b/5"]]
     assert ["n" in body for body in servers[0].bodies] == [True] + [False] * 5
 
 
 def test_votes_that_are_not_all_whole_are_asked_for_again(servers):
     broken = {"choices": [reply()["choices"][0], reply(None)["choices"][0]]}
     servers[0].scripts["x"] = [broken, several]
-    assert texts(voting(servers[:1]).generate([ask("x", (1, 2))], temperature=1.0)) == [["x/1+0", "x/1+1"]]
+    assert texts(voting(servers[:1]).generate([ask("x", (1, 2), 1.0)])) == [["x/1+0", "x/1+1"]]
     assert servers[0].calls["x"] == 2
 
 
 def test_servers_that_give_several_and_servers_that_do_not(servers):
     servers[0].default, servers[1].default = [several], [lambda body: choices_of(body, 1)]
-    results = list(
-        voting(servers, concurrency=2).generate((ask(str(i), (i, i + 100)) for i in range(30)), temperature=1.0)
-    )
+    results = list(voting(servers, concurrency=2).generate(ask(str(i), (i, i + 100), 1.0) for i in range(30)))
     for i, (first, second) in enumerate(texts(results)):
         assert (first, second) in [(f"{i}/{i}+0", f"{i}/{i}+1"), (f"{i}/{i}+0", f"{i}/{i + 100}+0")]
 
@@ -309,16 +308,16 @@ def test_transformers_serve_judges_a_pair_with_two_votes(checkpoint, pairs, tmp_
     (folder / "generation_config.json").write_text(json.dumps({**defaults, "do_sample": True, "top_k": 0}))
     row = pairs[0]
     messages = build_messages(row["question"], row["response_1"], row["response_2"], images=1)
-    request = Request(messages, decode_images(row), (3, 4))
+    request = Request(messages, decode_images(row), (3, 4), 1.0, 16)
     with transformers_server(folder, tmp_path / "serve.log") as url:
         options = {"concurrency": 1, "timeout": 300}  # it draws from one random state
         plain = ServerEngine(str(folder), url, **options)
-        [votes] = plain.generate([request], temperature=1.0, max_new_tokens=16)
+        [votes] = plain.generate([request])
         assert not isinstance(votes, EngineError), votes
-        [again] = plain.generate([request], temperature=1.0, max_new_tokens=16)
+        [again] = plain.generate([request])
         together = ServerEngine(str(folder), url, batch_votes=True, **options)
-        [fallen_back] = together.generate([request], temperature=1.0, max_new_tokens=16)
-        assert not together._servers[0].dialect.several
+        [fallen_back] = together.generate([request])
+        assert not together.client.pool.servers[0].dialect.several
     assert [vote.text for vote in votes] == [vote.text for vote in again] == [vote.text for vote in fallen_back]
     assert votes[0].text != votes[1].text
     assert all(1 <= vote.tokens <= 16 for vote in votes)

@@ -77,13 +77,14 @@ class ScriptedServer:
     def forget(self):
         """Start afresh: no scripts, nothing recorded."""
         self.scripts, self.default = {}, [reply()]
-        self.calls, self.bodies, self.times = defaultdict(int), [], []
+        self.calls, self.bodies, self.times, self.ports = defaultdict(int), [], [], set()
         self.peak = 0
 
     async def complete(self, request: HTTPRequest):
         body = await request.json()
         self.bodies.append(body)
         self.times.append(time.monotonic())
+        self.ports.add(request.client.port)
         text = body["messages"][-1]["content"]
         text = text if isinstance(text, str) else text[-1]["text"]
         script = self.scripts.get(text, self.default)

@@ -25,23 +25,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from r1_reward.data.annotate_server import teach_by_server
-from r1_reward.data.annotation import AnnotateSettings, AnnotateState, Annotation, Job, Money, Progress, fingerprint
-from r1_reward.data.teacher import ServerTeacher, TeacherReply, parse_teacher
-from r1_reward.engines.engine import EngineError, Generative, Request, in_order
+from r1_reward.data.annotation import AnnotateSettings, AnnotateState, Annotation, Money, Progress, fingerprint
+from r1_reward.data.teacher import parse_teacher
+from r1_reward.data.teaching import teach
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json
-from r1_reward.store.images import ImageError
 from r1_reward.store.shards import REPORT, pair_files
 
 __all__ = ["AnnotateSettings", "AnnotateState", "Money", "annotate"]
 
 RUN_FILE = "run.json"
-_BLOCK = 256  # rows a local teacher gets at once: enough for full batches, little enough to lose in a kill
 
 
 def annotate(
@@ -78,49 +74,17 @@ def annotate(
             return finished
         run = Annotation(path, out, settings, money, progress)
         try:
-            if spec.url is None:
-                teach_locally(run, spec.load(batch_size=batch_size))
-                stopped = ""
-            else:
-                teacher = ServerTeacher(
-                    spec.model, spec.url, requests_per_minute=requests_per_minute, timeout=timeout, retries=retries
-                )
-                stopped = teach_by_server(run, teacher, concurrency)
+            engine = spec.load(
+                batch_size=batch_size,
+                concurrency=concurrency,
+                requests_per_minute=requests_per_minute,
+                timeout=timeout,
+                retries=retries,
+            )
+            stopped = teach(run, engine)
         finally:
             run.attempts.close()
         return run.write(stopped)
-
-
-def teach_locally(run: Annotation, engine: Generative) -> None:
-    """Ask a model in this process about all rows that are due, a block of rows at a time, try by try."""
-    run.special_tokens = engine.special_tokens
-    due = run.due()
-    while block := list(islice(due, _BLOCK)):
-        for attempt in range(1, run.settings.attempts + 1):
-            _try_block(run, engine, [job for job in block if run.next_attempt(job) == attempt], attempt)
-
-
-def _try_block(run: Annotation, engine: Generative, jobs: list[Job], attempt: int) -> None:
-    asked: list[Job] = []
-
-    def requests() -> Iterator[Request]:
-        for job in jobs:
-            try:
-                request = run.request(job, attempt)
-            except ImageError as error:  # its own row is left out, not the others
-                run.leave(job, error)
-                continue
-            asked.append(job)
-            yield request
-
-    drawn = in_order(engine, requests())
-    for completions, job in zip(drawn, asked, strict=True):  # in this order: drawing is what fills `asked`
-        if isinstance(completions, EngineError):
-            run.leave(job, completions)
-        else:
-            reply = TeacherReply(completions[0], prompt_tokens=None, refused=False)
-            run.keep(job, run.record(job, attempt, reply))
-    run.attempts.sync()
 
 
 @contextmanager

@@ -5,7 +5,7 @@
     for job in run.due():
         while (attempt := run.next_attempt(job)) is not None:
             request = run.request(job, attempt)
-            run.keep(job, run.record(job, attempt, reply))      # safe when it returns; or run.leave(job, error)
+            run.keep(job, run.record(job, attempt, completion)) # safe when it returns; or run.leave(job, error)
     report = run.write("")
 """
 
@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from r1_reward.data.annotation_report import Summary
 from r1_reward.data.attempts_file import Attempt, AttemptRecord, AttemptsFile, Usage
-from r1_reward.data.teacher import RejectedError, TeacherReply, parse_teacher, read_reply, tidy
+from r1_reward.data.teacher import parse_teacher, read_reply, tidy
+from r1_reward.engines.client import RejectedError, cost
 from r1_reward.engines.engine import Request
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import build_messages
@@ -70,7 +71,7 @@ class Money(NamedTuple):
         """Return what replies have cost, None without prices; a lower bound where tokens were not counted."""
         if self.price_in is None or self.price_out is None:
             return None
-        return (usage.prompt_tokens * self.price_in + usage.tokens * self.price_out) / 1e6
+        return cost(usage.prompt_tokens, usage.tokens, self.price_in, self.price_out)
 
     def check(self) -> None:
         """Raise UserError if a price is missing or negative."""
@@ -202,10 +203,10 @@ class Annotation:
         digest = hashlib.sha256(f"{purpose}:{self.settings.seed}:{job.key}:{attempt}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 2
 
-    def record(self, job: Job, attempt: int, reply: TeacherReply) -> AttemptRecord:
+    def record(self, job: Job, attempt: int, completion: Completion) -> AttemptRecord:
         """Return the line for a reply, its answer in the stored order."""
         swapped = self.swapped(job, attempt)
-        shown, problem = read_reply(reply.completion, refused=reply.refused, special_tokens=self.special_tokens)
+        shown, problem = read_reply(completion, special_tokens=self.special_tokens)
         return AttemptRecord(
             key=job.key,
             id=job.row["id"],
@@ -214,9 +215,9 @@ class Annotation:
             temperature=self.settings.temperatures[attempt - 1],
             answer=None if shown is None else 1 if (shown == 1) != swapped else 2,
             problem=problem,
-            text=reply.completion.text,
-            tokens=reply.completion.tokens,
-            prompt_tokens=reply.prompt_tokens,
+            text=completion.text,
+            tokens=completion.tokens,
+            prompt_tokens=completion.prompt_tokens,
         )
 
     def keep(self, job: Job, record: AttemptRecord) -> None:
@@ -229,8 +230,7 @@ class Annotation:
 
     def reject(self, job: Job, attempt: int, error: RejectedError) -> None:
         """Write down that the server will not take a row, so that it is not asked again."""
-        completion = Completion(text=str(error), tokens=0)
-        record = self.record(job, attempt, TeacherReply(completion, prompt_tokens=0, refused=True))
+        record = self.record(job, attempt, Completion(text=str(error), tokens=0, prompt_tokens=0, refused=True))
         self.keep(job, record.model_copy(update={"problem": REJECTED}))
 
     def leave(self, job: Job, error: UserError) -> None:

@@ -1,6 +1,6 @@
 """What goes over the wire to a server of the OpenAI chat protocol, and what comes back; no network here.
 
-:mod:`r1_reward.engines.server` asks; this module writes the questions and reads the answers. A reply is a whole
+:mod:`r1_reward.engines.client` asks; this module writes the requests and reads the replies. A reply is a whole
 completion or a :class:`Failure`: half a JSON, no choice, null where the text should be, a generation that was broken
 off are failures, while a refusal and an empty text are what the model said.
 """
@@ -35,14 +35,24 @@ _NAMES_N = re.compile(r"(?<!\\)\bn\b|one completion")  # the parameter n, but no
 
 
 class Failure(Exception):
-    """One try came to nothing: why, what a person can do, and whether another try may do better.
+    """One try brought no whole reply: why, what a person can do, and the kind of it in a word or two.
 
-    ``delay`` is the seconds the server wants to be left alone, ``connected`` False if there was no server.
+    ``again`` says whether another try may do better, ``delay`` how many seconds the server wants to be left alone,
+    ``connected`` is False if there was no server.
     """
 
-    def __init__(self, reason: str, advice: str, *, again: bool = True, delay: float = 0.0, connected: bool = True):
+    def __init__(
+        self,
+        reason: str,
+        advice: str,
+        kind: str = "bad reply",
+        *,
+        again: bool = True,
+        delay: float = 0.0,
+        connected: bool = True,
+    ) -> None:
         super().__init__(reason)
-        self.advice, self.again, self.delay, self.connected = advice, again, delay, connected
+        self.advice, self.kind, self.again, self.delay, self.connected = advice, kind, again, delay, connected
 
 
 class Dialect(NamedTuple):
@@ -79,7 +89,8 @@ class Dialect(NamedTuple):
 def chat_messages(request: Request) -> list[dict[str, Any]]:
     """Return the messages with each image part holding its picture, as a PNG data URL.
 
-    Raises ValueError if the request has not as many images as image parts.
+    Content of one text alone becomes a plain string, since some servers of text models accept nothing else. Raises
+    ValueError if the request has not as many images as image parts.
     """
     images, messages, count = iter(request.images), [], 0
     for message in request.messages:
@@ -92,7 +103,7 @@ def chat_messages(request: Request) -> list[dict[str, Any]]:
                     image = next(images, None)
                     part = {"type": "image_url", "image_url": {"url": _data_url(image) if image else ""}}
                 parts.append(part)
-            content = parts
+            content = parts[0]["text"] if len(parts) == 1 and parts[0].get("type") == "text" else parts
         messages.append({**message, "content": content})
     if count != len(request.images):
         raise ValueError(f"{len(request.images)} images for {count} image parts")
@@ -120,6 +131,7 @@ class _Choice(BaseModel):
 
 
 class _Usage(BaseModel):
+    prompt_tokens: int | None = Field(default=None, ge=0)
     completion_tokens: int | None = Field(default=None, ge=0)
 
 
@@ -137,52 +149,49 @@ class _Place(_Token):
     top_logprobs: list[_Token] | None = None
 
 
-def read_reply(body: bytes, kind: str) -> Completion:
-    """Turn the body of a 200 and its content type into a completion.
+def read_replies(body: bytes, content_type: str) -> list[Completion]:
+    """Turn the body of a 200 and its content type into the completions it holds, at least one.
 
-    ``tokens`` is what the server counts, else the number of its log-probabilities, else 0. Raises :class:`Failure` if
-    there is no completion, or only a part of one.
-    """
-    return read_replies(body, kind, 1)[0]
-
-
-def read_replies(body: bytes, kind: str, most: int) -> list[Completion]:
-    """Turn the body of a 200 into the completions it holds, at least one and at ``most`` so many.
-
-    A server counts the tokens of all its completions together: with several, ``tokens`` is the number of each one's
-    log-probabilities, else its equal share of the count. Raises :class:`Failure` if any of them is not whole.
+    ``tokens`` is what the server counts, else the number of log-probabilities, else 0. A server counts the tokens of
+    all its completions together: with several, ``tokens`` is the number of each one's log-probabilities, else its
+    equal share of the count. Raises :class:`Failure` if there is no completion, or any of them is not whole.
     """
     shown = excerpt(body[:2000].decode(errors="replace")) or "nothing"
-    kind = kind.partition(";")[0].strip()
-    if not kind.endswith("json"):
-        raise Failure(f"it answers with {excerpt(kind)} instead of JSON: {shown}", "check the base URL")
+    content_type = content_type.partition(";")[0].strip()
+    if not content_type.endswith("json"):
+        raise Failure(f"it answers with {excerpt(content_type)} instead of JSON: {shown}", "check the base URL")
     try:
         reply = _Reply.model_validate_json(body)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         problem = f"field {where}: {first['msg']}" if where else "not one complete JSON object"
-        raise Failure(f"its answer is no chat completion ({problem}): {shown}", LATER) from error
-    choices = reply.choices[:most]
-    counted = reply.usage.completion_tokens if reply.usage else None
-    each, rest = divmod(counted or 0, len(choices))  # the rest goes to the first ones
-    return [
-        _completion(choice, None if counted is None else each + (number < rest), len(choices) == 1, shown)
-        for number, choice in enumerate(choices)
-    ]
+        raise Failure(f"its answer is not a chat completion ({problem}): {shown}", LATER) from error
+    usage = reply.usage or _Usage()
+    counted = usage.completion_tokens
+    each, rest = divmod(counted or 0, len(reply.choices))  # the rest goes to the first ones
+    completions = []
+    for number, choice in enumerate(reply.choices):
+        text = _text(choice.message)
+        if text is None or choice.finish_reason in (None, "abort", "error"):
+            raise Failure(f"it gives no text or broke off (finish_reason {choice.finish_reason}): {shown}", LATER)
+        places = _places(choice.logprobs)
+        own = len(places) if counted is None or (places and len(reply.choices) > 1) else each + (number < rest)
+        completions.append(
+            Completion(
+                text=text,
+                tokens=own,
+                truncated=choice.finish_reason == "length",
+                probability=answer_probability(places),
+                prompt_tokens=usage.prompt_tokens,
+                refused=choice.finish_reason == "content_filter" or _declined(choice.message),
+            )
+        )
+    return completions
 
 
-def _completion(choice: _Choice, counted: int | None, alone: bool, shown: str) -> Completion:
-    text = _text(choice.message)
-    if text is None or choice.finish_reason in (None, "abort", "error"):
-        raise Failure(f"it gives no text or broke off (finish_reason {choice.finish_reason}): {shown}", LATER)
-    places = _places(choice.logprobs)
-    return Completion(
-        text=text,
-        tokens=len(places) if counted is None or (places and not alone) else counted,
-        truncated=choice.finish_reason == "length",
-        probability=answer_probability(places),
-    )
+def _declined(message: _Message) -> bool:
+    return message.content is None and bool(message.refusal)
 
 
 def _text(message: _Message) -> str | None:

@@ -20,12 +20,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from r1_reward.engines.engine import Answered, Engine, EngineError, Session
 from r1_reward.judge.prepare import Prepared, prepare_all
 from r1_reward.judge.voting import Stopping
+from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.schema import Completion, Judgment
 from r1_reward.store.video import FRAMES
@@ -114,17 +116,27 @@ class Task(Protocol):
 AnyTask = TypeVar("AnyTask", bound=Task)
 
 
-def work_off(engine: Engine, tasks: Iterable[AnyTask], *, in_order: bool = True) -> Iterator[AnyTask]:
+def work_off(
+    engine: Engine,
+    tasks: Iterable[AnyTask],
+    *,
+    in_order: bool = True,
+    admit: Callable[[], bool] | None = None,
+) -> Generator[AnyTask, None, None]:
     """Yield each task when it is done, in order or as they get done; many are under way together.
 
     Tasks are taken as far ahead as the engine has room for their requests. Closing the iterator cancels what is under
     way.
 
+    ``admit`` is asked before the requests of a round are submitted, and False means "not now". Once it says so with
+    nothing under way, the loop ends, and the tasks that are left stay undone. With it, what is under way is waited for
+    even when an error ends the loop: somebody counts what requests cost.
+
     Raises:
         UserError: nothing can be answered at all.
     """
     with engine.open() as session:
-        for done in _Loop(session, iter(tasks), in_order).steps():
+        for done in _Loop(session, iter(tasks), in_order, admit).steps():
             yield from done
 
 
@@ -133,6 +145,7 @@ class _Round:
 
     def __init__(self, task: Any) -> None:
         self.task = task
+        self.requests: Sequence[Any] = ()
         self.answers: list[Any] = []
         self.open = 0
         self.done = False
@@ -141,44 +154,78 @@ class _Round:
 class _Loop:
     """The state of :func:`work_off`."""
 
-    def __init__(self, session: Session, tasks: Iterator[Any], in_order: bool) -> None:
-        self._session, self._tasks, self._in_order = session, tasks, in_order
+    def __init__(
+        self, session: Session, tasks: Iterator[Any], in_order: bool, admit: Callable[[], bool] | None = None
+    ) -> None:
+        self._session, self._tasks, self._in_order, self._admit = session, tasks, in_order, admit
         self._window: deque[_Round] = deque()
+        self._due: deque[_Round] = deque()  # whose requests are to be submitted
+        self._ready: deque[tuple[Any, Answered]] = deque()  # answers that no task has taken yet
         self._more = True
         self._under_way = 0
 
     def steps(self) -> Iterator[list[Any]]:
         """Yield the tasks that got done, again and again until there are no more."""
-        while self._more or self._window:
-            self._fill()
-            if self._under_way:
-                for (round_, place), answer in self._session.collect():
-                    self._answered(round_, place, answer)
-            yield self._finished()
+        try:
+            while self._more or self._window:
+                self._fill()
+                if self._under_way:
+                    self._take(self._session.collect())
+                elif self._due:  # nothing more is admitted
+                    yield self._finished()
+                    return
+                yield self._finished()
+        except UserError:
+            if self._admit is not None:
+                self._drain()
+            raise
 
     def _fill(self) -> None:
-        while self._more and self._session.room() > 0 and len(self._window) < _HELD:
+        while True:
+            while self._due and (self._admit is None or self._admit()):
+                self._submit(self._due.popleft())
+            if self._due or not self._more or self._session.room() <= 0 or len(self._window) >= _HELD:
+                return
             task = next(self._tasks, None)
             if task is None:
                 self._more = False
                 return
             self._window.append(_Round(task))
-            self._ask(self._window[-1])
+            self._look(self._window[-1])
 
-    def _ask(self, round_: _Round) -> None:
-        requests = round_.task.requests()
-        round_.answers, round_.open, round_.done = [None] * len(requests), len(requests), not requests
+    def _look(self, round_: _Round) -> None:
+        """See what a task asks next."""
+        round_.requests = round_.task.requests()
+        round_.done = not round_.requests
+        if not round_.done:
+            self._due.append(round_)
+
+    def _submit(self, round_: _Round) -> None:
+        requests, round_.requests = round_.requests, ()
+        round_.answers, round_.open = [None] * len(requests), len(requests)
         self._under_way += len(requests)
         for place, request in enumerate(requests):
             self._session.submit((round_, place), request)
 
-    def _answered(self, round_: _Round, place: int, answer: Answered) -> None:
-        self._under_way -= 1
-        round_.answers[place] = answer
-        round_.open -= 1
-        if not round_.open:
-            round_.task.take(round_.answers)
-            self._ask(round_)
+    def _take(self, answers: list[tuple[Any, Answered]]) -> None:
+        self._ready.extend(answers)
+        while self._ready:
+            (round_, place), answer = self._ready.popleft()
+            self._under_way -= 1
+            round_.answers[place] = answer
+            round_.open -= 1
+            if not round_.open:
+                round_.task.take(round_.answers)
+                self._look(round_)
+
+    def _drain(self) -> None:
+        """Give tasks the answers that are still to come, whatever else fails."""
+        while True:
+            with suppress(UserError):
+                answers = self._session.collect()
+                self._take(answers)
+                if not answers:
+                    return
 
     def _finished(self) -> list[Any]:
         if not self._in_order:

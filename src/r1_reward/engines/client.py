@@ -1,0 +1,363 @@
+"""The one client of OpenAI-compatible chat servers: judges, referees and teachers are all asked through it.
+
+The ``openai`` library repeats what failed, waits between tries and obeys ``Retry-After``. Around it this module does
+what the library does not:
+
+- One try is limited as a whole (the library's own limit is on silence), keeps to a number of requests a minute, is
+  counted, and is a failure if a 200 holds less than a whole completion.
+- What a server refuses (``logprobs``, ``top_p``, ``n``, ``max_tokens``) is left out from then on.
+- Several servers share the work; what one fails to answer is asked of the others, at once.
+- Errors say who failed, why and what to do. What would fail for every request (a wrong key, an unknown model, no
+  money, no server) is a ``UserError``; what concerns one request alone is a :class:`ServerError`, which is a
+  :class:`RejectedError` if the server will never accept that request.
+
+:class:`~r1_reward.engines.server.ServerEngine` runs it in a thread; nothing else uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import openai
+
+from r1_reward.engines.chat_protocol import LATER, Dialect, Failure, excerpt, read_replies, retry_after
+from r1_reward.engines.engine import EngineError, Request
+from r1_reward.engines.server_pool import LONGEST_WAIT, Pool, Server
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Completion
+
+OPENAI = "https://api.openai.com/v1"
+_CONNECT_TIMEOUT = 10.0
+# The HTTP library that this version of `openai` is built on: httpx up to its version 2, httpx2 later.
+_http: Any = import_module(openai.DefaultAsyncHttpxClient.__bases__[0].__module__.partition(".")[0])
+
+
+class ServerError(EngineError):
+    """One request was not answered; ``kind`` is why in a word or two: "timeout", "no connection", "bad reply",
+    "HTTP 500"."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class RejectedError(ServerError):
+    """The server will never accept this request: its text is too long, or a filter does not let it pass."""
+
+
+class ServerGone(UserError):
+    """Nobody is at any of the addresses."""
+
+
+@dataclass
+class Usage:
+    """What was sent to servers and what came back."""
+
+    calls: int = 0
+    """Requests sent, every try counted."""
+    failures: int = 0
+    """Tries that brought no whole reply."""
+    request_seconds: float = 0.0
+    """Sum of the times that requests took; divided by ``calls``, the latency."""
+    prompt_tokens: int = 0
+    """As the servers count them, 0 if they do not."""
+    completion_tokens: int = 0
+    last_failure: str = ""
+    """The latest try that failed, in words, for a message to a person."""
+
+    def cost(self, price_per_million_in: float, price_per_million_out: float) -> float:
+        """Return what the tokens cost; see :func:`cost`."""
+        return cost(self.prompt_tokens, self.completion_tokens, price_per_million_in, price_per_million_out)
+
+
+def cost(prompt_tokens: int, tokens: int, price_per_million_in: float, price_per_million_out: float) -> float:
+    """Return what tokens shown and generated cost, in the currency of the prices per million tokens."""
+    return (prompt_tokens * price_per_million_in + tokens * price_per_million_out) / 1e6
+
+
+class Pace:
+    """Spaces requests evenly, so that no minute has more of them than allowed."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._gap = 60.0 / per_minute if per_minute else 0.0
+        self._next = 0.0
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until the next free place, which is taken with this call."""
+        place = max(now, self._next)
+        self._next = place + self._gap
+        return place - now
+
+
+class ChatClient:
+    """A model behind one server or several, within one event loop; see :class:`ServerEngine` for the arguments."""
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | Sequence[str] | None,
+        *,
+        api_key: str | None,
+        concurrency: int,
+        timeout: float,
+        retries: int,
+        limit: float | None,
+        requests_per_minute: float | None,
+        logprobs: bool,
+        usage: Usage,
+    ) -> None:
+        """Raise UserError if a URL is not one or given twice, OpenAI is asked without a key, or a number is wrong."""
+        given = [base_url] if isinstance(base_url, str) else list(base_url or ())
+        urls = [url for url in (*given, *([] if any(given) else [os.environ.get("OPENAI_BASE_URL")])) if url]
+        self._key = (api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
+        if not self._key and (not urls or OPENAI in urls):
+            raise UserError("OpenAI requires a key: set OPENAI_API_KEY, or give the base URL of your own server")
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise UserError("the API key contains invalid characters; check that it was copied correctly")
+        if (
+            concurrency < 1
+            or retries < 0
+            or not timeout > 0
+            or not (limit or 1) > 0
+            or not (requests_per_minute or 1) > 0
+        ):
+            raise UserError(
+                f"concurrency {concurrency}, timeout {timeout}, retries {retries}, limit {limit}, requests per minute "
+                f"{requests_per_minute}: must be at least 1 request at a time, more than 0 seconds and requests, and "
+                "not negative"
+            )
+        servers = [Server(url, Dialect(logprobs=logprobs)) for url in urls or [OPENAI]]
+        if twice := [server.name for number, server in enumerate(servers) if server.url in urls[:number]]:
+            raise UserError(f"{twice[0]} is given twice; raise the concurrency to send it more requests at once")
+        self.model, self.retries, self.limit, self.usage = model, retries, limit, usage
+        self.pool = Pool(servers, concurrency)
+        self.pace = Pace(requests_per_minute)
+        self.timeout = timeout
+        self._clients: dict[str, openai.AsyncOpenAI] = {}
+
+    async def close(self) -> None:
+        """Close the connections; the next request opens new ones."""
+        clients = list(self._clients.values())
+        self._clients = {}
+        for client in clients:
+            await client.close()
+
+    async def complete(self, messages: list[dict[str, Any]], request: Request) -> list[Completion]:
+        """Return what one HTTP request gives: a completion for each seed, or fewer if the server ignores ``n``.
+
+        ``messages`` are the request's as :func:`~r1_reward.engines.chat_protocol.chat_messages` writes them.
+
+        Raises:
+            ServerError: this request was not answered; others may be.
+            UserError: no request will be answered.
+        """
+        # Waiting keeps the slot: a server in trouble gets fewer requests, not others instead.
+        async with self.pool.slots:
+            work = self._somewhere(messages, request)
+            if self.limit is None:
+                return await work
+            try:
+                return await asyncio.wait_for(work, self.limit)
+            except asyncio.TimeoutError as error:
+                names = ", ".join(server.name for server in self.pool.servers)
+                raise ServerError(
+                    f"{names} gave no completion within {self.limit:g} seconds, all tries together; "
+                    "raise the timeout, or lower the concurrency",
+                    "timeout",
+                ) from error
+
+    async def _somewhere(self, messages: list[dict[str, Any]], request: Request) -> list[Completion]:
+        """Ask one server after the other, and the last one that is open again and again."""
+        pool, tries = self.pool, 0
+        tried: set[Server] = set()
+        while True:
+            async with pool.place(tried) as server:
+                tried.add(server)
+                last = not pool.others(tried)
+                failures_before = server.failures
+                try:
+                    completions = await self._ask(server, messages, request, self.retries if last else 0)
+                except _Unanswered as unanswered:
+                    failure, tries = unanswered.failure, tries + unanswered.tries
+                    pool.failed(server, failure, failures_before)
+                    if last or not failure.again:
+                        raise self._given_up(server, failure, tries) from failure
+                else:
+                    pool.answered(server)
+                    return completions
+
+    def _given_up(self, server: Server, failure: Failure, tries: int) -> UserError:
+        """Return what ends the run, or the request, after its last try."""
+        if not failure.connected and self.pool.gone():
+            words = "; ".join(f"{one.name} cannot be reached ({one.refusal})" for one in self.pool.servers)
+            words = words if len(self.pool.servers) == 1 else f"no server is left: {words}"
+            return ServerGone(f"{words}; {failure.advice}")
+        kind = ServerError if failure.again else RejectedError
+        count = f"{tries} {'try' if tries == 1 else 'tries'}"
+        return kind(f"{server.name} gave no completion in {count} ({failure}); {failure.advice}", failure.kind)
+
+    async def _ask(
+        self, server: Server, messages: list[dict[str, Any]], request: Request, retries: int
+    ) -> list[Completion]:
+        """Ask one server in the dialect it accepts."""
+        dialect = server.dialect
+        # A copy costs nothing: it shares connections and settings.
+        create: Any = self._client(server).with_options(max_retries=retries).chat.completions.with_raw_response.create
+        while True:
+            wanted = len(request.seeds) if dialect.several else 1
+            options = dialect.options(request.seeds[0], request.temperature, request.max_new_tokens, wanted)
+            try:
+                reply = await create(model=self.model, messages=messages, **options)
+            except openai.APIStatusError as error:
+                other = dialect.without(error.response.text, wanted) if error.status_code < 500 else dialect
+                if other == dialect:
+                    raise _Unanswered(self._refused(error.response, server), error.request) from error
+                dialect = other
+            except openai.APIConnectionError as error:
+                raise _Unanswered(_broken(error.__cause__ or error, self.timeout), error.request) from error
+            except Failure as failure:
+                raise _Unanswered(failure) from failure
+            else:
+                completions = reply.http_response.extensions["completions"][:wanted]
+                server.dialect = dialect._replace(several=len(completions) == wanted and dialect.several)
+                return completions
+
+    def _client(self, server: Server) -> openai.AsyncOpenAI:
+        if server.url not in self._clients:
+            limit = openai.Timeout(self.timeout, connect=min(self.timeout, _CONNECT_TIMEOUT))
+            self._clients[server.url] = openai.AsyncOpenAI(
+                api_key=self._key or "none", base_url=server.url, timeout=limit, http_client=_Try(self, server)
+            )
+        return self._clients[server.url]
+
+    def _refused(self, response: Any, server: Server) -> Failure:
+        """Return what an HTTP status means for a request; raises UserError if it means it for all of them."""
+        if (failure := response.extensions.get("failure")) is not None:
+            return failure
+        status, body = response.status_code, response.text
+        if len(self._key) >= 8:  # some servers quote it
+            body = body.replace(self._key, "[the key]")
+        said = f"{status}: {excerpt(body[:2000])}" if body.strip() else str(status)
+        if status == 401:
+            raise UserError(f"{server.name} refuses the API key ({said}); set OPENAI_API_KEY or give the right one")
+        if status == 402 or _no_money(response):
+            raise UserError(
+                f"{server.name}: the money of the account is used up ({said}); add to it and run the same command again"
+            )
+        if status == 403 and not server.answered:  # later on, gateways say 403 to a single text they filter
+            raise UserError(f"{server.name} does not let this key use the model {self.model!r} ({said})")
+        if status == 404:
+            raise UserError(
+                f"{server.name} does not know the model {self.model!r}, or has nothing at this address ({said}); "
+                "check the name, and that the base URL ends where /chat/completions begins, most often in /v1"
+            )
+        if _may_pass(status):
+            delay = retry_after(response.headers.get("retry-after"))
+            asked = f", and asks to wait {delay:.0f} seconds" if delay > self.longest_wait else ""
+            advice = "lower the concurrency or the requests per minute, or run again later" if status == 429 else LATER
+            return Failure(f"it answers {said}{asked}", advice, f"HTTP {status}", delay=delay)
+        self.usage.failures += 1
+        advice = "the server will not accept this request as it is"
+        return Failure(f"it answers {said}", advice, f"HTTP {status}", again=False)
+
+    @property
+    def longest_wait(self) -> float:
+        """Return the longest ``Retry-After``, in seconds, that a request waits for."""
+        return LONGEST_WAIT if self.limit is None else min(self.limit, LONGEST_WAIT)
+
+
+class _Unanswered(Exception):
+    """A server did not answer a request in so many tries."""
+
+    def __init__(self, failure: Failure, request: Any = None) -> None:
+        self.failure = failure
+        self.tries = 1 + int(request.headers.get("x-stainless-retry-count", 0) if request is not None else 0)
+
+
+class _Try(openai.DefaultAsyncHttpxClient):
+    """What the library does once for every try: send the request and read the reply."""
+
+    def __init__(self, client: ChatClient, server: Server) -> None:
+        super().__init__()
+        self._of, self._server = client, server
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        """Return the response.
+
+        What raises one of the HTTP library's errors, or has a status that may pass, is tried again by the library.
+        """
+        client, server, usage = self._of, self._server, self._of.usage
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(client.pace.delay(clock()))
+        usage.calls += 1
+        started = clock()
+        try:
+            response = await asyncio.wait_for(super().send(request, **options), client.timeout)
+        except (asyncio.TimeoutError, _http.RequestError) as error:
+            failure = _broken(error, client.timeout)
+            self._note(failure)
+            if not failure.connected and not client.pool.anybody_heard():
+                raise failure from error  # which the library does not know, hence does not try again
+            if isinstance(error, asyncio.TimeoutError):
+                raise _http.ReadTimeout(str(failure), request=request) from error
+            raise
+        finally:
+            usage.request_seconds += clock() - started
+        server.heard, server.refusal = True, None
+        if response.is_success:
+            self._read(response)
+        elif _may_pass(response.status_code):
+            self._note(Failure(f"it answers {response.status_code}: {excerpt(response.text[:2000])}", LATER))
+            wait = retry_after(response.headers.get("retry-after"))
+            if wait > client.longest_wait or _no_money(response):
+                response.headers["x-should-retry"] = "false"
+        return response
+
+    def _read(self, response: Any) -> None:
+        try:
+            completions = read_replies(response.content, response.headers.get("content-type", "application/json"))
+        except Failure as failure:
+            self._note(failure)
+            response.extensions["failure"] = failure
+            # To the library half an answer is a bad gateway, so that it asks again.
+            response.status_code, response.headers["x-should-retry"] = 502, "true"
+        else:
+            usage = self._of.usage
+            usage.prompt_tokens += completions[0].prompt_tokens or 0
+            usage.completion_tokens += sum(completion.tokens for completion in completions)
+            response.extensions["completions"] = completions
+
+    def _note(self, failure: Failure) -> None:
+        usage, server = self._of.usage, self._server
+        usage.failures += 1
+        usage.last_failure = f"{server.name}{'' if failure.connected else ' cannot be reached'} ({failure})"
+        if failure.connected:
+            server.heard, server.refusal = True, None
+        else:
+            server.refusal = failure
+
+
+def _broken(error: BaseException, timeout: float) -> Failure:
+    """Return what it means that there was no complete answer."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, (_http.ConnectError, _http.ConnectTimeout)):
+        reason = excerpt(f"{type(error).__name__}: {error}")
+        return Failure(reason, "start it or check the base URL", "no connection", connected=False)
+    if isinstance(error, (asyncio.TimeoutError, _http.TimeoutException)):
+        advice = "raise the timeout, or lower the concurrency"
+        return Failure(f"no complete answer within {timeout:g} seconds", advice, "timeout")
+    return Failure(excerpt(f"the connection broke off ({error})"), LATER, "no connection")
+
+
+def _may_pass(status: int) -> bool:
+    return status in (408, 409, 429) or status >= 500
+
+
+def _no_money(response: Any) -> bool:
+    return response.status_code == 429 and "insufficient_quota" in response.text

@@ -1,0 +1,50 @@
+"""What a language model is asked as a referee, and how its reply is read."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable
+from importlib import resources
+
+from r1_reward.judge.rule_referee import WINDOW
+from r1_reward.records.prompt import neutralize
+
+
+def referee_prompt(reasoning: str, answer: int, *, tail: int = WINDOW, special_tokens: Iterable[str] = ()) -> str:
+    """Return what a language model is asked about the last ``tail`` characters of a reasoning and its answer (1 or 2).
+
+    The reasoning cannot leave its fence: every line of it is quoted, and tags and control tokens are broken by a space.
+    ``special_tokens``: the tokenizer's, see :func:`r1_reward.records.prompt.neutralize`.
+    """
+    quoted = "\n".join(f"> {line}" for line in reasoning[-tail:].splitlines())
+    # Last, since quoting can complete a tag: "<answer", a line break, and the ">" of the quote.
+    safe = neutralize(_FENCE.sub("< ", quoted), special_tokens)
+    texts = {"reasoning": safe, "answer": str(answer)}
+    return _PLACEHOLDER.sub(lambda match: texts[match[1]], referee_template())
+
+
+def read_verdict(text: str) -> float | None:
+    """Return 1.0 (yes) or 0.0 (no) of the one answer tag behind the last ``</think>``, which must end the text.
+
+    Anything else is None.
+
+    >>> read_verdict("<answer>yes</answer>"), read_verdict("<answer>Probably</answer>"), read_verdict("yes")
+    (1.0, None, None)
+    """
+    said = text.rpartition("</think>")[2]
+    verdict = _VERDICT.search(said)
+    if verdict is None or said.count("<answer>") != 1 or said.count("</answer>") != 1:
+        return None
+    return float(verdict[1] == "yes")
+
+
+@functools.cache
+def referee_template() -> str:
+    """Return the question put to a language model, with its placeholders ``{reasoning}`` and ``{answer}``."""
+    return (resources.files("r1_reward.judge") / "templates" / "referee.txt").read_text(encoding="utf-8")
+
+
+_PLACEHOLDER = re.compile(r"\{(reasoning|answer)\}")
+_FENCE = re.compile(r"<(?=\s*/?\s*reasoning)", re.IGNORECASE)
+_VERDICT = re.compile(r"<answer>\s*(yes|no)\s*</answer>\s*\Z")
