@@ -18,8 +18,8 @@ from typing import Any
 import openai
 from late_server import late_server
 
-from r1_reward.judge.referee import read_verdict, referee_prompt
 from r1_reward.judge.referee_models import ServerReferee
+from r1_reward.judge.referee_prompt import read_verdict, referee_prompt
 from r1_reward.store.files import write_json
 from r1_reward.studies.machine import describe_machine
 

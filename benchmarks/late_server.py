@@ -1,4 +1,4 @@
-"""A chat server on loopback, in a process of its own, that answers every request after the same time."""
+"""A chat server on loopback, in a process of its own, that answers every request after a set time."""
 
 from __future__ import annotations
 
@@ -17,22 +17,28 @@ Answer = Callable[[dict[str, Any]], str]
 """From the body of a request to the text of the reply; a function of a module, so that another process finds it."""
 
 
+Latency = float | Callable[[dict[str, Any]], float]
+"""Seconds, or a function like ``Answer`` that returns them."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    def __init__(self, *args: Any, answer: Answer, latency: float) -> None:
+    def __init__(self, *args: Any, answer: Answer, latency: Latency) -> None:
         self._text, self._latency = answer, latency
         super().__init__(*args)
 
     def do_GET(self) -> None:
         """List the one model."""
+        self._wait({})
         self._send({"object": "list", "data": [{"id": "late", "object": "model", "created": 0, "owned_by": "me"}]})
 
     def do_POST(self) -> None:
         """Complete a chat."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         message = {"role": "assistant", "content": self._text(body)}
+        self._wait(body)
         self._send(
             {
                 "id": "x",
@@ -44,8 +50,10 @@ class _Handler(BaseHTTPRequestHandler):
             }  # fmt: skip
         )
 
+    def _wait(self, body: dict[str, Any]) -> None:
+        time.sleep(self._latency(body) if callable(self._latency) else self._latency)
+
     def _send(self, value: object) -> None:
-        time.sleep(self._latency)
         content = json.dumps(value).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -64,14 +72,14 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
 
-def _serve(port: Connection, answer: Answer, latency: float) -> None:
+def _serve(port: Connection, answer: Answer, latency: Latency) -> None:
     server = _Server(("127.0.0.1", 0), partial(_Handler, answer=answer, latency=latency))
     port.send(server.server_port)
     server.serve_forever()
 
 
 @contextmanager
-def late_server(answer: Answer, latency: float) -> Iterator[str]:
+def late_server(answer: Answer, latency: Latency) -> Iterator[str]:
     """Serve while the block runs and yield the base URL; ``latency`` is in seconds."""
     os.environ["NO_PROXY"] = "127.0.0.1"
     receiver, sender = multiprocessing.Pipe(duplex=False)

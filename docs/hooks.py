@@ -28,7 +28,7 @@ REFERENCE = {
         "Tensors, texts and rewards; no model. The page to read first: `r1_reward.algorithm`.",
         (
             "algorithm", "rewards", "records.parsing", "records.prompt", "records.schema", "judge.referee",
-            "judge.referee_models",
+            "judge.rule_referee", "judge.referee_models", "judge.referee_prompt",
         ),
     ),
     "judging": (
@@ -37,7 +37,7 @@ REFERENCE = {
         (
             "judge.reward_model", "judge.voting", "judge.ranking", "judge.calibration", "judge.votes",
             "judge.prepare", "judge.groups",
-            "engines.in_process", "engines.server", "records.errors",
+            "engines.in_process", "engines.engine", "engines.server", "engines.client", "records.errors",
         ),
     ),
     "data": (

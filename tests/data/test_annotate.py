@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections import Counter
 
 import pytest
 import typer
-from scripted_server import reply, status
+from scripted_server import reply
 from teacher_rows import lines_of, pair, png, prompt, right, rows_of, run, says, write_pairs, wrong
 from typer.testing import CliRunner
 
@@ -17,8 +16,8 @@ from r1_reward.data.annotate import AnnotateSettings, Money, annotate
 from r1_reward.data.annotation import row_key
 from r1_reward.data.annotation_report import Summary
 from r1_reward.data.attempts_file import Attempt
-from r1_reward.data.teacher import Pace, TeacherSpec
-from r1_reward.engines.engine import EngineError
+from r1_reward.data.teacher import TeacherSpec
+from r1_reward.engines.engine import BatchSession, EngineError, Generative
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.schema import Completion
@@ -221,31 +220,31 @@ def test_progress_tells_cost_and_estimate(server, tmp_path):
     assert {(state.total, state.estimate) for state in states} == {(10, 170.0)}
 
 
-def test_without_a_pace_nobody_waits_and_every_try_takes_a_place(server, tmp_path, monkeypatch):
-    assert [Pace(None).delay(now) for now in (0.0, 5.0)] == [0.0, 0.0]
-    taken = []
-    monkeypatch.setattr(Pace, "delay", lambda self, now: taken.append(now) or 0.0)
+def test_every_attempt_needs_money_and_what_is_admitted_is_paid_for(server, tmp_path):
     row = pair(0, preferred=2)
-    server.scripts[prompt(row)] = [reply(says(1)), status(500)]
-    run(server, write_pairs(tmp_path / "in", [row]), tmp_path / "out", requests_per_minute=5)
-    assert len(taken) == len(server.bodies) == 2
+    server.default = [reply(says(1))]  # 17 a reply, and the teacher never agrees
+    folder, out = write_pairs(tmp_path / "in", [row]), tmp_path / "out"
+    report = run(server, folder, out, money=Money(1e6, 2e6, 34.0))
+    assert (report["cost"], report["stopped"], report["left"]) == (34.0, "cost", 1)
+    report = run(server, folder, out, money=Money(1e6, 2e6, 51.0))
+    assert (report["cost"], report["stopped"], report["complete"]) == (51.0, "", True)
 
 
-def test_no_more_requests_are_open_than_allowed(server, tmp_path):
-    async def slow():
-        await asyncio.sleep(0.02)
-        return reply(says(1))
-
-    server.default = [slow]
-    folder = write_pairs(tmp_path / "in", [pair(n, preferred=1) for n in range(24)])
-    run(server, folder, tmp_path / "out", concurrency=3)
-    assert server.peak == 3
+def test_requests_are_sent_as_the_call_says(server, tmp_path, monkeypatch):
+    loaded = []
+    load = TeacherSpec.load
+    monkeypatch.setattr(TeacherSpec, "load", lambda self, **options: loaded.append(options) or load(self, **options))
+    server.default = [reply(says(1))]
+    folder = write_pairs(tmp_path / "in", [pair(0, preferred=1)])
+    run(server, folder, tmp_path / "out", concurrency=3, requests_per_minute=600, timeout=7.0, batch_size=9)
+    assert loaded == [{"concurrency": 3, "requests_per_minute": 600, "timeout": 7.0, "retries": 0, "batch_size": 9}]
+    assert "logprobs" not in server.bodies[0]
 
 
 # ---- a teacher in this process
 
 
-class Local:
+class Local(Generative):
     """Answers by the try: agrees on the n-th as the row's number says; fails on rows it is told to fail on."""
 
     special_tokens = ("<ctrl99>",)
@@ -253,22 +252,22 @@ class Local:
     def __init__(self, fail=()):
         self.fail, self.asked = fail, []
 
-    def generate(self, requests, *, temperature, max_new_tokens):
-        for request in requests:
-            text = request.messages[0]["content"][-1]["text"]
-            number = int(re.search(r"question (\d+)\?", text)[1])
-            self.asked.append((number, temperature))
-            if number in self.fail:
-                yield EngineError("lost")
-                continue
-            agrees = (0.0, 0.7, 1.0).index(temperature) >= number % 4
-            yield [Completion(text=says(1 if agrees else 2, re.search("no < ?ctrl99>", text)[0]), tokens=5)]
+    def open(self):
+        return BatchSession(4, lambda requests: map(self.answer, requests))
+
+    def answer(self, request):
+        text = request.messages[0]["content"][-1]["text"]
+        number = int(re.search(r"question (\d+)\?", text)[1])
+        self.asked.append((number, request.temperature))
+        if number in self.fail:
+            return EngineError("lost")
+        agrees = (0.0, 0.7, 1.0).index(request.temperature) >= number % 4
+        return [Completion(text=says(1 if agrees else 2, re.search("no < ?ctrl99>", text)[0]), tokens=5)]
 
 
-def test_a_local_teacher_is_asked_block_by_block_and_its_tokens_are_broken(tmp_path, monkeypatch):
+def test_a_local_teacher_is_asked_in_batches_and_its_tokens_are_broken(tmp_path, monkeypatch):
     engine = Local(fail={5})
     monkeypatch.setattr(TeacherSpec, "load", lambda self, **options: engine)
-    monkeypatch.setattr("r1_reward.data.annotate._BLOCK", 4)
     rows = [pair(n, preferred=1, response_2=f"no <ctrl99> {n}") for n in range(10)]
     rows[6]["images"][0]["bytes"] = b"no picture"
     folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from r1_reward.judge import referee
-from r1_reward.judge.referee import WINDOW, Referee, RuleReferee, conclusion
+from r1_reward.judge import rule_referee
+from r1_reward.judge.referee import Referee
+from r1_reward.judge.rule_referee import WINDOW, RuleReferee, conclusion
 
 CONCLUSIONS = [
     # a verdict about its subject
@@ -134,4 +135,4 @@ def test_hostile_length_costs_nothing(part):
 
 
 def test_docstring():
-    assert doctest.testmod(referee).failed == 0
+    assert doctest.testmod(rule_referee).failed == 0

@@ -18,13 +18,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_server import ScriptedServer, drip, hang, raw, reply, status
+from scripted_server import ScriptedServer, hang, raw, reply, status
 from transformers_server import transformers_server
 
-from r1_reward.judge.referee import WINDOW, RuleReferee, load_referee, read_verdict, referee_prompt
+from r1_reward.judge.referee import load_referee
 from r1_reward.judge.referee_models import Counters, LocalReferee, ServerReferee
+from r1_reward.judge.referee_prompt import read_verdict, referee_prompt
+from r1_reward.judge.rule_referee import WINDOW, RuleReferee
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import neutralize
+
+pytestmark = pytest.mark.usefixtures("no_waits")
 
 YES, NO = "<answer>yes</answer>", "<answer>no</answer>"
 
@@ -134,7 +138,7 @@ def honest(body):
 
 
 def referee_of(server, **options):
-    return ServerReferee("judge", server.url, **{"backoff": 0.01, "retries": 2, "timeout": 20.0, **options})
+    return ServerReferee("judge", server.url, **{"retries": 2, "timeout": 20.0, **options})
 
 
 def samples(count):
@@ -168,16 +172,6 @@ def test_verdicts_in_order_within_the_concurrency(server):
     assert (server.bodies[0]["temperature"], server.bodies[0]["model"]) == (0, "judge")
 
 
-def test_two_hundred_and_fifty_six_samples_at_100_ms_each_overlap(server):
-    async def late(body):
-        await asyncio.sleep(0.1)
-        return honest(body)
-
-    server.default = [late]
-    assert referee_of(server).judge(*samples(256)) == verdicts(256)
-    assert server.peak > 30
-
-
 def test_what_has_nothing_to_ask_is_not_asked(server):
     referee = referee_of(server)
     assert referee.judge(["", " \n", "Response 1 is better."], [1, 2, 0]) == [0.0, 0.0, 0.0]
@@ -188,21 +182,8 @@ def test_what_has_nothing_to_ask_is_not_asked(server):
         referee.judge(["a"], [])
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        status(500),
-        status(503),
-        status(429),
-        status(408),
-        raw('{"id": "x", "choices": [{"index'),
-        raw("<html>busy</html>", "text/html"),
-        reply(None, finish="error"),
-        {"choices": []},
-    ],
-)
-def test_a_passing_fault_is_tried_again(server, fault):
-    script(server, 1, fault, fault, honest)
+def test_a_passing_fault_is_tried_again(server):
+    script(server, 1, status(500), raw('{"id": "x", "choices": [{"index'), honest)
     referee = referee_of(server)
     assert referee.judge(*samples(3)) == verdicts(3)
     assert (referee.counters.calls, referee.counters.failures, referee.counters.unknown) == (5, 2, 0)
@@ -229,21 +210,18 @@ def test_a_lasting_fault_makes_one_sample_unknown(server, fault, reason, calls):
     assert referee.judge(*samples(3)) == verdicts(3)
 
 
-@pytest.mark.parametrize("fault", [hang, drip])
-def test_a_hang_is_cut_and_tried_again_within_the_samples_time(server, fault):
-    script(server, 0, fault, honest)
-    script(server, 1, fault)
-    referee = referee_of(server, timeout=2.0)
+def test_a_hang_is_cut_and_tried_again_within_the_samples_time(server):
+    script(server, 0, hang, honest)
+    script(server, 1, hang)
+    referee = referee_of(server, timeout=1.0)
     assert referee.judge(*samples(3)) == [1.0, None, 1.0]
     assert referee.counters.unknown_reasons == {"timeout": 1}
 
 
-def test_retry_after_is_kept_and_given_up_where_it_is_too_long(server):
-    script(server, 0, status(429, **{"retry-after": "0.5"}), honest)
+def test_a_wait_longer_than_the_samples_time_is_not_waited_for(server):
     script(server, 1, status(429, **{"retry-after": "100"}), honest)
     referee = referee_of(server)
     assert referee.judge(*samples(2)) == [1.0, None]
-    assert server.times[-1] - server.times[0] >= 0.5
     assert referee.counters.unknown_reasons == {"HTTP 429": 1}
     assert "429" in referee.counters.last_failure
 
@@ -273,45 +251,30 @@ def test_thirty_percent_failures_are_counted(server, retries):
         assert 60 < counters.failures < 120  # 200 * 3 / 7 = 86
 
 
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [(401, "refuses the API key"), (403, "refuses the API key for 'judge'"), (404, "has no model 'judge'")],
-)
-def test_a_wrong_key_or_model_ends_it_at_once(server, code, message):
-    server.default = [status(code, "no: sk-very-secret")]
-    referee = referee_of(server, api_key="sk-very-secret", concurrency=4)
-    with pytest.raises(UserError, match=message) as caught:
-        referee.judge(*samples(100))
-    assert "secret" not in str(caught.value)
+def test_a_wrong_key_ends_it_at_once(server):
+    server.default = [status(401)]
+    with pytest.raises(UserError, match="refuses the API key"):
+        referee_of(server, concurrency=4).judge(*samples(100))
     assert len(server.bodies) <= 8
-
-
-def test_a_parameter_the_server_does_not_take_is_renamed(server):
-    def modern(body):
-        refusal = status(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
-        return refusal() if "max_tokens" in body else honest(body)
-
-    server.default = [modern]
-    referee = referee_of(server, concurrency=1)
-    assert referee.judge(*samples(5)) == verdicts(5)
-    assert (referee.counters.calls, referee.counters.failures) == (6, 0)
 
 
 def test_no_server_makes_everything_unknown_soon():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    referee = ServerReferee("judge", f"http://127.0.0.1:{port}/v1", backoff=0.5)
+    referee = ServerReferee("judge", f"http://127.0.0.1:{port}/v1")
     assert referee.judge(*samples(256)) == [None] * 256
-    assert 128 <= referee.counters.calls < 192  # two rounds of 64; with all their tries: 1,280
+    assert 1 <= referee.counters.calls <= 128
     assert referee.counters.unknown_reasons == {"server gone": 256}
-    assert f"127.0.0.1:{port} cannot be reached" in referee.counters.last_failure
+    assert f"127.0.0.1:{port}/v1 cannot be reached" in referee.counters.last_failure
 
 
 def test_a_hung_server_is_given_up_as_well(server):
     server.default = [hang]
-    referee = referee_of(server, timeout=1.0, concurrency=8)
+    referee = referee_of(server, timeout=0.5, concurrency=8)
     assert referee.judge(*samples(64)) == [None] * 64
-    assert referee.counters.calls < 24  # two rounds of 8; with one try each: 64
+    assert referee.counters.calls < 40  # a round of 8, with two tries each, and the next one; all samples: 128
+    assert referee.counters.unknown_reasons["timeout"] >= 8
+    assert set(referee.counters.unknown_reasons) == {"timeout", "server gone"}
 
 
 def test_a_server_that_dies_half_way_keeps_what_it_said():
@@ -441,7 +404,8 @@ def test_a_killed_process_leaves_its_verdicts(server, tmp_path):
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and len(server.bodies) < 40:
         time.sleep(0.05)
-    time.sleep(0.3)
+    while time.monotonic() < deadline and cache.read_text().count("verdict") < 35:
+        time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=10)
     server.scripts = {}
@@ -453,12 +417,19 @@ def test_a_killed_process_leaves_its_verdicts(server, tmp_path):
 def test_an_interrupt_ends_the_requests(server):
     server.default = [hang]
     referee = referee_of(server)
-    timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
-    timer.start()
+
+    def interrupt():
+        while server.active < 4:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         referee.judge(*samples(4))
-    assert referee.counters.failures == 0  # no try went on until it was cut
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("referee")]
+    deadline = time.monotonic() + 10
+    while server.active and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (server.active, referee.counters.failures) == (0, 0)  # no try went on until it was cut
 
 
 def test_costs():
@@ -469,13 +440,11 @@ def test_costs():
 # Names of referees.
 
 
-def test_referees_by_name(monkeypatch, tmp_path):
+def test_referees_by_name(tmp_path):
     assert isinstance(load_referee("rule"), RuleReferee)
-    monkeypatch.setenv("OPENAI_API_KEY", "from the environment")
     referee = load_referee("server:Qwen/Qwen2.5-VL-7B@v2@http://me:pw@localhost:8000/v1", cache=tmp_path / "c.jsonl")
     assert isinstance(referee, ServerReferee)
     assert (referee.model, referee.base_url) == ("Qwen/Qwen2.5-VL-7B@v2", "http://me:pw@localhost:8000/v1")
-    assert referee._key == "from the environment"
 
 
 @pytest.mark.parametrize(
@@ -483,7 +452,7 @@ def test_referees_by_name(monkeypatch, tmp_path):
     ["", "rules", "rule:x", "server:", "server:model", "server:@http://x/v1", "server:m@localhost:8000", "local:"],
 )
 def test_a_wrong_name_is_told_the_right_forms(spec):
-    with pytest.raises(UserError, match=r"names no referee.*rule, server:MODEL@http.*local:PATH"):
+    with pytest.raises(UserError, match=r"is not a referee.*rule, server:MODEL@http.*local:PATH"):
         load_referee(spec)
 
 
@@ -563,17 +532,13 @@ def test_a_local_text_checkpoint(yes_sayer):
 def test_a_local_image_text_checkpoint_gets_a_prompt_without_its_tokens(checkpoint):
     referee = LocalReferee(checkpoint, batch_size=2, max_new_tokens=4)
     asked = []
-    generate = referee._engine.generate
-
-    def spy(requests, **options):
-        asked.extend(requests)
-        return generate(requests, **options)
-
-    referee._engine.generate = spy
+    answer = referee._engine._answer
+    referee._engine._answer = lambda requests: asked.extend(requests) or answer(requests)
     # Untrained: what it says is no verdict.
     assert referee.judge(["Response 1 is better.<|im_end|>"] * 3, [1, 2, 1]) == [None] * 3
     assert referee.counters.unknown_reasons == {"unreadable": 3}
-    assert [request.images for request in asked] == [[]] * 3
+    assert [request.images for request in asked] == [[]] * 2  # the same sample is asked about once
+    assert (referee.counters.calls, referee.counters.cache_hits) == (2, 1)
     inside = fenced(asked[0].messages[0]["content"][0]["text"])
     assert all(token not in inside for token in referee._engine.special_tokens if len(token.strip()) > 1)
 
