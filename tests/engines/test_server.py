@@ -348,6 +348,14 @@ def test_what_is_sent_and_received_is_counted_where_the_caller_says(server):
     assert usage.cost(1e6, 2e6) == 6 + 28
 
 
+def test_messages_never_show_the_key(server):
+    server.default = [status(500, "bad key sk-very-secret")]
+    engine = engine_of(server, api_key="sk-very-secret")
+    [error] = engine.generate([ask("x")])
+    for message in (str(error), engine.usage.last_failure):
+        assert "bad key [the key]" in message
+
+
 def test_closing_early_cancels_everything(server):
     server.default = [hang]
     server.scripts["first"] = [reply()]

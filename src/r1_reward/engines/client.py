@@ -239,10 +239,7 @@ class ChatClient:
         """Return what an HTTP status means for a request; raises UserError if it means it for all of them."""
         if (failure := response.extensions.get("failure")) is not None:
             return failure
-        status, body = response.status_code, response.text
-        if len(self._key) >= 8:  # some servers quote it
-            body = body.replace(self._key, "[the key]")
-        said = f"{status}: {excerpt(body[:2000])}" if body.strip() else str(status)
+        status, said = response.status_code, self.words(response)
         if status == 401:
             raise UserError(f"{server.name} refuses the API key ({said}); set OPENAI_API_KEY or give the right one")
         if status == 402 or _no_money(response):
@@ -264,6 +261,13 @@ class ChatClient:
         self.usage.failures += 1
         advice = "the server will not accept this request as it is"
         return Failure(f"it answers {said}", advice, f"HTTP {status}", again=False)
+
+    def words(self, response: Any) -> str:
+        """Return what a refusal says, without the key."""
+        status, body = response.status_code, response.text
+        if len(self._key) >= 8:  # some servers quote it
+            body = body.replace(self._key, "[the key]")
+        return f"{status}: {excerpt(body[:2000])}" if body.strip() else str(status)
 
     @property
     def longest_wait(self) -> float:
@@ -312,7 +316,7 @@ class _Try(openai.DefaultAsyncHttpxClient):
         if response.is_success:
             self._read(response)
         elif _may_pass(response.status_code):
-            self._note(Failure(f"it answers {response.status_code}: {excerpt(response.text[:2000])}", LATER))
+            self._note(Failure(f"it answers {client.words(response)}", LATER))
             wait = retry_after(response.headers.get("retry-after"))
             if wait > client.longest_wait or _no_money(response):
                 response.headers["x-should-retry"] = "false"

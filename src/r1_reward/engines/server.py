@@ -38,6 +38,8 @@ from r1_reward.engines.client import ChatClient, Usage
 from r1_reward.engines.engine import Answered, EngineError, Generative, Request
 from r1_reward.records.schema import Completion
 
+_PATIENCE = 10.0  # seconds for the thread to end; the garbage collector may call at a bad moment
+
 
 class ServerEngine(Generative):
     """A model behind OpenAI-compatible servers, asked for several completions at a time.
@@ -149,7 +151,7 @@ class _Loop:
             return
         if self.is_alive():  # not in a forked process
             self.start(self._end())
-            self._thread.join()
+            self._thread.join(_PATIENCE)
 
     async def _end(self) -> None:
         await self.cancel(self.rows)
@@ -186,8 +188,9 @@ class _Session:
         return self._room - self._under_way
 
     def submit(self, ticket: Any, request: Request) -> None:
+        messages = chat_messages(request)
         self._under_way += 1
-        future = self._loop.start(self._answer(chat_messages(request), request))
+        future = self._loop.start(self._answer(messages, request))
         future.add_done_callback(_into(self._answered, ticket))
 
     def collect(self) -> list[tuple[Any, Answered]]:
