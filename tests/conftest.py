@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
+SUPPORT = Path(__file__).parent / "support"
+
+# Processes that tests start import helpers, too.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SUPPORT), os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["NO_PROXY"] = "127.0.0.1"  # the servers of the tests are on loopback, and take any key

@@ -22,8 +22,7 @@ from r1_reward.records.errors import UserError
 from r1_reward.train.processes import deal, once
 from r1_reward.train.sharded import _check_plugin
 
-SUPPORT = Path(__file__).parents[1] / "support"
-ACCELERATE = SUPPORT.parents[1] / "recipes" / "accelerate"
+ACCELERATE = Path(__file__).parents[2] / "recipes" / "accelerate"
 CONFIG = """\
 use_cpu: true
 bf16: false
@@ -88,7 +87,7 @@ class Runs:
         path.write_text(json.dumps(jobs))
         command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ACCELERATE / config)]
         done = subprocess.run(
-            [*command, "--main_process_port", "0", str(SUPPORT / "launched.py"), str(path)],
+            [*command, "--main_process_port", "0", launched.__file__, str(path)],
             env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-4000:]
@@ -111,7 +110,6 @@ def runs(tmp_path_factory, checkpoint, pair_file):
     server = ScriptedServer()
     server.default = [_later]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]))
         runs = Runs(tmp_path_factory.mktemp("runs"), checkpoint, pair_file, f"server:any@{server.url}")
         names = ["rl", "rl-lora", "sft", "sft-lora"]
         try:
