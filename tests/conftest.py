@@ -4,19 +4,51 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from pathlib import Path
+
+import pytest
 
 SUPPORT = Path(__file__).parent / "support"
 
-# Processes that tests start import helpers, too.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SUPPORT), os.environ.get("PYTHONPATH")]))
+# Processes that tests start import helpers, too. A worker has it from the process that started it.
+_known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+if str(SUPPORT) not in _known:
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SUPPORT), *_known]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["NO_PROXY"] = "127.0.0.1"  # the servers of the tests are on loopback, and take any key
 os.environ.pop("OPENAI_API_KEY", None)
 os.environ.pop("OPENAI_BASE_URL", None)
+# One thread a process, children included: models this small gain nothing from a second one, and two workers with two
+# threads each on two cores spend most of their time waiting for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """As many workers as this process may use cores, whatever the machine has; each takes 2 GB of memory."""
+    return min(len(os.sched_getaffinity(0)), 8)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Long files first, so that no worker begins one when the others are done; the order within a file stays."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what was skipped, by reason: a test that is skipped is no proof."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        for report in skipped
+    )
+    if reasons:
+        terminalreporter.section(f"skipped: {len(skipped)}")
+        for reason, count in reasons.most_common():
+            terminalreporter.line(f"{count:4d}  {reason}")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -25,13 +57,6 @@ def interrupts_arrive():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _two_threads():
-    import torch
-
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 
 
 @pytest.fixture(scope="session")

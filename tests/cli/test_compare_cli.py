@@ -10,11 +10,11 @@ from shutil import copytree
 import pytest
 import typer
 from PIL import Image
+from scripted_server import reply, status
 from typer.testing import CliRunner
 
 from r1_reward.cli import compare as commands
 from r1_reward.records.errors import UserError
-from scripted_server import reply, status
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,13 @@ import typer
 from PIL import Image
 from source_rows import png, rlaif, rows_of, write_lines
 from typer.testing import CliRunner
+from video_files import greys, number_of, write_film
 
 from r1_reward.cli import data_import
 from r1_reward.data.exporting import export_r1_reward_rl
 from r1_reward.data.importing import import_pairs
 from r1_reward.records.errors import UserError
 from r1_reward.store.shards import PairWriter
-from video_files import greys, number_of, write_film
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ import pytest
 import yaml
 from mixture_rows import encoded, make_row, picture
 from published_rows import HOSTILE, better, published, quality, texts_in, write_benchmarks, write_sources
+from scripted_server import reply, status
 from teacher_rows import prompt, says
+from transformers_server import transformers_server
 from typer.testing import CliRunner
 
 from r1_reward.cli import data as data_commands
@@ -26,8 +28,6 @@ from r1_reward.records.parsing import parse_judgment
 from r1_reward.store.images import open_image
 from r1_reward.store.pairs import load_pairs, validate_pairs
 from r1_reward.store.shards import PairWriter, read_rows
-from scripted_server import reply, status
-from transformers_server import transformers_server
 
 IMPORTED = {  # rows read, pairs kept, dropped by reason
     "mm-rlhf": (13, 12, {"image outside root": 1}),

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hub_cache import put_in_cache
 from huggingface_hub import ModelCard
 
-from hub_cache import put_in_cache
 from r1_reward.judge.calibration import Calibration
 from r1_reward.publish.facts import find_origin
 from r1_reward.publish.push import prepare, write

@@ -7,6 +7,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
+from schemathesis.generation.hypothesis.builder import HypothesisTestConfig, HypothesisTestMode, create_test
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     ignored_auth,
@@ -30,7 +31,10 @@ CHECKS = [
     status_code_conformance,
     unsupported_method,
 ]
-OPERATIONS = {"/v1/compare", "/v1/rank", "/v1/reward", "/get_reward", "/health", "/metrics"}
+OPERATIONS = {
+    "/v1/compare": "POST", "/v1/rank": "POST", "/v1/reward": "POST", "/get_reward": "POST", "/health": "GET",
+    "/metrics": "GET",
+}  # fmt: skip
 
 schemathesis.openapi.format("picture", st.sampled_from([base64_png(), base64_png(5, 4, "blue")]))
 _server = Served(api_key=KEY, max_candidates=4, max_votes=3)
@@ -42,27 +46,34 @@ def served():
         yield server
 
 
-schema = schemathesis.openapi.from_dict(_server.app.openapi())
+@pytest.fixture(scope="module")
+def document():
+    return schemathesis.openapi.from_dict(_server.app.openapi())
 
 
+# Not `schema.parametrize()`: that makes its examples while tests are collected, ten seconds in every process.
 @pytest.mark.slow
-@schema.parametrize()
-@settings(
-    max_examples=20, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
-def test_the_server_keeps_its_document(case, served):
-    checks = list(CHECKS)
-    # No schema can say that uploaded bytes are a picture, or that a query begins with its prompt.
-    if case.path.startswith("/v1") and case.media_type == "application/json":
-        checks.append(positive_data_acceptance)
-    case.call_and_validate(
-        base_url=f"http://127.0.0.1:{served.port}", headers={"Authorization": f"Bearer {KEY}"}, checks=checks
-    )
+@pytest.mark.parametrize("path", OPERATIONS)
+def test_the_server_keeps_its_document(path, document, served):
+    @settings(
+        max_examples=20, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    def keeps_it(case):
+        checks = list(CHECKS)
+        # No schema can say that uploaded bytes are a picture, or that a query begins with its prompt.
+        if case.path.startswith("/v1") and case.media_type == "application/json":
+            checks.append(positive_data_acceptance)
+        headers = {"Authorization": f"Bearer {KEY}"}
+        case.call_and_validate(base_url=f"http://127.0.0.1:{served.port}", headers=headers, checks=checks)
+
+    operation = document[path][OPERATIONS[path]]
+    config = HypothesisTestConfig(modes=list(HypothesisTestMode), project=document.config)
+    create_test(operation=operation, test_func=keeps_it, config=config)()
 
 
-def test_every_route_is_in_the_document(served):
-    assert {path for path, _ in ((o.ok().path, o.ok().method) for o in schema.get_all_operations())} == OPERATIONS
+def test_every_route_is_in_the_document(document):
+    assert {operation.ok().path for operation in document.get_all_operations()} == set(OPERATIONS)
 
 
 def test_the_document_tells_the_limits_of_this_server():

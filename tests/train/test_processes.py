@@ -109,21 +109,20 @@ async def _later(body):
 def runs(tmp_path_factory, checkpoint, pair_file):
     server = ScriptedServer()
     server.default = [_later]
-    with pytest.MonkeyPatch.context() as patch:
-        runs = Runs(tmp_path_factory.mktemp("runs"), checkpoint, pair_file, f"server:any@{server.url}")
-        names = ["rl", "rl-lora", "sft", "sft-lora"]
-        try:
-            runs.here([runs.job("one", 1, name) for name in [*names, "greedy"]])
-            jobs = [runs.job("ddp", 2, name) for name in names]
-            jobs += [runs.job("ddp", 2, "rl", source="one"), runs.job("ddp", 2, "sft", source="ddp")]
-            runs.said = {"ddp": runs.launch("ddp", "cpu-2.yaml", jobs)}
-            jobs = [runs.job("fsdp", 2, name) for name in [*names, "greedy"]]
-            jobs += [runs.job("fsdp", 2, "rl-lora", source="fsdp"), runs.job("fsdp", 2, "sft", source="one")]
-            runs.said["fsdp"] = runs.launch("fsdp", "fsdp2-cpu-2.yaml", jobs)
-            runs.here([runs.job("one", 1, "rl", source="fsdp"), runs.job("one", 1, "sft-lora", source="ddp")])
-        finally:
-            server.stop()
-        yield runs
+    runs = Runs(tmp_path_factory.mktemp("runs"), checkpoint, pair_file, f"server:any@{server.url}")
+    names = ["rl", "rl-lora", "sft", "sft-lora"]
+    try:
+        runs.here([runs.job("one", 1, name) for name in [*names, "greedy"]])
+        jobs = [runs.job("ddp", 2, name) for name in names]
+        jobs += [runs.job("ddp", 2, "rl", source="one"), runs.job("ddp", 2, "sft", source="ddp")]
+        runs.said = {"ddp": runs.launch("ddp", "cpu-2.yaml", jobs)}
+        jobs = [runs.job("fsdp", 2, name) for name in [*names, "greedy"]]
+        jobs += [runs.job("fsdp", 2, "rl-lora", source="fsdp"), runs.job("fsdp", 2, "sft", source="one")]
+        runs.said["fsdp"] = runs.launch("fsdp", "fsdp2-cpu-2.yaml", jobs)
+        runs.here([runs.job("one", 1, "rl", source="fsdp"), runs.job("one", 1, "sft-lora", source="ddp")])
+    finally:
+        server.stop()
+    yield runs
 
 
 def rollouts(folder):
