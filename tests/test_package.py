@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import r1_reward
+
 
 def test_import_is_cheap_and_loads_no_torch():
     code = (
@@ -20,22 +24,22 @@ def test_import_is_cheap_and_loads_no_torch():
 
 
 def test_every_public_name_resolves():
-    import r1_reward
-
     for name in r1_reward.__all__:
         assert getattr(r1_reward, name) is not None, name
     assert set(r1_reward.__all__) <= set(dir(r1_reward))
 
 
-def test_version_and_help():
-    for arguments, expected in (
-        (["--version"], "0.1.0"),
-        (["--help"], "train"),
-        (["train", "rl", "--keys"], "pre_clip"),
-    ):
-        done = subprocess.run([sys.executable, "-m", "r1_reward", *arguments], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert expected in done.stdout
+def test_version_and_help(monkeypatch, capsys):
+    from r1_reward.cli import main
+
+    done = subprocess.run([sys.executable, "-m", "r1_reward", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, r1_reward.__version__), done.stderr
+    for arguments, expected in ((["--help"], "train"), (["train", "rl", "--keys"], "pre_clip")):
+        monkeypatch.setattr(sys, "argv", ["r1-reward", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code in (0, None)
+        assert expected in capsys.readouterr().out
 
 
 def test_no_machine_is_built_in():

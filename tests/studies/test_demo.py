@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from killed_runs import context
 
 from r1_reward.models.tiny_words import HARD_KINDS
 from r1_reward.records.errors import UserError
@@ -75,50 +73,24 @@ def test_a_taken_folder_is_refused_and_a_finished_run_is_kept(finished):
     assert (finished / "rl" / "model.safetensors").stat().st_mtime == started
 
 
-class Killed(BaseException):
-    """Ends a run in the middle of a phase; nothing of the demo catches it."""
-
-
-def run_until_written(landmark, folder, monkeypatch):
-    """Run the demo up to the moment when a file of its folder has been written, which no phase ends with."""
-
-    def dying(write):
-        def write_and_die(path, *content):
-            write(path, *content)
-            if path == folder / landmark:
-                raise Killed
-
-        return write_and_die
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        for name in ("write_json", "write_predictions"):
-            patch.setattr(pipeline, name, dying(getattr(pipeline, name)))
-        run_demo(folder, sizes=TINY, resume=True)
-
-
-def kill_after(landmark, folder):
-    """Run the demo in a process and kill it as soon as a file is there, which is while the next phase runs."""
-    script = (
-        f"from pathlib import Path; from r1_reward.studies.demo import run_demo\n"
-        f"run_demo(Path({str(folder)!r}), sizes={TINY}, resume=True)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (folder / landmark).exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert (folder / landmark).exists()
+def _run(folder):
+    run_demo(folder, sizes=TINY, resume=True)
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_predictions(finished, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_to_the_same_predictions(finished, tmp_path):
     folder = tmp_path / "killed"
-    run_until_written("ground-log.json", folder, monkeypatch)
-    assert not (folder / "ground").exists()
-    kill_after("attempts.jsonl", folder)
-    run_until_written("predictions/base-greedy.jsonl", folder, monkeypatch)
-    assert not (folder / "metrics.json").exists()
+    # Killed as soon as a phase's result appears, which is while the next phase runs.
+    for landmark in ("ground-log.json", "attempts.jsonl", "predictions/base-greedy.jsonl"):
+        process = context.Process(target=_run, args=(folder,))
+        process.start()
+        deadline = time.monotonic() + 120
+        while not (folder / landmark).exists() and process.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert (folder / landmark).exists()
+        process.kill()
+        process.join()
+        assert not (folder / "metrics.json").exists()
     run_demo(folder, sizes=TINY, resume=True)
     assert json.loads((folder / "metrics.json").read_text())["resumed"] is True
     for name in ("base", "sft", "rl"):  # control depends on the clock

@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 CLOCKS = ("step_time", "held_out/seconds", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 """What no two runs share."""
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["r1_reward.train.rl", "r1_reward.train.sft", "r1_reward.train.launch", "peft"])
+context = multiprocessing.getcontext("forkserver")
+context.set_forkserver_preload(["r1_reward.train.rl", "r1_reward.train.sft", "r1_reward.train.launch", "peft"])
 
 
 def run(stage, options, *, resume=False, die_at=None, output):
     """Run in a child and return its exit code; ``die_at`` is (name of a moment, which time it comes)."""
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    child = _context.Process(target=_child, args=(stage, arguments, resume, die_at, str(output)))
+    child = context.Process(target=_child, args=(stage, arguments, resume, die_at, str(output)))
     child.start()
     child.join(300)
     assert child.exitcode is not None, "the run hangs"

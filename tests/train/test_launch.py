@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -128,18 +127,18 @@ def test_mistakes_are_named_before_anything_is_loaded(pair_file, tmp_path):
         run("rl", tmp_path / "absent.jsonl", tmp_path / "run")
 
 
-def test_the_command_exits_2_with_a_message_and_no_traceback(tmp_path):
-    command = [sys.executable, "-m", "r1_reward", "train", "rl", "--config", str(RECIPE), "--lerning_rate", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "Did you mean 'learning_rate'" in done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
-    done = subprocess.run(
-        [sys.executable, "-m", "r1_reward", "data", "validate", "absent.jsonl"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 2
-    assert "absent.jsonl" in done.stderr + done.stdout
-    assert "Traceback" not in done.stderr + done.stdout
+def test_the_command_exits_2_with_a_message_and_no_traceback(tmp_path, monkeypatch, capsys):
+    from r1_reward.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for arguments, message in (
+        (["train", "rl", "--config", str(RECIPE), "--lerning_rate", "1"], "Did you mean 'learning_rate'"),
+        (["data", "validate", "absent.jsonl"], "absent.jsonl"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["r1-reward", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = "".join(capsys.readouterr())
+        assert end.value.code == 2
+        assert message in said
+        assert "Traceback" not in said
