@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 SUPPORT = Path(__file__).parent / "support"
 
@@ -86,16 +87,42 @@ def pairs(pair_file):
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
-    """A folder with the untrained tiny model and its processor."""
-    from r1_reward.models.tiny import build_tiny
-    from r1_reward.models.tiny_words import vocabulary
+def built_once(tmp_path_factory):
+    """A function of a name and a builder: the folder of that name, filled once a session by the first worker to ask."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "built"
+    shared.mkdir(exist_ok=True)
 
-    folder = tmp_path_factory.mktemp("tiny")
-    model, processor = build_tiny(vocabulary(), seed=0)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    def folder(name, build):
+        done, unfinished = shared / name, shared / f"{name}.part"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                unfinished.mkdir(exist_ok=True)
+                build(unfinished)
+                unfinished.rename(done)
+        return done
+
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(built_once):
+    """A folder with the untrained tiny model and its processor."""
+
+    def build(folder):
+        from r1_reward.models.tiny import build_tiny
+        from r1_reward.models.tiny_words import vocabulary
+
+        for part in build_tiny(vocabulary(), seed=0):
+            part.save_pretrained(folder)
+
+    return built_once("tiny", build)
+
+
+@pytest.fixture(scope="module")
+def saved(family, built_once):
+    """A folder with the untrained tiny checkpoint of the test's ``family``."""
+    return built_once(family.build.__name__, family.save)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from r1_reward.data.sources import SOURCES
 from r1_reward.train.algorithms import ALGORITHMS
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 
 
 def blocks(page: str) -> list[tuple[str, str]]:

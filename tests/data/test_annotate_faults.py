@@ -7,8 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 
@@ -16,6 +14,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killed_runs import context
 from scripted_server import ScriptedServer, hang, raw, reply, status
 from teacher_rows import lines_of, pair, prompt, right, rows_of, run, says, write_pairs, wrong
 
@@ -148,15 +147,6 @@ def test_a_server_that_dies_ends_the_run_and_another_one_takes_over(tmp_path):
 # ---- kills
 
 
-CALL = """
-import sys
-from pathlib import Path
-from r1_reward.data.annotate import AnnotateSettings, annotate
-folder, out, url = sys.argv[1:]
-annotate(folder, Path(out), AnnotateSettings(teacher=f"server:t@{url}"), concurrency=4)
-"""
-
-
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_sigkill_loses_nothing_and_doubles_nothing(server, tmp_path):
     rows = [pair(n) for n in range(40)]
@@ -175,15 +165,14 @@ def test_sigkill_loses_nothing_and_doubles_nothing(server, tmp_path):
     folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
     kills = 0
     for goal in (1, 20, 45):
-        child = subprocess.Popen(
-            [sys.executable, "-c", CALL, str(folder), str(out), server.url], stderr=subprocess.PIPE, text=True
-        )
-        while len(server.bodies) < goal and child.poll() is None:
+        settings = AnnotateSettings(teacher=f"server:t@{server.url}")
+        child = context.Process(target=annotate, args=(folder, out, settings), kwargs={"concurrency": 4})
+        child.start()
+        while len(server.bodies) < goal and child.is_alive():
             time.sleep(0.005)
-        assert child.poll() is None, child.stderr.read()
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stderr.close()
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL, f"ended by itself before request {goal}"
         kills += 1
     settled = len(lines_of(out))
     report = run(server, folder, out, model="t")

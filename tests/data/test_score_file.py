@@ -6,12 +6,9 @@ import asyncio
 import hashlib
 import io
 import json
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 
@@ -19,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
+from killed_runs import context
 from PIL import Image
 from scripted_server import ScriptedServer, reply, status
 from typer.testing import CliRunner
@@ -296,15 +294,6 @@ def test_responses_without_a_readable_comparison_have_no_reward_and_no_place(ser
 
 # Going on.
 
-CHILD = """
-import sys
-from pathlib import Path
-from r1_reward.data.scoring.judging import ScoreSettings
-from r1_reward.data.scoring.score_file import score_file
-file, out, url = sys.argv[1:]
-score_file(Path(file), Path(out), ScoreSettings(model="judge", votes=2), base_url=[url], block_rows=2, concurrency=2)
-"""
-
 
 def test_kills_lose_and_repeat_nothing(pairs_file, server, tmp_path):
     run(pairs_file, tmp_path / "whole.parquet", server)
@@ -316,21 +305,25 @@ def test_kills_lose_and_repeat_nothing(pairs_file, server, tmp_path):
         return opinion(body)
 
     server.default = [slowly]
-    command, sizes = [sys.executable, "-c", CHILD, str(pairs_file), str(out), server.url], []
+    call = {"args": (pairs_file, out, SETTINGS)}
+    call["kwargs"] = {"base_url": [server.url], "block_rows": 2, "concurrency": 2}
+    sizes = []
     for kill in range(3):
-        child = subprocess.Popen(command)
+        child = context.Process(target=score_file, **call)
+        child.start()
         wanted = (sizes[-1] if sizes else 0) + 2
-        while child.poll() is None and len(list(parts.glob("part-*.parquet"))) < wanted:
+        while child.is_alive() and len(list(parts.glob("part-*.parquet"))) < wanted:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.1))
-        os.kill(child.pid, signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL, f"finished before kill {kill}"
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL, f"finished before kill {kill}"
         sizes.append(len(list(parts.glob("part-*.parquet"))))
         assert not out.exists()
         for part in parts.glob("*.parquet"):
             assert pq.read_metadata(part).num_rows == 2
     assert sizes == sorted(set(sizes))
-    assert subprocess.run(command, check=False).returncode == 0
+    score_file(*call["args"], **call["kwargs"])
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     asked = Counter((prompt_of(body), body["seed"]) for body in server.bodies)
     assert len(asked) == 4 * ROWS

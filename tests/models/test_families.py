@@ -43,19 +43,6 @@ def family(request):
 
 
 @pytest.fixture(scope="module")
-def built(family):
-    return family.build()
-
-
-@pytest.fixture(scope="module")
-def saved(built, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    for part in built:
-        part.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def loaded(saved):
     return load_model_and_processor(str(saved), dtype="float32")
 
@@ -73,8 +60,8 @@ def requests_of(pairs, processor, seeds=(0,)):
 
 
 @every_family
-def test_a_checkpoint_comes_back_as_it_was_saved(family, built, loaded):
-    (model, processor), (again, its_processor) = built, loaded
+def test_a_checkpoint_comes_back_as_it_was_saved(family, loaded):
+    (model, processor), (again, its_processor) = family.build(), loaded
     assert type(again) is type(model)
     assert type(its_processor) is type(processor)
     weights = model.state_dict()

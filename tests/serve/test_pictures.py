@@ -186,7 +186,7 @@ class Host(http.server.BaseHTTPRequestHandler):
 def host():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Host)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     Host.asked = []
     yield f"127.0.0.1:{server.server_port}"
     server.shutdown()

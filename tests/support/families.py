@@ -54,6 +54,10 @@ class Family(NamedTuple):
     hostile: tuple[str, ...]
     """Strings with a meaning of their own in this family."""
 
+    def save(self, folder: Path) -> None:
+        for part in self.build():
+            part.save_pretrained(folder)
+
 
 def new_tokenizer(special: tuple[str, ...] = SPECIAL_TOKENS, **roles: str) -> Any:
     texts = [*vocabulary(), "USER: ASSISTANT: User: Assistant:"]

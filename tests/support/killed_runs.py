@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 CLOCKS = ("step_time", "held_out/seconds", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 """What no two runs share."""
 
-context = multiprocessing.getcontext("forkserver")
+context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["r1_reward.train.rl", "r1_reward.train.sft", "r1_reward.train.launch", "peft"])
 
 

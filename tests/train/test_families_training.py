@@ -47,14 +47,6 @@ def family(request):
     return ALL_FAMILIES[request.param]
 
 
-@pytest.fixture(scope="module")
-def saved(family, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    for part in family.build():
-        part.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def loaded(saved):
     return load_model_and_processor(str(saved), dtype="float32")
