@@ -71,11 +71,12 @@ def test_every_claim_of_the_paper_map_names_a_test_or_a_page():
 
 def dotted_names(page: str) -> Iterator[str]:
     for span in spans(text_of(page)):
-        name = re.match(r"(?:r1_reward\.)?([a-z_]\w*(?:\.\w+)+)", span)
-        if name is None or name[1].rpartition(".")[2] in SUFFIXES:
+        ours = span.startswith("r1_reward.")
+        name = re.match(r"[A-Za-z_]\w*(?:\.\w+)*", span.removeprefix("r1_reward."))
+        if name is None or name[0].rpartition(".")[2] in SUFFIXES:
             continue
-        if span.startswith("r1_reward.") or name[1].partition(".")[0] in MODULES:
-            yield name[1]
+        if ours or ("." in name[0] and name[0].partition(".")[0] in MODULES):
+            yield name[0]
 
 
 def resolve(name: str) -> Any:

@@ -13,10 +13,9 @@ import pytest
 from PIL import Image
 from video_files import greys, number_of, write_film, write_frames
 
-from r1_reward.records import checks
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import PreferencePair
-from r1_reward.store import pairs
+from r1_reward.store import checker, pairs
 from r1_reward.store.pairs import (
     FEATURES,
     MAX_RESPONSE_CHARS,
@@ -129,7 +128,7 @@ def test_every_video_is_checked_once_by_the_frames_that_are_shown(folder: Path, 
     rows = [make_row(1, video="clip.mp4"), make_row(2, video="frames"), make_row(3, video="frames", question="x?")]
     write_rows(folder / "pairs.jsonl", rows)
     opened = []
-    monkeypatch.setattr(checks, "open_video", lambda path, *a, **k: opened.append(path) or open_video(path, *a, **k))
+    monkeypatch.setattr(checker, "open_video", lambda path, *a, **k: opened.append(path) or open_video(path, *a, **k))
     found = [(problem.line, problem.field, problem.reason) for problem in validate_pairs(folder / "pairs.jsonl")]
     reason = f"{folder / 'frames' / '1.png'}: is not an image, or of a kind that is not supported"
     assert found == [(2, "video", reason), (3, "video", reason)]
@@ -247,8 +246,8 @@ def test_an_image_is_decoded_once_however_many_rows_show_it(folder: Path, monkey
     rows = [make_row(number, detours[number % 7 == 0] + names[number % 30]) for number in range(3000)]
     file = write_rows(folder / "pairs.jsonl", rows)
     calls: Counter[Any] = Counter()
-    original = checks.check_image
-    monkeypatch.setattr(checks, "check_image", lambda source: (calls.update([source]), original(source)))
+    original = checker.check_image
+    monkeypatch.setattr(checker, "check_image", lambda source: (calls.update([source]), original(source)))
     dataset = load_pairs(file)
     assert len(dataset) == 3000
     assert dataset["id"][:] == [str(number) for number in range(3000)]
