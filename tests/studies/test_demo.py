@@ -10,7 +10,7 @@ from killed_runs import context
 
 from r1_reward.models.tiny_words import HARD_KINDS
 from r1_reward.records.errors import UserError
-from r1_reward.studies.demo import pipeline, run_demo
+from r1_reward.studies.demo import run_demo
 from r1_reward.studies.demo.config import MODELS, DemoConfig
 from r1_reward.studies.demo.pipeline import Demo
 
