@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from r1_reward.bench.suites import SUITES
+from r1_reward.bench.benchmarks import REGISTERED
 from r1_reward.data.sources import SOURCES
 from r1_reward.train.algorithms import ALGORITHMS
 
@@ -58,7 +58,7 @@ def workplace(tmp_path, monkeypatch, checkpoint, pair_file):
 @pytest.fixture
 def tables():
     """Tables that a tutorial adds to are as before when it ends."""
-    before = [(table, dict(table)) for table in (ALGORITHMS, SUITES, SOURCES)]
+    before = [(table, dict(table)) for table in (ALGORITHMS, REGISTERED, SOURCES)]
     yield
     for table, entries in before:
         table.clear()

@@ -148,7 +148,7 @@ def test_nothing_to_judge(folder: Path) -> None:
     for name in ("empty.jsonl", "empty.json"):
         assert "holds no rows" in told("vl-rewardbench", folder / name, allow_partial=True)
     assert "did you mean vl-rewardbench?" in told("vl-rewardbnech", folder)
-    assert "there are vl-rewardbench, multimodal-rewardbench" in told("x", folder)
+    assert "there are mm-rlhf-rewardbench, multimodal-rewardbench, pairs, vl-rewardbench" in told("x", folder)
 
 
 def test_file_that_changes_after_the_check(folder: Path) -> None:

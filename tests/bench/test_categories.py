@@ -2,7 +2,9 @@
 
 import pytest
 
-from r1_reward.bench.categories import mm_rlhf_category, multimodal_category, vl_category, vl_paper_category
+from r1_reward.bench.benchmarks.mm_rlhf_rewardbench import mm_rlhf_category
+from r1_reward.bench.benchmarks.multimodal_rewardbench import multimodal_category
+from r1_reward.bench.benchmarks.vl_rewardbench import vl_category, vl_paper_category
 from r1_reward.records.errors import UserError
 
 

@@ -10,20 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_reward.bench.published import (
-    COLUMNS,
-    GROUPINGS,
-    IDS,
-    NONE,
-    NOT_STATED,
-    PUBLISHED,
-    PublishedRow,
-    explained_by_drops,
-    fits,
-    impossible,
-)
+from r1_reward.bench.benchmark import NONE, NOT_STATED, PublishedRow
+from r1_reward.bench.benchmarks import find_benchmark
+from r1_reward.bench.published import explained_by_drops, fits, impossible
 
 VL, MULTIMODAL, MM_RLHF = "vl-rewardbench", "multimodal-rewardbench", "mm-rlhf-rewardbench"
+BENCHMARKS = {name: find_benchmark(name) for name in (VL, MULTIMODAL, MM_RLHF)}
+PUBLISHED = [(name, row) for name, benchmark in BENCHMARKS.items() for row in benchmark.published]
+COLUMNS = {name: tuple(one.heading for one in found.columns) for name, found in BENCHMARKS.items()}
+GROUPINGS = {name: found.groupings for name, found in BENCHMARKS.items()}
 
 # Typed from method.md section 5, in its order of columns.
 METHOD = {
@@ -46,39 +41,42 @@ ABLATION = {"56.41", "60.80", "64.80", "67.36", "68.96"}
 
 
 def published(suite, model):
-    (row,) = [row for row in PUBLISHED if (row.suite, row.model) == (suite, model)]
-    return row
+    """The benchmark, and its row of a model."""
+    (row,) = [row for row in BENCHMARKS[suite].published if row.model == model]
+    return BENCHMARKS[suite], row
 
 
 def made(suite, values, grouping="official", **more):
-    return PublishedRow(suite, "made", dict(zip(COLUMNS[suite], values, strict=True)), "test", grouping, **more)
+    """The benchmark, and a made-up row."""
+    values = dict(zip(COLUMNS[suite], values, strict=True))
+    return BENCHMARKS[suite], PublishedRow("made", values, "test", grouping, **more)
 
 
 def test_every_published_row_is_there_with_its_values():
-    full = [row for row in PUBLISHED if row.grouping != NONE]
-    assert {(row.suite, row.model) for row in full} == set(METHOD)
-    for row in full:
-        assert tuple(row.values) == COLUMNS[row.suite]
-        assert tuple(map(float, row.values.values())) == METHOD[row.suite, row.model]
-    ablation = [row for row in PUBLISHED if row.grouping == NONE]
-    assert {row.values["overall"] for row in ablation} == ABLATION
-    assert all(row.suite == VL and set(row.values) == {"overall"} for row in ablation)
+    full = [(suite, row) for suite, row in PUBLISHED if row.grouping != NONE]
+    assert {(suite, row.model) for suite, row in full} == set(METHOD)
+    for suite, row in full:
+        assert tuple(row.values) == COLUMNS[suite]
+        assert tuple(map(float, row.values.values())) == METHOD[suite, row.model]
+    ablation = [(suite, row) for suite, row in PUBLISHED if row.grouping == NONE]
+    assert {row.values["overall"] for _, row in ablation} == ABLATION
+    assert all(suite == VL and set(row.values) == {"overall"} for suite, row in ablation)
     assert len(PUBLISHED) == len(METHOD) + len(ABLATION)
 
 
 def test_every_row_tells_source_grouping_orders_and_rule():
-    for row in PUBLISHED:
+    for suite, row in PUBLISHED:
         assert "2505.02835" in row.source
-        assert row.grouping in (*GROUPINGS[row.suite], NONE, NOT_STATED)
+        assert row.grouping in (*GROUPINGS[suite], NONE, NOT_STATED)
         assert row.orders and row.rule
     for suite in COLUMNS:
         for model, votes in (("R1-Reward", 1), ("R1-Reward, voting@15", 15)):
-            row = published(suite, model)
+            _, row = published(suite, model)
             assert (row.orders, row.rule, row.votes) == ("preferred first", "wrong", votes)
-    assert published(VL, "R1-Reward").grouping == "paper"
-    assert published(VL, "IXC-2.5-Reward").grouping == "official"
-    assert published(VL, "GPT-4o").rule == "drop"
-    claude = published(VL, "Claude-3.7-Sonnet")
+    assert published(VL, "R1-Reward")[1].grouping == "paper"
+    assert published(VL, "IXC-2.5-Reward")[1].grouping == "official"
+    assert published(VL, "GPT-4o")[1].rule == "drop"
+    _, claude = published(VL, "Claude-3.7-Sonnet")
     assert (claude.grouping, claude.orders, claude.rule) == (NOT_STATED,) * 3
 
 
@@ -104,105 +102,107 @@ def test_sizes_are_those_of_the_benchmarks():
     ],
 )
 def test_rows_that_are_whole_counts_under_one_grouping_only(suite, model, grouping, counts, rows):
-    row = published(suite, model)
-    assert impossible(row) is None
-    found = fits(row)
+    benchmark, row = published(suite, model)
+    assert impossible(benchmark, row) is None
+    found = fits(benchmark, row)
     assert list(found) == [grouping]
     assert tuple(k for k, _ in found[grouping].counts) == counts
     assert (found[grouping].rows, found[grouping].missing) == (rows, 0)
 
 
 def test_r1_reward_under_the_official_grouping_is_impossible():
-    row = published(VL, "R1-Reward")
-    assert impossible(row, "paper") is None
-    assert str(fits(row)["paper"]) == "309, 384, 206: 899/1250"
-    reason = impossible(row, "official")
+    benchmark, row = published(VL, "R1-Reward")
+    assert impossible(benchmark, row, "paper") is None
+    assert str(fits(benchmark, row)["paper"]) == "309, 384, 206: 899/1250"
+    reason = impossible(benchmark, row, "official")
     assert reason.startswith("63.84 is not k/183; the categories make 77.18 overall, not 71.92")
     assert "it fits 484/448/318 exactly (309, 384, 206: 899/1250)" in reason
-    assert "69.35 overall" in impossible(row, "early script")
+    assert "69.35 overall" in impossible(benchmark, row, "early script")
 
 
 def test_ixc_fits_no_other_grouping():
-    row = published(VL, "IXC-2.5-Reward")
+    benchmark, row = published(VL, "IXC-2.5-Reward")
     # 410/484, 280/448, 200/318 are each possible, but make 890/1250.
-    assert impossible(row, "paper").startswith("the categories make 71.20 (890/1250) overall, not 65.8")
-    assert "73.81" in impossible(row, "early script")
+    assert impossible(benchmark, row, "paper").startswith("the categories make 71.20 (890/1250) overall, not 65.8")
+    assert "73.81" in impossible(benchmark, row, "early script")
 
 
 def test_voting_at_15_is_impossible_on_all_rows():
-    row = published(VL, "R1-Reward, voting@15")
-    reason = impossible(row)
+    benchmark, row = published(VL, "R1-Reward, voting@15")
+    reason = impossible(benchmark, row)
     assert "73.70 is not k/318; 76.46 is not k/1250" in reason
     assert "rows must be missing; 35 would explain it (317/478, 399/448, 213/289)" in reason
-    assert fits(row) == {}
-    assert not explained_by_drops(row)  # its rule counts failures as wrong
+    assert fits(benchmark, row) == {}
+    assert not explained_by_drops(benchmark, row)  # its rule counts failures as wrong
     for other in ("official", "early script"):
-        assert "not even leaving out" in impossible(row, other)
+        assert "not even leaving out" in impossible(benchmark, row, other)
 
 
 def test_gpt4o_is_possible_only_with_rows_dropped():
-    row = published(VL, "GPT-4o")
-    reason = impossible(row)
+    benchmark, row = published(VL, "GPT-4o")
+    reason = impossible(benchmark, row)
     assert "49.1 is not k/183; 70.5 is not k/318" in reason
     assert "12 would explain it (86/175, 506/748, 222/315)" in reason
-    assert explained_by_drops(row)
+    assert explained_by_drops(benchmark, row)
     for other in ("paper", "early script"):
-        assert "not even leaving out" in impossible(row, other)
+        assert "not even leaving out" in impossible(benchmark, row, other)
 
 
 def test_claude_on_vl_fits_no_grouping():
-    reason = impossible(published(VL, "Claude-3.7-Sonnet"))
+    reason = impossible(*published(VL, "Claude-3.7-Sonnet"))
     assert "68.08 is not k/183, k/484 or k/631" in reason
     assert "66.31 is not k/1250" in reason
 
 
 def test_mm_rlhf_reward_on_vl_is_one_unit_of_the_last_digit_off():
     # 218/484, 226/448 and 183/318 are 627/1250 = 50.16 exactly; neither rounding nor cutting gives 50.15.
-    reason = impossible(published(VL, "MM-RLHF-Reward"))
+    reason = impossible(*published(VL, "MM-RLHF-Reward"))
     assert "50.15 is not k/1250; the categories make 50.16 (627/1250) overall" in reason
 
 
 def test_multimodal_overalls_are_plain_means_of_the_columns():
-    for row in PUBLISHED:
-        if row.suite == MULTIMODAL:
+    for suite, row in PUBLISHED:
+        if suite == MULTIMODAL:
             overall, *columns = map(Decimal, row.values.values())
             assert (sum(columns) / 7).quantize(Decimal("0.1"), ROUND_HALF_UP) == overall
-    reason = impossible(published(MULTIMODAL, "GPT-4o"))
+    reason = impossible(*published(MULTIMODAL, "GPT-4o"))
     assert "67.6 is not k/514" in reason
     assert "make 72.81 or 73.00 overall, not 70.8" in reason
     assert "the overall is the plain mean of the columns, 70.76" in reason
-    assert impossible(published(MULTIMODAL, "R1-Reward, voting@15")).startswith("85.8 is not k/582")
+    assert impossible(*published(MULTIMODAL, "R1-Reward, voting@15")).startswith("85.8 is not k/582")
 
 
 def test_ablation_rows_are_judged_by_their_overall():
-    found = {row.values["overall"]: impossible(row) for row in PUBLISHED if row.grouping == NONE}
+    found = {
+        row.values["overall"]: impossible(BENCHMARKS[suite], row) for suite, row in PUBLISHED if row.grouping == NONE
+    }
     assert [overall for overall, reason in found.items() if reason] == ["56.41"]  # 705/1250 is 56.40
     assert found["56.41"].startswith("56.41 is not k/1250")
 
 
 def test_a_macro_that_is_not_the_mean_is_named():
-    reason = impossible(made(VL, ["63.84", "85.71", "64.78", "71.92", "71.92"], "paper"))
+    reason = impossible(*made(VL, ["63.84", "85.71", "64.78", "71.92", "71.92"], "paper"))
     assert reason.startswith("macro 71.92 is not the mean of the categories, 71.44")
 
 
 def test_acc_plus_must_be_a_share_of_the_ids():
-    values = list(published(MM_RLHF, "R1-Reward").values.values())
-    assert impossible(made(MM_RLHF, values)) is None
-    assert "55.00 is not k/46" in impossible(made(MM_RLHF, [*values[:-1], "55.00"]))
+    values = list(published(MM_RLHF, "R1-Reward")[1].values.values())
+    assert impossible(*made(MM_RLHF, values)) is None
+    assert "55.00 is not k/46" in impossible(*made(MM_RLHF, [*values[:-1], "55.00"]))
 
 
 def test_zeros_at_every_second_decimal_are_one_decimal():
     # 93/183 = 50.82 %: printed "50.80" only where the row was given with one decimal.
     values = ["50.80", "72.50", "64.20", "67.20", "62.50"]
-    assert impossible(made(VL, values)) is None
-    assert "50.80 is not k/183" in impossible(made(VL, [*values[:3], "67.21", "62.50"]))
+    assert impossible(*made(VL, values)) is None
+    assert "50.80 is not k/183" in impossible(*made(VL, [*values[:3], "67.21", "62.50"]))
 
 
 def test_a_whole_row_may_be_cut_instead_of_rounded():
     # 155/183 = 84.699, 467/749 = 62.350, 200/318 = 62.893; 822/1250 = 65.76; mean 69.981
     cut = ["84.6", "62.3", "62.8", "65.7", "69.9"]
-    assert impossible(made(VL, cut)) is None
-    assert impossible(made(VL, ["84.7", *cut[1:]])) is not None  # one rounded, the others cut: no script prints that
+    assert impossible(*made(VL, cut)) is None
+    assert impossible(*made(VL, ["84.7", *cut[1:]])) is not None  # one rounded, the others cut: no script prints that
 
 
 def show(value: Fraction, decimals: int, rounding: str) -> str:
@@ -221,9 +221,13 @@ def test_what_a_script_prints_from_counts_is_possible(data):
     counts = [data.draw(st.integers(0, n)) for n in sizes.values()]
     shares = [Fraction(k, n) for k, n in zip(counts, sizes.values(), strict=True)]
     overall = Fraction(sum(counts), sum(sizes.values()))
-    last = sum(shares) / 3 if suite == VL else Fraction(data.draw(st.integers(0, IDS[MM_RLHF])), IDS[MM_RLHF])
-    row = made(suite, [show(value, decimals, rounding) for value in (*shares, overall, last)], grouping)
-    assert impossible(row) is None
+    last = (
+        sum(shares) / 3
+        if suite == VL
+        else Fraction(data.draw(st.integers(0, BENCHMARKS[MM_RLHF].ids)), BENCHMARKS[MM_RLHF].ids)
+    )
+    benchmark, row = made(suite, [show(value, decimals, rounding) for value in (*shares, overall, last)], grouping)
+    assert impossible(benchmark, row) is None
 
 
 @settings(max_examples=40, deadline=None)
@@ -244,7 +248,7 @@ def test_verdicts_agree_with_enumeration(tenths):
             exact = sum(Fraction(k, n) for k, n in zip(counts, sizes, strict=True)) / 3
             means_now = means | {show(exact, 1, rounding)}
             expected |= show(Fraction(sum(counts), 1250), 1, rounding) == values[3] and macro in means_now
-    assert (impossible(made(VL, [*values, macro])) is None) == expected
+    assert (impossible(*made(VL, [*values, macro])) is None) == expected
 
 
 @settings(max_examples=25, deadline=None)
@@ -259,4 +263,4 @@ def test_enumeration_near_real_rows(a, b, c):
     right = sum(counts)
     for off in (0, 1):
         overall = show(Fraction(right + off, 1250), 2, ROUND_HALF_UP)
-        assert (impossible(made(VL, [*printed, overall, macro])) is None) == (off == 0)
+        assert (impossible(*made(VL, [*printed, overall, macro])) is None) == (off == 0)

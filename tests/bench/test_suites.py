@@ -33,12 +33,9 @@ from official_rows import (
     write_parquet,
 )
 
-from r1_reward.bench.suites import (
-    SUITES,
-    SuiteFileError,
-    load_suite,
-    row_images,
-)
+from r1_reward.bench.benchmarks import find_benchmark
+from r1_reward.bench.readers import row_images
+from r1_reward.bench.suites import SuiteFileError, load_suite
 from r1_reward.records.checks import PairFileError
 
 
@@ -313,7 +310,7 @@ def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
     assert suite.notes == ["Revision abc of MMInstruction/VL-RewardBench."]
     assert next(suite.rows()).images == ({"bytes": png(), "path": None},)
-    assert SUITES["mm-rlhf-rewardbench"].hub_split == "train"
+    assert find_benchmark("mm-rlhf-rewardbench").hub_split == "train"
 
 
 def test_hub_that_cannot_be_reached() -> None:

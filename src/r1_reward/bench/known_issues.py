@@ -1,74 +1,23 @@
 """Rows of benchmarks that are known or suspected to be wrong: scored like the others, and reported apart.
 
-Some are on a list (maintainers confirmed or questioned them), the others are found: rows with the same id and question
-that contradict each other, and rows that repeat another. Only 8 bytes a row and kind of comparison are remembered.
+A benchmark's :class:`~r1_reward.bench.benchmark.IssueRules` list some (maintainers confirmed or questioned them); the
+others are found: rows with the same id and question that contradict each other, and rows that repeat another. Only 8
+bytes a row and kind of comparison are remembered.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 
+from r1_reward.bench.benchmark import IssueRules, Listed
 from r1_reward.bench.rows import BenchmarkRow
 
-_VL_ISSUE = "(VL_RewardBench issue 7)"
-_VL_QUESTIONED = ("mathverse_3489", "mathverse_3749", "mmmu_pro_test_Marketing_150")
-_VISIT = "VisIT rows: question and responses may not belong together (multimodal_rewardbench issue 8)"
 _SAME = "both responses are the same text"
-
-
-class Listed(NamedTuple):
-    """What is known of one row."""
-
-    reason: str
-    rows: int | None = None
-    """How many rows a file has in which this is so; None for any number."""
-
-
-@dataclass(frozen=True)
-class IssueRules:
-    """How suspect rows of one benchmark are recognised."""
-
-    group: Callable[[BenchmarkRow], Iterable[str]]
-    """Rows with the same texts here are compared with each other."""
-    right_or_wrong: bool = False
-    """Whether a label says that a response is right, so that one preferred here and rejected there is a contradiction;
-    where it only says that it is better than the other, nothing but the same two responses turned round is one."""
-    repeats: bool = False
-    """Whether rows are compared with all others to find repeats."""
-    listed: Callable[[BenchmarkRow], Listed | None] = lambda _row: None
-    """What is said of a row that is on the list."""
-
-
-def _vl_base_id(id: str) -> str:
-    """Return the id that a MathVerse or MMMU-Pro row had before repeated ids got the endings ``-1`` and ``-2``."""
-    return re.sub("-[12]$", "", id) if id.startswith(("mathverse", "mmmu")) else id
-
-
-def _vl_listed(row: BenchmarkRow) -> Listed | None:
-    # Two rows have this id; in uncorrected copies the one at 503 prefers the response stored first.
-    if row.id == "mathverse_1063" and row.index == 503 and row.preferred == 1:
-        return Listed(f"label is wrong {_VL_ISSUE}", rows=1250)
-    if _vl_base_id(row.id) in _VL_QUESTIONED:
-        return Listed(f"label questioned by the maintainers {_VL_ISSUE}")
-    return None
-
-
-VL_RULES = IssueRules(
-    group=lambda row: (_vl_base_id(row.id), row.question), right_or_wrong=True, repeats=True, listed=_vl_listed
-)
-MULTIMODAL_RULES = IssueRules(
-    group=lambda row: (row.id, row.category, row.question),
-    listed=lambda row: Listed(_VISIT) if row.id.lower().startswith("visitbench") else None,
-)
-PLAIN_RULES = IssueRules(group=lambda row: (row.id, row.question))
 
 
 class IssueFinder:
@@ -82,9 +31,7 @@ class IssueFinder:
 
     def add(self, row: BenchmarkRow) -> None:
         """Remember what comparisons need of a row."""
-        preferred, rejected = row.response_1, row.response_2
-        if row.preferred == 2:
-            preferred, rejected = rejected, preferred
+        preferred, rejected = row.preference
         if listed := self.rules.listed(row):
             self._listed[row.index].append(listed)
         if preferred == rejected:

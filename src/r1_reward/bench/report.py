@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from r1_reward.bench.benchmarks import find_benchmark
 from r1_reward.bench.scoring import Rule
 from r1_reward.judge.votes import ORDERS
 from r1_reward.store.files import read_json, write_json, write_text
@@ -25,11 +26,10 @@ def write_metrics(
     ``expected`` rows were to be judged; ``missing`` are those that could not be, with the reason.
     """
     from r1_reward.bench.predictions import tally_run
-    from r1_reward.bench.suites import SUITES
     from r1_reward.bench.summary import Tally
 
     run = read_json(out / "run.json")
-    suite = SUITES[run["suite"]]
+    suite = find_benchmark(run["suite"])
     judged = (out / "predictions.jsonl").stat().st_size > 0
     tally = tally_run(out) if judged else Tally()
     summary = tally.summary(rule=rule, acc_plus=suite.acc_plus) if len(tally) else {"n": 0}

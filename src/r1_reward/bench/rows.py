@@ -39,6 +39,17 @@ class BenchmarkRow:
     """Why the row is known or suspected to be wrong; such rows are scored, and reported apart."""
 
     @property
+    def preference(self) -> tuple[str, str]:
+        """The preferred response and the other one."""
+        pair = (self.response_1, self.response_2)
+        return pair if self.preferred == 1 else (pair[1], pair[0])
+
+    @property
+    def longer(self) -> int:
+        """1 if the preferred response has more characters than the other, -1 if fewer, 0 if as many."""
+        return compare_lengths(*self.preference)
+
+    @property
     def key(self) -> str:
         """What resume and joins go by: position and content."""
         return f"{self.index}-{self.content_hash}"
@@ -69,3 +80,8 @@ class Outcome(NamedTuple):
     issue: str | None = None
     longer: int | None = None
     """1 if the preferred response has more characters than the other, -1 if fewer, 0 if as many; None if unknown."""
+
+
+def compare_lengths(preferred: str, other: str) -> int:
+    """Return 1 if the preferred response has more characters than the other, -1 if fewer, 0 if as many."""
+    return (len(preferred) > len(other)) - (len(preferred) < len(other))

@@ -17,26 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from r1_reward.bench.predictions import detect_format, read_outcomes
+from r1_reward.bench.benchmark import Benchmark, Size
+from r1_reward.bench.benchmarks import find_benchmark
+from r1_reward.bench.predictions import OURS, detect_format, others_formats, read_outcomes
 from r1_reward.bench.scoring import Rule, Table
-from r1_reward.bench.suites import LoadedSuite, Scan, Suite, SuiteSize, find_suite, load_suite, match_size
+from r1_reward.bench.suites import LoadedSuite, Scan, load_suite, match_size
 from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
 
-_R1_NOTES = (
-    "The file does not tell unreadable verdicts from wrong ones: the released scripts write both down as wrong, so the "
-    "parse rate is unknown and the rules drop and coin cannot be applied.",
-    "In this file the preferred response is first in every row: a judge that always says 1 would score 100 %. (Rewards "
-    "that a model gave to each response alone know no order.)",
-)
 _PERFECT_OR_CONSTANT = (
     "At least 99 % of these verdicts name the response shown first: a perfect judge and one that always says 1, "
     "without looking, write this same file. Judge the rows in both orders to tell them apart."
-)
-_R1_HINT = (
-    " The released scripts write one file for each chunk, and when they are resumed they skip rows whose id they have "
-    "already: join all chunks in order, and do not resume."
 )
 
 
@@ -60,34 +52,38 @@ def score_file(
         UserError: the file cannot be read, a row in it neither, or rows are missing or too many and not
             ``allow_partial``.
     """
-    entry, path = find_suite(suite), Path(file)
+    entry, path = find_benchmark(suite), Path(file)
     format = detect_format(suite, path)
+    foreign = None if format == OURS else others_formats()[format][0]
     rows = _load(entry, data, image_root, allow_partial)
-    run = _read_run(entry, path) if format == "ours" else {}
+    run = {} if foreign else _read_run(entry, path)
     tally = _count(entry, path, rows)
     table = tally.table()
     size, complaints = _complaints(entry, table, rows, run)
     if complaints and not allow_partial:
-        hint = _R1_HINT if format == "r1_reward" else ""
+        hint = foreign.missing_rows_hint if foreign else ""
         raise UserError(f"{path}: {' '.join(complaints)}{hint} To score these rows nevertheless: --allow-partial.")
     joined = rows is not None and rows.n == len(tally)
     notes = [f"Not all rows, or not these: {complaint}" for complaint in complaints]
-    notes += _R1_NOTES if format == "r1_reward" else ()
-    notes += _missing_notes(table, issues=joined or format == "ours")
+    notes += foreign.notes if foreign else ()
+    notes += _missing_notes(table, issues=joined or foreign is None)
     notes += _lost_notes(entry, table)
-    used: Rule = "wrong" if format == "r1_reward" else rule
+    blind = foreign is not None and not foreign.tells_unreadable
+    used: Rule = "wrong" if blind else rule
     summary = tally.summary(rule=used, seed=seed, acc_plus=entry.acc_plus, categories=entry.categories)
-    if format == "r1_reward":
-        notes += [_PERFECT_OR_CONSTANT] if summary["overall"] >= 0.99 else []
+    if blind:
         summary |= {"parse_rate": None, "rules": {"wrong": summary["rules"]["wrong"]}}
-    if not joined and format != "ours":
+    orders = foreign.orders if foreign else run.get("orders", "unknown")
+    if foreign and orders == "preferred-first" and (summary["overall"] or 0) >= 0.99:
+        notes.append(_PERFECT_OR_CONSTANT)
+    if not joined and foreign:
         summary["known_issues"] = {"n": None, "without_them": None, "rows": []}
     return {
         "suite": entry.name,
         "name": path.stem if name is None else name,
         "file": str(file),
         "format": format,
-        "orders": {"r1_reward": "preferred-first", "official": "stored"}.get(format) or run.get("orders", "unknown"),
+        "orders": orders,
         "expected": size,
         "complete": not complaints,
         "notes": notes,
@@ -96,7 +92,7 @@ def score_file(
 
 
 def _load(
-    entry: Suite, data: str | Path | None, image_root: str | Path | None, allow_partial: bool
+    entry: Benchmark, data: str | Path | None, image_root: str | Path | None, allow_partial: bool
 ) -> LoadedSuite | None:
     if data is not None:
         return load_suite(entry.name, data, image_root=image_root, allow_partial=allow_partial, check_media=False)
@@ -105,7 +101,7 @@ def _load(
     return None
 
 
-def _count(entry: Suite, path: Path, rows: LoadedSuite | None) -> Tally:
+def _count(entry: Benchmark, path: Path, rows: LoadedSuite | None) -> Tally:
     tally = Tally()
     for outcome in read_outcomes(entry.name, path, rows=rows):
         try:
@@ -115,7 +111,7 @@ def _count(entry: Suite, path: Path, rows: LoadedSuite | None) -> Tally:
     return tally
 
 
-def _read_run(entry: Suite, path: Path) -> dict[str, Any]:
+def _read_run(entry: Benchmark, path: Path) -> dict[str, Any]:
     """Return the run.json beside a file of ours, empty if there is none; raises UserError if it is another suite's."""
     file = path.with_name("run.json")
     if not file.exists():
@@ -131,7 +127,7 @@ def _read_run(entry: Suite, path: Path) -> dict[str, Any]:
 
 
 def _complaints(
-    entry: Suite, table: Table, rows: LoadedSuite | None, run: dict[str, Any]
+    entry: Benchmark, table: Table, rows: LoadedSuite | None, run: dict[str, Any]
 ) -> tuple[int | None, list[str]]:
     """Return the number of rows there should be, None if nobody says, and what differs from it."""
     n, expected = len(table.index), None
@@ -149,7 +145,7 @@ def _complaints(
     return expected, complaints
 
 
-def _compare(entry: Suite, table: Table) -> tuple[SuiteSize | None, str | None]:
+def _compare(entry: Benchmark, table: Table) -> tuple[Size | None, str | None]:
     """Return the official size that the rows have, or what differs; without categories only totals can differ."""
     n = len(table.index)
     if not (table.category >= 0).any():
@@ -178,13 +174,9 @@ def _missing_notes(table: Table, *, issues: bool) -> list[str]:
     return [f"The file does not tell {', '.join(missing)}; --data (the benchmark's rows) does."] if missing else []
 
 
-def _lost_notes(entry: Suite, table: Table) -> list[str]:
-    """Return a note if rows of VL-RewardBench seem to be lost although their number is an official one."""
+def _lost_notes(entry: Benchmark, table: Table) -> list[str]:
+    """Return a note if ids repeat in a file of a size in which none should: rows of another size may be lost."""
     n = len(table.index)
     repeated = n - len(np.unique(table.ids))
-    if entry.name != "vl-rewardbench" or n != 1247 or not repeated:
-        return []
-    return [
-        "1,247 rows are the number of the Hub's version since May 2025, in which no id is said to repeat; here "
-        f"{repeated} do, as in the release of 1,250 rows. Three rows of that may be lost: compare with --data."
-    ]
+    notes = [size.repeats_note for size in entry.sizes if size.rows == n and size.repeats_note]
+    return [note.format(repeated=repeated) for note in notes if repeated]

@@ -1,4 +1,4 @@
-"""The benchmarks: where each is found, what its official size is, and its rows as :class:`BenchmarkRow`.
+"""Load a benchmark: its rows as :class:`BenchmarkRow`, checked, counted and compared with the official numbers.
 
 All rows are read once, without opening a picture, before any is judged: fields, media files, categories, and whether
 the numbers of rows are the official ones. Known and suspected faults of the benchmarks are listed, never dropped::
@@ -8,141 +8,31 @@ the numbers of rows are the official ones. Known and suspected faults of the ben
     for row in suite.rows():          # streams: one row in memory at a time
         pictures = row_images(row)
 
-A benchmark is one entry of ``SUITES``; its formats are in :mod:`r1_reward.bench.formats`, its category rules in
-:mod:`r1_reward.bench.categories`, its faults in :mod:`r1_reward.bench.known_issues`.
+What differs between benchmarks is in the files of :mod:`r1_reward.bench.benchmarks`. A *suite* is a benchmark as the
+command and the files of a run name it.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1_reward.bench.categories import (
-    MM_RLHF_CATEGORIES,
-    MULTIMODAL_CATEGORIES,
-    VL_CATEGORIES,
-    mm_rlhf_category,
-    multimodal_category,
-    vl_category,
-    vl_paper_category,
-)
-from r1_reward.bench.formats import (
-    Draft,
-    Fields,
-    check_media,
-    parse_mm_rlhf,
-    parse_multimodal,
-    parse_pair,
-    parse_vl,
-    to_row,
-)
-from r1_reward.bench.known_issues import MULTIMODAL_RULES, PLAIN_RULES, VL_RULES, IssueFinder, IssueRules
-from r1_reward.bench.readers import RawRow, Source, open_pairs, open_source, row_images
+from r1_reward.bench.benchmark import Benchmark, Size
+from r1_reward.bench.benchmarks import find_benchmark
+from r1_reward.bench.fields import Fields, check_media, to_row
+from r1_reward.bench.known_issues import IssueFinder
+from r1_reward.bench.readers import RawRow, Source, open_source, row_images
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
 
-__all__ = [
-    "SUITES", "LoadedSuite", "RowProblem", "Suite", "SuiteFileError", "SuiteSize", "load_suite",
-    "mm_rlhf_category", "multimodal_category", "row_images", "vl_category", "vl_paper_category",
-]  # fmt: skip
+__all__ = ["LoadedSuite", "RowProblem", "SuiteFileError", "load_suite", "row_images"]
 
 _LISTED = 20
-
-
-class SuiteSize(NamedTuple):
-    """One official size of a benchmark; None is what nobody has published."""
-
-    label: str
-    rows: int
-    categories: Mapping[str, int] | None = None
-    ids: Mapping[str, int] | None = None
-    """Distinct ids per category."""
-
-
-@dataclass(frozen=True)
-class Suite:
-    """One benchmark."""
-
-    name: str
-    title: str
-    parse: Callable[[Fields], Draft]
-    issues: IssueRules
-    marks: tuple[str, ...] = ()
-    """Fields of which every row has at least one, in whatever format; a row with none is of something else."""
-    hub_id: str | None = None
-    hub_split: str = "test"
-    sizes: tuple[SuiteSize, ...] = ()
-    """Empty if any number of rows is right."""
-    categories: tuple[str, ...] | None = None
-    """Names of the official grouping; None if a file may have any."""
-    acc_plus: bool = False
-    """Whether ACC+ is defined: the share of ids with all their pairs right."""
-
-
-_MULTIMODAL = {
-    "open_generation/correctness_task": 623, "open_generation/preference_task": 654, "knowledge": 630,
-    "reasoning/math": 514, "reasoning/coding": 582, "safety/bias": 508, "vqa": 1200,
-}  # fmt: skip
-
-SUITES: dict[str, Suite] = {
-    suite.name: suite
-    for suite in (
-        Suite(
-            name="vl-rewardbench",
-            title="VL-RewardBench",
-            parse=parse_vl,
-            issues=VL_RULES,
-            marks=("query", "response", "prompt", "chosen"),
-            hub_id="MMInstruction/VL-RewardBench",
-            sizes=(
-                SuiteSize(
-                    "release of 2024 (1,250 rows)", 1250, {"general": 183, "hallucination": 749, "reasoning": 318}
-                ),
-                SuiteSize("Hub since May 2025 (1,247 rows)", 1247),
-            ),
-            categories=VL_CATEGORIES,
-        ),
-        Suite(
-            name="multimodal-rewardbench",
-            title="Multimodal RewardBench",
-            parse=parse_multimodal,
-            issues=MULTIMODAL_RULES,
-            marks=("Text", "Output1", "Output2", "Better"),
-            hub_id="syhuggingface/multimodal_rewardbench",
-            sizes=(
-                SuiteSize("release (4,711 rows)", 4711, _MULTIMODAL),
-                SuiteSize("paper, with Hateful Memes (5,211 rows)", 5211, {**_MULTIMODAL, "safety/toxicity": 500}),
-            ),
-            categories=MULTIMODAL_CATEGORIES,
-        ),
-        Suite(
-            name="mm-rlhf-rewardbench",
-            title="MM-RLHF-RewardBench",
-            parse=parse_mm_rlhf,
-            issues=PLAIN_RULES,
-            marks=("prompt", "chosen", "rejected"),
-            hub_id="yifanzhang114/MM-RLHF-RewardBench",
-            hub_split="train",
-            sizes=(
-                SuiteSize(
-                    "170 pairs of 46 ids",
-                    170,
-                    {"mcq": 42, "long": 37, "short": 34, "safety": 32, "video": 25},
-                    ids={"mcq": 10, "long": 10, "short": 10, "safety": 6, "video": 10},
-                ),
-            ),
-            categories=MM_RLHF_CATEGORIES,
-            acc_plus=True,
-        ),
-        Suite(name="pairs", title="Pair file", parse=parse_pair, issues=PLAIN_RULES, hub_split="train"),
-    )
-}
 
 
 class RowProblem(NamedTuple):
@@ -179,9 +69,9 @@ class SuiteFileError(UserError):
 class LoadedSuite:
     """A benchmark whose rows have all been checked."""
 
-    suite: Suite
+    suite: Benchmark
     n: int
-    size: SuiteSize | None
+    size: Size | None
     """The official size the rows have; None if there is none or it was not demanded."""
     notes: list[str]
     """What a report should say about the rows."""
@@ -236,7 +126,7 @@ def load_suite(
     are not the official ones become a note. Raises :class:`SuiteFileError` for rows that cannot be judged, UserError
     for anything else.
     """
-    suite = find_suite(name)
+    suite = find_benchmark(name)
     opened = _open(suite, source, image_root, split, revision)
     scan = _scan(suite, opened, check_media)
     size, complaint = match_size(suite, scan)
@@ -258,26 +148,16 @@ def load_suite(
     )
 
 
-def find_suite(name: str) -> Suite:
-    if name in SUITES:
-        return SUITES[name]
-    near = difflib.get_close_matches(name, SUITES, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(SUITES)}."
-    raise UserError(f"{name!r} is no benchmark; {hint}")
-
-
 def _open(
-    suite: Suite, source: str | Path | None, image_root: str | Path | None, split: str | None, revision: str | None
+    suite: Benchmark, source: str | Path | None, image_root: str | Path | None, split: str | None, revision: str | None
 ) -> Source:
-    if suite.hub_id is None:
-        if source is None:
-            raise UserError(f"{suite.name}: name the file of pairs to judge.")
-        if image_root is not None or revision is not None:
-            option = "an image root" if image_root is not None else "a revision"
-            raise UserError(f"{suite.name}: {option} means nothing for pair files; image paths are relative to them.")
-        return open_pairs(source, split or suite.hub_split)
     place = suite.hub_id if source is None else source
-    return open_source(place, image_root=image_root, split=split or suite.hub_split, revision=revision)
+    if place is None:
+        raise UserError(f"{suite.name}: name the file to judge; there is none on the Hub.")
+    split = split or suite.hub_split
+    if suite.open is not None:
+        return suite.open(place, image_root, split, revision)
+    return open_source(place, image_root=image_root, split=split, revision=revision)
 
 
 class Scan(NamedTuple):
@@ -291,7 +171,7 @@ class Scan(NamedTuple):
     fingerprint: str
 
 
-def _scan(suite: Suite, source: Source, check_files: bool) -> Scan:
+def _scan(suite: Benchmark, source: Source, check_files: bool) -> Scan:
     """Look at all rows once; raises SuiteFileError if there are none or any cannot be judged."""
     problems: list[RowProblem] = []
     finder, digest = IssueFinder(suite.issues), hashlib.sha256()
@@ -318,7 +198,7 @@ def _scan(suite: Suite, source: Source, check_files: bool) -> Scan:
 
 
 def _read(
-    suite: Suite, source: Source, raw: RawRow, index: int, *, check_files: bool
+    suite: Benchmark, source: Source, raw: RawRow, index: int, *, check_files: bool
 ) -> tuple[BenchmarkRow | None, list[RowProblem]]:
     """Return a row, or None and everything that is wrong with it."""
     broken = raw.broken
@@ -337,7 +217,7 @@ def _read(
     return to_row(draft, index, source.folder), []
 
 
-def match_size(suite: Suite, scan: Scan) -> tuple[SuiteSize | None, str | None]:
+def match_size(suite: Benchmark, scan: Scan) -> tuple[Size | None, str | None]:
     """Return the official size the rows have, or what differs from the one nearest to them."""
     if not suite.sizes:
         return None, None

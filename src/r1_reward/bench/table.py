@@ -19,42 +19,15 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from r1_reward.bench.published import (
-    COLUMNS,
-    GROUPINGS,
-    NONE,
-    NOT_STATED,
-    PREFERRED_FIRST,
-    PUBLISHED,
-    PublishedRow,
-    explained_by_drops,
-    fits,
-    impossible,
-    sizes_of,
-)
+from r1_reward.bench.benchmark import NONE, NOT_STATED, OFFICIAL, PREFERRED_FIRST, Benchmark, Column, PublishedRow
+from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
+from r1_reward.bench.published import explained_by_drops, fits, impossible, sizes_of
 from r1_reward.records.errors import UserError
 
 MISSING = "–"
 
-TITLES = {
-    "vl-rewardbench": "VL-RewardBench",
-    "multimodal-rewardbench": "Multimodal RewardBench",
-    "mm-rlhf-rewardbench": "MM-RLHF-RewardBench",
-    "pairs": "Preference pairs",
-}
-"""The suites that can be tabled."""
-
 PROTOCOL = ("grouping", "orders", "unreadable", "votes", "n")
 """Headings of what marks a row, between its model and its numbers."""
-
-_METRICS = {"overall": "overall", "macro": "macro", "acc": "overall", "acc+": "acc_plus"}
-_CATEGORY_KEYS = {
-    ("multimodal-rewardbench", "correctness"): "open_generation/correctness_task",
-    ("multimodal-rewardbench", "preference"): "open_generation/preference_task",
-    ("multimodal-rewardbench", "math"): "reasoning/math",
-    ("multimodal-rewardbench", "coding"): "reasoning/coding",
-    ("multimodal-rewardbench", "safety"): "safety/bias",
-}
 
 _INTERVAL_NOTE = "All numbers are percent; [low, high] is a 95 % bootstrap interval."
 _RULE_NOTE = (
@@ -62,19 +35,6 @@ _RULE_NOTE = (
     "Only rows with the same orders and the same rule were measured alike."
 )
 _FIRST_NOTE = "Orders 'preferred first': a judge that always names the first response scores 100 %."
-_SUITE_NOTES = {
-    "vl-rewardbench": (
-        "Sections are different groupings of the same rows: general, hallucination and macro can be compared only "
-        "within a section; reasoning and overall are over the same rows under every known grouping.",
-    ),
-    "multimodal-rewardbench": (
-        "Each published overall is also what the plain mean of its seven columns prints; a run's is over all pairs, "
-        "as the benchmark defines it.",
-        "Safety is the 508 released bias pairs; the benchmark's own paper also counts 500 toxicity pairs.",
-    ),
-    "mm-rlhf-rewardbench": ("acc+ is the share of questions with every pair right.",),
-    "pairs": (),
-}
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -121,14 +81,6 @@ class _Run(_Shape):
     intervals: _Intervals | None = None
     parse_rate: Share | None = None
     constant: str | None = None
-
-
-class Column(NamedTuple):
-    """A column of numbers: a category of a run, or one of its metrics."""
-
-    heading: str
-    kind: Literal["category", "metric"]
-    key: str
 
 
 class Row(NamedTuple):
@@ -213,23 +165,24 @@ def build_table(runs: Sequence[Mapping[str, Any]], *, published: bool = True) ->
     if len(suites) != 1:
         found = f"of several suites ({', '.join(suites)})" if suites else "none"
         raise UserError(f"a table is of the runs of one suite; these are {found}")
-    suite = suites[0]
-    columns = _columns(suite, checked)
+    benchmark = find_benchmark(suites[0])
+    columns = benchmark.table_columns({name for run in checked for name in run.categories})
     footnotes: list[str] = []
-    beside = [row for row in PUBLISHED if published and row.suite == suite]
-    rows = [_published_row(row, columns, footnotes) for row in beside]
-    rows += [_run_row(run, name, columns, footnotes) for run in checked for name in _groupings_of(run)]
+    beside = benchmark.published if published else ()
+    rows = [_published_row(benchmark, row, columns, footnotes) for row in beside]
+    for run in checked:
+        rows += [_run_row(benchmark, run, name, columns, footnotes) for name in _groupings_of(benchmark, run)]
     orders = PROTOCOL.index("orders")
-    notes = [_INTERVAL_NOTE, _RULE_NOTE, *_SUITE_NOTES[suite]]
+    notes = [_INTERVAL_NOTE, _RULE_NOTE, *benchmark.notes]
     if any(row.protocol[orders] == PREFERRED_FIRST for row in rows):
         notes.append(_FIRST_NOTE)
     if beside:
         notes.append(f"Published rows: {'; '.join(dict.fromkeys(row.source for row in beside))}.")
     return Table(
-        suite=suite,
-        title=f"{TITLES[suite]}: accuracy (%)",
+        suite=benchmark.name,
+        title=f"{benchmark.title}: accuracy (%)",
         columns=tuple(_plain(column.heading) for column in columns),
-        sections=_sections(suite, rows),
+        sections=_sections(benchmark, rows),
         footnotes=tuple(footnotes),
         notes=tuple(notes),
     )
@@ -245,8 +198,8 @@ def _checked(run: Mapping[str, Any], number: int) -> _Run:
 
 
 def _check_suite(run: _Run, where: str) -> None:
-    if run.suite not in TITLES:
-        raise UserError(f"{where}: unknown suite {run.suite!r}; the suites are {', '.join(TITLES)}")
+    if run.suite not in (names := benchmark_names()):
+        raise UserError(f"{where}: unknown suite {run.suite!r}; the suites are {', '.join(names)}")
 
 
 def _explain(where: str, error: ValidationError) -> str:
@@ -264,53 +217,41 @@ def _explain(where: str, error: ValidationError) -> str:
     return f"{where}: field {field}: {first['msg']}, not {shown}"
 
 
-def _columns(suite: str, runs: Sequence[_Run]) -> list[Column]:
-    if suite == "pairs":
-        found = sorted({name for run in runs for name in run.categories})
-        return [*(Column(name, "category", name) for name in found), Column("overall", "metric", "overall")]
-    return [
-        Column(name, "metric", _METRICS[name])
-        if name in _METRICS
-        else Column(name, "category", _CATEGORY_KEYS.get((suite, name), name))
-        for name in COLUMNS[suite]
-    ]
-
-
-def _sections(suite: str, rows: Sequence[Row]) -> tuple[Section, ...]:
+def _sections(benchmark: Benchmark, rows: Sequence[Row]) -> tuple[Section, ...]:
     """Return the rows by grouping, official first, then as defined, then what no grouping is known of."""
-    order = [*GROUPINGS.get(suite, {"official": {}}), NOT_STATED, NONE]
+    order = [*(benchmark.groupings or [OFFICIAL]), NOT_STATED, NONE]
     grouped = {name: tuple(row for row in rows if row.protocol[0] == name) for name in order}
-    return tuple(Section(_heading(suite, name), group) for name, group in grouped.items() if group)
+    return tuple(Section(_heading(benchmark, name), group) for name, group in grouped.items() if group)
 
 
-def _heading(suite: str, grouping: str) -> str:
+def _heading(benchmark: Benchmark, grouping: str) -> str:
     if grouping == NOT_STATED:
         return "Grouping not stated: comparable with no other row"
     if grouping == NONE:
         return "Overall only, no categories published"
-    if suite not in GROUPINGS:
+    if not benchmark.groupings:
         return "All pairs"
-    names = "/".join(column for column in COLUMNS[suite] if column not in _METRICS)
-    titles = {"official": "Official grouping", "paper": "Grouping of the R1-Reward paper"}
-    return f"{titles.get(grouping, grouping)}: {names} = {sizes_of(suite, grouping)} rows"
+    names = "/".join(benchmark.groupings[grouping])
+    titles = {OFFICIAL: "Official grouping", "paper": "Grouping of the R1-Reward paper"}
+    return f"{titles.get(grouping, grouping)}: {names} = {sizes_of(benchmark, grouping)} rows"
 
 
-def _groupings_of(run: _Run) -> list[str]:
+def _groupings_of(benchmark: Benchmark, run: _Run) -> list[str]:
     """Return the sections a run stands in."""
-    known = GROUPINGS.get(run.suite, {})
-    return ["official", *(name for name in run.groupings or {} if name in known and name != "official")]
+    known = benchmark.groupings
+    return [OFFICIAL, *(name for name in run.groupings or {} if name in known and name != OFFICIAL)]
 
 
-def _published_row(row: PublishedRow, columns: Sequence[Column], footnotes: list[str]) -> Row:
-    reason = impossible(row)
+def _published_row(benchmark: Benchmark, row: PublishedRow, columns: Sequence[Column], footnotes: list[str]) -> Row:
+    reason = impossible(benchmark, row)
     numbers = []
     kind = ""
     if reason:
-        kind = "rows dropped" if explained_by_drops(row) else "impossible"
+        kind = "rows dropped" if explained_by_drops(benchmark, row) else "impossible"
         numbers.append(_footnote(footnotes, f"Impossible on all rows: {reason}."))
     if row.note:
         numbers.append(_footnote(footnotes, f"{row.note[0].upper()}{row.note[1:]}."))
-    fit = next(iter(fits(row).values()), None)
+    fit = next(iter(fits(benchmark, row).values()), None)
     n = f"{fit.rows:,}" if fit and not reason else MISSING
     return Row(
         model=_plain(row.model),
@@ -321,7 +262,7 @@ def _published_row(row: PublishedRow, columns: Sequence[Column], footnotes: list
     )
 
 
-def _run_row(run: _Run, grouping: str, columns: Sequence[Column], footnotes: list[str]) -> Row:
+def _run_row(benchmark: Benchmark, run: _Run, grouping: str, columns: Sequence[Column], footnotes: list[str]) -> Row:
     judged = run.n if run.rows is None else run.rows
     short = run.expected is not None and judged < run.expected
     partial = short or run.complete is False
@@ -330,7 +271,7 @@ def _run_row(run: _Run, grouping: str, columns: Sequence[Column], footnotes: lis
     if partial:
         share = f"{judged:,} of {run.expected:,} rows" if run.expected is not None else f"only {judged:,} rows"
         numbers.append(_footnote(footnotes, f"Partial: {share} were judged; the numbers are of these."))
-    official = sum(GROUPINGS.get(run.suite, {}).get("official", {}).values())
+    official = sum(benchmark.groupings.get(OFFICIAL, {}).values())
     if official and run.expected is not None and run.expected != official:
         numbers.append(
             _footnote(footnotes, f"On a version of {run.expected:,} rows, the published one has {official:,}.")

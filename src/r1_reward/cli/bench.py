@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 INCOMPLETE = 1
-OFFICIAL_FRAMES = {"mm-rlhf-rewardbench": 32}
-"""Frames of a video that a benchmark's own evaluator shows."""
 
 
 class Orders(str, Enum):
@@ -123,7 +121,7 @@ def run(
         temperature=temperature,
         max_new_tokens=max_new_tokens,
         seed=seed,
-        frames=frames_to_show(frames, None if base_url else model, OFFICIAL_FRAMES.get(suite)),
+        frames=frames_to_show(frames, None if base_url else model, official_frames(suite)),
         max_pixels=max_pixels,
         base_url=base_url,
     )
@@ -241,7 +239,7 @@ def probe(
         temperature=temperature,
         max_new_tokens=max_new_tokens,
         seed=seed,
-        frames=frames_to_show(frames, None if base_url else model, OFFICIAL_FRAMES.get(suite)),
+        frames=frames_to_show(frames, None if base_url else model, official_frames(suite)),
         max_pixels=max_pixels,
         base_url=base_url,
     )
@@ -269,6 +267,14 @@ def probe(
     typer.echo(f"files: {out}", err=as_json)
     if not result["complete"]:
         raise typer.Exit(INCOMPLETE)
+
+
+def official_frames(suite: str) -> int | None:
+    """Return how many frames of a video the benchmark's own evaluator shows, None if it has no say."""
+    from r1_reward.bench.benchmarks import find_benchmark
+
+    protocol = find_benchmark(suite).protocol
+    return None if protocol is None else protocol.frames
 
 
 def frames_to_show(asked: int | None, checkpoint: str | None, default: int | None = None) -> int:

@@ -72,15 +72,15 @@ def read_run(run: Path, names: Sequence[str]) -> Measured:
     Raises:
         UserError: the folder holds no finished run, or judged another model.
     """
-    from r1_reward.bench.suites import SUITES
+    from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
 
     if not (run / METRICS).is_file():
         raise UserError(f"{run}: holds no {METRICS}; give a folder that `r1-reward bench run` has finished.")
     metrics = read_json(run / METRICS)
-    if not isinstance(metrics, dict) or metrics.get("suite") not in SUITES or "settings" not in metrics:
+    if not isinstance(metrics, dict) or metrics.get("suite") not in benchmark_names() or "settings" not in metrics:
         raise UserError(f"{run / METRICS}: is not what `r1-reward bench run` writes.")
     _require_same_model(run, str(metrics["settings"].get("model")), names)
-    suite = SUITES[metrics["suite"]]
+    suite = find_benchmark(metrics["suite"])
     data = metrics["settings"].get("data")
     data = data if isinstance(data, dict) else {}
     source = Path(str(data.get("source") or "")).name

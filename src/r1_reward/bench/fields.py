@@ -1,8 +1,9 @@
-"""One function per benchmark that reads a row in any format it is published in, and notes all that is wrong with it.
+"""A raw row whose fields are asked for one by one, so that all that is wrong with it is noted, and what it becomes.
 
-fields = Fields({"id": "RLAIF-V-14", "prompt": "...", "chosen": "...", "rejected": "...", "image": "img/7.jpg"})
-draft = parse_vl(fields)                    # with texts missing or wrong, fields.problems says so
-row = to_row(draft, index=0, folder=Path("vl_reward"))
+fields = Fields({"id": "7", "ask": "How many cups?", "answers": ["Two.", "Nine."], "image": "img/7.jpg"})
+good, bad = fields.texts("answers")         # with a text missing or wrong, fields.problems says so
+draft = Draft(fields.text("id"), fields.text("ask"), good, bad, 1, "counting", images=fields.image("image"))
+row = to_row(draft, index=0, folder=Path("mine"))
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1_reward.bench.categories import mm_rlhf_category, multimodal_category, vl_category, vl_paper_category
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
@@ -23,14 +23,6 @@ from r1_reward.store.images import ImageError
 from r1_reward.store.video import find_video
 
 _MISSING = "is missing"
-_NO_TEXT = (
-    "is missing: all_data_release.json leaves out the texts of other data sets; run 0_download_data.py of "
-    "multimodal_rewardbench and read the all_data.json it writes"
-)
-_NO_PATH = (
-    "is embedded without its path (mcq/..., long/...), which its category is read from; "
-    "read mm_reward_bench.jsonl and its images instead"
-)
 
 
 class Draft(NamedTuple):
@@ -81,7 +73,7 @@ class Fields:
             if value == meaning and repr(value) == repr(meaning):  # True is no 1
                 return answer
         known = " or ".join(json.dumps(meaning) for meaning, _ in meanings)
-        self.problems.append((name, _MISSING if value is None else f"must be {known}, not {_short(value)}"))
+        self.problems.append((name, _MISSING if value is None else f"must be {known}, not {short(value)}"))
         return 1
 
     def category(self, name: str, rule: Callable[..., str], *values: str) -> str:
@@ -120,55 +112,6 @@ class Fields:
             return value
         self.problems.append((name, reason))
         return ""
-
-
-def parse_vl(row: Fields) -> Draft:
-    """Read VL-RewardBench: the Hub's columns (also UnifiedReward's JSON), or r1_reward's chosen and rejected."""
-    id = row.text("id")
-    if row.has("response", "human_ranking") or not row.has("chosen", "rejected"):
-        question, (first, second) = row.text("query"), row.texts("response")
-        # The rank of each response: 0 is best.
-        preferred = row.label("human_ranking", [([0, 1], 1), ([1, 0], 2)])
-    else:
-        question, first, second, preferred = row.text("prompt"), row.text("chosen"), row.text("rejected"), 1
-    return Draft(
-        id, question.removeprefix("<image>\n"), first, second, preferred, row.category("id", vl_category, id),
-        images=row.image("image"), paper_category=row.category("id", vl_paper_category, id),
-    )  # fmt: skip
-
-
-def parse_multimodal(row: Fields) -> Draft:
-    """Read Multimodal RewardBench: ``all_data.json``, the same rows as JSONL, or parquet with embedded images."""
-    id, given = row.text("ID"), row.text("Category")
-    question, first, second = row.text("Text", missing=_NO_TEXT), row.text("Output1"), row.text("Output2")
-    preferred = row.label("Better", [("Output1", 1), ("Output2", 2)])
-    category = row.category("Category", multimodal_category, given, id)
-    return Draft(id, question, first, second, preferred, category, images=row.image("Image"), image_field="Image")
-
-
-def parse_mm_rlhf(row: Fields) -> Draft:
-    """Read MM-RLHF-RewardBench: chosen, rejected, and either an image or a video."""
-    id, question, chosen, rejected = (row.text(name) for name in ("id", "prompt", "chosen", "rejected"))
-    images = row.image("image")
-    video = row.text("video") if row.data.get("video") not in (None, "") else None
-    path, name = (images[0]["path"] or "", "image") if images else (video or "", "video")
-    if images and not path:
-        row.problems.append(("image", _NO_PATH))
-    if images and video is not None:
-        row.problems.append(("", "has both an image and a video; it must have one of them"))
-    return Draft(
-        id, question, chosen, rejected, 1, row.category(name, mm_rlhf_category, path), images=images, video=video
-    )
-
-
-def parse_pair(row: Fields) -> Draft:
-    """Read a row of our own pair files, which :func:`r1_reward.store.pairs.load_pairs` has checked already."""
-    data = row.data
-    images = [cell if isinstance(cell, dict) else {"bytes": None, "path": cell} for cell in data["images"]]
-    return Draft(
-        data["id"], data["question"], data["response_1"], data["response_2"], data["preferred"],
-        data["kind"] or data["source"] or "all", images=tuple(images), video=data["video"], image_field="images",
-    )  # fmt: skip
 
 
 def check_media(fields: Fields, draft: Draft, folder: Path, *, check_files: bool) -> None:
@@ -239,6 +182,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a value as JSON, cut after 40 characters."""
     text = json.dumps(value, default=repr)
     return text if len(text) <= 40 else text[:37] + "..."

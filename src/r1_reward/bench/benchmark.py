@@ -1,0 +1,250 @@
+"""What a benchmark is: the record that each file of :mod:`r1_reward.bench.benchmarks` fills, and its parts.
+
+    BENCHMARK = Benchmark(
+        name="mine",
+        title="My benchmark",
+        parse=parse_mine,                       # a raw row, asked field by field, to a Draft
+        hub_id="you/your-benchmark",
+        sizes=(Size("first release (2 rows)", 2, {"animals": 1, "people": 1}),),
+        categories=("animals", "people"),
+    )
+
+Loading, judging, scoring and tables ask the record and know no benchmark by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from r1_reward.bench.fields import Draft, Fields
+from r1_reward.bench.rows import BenchmarkRow, Vote, compare_lengths
+
+if TYPE_CHECKING:
+    from r1_reward.bench.readers import Source
+
+OFFICIAL = "official"
+"""The grouping that the benchmark's authors define; its sizes are those of the first of ``sizes``."""
+NOT_STATED = "not stated"
+"""What nothing establishes about a published row."""
+NONE = "none"
+"""Grouping of a published row without categories."""
+
+
+class Size(NamedTuple):
+    """One official size of a benchmark; None is what nobody has published."""
+
+    label: str
+    rows: int
+    categories: Mapping[str, int] | None = None
+    ids: Mapping[str, int] | None = None
+    """Distinct ids per category."""
+    repeats_note: str | None = None
+    """What to say of a prediction file of this size in which ``{repeated}`` ids repeat, where none should."""
+
+
+class Column(NamedTuple):
+    """A column of a benchmark's published table: a category, or one of a run's metrics."""
+
+    heading: str
+    kind: Literal["category", "metric"]
+    key: str
+    """The category's name, or ``overall``, ``macro`` or ``acc_plus``."""
+
+
+def category_columns(names: Iterable[str]) -> tuple[Column, ...]:
+    """Return columns of categories under their own names."""
+    return tuple(Column(name, "category", name) for name in names)
+
+
+OVERALL = Column("overall", "metric", "overall")
+MACRO = Column("macro", "metric", "macro")
+
+
+class Protocol(NamedTuple):
+    """How a benchmark's own evaluator judges."""
+
+    orders: str
+    rule: str
+    """What it makes of an unreadable verdict: ``wrong``, ``drop``, ``coin``, or why there is none."""
+    votes: int = 1
+    frames: int | None = None
+    """Frames of a video that it shows."""
+
+    def __str__(self) -> str:
+        frames = "" if self.frames is None else f"; frames of a video: {self.frames}"
+        return f"orders: {self.orders}; votes: {self.votes}; unreadable verdicts: {self.rule}{frames}"
+
+
+class Listed(NamedTuple):
+    """What is known of one row that is on a list of wrong or doubtful rows."""
+
+    reason: str
+    rows: int | None = None
+    """How many rows a file has in which this is so; None for any number."""
+
+
+@dataclass(frozen=True)
+class IssueRules:
+    """How suspect rows of one benchmark are recognised."""
+
+    group: Callable[[BenchmarkRow], Iterable[str]] = lambda row: (row.id, row.question)
+    """Rows with the same texts here are compared with each other."""
+    right_or_wrong: bool = False
+    """Whether a label says that a response is right, so that one preferred here and rejected there is a contradiction;
+    where it only says that it is better than the other, nothing but the same two responses turned round is one."""
+    repeats: bool = False
+    """Whether rows are compared with all others to find repeats."""
+    listed: Callable[[BenchmarkRow], Listed | None] = lambda _row: None
+    """What is said of a row that is on the list."""
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One row of a published table."""
+
+    model: str
+    values: Mapping[str, str]
+    """Percentages by the heading of their column, as printed."""
+    source: str
+    """Where the row was printed."""
+    grouping: str = OFFICIAL
+    """A key of the benchmark's ``groupings``, :data:`NONE` or :data:`NOT_STATED`."""
+    orders: str = NOT_STATED
+    """In which order the judge saw the responses."""
+    rule: str = NOT_STATED
+    """What an unreadable verdict counted as."""
+    votes: int | None = None
+    note: str = ""
+
+
+PAPER = "R1-Reward paper (arXiv 2505.02835)"
+PREFERRED_FIRST = "preferred first"
+R1_REWARD = {"orders": PREFERRED_FIRST, "rule": "wrong"}
+"""How the released R1-Reward scripts judge."""
+SCALAR = {"orders": "scalar model: no order", "rule": "scalar model: no text"}
+"""What there is to say of a model that scores each response alone."""
+
+
+def published_row(columns: Iterable[Column], model: str, values: str, source: str, **more: Any) -> PublishedRow:
+    """Return a row with the values of all columns in order, as in ``"49.10 67.60 70.50 65.80 62.40"``."""
+    headings = [column.heading for column in columns]
+    return PublishedRow(model, dict(zip(headings, values.split(), strict=True)), source, **more)
+
+
+class About(NamedTuple):
+    """What is known of a judged row besides the votes on it."""
+
+    category: str | None = None
+    paper_category: str | None = None
+    issue: str | None = None
+    longer: int | None = None
+    """1 if the preferred response has more characters than the other, -1 if fewer, 0 if as many; None if unknown."""
+
+
+def about_row(row: Fields, id: str) -> About:  # noqa: ARG001
+    """Return what fields ``chosen`` and ``rejected`` tell: which response is longer."""
+    chosen, rejected = row.data.get("chosen"), row.data.get("rejected")
+    if not isinstance(chosen, str) or not isinstance(rejected, str):
+        return About()
+    return About(longer=compare_lengths(chosen, rejected))
+
+
+class Judged(NamedTuple):
+    """What a row of a foreign prediction file says."""
+
+    id: str
+    votes: tuple[Vote, ...]
+    details: Fields
+    """The fields that describe the row."""
+    place: str = ""
+    """Where they stand in it, such as ``Meta.``; empty for the row itself."""
+
+
+@dataclass(frozen=True)
+class PredictionFormat:
+    """A format of prediction files that another project writes."""
+
+    name: str
+    fields: str
+    """The fields that mark it, in words."""
+    marked: Callable[[Mapping[str, Any]], bool]
+    """Whether a row has these fields."""
+    read: Callable[[Fields, Benchmark], Judged]
+    """Reads a row; wrong values are noted in it."""
+    orders: str
+    """In which order the responses were shown."""
+    tells_unreadable: bool = True
+    """Whether unreadable verdicts can be told from wrong ones."""
+    notes: tuple[str, ...] = ()
+    """What to know of every file of the format."""
+    missing_rows_hint: str = ""
+    """Why rows may be missing."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark."""
+
+    name: str
+    title: str
+    parse: Callable[[Fields], Draft]
+    """Reads a row in any format it is published in; wrong values are noted in the row."""
+    marks: tuple[str, ...] = ()
+    """Fields of which every row has at least one, in whatever format; a row with none is of something else."""
+    hub_id: str | None = None
+    hub_split: str = "test"
+    open: Callable[[str | Path, str | Path | None, str, str | None], Source] | None = None
+    """Opens (source, image root, split, revision); None for files and datasets of one row a pair."""
+    sizes: tuple[Size, ...] = ()
+    """Empty if any number of rows is right; the first is the one that published rows are on."""
+    categories: tuple[str, ...] | None = None
+    """Names of the official grouping; None if a file may have any."""
+    other_groupings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Rows under the heading of each category, by the name of another grouping that numbers were published under."""
+    columns: tuple[Column, ...] = ()
+    """The official score as published: categories and metrics in that order; empty for categories, then overall."""
+    protocol: Protocol | None = None
+    issues: IssueRules = IssueRules()
+    published: tuple[PublishedRow, ...] = ()
+    max_missing: int = 0
+    """How many rows of each category may be missing before a published row that has lost some is given up."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the table must know."""
+    id_field: str = "id"
+    """What the released R1-Reward scripts call the id; ``id`` is understood everywhere."""
+    about: Callable[[Fields, str], About] = about_row
+    """What a row of a foreign prediction file, and its id, tell of it; wrong values are noted in the row."""
+    prediction_formats: tuple[PredictionFormat, ...] = ()
+    """Formats of the benchmark's own scripts."""
+
+    @property
+    def acc_plus(self) -> bool:
+        """Whether ACC+ is part of the score: the share of ids with all their pairs right."""
+        return any(column.key == "acc_plus" for column in self.columns)
+
+    def table_columns(self, found: Iterable[str] = ()) -> tuple[Column, ...]:
+        """Return the columns of a table; ``found`` are the categories of a benchmark that fixes none."""
+        names = sorted(found) if self.categories is None else self.categories
+        return self.columns or (*category_columns(names), OVERALL)
+
+    @property
+    def groupings(self) -> dict[str, dict[str, int]]:
+        """Rows under the heading of each category, by grouping; empty where no sizes are official."""
+        sizes = self.sizes[0].categories if self.sizes else None
+        if sizes is None:
+            return {}
+        official = {one.heading: sizes[one.key] for one in self.table_columns() if one.kind == "category"}
+        return {OFFICIAL: official, **{name: dict(rows) for name, rows in self.other_groupings.items()}}
+
+    @property
+    def ids(self) -> int | None:
+        """What ACC+ is a share of, where that is official."""
+        ids = self.sizes[0].ids if self.sizes else None
+        return None if ids is None else sum(ids.values())
+
+    def heading(self, metric: str) -> str:
+        """Return the heading of a metric's column, the metric's own name if there is none."""
+        return next((one.heading for one in self.columns if (one.kind, one.key) == ("metric", metric)), metric)

@@ -1,0 +1,187 @@
+"""Multimodal RewardBench (arXiv 2502.14191): 4,711 released pairs on seven abilities, and its scripts' predictions.
+
+multimodal_category("reasoning", "mathvista-7")      # "reasoning/math"
+"""
+
+from __future__ import annotations
+
+from r1_reward.bench.benchmark import (
+    NOT_STATED,
+    OVERALL,
+    PAPER,
+    R1_REWARD,
+    About,
+    Benchmark,
+    Column,
+    IssueRules,
+    Judged,
+    Listed,
+    PredictionFormat,
+    Protocol,
+    PublishedRow,
+    Size,
+    about_row,
+    published_row,
+)
+from r1_reward.bench.fields import Draft, Fields, short
+from r1_reward.bench.rows import Vote, compare_lengths
+from r1_reward.records.checks import kind_of
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Answer
+
+CATEGORIES = (
+    "open_generation/correctness_task", "open_generation/preference_task", "knowledge", "reasoning/math",
+    "reasoning/coding", "safety/bias", "safety/toxicity", "vqa",
+)  # fmt: skip
+_HEADINGS = {
+    "correctness": "open_generation/correctness_task", "preference": "open_generation/preference_task",
+    "knowledge": "knowledge", "math": "reasoning/math", "coding": "reasoning/coding", "safety": "safety/bias",
+    "vqa": "vqa",
+}  # fmt: skip
+COLUMNS = (OVERALL, *(Column(heading, "category", name) for heading, name in _HEADINGS.items()))
+
+# ---- rows
+
+_NO_TEXT = (
+    "is missing: all_data_release.json leaves out the texts of other data sets; run 0_download_data.py of "
+    "multimodal_rewardbench and read the all_data.json it writes"
+)
+_BETTER: list[tuple[str, Answer]] = [("Output1", 1), ("Output2", 2)]
+
+
+def parse(row: Fields) -> Draft:
+    """Read ``all_data.json``, the same rows as JSONL, or parquet with embedded images."""
+    id, given = row.text("ID"), row.text("Category")
+    question, first, second = row.text("Text", missing=_NO_TEXT), row.text("Output1"), row.text("Output2")
+    preferred = row.label("Better", _BETTER)
+    category = row.category("Category", multimodal_category, given, id)
+    return Draft(id, question, first, second, preferred, category, images=row.image("Image"), image_field="Image")
+
+
+def multimodal_category(category: str, id: str) -> str:
+    """Return the scored category: safety and reasoning are split by the id.
+
+    Raises UserError for a category the benchmark does not have.
+    """
+    if category == "safety":
+        return "safety/bias" if id.lower().startswith("pairs") else "safety/toxicity"
+    if category == "reasoning":
+        return "reasoning/math" if id.lower().startswith("math") else "reasoning/coding"
+    if category in CATEGORIES:
+        return category
+    raise UserError(f"{category!r} is no category of Multimodal RewardBench ({', '.join(CATEGORIES)}).")
+
+
+# ---- predictions
+
+
+def about(row: Fields, id: str) -> About:
+    """Return what a row of a prediction file tells of itself, by the benchmark's own fields or chosen and rejected."""
+    known = about_row(row, id)
+    if row.has("Category"):
+        known = known._replace(category=row.category("Category", multimodal_category, row.text("Category"), id))
+    if row.has("Output1") and row.has("Output2") and row.has("Better"):
+        first, second = row.data["Output1"], row.data["Output2"]
+        preferred, other = (first, second) if row.label("Better", _BETTER) == 1 else (second, first)
+        texts = isinstance(first, str) and isinstance(second, str)
+        known = known._replace(longer=compare_lengths(preferred, other) if texts else None)
+    return known
+
+
+def _read_outputs(row: Fields, _benchmark: Benchmark) -> Judged:
+    """Return id, a vote for each output, and the fields that describe the row."""
+    id, label = row.text("ID"), row.label("Label", [("A", 1), ("B", 2)])
+    name = "output" if "output" in row.data else "outputs"
+    outputs = [row.data["output"]] if name == "output" else row.data["outputs"]
+    if "output" in row.data and "outputs" in row.data:
+        row.problems.append(("outputs", "is there beside output; a row has one of them"))
+    elif not isinstance(outputs, list) or not outputs or not all(isinstance(text, str) for text in outputs):
+        wanted = "text" if name == "output" else "a list of one or more texts"
+        row.problems.append((name, f"must be {wanted}, not {short(row.data[name])}"))
+        outputs = []
+    meta = row.data.get("Meta")
+    if not isinstance(meta, dict | None):
+        row.problems.append(("Meta", f"must be an object, not {kind_of(meta)}"))
+        meta = None
+    verdicts = [_verdict(text) for text in outputs]
+    votes = tuple(
+        Vote(None if verdict is None else verdict == label, preferred_first=label == 1, characters=len(text))
+        for verdict, text in zip(verdicts, outputs, strict=True)
+    )
+    return Judged(id, votes, Fields(meta or {}), "Meta.")
+
+
+def _verdict(output: str) -> Answer | None:
+    """Return what the official script reads: ``[[A]]`` anywhere in the text goes before ``[[B]]``."""
+    return 1 if "[[A]]" in output else 2 if "[[B]]" in output else None
+
+
+# ---- known issues
+
+_VISIT = "VisIT rows: question and responses may not belong together (multimodal_rewardbench issue 8)"
+
+# ---- published rows
+
+_CODING = (
+    "coding's 582 rows are not confirmed: the benchmark's paper prints 1,098 for math and coding together, "
+    "so 584, of which 501 are 85.8 %"
+)
+
+
+def _result(model: str, values: str, **more: str | int | None) -> PublishedRow:
+    return published_row(COLUMNS, model, values, f"{PAPER}, results on multimodal-rewardbench", **more)
+
+
+PUBLISHED = (
+    _result("GPT-4o", "70.8 62.6 69.0 72.0 67.6 62.1 74.8 87.2", grouping=NOT_STATED),
+    _result("R1-Reward", "82.2 77.5 74.0 74.9 83.1 79.6 99.6 86.5", **R1_REWARD, votes=1),
+    _result("R1-Reward, voting@15", "83.3 78.0 77.2 74.6 81.3 85.8 99.4 87.0", **R1_REWARD, votes=15, note=_CODING),
+)
+
+_ROWS = {
+    "open_generation/correctness_task": 623, "open_generation/preference_task": 654, "knowledge": 630,
+    "reasoning/math": 514, "reasoning/coding": 582, "safety/bias": 508, "vqa": 1200,
+}  # fmt: skip
+
+BENCHMARK = Benchmark(
+    name="multimodal-rewardbench",
+    title="Multimodal RewardBench",
+    parse=parse,
+    marks=("Text", "Output1", "Output2", "Better"),
+    hub_id="syhuggingface/multimodal_rewardbench",
+    sizes=(
+        Size("release (4,711 rows)", 4711, _ROWS),
+        Size("paper, with Hateful Memes (5,211 rows)", 5211, {**_ROWS, "safety/toxicity": 500}),
+    ),
+    categories=CATEGORIES,
+    # The 500 safety rows on toxicity were not released.
+    other_groupings={
+        "with toxicity": {
+            "correctness": 623, "preference": 654, "knowledge": 630, "math": 514, "coding": 582, "safety": 1008,
+            "vqa": 1200,
+        }
+    },
+    columns=COLUMNS,
+    protocol=Protocol(orders="stored", rule="coin"),
+    issues=IssueRules(
+        group=lambda row: (row.id, row.category, row.question),
+        listed=lambda row: Listed(_VISIT) if row.id.lower().startswith("visitbench") else None,
+    ),
+    published=PUBLISHED,
+    notes=(
+        "Each published overall is also what the plain mean of its seven columns prints; a run's is over all pairs, "
+        "as the benchmark defines it.",
+        "Safety is the 508 released bias pairs; the benchmark's own paper also counts 500 toxicity pairs.",
+    ),
+    id_field="ID",
+    about=about,
+    prediction_formats=(
+        PredictionFormat(
+            name="official",
+            fields="Label and output",
+            marked=lambda data: "Label" in data and ("output" in data or "outputs" in data),
+            read=_read_outputs,
+            orders="stored",
+        ),
+    ),
+)  # fmt: skip

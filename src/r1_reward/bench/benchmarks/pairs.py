@@ -1,0 +1,31 @@
+"""Any pair file of your own, or pair dataset on the Hub, as a benchmark; its categories are its kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from r1_reward.bench.benchmark import Benchmark
+from r1_reward.bench.fields import Draft, Fields
+from r1_reward.bench.readers import Source, open_pairs
+from r1_reward.records.errors import UserError
+
+
+def parse(row: Fields) -> Draft:
+    """Read a row that :func:`r1_reward.store.pairs.load_pairs` has checked already."""
+    data = row.data
+    images = [cell if isinstance(cell, dict) else {"bytes": None, "path": cell} for cell in data["images"]]
+    return Draft(
+        data["id"], data["question"], data["response_1"], data["response_2"], data["preferred"],
+        data["kind"] or data["source"] or "all", images=tuple(images), video=data["video"], image_field="images",
+    )  # fmt: skip
+
+
+def open_file(source: str | Path, image_root: str | Path | None, split: str, revision: str | None) -> Source:
+    """Return the rows of a pair file; raises UserError for options that only other benchmarks have."""
+    if image_root is not None or revision is not None:
+        option = "an image root" if image_root is not None else "a revision"
+        raise UserError(f"pairs: {option} means nothing for pair files; image paths are relative to them.")
+    return open_pairs(source, split)
+
+
+BENCHMARK = Benchmark(name="pairs", title="Preference pairs", parse=parse, hub_split="train", open=open_file)

@@ -1,0 +1,177 @@
+"""VL-RewardBench (arXiv 2411.17451): 1,250 pairs on general questions, hallucination and reasoning.
+
+vl_category("RLAIF-V-14")                            # "hallucination"
+vl_paper_category("RLAIF-V-14")                      # "general": the released script looks for lower-case "rlaif"
+"""
+
+from __future__ import annotations
+
+import re
+
+from r1_reward.bench.benchmark import (
+    MACRO,
+    NONE,
+    NOT_STATED,
+    OVERALL,
+    PAPER,
+    R1_REWARD,
+    SCALAR,
+    About,
+    Benchmark,
+    IssueRules,
+    Listed,
+    Protocol,
+    PublishedRow,
+    Size,
+    about_row,
+    category_columns,
+    published_row,
+)
+from r1_reward.bench.fields import Draft, Fields
+from r1_reward.bench.rows import BenchmarkRow
+from r1_reward.records.errors import UserError
+
+CATEGORIES = ("general", "hallucination", "reasoning")
+COLUMNS = (*category_columns(CATEGORIES), OVERALL, MACRO)
+
+# ---- rows
+
+
+def parse(row: Fields) -> Draft:
+    """Read the Hub's columns (also UnifiedReward's JSON), or r1_reward's chosen and rejected."""
+    id = row.text("id")
+    if row.has("response", "human_ranking") or not row.has("chosen", "rejected"):
+        question, (first, second) = row.text("query"), row.texts("response")
+        # The rank of each response: 0 is best.
+        preferred = row.label("human_ranking", [([0, 1], 1), ([1, 0], 2)])
+    else:
+        question, first, second, preferred = row.text("prompt"), row.text("chosen"), row.text("rejected"), 1
+    return Draft(
+        id, question.removeprefix("<image>\n"), first, second, preferred, row.category("id", vl_category, id),
+        images=row.image("image"), paper_category=row.category("id", vl_paper_category, id),
+    )  # fmt: skip
+
+
+def about(row: Fields, id: str) -> About:
+    """Return what a row of a foreign prediction file tells: the id alone decides both categories."""
+    return about_row(row, id)._replace(category=vl_category(id), paper_category=vl_paper_category(id))
+
+
+# ---- categories
+
+_SOURCES = {
+    "RLAIF": "hallucination", "RLHF": "hallucination", "hallucination": "hallucination",
+    "mathverse": "reasoning", "mmmu": "reasoning",
+}  # fmt: skip
+
+
+def vl_category(id: str) -> str:
+    """Return the official category: by what stands before the first ``_`` or ``-`` of the id.
+
+    Every other beginning is general (WildVision, VLFeedback). Raises UserError for a blank id.
+    """
+    _require(id)
+    return _SOURCES.get(re.split("[_-]", id, maxsplit=1)[0], "general")
+
+
+def vl_paper_category(id: str) -> str:
+    """Return the category by the rule of the released R1-Reward script, which the paper's columns follow.
+
+    Ids name RLAIF-V and RLHF-V in capitals and the rule looks for small letters, so their 301 rows are general.
+    Raises UserError for a blank id.
+    """
+    _require(id)
+    if "mmmu" in id or "mathverse" in id:
+        return "reasoning"
+    return "hallucination" if any(part in id for part in ("hallucination", "rlhf", "rlaif")) else "general"
+
+
+def _require(id: str) -> None:
+    if not id.strip():
+        raise UserError("The category of a VL-RewardBench row is read from its id, which is blank.")
+
+
+# ---- known issues
+
+_ISSUE = "(VL_RewardBench issue 7)"
+_QUESTIONED = ("mathverse_3489", "mathverse_3749", "mmmu_pro_test_Marketing_150")
+
+
+def _base_id(id: str) -> str:
+    """Return the id that a MathVerse or MMMU-Pro row had before repeated ids got the endings ``-1`` and ``-2``."""
+    return re.sub("-[12]$", "", id) if id.startswith(("mathverse", "mmmu")) else id
+
+
+def _listed(row: BenchmarkRow) -> Listed | None:
+    # Two rows have this id; in uncorrected copies the one at 503 prefers the response stored first.
+    if row.id == "mathverse_1063" and row.index == 503 and row.preferred == 1:
+        return Listed(f"label is wrong {_ISSUE}", rows=1250)
+    if _base_id(row.id) in _QUESTIONED:
+        return Listed(f"label questioned by the maintainers {_ISSUE}")
+    return None
+
+
+# ---- published rows
+
+
+def _result(model: str, values: str, **more: str | int | None) -> PublishedRow:
+    return published_row(COLUMNS, model, values, f"{PAPER}, results on vl-rewardbench", **more)
+
+
+def _ablation(model: str, overall: str, **more: str) -> PublishedRow:
+    return published_row([OVERALL], model, overall, f"{PAPER}, ablation on vl-rewardbench", grouping=NONE, **more)
+
+
+_OFFICIAL_SCRIPT = {"orders": "random, each run", "rule": "drop"}
+_BY_ARITHMETIC = {"note": "grouping found by arithmetic: the categories are whole counts under no other"}
+
+PUBLISHED = (
+    _result("IXC-2.5-Reward", "84.70 62.50 62.90 65.80 70.00", **SCALAR, **_BY_ARITHMETIC),
+    _result("GPT-4o", "49.10 67.60 70.50 65.80 62.40", **_OFFICIAL_SCRIPT),
+    _result("Claude-3.7-Sonnet", "68.08 70.70 60.81 66.31 66.53", grouping=NOT_STATED),
+    _result("Gemini-1.5-Pro", "50.80 72.50 64.20 67.20 62.50", **_OFFICIAL_SCRIPT),
+    _result("MM-RLHF-Reward", "45.04 50.45 57.55 50.15 51.01", grouping="paper", **SCALAR, **_BY_ARITHMETIC),
+    _result("R1-Reward", "63.84 85.71 64.78 71.92 71.44", grouping="paper", **R1_REWARD, votes=1),
+    _result("R1-Reward, voting@15", "66.32 89.06 73.70 76.46 76.36", grouping="paper", **R1_REWARD, votes=15),
+    _ablation("R1-Reward data, Bradley-Terry head", "56.41", **SCALAR),
+    _ablation("R1-Reward data, critique-then-score", "60.80"),
+    _ablation("R1-Reward, SFT only", "64.80"),
+    _ablation("R1-Reward without Pre-CLIP", "67.36"),
+    _ablation("R1-Reward without advantage filter", "68.96"),
+)
+
+BENCHMARK = Benchmark(
+    name="vl-rewardbench",
+    title="VL-RewardBench",
+    parse=parse,
+    marks=("query", "response", "prompt", "chosen"),
+    hub_id="MMInstruction/VL-RewardBench",
+    sizes=(
+        Size("release of 2024 (1,250 rows)", 1250, {"general": 183, "hallucination": 749, "reasoning": 318}),
+        Size(
+            "Hub since May 2025 (1,247 rows)",
+            1247,
+            repeats_note="1,247 rows are the number of the Hub's version since May 2025, in which no id is said to "
+            "repeat; here {repeated} do, as in the release of 1,250 rows. Three rows of that may be lost: compare with "
+            "--data.",
+        ),
+    ),
+    categories=CATEGORIES,
+    # The R1-Reward paper's, and that of the official script before 28 April 2025.
+    other_groupings={
+        "paper": {"general": 484, "hallucination": 448, "reasoning": 318},
+        "early script": {"general": 631, "hallucination": 301, "reasoning": 318},
+    },
+    columns=COLUMNS,
+    protocol=Protocol(orders="random, each vote", rule="drop", votes=10),
+    issues=IssueRules(
+        group=lambda row: (_base_id(row.id), row.question), right_or_wrong=True, repeats=True, listed=_listed
+    ),
+    published=PUBLISHED,
+    max_missing=60,
+    notes=(
+        "Sections are different groupings of the same rows: general, hallucination and macro can be compared only "
+        "within a section; reasoning and overall are over the same rows under every known grouping.",
+    ),
+    about=about,
+)
