@@ -188,13 +188,13 @@ def test_a_run_ends_before_it_costs_more_and_says_what_is_left(server, tmp_path)
     rows = [pair(n, preferred=1) for n in range(20)]
     server.default = [reply(says(1))]  # 3 tokens shown, 7 generated
     folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
-    price = Money(1e6, 2e6)  # a reply costs 3 + 14 = 17
-    report = run(server, folder, out, money=price._replace(limit=100.0))
+    price = Money(price_in=1e6, price_out=2e6)  # a reply costs 3 + 14 = 17
+    report = run(server, folder, out, money=price.model_copy(update={"limit": 100.0}))
     assert (report["cost"], report["stopped"], report["left"], report["complete"]) == (85.0, "cost", 15, False)
     assert len(server.bodies) == len(rows_of(out)) == 5
     assert {line["reason"] for line in lines_of(out, "dropped.jsonl")} == {"not asked"}
     # Earlier calls count.
-    assert run(server, folder, out, money=price._replace(limit=110.0))["cost"] == 102.0
+    assert run(server, folder, out, money=price.model_copy(update={"limit": 110.0}))["cost"] == 102.0
     report = run(server, folder, out, money=price)
     assert (report["cost"], report["left"], report["stopped"], report["complete"]) == (340.0, 0, "", True)
     assert len(server.bodies) == 20
@@ -204,8 +204,8 @@ def test_a_limit_cannot_be_kept_without_counts(server, tmp_path):
     server.default = [reply(says(1), usage=None)]
     folder = write_pairs(tmp_path / "in", [pair(n, preferred=1) for n in range(9)])
     with pytest.raises(UserError, match="--max-cost cannot be kept"):
-        run(server, folder, tmp_path / "out", concurrency=1, money=Money(1.0, 1.0, 5.0))
-    report = run(server, folder, tmp_path / "out", money=Money(1.0, 1.0))
+        run(server, folder, tmp_path / "out", concurrency=1, money=Money(price_in=1.0, price_out=1.0, limit=5.0))
+    report = run(server, folder, tmp_path / "out", money=Money(price_in=1.0, price_out=1.0))
     assert report["usage"]["uncounted"] == 9
     assert "lower bound: 9 replies" in report["warnings"][-1]
 
@@ -214,7 +214,14 @@ def test_progress_tells_cost_and_estimate(server, tmp_path):
     server.default = [reply(says(1))]
     folder = write_pairs(tmp_path / "in", [pair(n, preferred=1) for n in range(10)])
     states = []
-    run(server, folder, tmp_path / "out", money=Money(1e6, 2e6), concurrency=1, progress=states.append)
+    run(
+        server,
+        folder,
+        tmp_path / "out",
+        money=Money(price_in=1e6, price_out=2e6),
+        concurrency=1,
+        progress=states.append,
+    )
     assert [state.done for state in states] == list(range(1, 11))
     assert [state.cost for state in states] == [17.0 * n for n in range(1, 11)]
     assert {(state.total, state.estimate) for state in states} == {(10, 170.0)}
@@ -312,19 +319,19 @@ def test_the_tiny_checkpoint_teaches_and_goes_on_after_a_kill(checkpoint, pair_f
 @pytest.mark.parametrize(
     ("teacher", "options", "money", "said"),
     [
-        ("openai:gpt-4o", {}, Money(), "set OPENAI_API_KEY"),
-        ("server:m@http://localhost/v1", {"temperatures": (0.0, 1.0)}, Money(), "each of the 3 attempts"),
-        ("server:m@http://localhost/v1", {"temperatures": (0.0, -1.0, 1.0)}, Money(), "0 or more"),
-        ("server:m@http://localhost/v1", {}, Money(price_in=1.0), "give both --price-in and --price-out"),
-        ("server:m@http://localhost/v1", {}, Money(limit=1.0), "--max-cost needs"),
-        ("server:m@http://localhost/v1", {}, Money(-1.0, 1.0), "0 or more"),
-        ("runs/sft", {}, Money(1.0, 1.0), "costs nothing"),
+        ("openai:gpt-4o", {}, {}, "set OPENAI_API_KEY"),
+        ("server:m@http://localhost/v1", {"temperatures": (0.0, 1.0)}, {}, "each of the 3 attempts"),
+        ("server:m@http://localhost/v1", {"temperatures": (0.0, -1.0, 1.0)}, {}, "0 or more"),
+        ("server:m@http://localhost/v1", {}, {"price_in": 1.0}, "give both --price-in and --price-out"),
+        ("server:m@http://localhost/v1", {}, {"limit": 1.0}, "--max-cost needs"),
+        ("server:m@http://localhost/v1", {}, {"price_in": -1.0, "price_out": 1.0}, "0 or more"),
+        ("runs/sft", {}, {"price_in": 1.0, "price_out": 1.0}, "costs nothing"),
     ],
 )
 def test_settings_that_cannot_be_are_told_before_anything_is_asked(tmp_path, teacher, options, money, said):
     folder = write_pairs(tmp_path / "in", [pair(0)])
     with pytest.raises(UserError, match=said):
-        annotate(folder, tmp_path / "out", AnnotateSettings(teacher=teacher, **options), money=money)
+        annotate(folder, tmp_path / "out", AnnotateSettings(teacher=teacher, **options), money=Money(**money))
 
 
 def test_the_command_prints_what_came_of_it_and_exits_1_if_rows_are_left(server, tmp_path, monkeypatch):
@@ -347,8 +354,12 @@ def test_the_command_prints_what_came_of_it_and_exits_1_if_rows_are_left(server,
     result = CliRunner().invoke(app, [*priced, "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["attempts"] == {"1": 5, "2": 0, "3": 0, "failed": 1}
-    wrong_numbers = CliRunner().invoke(app, [*command, "--temperatures", "0,warm"])
-    assert isinstance(wrong_numbers.exception, UserError)
+    for wrong, said in (
+        (("--temperatures", "0,warm"), "--temperatures: must be numbers"),
+        (("--max-cost", "0"), "--max-cost: must be more"),
+    ):
+        refused = CliRunner().invoke(app, [*command, *given]).exception
+        assert isinstance(refused, UserError) and said in str(refused)
 
     split = ["split-difficulty", str(out), "--sft", str(tmp_path / "sft"), "--rl", str(tmp_path / "rl")]
     result = CliRunner().invoke(app, split)

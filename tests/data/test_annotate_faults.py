@@ -81,7 +81,7 @@ def test_a_text_the_server_rejects_is_listed_and_not_asked_again(server, tmp_pat
     server.scripts[prompt(rows[1])] = [status(400, "content_policy_violation")]
     folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
     run(server, write_pairs(tmp_path / "first", rows[:1]), out)  # a teacher that answers, so it is the text
-    report = run(server, folder, out, money=Money(1.0, 1.0, limit=1.0))
+    report = run(server, folder, out, money=Money(price_in=1.0, price_out=1.0, limit=1.0))
     assert (report["dropped"], report["complete"]) == ({"rejected": 1}, True)
     assert list(rows_of(out)) == ["p0", "p2"]
     (line,) = lines_of(out, "dropped.jsonl")

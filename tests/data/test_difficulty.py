@@ -166,7 +166,7 @@ class Model(FakeEngine):
         return Completion(text=says(right) if drawn <= number % 5 else wrong, tokens=3)
 
 
-RATES = PassRates("some/model", samples=4)
+RATES = PassRates(model="some/model", samples=4)
 
 
 def test_rows_a_model_sometimes_fails_on_are_for_reinforcement(tmp_path):
@@ -183,7 +183,7 @@ def test_rows_a_model_sometimes_fails_on_are_for_reinforcement(tmp_path):
 
 def test_both_ends_of_the_range_and_the_curriculum(tmp_path):
     rows = [pair(n, taught=False) for n in range(10)]
-    rates = RATES._replace(lowest=0.25, highest=0.75)
+    rates = RATES.model_copy(update={"lowest": 0.25, "highest": 0.75})
     sft, rl, _, report = split(tmp_path, rows, rates, engine=Model(), curriculum=True)
     assert sft == []
     assert rl == ["p3", "p8", "p2", "p7", "p1", "p6"]
@@ -197,10 +197,10 @@ def test_a_model_that_always_says_1_passes_half_of_the_time(tmp_path):
     rows = [pair(n, taught=False) for n in range(40)]
     source = write_pairs(tmp_path / "in", rows)
     model = Model(always_first=True)
-    right = measure(source, PassRates("m", samples=8), tmp_path / "rates.jsonl", model)
+    right = measure(source, PassRates(model="m", samples=8), tmp_path / "rates.jsonl", model)
     assert right == [4] * 40
     assert len(set(model.seeds)) == 40 * 8  # every sample is another one
-    odd = measure(source, PassRates("m", samples=3), tmp_path / "rates.jsonl", Model(always_first=True))
+    odd = measure(source, PassRates(model="m", samples=3), tmp_path / "rates.jsonl", Model(always_first=True))
     assert set(odd) == {1, 2}
 
 
@@ -235,10 +235,10 @@ def test_what_was_measured_counts_only_for_the_same_row_label_and_settings(tmp_p
         return sorted(set(model.asked))
 
     assert asked(RATES) == [0, 1, 2, 3, 4]
-    assert asked(RATES._replace(lowest=0.5)) == []
+    assert asked(RATES.model_copy(update={"lowest": 0.5})) == []
     changes = {"model": "other", "samples": 2, "temperature": 0.5, "max_new_tokens": 9, "seed": 1}
     for name, value in changes.items():
-        assert asked(RATES._replace(**{name: value})) == [0, 1, 2, 3, 4], name
+        assert asked(RATES.model_copy(update={name: value})) == [0, 1, 2, 3, 4], name
     more = write_pairs(tmp_path / "more", [pair(7), pair(1), pair(2, preferred=2), pair(3, response_1="first 3!")])
     assert asked(RATES, more) == [2, 3, 7]
 
@@ -263,22 +263,22 @@ def test_rows_that_cannot_be_measured_are_listed(tmp_path):
 @pytest.mark.parametrize(
     ("rates", "said"),
     [
-        (RATES._replace(samples=0), "at least 1"),
-        (RATES._replace(temperature=0.0), "greedy samples"),
-        (RATES._replace(lowest=0.9, highest=0.5), "must rise"),
-        (RATES._replace(highest=1.5), "between 0 and 1"),
-        (RATES._replace(lowest=float("nan")), "must rise"),
+        ({"samples": 0}, "samples: must be 1 or more"),
+        ({"temperature": 0.0}, "greedy samples"),
+        ({"lowest": 0.9, "highest": 0.5}, "must rise"),
+        ({"highest": 1.5}, "highest: must be 1 or less"),
+        ({"lowest": float("nan")}, "lowest: must be"),
     ],
 )
-def test_settings_that_cannot_be(tmp_path, rates, said):
+def test_settings_that_cannot_be(rates, said):
     with pytest.raises(UserError, match=said):
-        split(tmp_path, [pair(0)], rates, engine=Model())
+        PassRates(model="m", **rates)
 
 
 def test_the_tiny_checkpoint_has_pass_rates(checkpoint, pair_file, tmp_path):
     rows = list(read_rows(pair_file))[:3]
     source = write_pairs(tmp_path / "in", rows)
-    rates = PassRates(str(checkpoint), samples=2, max_new_tokens=4, highest=1.0)
+    rates = PassRates(model=str(checkpoint), samples=2, max_new_tokens=4, highest=1.0)
     _, second = split_difficulty(source, tmp_path / "sft", tmp_path / "rl", rates, batch_size=4)
     assert second["written"] == 3  # random weights: no verdict, a pass rate of 0
     assert second["levels"] == {"0/2": 3}

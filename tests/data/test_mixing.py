@@ -456,7 +456,7 @@ def write_config(folder: Path, text: str) -> Path:
         ("sources: {a: {path: p}}\ntest_share: 0.6", "test_share: "),
         ("sources: {a: {path: p}}\nshort: maybe", "short: "),
         ("sources: {a: {path: p}}\nnear: {text: 90}", "near.text: "),
-        ("- a", "file: "),
+        ("- a", "a config is a mapping of keys to values"),
         ("a: [", "not a readable YAML file"),
     ],
 )

@@ -67,7 +67,7 @@ def test_a_start_from_the_demo_is_known_by_all_of_its_settings(tmp_path):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(UserError, match="no such study"):
+    with pytest.raises(UserError, match="no such config file"):
         load_study(tmp_path / "none.yaml")
 
 

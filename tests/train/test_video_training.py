@@ -188,7 +188,7 @@ def test_everybody_is_shown_the_frames_of_training(tiny, mixed, mixed_pairs, tmp
     settings = RunSettings(model="spy", orders="stored", frames=FRAMES)
     list(judge_rows(spies["bench"], load_suite("pairs", mixed).rows(), settings))
     list(RewardModel(spies["model"], video_frames=FRAMES).compare_many(rows, both_orders=False))
-    measure(mixed, PassRates("spy", samples=1, frames=FRAMES), tmp_path / "rates.jsonl", spies["rates"])
+    measure(mixed, PassRates(model="spy", samples=1, frames=FRAMES), tmp_path / "rates.jsonl", spies["rates"])
     shown = {name: spy.shown for name, spy in spies.items() if name != "compare"}
     shown["rates"] = shown["rates"][::2]  # one of the two orders
     assert shown == dict.fromkeys(shown, trained)

@@ -20,14 +20,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from r1_reward.bench.rows import BenchmarkRow
+from r1_reward.bench.settings import RunSettings
 from r1_reward.bench.suites import LoadedSuite, row_images
 from r1_reward.engines.engine import Engine, EngineError
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.prepare import Attack, InvalidPair, Prepared, opened
-from r1_reward.judge.votes import Orders, Plan, draw_votes
+from r1_reward.judge.votes import draw_votes
 from r1_reward.judge.voting import majority
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
@@ -37,26 +36,6 @@ from r1_reward.store.prediction_file import PredictionFile
 RUN_FILE, PREDICTIONS, METRICS = "run.json", "predictions.jsonl", "metrics.json"
 GIVE_UP = 100  # rows that fail one after the other before a run ends: a server that is gone, a wrong image folder
 _BLOCK_SEQUENCES = 256  # sequences of a block: enough for full batches, little enough to lose in a kill
-
-
-class RunSettings(BaseModel):
-    """What decides the verdicts of a run; a folder holds one setting's run and no other's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str
-    votes: int = Field(default=1, ge=1)
-    orders: Orders = "both"
-    temperature: float = Field(default=0.0, ge=0.0)
-    max_new_tokens: int = Field(default=1024, ge=1)
-    seed: int = Field(default=0, ge=0)
-    frames: int = Field(default=32, ge=1)
-    max_pixels: int | None = Field(default=None, ge=1)
-    base_url: str | None = None
-
-    def plan(self) -> Plan:
-        """Return how the votes are drawn."""
-        return Plan(self.votes, self.orders, self.temperature, None, self.max_new_tokens, self.seed)
 
 
 class RunState(NamedTuple):
@@ -91,19 +70,10 @@ def run_benchmark(
     Raises:
         UserError: the folder holds another run or is in use, the data changed, or nothing can be judged at all.
     """
-    _require_sampling(settings)
     open_folder(out, loaded, settings)
     spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency)
     with locked(out):
         return _fill(loaded, settings, PredictionFile(out / PREDICTIONS), spec, workers, progress)
-
-
-def _require_sampling(settings: RunSettings) -> None:
-    if settings.votes > 1 and settings.temperature == 0:
-        raise UserError(
-            f"votes: {settings.votes} greedy votes are the same vote {settings.votes} times; "
-            "set a temperature (such as 1.0) or ask for one vote."
-        )
 
 
 @contextmanager

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import fsum
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
+from r1_reward.bench.settings import Rule
 from r1_reward.judge.metrics import Interval, percentile_interval, resampled_means
 
-Rule = Literal["wrong", "drop", "coin"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 
 

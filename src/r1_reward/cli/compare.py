@@ -8,24 +8,15 @@ A question or an answer that begins with ``@`` is read from the file of that nam
 from __future__ import annotations
 
 import json
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from r1_reward.cli.bench import (
-    AsJson,
-    BatchSize,
-    Concurrency,
-    Frames,
-    MaxNewTokens,
-    MaxPixels,
-    Model,
-    Seed,
-    frames_to_show,
-    quiet_libraries,
-)
+from r1_reward.cli.judging import AsJson, Frames, OneProcess, frames_to_show, load_judge
+from r1_reward.cli.options import Fields, with_settings
+from r1_reward.engines.options import EngineOptions
+from r1_reward.judge.settings import JudgeSettings, VoteSettings
 from r1_reward.records.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,114 +24,75 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from r1_reward.judge.ranking import Ranking
-    from r1_reward.judge.reward_model import RewardModel, Stop, VoteOptions
+    from r1_reward.judge.reward_model import RewardModel
     from r1_reward.judge.voting import Verdict
     from r1_reward.records.schema import Judgment
     from r1_reward.store.video import Video
 
 _EXCERPT = 100  # characters of an answer in a table
 
-
-class StopRule(str, Enum):
-    """Rules that leave votes undrawn."""
-
-    exact = "exact"
-    sequential = "sequential"
-
-
-BaseUrls = Annotated[
-    list[str] | None,
-    typer.Option("--base-url", help="Judge by an OpenAI-compatible server, such as http://HOST/v1; may be repeated."),
-]
 ImagePaths = Annotated[list[Path] | None, typer.Option("--image", help="A picture; may be repeated.")]
 VideoPaths = Annotated[
     list[Path] | None, typer.Option("--video", help="A video, file or folder of frames, behind the pictures.")
 ]
 Question = Annotated[str, typer.Option(help="The question about the pictures, or @FILE.")]
-Votes = Annotated[int, typer.Option(min=1, help="Votes for each order shown.")]
-OneOrder = Annotated[bool, typer.Option("--one-order", help="Show the answers in one order only, drawn by content.")]
-VoteTemperature = Annotated[
-    float | None, typer.Option("--temperature", min=0.0, help="0 is greedy; default 0 for one vote, 1 for several.")
-]
-StopOption = Annotated[
-    StopRule | None, typer.Option(help="Leave out votes that cannot, or hardly ever, change the verdict.")
-]
+Votes = Annotated[VoteSettings, Fields(names={"both_orders": "/--one-order"})]
 CalibrationFolder = Annotated[
     Path | None, typer.Option("--calibration", help="Folder with calibration.json; default the checkpoint's.")
 ]
 
 
+@with_settings
 def compare(
-    model: Model,
+    judge: JudgeSettings,
     question: Question,
     a: Annotated[str, typer.Option("--a", help="Response 1, or @FILE.")],
     b: Annotated[str, typer.Option("--b", help="Response 2, or @FILE.")],
+    votes: Votes,
+    engine: OneProcess,
     image: ImagePaths = None,
     video: VideoPaths = None,
     frames: Frames = None,
-    votes: Votes = 1,
-    one_order: OneOrder = False,
-    temperature: VoteTemperature = None,
-    stop: StopOption = None,
     calibration: CalibrationFolder = None,
-    max_new_tokens: MaxNewTokens = 1024,
-    seed: Seed = 0,
-    max_pixels: MaxPixels = None,
-    batch_size: BatchSize = 64,
-    base_url: BaseUrls = None,
-    concurrency: Concurrency = 16,
     as_json: AsJson = False,
 ) -> None:
     """Say which of two answers is better, and why."""
     asked, first, second = (_text(text) for text in (question, a, b))
-    judge = _load(model, base_url, calibration, batch_size, max_pixels, max_new_tokens, seed, concurrency, frames)
-    options = _vote_options(votes, one_order, temperature, stop)
-    verdict = judge.compare(asked, _media(image, video), first, second, **options)
+    model = _load(judge, engine, frames, calibration)
+    verdict = model.compare(asked, _media(image, video), first, second, **votes.model_dump())
     _show(_verdict_json(verdict), lambda: _verdict_panels(verdict), as_json)
 
 
+@with_settings
 def rank(
-    model: Model,
+    judge: JudgeSettings,
     question: Question,
     answers: Annotated[list[str], typer.Argument(help="The answers, each as text or @FILE.")],
+    votes: Votes,
+    engine: OneProcess,
     image: ImagePaths = None,
     video: VideoPaths = None,
     frames: Frames = None,
     budget: Annotated[int | None, typer.Option(min=0, help="At most so many comparisons.")] = None,
-    votes: Votes = 1,
-    one_order: OneOrder = False,
-    temperature: VoteTemperature = None,
-    stop: StopOption = None,
     calibration: CalibrationFolder = None,
-    max_new_tokens: MaxNewTokens = 1024,
-    seed: Seed = 0,
-    max_pixels: MaxPixels = None,
-    batch_size: BatchSize = 64,
-    base_url: BaseUrls = None,
-    concurrency: Concurrency = 16,
     as_json: AsJson = False,
 ) -> None:
     """Order answers from best to worst, with scores; --json counts them from 0."""
     asked, responses = _text(question), [_text(answer) for answer in answers]
-    judge = _load(model, base_url, calibration, batch_size, max_pixels, max_new_tokens, seed, concurrency, frames)
-    options = _vote_options(votes, one_order, temperature, stop)
-    ranking = judge.rank(asked, _media(image, video), responses, budget=budget, **options)
+    model = _load(judge, engine, frames, calibration)
+    ranking = model.rank(asked, _media(image, video), responses, budget=budget, **votes.model_dump())
     _show(_ranking_json(ranking), lambda: _ranking_table(ranking, responses), as_json)
 
 
+@with_settings
 def calibrate(
-    model: Model,
+    judge: JudgeSettings,
     data: Annotated[str, typer.Option(help="A pair file, a folder or a Hub dataset the model was not trained on.")],
+    engine: OneProcess,
     out: Annotated[Path | None, typer.Option(help="Folder for calibration.json; default the checkpoint's.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the reliability diagram (.png, .svg, .pdf).")] = None,
     split: Annotated[str, typer.Option(help="Split of a folder or Hub dataset.")] = "train",
-    max_new_tokens: MaxNewTokens = 1024,
-    seed: Seed = 0,
-    max_pixels: MaxPixels = None,
     frames: Frames = None,
-    batch_size: BatchSize = 64,
-    base_url: BaseUrls = None,
-    concurrency: Concurrency = 16,
     as_json: AsJson = False,
 ) -> None:
     """Make the probabilities mean what they say: fit a temperature on labelled pairs and save it with the model."""
@@ -149,14 +101,14 @@ def calibrate(
 
     from r1_reward.store.pairs import load_pairs
 
-    if out is None and (base_url or not Path(model).is_dir()):
-        raise UserError(f"{model}: is no folder of yours; say with --out where calibration.json goes.")
-    folder = out or Path(model)
-    shown = frames_to_show(frames, None if base_url else model)
+    if out is None and (engine.base_url or not Path(judge.model).is_dir()):
+        raise UserError(f"{judge.model}: is no folder of yours; say with --out where calibration.json goes.")
+    folder = out or Path(judge.model)
+    shown = frames_to_show(frames, None if engine.base_url else judge.model)
     pairs = load_pairs(data, split=split, video_frames=shown)
-    judge = _load(model, base_url, None, batch_size, max_pixels, max_new_tokens, seed, concurrency, shown)
+    model = load_judge(judge, engine, shown)
     rows = track(pairs, "judging", total=len(pairs), console=Console(stderr=True))
-    fitted = judge.calibrate(rows, plot=plot, save_to=folder)
+    fitted = model.calibrate(rows, plot=plot, save_to=folder)
     report = {"pairs": len(pairs), "left_out": len(pairs) - fitted.n, **fitted.model_dump(), "folder": str(folder)}
     lines = [
         f"{fitted.n} of {len(pairs)} pairs used; the others have no readable vote, or no token probability",
@@ -168,44 +120,21 @@ def calibrate(
     _show(report, lambda: [_safe("\n".join(lines))], as_json)
 
 
-def _load(
-    model: str,
-    base_url: list[str] | None,
-    calibration: Path | None,
-    batch_size: int,
-    max_pixels: int | None,
-    max_new_tokens: int,
-    seed: int,
-    concurrency: int,
-    frames: int | None,
-) -> RewardModel:
+def _load(judge: JudgeSettings, engine: EngineOptions, frames: int | None, calibration: Path | None) -> RewardModel:
     from r1_reward.judge.calibration import Calibration
-    from r1_reward.judge.reward_model import RewardModel
 
     held = None
     if calibration is not None and (held := Calibration.load(calibration)) is None:
         raise UserError(f"{calibration}: holds no calibration.json; r1-reward calibrate writes one.")
-    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "seed": seed, "video_frames": frames}
-    if base_url:
-        if max_pixels is not None:
-            raise UserError("--max-pixels: is the server's to decide; leave it out with --base-url.")
-        judge = RewardModel.from_server(base_url, model, concurrency=concurrency, **options)
-    else:
-        quiet_libraries()
-        judge = RewardModel.from_pretrained(model, batch_size=batch_size, max_pixels=max_pixels, **options)
-    judge.calibration = held or judge.calibration
-    return judge
+    model = load_judge(judge, engine, frames)
+    model.calibration = held or model.calibration
+    return model
 
 
 def _media(images: list[Path] | None, videos: list[Path] | None) -> list[Path | Video]:
     from r1_reward.store.video import Video
 
     return [*(images or ()), *(Video(path) for path in videos or ())]
-
-
-def _vote_options(votes: int, one_order: bool, temperature: float | None, stop: StopRule | None) -> VoteOptions:
-    rule = cast("Stop | None", stop.value if stop else None)
-    return {"votes": votes, "both_orders": not one_order, "temperature": temperature, "stop": rule}
 
 
 def _text(argument: str) -> str:

@@ -7,22 +7,15 @@ read, kept and dropped. The exit code is 2 if nothing could be imported.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from r1_reward.cli.progress import counter
+
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
-
-
-class ExportFormat(str, Enum):
-    """Formats that pairs can be exported to."""
-
-    r1_reward_rl = "r1-reward-rl"
 
 
 def import_source(
@@ -52,16 +45,16 @@ def import_source(
     from r1_reward.models.quiet import quiet_libraries
 
     quiet_libraries()
-    with _progress(source) as progress:
+    with counter(source) as note:
         report = import_pairs(
             source, origin, out, images=images, seed=seed, limit=limit, split=split, config=config,
-            overwrite=overwrite, progress=progress,
+            overwrite=overwrite, progress=lambda read, kept: note(f"{read:,} rows read, {kept:,} pairs kept"),
         )  # fmt: skip
     _show(report, as_json, unit="rows read", left=f"dropped, each in {out / DROPPED}", out=out)
 
 
 def export(
-    to: Annotated[ExportFormat, typer.Argument(help="The format: r1-reward-rl, the released RL rows.")],
+    to: Annotated[Literal["r1-reward-rl"], typer.Argument(help="The format: r1-reward-rl, the released RL rows.")],
     pairs: Annotated[Path, typer.Argument(help="A pair file or pair folder.")],
     out: Annotated[Path, typer.Option(help="Folder to write train.jsonl and images to.")],
     frames: Annotated[int, typer.Option(min=1, help="Images that a video becomes.")] = 8,
@@ -71,7 +64,7 @@ def export(
     """Write pairs as rows of another project's format."""
     from r1_reward.data.exporting import DROPPED, export_r1_reward_rl
 
-    write = {ExportFormat.r1_reward_rl: export_r1_reward_rl}[to]
+    write = {"r1-reward-rl": export_r1_reward_rl}[to]
     report = write(pairs, out, video_frames=frames, overwrite=overwrite)
     _show(report, as_json, unit="pairs read", left=f"dropped, each in {out / DROPPED}", out=out)
 
@@ -95,19 +88,3 @@ def _show(report: dict[str, Any], as_json: bool, *, unit: str, left: str, out: P
         typer.echo(f"files: {out}")
     for warning in report.get("warnings", []):
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Show rows read and pairs kept on standard error; how many there will be, a stream does not tell."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}: {task.fields[note]}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, note="", total=None)
-
-        def update(read: int, kept: int) -> None:
-            bar.update(task, completed=read, note=f"{read:,} rows read, {kept:,} pairs kept")
-
-        yield update

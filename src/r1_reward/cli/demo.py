@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
+from r1_reward.cli.options import Fields, with_settings
+from r1_reward.studies.demo.config import DemoConfig
 
+
+@with_settings
 def demo(
+    config: Annotated[DemoConfig, Fields(only=("seed",))],
     out: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/demo-seedN.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides data, weights and sampling.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last finished phase or checkpoint.")
     ] = False,
@@ -20,7 +24,7 @@ def demo(
     from r1_reward.studies.demo import QUICK, run_demo
 
     report, summary = run_demo(
-        out or Path("runs") / f"demo-seed{seed}", seed=seed, resume=resume, sizes=QUICK if quick else None
+        out or Path("runs") / f"demo-seed{config.seed}", seed=config.seed, resume=resume, sizes=QUICK if quick else None
     )
     typer.echo(summary)
     typer.echo(f"report: {report}")

@@ -28,7 +28,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from r1_reward.data.annotation import AnnotateSettings, AnnotateState, Annotation, Money, Progress, fingerprint
+from r1_reward.data.annotation import AnnotateState, Annotation, Progress, fingerprint
+from r1_reward.data.settings import AnnotateSettings, Money
 from r1_reward.data.teacher import parse_teacher
 from r1_reward.data.teaching import teach
 from r1_reward.records.errors import UserError
@@ -63,8 +64,6 @@ def annotate(
     Raises:
         UserError: the folder holds another run or is in use, a setting is wrong, or no row can be asked about at all.
     """
-    settings.check()
-    money.check()
     spec = parse_teacher(settings.teacher)
     if spec.url is None and money != Money():
         raise UserError(f"--teacher {settings.teacher} is a checkpoint and costs nothing; leave prices and limit out.")

@@ -17,68 +17,22 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from r1_reward.data.annotation_report import Summary
 from r1_reward.data.attempts_file import Attempt, AttemptRecord, AttemptsFile, Usage
-from r1_reward.data.teacher import parse_teacher, read_reply, tidy
-from r1_reward.engines.client import RejectedError, cost
+from r1_reward.data.settings import AnnotateSettings, Money
+from r1_reward.data.teacher import read_reply, tidy
+from r1_reward.engines.client import RejectedError
 from r1_reward.engines.engine import Request
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Completion
 from r1_reward.store.images import ImageError
 from r1_reward.store.shards import PairWriter, pair_files, read_rows
-from r1_reward.store.video import FRAMES, row_pictures
+from r1_reward.store.video import row_pictures
 
 ATTEMPTS, DROPPED = "attempts.jsonl", "dropped.jsonl"
 REJECTED = "rejected"
 GIVE_UP = 100  # rows without a reply one after the other before a run ends: a server that is gone
-
-
-class AnnotateSettings(BaseModel):
-    """What decides what the teacher is asked; a folder holds one setting's run and no other's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    teacher: str
-    attempts: int = Field(default=3, ge=1)
-    temperatures: tuple[float, ...] = (0.0, 0.7, 1.0)
-    max_new_tokens: int = Field(default=1024, ge=1)
-    seed: int = Field(default=0, ge=0)
-    reorder: bool = False
-    frames: int = Field(default=FRAMES, ge=1)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the settings as JSON; whether two runs are the same one does not depend on a server's address."""
-        return {**self.model_dump(mode="json"), "teacher": parse_teacher(self.teacher).name}
-
-    def check(self) -> None:
-        """Raise UserError if there is not a temperature for every try."""
-        if len(self.temperatures) < self.attempts or any(not t >= 0 for t in self.temperatures):
-            given = ", ".join(f"{t:g}" for t in self.temperatures)
-            raise UserError(f"temperatures {given}: give one, 0 or more, for each of the {self.attempts} attempts.")
-
-
-class Money(NamedTuple):
-    """Prices per million tokens, in any currency, and how much may be spent on a folder, earlier calls included."""
-
-    price_in: float | None = None
-    price_out: float | None = None
-    limit: float | None = None
-
-    def cost(self, usage: Usage) -> float | None:
-        """Return what replies have cost, None without prices; a lower bound where tokens were not counted."""
-        if self.price_in is None or self.price_out is None:
-            return None
-        return cost(usage.prompt_tokens, usage.tokens, self.price_in, self.price_out)
-
-    def check(self) -> None:
-        """Raise UserError if a price is missing or negative."""
-        if (self.price_in is None) != (self.price_out is None) or min(self.price_in or 0, self.price_out or 0) < 0:
-            raise UserError("prices: give both --price-in and --price-out, per million tokens, 0 or more.")
-        if self.limit is not None and (self.price_in is None or not self.limit > 0):
-            raise UserError("--max-cost needs --price-in and --price-out, and must be more than 0.")
 
 
 class Job(NamedTuple):

@@ -8,7 +8,7 @@ the rows that took the teacher two tries or more, and those on which it failed. 
 A model's own difficulty can take the place of the teacher's, see :mod:`r1_reward.data.pass_rates`. Rows that it always
 gets right have nothing to teach it::
 
-    split_difficulty("annotated", Path("sft"), Path("rl"), PassRates("runs/sft", samples=8))
+    split_difficulty("annotated", Path("sft"), Path("rl"), PassRates(model="runs/sft", samples=8))
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def _describe(
     return {
         "kind": kind,
         "input": str(path),
-        "rule": "attempts" if rates is None else {"pass rate": rates._asdict()},
+        "rule": "attempts" if rates is None else {"pass rate": rates.model_dump()},
         "rows": len(places),
         **written,
         "in_both": len(_numbers(places, "taught") & _numbers(places, "hard")),

@@ -4,7 +4,7 @@ Half of the samples see the responses in each order, so that a model which alway
 every row. (An odd K costs one sample more, which is not counted.) Counts are added to a file a block of rows at a time;
 a killed run goes on from there, and a line counts only for the same row, label, model and settings::
 
-    for right in measure("annotated", PassRates("runs/sft", samples=8), Path("rl/pass_rates.jsonl")):
+    for right in measure("annotated", PassRates(model="runs/sft", samples=8), Path("rl/pass_rates.jsonl")):
         ...     # 0 to 8, or a text that says why the row could not be measured
 """
 
@@ -15,47 +15,21 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from r1_reward.data.annotation import Job, read_jobs
 from r1_reward.data.attempts_file import AppendLog
+from r1_reward.data.settings import PassRates
 from r1_reward.data.teacher import parse_teacher
 from r1_reward.engines.engine import Engine, EngineError
 from r1_reward.judge.prepare import prepare_all
 from r1_reward.judge.votes import Plan, draw_votes
 from r1_reward.records.errors import UserError
 from r1_reward.store.shards import read_rows
-from r1_reward.store.video import FRAMES
 
 _BLOCK = 64  # rows measured together: full batches, and little to lose in a kill
 
 Progress = Callable[[int, int], None]
 """Rows done and all rows."""
-
-
-class PassRates(NamedTuple):
-    """How often a model has to be right on a row for reinforcement learning to take it.
-
-    ``model`` is a checkpoint, or ``server:MODEL@URL``. ``lowest`` and ``highest`` are shares in [0, 1], both included.
-    """
-
-    model: str
-    samples: int = 8
-    lowest: float = 0.0
-    highest: float = 0.99
-    temperature: float = 1.0
-    max_new_tokens: int = 1024
-    seed: int = 0
-    frames: int = FRAMES
-
-    def check(self) -> None:
-        """Raise UserError if a number is out of range."""
-        if self.samples < 1 or not self.temperature >= 0 or self.max_new_tokens < 1 or self.frames < 1:
-            raise UserError("samples, temperature, longest judgement and frames: must be at least 1, 0, 1 and 1.")
-        if self.samples > 1 and self.temperature == 0:
-            raise UserError(f"{self.samples} greedy samples are the same sample; set a temperature such as 1.0.")
-        if not 0 <= self.lowest <= self.highest <= 1:
-            raise UserError(f"pass rates from {self.lowest:g} to {self.highest:g}: must rise, between 0 and 1.")
 
 
 def measure(
@@ -74,7 +48,6 @@ def measure(
     Raises:
         UserError: a setting is wrong, the model cannot be loaded, or the file holds something else.
     """
-    rates.check()
     total = sum(1 for _ in read_rows(path, ["id"]))
     log = AppendLog(file)
     known = _known(log)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from r1_reward.engines.engine import Engine, EngineError, TakingTurns
 from r1_reward.judge import ranking, voting
@@ -26,6 +26,7 @@ from r1_reward.judge.candidates import Candidates
 from r1_reward.judge.groups import Group, RewardKind, require_kind, score_groups
 from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_text, open_images, prepare, prepare_all
 from r1_reward.judge.ranking import Comparison, Ranking
+from r1_reward.judge.settings import Stop, VoteSettings
 from r1_reward.judge.votes import Orders, Plan, draw_votes, watch_votes
 from r1_reward.judge.voting import Verdict, majority
 from r1_reward.records.errors import UserError
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _LOG = logging.getLogger(__name__)
-Stop = Literal["exact", "sequential"]
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _PLOTS = (".png", ".svg", ".pdf")
 
@@ -390,26 +390,16 @@ class RewardModel:
         stop: Stop | None = None,
     ) -> Plan:
         """Check the options and fill in what depends on others."""
-        if votes < 1:
-            raise UserError(f"votes: must be 1 or more, not {votes}.")
+        VoteSettings(votes=votes, both_orders=both_orders, temperature=temperature, stop=stop)
         if votes > 1 and self.engine.deterministic:
             raise UserError(f"votes: a scalar reward model votes the same {votes} times; ask for one vote.")
         if temperature is None:
             temperature = 0.0 if votes == 1 else 1.0
-        if not 0 <= temperature < float("inf"):
-            raise UserError(f"temperature: must be 0 or more, not {temperature}.")
-        if votes > 1 and temperature == 0:
-            raise UserError(
-                f"votes: {votes} greedy votes are the same vote {votes} times; "
-                "set a temperature (such as 1.0) or ask for one vote."
-            )
         stopping: voting.Stopping | None = None
         if stop == "sequential":
             stopping = voting.SequentialStopping(votes * (2 if both_orders else 1))
         elif stop == "exact":
             stopping = voting.ExactStopping()
-        elif stop is not None:
-            raise UserError(f"stop: must be exact or sequential, not {stop!r}.")
         if self.engine.deterministic:  # one vote says it all
             return Plan(1, "stored", 0.0, None, self.max_new_tokens, self.seed)
         orders: Orders = "both" if both_orders else "one"

@@ -17,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 Answer = Literal[1, 2]
 """Which of the two responses is better."""
 
+FRAMES = 8
+"""How many frames of a video are shown where nobody says otherwise."""
+
 NonBlank = Annotated[str, StringConstraints(pattern=r"\S")]
 
 

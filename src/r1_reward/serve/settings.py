@@ -3,92 +3,103 @@
 from __future__ import annotations
 
 import ipaddress
-import math
-from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field, field_validator, model_validator
+
 from r1_reward.records.checks import MAX_RESPONSE_CHARS
-from r1_reward.records.errors import UserError
+from r1_reward.records.settings import Settings
 
 
-@dataclass(frozen=True)
-class ServerSettings:
+class ServerSettings(Settings):
     """Limits and permissions of the server; raises UserError where one makes no sense."""
 
-    model_name: str = "reward model"
-    """What ``/health`` calls the model."""
-    host: str = "127.0.0.1"
-    """Address to listen at."""
-    port: int = 8000
-    """Port to listen at; 0 takes any free one."""
-    api_key: str | None = None
-    """What requests must bring as ``Authorization: Bearer``; None asks for nothing."""
-    insecure: bool = False
-    """Allow an address that others can reach although there is no key."""
-    allow_folders: tuple[Path, ...] = ()
-    """Folders whose pictures a request may name by path."""
-    allow_hosts: tuple[str, ...] = ()
-    """Hosts, or host:port, whose pictures a request may name by URL."""
-    max_body_mb: float = 32.0
-    """Largest request body, in MiB."""
-    max_pixels: int = 16_777_216
-    """Most pixels of all pictures of a request together."""
-    max_images: int = 16
-    """Most pictures of a request."""
-    max_candidates: int = 64
-    """Most responses to one question."""
-    max_responses: int = 16_384
-    """Most responses of a request, which may ask more than one question in the OpenRLHF protocol."""
-    max_votes: int = 16
-    """Most votes for each order shown."""
-    max_judgments: int = 65_536
-    """Most judgements of a request: pairs of responses times votes times orders shown."""
-    max_chars: int = MAX_RESPONSE_CHARS
-    """Longest question or response, in characters."""
-    max_queue: int = 128
-    """Most requests under way or waiting; the next one is refused with 429."""
-    timeout: float = 300.0
-    """Seconds a request may take, waiting included."""
-    max_batch: int = 64
-    """Most comparisons that go to the model together."""
-    batch_wait_ms: float = 5.0
-    """Milliseconds a comparison waits for others to share its batch."""
-    unscored_reward: float | None = None
-    """What the OpenRLHF protocol gives where there is no reward; None is JSON's null."""
+    model_name: str = Field(default="reward model", description="What ``/health`` calls the model.")
+    host: str = Field(default="127.0.0.1", description="Address to listen at; others than loopback need a key.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen at; 0 takes any free one.")
+    api_key: str | None = Field(
+        default=None, description="What requests must bring as ``Authorization: Bearer``; None asks for nothing."
+    )
+    insecure: bool = Field(default=False, description="Listen at an address others can reach, without a key.")
+    allow_folders: tuple[Path, ...] = Field(
+        default=(), description="Requests may name pictures in it; may be repeated."
+    )
+    allow_hosts: tuple[str, ...] = Field(
+        default=(), description="Host, or host:port: requests may name pictures on it; may be repeated."
+    )
+    max_body_mb: float = Field(default=32.0, gt=0, allow_inf_nan=False, description="Largest request body, in MiB.")
+    max_pixels: int = Field(default=16_777_216, gt=0, description="Most pixels of a request's pictures together.")
+    max_images: int = Field(default=16, gt=0, description="Most pictures of a request.")
+    max_candidates: int = Field(default=64, gt=0, description="Most responses to one question.")
+    max_responses: int = Field(default=16_384, gt=0, description="Most responses of a request.")
+    max_votes: int = Field(default=16, gt=0, description="Most votes for each order shown.")
+    max_judgments: int = Field(
+        default=65_536, gt=0, description="Most judgements of a request: pairs times votes times orders."
+    )
+    max_chars: int = Field(
+        default=MAX_RESPONSE_CHARS,
+        gt=0,
+        le=MAX_RESPONSE_CHARS,
+        description="Longest question or response, in characters; no more than a judge's prompt has room for.",
+    )
+    max_queue: int = Field(default=128, gt=0, description="Most requests under way or waiting; more get 429.")
+    timeout: float = Field(
+        default=300.0, gt=0, allow_inf_nan=False, description="Seconds a request may take, waiting included."
+    )
+    max_batch: int = Field(default=64, gt=0, description="Most comparisons judged together.")
+    batch_wait_ms: float = Field(
+        default=5.0, ge=0, allow_inf_nan=False, description="Milliseconds a comparison waits for company."
+    )
+    unscored_reward: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="What /get_reward gives where there is no reward; default null.",
+    )
 
-    def __post_init__(self) -> None:
-        positive = ("max_body_mb", "max_pixels", "max_images", "max_candidates", "max_responses")
-        for name in (*positive, "max_votes", "max_judgments", "max_chars", "max_queue", "timeout", "max_batch"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"{name}: must be more than 0, not {getattr(self, name)}.")
-        if not 0 <= self.batch_wait_ms < math.inf:
-            raise UserError(f"batch_wait_ms: must be 0 or more, not {self.batch_wait_ms}.")
-        if self.max_chars > MAX_RESPONSE_CHARS:
-            raise UserError(
-                f"max_chars: at most {MAX_RESPONSE_CHARS:,}, the longest text a judge's prompt has room for."
-            )
-        if not 0 <= self.port < 65536:
-            raise UserError(f"port: must be 0 to 65535, not {self.port}.")
-        if self.unscored_reward is not None and not math.isfinite(self.unscored_reward):
-            raise UserError(f"unscored_reward: must be a finite number, not {self.unscored_reward}.")
-        if self.api_key is not None and not (self.api_key.strip() and self.api_key.isascii()):
-            raise UserError("the API key is blank or has characters that no HTTP header takes; choose another.")
-        for folder in self.allow_folders:
-            if not Path(folder).is_dir():
-                raise UserError(f"{folder}: is no folder; --allow-folder names one whose pictures may be read.")
-        for host in self.allow_hosts:
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, key: str | None) -> str | None:
+        if key is not None and not (key.strip() and key.isascii()):
+            raise ValueError("is blank or has characters that no HTTP header takes; choose another.")
+        return key
+
+    @field_validator("allow_folders")
+    @classmethod
+    def _folders(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+        for folder in folders:
+            if not folder.is_dir():
+                raise ValueError(f"{folder}: is no folder; name one whose pictures may be read.")
+        return folders
+
+    @field_validator("allow_hosts")
+    @classmethod
+    def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
             if not host or any(character in host for character in "/@? "):
-                raise UserError(f"{host!r}: is no host; --allow-host takes a name or name:port, without http://.")
+                raise ValueError(f"{host!r}: is no host; give a name or name:port, without http://.")
+        return hosts
+
+    @model_validator(mode="after")
+    def _guarded(self) -> ServerSettings:
         if self.api_key is None and not self.insecure and not _is_loopback(self.host):
-            raise UserError(
+            raise ValueError(
                 f"{self.host} can be reached from other machines: name a key with --api-key-env, "
                 "or accept requests from anybody with --insecure."
             )
+        return self
 
     @property
     def max_body(self) -> int:
         """Largest request body, in bytes."""
         return int(self.max_body_mb * 2**20)
+
+
+class PageSettings(ServerSettings):
+    """The same for the web page, which asks nobody for a key."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen at; others than loopback need --insecure.")
+    port: int = Field(default=7860, ge=0, le=65535, description="Port to listen at; 0 takes any free one.")
+    insecure: bool = Field(default=False, description="Listen at an address others can reach: anybody may judge.")
 
 
 def _is_loopback(host: str) -> bool:

@@ -24,10 +24,8 @@ import numpy as np
 from PIL import Image
 
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import FRAMES
 from r1_reward.store.images import MAX_PIXELS, ImageError, check_size, decode_images, open_image, require_file
-
-FRAMES = 8
-"""How many frames of a video are shown where nobody says otherwise."""
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 

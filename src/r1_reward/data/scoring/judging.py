@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
 
 from r1_reward.data.scoring.rows import Kind, Row
+from r1_reward.data.scoring.settings import ScoreSettings
 from r1_reward.engines.engine import EngineError
 from r1_reward.judge.calibration import Calibration
 from r1_reward.judge.groups import Group, ScoredGroup, score_groups
@@ -21,7 +21,7 @@ from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
-from r1_reward.store.video import FRAMES, Video
+from r1_reward.store.video import Video
 
 SCHEMAS: dict[str, pa.Schema] = {
     "pairs": pa.schema(
@@ -47,22 +47,6 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
 }
 """The columns of the output. All but ``id`` and ``error`` are null where there is an error."""
-
-
-class ScoreSettings(BaseModel):
-    """What decides the verdicts; an output holds one setting's and no other's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str
-    votes: int = Field(default=1, ge=1)
-    both_orders: bool = True
-    temperature: float | None = Field(default=None, ge=0.0)
-    stop: Literal["exact", "sequential"] | None = None
-    max_new_tokens: int = Field(default=1024, ge=1)
-    seed: int = Field(default=0, ge=0)
-    max_pixels: int | None = Field(default=None, ge=1)
-    frames: int = Field(default=FRAMES, ge=1)
 
 
 class Job(NamedTuple):

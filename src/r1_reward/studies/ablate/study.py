@@ -20,53 +20,51 @@ decides what is sampled.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from r1_reward.records.errors import UserError
+from r1_reward.records.settings import Settings, Strict, unknown
+from r1_reward.store.settings_file import load_settings
 from r1_reward.studies.identity import pairs_digest, weights_digest
 
 START_FROM_DEMO = "demo"
 
 
-class Setting(BaseModel):
+class Setting(Strict):
     """A question, the arms that answer it, and what all of them share."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    question: str
-    seeds: list[int] = Field(min_length=1)
-    arms: dict[str, dict[str, Any]] = Field(min_length=1)
-    common: dict[str, Any] = Field(default_factory=dict)
-    baseline: str | None = None
-    """The arm others are compared with; default the first."""
+    question: str = Field(description="What the setting is to answer.")
+    seeds: list[int] = Field(min_length=1, description="Every arm runs with each of them.")
+    arms: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="What is compared: name to keys of the trainer that it sets."
+    )
+    common: dict[str, Any] = Field(default_factory=dict, description="Keys of the trainer that all arms share.")
+    baseline: str | None = Field(default=None, description="The arm others are compared with; null is the first.")
 
     def reference(self) -> str:
         """Return the arm others are compared with."""
         return self.baseline or next(iter(self.arms))
 
 
-class Study(BaseModel):
+class Study(Settings):
     """A whole study, as its YAML file says it."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    settings: dict[str, Setting] = Field(min_length=1)
-    start: str = START_FROM_DEMO
-    start_seed: int = Field(default=0, ge=0)
-    demo: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the demo (DemoConfig) that its start shall have instead of the usual ones."""
-    data: str | None = None
-    held_out: str | None = None
-    held_out_pairs: int = Field(default=300, ge=1)
-    held_out_every: int = Field(default=10, ge=1)
-    curve_pairs: int = Field(default=64, ge=1)
-    common: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Setting] = Field(min_length=1, description="By name.")
+    start: str = Field(default=START_FROM_DEMO, description="demo, or the checkpoint that every run starts from.")
+    start_seed: int = Field(default=0, ge=0, description="Seed of the demo's start.")
+    demo: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of the demo that its start has instead of the usual ones."
+    )
+    data: str | None = Field(default=None, description="Pair file to train on, where the start is a checkpoint.")
+    held_out: str | None = Field(default=None, description="Pair file to judge, where the start is a checkpoint.")
+    held_out_pairs: int = Field(default=300, ge=1, description="Pairs that every run is judged on in the end.")
+    held_out_every: int = Field(default=10, ge=1, description="Steps between two points of a run's curve.")
+    curve_pairs: int = Field(default=64, ge=1, description="Pairs that such a point is measured on.")
+    common: dict[str, Any] = Field(default_factory=dict, description="Keys of the trainer that all runs share.")
 
     def cells(self) -> Iterator[Cell]:
         """Yield the cells seed by seed, so that an unfinished study has whole seeds rather than whole arms."""
@@ -119,7 +117,7 @@ def identity(study: Study) -> dict[str, Any]:
         "curve_pairs": study.curve_pairs,
     }
     if study.start == START_FROM_DEMO:
-        return {**shared, "demo": dataclasses.asdict(DemoConfig(**{**study.demo, "seed": study.start_seed}))}
+        return {**shared, "demo": DemoConfig(**{**study.demo, "seed": study.start_seed}).model_dump()}
     return {
         **shared,
         "start": weights_digest(study.start),
@@ -140,15 +138,7 @@ def load_study(path: Path) -> Study:
     Raises:
         UserError: unreadable, unknown or missing keys, options the trainer does not have, a baseline that is no arm.
     """
-    try:
-        study = Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such study.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not a readable YAML file: {error}") from error
-    except ValidationError as error:
-        problems = (f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']}" for one in error.errors())
-        raise UserError(f"{path}: {'; '.join(problems)}.") from error
+    study = load_settings(path, Study)
     _check(path, study)
     return study
 
@@ -157,9 +147,10 @@ def _check(path: Path, study: Study) -> None:
     from r1_reward.studies.demo.config import DemoConfig
     from r1_reward.studies.trainer import StudyConfig
 
-    _check_keys(f"{path}: demo", study.demo, DemoConfig)
+    _check_keys(f"{path}: demo", study.demo, DemoConfig.model_fields)
+    known = [field.name for field in dataclasses.fields(StudyConfig)]
     for cell in study.cells():
-        _check_keys(f"{path}: settings.{cell.setting}.{cell.arm}", cell.options, StudyConfig)
+        _check_keys(f"{path}: settings.{cell.setting}.{cell.arm}", cell.options, known)
     for name, setting in study.settings.items():
         if setting.reference() not in setting.arms:
             raise UserError(f"{path}: settings.{name}.baseline: {setting.baseline!r} is none of its arms.")
@@ -167,10 +158,6 @@ def _check(path: Path, study: Study) -> None:
         raise UserError(f"{path}: start is a checkpoint, so data and held_out must name pair files.")
 
 
-def _check_keys(place: str, options: dict[str, Any], config: Any) -> None:
-    known = {field.name for field in dataclasses.fields(config)}
-    for key in options:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"{place}: unknown option {key!r}.{hint}")
+def _check_keys(place: str, options: Iterable[str], known: Collection[str]) -> None:
+    for key in (key for key in options if key not in known):
+        raise UserError(f"{place}: {unknown(key, known, 'option')}")

@@ -2,43 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from r1_reward.data.handwriting import Teacher
+from pydantic import Field
+
+from r1_reward.records.settings import Settings
+
+if TYPE_CHECKING:
+    from r1_reward.data.handwriting import Teacher
 
 MODELS = ("base", "sft", "control", "rl")
 VOTING_MODELS = ("sft", "rl")
 
 
-@dataclass(frozen=True)
-class DemoConfig:
+class DemoConfig(Settings):
     """Everything that decides what a demo run computes."""
 
-    seed: int = 0
-    train_pairs: int = 14_000
-    test_pairs: int = 600
-    captions: int = 12_000
-    hard_share: float = 0.8
-    teacher_easy_success: float = 0.95
-    teacher_hard_success: float = 0.12
-    teacher_inconsistent: float = 0.02
-    ground_steps: int = 400
-    sft_max_steps: int = 500
-    sft_stop_accuracy: float = 0.65
-    sft_learning_rate: float = 1.5e-3
-    sft_batch: int = 32
-    caption_share: float = 0.25
-    dev_pairs: int = 128
-    dev_every: int = 20
-    attempt_pairs: int = 1_500
-    rl_steps: int = 90
-    rl_batch: int = 256
-    rl_updates_per_rollout: int = 2
-    rl_learning_rate: float = 2e-4
-    votes: int = 15
-    voting_pairs: int = 200
-    max_new_tokens: int = 64
+    seed: int = Field(default=0, ge=0, description="Decides data, weights and sampling.")
+    train_pairs: int = Field(default=14_000, ge=1, description="Pairs to train on.")
+    test_pairs: int = Field(default=600, ge=1, description="Held-out pairs that every model is judged on.")
+    captions: int = Field(default=12_000, ge=0, description="Scenes with a caption, to learn reading from.")
+    hard_share: float = Field(default=0.8, ge=0, le=1, description="Share of pairs whose question is of a hard kind.")
+    teacher_easy_success: float = Field(
+        default=0.95, ge=0, le=1, description="Share of easy pairs the teacher manages."
+    )
+    teacher_hard_success: float = Field(
+        default=0.12, ge=0, le=1, description="Share of hard pairs the teacher manages."
+    )
+    teacher_inconsistent: float = Field(
+        default=0.02, ge=0, le=1, description="Share of the teacher's texts that contradict their verdict."
+    )
+    ground_steps: int = Field(default=400, ge=1, description="Steps on captions before the first judgement.")
+    sft_max_steps: int = Field(default=500, ge=1, description="Most steps of imitation.")
+    sft_stop_accuracy: float = Field(default=0.65, description="Accuracy on the development pairs that ends imitation.")
+    sft_learning_rate: float = Field(default=1.5e-3, gt=0, description="Learning rate of imitation.")
+    sft_batch: int = Field(default=32, ge=1, description="Rows of a step of imitation.")
+    caption_share: float = Field(default=0.25, ge=0, lt=1, description="Share of captions among the rows of imitation.")
+    dev_pairs: int = Field(default=128, ge=1, description="Pairs kept from training to end imitation by.")
+    dev_every: int = Field(default=20, ge=1, description="Steps between two looks at them.")
+    attempt_pairs: int = Field(
+        default=1_500, ge=1, description="Taught pairs on which the model's attempts are counted."
+    )
+    rl_steps: int = Field(default=90, ge=1, description="Rollouts of reinforcement learning.")
+    rl_batch: int = Field(default=256, ge=1, description="Sequences of a rollout.")
+    rl_updates_per_rollout: int = Field(default=2, ge=1, description="Updates that share a rollout.")
+    rl_learning_rate: float = Field(default=2e-4, gt=0, description="Learning rate of reinforcement learning.")
+    votes: int = Field(default=15, ge=1, description="Sampled votes a pair, for majorities.")
+    voting_pairs: int = Field(default=200, ge=1, description="Held-out pairs that get them.")
+    max_new_tokens: int = Field(default=64, ge=1, description="Longest judgement, in tokens.")
 
     def teacher(self) -> Teacher:
         """Return the simulated teacher."""
+        from r1_reward.data.handwriting import Teacher
+
         return Teacher(self.teacher_easy_success, self.teacher_hard_success, self.teacher_inconsistent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -39,7 +38,7 @@ def demo_metrics(folder: Path, config: DemoConfig, seconds: dict[str, float], co
         "machine": describe_machine(),
         "world": world,
         "attempts": _count_attempts(folder / "attempts.jsonl"),
-        "config": dataclasses.asdict(config),
+        "config": config.model_dump(),
     }
     for name in MODELS:
         result[name] = _describe(rows, greedy[name][1])

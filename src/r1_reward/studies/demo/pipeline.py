@@ -14,7 +14,6 @@ The phases, in order; each leaves its result in the run folder and is skipped wh
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import shlex
@@ -57,7 +56,7 @@ class Demo:
         self.resumed = self._state_file.is_file()
         if self._state_file.is_file():
             state = read_json(self._state_file)
-            require_same(folder, state["config"], dataclasses.asdict(config), what="run")
+            require_same(folder, state["config"], config.model_dump(), what="run")
             self.seconds = state["seconds"]
         self._save_state()
 
@@ -93,7 +92,7 @@ class Demo:
                 return
 
     def _save_state(self) -> None:
-        config = dataclasses.asdict(self.config)
+        config = self.config.model_dump()
         write_json(self._state_file, {"config": config, "seconds": self.seconds, "resumed": self.resumed})
 
     # ---- data

@@ -1,0 +1,174 @@
+"""Options of a command out of the fields of settings, so that name, default, bounds and help are written once.
+
+A command takes settings as parameters; each of their fields becomes an option of the same name::
+
+    @app.command()
+    @with_settings
+    def run(
+        suite: Suite,
+        settings: Annotated[Partial[RunSettings], Fields(without=("frames",))],
+        engine: Annotated[EngineOptions, Fields(without=("base_url",))],
+    ) -> None:
+        run_benchmark(load_suite(suite), settings(frames=8), **engine.model_dump())
+
+The description of a field is the help; ``ge`` and ``le`` (of whole numbers ``gt`` and ``lt``, too) are the
+range; a Literal is a choice, a bool a flag, a tuple an option that may be repeated. What only the settings
+themselves can check is an error that names the option.
+
+Why not a library: typer 0.29 carries a click of its own, which pydanclick's options do not fit; pydantic-typer names
+options ``--settings.votes`` and calls itself unstable; cyclopts and pydantic-settings would replace typer, and with it
+the exit codes and messages of every command.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from r1_reward.records.errors import UserError
+from r1_reward.records.settings import Settings, explain
+
+Model = TypeVar("Model", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """How a command shows the fields of settings."""
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Options that are not called as their fields: ``--limit``; ``--dir DIR`` with a metavar; ``/--no`` says no."""
+    without: tuple[str, ...] = ()
+    """Fields that are no options: they keep their defaults, or the command gives them to :class:`Partial`."""
+    only: tuple[str, ...] = ()
+    """The fields that are options, where most are not."""
+    joined: tuple[str, ...] = ()
+    """Tuples that are one text, with commas between the items."""
+
+
+class Partial(Generic[Model]):
+    """Settings whose rest the command gives: call it with that rest."""
+
+    def __init__(self, model: type[Model], given: dict[str, Any], options: Mapping[str, str]) -> None:
+        self._model, self._given, self._options = model, given, options
+
+    def __call__(self, **more: Any) -> Model:
+        """Return the settings; raises UserError, naming the options, if they make no sense."""
+        try:
+            return self._model(**self._given, **more)
+        except UserError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            lines = explain(error.__cause__, self._model, lambda name: self._options.get(name, name))
+            raise UserError("\n".join(lines)) from error
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with an option for every field of the settings among its parameters."""
+    hints = get_type_hints(command, include_extras=True)
+    shown: list[inspect.Parameter] = []
+    settings: dict[str, _Shown] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        hint = hints[parameter.name]
+        one = _shown(hint)
+        if one is None:
+            shown.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+        else:
+            settings[parameter.name] = one
+            shown += one.options.values()
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        built = {name: one.build(values) for name, one in settings.items()}
+        command(**built, **values)
+
+    shown.sort(key=lambda one: one.default is not inspect.Parameter.empty)  # what must be given comes first
+    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    return run
+
+
+class _Shown:
+    """Settings that a command shows: the option of each field, and the way back."""
+
+    def __init__(self, model: type[Settings], partial: bool, how: Fields) -> None:
+        self.model, self.partial, self.how = model, partial, how
+        fields = model.model_fields.items()
+        chosen = {name: one for name, one in fields if name not in how.without and (not how.only or name in how.only)}
+        self.options = {name: _option(name, one, how) for name, one in chosen.items()}
+
+    def build(self, values: dict[str, Any]) -> Any:
+        """Take the values of the options out of a command's and return the settings, or what is known of them."""
+        given = {name: values.pop(option.name) for name, option in self.options.items()}
+        given = {
+            name: not value if _says_no(name, self.how) else value
+            for name, value in given.items()
+            if value is not None  # not given
+        }
+        flags = {name: "--" + option.name.replace("_", "-") for name, option in self.options.items()}
+        known = Partial(self.model, given, flags)
+        return known if self.partial else known()
+
+
+def _shown(hint: Any) -> _Shown | None:
+    kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    how = next((extra for extra in extras if isinstance(extra, Fields)), Fields())
+    if get_origin(kind) is Partial:
+        return _Shown(get_args(kind)[0], True, how)
+    if isinstance(kind, type) and issubclass(kind, Settings):
+        return _Shown(kind, False, how)
+    return None
+
+
+def _option(name: str, of: FieldInfo, how: Fields) -> inspect.Parameter:
+    kind: Any = of.annotation
+    default: Any = inspect.Parameter.empty if of.is_required() else of.default
+    flag = "--" + name.replace("_", "-")
+    if kind is bool and default is True:
+        flag += "/--no" + flag[1:]
+    flag, _, metavar = how.names.get(name, flag).partition(" ")
+    if name in how.joined:
+        kind, default = str, ",".join(f"{item:g}" for item in default)
+    elif get_origin(kind) is tuple:
+        kind, default = types.GenericAlias(list, get_args(kind)[:1]) | None, None
+    elif _says_no(name, how):
+        default = not default
+    low, high = _bounds(kind, of)
+    option = typer.Option(
+        flag.removeprefix("/"),
+        help=of.description,
+        metavar=metavar or None,
+        min=low,
+        max=high,
+    )
+    parameter = re.split("/?--", flag)[1].replace("-", "_")
+    return inspect.Parameter(
+        parameter, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+def _says_no(name: str, how: Fields) -> bool:
+    return how.names.get(name, "").startswith("/")
+
+
+def _bounds(kind: Any, of: FieldInfo) -> tuple[float | None, float | None]:
+    """Return the least and the greatest value an option takes, None where typer has no word for the bound."""
+    bounds = {
+        bound: getattr(item, bound)
+        for item in of.metadata
+        for bound in ("ge", "gt", "le", "lt")
+        if hasattr(item, bound)
+    }
+    low, high = bounds.get("ge"), bounds.get("le")
+    if int in (kind, *get_args(kind)):
+        low = bounds["gt"] + 1 if "gt" in bounds else low
+        high = bounds["lt"] - 1 if "lt" in bounds else high
+    return low, high

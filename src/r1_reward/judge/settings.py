@@ -1,0 +1,60 @@
+"""Settings of whoever judges: which judge, how long and by which seed it writes, how its votes are drawn.
+
+Commands and files of settings build on these, so that an option means the same wherever a model judges.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from r1_reward.records.settings import Settings
+
+Stop: TypeAlias = Literal["exact", "sequential"]
+
+
+class Generation(Settings):
+    """What decides a text besides what is shown."""
+
+    max_new_tokens: int = Field(default=1024, ge=1, description="Longest judgement, in tokens.")
+    seed: int = Field(default=0, ge=0, description="Decides orders and sampling.")
+
+
+class JudgeSettings(Generation):
+    """Which model judges, and what it sees of a picture."""
+
+    model: str = Field(description="A checkpoint folder or Hub id; with --base-url the server's model name.")
+    max_pixels: int | None = Field(
+        default=None, ge=1, description="Scale larger images down for the model (the paper: 501760)."
+    )
+
+
+class VoteSettings(Settings):
+    """How the votes of a comparison are drawn."""
+
+    votes: int = Field(default=1, ge=1, description="Votes for each order shown.")
+    both_orders: bool = Field(
+        default=True,
+        description="Show each response first as often as the other, or (--one-order) draw one order by content.",
+    )
+    temperature: float | None = Field(
+        default=None, ge=0.0, allow_inf_nan=False, description="0 is greedy; default 0 for one vote, 1 for several."
+    )
+    stop: Stop | None = Field(
+        default=None, description="Leave out votes that cannot, or hardly ever, change the verdict."
+    )
+
+    @model_validator(mode="after")
+    def _several_votes_differ(self) -> VoteSettings:
+        require_sampling(self.votes, self.temperature)
+        return self
+
+
+def require_sampling(votes: int, temperature: float | None) -> None:
+    """Raise ValueError where several votes would be the same one."""
+    if votes > 1 and temperature == 0:
+        raise ValueError(
+            f"votes: {votes} greedy votes are the same vote {votes} times; "
+            "set a temperature (such as 1.0) or ask for one vote."
+        )

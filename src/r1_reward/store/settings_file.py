@@ -1,0 +1,38 @@
+"""Settings out of YAML files, whose mistakes are told with file and place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from r1_reward.records.errors import UserError
+from r1_reward.records.settings import Settings
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def load_settings(path: Path, model: type[Model]) -> Model:
+    """Return the settings a file holds; raises UserError, a line a mistake, each with file and place."""
+    values = read_yaml(path)
+    try:
+        return model(**values)
+    except UserError as error:
+        raise UserError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; raises UserError."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such config file.") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not a readable YAML file: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise UserError(f"{path}: a config is a mapping of keys to values, not a {type(values).__name__}.")
+    return {str(key): value for key, value in values.items()}
