@@ -354,7 +354,7 @@ def test_the_command_prints_what_came_of_it_and_exits_1_if_rows_are_left(server,
     result = CliRunner().invoke(app, [*priced, "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["attempts"] == {"1": 5, "2": 0, "3": 0, "failed": 1}
-    for wrong, said in (
+    for given, said in (
         (("--temperatures", "0,warm"), "--temperatures: must be numbers"),
         (("--max-cost", "0"), "--max-cost: must be more"),
     ):
