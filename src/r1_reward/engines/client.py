@@ -119,13 +119,8 @@ class ChatClient:
             raise UserError("OpenAI requires a key: set OPENAI_API_KEY, or give the base URL of your own server")
         if not (self._key.isascii() and self._key.isprintable()):
             raise UserError("the API key contains invalid characters; check that it was copied correctly")
-        if (
-            concurrency < 1
-            or retries < 0
-            or not timeout > 0
-            or not (limit or 1) > 0
-            or not (requests_per_minute or 1) > 0
-        ):
+        positive = [value > 0 for value in (timeout, limit, requests_per_minute) if value is not None]
+        if concurrency < 1 or retries < 0 or not all(positive):
             raise UserError(
                 f"concurrency {concurrency}, timeout {timeout}, retries {retries}, limit {limit}, requests per minute "
                 f"{requests_per_minute}: must be at least 1 request at a time, more than 0 seconds and requests, and "
@@ -184,7 +179,8 @@ class ChatClient:
                     completions = await self._ask(server, messages, request, self.retries if last else 0)
                 except _Unanswered as unanswered:
                     failure, tries = unanswered.failure, tries + unanswered.tries
-                    pool.failed(server, failure, failures_before)
+                    if failure.again:
+                        pool.failed(server, failure, failures_before)
                     if last or not failure.again:
                         raise self._given_up(server, failure, tries) from failure
                 else:
