@@ -137,9 +137,10 @@ def test_a_server_that_dies_ends_the_run_and_another_one_takes_over(tmp_path):
     try:
         with pytest.raises(UserError, match="cannot be reached"):
             run(first, folder, out, concurrency=1, progress=lambda s: first.stop() if s.done == 12 else None)
-        assert len(lines_of(out)) == 12
+        kept = len(lines_of(out))
+        assert 12 <= kept <= 13  # one may have been answered while the twelfth was written
         report = run(second, folder, out)  # at another address, but the same model
-        assert (report["complete"], report["attempts"]["1"], len(second.bodies)) == (True, 30, 18)
+        assert (report["complete"], report["attempts"]["1"], len(second.bodies)) == (True, 30, 30 - kept)
     finally:
         second.stop()
 

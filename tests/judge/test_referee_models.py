@@ -362,7 +362,7 @@ def test_a_file_that_is_no_cache_is_left_alone(server, tmp_path, content):
 PROCESS = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = sys.argv[3:]
 from test_referee_models import samples, verdicts
 from r1_reward.judge.referee_models import ServerReferee
 referee = ServerReferee("judge", sys.argv[1], cache=Path(sys.argv[2]), concurrency=8)
@@ -373,7 +373,8 @@ print(referee.counters.calls, referee.counters.cache_hits)
 
 
 def start_process(server, cache):
-    command = [sys.executable, "-c", PROCESS, server.url, str(cache), str(Path(__file__).parent)]
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", PROCESS, server.url, str(cache), str(here), str(here.parent / "support")]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OPENAI_API_KEY": ""})
 
 
@@ -402,9 +403,8 @@ def test_a_killed_process_leaves_its_verdicts(server, tmp_path):
     cache = tmp_path / "verdicts.jsonl"
     process = start_process(server, cache)
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and len(server.bodies) < 40:
-        time.sleep(0.05)
-    while time.monotonic() < deadline and cache.read_text().count("verdict") < 35:
+    while not cache.exists() or cache.read_text().count("verdict") < 35 or server.active < 5:
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=10)
