@@ -222,7 +222,8 @@ class _Session:
             votes = [asyncio.create_task(self._client.complete(messages, one)) for one in alone]
             return [*together, *(vote for (vote,) in await asyncio.gather(*votes))]
         except EngineError as error:
-            return error
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)  # its frames hold the pictures
         finally:
             for vote in votes:  # one missing makes the others useless
                 vote.cancel()
