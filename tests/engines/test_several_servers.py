@@ -107,7 +107,7 @@ def test_a_server_that_is_killed_halfway_costs_nothing(servers, concurrency):
 
 
 def test_a_server_in_trouble_is_left_alone_and_comes_back(servers, monkeypatch):
-    monkeypatch.setattr("r1_reward.engines.server_pool.FIRST_REST", 0.1)
+    monkeypatch.setattr("r1_reward.engines.server_pool.FIRST_REST", 0.2)
     healthy, troubled = servers
     down = [True]
     healthy.default = [slow_echo]
