@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import openai
 
@@ -31,6 +31,7 @@ from r1_reward.engines.server_pool import LONGEST_WAIT, Pool, Server
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 
+_Result = TypeVar("_Result")
 OPENAI = "https://api.openai.com/v1"
 _CONNECT_TIMEOUT = 10.0
 # The HTTP library that this version of `openai` is built on: httpx up to its version 2, httpx2 later.
@@ -153,11 +154,8 @@ class ChatClient:
         """
         # Waiting keeps the slot: a server in trouble gets fewer requests, not others instead.
         async with self.pool.slots:
-            work = self._somewhere(messages, request)
-            if self.limit is None:
-                return await work
             try:
-                return await asyncio.wait_for(work, self.limit)
+                return await _within(self.limit, self._somewhere(messages, request))
             except asyncio.TimeoutError as error:
                 names = ", ".join(server.name for server in self.pool.servers)
                 raise ServerError(
@@ -299,7 +297,7 @@ class _Try(openai.DefaultAsyncHttpxClient):
         usage.calls += 1
         started = clock()
         try:
-            response = await asyncio.wait_for(super().send(request, **options), client.timeout)
+            response = await _within(client.timeout, super().send(request, **options))
         except (asyncio.TimeoutError, _http.RequestError) as error:
             failure = _broken(error, client.timeout)
             self._note(failure)
@@ -342,6 +340,16 @@ class _Try(openai.DefaultAsyncHttpxClient):
             server.heard, server.refusal = True, None
         else:
             server.refusal = failure
+
+
+async def _within(seconds: float | None, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Return what ``work`` returns, or raise asyncio.TimeoutError when the time is over."""
+    if seconds is None:
+        return await work
+    task = asyncio.ensure_future(work)
+    # Looked at even if we are cancelled in the moment it fails: else asyncio complains that nobody did.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.wait_for(task, seconds)
 
 
 def _broken(error: BaseException, timeout: float) -> Failure:
