@@ -1,13 +1,12 @@
 """What the site makes out of the code while it is built, so that nobody copies it by hand.
 
-Pages: the commands (from typer), the settings (from the dataclasses, as ``--keys`` prints them), the recipes, and the
+Pages: the commands (from typer), the settings (from their fields, as ``--keys`` prints them), the recipes, and the
 reference of the modules in `REFERENCE` (their docstrings, by mkdocstrings). Files outside docs/ that a page shows or
 links to are taken along. Pages that no one listed in mkdocs.yml are put among the guides.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import posixpath
 import re
 from pathlib import Path
@@ -200,7 +199,7 @@ def _settings_page() -> str:
     from r1_reward.train.launch import config_class
 
     described = {stage: describe_keys(config_class(stage)) for stage in ("sft", "rl", "scalar")}
-    every = {field.name for field in dataclasses.fields(RunConfig)}
+    every = set(RunConfig.model_fields)
     lines = [
         "# Settings",
         "",

@@ -424,8 +424,8 @@ def test_every_key_reaches_the_monitor(tiny, pairs, pair_file, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("on_collapse: restart", "'restart' is not stop, rollback or ignore"),
-        ("keep_good_every: 0", "keep_good_every: 0 is less than 1"),
+        ("on_collapse: restart", "on_collapse: must be stop, rollback or ignore, not 'restart'"),
+        ("keep_good_every: 0", "keep_good_every: must be 1 or more, not 0"),
         ("max_rollbacks: -1", "max_rollbacks: -1"),
         ("rollback_lr_factor: 1.5", "not in"),
         ("rollback_lr_factor: 0", "not in"),
@@ -439,7 +439,7 @@ def test_wrong_values_are_named(tmp_path, line, message):
 
 
 def test_the_default_is_to_stop():
-    assert RunConfig("m", "d").on_collapse == "stop"
+    assert RunConfig(model="m", data="d").on_collapse == "stop"
 
 
 def test_rollback_is_refused_where_it_cannot_work(tiny, pairs, tmp_path, monkeypatch):

@@ -15,86 +15,73 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import yaml
+from pydantic import Field, model_validator
 
 from r1_reward.records.errors import UserError
+from r1_reward.records.settings import Settings
+from r1_reward.store.settings_file import read_yaml
 
 Trainer = TypeVar("Trainer")
 
 
-@dataclass
-class RunConfig:
+class RunConfig(Settings):
     """What to train and on what; everything else belongs to the trainer."""
 
-    model: str = field(metadata={"help": "Checkpoint folder or Hub id of an image-text-to-text model."})
-    data: str = field(metadata={"help": "Pair file, folder or Hub dataset id with the training pairs."})
-    split: str = field(default="train", metadata={"help": "Which split of a Hub dataset."})
-    check_images: bool = field(
+    model: str = Field(description="Checkpoint folder or Hub id of an image-text-to-text model.")
+    data: str = Field(description="Pair file, folder or Hub dataset id with the training pairs.")
+    split: str = Field(default="train", description="Which split of a Hub dataset.")
+    check_images: bool = Field(
         default=True,
-        metadata={
-            "help": "Decode every picture and film once before training (one process does it, and a set of pictures "
-            "that was found whole is not decoded again); false: a damaged one ends the run when its turn comes."
-        },
+        description="Decode every picture and film once before training (one process does it, and a set of pictures "
+        "that was found whole is not decoded again); false: a damaged one ends the run when its turn comes.",
     )
-    dtype: str = field(default="auto", metadata={"help": "Weights: auto, bfloat16, float16 or float32."})
-    attn_implementation: str | None = field(
+    dtype: str = Field(default="auto", description="Weights: auto, bfloat16, float16 or float32.")
+    attn_implementation: str | None = Field(
         default=None,
-        metadata={
-            "help": "How attention is computed: flash_attention_2, sdpa, …; null: PyTorch's, with all windows of a "
-            "Qwen-VL vision tower in one call on a GPU."
-        },
+        description="How attention is computed: flash_attention_2, sdpa, …; null: PyTorch's, with all windows of a "
+        "Qwen-VL vision tower in one call on a GPU.",
     )
-    max_pixels: int | None = field(
+    max_pixels: int | None = Field(
         default=None,
-        metadata={"help": "Larger images are scaled down to this many pixels; null keeps the processor's."},
+        description="Larger images are scaled down to this many pixels; null keeps the processor's.",
     )
-    video_frames: int | None = field(
+    video_frames: int | None = Field(
         default=None,
-        metadata={"help": "Frames shown of a video, evenly spaced; null keeps the checkpoint's number, else 8."},
+        ge=1,
+        description="Frames shown of a video, evenly spaced; null keeps the checkpoint's number, else 8.",
     )
-    lora_rank: int = field(
-        default=0, metadata={"help": "Rank of LoRA adapters on all linear layers; 0 trains in full."}
-    )
-    lora_alpha: int = field(default=32, metadata={"help": "Scale of the LoRA update."})
-    held_out: str | None = field(
+    lora_rank: int = Field(default=0, ge=0, description="Rank of LoRA adapters on all linear layers; 0 trains in full.")
+    lora_alpha: int = Field(default=32, description="Scale of the LoRA update.")
+    held_out: str | None = Field(
         default=None,
-        metadata={"help": "Pair file, folder or Hub dataset id with pairs to judge during training, in both orders."},
+        description="Pair file, folder or Hub dataset id with pairs to judge during training, in both orders.",
     )
-    held_out_split: str = field(default="test", metadata={"help": "Which split of held_out."})
-    held_out_every: int = field(default=0, metadata={"help": "Steps between two judgings of held_out."})
-    held_out_pairs: int = field(default=256, metadata={"help": "At most this many pairs of held_out, drawn once."})
-    on_collapse: str = field(
+    held_out_split: str = Field(default="test", description="Which split of held_out.")
+    held_out_every: int = Field(default=0, ge=0, description="Steps between two judgings of held_out.")
+    held_out_pairs: int = Field(default=256, ge=1, description="At most this many pairs of held_out, drawn once.")
+    on_collapse: Literal["stop", "rollback", "ignore"] = Field(
         default="stop",
-        metadata={
-            "help": "train rl: stop and keep the last good weights, rollback to them and lower the learning rate, or "
-            "ignore a collapse (NaN, exploding loss, lost format, length or entropy, no referee)."
-        },
+        description="train rl: stop and keep the last good weights, rollback to them and lower the learning rate, or "
+        "ignore a collapse (NaN, exploding loss, lost format, length or entropy, no referee).",
     )
-    keep_good_every: int = field(
-        default=50, metadata={"help": "train rl: least steps between two copies of good weights."}
+    keep_good_every: int = Field(
+        default=50, ge=1, description="train rl: least steps between two copies of good weights."
     )
-    rollback_lr_factor: float = field(
-        default=0.5, metadata={"help": "train rl: a rollback multiplies the learning rate by this."}
+    rollback_lr_factor: float = Field(
+        default=0.5, gt=0, le=1, description="train rl: a rollback multiplies the learning rate by this."
     )
-    max_rollbacks: int = field(default=3, metadata={"help": "train rl: the collapse after so many rollbacks stops."})
+    max_rollbacks: int = Field(default=3, ge=0, description="train rl: the collapse after so many rollbacks stops.")
 
-    def __post_init__(self) -> None:
-        """Check what no type can."""
-        if self.on_collapse not in ("stop", "rollback", "ignore"):
-            raise ValueError(f"on_collapse: {self.on_collapse!r} is not stop, rollback or ignore.")
+    @model_validator(mode="after")
+    def _held_out_is_judged(self) -> RunConfig:
         if (self.held_out is None) != (self.held_out_every == 0):
             raise ValueError("held_out and held_out_every go together: which pairs, and every how many steps.")
-        if self.video_frames is not None and self.video_frames < 1:
-            raise ValueError(f"video_frames: {self.video_frames} is less than 1.")
-        for name, least in (("held_out_every", 0), ("held_out_pairs", 1), ("keep_good_every", 1), ("max_rollbacks", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: {getattr(self, name)} is less than {least}.")
-        if not 0 < self.rollback_lr_factor <= 1:
-            raise ValueError(f"rollback_lr_factor: {self.rollback_lr_factor} is not in (0, 1].")
+        return self
 
 
 @dataclass
@@ -116,14 +103,14 @@ def load_config(
     """
     values: dict[str, Any] = read_yaml(Path(path)) if path is not None else {}
     values.update(_parse_overrides(overrides))
-    known = {**_field_types(RunConfig), **_field_types(trainer_class)}
+    run_keys = RunConfig.model_fields
+    known = {**{key: field.annotation for key, field in run_keys.items()}, **_field_types(trainer_class)}
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else " `r1-reward train sft --keys` lists them."
             raise UserError(f"{path or 'command line'}: unknown key {key!r}.{hint}")
     values = {key: _coerce(key, value, known[key]) for key, value in values.items()}
-    run_keys = {f.name for f in dataclasses.fields(RunConfig)}
     for name in ("model", "data", "output_dir"):
         if not values.get(name):
             raise UserError(
@@ -132,14 +119,14 @@ def load_config(
     try:
         run = RunConfig(**{key: value for key, value in values.items() if key in run_keys})
         trainer = trainer_class(**{key: value for key, value in values.items() if key not in run_keys})
-    except (ValueError, TypeError) as error:
+    except (UserError, ValueError, TypeError) as error:
         raise UserError(f"{path or 'command line'}: {error}") from error
     return LoadedConfig(run, trainer, values)
 
 
 def save_config(config: LoadedConfig[Any], folder: str | Path) -> Path:
     """Write every resolved key, given or default, to ``folder/config.yaml`` and return its path."""
-    resolved = {**dataclasses.asdict(config.run), **config.trainer.to_dict()}
+    resolved = {**config.run.model_dump(), **config.trainer.to_dict()}
     path = Path(folder) / "config.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(_plain(resolved), sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -161,26 +148,14 @@ def describe_keys(trainer_class: type) -> list[tuple[str, str, str]]:
     }
     refused = {*BEST_MODEL_OPTIONS, *getattr(trainer_class, "refused", ())}
     fields = [f for f in dataclasses.fields(trainer_class) if f.init and f.name not in refused]
-    rows = []
-    for f in (*dataclasses.fields(RunConfig), *sorted(fields, key=lambda f: f.name not in own)):
+    rows = [
+        (name, "" if f.is_required() else repr(f.default), f.description or "")
+        for name, f in RunConfig.model_fields.items()
+    ]
+    for f in sorted(fields, key=lambda f: f.name not in own):
         default = "" if f.default is dataclasses.MISSING else repr(f.default)
         rows.append((f.name, default, str(f.metadata.get("help", "")).strip()))
     return rows
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; raises UserError."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such config file.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not a readable YAML file: {error}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, Mapping):
-        raise UserError(f"{path}: a config is a mapping of keys to values, not a {type(values).__name__}.")
-    return {str(key): value for key, value in values.items()}
 
 
 def _parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:

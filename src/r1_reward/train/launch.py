@@ -53,7 +53,7 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     folder = Path(config.trainer.output_dir)
     checkpoint = once(lambda: check_output_folder(folder, resume=resume))
     frames = config.run.video_frames or video_frames_of_checkpoint(config.run.model) or FRAMES
-    config.run.video_frames = frames
+    config.run = config.run.model_copy(update={"video_frames": frames})
     pairs = checked_pairs(
         config.run.data, split=config.run.split, video_frames=frames, check_images=config.run.check_images
     )

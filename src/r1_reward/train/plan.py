@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from r1_reward.records.errors import UserError
-from r1_reward.train.config import LoadedConfig, load_config, read_yaml
+from r1_reward.store.settings_file import read_yaml
+from r1_reward.train.config import LoadedConfig, load_config
 from r1_reward.train.memory import Batch, ModelShape, Setup, StepMemory, shape_of, step_memory, update_flops
 
 SAMPLED_ROWS = 64
