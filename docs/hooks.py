@@ -34,9 +34,10 @@ REFERENCE = {
         "Judging",
         "From a checkpoint or a server to verdicts, rankings and probabilities.",
         (
-            "judge.reward_model", "judge.voting", "judge.ranking", "judge.calibration", "judge.votes",
+            "judge.reward_model", "judge.settings", "judge.voting", "judge.ranking", "judge.calibration", "judge.votes",
             "judge.prepare", "judge.groups",
-            "engines.in_process", "engines.engine", "engines.server", "engines.client", "records.errors",
+            "engines.options", "engines.in_process", "engines.engine", "engines.server", "engines.client",
+            "records.settings", "records.errors",
         ),
     ),
     "data": (
@@ -44,7 +45,7 @@ REFERENCE = {
         "Pairs: read, checked, imported, mixed, explained by a teacher, divided.",
         (
             "store.pairs", "store.images", "data.sources", "data.sources.common", "data.importing", "data.mixing",
-            "data.annotate", "data.difficulty", "data.handwriting",
+            "data.settings", "data.annotate", "data.difficulty", "data.handwriting",
         ),
     ),
     "training": (
@@ -59,8 +60,8 @@ REFERENCE = {
         "Evaluation",
         "Benchmarks: load, judge, score, compare, attack; and grids of training runs.",
         (
-            "bench.suites", "bench.rows", "bench.run", "bench.score", "bench.scoring", "bench.summary",
-            "judge.metrics", "bench.published", "bench.table", "bench.probes",
+            "bench.suites", "bench.rows", "bench.settings", "bench.run", "bench.score", "bench.scoring",
+            "bench.summary", "judge.metrics", "bench.published", "bench.table", "bench.probes",
             "studies.ablate.study", "studies.ablate.cells",
         ),
     ),

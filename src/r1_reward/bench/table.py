@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from r1_reward.bench.benchmark import NONE, NOT_STATED, OFFICIAL, PREFERRED_FIRST, Benchmark, Column, PublishedRow
 from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
 from r1_reward.bench.published import explained_by_drops, fits, impossible, sizes_of
+from r1_reward.bench.settings import Rule
 from r1_reward.records.errors import UserError
 
 MISSING = "–"
@@ -70,7 +71,7 @@ class _Run(_Shape):
     rows: Count | None = None
     expected: Count | None = None
     complete: bool | None = None
-    rule: Literal["wrong", "drop", "coin"]
+    rule: Rule
     orders: str | None = None
     votes: Count | None = None
     overall: Share | None
