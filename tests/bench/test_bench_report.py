@@ -53,7 +53,7 @@ def run(tmp_path, monkeypatch):
     def judged(rule, name="out", **settings):
         monkeypatch.setattr(EngineSpec, "load", lambda self: Judge(rule))
         loaded = load_suite("mm-rlhf-rewardbench", tmp_path / "rows.jsonl", allow_partial=True)
-        missing = run_benchmark(loaded, RunSettings(model="judge", **settings), tmp_path / name)
+        missing = run_benchmark(loaded, RunSettings(model="tiny", **settings), tmp_path / name)
         return write_metrics(tmp_path / name, expected=loaded.n, missing=missing, notes=loaded.notes)
 
     judged.folder = tmp_path
@@ -127,7 +127,7 @@ def test_the_command_runs_compares_and_fails_when_rows_are_missing(run, monkeypa
     folder = run.folder
     run(finds_the_right_one, name="good")
     monkeypatch.setattr(EngineSpec, "load", lambda self: Judge(lambda text, seed: 1))
-    options = ("--data", folder / "rows.jsonl", "--allow-partial", "--model", "judge")
+    options = ("--data", folder / "rows.jsonl", "--allow-partial", "--model", "tiny")
     done = command("bench", "run", "mm-rlhf-rewardbench", *options, "--out", folder / "constant", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["constant"] == "always 1"

@@ -90,7 +90,7 @@ def probe(tmp_path, monkeypatch):
         call.engine = Scripted(decide, stop_after)
         monkeypatch.setattr(EngineSpec, "load", lambda spec: call.engine)
         loaded = load(vl_file(tmp_path, responses, ids))
-        return probe_benchmark(loaded, RunSettings(model="scripted"), tmp_path / out, **options)
+        return probe_benchmark(loaded, RunSettings(model="tiny"), tmp_path / out, **options)
 
     return call
 
@@ -399,7 +399,7 @@ def test_a_picture_that_cannot_be_shown_leaves_its_row_out(tmp_path, monkeypatch
     monkeypatch.setattr(EngineSpec, "load", lambda spec: Scripted(honest))
     loaded = load(vl_file(tmp_path, SIX))
     (tmp_path / "a.png").write_bytes(b"no picture")
-    result = probe_benchmark(loaded, RunSettings(model="scripted"), tmp_path / "out", attacks=["padding"])
+    result = probe_benchmark(loaded, RunSettings(model="tiny"), tmp_path / "out", attacks=["padding"])
     assert (result["n"], result["complete"]) == (0, False)
     assert [row["index"] for row in result["missing"]] == list(range(6))
     assert all("a.png" in row["reason"] and row["under"] == [CLEAN, "padding", CONTROL] for row in result["missing"])
@@ -415,20 +415,20 @@ def test_a_folder_holds_one_probe_and_no_other(probe, tmp_path):
         probe(honest, SIX, attacks=["confident"])
     with pytest.raises(UserError, match="limit None there, 3 now"):
         probe(honest, SIX, attacks=["padding"], limit=3)
-    with pytest.raises(UserError, match=r"attacks \['padding', 'neutral'\] there, None now"):
-        run_benchmark(load(tmp_path / "vl.jsonl"), RunSettings(model="scripted"), tmp_path / "out")
-    run_benchmark(load(tmp_path / "vl.jsonl"), RunSettings(model="scripted"), tmp_path / "run")
-    with pytest.raises(UserError, match="attacks None there"):
+    with pytest.raises(UserError, match=r"attacks \['padding', 'neutral'\] there, none now"):
+        run_benchmark(load(tmp_path / "vl.jsonl"), RunSettings(model="tiny"), tmp_path / "out")
+    run_benchmark(load(tmp_path / "vl.jsonl"), RunSettings(model="tiny"), tmp_path / "run")
+    with pytest.raises(UserError, match="attacks not recorded there"):
         probe(honest, SIX, out="run")
 
 
 def test_one_vote_in_both_orders_is_all_there_is(tmp_path):
     loaded = load(vl_file(tmp_path, SIX))
-    for settings_ in (RunSettings(model="m", votes=3, temperature=1.0), RunSettings(model="m", orders="random")):
+    for settings_ in (RunSettings(model="tiny", votes=3, temperature=1.0), RunSettings(model="tiny", orders="random")):
         with pytest.raises(UserError, match="votes must be 1 and orders both"):
             probe_benchmark(loaded, settings_, tmp_path / "out")
     with pytest.raises(UserError, match="at least 1 row must be judged, not 0"):
-        probe_benchmark(loaded, RunSettings(model="m"), tmp_path / "out", limit=0)
+        probe_benchmark(loaded, RunSettings(model="tiny"), tmp_path / "out", limit=0)
     assert not (tmp_path / "out").exists()
 
 
@@ -463,7 +463,7 @@ def test_what_goes_to_a_worker_can_be_pickled(tmp_path):
     for name in EVERYTHING:
         judge, block = pickle.loads(pickle.dumps((judge_tasks, [_Task(name, row) for row in rows])))
         there, here = Scripted(longer), Scripted(longer)
-        asked = RunSettings(model="m")
+        asked = RunSettings(model="tiny")
         assert list(judge(there, block, asked)) == list(judge_tasks(here, [_Task(name, row) for row in rows], asked))
         assert there.prompts == here.prompts
 
@@ -478,7 +478,7 @@ def command(tmp_path, monkeypatch):
     def call(decide, *options):
         monkeypatch.setattr(EngineSpec, "load", lambda spec: Scripted(decide))
         file = vl_file(tmp_path, SIX)
-        arguments = ["probe", "vl-rewardbench", "--model", "m", "--out", str(tmp_path / "out"), "--data", str(file)]
+        arguments = ["probe", "vl-rewardbench", "--model", "tiny", "--out", str(tmp_path / "out"), "--data", str(file)]
         return CliRunner().invoke(cli.app, [*arguments, "--allow-partial", *options])
 
     return call

@@ -73,7 +73,7 @@ def scripted(monkeypatch):
     return use
 
 
-SETTINGS = RunSettings(model="scripted", votes=3, temperature=1.0)
+SETTINGS = RunSettings(model="tiny", votes=3, temperature=1.0)
 
 
 def lines_of(out):

@@ -315,7 +315,7 @@ def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hub_that_cannot_be_reached() -> None:
     message = told("multimodal-rewardbench", None)  # type: ignore[arg-type]
-    assert "syhuggingface/multimodal_rewardbench" in message and "give the path of the released file" in message
+    assert "syhuggingface/multimodal_rewardbench" in message and "give the path of a downloaded copy" in message
 
 
 # ---- streaming

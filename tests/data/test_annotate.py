@@ -278,7 +278,7 @@ def test_a_local_teacher_is_asked_in_batches_and_its_tokens_are_broken(tmp_path,
     rows = [pair(n, preferred=1, response_2=f"no <ctrl99> {n}") for n in range(10)]
     rows[6]["images"][0]["bytes"] = b"no picture"
     folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
-    report = annotate(folder, out, AnnotateSettings(teacher="some/model"))
+    report = annotate(folder, out, AnnotateSettings(teacher="tiny"))
     expected = [(n, t) for n in range(10) for t in (0.0, 0.7, 1.0)[: n % 4 + 1] if n not in (5, 6)]
     assert sorted(engine.asked) == sorted([*expected, (5, 0.0)])
     assert {row["id"]: row["attempts"] for row in rows_of(out).values()} == {
@@ -288,7 +288,7 @@ def test_a_local_teacher_is_asked_in_batches_and_its_tokens_are_broken(tmp_path,
     assert report["usage"]["uncounted"] == report["usage"]["attempts"]
     assert {line["text"].count("< ctrl99>") for line in lines_of(out)} == {1}
     engine.fail, engine.asked = (), []
-    assert annotate(folder, out, AnnotateSettings(teacher="some/model"))["complete"]
+    assert annotate(folder, out, AnnotateSettings(teacher="tiny"))["complete"]
     assert engine.asked == [(5, 0.0), (5, 0.7)]
 
 

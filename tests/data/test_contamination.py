@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mixture_rows import cell, encoded, make_row, picture, reworded, sentence, write_folder
 
+from r1_reward.bench.suites import load_suite
 from r1_reward.data.contamination import BenchmarkIndex
 from r1_reward.data.duplicates import ImageTable, normalise, sign
 from r1_reward.data.mix_config import Benchmark, Contamination
@@ -41,7 +42,7 @@ def ask(index: BenchmarkIndex, *texts: str) -> Any:
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkIndex:
-    return BenchmarkIndex([write_vl(tmp_path_factory.mktemp("vl") / "vl")], Contamination())
+    return BenchmarkIndex([write_vl(tmp_path_factory.mktemp("vl") / "vl")], Contamination(), load_suite)
 
 
 def test_a_benchmarks_text_is_found_in_any_place_and_somewhat_changed(index: BenchmarkIndex) -> None:
@@ -69,7 +70,7 @@ def test_other_texts_are_not_found(index: BenchmarkIndex) -> None:
 def test_a_long_question_in_common_with_another_answer_is_no_copy(tmp_path: Path) -> None:
     template = sentence("template", 150)
     rows = vl_rows(prompt=template, chosen="The answer is A.", rejected="B")
-    index = BenchmarkIndex([write_vl(tmp_path / "vl", rows)], Contamination())
+    index = BenchmarkIndex([write_vl(tmp_path / "vl", rows)], Contamination(), load_suite)
     assert ask(index, template, "The answer is A.", "no") is not None
     assert ask(index, template, "It must be forty-two, I think.", "no") is None
 
@@ -78,8 +79,8 @@ def test_short_texts_say_nothing_by_themselves(tmp_path: Path) -> None:
     rows = vl_rows(prompt="Is there a dog?", chosen="Yes, there is.", rejected="No.")
     benchmark = write_vl(tmp_path / "vl", rows)
     texts = ("Is there a dog?", "Yes, there is.", "No.")
-    assert ask(BenchmarkIndex([benchmark], Contamination()), *texts) is None
-    assert ask(BenchmarkIndex([benchmark], Contamination(min_characters=20)), *texts) is not None
+    assert ask(BenchmarkIndex([benchmark], Contamination(), load_suite), *texts) is None
+    assert ask(BenchmarkIndex([benchmark], Contamination(min_characters=20), load_suite), *texts) is not None
 
 
 def test_reencoded_and_resized_pictures_are_found_and_others_are_not(index: BenchmarkIndex) -> None:
@@ -104,7 +105,7 @@ def test_the_nearest_picture_is_named(tmp_path: Path) -> None:
     table = ImageTable()
     table.add([near, encoded(picture(1005, (200, 150)))])
     assert len(set(table.clusters(bits=40))) == 1, "both are near both"
-    matches = BenchmarkIndex([benchmark], Contamination()).match_images(table)
+    matches = BenchmarkIndex([benchmark], Contamination(), load_suite).match_images(table)
     assert [match.place for match in matches.values()] == [
         "vl-rewardbench, row 1 (id RLAIF-V-1)",
         "vl-rewardbench, row 5 (id RLAIF-V-5)",
@@ -117,7 +118,7 @@ def test_what_was_compared_is_described(index: BenchmarkIndex, tmp_path: Path) -
     assert (one["suite"], one["rows"], one["pictures"]) == ("vl-rewardbench", ROWS, ROWS)
     assert "Not the official rows" in one["notes"][0]
     bare = write_vl(tmp_path / "vl", pictures=False).model_copy(update={"images": False})
-    texts_only = BenchmarkIndex([bare], Contamination())
+    texts_only = BenchmarkIndex([bare], Contamination(), load_suite)
     assert texts_only.described[0]["pictures"] == 0
     assert "pictures were not at hand" in texts_only.described[0]["notes"][0]
     assert ask(texts_only, *list(vl_rows()[0].values())[1:4]) is not None
@@ -129,18 +130,20 @@ def test_what_was_compared_is_described(index: BenchmarkIndex, tmp_path: Path) -
 def test_an_incomplete_benchmark_is_refused_unless_that_is_accepted(tmp_path: Path) -> None:
     benchmark = write_vl(tmp_path / "vl")
     with pytest.raises(UserError, match="1,250 or 1,247 rows, 6 were found"):
-        BenchmarkIndex([benchmark.model_copy(update={"allow_partial": False})], Contamination())
+        BenchmarkIndex([benchmark.model_copy(update={"allow_partial": False})], Contamination(), load_suite)
     (tmp_path / "vl" / "img" / "2.png").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"row 2 \(id RLAIF-V-2\).*With `images: false` only the texts"):
-        BenchmarkIndex([benchmark], Contamination())
+        BenchmarkIndex([benchmark], Contamination(), load_suite)
     (tmp_path / "vl" / "img" / "2.png").unlink()
     with pytest.raises(UserError, match="no such file"):
-        BenchmarkIndex([benchmark], Contamination())
+        BenchmarkIndex([benchmark], Contamination(), load_suite)
 
 
 def test_a_pair_file_can_be_a_benchmark_and_several_can_be_given(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "held-out", [make_row(number, images=[cell(70 + number)]) for number in range(3)])
-    index = BenchmarkIndex([write_vl(tmp_path / "vl"), Benchmark(suite="pairs", path=folder)], Contamination())
+    index = BenchmarkIndex(
+        [write_vl(tmp_path / "vl"), Benchmark(suite="pairs", path=folder)], Contamination(), load_suite
+    )
     row = make_row(1)
     assert ask(index, row["question"], row["response_1"], "x").place == "pairs, row 1 (id one:1)"
     assert ask(index, *list(vl_rows()[5].values())[1:4]).place == "vl-rewardbench, row 5 (id RLAIF-V-5)"
@@ -158,4 +161,4 @@ def test_a_video_counts_by_its_middle_frame(tmp_path: Path) -> None:
     benchmark = Benchmark(suite="mm-rlhf-rewardbench", path=str(tmp_path / "rows.jsonl"), allow_partial=True)
     table = ImageTable()
     table.add([encoded(picture(500 + number)) for number in range(5)])
-    assert list(BenchmarkIndex([benchmark], Contamination()).match_images(table)) == [2]
+    assert list(BenchmarkIndex([benchmark], Contamination(), load_suite).match_images(table)) == [2]

@@ -166,7 +166,7 @@ class Model(FakeEngine):
         return Completion(text=says(right) if drawn <= number % 5 else wrong, tokens=3)
 
 
-RATES = PassRates(model="some/model", samples=4)
+RATES = PassRates(model="tiny", samples=4)
 
 
 def test_rows_a_model_sometimes_fails_on_are_for_reinforcement(tmp_path):

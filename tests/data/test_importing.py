@@ -239,7 +239,7 @@ def test_bad_input_is_refused_in_words_and_leaves_nothing(folder: Path) -> None:
     good = write_lines(raw / "good.jsonl", [rlaif(1)])
     refused(folder, "rlaif", good, "rlaif: is no source of pairs.* Did you mean rlaif-v")
     refused(folder, "rlaif-v", raw / "goof.jsonl", "no such file or folder. Did you mean .*good.jsonl")
-    refused(folder, "rlaif-v", raw / "images", "holds no .jsonl, .json or .parquet files of the train split")
+    refused(folder, "rlaif-v", raw / "images", "holds no parquet, jsonl or json files of the train split")
     refused(folder, "rlaif-v", raw / "images" / "1.png", "sources end in .jsonl, .json or .parquet")
     refused(folder, "rlaif-v", good, "nowhere: no such folder", images=folder / "nowhere")
     refused(folder, "rlaif-v", good, "limit: must be 1 or more rows, not 0", limit=0)
@@ -370,7 +370,7 @@ def test_a_network_that_fails_half_way_leaves_nothing(folder: Path, monkeypatch:
             raise ConnectionError("the line is dead")
 
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: Stream())
-    refused(folder, "rlaif-v", "openbmb/RLAIF-V-Dataset", r"beyond row 1 \(the line is dead\). Without network, give")
+    refused(folder, "rlaif-v", "openbmb/RLAIF-V-Dataset", r"beyond row 1 \(the line is dead\).* Without network, give")
 
 
 @pytest.mark.hub

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from mixture_rows import cell, encoded, make_row, picture, reworded, sentence, write_folder
 from typer.testing import CliRunner
 
+from r1_reward.bench.suites import load_suite
 from r1_reward.data import mixing
 from r1_reward.data.choosing import deal_labels, split_groups
 from r1_reward.data.keys import Keys
 from r1_reward.data.mix_config import MixConfig, load_mix
 from r1_reward.data.mixing import mix
 from r1_reward.records.errors import UserError
+from r1_reward.store import files
 from r1_reward.store.pairs import load_pairs, validate_pairs
 from r1_reward.store.shards import read_rows
 
@@ -160,7 +162,9 @@ def test_benchmark_rows_are_taken_out_and_reported(tmp_path: Path) -> None:
     rows = [make_row(number) for number in range(6)]
     rows[2] = make_row(2, **{**copied, "response_1": reworded(copied["response_1"], 1)})
     rows[4] = make_row(4, images=[cell(444), {"bytes": small, "path": None}])
-    report = mix(config(tmp_path, {"one": rows}, benchmarks=[benchmark]), tmp_path / "out").report
+    report = mix(
+        config(tmp_path, {"one": rows}, benchmarks=[benchmark]), tmp_path / "out", open_benchmark=load_suite
+    ).report
     removed = removed_of(tmp_path / "out")
     assert set(removed) == {"one:2", "one:4"}
     assert removed["one:2"][0] == "benchmark text"
@@ -324,6 +328,30 @@ def test_a_folder_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
         mix(mixture)
 
 
+def test_the_old_mixture_stands_until_the_new_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixture, out = two_sources(tmp_path), tmp_path / "out"
+    mix(mixture, out)
+    before = (out / "report.json").read_bytes()
+    real = files.os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if Path(source).name == ".out.part":
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(files.os, "replace", fail)
+        mix(mixture.model_copy(update={"seed": 5}), out, overwrite=True)
+    assert (out / "report.json").read_bytes() == before
+    os.replace(out, tmp_path / ".out.old")  # a kill between the two moves
+    with pytest.raises(UserError, match="is there already"):
+        mix(mixture, out)
+    assert (out / "report.json").read_bytes() == before
+    mix(mixture.model_copy(update={"seed": 5}), out, overwrite=True)
+    assert (out / "report.json").read_bytes() != before
+    assert sorted(os.listdir(tmp_path)) == [".out.lock", "one", "out", "two"]
+
+
 @pytest.mark.parametrize("place", ["clean", "_write", "write_card"])
 def test_an_interrupted_mix_leaves_nothing_that_looks_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
@@ -336,9 +364,9 @@ def test_an_interrupted_mix_leaves_nothing_that_looks_finished(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(mixing, place, stop)
         mix(mixture, tmp_path / "out")
-    assert sorted(os.listdir(tmp_path)) == ["one", "two"]
+    assert sorted(os.listdir(tmp_path)) == [".out.lock", "one", "two"]
     mix(mixture, tmp_path / "out")
-    assert sorted(os.listdir(tmp_path)) == ["one", "out", "two"]
+    assert sorted(os.listdir(tmp_path)) == [".out.lock", "one", "out", "two"]
 
 
 def test_a_killed_mix_starts_over(tmp_path: Path) -> None:
@@ -358,7 +386,7 @@ def test_a_killed_mix_starts_over(tmp_path: Path) -> None:
     mix(mixture, tmp_path / "out")
     assert len(load_pairs(tmp_path / "out" / "train")) == 32
     assert not (tmp_path / "out" / "stale").exists()
-    assert sorted(os.listdir(tmp_path)) == ["one", "out", "two"]
+    assert sorted(os.listdir(tmp_path)) == [".out.lock", "one", "out", "two"]
 
 
 def test_a_source_that_changes_between_the_passes_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,7 +412,7 @@ def test_a_video_is_compared_by_its_middle_frame_and_its_path_still_leads_there(
     clips = [make_row(number, images=[], video=str(tmp_path / "frames" / name)) for number, name in enumerate("ab")]
     bench = write_folder(tmp_path / "bench", [make_row(9, images=[cell(311)])])
     mixture = config(tmp_path, {"one": [*clips, make_row(5)]}, benchmarks=[{"suite": "pairs", "path": bench}])
-    mix(mixture, tmp_path / "deep" / "out")
+    mix(mixture, tmp_path / "deep" / "out", open_benchmark=load_suite)
     assert set(removed_of(tmp_path / "deep" / "out")) == {"one:1"}
     (clip,) = (row for row in read(tmp_path / "deep" / "out") if row["video"])
     assert sorted(os.listdir(clip["video"])) == ["0.png", "1.png", "2.png"]
@@ -394,7 +422,7 @@ def test_two_mixes_at_once_into_one_folder_are_refused(tmp_path: Path) -> None:
     mixture = two_sources(tmp_path)
     with mixing._work_folder(tmp_path / "out", False) as work:
         (work / "precious").touch()
-        with pytest.raises(UserError, match="another process is writing it"):
+        with pytest.raises(UserError, match="is in use; another process is writing there"):
             mix(mixture, tmp_path / "out")
         assert (work / "precious").exists()
     assert os.listdir(tmp_path / "out") == ["precious"]

@@ -82,7 +82,14 @@ def test_what_a_line_is_if_it_is_no_row(tmp_path):
     lines = [b"{", b"[1, 2]", b"7", b'{"a": 1, "a": 2}', b'"\xff"', b"[" * 100_000]
     source = survey(jsonl(tmp_path / "rows.jsonl", lines), 10)
     problems = [row.problem for row in open_rows(source).read(source.blocks[0])]
-    expected = ["is not JSON", "is a list", "is a number", "'a' is given twice", "byte 0xff at 1", "not usable JSON"]
+    expected = [
+        "is not JSON",
+        "is a list",
+        "is a number",
+        "'a' is given twice",
+        "byte 0xff at offset 29 of the file",
+        "not usable JSON",
+    ]
     assert len(problems) == len(expected)
     for problem, part in zip(problems, expected, strict=True):
         assert part in problem
@@ -104,6 +111,29 @@ def test_the_fingerprint_is_that_of_the_bytes(tmp_path):
     one = survey(jsonl(tmp_path / "one.jsonl", [b"{}", b"{}"]), 1)
     assert one.sha256 == survey(jsonl(tmp_path / "two.jsonl", [b"{}", b"{}"]), 7).sha256
     assert one.sha256 != survey(jsonl(tmp_path / "two.jsonl", [b"{}", b"{ }"]), 7).sha256
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_the_pictures_a_file_names_are_in_its_media_and_embedded_ones_are_not(tmp_path, suffix):
+    names = ["a.png", "b.png", "a.png"]
+    cells = [[name] if suffix == "jsonl" else [{"bytes": None, "path": name}] for name in names]
+    rows = [{"question": "q", "images": cell, "response_1": "a", "response_2": "b"} for cell in cells]
+    file = tmp_path / f"rows.{suffix}"
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    if suffix == "jsonl":
+        jsonl(file, [json.dumps(row).encode() for row in rows])
+    else:
+        embedded = {**rows[0], "images": [{"bytes": b"x", "path": "c.png"}]}
+        pq.write_table(pa.Table.from_pylist([embedded, *rows]), file)
+        (tmp_path / "c.png").write_bytes(b"not the embedded one")
+    before = survey(file, 10)
+    (tmp_path / "c.png").write_bytes(b"changed")
+    assert survey(file, 3) == before._replace(blocks=survey(file, 3).blocks)
+    (tmp_path / "b.png").write_bytes(b"other")
+    assert survey(file, 10).media != before.media
+    (tmp_path / "b.png").unlink()
+    assert survey(file, 10).media not in (before.media, None)
 
 
 def test_a_file_that_shrinks_is_noticed(tmp_path):

@@ -124,7 +124,7 @@ def test_a_model_that_computes_no_number_gives_no_verdict(scalar_folders, ten_pa
     with torch.no_grad():
         judge_.model.head[0].weight[0, 0] = NAN
     monkeypatch.setattr(EngineSpec, "load", lambda spec: judge_)
-    run_benchmark(load_suite("pairs", str(ten_pairs)), RunSettings(model="nan"), tmp_path / "out")
+    run_benchmark(load_suite("pairs", str(ten_pairs)), RunSettings(model="tiny"), tmp_path / "out")
     metrics = write_metrics(tmp_path / "out", expected=10, missing={}, notes=[])
     assert metrics["parse_rate"] == metrics["overall"] == 0.0
 

@@ -15,7 +15,7 @@ from video_files import greys, number_of, write_film, write_frames
 
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import PreferencePair
-from r1_reward.store import checker, pairs
+from r1_reward.store import checker
 from r1_reward.store.pairs import (
     FEATURES,
     MAX_RESPONSE_CHARS,
@@ -325,7 +325,7 @@ def test_a_hub_dataset_is_checked_and_converted_like_a_file(folder: Path, monkey
     rows = [{key: value for key, value in (make_row(n) | row).items() if key in features} for n, row in enumerate(rows)]
     remote = datasets.Dataset.from_list(rows, features=features)
     asked = []
-    monkeypatch.setattr(pairs, "load_dataset", lambda name, split: (asked.append((name, split)), remote)[1])
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: (asked.append((name, split)), remote)[1])
     dataset = load_pairs("owner/name", split="test")
     assert asked == [("owner/name", "test")]
     assert dataset.features == FEATURES

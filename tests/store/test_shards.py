@@ -19,7 +19,8 @@ from r1_reward.records.checks import FIELDS
 from r1_reward.records.errors import UserError
 from r1_reward.store import shards
 from r1_reward.store.pairs import FEATURES, load_pairs
-from r1_reward.store.shards import PairWriter, pair_files, parquet_rows, read_rows
+from r1_reward.store.rows import parquet_rows
+from r1_reward.store.shards import PairWriter, pair_files, read_rows
 
 
 def make_row(number: int, **changes: Any) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def test_rows_come_back_in_order_from_shards_of_the_size_asked_for(tmp_path: Pat
     rows[3] |= {"reasoning": "<think>x</think><answer>2</answer>", "attempts": 2}
     assert write(tmp_path / "out", rows, {"kept": 7}, rows_per_shard=3) == 7
     names = sorted(os.listdir(tmp_path / "out"))
-    assert names == ["pairs-00000.parquet", "pairs-00001.parquet", "pairs-00002.parquet", "report.json"]
+    assert names == [".pairs.lock", "pairs-00000.parquet", "pairs-00001.parquet", "pairs-00002.parquet", "report.json"]
     assert [pq.read_metadata(file).num_rows for file in pair_files(tmp_path / "out")] == [3, 3, 1]
     assert list(read_rows(tmp_path / "out")) == rows
     assert list(rows[0]) == list(FIELDS) == list(FEATURES)
@@ -163,7 +164,7 @@ def test_an_exception_leaves_nothing_of_a_new_folder(tmp_path: Path) -> None:
         for number in range(3):
             writer.add(make_row(number))
         raise KeyboardInterrupt
-    assert not (tmp_path / "out").exists()
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_exception_leaves_the_old_rows_of_a_folder_that_was_to_be_overwritten(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_an_exception_leaves_the_old_rows_of_a_folder_that_was_to_be_overwritten
     with pytest.raises(ZeroDivisionError), PairWriter(tmp_path / "out", overwrite=True) as writer:
         writer.add(make_row(2))
         raise ZeroDivisionError
-    assert sorted(os.listdir(tmp_path / "out")) == ["pairs-00000.parquet", "report.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == [".pairs.lock", "pairs-00000.parquet", "report.json"]
     assert [row["id"] for row in read_rows(tmp_path / "out")] == ["s:1"]
 
 
@@ -181,7 +182,7 @@ def test_overwriting_leaves_no_shard_of_the_longer_old_set(tmp_path: Path) -> No
     with pytest.raises(UserError, match="holds pairs already. Choose another folder"):
         PairWriter(tmp_path / "out")
     write(tmp_path / "out", [make_row(9)], {"kept": 1}, overwrite=True)
-    assert sorted(os.listdir(tmp_path / "out")) == ["notes.txt", "pairs-00000.parquet", "report.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == [".pairs.lock", "notes.txt", "pairs-00000.parquet", "report.json"]
     assert [row["id"] for row in read_rows(tmp_path / "out")] == ["s:9"]
 
 
@@ -222,12 +223,12 @@ def test_a_killed_writer_leaves_a_folder_that_is_not_read_and_can_be_written_aga
         list(read_rows(out))
     assert write(out, [make_row(7)], {"kept": 1}) == 1
     assert [row["id"] for row in read_rows(out)] == ["s:7"]
-    assert sorted(os.listdir(out)) == ["pairs-00000.parquet", "report.json"]
+    assert sorted(os.listdir(out)) == [".pairs.lock", "pairs-00000.parquet", "report.json"]
 
 
 def test_two_writers_in_one_folder(tmp_path: Path) -> None:
     with PairWriter(tmp_path / "out") as writer:
-        with pytest.raises(UserError, match="another process is writing pairs there"):
+        with pytest.raises(UserError, match="is in use; another process is writing there"):
             PairWriter(tmp_path / "out")
         writer.add(make_row(1))
     assert [row["id"] for row in read_rows(tmp_path / "out")] == ["s:1"]

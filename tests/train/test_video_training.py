@@ -185,7 +185,7 @@ def test_everybody_is_shown_the_frames_of_training(tiny, mixed, mixed_pairs, tmp
     rows = [mixed_pairs[i] for i in range(5)]
     spies = {name: Spy() for name in ("judge", "bench", "model", "rates", "compare")}
     judge_pairs(spies["judge"], rows, Plan(orders="stored"), video_frames=FRAMES)
-    settings = RunSettings(model="spy", orders="stored", frames=FRAMES)
+    settings = RunSettings(model="tiny", orders="stored", frames=FRAMES)
     list(judge_rows(spies["bench"], load_suite("pairs", mixed).rows(), settings))
     list(RewardModel(spies["model"], video_frames=FRAMES).compare_many(rows, both_orders=False))
     measure(mixed, PassRates(model="spy", samples=1, frames=FRAMES), tmp_path / "rates.jsonl", spies["rates"])

@@ -23,7 +23,7 @@ from r1_reward.bench.fields import Draft, Fields
 from r1_reward.bench.rows import BenchmarkRow, Vote, compare_lengths
 
 if TYPE_CHECKING:
-    from r1_reward.bench.readers import Source
+    from r1_reward.store.rows import RowSource
 
 OFFICIAL = "official"
 """The grouping that the benchmark's authors define; its sizes are those of the first of ``sizes``."""
@@ -196,7 +196,7 @@ class Benchmark:
     """Fields of which every row has at least one, in whatever format; a row with none is of something else."""
     hub_id: str | None = None
     hub_split: str = "test"
-    open: Callable[[str | Path, str | Path | None, str, str | None], Source] | None = None
+    open: Callable[[str | Path, str | Path | None, str, str | None], RowSource] | None = None
     """Opens (source, image root, split, revision); None for files and datasets of one row a pair."""
     sizes: tuple[Size, ...] = ()
     """Empty if any number of rows is right; the first is the one that published rows are on."""

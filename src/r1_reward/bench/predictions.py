@@ -27,12 +27,12 @@ from r1_reward.bench.benchmark import About, Benchmark, Judged, PredictionFormat
 from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
 from r1_reward.bench.fields import Fields, short
 from r1_reward.bench.our_predictions import our_outcome
-from r1_reward.bench.readers import RawRow, array_rows, is_array, line_rows
 from r1_reward.bench.rows import BenchmarkRow, Outcome, Vote
 from r1_reward.bench.suites import LoadedSuite, RowProblem
 from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
+from r1_reward.store.rows import RawRow, array_rows, did_you_mean, is_array, line_rows
 
 OURS = "ours"
 
@@ -135,8 +135,6 @@ def _check_file(file: Path) -> None:
     if os.path.isdir(file):
         raise UserError(f"{file}: is a folder; name the file in it (predictions.jsonl if it is a run).")
     if not os.path.isfile(file):
-        from r1_reward.store.pairs import did_you_mean
-
         raise UserError(f"{file}: no such file.{did_you_mean(Path(file))}")
     if not os.access(file, os.R_OK):
         raise UserError(f"{file}: you may not read this (permission denied).")

@@ -35,8 +35,8 @@ from r1_reward.bench.run import (
     blocks_of,
     has_gaps,
     judge_attacked,
-    locked,
-    open_folder,
+    opened_folder,
+    with_media,
 )
 from r1_reward.bench.suites import LoadedSuite
 from r1_reward.engines.workers import EngineSpec, in_workers
@@ -77,9 +77,8 @@ def probe_benchmark(
     if limit is not None and limit < 1:
         raise UserError(f"limit: at least 1 row must be judged, not {limit}.")
     limit = limit if limit is not None and limit < loaded.n else None
-    open_folder(out, loaded, settings, attacks=names, limit=limit)
     spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency)
-    with locked(out):
+    with opened_folder(out, loaded, settings, attacks=names, limit=limit):
         missing = _fill(_Rows(loaded, limit), settings, out, names, spec, workers, progress)
         return write_probe(out, expected=limit or loaded.n, missing=missing, notes=loaded.notes)
 
@@ -134,7 +133,9 @@ def _fill(
         if has_gaps(block, done[name])
     )
     with ExitStack() as stack:
-        append = {name: stack.enter_context(file.appending()) for name, file in files.items()}
+        for file in files.values():
+            file.append([])  # there even if not one row can be judged
+            stack.callback(file.close)
         for block, results in in_workers(judge_tasks, tasks, settings, spec, workers):
             name, lines = block[0].attack, []
             for task, result in zip(block, results, strict=True):
@@ -143,8 +144,8 @@ def _fill(
                 if isinstance(result, str):
                     missing.setdefault((task.row.index, result), []).append(name)
                 else:
-                    lines.append(result)
-            append[name](lines)
+                    lines.append(with_media(task.row, result))
+            files[name].append(lines)
             state = _advance(state, name, lines)
             if progress is not None:
                 progress(state)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,10 +30,13 @@ from r1_reward.judge.votes import draw_votes
 from r1_reward.judge.voting import majority
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
-from r1_reward.store.files import read_json, write_json
-from r1_reward.store.prediction_file import PredictionFile
+from r1_reward.store.identity import media_digest, media_files, weights_fields
+from r1_reward.store.prediction_file import Judged, PredictionFile
+from r1_reward.store.run_folder import RUN_FILE, Run, run_folder
 
-RUN_FILE, PREDICTIONS, METRICS = "run.json", "predictions.jsonl", "metrics.json"
+__all__ = ["METRICS", "PREDICTIONS", "RUN_FILE", "RunSettings", "RunState", "run_benchmark"]
+
+PREDICTIONS, METRICS = "predictions.jsonl", "metrics.json"
 GIVE_UP = 100  # rows that fail one after the other before a run ends: a server that is gone, a wrong image folder
 _BLOCK_SEQUENCES = 256  # sequences of a block: enough for full batches, little enough to lose in a kill
 
@@ -70,55 +73,29 @@ def run_benchmark(
     Raises:
         UserError: the folder holds another run or is in use, the data changed, or nothing can be judged at all.
     """
-    open_folder(out, loaded, settings)
     spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency)
-    with locked(out):
+    with opened_folder(out, loaded, settings):
         return _fill(loaded, settings, PredictionFile(out / PREDICTIONS), spec, workers, progress)
 
 
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Keep other processes out of a run folder; raises UserError if one is writing there."""
-    from filelock import FileLock, Timeout
+def opened_folder(out: Path, loaded: LoadedSuite, settings: RunSettings, **more: Any) -> AbstractContextManager[None]:
+    """Create the run folder or see that it holds this very run, and keep other processes out of it meanwhile.
 
-    lock = FileLock(out / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(f"{out}: another process is writing this run.") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def open_folder(out: Path, loaded: LoadedSuite, settings: RunSettings, **more: Any) -> None:
-    """Create the run folder, or see that it holds this very run; ``more`` is what else decides its verdicts.
+    ``more`` is what else decides its verdicts. The pictures are looked at row by row, see :func:`has_gaps`: a row
+    that could not be judged for its picture can be once that is mended.
 
     Raises:
-        UserError: it holds another run, or cannot be written.
+        UserError: there is no such model, or the folder holds another run, is in use, or cannot be written.
     """
-    wanted = {"suite": loaded.suite.name, **settings.model_dump(), **more, "data": loaded.describe(), "format": 1}
-    path = out / RUN_FILE
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot create the run folder: {error.strerror}.") from error
-    if not path.exists():
-        if any(file.name != ".lock" for file in out.iterdir()):
-            raise UserError(f"{out}: is not empty and holds no run; choose another folder with --out.")
-        write_json(path, wanted)
-        return
-    held = read_json(path)
-    if not isinstance(held, dict):
-        raise UserError(f"{path}: is not the run.json of a run; choose another folder with --out.")
-    # The same data under another path is the same data.
-    for run in (held, wanted):
-        run["data"] = run.get("data", {}).get("fingerprint") if isinstance(run.get("data"), dict) else None
-    differing = [name for name in {**wanted, **held} if held.get(name) != wanted.get(name)]
-    if differing:
-        listed = "; ".join(f"{name} {held.get(name)!r} there, {wanted.get(name)!r} now" for name in differing)
-        raise UserError(f"{out}: holds another run ({listed}). Choose another folder with --out.")
+    run = {"suite": loaded.suite.name, **settings.model_dump(), **more, "data": loaded.describe(), "format": 1}
+    run |= weights_fields(settings.model, served=settings.base_url is not None)
+    return run_folder(out, run, deciding=_deciding)
+
+
+def _deciding(run: Run) -> Run:
+    """Return what of a run.json decides: the same data under another path is the same data."""
+    data = run.get("data")
+    return {**run, "data": data.get("fingerprint") if isinstance(data, dict) else None}
 
 
 def _fill(
@@ -134,7 +111,7 @@ def _fill(
     missing: dict[int, str] = {}
     failed_in_a_row = 0
     blocks = (block for block in blocks_of(loaded.rows(), settings) if has_gaps(block, done))
-    with predictions.appending() as append:
+    try:
         for block, results in in_workers(judge_rows, blocks, settings, spec, workers):
             lines = []
             for row, result in zip(block, results, strict=True):
@@ -145,9 +122,9 @@ def _fill(
                     failed_in_a_row += 1
                 else:
                     failed_in_a_row = 0
-                    lines.append(result)
+                    lines.append(with_media(row, result))
                     state = _advance(state, row, result)
-            append(lines)
+            predictions.append(lines)
             if failed_in_a_row >= GIVE_UP:
                 raise UserError(
                     f"{failed_in_a_row} rows in a row could not be judged; the last one: {missing[max(missing)]}\n"
@@ -155,6 +132,8 @@ def _fill(
                 )
             if progress is not None:
                 progress(state)
+    finally:
+        predictions.close()
     predictions.sort()
     return missing
 
@@ -173,12 +152,34 @@ def blocks_of(rows: Iterable[BenchmarkRow], settings: RunSettings) -> Iterator[l
         yield block
 
 
-def has_gaps(block: list[BenchmarkRow], done: Mapping[int, str]) -> bool:
-    """Say whether any row of a block is still to be judged; raises UserError if a row is not the one that was."""
+def has_gaps(block: list[BenchmarkRow], done: Mapping[int, Judged]) -> bool:
+    """Say whether any row of a block is still to be judged.
+
+    Raises:
+        UserError: a row that was judged is another one now, or shows other pictures under the same names.
+    """
     for row in block:
-        if done.get(row.index, row.key) != row.key:
+        judged = done.get(row.index)
+        if judged is None:
+            continue
+        if judged.key != row.key:
             raise UserError(f"row {row.index} (id {row.id}) is not the row that was judged: the data changed.")
+        if judged.media is not None and judged.media != (now := media_digest(_media(row))):
+            raise UserError(
+                f"row {row.index} (id {row.id}) was judged on other pictures ({', '.join(_media(row))}: {judged.media} "
+                f"there, {now} now). Choose another folder with --out."
+            )
     return any(row.index not in done for row in block)
+
+
+def with_media(row: BenchmarkRow, line: dict[str, Any]) -> dict[str, Any]:
+    """Add to a line of predictions the digest of the files that the row shows, if it names any."""
+    media = media_digest(_media(row))
+    return line if media is None else {**line, "media": media}
+
+
+def _media(row: BenchmarkRow) -> list[str]:
+    return list(media_files({"images": row.images, "video": row.video}, ""))
 
 
 def judge_rows(

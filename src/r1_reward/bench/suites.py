@@ -25,10 +25,11 @@ from r1_reward.bench.benchmark import Benchmark, Size
 from r1_reward.bench.benchmarks import find_benchmark
 from r1_reward.bench.fields import Fields, check_media, to_row
 from r1_reward.bench.known_issues import IssueFinder
-from r1_reward.bench.readers import RawRow, Source, open_source, row_images
+from r1_reward.bench.readers import row_images
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
+from r1_reward.store.rows import RawRow, RowSource, open_source
 
 __all__ = ["LoadedSuite", "RowProblem", "SuiteFileError", "load_suite", "row_images"]
 
@@ -54,7 +55,7 @@ class RowProblem(NamedTuple):
 class SuiteFileError(UserError):
     """Rows of a benchmark cannot be judged: everything wrong is in ``problems``, the first 20 in the message."""
 
-    def __init__(self, title: str, source: Source, problems: list[RowProblem], rows: int) -> None:
+    def __init__(self, title: str, source: RowSource, problems: list[RowProblem], rows: int) -> None:
         self.problems = problems
         count = len(problems)
         lines = [f"{source.name}: {count} problem{'s' * (count > 1)} in {rows} row{'s' * (rows != 1)} of {title}"]
@@ -82,7 +83,7 @@ class LoadedSuite:
     revision: str | None
     fingerprint: str
     """SHA-256 over the keys of all rows."""
-    _source: Source = field(repr=False)
+    _source: RowSource = field(repr=False)
 
     def rows(self) -> Iterator[BenchmarkRow]:
         """Read the rows again from the first, one at a time; raises UserError if a file has changed meanwhile."""
@@ -150,7 +151,7 @@ def load_suite(
 
 def _open(
     suite: Benchmark, source: str | Path | None, image_root: str | Path | None, split: str | None, revision: str | None
-) -> Source:
+) -> RowSource:
     place = suite.hub_id if source is None else source
     if place is None:
         raise UserError(f"{suite.name}: name the file to judge; there is none on the Hub.")
@@ -171,7 +172,7 @@ class Scan(NamedTuple):
     fingerprint: str
 
 
-def _scan(suite: Benchmark, source: Source, check_files: bool) -> Scan:
+def _scan(suite: Benchmark, source: RowSource, check_files: bool) -> Scan:
     """Look at all rows once; raises SuiteFileError if there are none or any cannot be judged."""
     problems: list[RowProblem] = []
     finder, digest = IssueFinder(suite.issues), hashlib.sha256()
@@ -198,7 +199,7 @@ def _scan(suite: Benchmark, source: Source, check_files: bool) -> Scan:
 
 
 def _read(
-    suite: Benchmark, source: Source, raw: RawRow, index: int, *, check_files: bool
+    suite: Benchmark, source: RowSource, raw: RawRow, index: int, *, check_files: bool
 ) -> tuple[BenchmarkRow | None, list[RowProblem]]:
     """Return a row, or None and everything that is wrong with it."""
     broken = raw.broken

@@ -21,6 +21,7 @@ def mix_sources(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Mix sources by count: deduplicated, decontaminated, balanced, split by picture, with a data card."""
+    from r1_reward.bench.suites import load_suite
     from r1_reward.data.mix_config import load_mix
     from r1_reward.data.mixing import mix
     from r1_reward.models.quiet import quiet_libraries
@@ -29,7 +30,11 @@ def mix_sources(
     settings = load_mix(config)
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
-    report = mix(settings, out, overwrite=overwrite, say=lambda text: typer.echo(text, err=True)).report
+
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    report = mix(settings, out, overwrite=overwrite, open_benchmark=load_suite, say=say).report
     if as_json:
         typer.echo(json.dumps(report))
     else:

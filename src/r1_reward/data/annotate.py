@@ -23,22 +23,21 @@ again, unless the server rejects its very text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from r1_reward.data.annotation import AnnotateState, Annotation, Progress, fingerprint
+from r1_reward.data.annotation import AnnotateState, Annotation, Progress
 from r1_reward.data.settings import AnnotateSettings, Money
-from r1_reward.data.teacher import parse_teacher
+from r1_reward.data.teacher import TeacherSpec, parse_teacher
 from r1_reward.data.teaching import teach
 from r1_reward.records.errors import UserError
-from r1_reward.store.files import read_json, write_json
+from r1_reward.store.files import read_json
+from r1_reward.store.identity import data_identity, weights_fields
+from r1_reward.store.run_folder import run_folder
 from r1_reward.store.shards import REPORT, pair_files
 
 __all__ = ["AnnotateSettings", "AnnotateState", "Money", "annotate"]
-
-RUN_FILE = "run.json"
 
 
 def annotate(
@@ -67,7 +66,7 @@ def annotate(
     spec = parse_teacher(settings.teacher)
     if spec.url is None and money != Money():
         raise UserError(f"--teacher {settings.teacher} is a checkpoint and costs nothing; leave prices and limit out.")
-    with _opened(out, path, settings):
+    with _opened(out, path, settings, spec):
         finished = _finished(out, path)
         if finished is not None:
             return finished
@@ -86,45 +85,18 @@ def annotate(
         return run.write(stopped)
 
 
-@contextmanager
-def _opened(out: Path, path: str | Path, settings: AnnotateSettings) -> Iterator[None]:
+def _opened(out: Path, path: str | Path, settings: AnnotateSettings, spec: TeacherSpec) -> AbstractContextManager[None]:
     """Create the folder, or see that it holds this very run, and keep other processes out; raises UserError."""
-    from filelock import FileLock, Timeout
-
     source = Path(path)
     if out.resolve() in (source.resolve(), source.resolve().parent):
         raise UserError(f"{out}: holds the pairs to annotate; choose another folder with --out.")
     pair_files(path)
-    run_file, wanted = out / RUN_FILE, {"format": 1, **settings.describe()}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot create the folder: {error.strerror}.") from error
-    if not run_file.exists() and any(file.name != ".lock" for file in out.iterdir()):
-        raise UserError(f"{out}: is not empty and holds no annotation; choose another folder with --out.")
-    lock = FileLock(out / ".lock", timeout=0)
-    try:
-        with lock:
-            if not run_file.exists():
-                write_json(run_file, wanted)
-            _require_same(run_file, wanted)
-            yield
-    except Timeout as error:
-        raise UserError(f"{out}: another process is annotating into this folder.") from error
-
-
-def _require_same(run_file: Path, wanted: dict[str, Any]) -> None:
-    held = read_json(run_file)
-    if not isinstance(held, dict):
-        raise UserError(f"{run_file}: is not the run.json of an annotation; choose another folder with --out.")
-    differing = [name for name in {**wanted, **held} if held.get(name) != wanted.get(name)]
-    if differing:
-        listed = "; ".join(f"{name} {held.get(name)!r} there, {wanted.get(name)!r} now" for name in differing)
-        raise UserError(f"{run_file.parent}: holds another annotation ({listed}). Choose another folder with --out.")
+    weights = weights_fields(spec.model, served=spec.url is not None)
+    return run_folder(out, {"format": 1, **settings.describe(), **weights})
 
 
 def _finished(out: Path, path: str | Path) -> dict[str, Any] | None:
     """Return the report of a folder that has all rows of this input."""
     report = read_json(out / REPORT) if (out / REPORT).exists() else None
-    same = isinstance(report, dict) and report.get("complete") and report.get("input") == fingerprint(path)
+    same = isinstance(report, dict) and report.get("complete") and report.get("input") == data_identity(path)
     return report if same else None

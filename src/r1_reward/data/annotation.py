@@ -26,6 +26,7 @@ from r1_reward.engines.engine import Request
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Completion
+from r1_reward.store.identity import data_identity, media_digest
 from r1_reward.store.images import ImageError
 from r1_reward.store.shards import PairWriter, pair_files, read_rows
 from r1_reward.store.video import row_pictures
@@ -73,9 +74,10 @@ def read_jobs(path: str | Path) -> Iterator[Job]:
 
 
 def row_key(row: dict[str, Any]) -> str:
-    """Return 16 hex digits that depend on the id, the question, the bytes of the images and the responses."""
+    """Return 16 hex digits that depend on the id, the question, the bytes of images and video, and the responses."""
     images = [hashlib.sha256(cell["bytes"]).hexdigest() for cell in row["images"]]
-    content = json.dumps([row["id"], row["question"], images, row["video"], row["response_1"], row["response_2"]])
+    video = media_digest([row["video"]]) if row["video"] else None
+    content = json.dumps([row["id"], row["question"], images, video, row["response_1"], row["response_2"]])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -218,7 +220,7 @@ class Annotation:
     def write(self, stopped: str) -> dict[str, Any]:
         """Write pairs, dropped.jsonl and report.json from what was answered; return the report."""
         summary = Summary(self.settings.attempts)
-        with PairWriter(self.out, overwrite=True) as writer:
+        with PairWriter(self.out, overwrite=True, lock=False) as writer:
             with open(writer.staging / DROPPED, "w", encoding="ascii") as dropped:
                 for job in read_jobs(self.path):
                     reason, detail = self._outcome(job)
@@ -241,7 +243,7 @@ class Annotation:
         report = {
             **summary.report(),
             "stopped": stopped,
-            "input": fingerprint(self.path),
+            "input": data_identity(self.path),
             "settings": self.settings.describe(),
             "usage": usage._asdict(),
             "cost": self.money.cost(usage),
@@ -272,9 +274,3 @@ class Annotation:
                 row["response_1"], row["response_2"] = row["response_2"], row["response_1"]
                 row["preferred"] = 3 - row["preferred"]
         return row
-
-
-def fingerprint(path: str | Path) -> list[list[Any]]:
-    """Return name, size and time of change of every file of pairs."""
-    stats = ((file.name, file.stat()) for file in pair_files(path))
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]

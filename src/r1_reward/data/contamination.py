@@ -7,15 +7,15 @@ copy away is its text and its pictures. A training row is contaminated if
   responses alone (a long question in common, as of a template, is not enough), or
 * one of its pictures is near one of the benchmark's, whatever is asked about it. A video counts by its middle frame.
 
-    index = BenchmarkIndex(config.benchmarks, config.contamination)
+    index = BenchmarkIndex(config.benchmarks, config.contamination, load_suite)
     index.match_texts(signatures, lengths)     # Match("vl-rewardbench, row 14 (id RLAIF-V-14)", 0.97), or None
     index.match_images(images)                 # {3: Match(..., 0.95)}: by number of the picture
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,14 +34,18 @@ from r1_reward.data.duplicates import (
 )
 from r1_reward.data.mix_config import Benchmark, Contamination
 from r1_reward.records.errors import UserError
-
-if TYPE_CHECKING:
-    from r1_reward.bench.rows import BenchmarkRow
+from r1_reward.store.images import ImageError
+from r1_reward.store.video import row_pictures
 
 MIDDLE_OF = 3
 """A video's frame that counts is the middle one of so many, evenly spaced."""
 
 _MATCHES_AT_ONCE = 4096
+
+
+OpenBenchmark = Callable[..., Any]
+"""Gives a benchmark by name and path, as :func:`r1_reward.bench.suites.load_suite` does: it depends on the data of
+this package and not the other way round, so whoever mixes passes it in."""
 
 
 class Match(NamedTuple):
@@ -62,8 +66,11 @@ class BenchmarkIndex:
         UserError: a benchmark cannot be read, has not the official rows (and need not be partial), or lacks pictures.
     """
 
-    def __init__(self, benchmarks: Sequence[Benchmark], limits: Contamination) -> None:
-        self.limits = limits
+    def __init__(
+        self, benchmarks: Sequence[Benchmark], limits: Contamination, open_benchmark: OpenBenchmark | None = None
+    ) -> None:
+        """``open_benchmark`` may be left out where there are no benchmarks."""
+        self.limits, self._open_benchmark = limits, open_benchmark
         self.described: list[dict[str, Any]] = []
         """For each benchmark: suite, path, number of rows and pictures, and notes on how complete it is."""
         self._texts = TextIndex(limits.text)
@@ -74,9 +81,8 @@ class BenchmarkIndex:
             self.described.append(self._load(benchmark))
 
     def _load(self, benchmark: Benchmark) -> dict[str, Any]:
-        from r1_reward.bench.suites import load_suite
-
-        suite = load_suite(
+        assert self._open_benchmark is not None, "mix() has seen to it"
+        suite = self._open_benchmark(
             benchmark.suite,
             benchmark.path,
             image_root=benchmark.image_root,
@@ -149,14 +155,13 @@ class BenchmarkIndex:
         return matches
 
 
-def _prints(row: BenchmarkRow) -> list[Fingerprint]:
+def _prints(row: Any) -> list[Fingerprint]:
     """Return the fingerprints of a benchmark row's pictures, or of the middle frame of its video."""
-    from r1_reward.bench.readers import row_images
-
     try:
-        pictures = row_images(row, frames=MIDDLE_OF)
-    except UserError as error:
+        pictures = row_pictures({"images": row.images, "video": row.video}, MIDDLE_OF)
+    except ImageError as error:
         raise UserError(
-            f"{str(error).rstrip('.')}. With `images: false` only the texts of this benchmark are compared."
+            f"row {row.index} (id {row.id}): {str(error).rstrip('.')}. With `images: false` only the texts of this "
+            "benchmark are compared."
         ) from error
     return [fingerprint(picture) for picture in (pictures[len(pictures) // 2 :][:1] if row.video else pictures)]

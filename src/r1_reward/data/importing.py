@@ -25,13 +25,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from r1_reward.data.origins import Origin, RawRow, open_origin
 from r1_reward.data.sources import Source, find_source
 from r1_reward.data.sources.common import Candidate, Drop, Row
 from r1_reward.data.sources.media import MediaFolder
 from r1_reward.records.checks import text_problems, to_pair
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Answer
+from r1_reward.store.rows import KINDS, RawRow, RowSource, open_source
 from r1_reward.store.shards import PairWriter
 
 DROPPED = "dropped.jsonl"
@@ -88,7 +88,7 @@ def import_pairs(
     if limit is not None and limit < 1:
         raise UserError(f"limit: must be 1 or more rows, not {limit}.")
     reader = find_source(source)
-    opened = open_origin(origin, split=split or reader.split, config=config, file=reader.file)
+    opened = open_source(origin, split=split or reader.split, config=config, file=reader.file, kinds=KINDS, stream=True)
     root = opened.folder if images is None else Path(images)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder (the one that image paths are relative to).")
@@ -111,10 +111,12 @@ class _Import:
         self.writer, self.dropped = writer, dropped
         self.tally = Tally()
 
-    def run(self, origin: Origin, limit: int | None, progress: Progress | None) -> None:
+    def run(self, origin: RowSource, limit: int | None, progress: Progress | None) -> None:
         for raw in origin.rows():
             if limit is not None and self.tally.read == limit:
                 break
+            if raw.lost:  # how many rows are lost, nobody knows
+                raise UserError(f"{raw.file}: {raw.place}: {raw.broken}. Is the file complete?")
             self.tally.read += 1
             self._row(raw)
             if progress is not None:
@@ -216,7 +218,7 @@ def _require_usable(pair: Mapping[str, Any]) -> None:
         raise Drop("identical answers" if same else "unusable text", "" if same else f"{name} {reason}")
 
 
-def _require_pairs(tally: Tally, origin: Origin) -> None:
+def _require_pairs(tally: Tally, origin: RowSource) -> None:
     """Raise UserError if nothing was imported, and say why."""
     if not tally.read:
         raise UserError(f"{origin.name}: holds no rows.")

@@ -16,7 +16,6 @@ rows go to one side. The folder appears complete or not at all::
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import time
@@ -31,12 +30,13 @@ import numpy as np
 
 from r1_reward.data.card import Statistics, write_card
 from r1_reward.data.choosing import Choice, choose, require_enough
-from r1_reward.data.contamination import BenchmarkIndex
+from r1_reward.data.contamination import BenchmarkIndex, OpenBenchmark
 from r1_reward.data.duplicates import exact_duplicates, near_duplicates
 from r1_reward.data.keys import Keys, count_rows
 from r1_reward.data.mix_config import MixConfig, Source
 from r1_reward.records.errors import UserError
-from r1_reward.store.files import write_json, write_text
+from r1_reward.store.files import replace_folder, restore_folder, write_json, write_text
+from r1_reward.store.run_folder import locked
 from r1_reward.store.shards import PairWriter, pair_files, read_rows
 
 EXAMPLES = 3
@@ -59,11 +59,14 @@ def mix(
     out: str | Path | None = None,
     *,
     overwrite: bool = False,
+    open_benchmark: OpenBenchmark | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Mixture:
     """Write a mixture to ``out`` (default ``config.out``) and return its report.
 
-    ``say`` is told about progress. The same sources, config and seed give the same bytes.
+    ``open_benchmark`` gives the rows of the benchmarks that the config names
+    (:func:`r1_reward.bench.suites.load_suite`). ``say`` is told about progress. The same sources, config and seed
+    give the same bytes.
 
     Raises:
         UserError: a source or benchmark cannot be read or has too few rows, or ``out`` is in use or holds something.
@@ -71,13 +74,15 @@ def mix(
     folder = Path(out or config.out or "")
     if not (out or config.out):
         raise UserError("Say where the mixture shall go: --out, or `out` in the config.")
+    if config.benchmarks and open_benchmark is None:
+        raise TypeError("The config names benchmarks, so mix() needs open_benchmark=r1_reward.bench.suites.load_suite.")
     clock = _Clock(say)
     with _work_folder(folder, overwrite) as work:
         counts = count_rows(config.sources)
         if config.short == "refuse":
             require_enough(config, counts, counts)
         clock.start("benchmarks")
-        benchmarks = BenchmarkIndex(config.benchmarks, config.contamination)
+        benchmarks = BenchmarkIndex(config.benchmarks, config.contamination, open_benchmark)
         clock.start("keys")
         keys = Keys(sum(sum(kinds.values()) for kinds in counts.values()))
         for name, source in config.sources.items():
@@ -118,33 +123,27 @@ class _Clock:
 @contextmanager
 def _work_folder(out: Path, overwrite: bool) -> Iterator[Path]:
     """Give a folder beside ``out`` to write to, and put it in the place of ``out`` if all went well."""
-    from filelock import FileLock, Timeout
-
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        if not overwrite:
-            raise UserError(f"{out}: is there already. Choose another folder, or add --overwrite.")
-        if not ((out / "report.json").is_file() and (out / "removed.jsonl").is_file()):
-            raise UserError(
-                f"{out}: is no mixture (it has no report.json and removed.jsonl), so it is not overwritten."
-            )
     out.parent.mkdir(parents=True, exist_ok=True)
-    work = out.with_name(f".{out.name}.part")
-    lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(f"{out}: another process is writing it.") from error
-    try:
+    with locked(out.with_name(f".{out.name}.lock"), out):
+        restore_folder(out)
+        _require_free(out, overwrite)
+        work = out.with_name(f".{out.name}.part")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        yield work
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(work, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        try:
+            yield work
+            replace_folder(work, out)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _require_free(out: Path, overwrite: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise UserError(f"{out}: is there already. Choose another folder, or add --overwrite.")
+    if not ((out / "report.json").is_file() and (out / "removed.jsonl").is_file()):
+        raise UserError(f"{out}: is no mixture (it has no report.json and removed.jsonl), so it is not overwritten.")
 
 
 class Removed(NamedTuple):
@@ -202,7 +201,7 @@ def _write(
     random.Random(f"{config.seed}/order").shuffle(turn)
     with ExitStack() as stack:
         sides = ["train", "test"] if choice.test else ["train"]
-        writers = {side: stack.enter_context(PairWriter(work / side)) for side in sides}
+        writers = {side: stack.enter_context(PairWriter(work / side, lock=False)) for side in sides}
 
         def rows_of(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
             for row, data in _read_again(keys, name, config.sources[name]):

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1_reward.models.adapters import adapted_model, is_adapters
 from r1_reward.models.tiny import build_tiny
 from r1_reward.models.tiny_words import vocabulary
 from r1_reward.models.vision_attention import pack_vision_attention
 from r1_reward.records.errors import UserError
+from r1_reward.store.adapters import adapted_model, is_adapters
 from r1_reward.store.hub import checkpoint_folder
 
 if TYPE_CHECKING:

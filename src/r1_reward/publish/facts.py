@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from r1_reward.models.adapters import ADAPTER_CONFIG, adapted_model
 from r1_reward.publish.measured import demo_metrics
 from r1_reward.records.errors import UserError
+from r1_reward.store.adapters import ADAPTER_CONFIG, adapted_model
 from r1_reward.store.files import read_json
 from r1_reward.store.hub import is_hub_id
 from r1_reward.train.checkpoints import checkpoints

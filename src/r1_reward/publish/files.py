@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1_reward.judge.calibration import FILE_NAME as CALIBRATION
-from r1_reward.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from r1_reward.records.errors import UserError
+from r1_reward.store.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from r1_reward.store.files import read_json
 from r1_reward.train.checkpoints import SEAL, checkpoints, damage
 

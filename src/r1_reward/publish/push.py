@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 import yaml
 
 from r1_reward.judge.calibration import Calibration
-from r1_reward.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapted_model
 from r1_reward.publish.card import UNKNOWN_LICENSE, CardFacts, render_card
 from r1_reward.publish.facts import TINY, find_origin, read_data, read_recipe, read_training
 from r1_reward.publish.files import SCALAR, check_processor, check_weights, left_out, published_files
 from r1_reward.publish.measured import Measured, demo_metrics, find_runs, read_demo, read_run
 from r1_reward.publish.scrub import private_texts, require_clean, scrub
 from r1_reward.records.errors import UserError
+from r1_reward.store.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapted_model
 from r1_reward.store.files import read_json
 from r1_reward.store.hub import is_hub_id
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,51 @@ def write_bytes(path: Path, content: bytes) -> None:
     part = path.with_suffix(path.suffix + ".part")
     part.write_bytes(content)
     part.replace(path)
+
+
+@contextmanager
+def complete_file(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
+    """Give a place to write a file to, and put it where it belongs, on the disk, once all of it is there.
+
+    What an exception leaves is removed. ``beside`` is the name that the unfinished file has with ``.part`` behind it
+    (default: that of the file, hidden).
+    """
+    name = path.with_name(f".{path.name}.{os.getpid()}") if beside is None else beside
+    part = name.with_name(f"{name.name}.part")
+    try:
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put a complete folder in the place of another one, if there is one, which is removed only then.
+
+    A kill on the way leaves the old folder as ``.NAME.old``; :func:`restore_folder` puts it back.
+    """
+    old = _old(folder)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        restore_folder(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(folder: Path) -> None:
+    """Put back the folder that a :func:`replace_folder` which did not end has moved away."""
+    if not folder.exists() and _old(folder).is_dir():
+        os.replace(_old(folder), folder)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
 
 
 def read_json(path: Path) -> Any:

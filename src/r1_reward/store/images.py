@@ -85,6 +85,27 @@ def decode_images(row: Mapping[str, Any]) -> list[Image.Image]:
     return [_open_cell(cell) for cell in row["images"] or []]
 
 
+def embedded(cell: Any) -> dict[str, Any]:
+    """Return an image cell with its bytes, and the bare name of its file instead of a path on this machine.
+
+    ``cell`` is ``{"bytes": ..., "path": ...}``, the bytes of a file, or a path. Raises :class:`ImageError` if there is
+    nothing to embed.
+    """
+    cell = cell if isinstance(cell, Mapping) else {"bytes" if isinstance(cell, bytes) else "path": cell}
+    data, path = cell.get("bytes"), cell.get("path")
+    if data is None:
+        if not path:
+            raise ImageError("image", "has neither bytes nor a path")
+        try:
+            data = Path(path).read_bytes()
+        except (OSError, ValueError) as error:
+            raise ImageError(str(path), f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    if not data:
+        raise ImageError(str(path or "image"), "is empty (zero bytes)")
+    # A file name may hold bytes that are no text, which come as lone surrogates; parquet takes none.
+    return {"bytes": data, "path": os.path.basename(path).encode("utf-8", "replace").decode() if path else None}
+
+
 def image_suffix(data: bytes) -> str:
     """Return a file suffix for the bytes of a picture, such as ``.png``; ``.img`` when they are no picture."""
     try:

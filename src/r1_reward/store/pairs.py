@@ -12,20 +12,16 @@ Images stay undecoded in the dataset (``Image(decode=False)``): ``datasets`` wou
 
 from __future__ import annotations
 
-import difflib
 import glob
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, LargeList, List, Value, concatenate_datasets, load_dataset
+from datasets import Dataset, Features, LargeList, List, Value, concatenate_datasets
 from datasets import Image as ImageFeature
 from datasets.exceptions import DatasetsError
 
@@ -40,7 +36,18 @@ from r1_reward.records.checks import (
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import PreferencePair
 from r1_reward.store.checker import Checker
-from r1_reward.store.images import ImageError, image_suffix
+from r1_reward.store.files import complete_file
+from r1_reward.store.images import embedded, image_suffix
+from r1_reward.store.rows import (
+    RowWriter,
+    did_you_mean,
+    first_line,
+    hub_dataset,
+    line_rows,
+    may_be_hub_id,
+    of_split,
+    require_readable,
+)
 from r1_reward.store.video import FRAMES, row_pictures
 
 __all__ = [
@@ -66,12 +73,15 @@ FEATURES = Features(
 )
 """The columns of every dataset that :func:`load_pairs` returns."""
 
+SCHEMA = Features({**FEATURES, "images": List(ImageFeature())}).arrow_schema
+"""Of parquet files of pairs. Other programs that read one with `datasets` get decoded images: Image() in its header,
+not Image(decode=False); Dataset.to_parquet would leave undecoded images as mere paths."""
+
 REPORT, STAGING = "report.json", ".writing"
 """Of a pair folder (:mod:`r1_reward.store.shards`): the file written last, and where unfinished shards lie."""
 
 _CHUNK = 1000
 _ROW_GROUP = 32  # rows of a parquet file that are in memory at once, images included
-_SPLIT_NAME = re.compile(r"(train|test|validation|val|dev)[-_.]")
 
 
 def load_pairs(
@@ -94,7 +104,7 @@ def load_pairs(
         return _load_table(_read_parquet(files), checker)
     if may_be_hub_id(path_or_hub_id):
         checker = Checker(str(path_or_hub_id), Path(), check_images, video_frames)
-        return _load_table(_read_hub(str(path_or_hub_id), split), checker)
+        return _load_table(hub_dataset(str(path_or_hub_id), split), checker)
     raise UserError(f"{path}: no such file or folder.{did_you_mean(path)}")
 
 
@@ -109,8 +119,7 @@ def validate_pairs(path_or_hub_id: str | Path, *, split: str = "train", video_fr
 
 def find_files(path: Path, split: str) -> list[Path]:
     """Return the one JSONL or the parquet files a path stands for; raises UserError if it is not finished."""
-    if not os.access(path, os.R_OK):
-        raise UserError(f"{path}: you may not read this (permission denied).")
+    require_readable(path)
     if (path / STAGING).is_dir() and not (path / REPORT).exists():
         raise UserError(f"{path}: is unfinished; the command that wrote it was interrupted or is still running.")
     if path.is_file():
@@ -122,9 +131,7 @@ def find_files(path: Path, split: str) -> list[Path]:
         raise UserError(f"{path}: holds both pairs.jsonl and parquet files; name the one to read.")
     if jsonl.is_file():
         return [jsonl]
-    # A folder of train-*.parquet and test-*.parquet must not be read as one set.
-    named = [file for file in parquet if _SPLIT_NAME.match(file.name) or file.name.startswith(f"{split}-")]
-    chosen = [file for file in named if re.match(rf"{re.escape(split)}[-_.]", file.name)] if named else parquet
+    chosen = of_split(parquet, split)
     if not chosen:
         raise UserError(f"{path}: {_why_no_pairs(path, split)}.")
     return chosen
@@ -140,17 +147,6 @@ def _why_no_pairs(path: Path, split: str) -> str:
     return f"holds neither pairs.jsonl nor parquet files of the {split} split. It holds: {there}"
 
 
-def may_be_hub_id(name: str | Path) -> bool:
-    return isinstance(name, str) and bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and Path(name).suffix != ".jsonl"
-
-
-def did_you_mean(path: Path) -> str:
-    """Return a sentence that names the most similar file beside a path that is not there, or nothing."""
-    names = os.listdir(path.parent) if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f" Did you mean {path.parent / near[0]}?" if near else ""
-
-
 def _read_parquet(files: list[Path]) -> Dataset:
     try:
         full = [file for file in files if pq.read_metadata(file).num_rows]  # datasets trips over empty ones
@@ -158,32 +154,18 @@ def _read_parquet(files: list[Path]) -> Dataset:
             raise PairFileError([Problem(str(files[0]), 0, "", "holds no rows")], rows=0)
         return Dataset.from_parquet([glob.escape(str(file)) for file in full])  # it reads names as patterns
     except (OSError, ValueError, DatasetsError) as error:
-        raise UserError(f"{files[0]}: cannot be read as parquet ({_first_line(error.__cause__ or error)}).") from error
-
-
-def _read_hub(name: str, split: str) -> Dataset:
-    try:
-        return load_dataset(name, split=split)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        raise UserError(
-            f"{name}: there is no such file here, and the Hugging Face Hub gave no dataset of that name "
-            f"({_first_line(error)}). Is the path misspelt, or is there no network?{did_you_mean(Path(name))}"
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        raise UserError(f"{files[0]}: cannot be read as parquet ({first_line(error.__cause__ or error)}).") from error
 
 
 def _load_jsonl(path: Path, checker: Checker) -> Dataset:
     chunks, rows = [], []
-    for line, row, broken in read_lines(path):
-        if broken:
+    for raw in line_rows(path):
+        if raw.broken:
             checker.rows += 1
-            checker.add(line, "", broken)
+            checker.add(raw.number, "", raw.broken)
             continue
-        if checker.check(line, row):
-            rows.append(_canonical(row, path.parent))
+        if checker.check(raw.number, raw.data):
+            rows.append(_canonical(raw.data, path.parent))
         if len(rows) == _CHUNK:
             chunks.append(Dataset.from_list(rows, features=FEATURES))
             rows = []
@@ -191,38 +173,6 @@ def _load_jsonl(path: Path, checker: Checker) -> Dataset:
     if rows:
         chunks.append(Dataset.from_list(rows, features=FEATURES))
     return chunks[0] if len(chunks) == 1 else concatenate_datasets(chunks)
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, Any, str | None]]:
-    """Yield line number, row and what is wrong with the line, blank lines skipped."""
-    offset = 0
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise UserError(f"{path}: is UTF-16 text; save it as UTF-8.")
-            if line.strip():
-                yield number, *_parse_line(line, offset)
-            offset += len(line)
-
-
-def _parse_line(line: bytes, offset: int) -> tuple[Any, str | None]:
-    try:
-        return json.loads(line.decode().removeprefix("\ufeff"), object_pairs_hook=unique_fields), None
-    except UnicodeDecodeError as error:
-        return None, f"is not UTF-8 text (byte 0x{line[error.start]:02x} at offset {offset + error.start} of the file)"
-    except json.JSONDecodeError as error:
-        return None, f"is not JSON: {error.msg} at column {error.colno}"
-    except (ValueError, RecursionError) as error:
-        return None, f"is not usable JSON: {_first_line(error)}"
-
-
-def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build a JSON object; a field given twice would silently lose its first value."""
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} is given twice")
-    return row
 
 
 def _load_table(dataset: Dataset, checker: Checker) -> Dataset:
@@ -286,14 +236,10 @@ def save_pairs(
     if path.suffix not in writers:
         raise UserError(f"{path}: pair files end in .jsonl or .parquet.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     checker = Checker(str(path), root, check_images=False)
-    try:
+    with complete_file(path) as part:
         writers[path.suffix](_checked(rows, checker), path, part)
         checker.finish()
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return checker.rows
 
 
@@ -330,30 +276,13 @@ def _image_file(cell: dict[str, Any], path: Path) -> Path:
     folder.mkdir(exist_ok=True)
     file = folder / (hashlib.sha256(data).hexdigest()[:16] + image_suffix(data))
     if not file.exists():
-        part = file.with_name(f".{file.name}.{os.getpid()}.part")
-        part.write_bytes(data)
-        os.replace(part, file)
+        with complete_file(file) as part:
+            part.write_bytes(data)
     return file
 
 
 def _write_parquet(rows: Iterable[dict[str, Any]], path: Path, part: Path) -> None:
-    # Written with pyarrow, not Dataset.to_parquet, which leaves undecoded images as mere paths. Other programs that
-    # read the file with `datasets` get decoded images: the feature in its header is Image(), not Image(decode=False).
-    schema = Features({**FEATURES, "images": List(ImageFeature())}).arrow_schema
-    with pq.ParquetWriter(part, schema) as writer:
-        rows = iter(rows)
-        while group := list(islice(rows, _ROW_GROUP)):
-            for row in group:
-                row["images"] = [_embedded(cell) for cell in row["images"]]
-                row["video"] = _relative(row["video"], path) if row["video"] else None
-            writer.write_table(pa.Table.from_pylist(group, schema=schema))
-
-
-def _embedded(cell: dict[str, Any]) -> dict[str, Any]:
-    """Return an image cell with the bytes of the file, and its bare name instead of a path on this machine."""
-    if cell["bytes"] is not None:
-        return cell
-    try:
-        return {"bytes": Path(cell["path"]).read_bytes(), "path": os.path.basename(cell["path"])}
-    except OSError as error:
-        raise ImageError(cell["path"], f"cannot be read ({error.strerror})") from error
+    with RowWriter(part, SCHEMA, group_rows=_ROW_GROUP) as writer:
+        for row in rows:
+            video = _relative(row["video"], path) if row["video"] else None
+            writer.add({**row, "images": [embedded(cell) for cell in row["images"]], "video": video})

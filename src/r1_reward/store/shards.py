@@ -12,36 +12,31 @@ and, last of all, ``report.json``. What is being written lies in the sub-folder 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from datasets import Features, List
-from datasets import Image as ImageFeature
-
 from r1_reward.records.checks import FIELDS, REQUIRED, text_problems, to_pair, unknown_field
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import write_json
-from r1_reward.store.images import ImageError
-from r1_reward.store.pairs import FEATURES, REPORT, STAGING, find_files, read_lines
+from r1_reward.store.images import ImageError, embedded
+from r1_reward.store.pairs import REPORT, SCHEMA, STAGING, find_files
+from r1_reward.store.rows import RowWriter, line_rows, parquet_columns, parquet_rows
+from r1_reward.store.run_folder import locked
 
 SHARD_BYTES = 256 << 20
 """Bytes of images and texts after which a shard ends, however few rows it has."""
 
+PAIRS_LOCK = ".pairs.lock"
+
 _SHARD = re.compile(r"pairs-\d{5,}\.parquet")
 _GROUP_ROWS, _GROUP_BYTES = 256, 16 << 20  # rows of a parquet file that are in memory at once, images included
-_ROWS_AT_ONCE = 32
 _EMPTY = ("source", "kind", "provenance")  # text columns whose default is "", not null
-
-# Other programs that read the shards with `datasets` get decoded images: Image(), not Image(decode=False).
-_SCHEMA = Features({**FEATURES, "images": List(ImageFeature())}).arrow_schema
 
 
 class PairWriter:
@@ -50,30 +45,34 @@ class PairWriter:
     Leaving the ``with`` block closes the writer; leaving it by an exception discards what was added. A folder that
     holds pairs already is refused unless ``overwrite``; the old ones are then replaced when the new ones are complete.
     Leftovers of an interrupted writer are removed. ``staging`` is where other files can be put that are to appear
-    together with the shards.
+    together with the shards. ``lock`` is off where the caller keeps other processes out of the folder; else the lock
+    file ``.pairs.lock`` stays in it.
 
     Raises:
         UserError: the folder holds pairs, is in use by another process, or cannot be written.
     """
 
-    def __init__(self, folder: str | Path, *, rows_per_shard: int = 2000, overwrite: bool = False) -> None:
+    def __init__(
+        self, folder: str | Path, *, rows_per_shard: int = 2000, overwrite: bool = False, lock: bool = True
+    ) -> None:
         if rows_per_shard < 1:
             raise UserError(f"rows_per_shard: must be 1 or more, not {rows_per_shard}.")
         self.folder, self.rows_per_shard = Path(folder), rows_per_shard
         self.staging = self.folder / STAGING
         self.rows = 0
         self._shards, self._shard_rows, self._shard_bytes = 0, 0, 0
-        self._group: list[dict[str, Any]] = []
-        self._group_bytes = 0
-        self._file: pq.ParquetWriter | None = None
+        self._file: RowWriter | None = None
         self._closed = False
+        self._held = ExitStack()
         _require_free(self.folder, overwrite)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.folder)
+            if lock:
+                self._held.enter_context(locked(self.folder / PAIRS_LOCK, self.folder))
             shutil.rmtree(self.staging, ignore_errors=True)
             self.staging.mkdir()
         except OSError as error:
+            self._held.close()
             raise UserError(f"{self.folder}: cannot be written ({error.strerror}).") from error
 
     def __enter__(self) -> PairWriter:
@@ -95,19 +94,19 @@ class PairWriter:
         Raises UserError if a field is missing, wrong or unknown, or an image cannot be read.
         """
         full = _checked(row, f"{self.folder}: row {self.rows + 1}")
-        full["images"] = [_embedded(cell) for cell in full["images"]]
+        full["images"] = [embedded(cell) for cell in full["images"]]
         if full["video"]:
             full["video"] = Path(os.path.relpath(full["video"], self.folder)).as_posix()
         size = _size(full)
         if self._shard_rows == self.rows_per_shard or (self._shard_rows and self._shard_bytes + size > SHARD_BYTES):
             self._end_shard()
-        self._group.append(full)
-        self._group_bytes += size
+        if self._file is None:
+            file = self.staging / f"pairs-{self._shards:05d}.parquet"
+            self._file = RowWriter(file, SCHEMA, group_rows=_GROUP_ROWS, group_bytes=_GROUP_BYTES)
+        self._file.add(full, size)
         self._shard_bytes += size
         self._shard_rows += 1
         self.rows += 1
-        if len(self._group) == _GROUP_ROWS or self._group_bytes > _GROUP_BYTES:
-            self._write_group()
 
     def close(self, report: Mapping[str, Any] | None = None) -> int:
         """Move everything into place, write ``report`` as ``report.json`` if given, and return the number of rows.
@@ -134,26 +133,19 @@ class PairWriter:
         if self._file is not None:
             self._file.close()
             self._file = None
+        if not {file.name for file in self.folder.iterdir()} - {STAGING, PAIRS_LOCK}:
+            # Moved away as a whole: whoever has opened the lock file already finds no folder to write to.
+            gone = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.discarded")
+            os.replace(self.folder, gone)
+            shutil.rmtree(gone, ignore_errors=True)
         self._release()
-        with contextlib.suppress(OSError):  # not empty: it was there before, or holds other files
-            self.folder.rmdir()
 
     def _release(self) -> None:
         self._closed = True
         shutil.rmtree(self.staging, ignore_errors=True)
-        Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
-
-    def _write_group(self) -> None:
-        if not self._group:
-            return
-        if self._file is None:
-            self._file = pq.ParquetWriter(self.staging / f"pairs-{self._shards:05d}.parquet", _SCHEMA)
-        self._file.write_table(pa.Table.from_pylist(self._group, schema=_SCHEMA))
-        self._group, self._group_bytes = [], 0
+        self._held.close()
 
     def _end_shard(self) -> None:
-        self._write_group()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -200,29 +192,6 @@ def pair_files(path: str | Path) -> list[Path]:
     return find_files(path, "train")
 
 
-def parquet_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield row number (from 1) and row of a parquet file, a few at a time; raises UserError if it is damaged."""
-    number = 0
-    try:
-        # Without pre-buffering, and with a bounded buffer, a row group of all images is not read at once.
-        with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as table:
-            there = None if columns is None else [name for name in columns if name in table.schema_arrow.names]
-            for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=there):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as parquet after row {number} ({_first_line(error)}).") from error
-
-
-def parquet_columns(file: Path) -> list[str]:
-    """Return the names of the columns of a parquet file; raises UserError if it is none."""
-    try:
-        return list(pq.read_schema(file).names)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as parquet ({_first_line(error)}).") from error
-
-
 def _require_free(folder: Path, overwrite: bool) -> None:
     """Refuse a folder with pairs that nobody asked to replace; leftovers of an interrupted writer are none."""
     if folder.exists() and not folder.is_dir():
@@ -236,17 +205,6 @@ def _require_free(folder: Path, overwrite: bool) -> None:
 
 def _shards(folder: Path) -> list[Path]:
     return [file for file in folder.iterdir() if _SHARD.fullmatch(file.name)]
-
-
-def _lock(folder: Path) -> Any:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / ".pairs.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(f"{folder}: another process is writing pairs there.") from error
-    return lock
 
 
 def _checked(row: Any, place: str) -> dict[str, Any]:
@@ -269,33 +227,16 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def _embedded(cell: Any) -> dict[str, Any]:
-    """Return an image cell with its bytes, and the bare name of its file instead of a path on this machine."""
-    cell = cell if isinstance(cell, Mapping) else {"bytes" if isinstance(cell, bytes) else "path": cell}
-    data, path = cell.get("bytes"), cell.get("path")
-    if data is None:
-        if not path:
-            raise ImageError("image", "has neither bytes nor a path")
-        try:
-            data = Path(path).read_bytes()
-        except (OSError, ValueError) as error:
-            raise ImageError(str(path), f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    if not data:
-        raise ImageError(str(path or "image"), "is empty (zero bytes)")
-    # A file name may hold bytes that are no text, which come as lone surrogates; parquet takes none.
-    return {"bytes": data, "path": os.path.basename(path).encode("utf-8", "replace").decode() if path else None}
-
-
 def _size(row: Mapping[str, Any]) -> int:
     texts = sum(len(value) for value in row.values() if isinstance(value, str))
     return texts + sum(len(cell["bytes"]) for cell in row["images"])
 
 
 def _jsonl_rows(file: Path) -> Iterator[tuple[int, Any]]:
-    for number, row, broken in read_lines(file):
-        if broken:
-            raise UserError(f"{file}: line {number} {broken}.")
-        yield number, row
+    for raw in line_rows(file):
+        if raw.broken:
+            raise UserError(f"{file}: {raw.place} {raw.broken}.")
+        yield raw.number, raw.data
 
 
 def _absolute(row: dict[str, Any], folder: Path, place: str) -> dict[str, Any]:
@@ -304,7 +245,7 @@ def _absolute(row: dict[str, Any], folder: Path, place: str) -> dict[str, Any]:
         row["video"] = os.path.abspath(folder / row["video"])
     if "images" in row:
         try:
-            row["images"] = [_embedded(_below(cell, folder)) for cell in row["images"] or []]
+            row["images"] = [embedded(_below(cell, folder)) for cell in row["images"] or []]
         except ImageError as error:
             raise ImageError(f"{place}: {error.name}", error.reason) from error
     return row
@@ -314,7 +255,3 @@ def _below(cell: Any, folder: Path) -> Any:
     """Join the path of a cell that holds no bytes to the folder of its file."""
     path = cell.get("path") if isinstance(cell, Mapping) and cell.get("bytes") is None else cell
     return os.path.join(folder, path) if isinstance(path, str) else cell
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

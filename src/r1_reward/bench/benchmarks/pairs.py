@@ -6,8 +6,9 @@ from pathlib import Path
 
 from r1_reward.bench.benchmark import Benchmark
 from r1_reward.bench.fields import Draft, Fields
-from r1_reward.bench.readers import Source, open_pairs
+from r1_reward.bench.readers import open_pairs
 from r1_reward.records.errors import UserError
+from r1_reward.store.rows import RowSource
 
 
 def parse(row: Fields) -> Draft:
@@ -20,7 +21,7 @@ def parse(row: Fields) -> Draft:
     )  # fmt: skip
 
 
-def open_file(source: str | Path, image_root: str | Path | None, split: str, revision: str | None) -> Source:
+def open_file(source: str | Path, image_root: str | Path | None, split: str, revision: str | None) -> RowSource:
     """Return the rows of a pair file; raises UserError for options that only other benchmarks have."""
     if image_root is not None or revision is not None:
         option = "an image root" if image_root is not None else "a revision"

@@ -7,9 +7,9 @@ stands in ``run.json`` beside the parts, and in the header of the finished file.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 
 from r1_reward.data.scoring.rows import Block
 from r1_reward.records.errors import UserError
-from r1_reward.store.files import read_json, write_json
+from r1_reward.store.files import complete_file
+from r1_reward.store.rows import RowWriter
+from r1_reward.store.run_folder import require_same, run_folder
 
 _KEY = b"r1_reward.score"
-_RUN_FILE = "run.json"
 _ROW_GROUP = 65_536
 _LISTED = 20
 
@@ -53,30 +54,19 @@ class Parts:
         """
         if not self.out.exists():
             return None
-        advice = "choose another file with --out."
+        advice = "Choose another file with --out."
         try:
             with pq.ParquetFile(self.out) as file:
                 held = json.loads((file.schema_arrow.metadata or {})[_KEY])
-                _require_same(held, self._run, f"{self.out}: holds another run ({{}}); {advice}")
+                require_same(self.out, held, self._run, advice)
                 return _summary(self.out, (batch for batch in file.iter_batches(columns=["id", "error"])))
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{self.out}: is there already and no output of a scoring run; {advice}") from error
+            raise UserError(f"{self.out}: is there already and no output of a scoring run. {advice}") from error
 
-    def open(self) -> None:
-        """Create the folder, or see that it holds this very run; raises UserError if not."""
-        wanted = {**self._run, "block_rows": self._block_rows}
-        path = self.folder / _RUN_FILE
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot create the folder: {error.strerror}.") from error
-        if path.exists():
-            advice = "Ask for the same again, choose another --out, or delete the folder."
-            _require_same(read_json(path), wanted, f"{self.folder}: holds the parts of another run ({{}}). {advice}")
-        elif any(file.name != ".lock" for file in self.folder.iterdir()):
-            raise UserError(f"{self.folder}: is not empty and holds no run; choose another --out.")
-        else:
-            write_json(path, wanted)
+    def opened(self) -> AbstractContextManager[None]:
+        """Create the folder, or see that it holds this very run, and keep other processes out; raises UserError."""
+        run = {**self._run, "block_rows": self._block_rows}
+        return run_folder(self.folder, run, advice="Choose another --out, or delete the folder.")
 
     def missing(self, blocks: Sequence[Block]) -> list[Block]:
         """Return the blocks that have no part yet."""
@@ -90,28 +80,20 @@ class Parts:
     def write(self, block: Block, lines: Sequence[Mapping[str, Any]]) -> Path:
         """Keep the lines of a block; they are on disk when this returns."""
         path = self.path(block)
-        unfinished = path.with_suffix(".unfinished")
-        table = pa.Table.from_pylist([dict(line) for line in lines], schema=self._schema)
-        with open(unfinished, "wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        with complete_file(path) as unfinished, self._writer(unfinished) as writer:
+            for line in lines:
+                writer.add(line)
         return path
+
+    def _writer(self, file: Path) -> RowWriter:
+        return RowWriter(file, self._schema, group_rows=_ROW_GROUP)
 
     def join(self, blocks: Sequence[Block]) -> ScoreSummary:
         """Make one file of all parts, the same whatever the blocks, and drop the parts."""
-        unfinished = self.folder / "joined.unfinished"
-        with pq.ParquetWriter(unfinished, self._schema) as writer:
-            waiting = self._schema.empty_table()
+        with complete_file(self.out, beside=self.folder / "joined") as unfinished, self._writer(unfinished) as writer:
             for block in blocks:
-                waiting = pa.concat_tables([waiting, self._read(block)])
-                while waiting.num_rows >= _ROW_GROUP:
-                    writer.write_table(waiting.slice(0, _ROW_GROUP).combine_chunks())
-                    waiting = waiting.slice(_ROW_GROUP)
-            if waiting.num_rows:
-                writer.write_table(waiting.combine_chunks())
-        os.replace(unfinished, self.out)
+                for line in self._read(block).to_pylist():
+                    writer.add(line)
         self.drop()
         with pq.ParquetFile(self.out) as file:
             return _summary(self.out, file.iter_batches(columns=["id", "error"]))
@@ -129,14 +111,6 @@ class Parts:
         if table.num_rows != block.rows:
             raise UserError(f"{path}: holds {table.num_rows} rows instead of {block.rows}; delete it.")
         return table
-
-
-def _require_same(held: Any, wanted: Mapping[str, Any], message: str) -> None:
-    held = held if isinstance(held, dict) else {}
-    differing = [name for name in {**wanted, **held} if held.get(name) != wanted.get(name)]
-    if differing:
-        listed = (f"{name} {held.get(name)!r} there, {wanted.get(name)!r} now" for name in differing)
-        raise UserError(message.format("; ".join(listed)))
 
 
 def _summary(out: Path, batches: Iterator[pa.RecordBatch]) -> ScoreSummary:

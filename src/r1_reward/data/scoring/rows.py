@@ -12,9 +12,6 @@ say.
 from __future__ import annotations
 
 import hashlib
-import json
-from bisect import bisect_right
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -23,6 +20,8 @@ import pyarrow.parquet as pq
 
 from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
+from r1_reward.store.identity import media_digest, media_of
+from r1_reward.store.rows import did_you_mean, first_line, is_blank, parquet_rows, parse_line, raw_lines
 
 Kind = Literal["pairs", "groups"]
 _FIELDS: dict[str, tuple[str, ...]] = {
@@ -33,7 +32,6 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
     "pairs": ("question", "images", "response_1", "response_2"),
     "groups": ("question", "images", "responses"),
 }
-_AT_ONCE = 32  # rows of a parquet file in memory, images included
 _BUFFER = 1 << 20
 
 
@@ -68,7 +66,9 @@ class Source(NamedTuple):
     kind: Kind
     rows: int
     sha256: str
-    """Of the file's bytes; pictures it only names are not in it."""
+    """Of the file's bytes."""
+    media: str | None
+    """Digest of the pictures and videos it names, None if they are all embedded or there are none."""
     blocks: list[Block]
 
 
@@ -91,8 +91,6 @@ def survey(path: Path, block_rows: int) -> Source:
     if path.suffix not in (".jsonl", ".parquet"):
         raise UserError(f"{path}: a file to score ends in .jsonl (one JSON object a line) or .parquet.")
     if not path.is_file():
-        from r1_reward.store.pairs import did_you_mean
-
         raise UserError(f"{path}: no such file.{did_you_mean(path)}")
     try:
         return _survey_jsonl(path, block_rows) if path.suffix == ".jsonl" else _survey_parquet(path, block_rows)
@@ -107,21 +105,18 @@ def open_rows(source: Source) -> Reader:
 
 def _survey_jsonl(path: Path, block_rows: int) -> Source:
     kind: Kind | None = None
-    digest, rows, offset = hashlib.sha256(), 0, 0
+    digest, rows = hashlib.sha256(), 0
     blocks: list[Block] = []
-    with open(path, "rb") as file:
-        for number, line in enumerate(file):
-            if number == 0 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise UserError(f"{path}: is UTF-16 text; save it as UTF-8.")
-            digest.update(line)
-            if not _is_blank(line):
-                if rows % block_rows == 0:
-                    blocks.append(Block(len(blocks), rows, 0, offset, number))
-                kind = kind or _kind_of(_parse(number + 1, line).fields)
-                rows += 1
-            offset += len(line)
+    for number, offset, line in raw_lines(path):
+        digest.update(line)
+        if is_blank(line):
+            continue
+        if rows % block_rows == 0:
+            blocks.append(Block(len(blocks), rows, 0, offset, number - 1))
+        kind = kind or _kind_of(_row(number, offset, line).fields)
+        rows += 1
     full = [block._replace(rows=min(block_rows, rows - block.start)) for block in blocks]
-    return Source(path, kind or "pairs", rows, digest.hexdigest(), full)
+    return Source(path, kind or "pairs", rows, digest.hexdigest(), media_digest(media_of(path)), full)
 
 
 def _kind_of(names: Any) -> Kind | None:
@@ -139,7 +134,7 @@ def _survey_parquet(path: Path, block_rows: int) -> Source:
         with pq.ParquetFile(path) as parquet:
             names, rows = parquet.schema_arrow.names, parquet.metadata.num_rows
     except ValueError as error:
-        raise UserError(f"{path}: cannot be read as parquet ({error}).") from error
+        raise UserError(f"{path}: cannot be read as parquet ({first_line(error)}).") from error
     kind = _kind_of(names)
     if kind is None:
         raise UserError(f"{path}: has neither the columns response_1 and response_2 (pairs) nor responses (groups).")
@@ -147,7 +142,7 @@ def _survey_parquet(path: Path, block_rows: int) -> Source:
         raise UserError(f"{path}: has no column {missing[0]}, which every file of {kind} needs.")
     starts = range(0, rows, block_rows)
     blocks = [Block(number, start, min(block_rows, rows - start)) for number, start in enumerate(starts)]
-    return Source(path, kind, rows, digest.hexdigest(), blocks)
+    return Source(path, kind, rows, digest.hexdigest(), media_digest(media_of(path)), blocks)
 
 
 class _Jsonl:
@@ -155,69 +150,30 @@ class _Jsonl:
         self._path = source.path
 
     def read(self, block: Block) -> list[Row]:
-        with open(self._path, "rb") as file:
-            file.seek(block.offset)
-            lines = ((number, line) for number, line in enumerate(file, block.lines + 1) if not _is_blank(line))
-            rows = [_parse(number, line) for number, line in islice(lines, block.rows)]
-        return _all_of(rows, block, self._path)
+        lines = (line for line in raw_lines(self._path, block.lines, block.offset) if not is_blank(line[2]))
+        return _all_of([_row(*line) for line in islice(lines, block.rows)], block, self._path)
 
 
-def _is_blank(line: bytes) -> bool:
-    return not line.removeprefix(b"\xef\xbb\xbf").strip()  # a byte order mark
-
-
-def _parse(number: int, line: bytes) -> Row:
-    from r1_reward.store.pairs import unique_fields
-
-    place = f"line {number}"
-    try:
-        row = json.loads(line.decode().removeprefix("\ufeff"), object_pairs_hook=unique_fields)
-    except UnicodeDecodeError as error:
-        return Row(place, {}, f"is not UTF-8 text (byte 0x{line[error.start]:02x} at {error.start} of the line)")
-    except json.JSONDecodeError as error:
-        return Row(place, {}, f"is not JSON: {error.msg} at column {error.colno}")
-    except (ValueError, RecursionError) as error:
-        return Row(place, {}, f"is not usable JSON: {error}")
-    if not isinstance(row, dict):
-        return Row(place, {}, f"is {kind_of(row)}, not an object with fields")
-    return Row(place, row)
+def _row(number: int, offset: int, line: bytes) -> Row:
+    data, broken = parse_line(line, offset)
+    if broken is None and not isinstance(data, dict):
+        broken = f"is {kind_of(data)}, not an object with fields"
+    return Row(f"line {number}", {} if broken else data, broken)
 
 
 class _Parquet:
     """Goes on where it is, so that reading forwards decodes every row once."""
 
     def __init__(self, source: Source) -> None:
-        self._path = source.path
-        self._file = pq.ParquetFile(source.path, buffer_size=_BUFFER)
-        self._columns = [name for name in _FIELDS[source.kind] if name in self._file.schema_arrow.names]
-        metadata = self._file.metadata
-        self._starts = [0]
-        for group in range(metadata.num_row_groups):
-            self._starts.append(self._starts[-1] + metadata.row_group(group).num_rows)
-        self._next, self._rows = 0, self._rows_from(0)
+        self._path, self._columns = source.path, _FIELDS[source.kind]
+        self._next, self._rows = 0, parquet_rows(self._path, self._columns)
 
     def read(self, block: Block) -> list[Row]:
-        group = self._group_of(block.start)
-        if block.start < self._next or group > self._group_of(self._next):
-            self._next, self._rows = self._starts[group], self._rows_from(group)
-        try:
-            for _ in islice(self._rows, block.start - self._next):
-                pass
-            rows = [
-                Row(f"row {number}", row) for number, row in enumerate(islice(self._rows, block.rows), block.start + 1)
-            ]
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self._path}: cannot be read as parquet ({error}).") from error
+        if block.start != self._next:
+            self._rows = parquet_rows(self._path, self._columns, start=block.start)
+        rows = [Row(f"row {number}", row) for number, row in islice(self._rows, block.rows)]
         self._next = block.start + block.rows
         return _all_of(rows, block, self._path)
-
-    def _group_of(self, row: int) -> int:
-        return bisect_right(self._starts, row) - 1
-
-    def _rows_from(self, group: int) -> Iterator[dict[str, Any]]:
-        groups = list(range(group, self._file.metadata.num_row_groups))
-        for batch in self._file.iter_batches(_AT_ONCE, row_groups=groups, columns=self._columns):
-            yield from batch.to_pylist()
 
 
 def _all_of(rows: list[Row], block: Block, path: Path) -> list[Row]:

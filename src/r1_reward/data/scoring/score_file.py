@@ -20,13 +20,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1_reward.bench.run import locked
 from r1_reward.data.scoring.judging import SCHEMAS, Job, Result, ScoreSettings, judge_rows
 from r1_reward.data.scoring.parts import Parts, ScoreSummary
 from r1_reward.data.scoring.rows import Block, Source, open_rows, survey
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.calibration import Calibration
 from r1_reward.records.errors import UserError
+from r1_reward.store.identity import weights_fields
 
 GIVE_UP = 100  # rows the engine fails on one after the other before a run ends
 BLOCK_ROWS = 512  # enough for full batches, little enough to lose in a kill
@@ -80,10 +80,9 @@ def score_file(
     if summary := parts.finished():
         parts.drop()
         return summary
-    parts.open()
     urls: Any = tuple(base_url) or None
     spec = EngineSpec(settings.model, batch_size, settings.max_pixels, urls, concurrency)
-    with locked(parts.folder):
+    with parts.opened():
         missing = parts.missing(source.blocks)
         judged = _on_ray(source, missing, job, spec, workers) if ray else _judged(source, missing, job, spec, workers)
         with closing(judged):
@@ -100,7 +99,9 @@ def _describe(source: Source, job: Job, *, served: bool) -> dict[str, Any]:
         "kind": source.kind,
         "rows": source.rows,
         "sha256": source.sha256,
+        "media": source.media,
         "format": 1,
+        **weights_fields(job.settings.model, served=served),
     }
 
 

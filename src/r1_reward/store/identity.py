@@ -1,0 +1,281 @@
+"""What a run was made of: the bytes of its data, its pictures and its weights, each as a short text.
+
+Names do not identify: a checkpoint is trained again under its old path, a picture is replaced, a Hub repository moves
+on. What is written into a run folder (:mod:`r1_reward.store.run_folder`) is content::
+
+    weights_identity("runs/rl")                 # "sha256:3fd1..." of weights, configuration, tokenizer and template
+    weights_identity("Qwen/Qwen2.5-VL-7B-Instruct")     # "Qwen/Qwen2.5-VL-7B-Instruct@cc594898..." (the Hub's commit)
+    data_identity("pairs.jsonl")                # "sha256:..." of the file and of every picture and video it names
+    media_digest(["images/7.png"])              # "9b1c..." of the files' bytes, in this order
+
+Files are read in full, so any changed byte is seen; nothing is sampled. A file's digest is the SHA-256 of the SHA-256
+of each of its pieces of 64 MiB, which several threads compute at once: about 1.2 GB/s a core, so 16 GB of weights take
+some 7 seconds on two cores and 2 on eight, or as long as the disk needs (``benchmarks/bench_identity.py``). For files
+of 32 MiB and more the digest is remembered in ``~/.cache/r1-reward/digests.jsonl`` (``XDG_CACHE_HOME`` is kept), by
+path, size, inode, and the times of the last change of content *and* of the inode. No copying tool can set the latter,
+so a file that was replaced under its old modification time is read again. On a file system that does not keep that
+time (some network mounts), a file overwritten in place with equal size and a restored modification time would not be
+noticed; deleting the cache, which is safe at any time, has all files read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from fnmatch import fnmatch
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from r1_reward.records.errors import UserError
+from r1_reward.store.adapters import ADAPTER_CONFIG, adapted_model, is_adapters
+from r1_reward.store.append_log import SharedLog
+from r1_reward.store.files import read_json
+from r1_reward.store.hub import checkpoint_file, is_hub_id
+from r1_reward.store.rows import line_rows, parquet_rows
+from r1_reward.store.shards import pair_files
+from r1_reward.store.video import find_video
+
+SERVED = "Weights: behind a server only the model's name is known, so weights that change there are not noticed."
+
+_BUILT_IN = {"tiny": "tiny: random weights of seed 0"}
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
+_BESIDE_WEIGHTS = (
+    "config.json", "generation_config.json", ADAPTER_CONFIG, "scalar.json", "*processor_config.json", "tokenizer*",
+    "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "chat_template*", "*.jinja",
+    "*.py",
+)  # fmt: skip
+_NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
+
+_PIECE = 64 << 20
+_BUFFER = 4 << 20
+_REMEMBERED = 32 << 20  # smaller files take less time to read than their memory is worth
+_SETTLED = 2.0  # seconds after a change before the clock of a file system can be trusted to show the next one
+_MISSING = "missing"
+_AT_ONCE = 256  # small files handed to the threads at once
+
+
+def weights_fields(model: str | Path, *, served: bool = False) -> dict[str, Any]:
+    """Return the fields of a ``run.json`` that say which weights a run has, if nothing else: null behind a server."""
+    if served:
+        return {"weights": None, "notes": [SERVED]}
+    return {"weights": weights_identity(model)}
+
+
+def weights_identity(model: str | Path) -> str:
+    """Return what identifies the weights of a model in this process, and all else that decides what it says.
+
+    Of a folder that is the content of its weights, configuration, tokenizer, processor, chat template, adapters and
+    scalar head; files that training leaves beside them do not count. Of a Hub id it is the commit that is loaded. The
+    identity of LoRA adapters includes that of the model they belong to. ``tiny`` is its definition.
+
+    Raises:
+        UserError: there is no such checkpoint, or a file of it cannot be read.
+    """
+    return _weights_identity(str(model), ())
+
+
+def _weights_identity(model: str, on_the_way: tuple[str, ...]) -> str:
+    if model in _BUILT_IN:
+        return _BUILT_IN[model]
+    if model in on_the_way:
+        raise UserError(f"{model}: these adapters belong to themselves ({' -> '.join((*on_the_way, model))}).")
+    own = _folder_identity(Path(model)) if Path(model).is_dir() else _commit(model)
+    base = _base_model(model)
+    return own if base is None else f"{own} on {_weights_identity(base, (*on_the_way, model))}"
+
+
+def _base_model(model: str) -> str | None:
+    """Return the model that a checkpoint of adapters belongs to; None of a checkpoint with weights of its own."""
+    scalar = checkpoint_file(model, "scalar.json")
+    if scalar is not None and checkpoint_file(model, ADAPTER_CONFIG) is not None:
+        manifest = read_json(scalar)
+        base = manifest.get("base_model") if isinstance(manifest, dict) else None
+        return base if isinstance(base, str) else adapted_model(model)
+    return adapted_model(model) if is_adapters(model) else None
+
+
+def _folder_identity(folder: Path) -> str:
+    files = [*folder.iterdir(), *folder.glob("additional_chat_templates/*.jinja")]
+    names = sorted(path.relative_to(folder).as_posix() for path in files if path.is_file())
+    weights = {name for name in names if _is_any(name, _WEIGHTS) and name not in _NOT_WEIGHTS}
+    if not weights or not {"config.json", ADAPTER_CONFIG}.intersection(names):
+        missing = "its weights are" if "config.json" in names else "config.json is"
+        raise UserError(f"{folder}: no checkpoint here ({missing} missing).")
+    digest = hashlib.sha256()
+    for name in names:
+        if name in weights or _is_any(name, _BESIDE_WEIGHTS):
+            digest.update(f"{name}\0{file_digest(folder / name)}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _is_any(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _commit(model: str) -> str:
+    """Return a Hub id with the commit that its cache holds, after asking the Hub for the newest."""
+    file = checkpoint_file(model, "config.json") or checkpoint_file(model, ADAPTER_CONFIG)
+    if not is_hub_id(model) or file is None:
+        raise UserError(f"{model}: cannot load this checkpoint, locally or from the Hub: there is none of that name.")
+    commit = next((part.name for part in file.parents if part.parent.name == "snapshots"), None)
+    if commit is None:
+        raise UserError(f"{model}: the Hub's cache does not say which commit {file} is of.")
+    return f"{model}@{commit}"
+
+
+def data_identity(path: str | Path) -> str:
+    """Return what identifies the rows of a pair file or a folder of one split: bytes of files and of what they name.
+
+    Pictures and videos count by their content, wherever they lie; one that is missing counts as missing.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    digest = hashlib.sha256()
+    for file in pair_files(path):
+        digest.update(f"{file_digest(file)}\n{media_digest(media_of(file))}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def media_of(file: Path) -> Iterator[str]:
+    """Yield the pictures and videos that the rows of a JSONL or parquet file name, in the order of the rows.
+
+    Raises UserError if the file is not parquet.
+    """
+    if file.suffix != ".parquet":
+        rows = (raw.data for raw in line_rows(file) if isinstance(raw.data, dict))
+    elif any(map(os.path.exists, _named(file, ["images.path", "images.element", "images.item", "video"]))):
+        rows = (row for _, row in parquet_rows(file, ["images", "video"]))
+    else:  # every picture is embedded; their bytes, most of the file, need not be read again to see that
+        return
+    for row in rows:
+        yield from media_files(row, file.parent)
+
+
+def _named(file: Path, columns: list[str]) -> Iterator[str]:
+    return (name for _, row in parquet_rows(file, columns) for name in media_files(row, file.parent))
+
+
+def media_files(row: Mapping[str, Any], folder: str | Path) -> Iterator[str]:
+    """Yield the files that a row of whatever kind shows: images named by path and not embedded, then its video.
+
+    What is no path is left for others to complain about.
+    """
+    cells = row.get("images")
+    for cell in cells if isinstance(cells, list | tuple) else ():
+        path = cell.get("path") if isinstance(cell, Mapping) and cell.get("bytes") is None else cell
+        if isinstance(path, str) and path:
+            yield os.path.join(folder, path)
+    video = row.get("video")
+    if isinstance(video, str) and video:
+        yield os.path.join(folder, video)
+
+
+def media_digest(files: Iterable[str]) -> str | None:
+    """Return 16 hex digits of the bytes of pictures and videos, in this order; None if there are none.
+
+    A video may be a folder of frames. Equal paths are read once.
+    """
+    digest, known = hashlib.sha256(), dict[str, str]()
+    files = iter(files)
+    with ThreadPoolExecutor(_threads()) as pool:
+        while names := list(islice(files, _AT_ONCE)):
+            new = [name for name in dict.fromkeys(names) if name not in known]
+            known.update(zip(new, pool.map(_medium_digest, new), strict=True))
+            for name in names:
+                digest.update(f"{known[name]}\n".encode())
+    return digest.hexdigest()[:16] if known else None
+
+
+def _medium_digest(path: str) -> str:
+    try:
+        return ",".join(file_digest(file) for file in find_video(path) or [Path(path)])
+    except (UserError, ValueError):  # whoever shows it says what is wrong with it
+        return _MISSING
+
+
+def file_digest(path: str | Path) -> str:
+    """Return the digest of a file's bytes in hex: the SHA-256 of the SHA-256 of its pieces of 64 MiB.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        before = os.stat(path)
+        if before.st_size < _REMEMBERED:
+            return _read_digest(str(path))
+        memory = _Memory.of_user()
+        key = _stamp(path, before)
+        if (known := memory.get(key)) is not None:
+            return known
+        started = time.time()
+        digest = _read_digest(str(path))
+        # A file written just now may be written again within one tick of the file system's clock.
+        if _stamp(path, os.stat(path)) == key and started - before.st_ctime > _SETTLED:
+            memory.put(key, digest)
+        return digest
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def _stamp(path: str | Path, stat: os.stat_result) -> str:
+    return f"{os.path.realpath(path)}:{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+
+
+def _read_digest(path: str) -> str:
+    size = os.stat(path).st_size
+    starts = range(0, max(size, 1), _PIECE)
+    if len(starts) == 1:
+        pieces = [_piece_digest(path, 0)]
+    else:
+        with ThreadPoolExecutor(_threads()) as pool:
+            pieces = list(pool.map(lambda start: _piece_digest(path, start), starts))
+    return hashlib.sha256(b"".join(pieces)).hexdigest()
+
+
+def _piece_digest(path: str, start: int) -> bytes:
+    digest, left, buffer = hashlib.sha256(), _PIECE, memoryview(bytearray(_BUFFER))
+    with open(path, "rb", buffering=0) as file:
+        file.seek(start)
+        while left and (read := file.readinto(buffer[: min(left, _BUFFER)])):
+            digest.update(buffer[:read])
+            left -= read
+    return digest.digest()
+
+
+def _threads() -> int:
+    return min(16, os.cpu_count() or 1)
+
+
+class _Memory:
+    """Digests of large files that were read before, shared by all processes of a user; without a file none are."""
+
+    _of: dict[Path, _Memory] = {}
+
+    def __init__(self, path: Path) -> None:
+        self._log, self._digests = SharedLog(path), dict[str, str]()
+
+    @classmethod
+    def of_user(cls) -> _Memory:
+        """Return the memory of this user."""
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        path = Path(home, "r1-reward", "digests.jsonl")
+        return cls._of.setdefault(path, cls(path))
+
+    def get(self, key: str) -> str | None:
+        if key not in self._digests:
+            with suppress(OSError):  # there is no file yet, or no place for one
+                for entry in self._log.added():
+                    if isinstance(entry, dict) and isinstance(entry.get("digest"), str):
+                        self._digests[str(entry.get("file"))] = entry["digest"]
+        return self._digests.get(key)
+
+    def put(self, key: str, digest: str) -> None:
+        self._digests[key] = digest
+        with suppress(OSError):  # a home that cannot be written: every run reads the files again
+            self._log.put({"file": key, "digest": digest})
