@@ -64,7 +64,7 @@ def test_rl_set_holds_the_hard_pairs_only(finished):
 def test_a_taken_folder_is_refused_and_a_finished_run_is_kept(finished):
     with pytest.raises(UserError, match="already holds a run"):
         run_demo(finished, sizes=TINY)
-    with pytest.raises(UserError, match=r"holds another run \(what differs: seed 0, now 1\)"):
+    with pytest.raises(UserError, match=r"holds another run \(seed 0 there, 1 now\)"):
         run_demo(finished, seed=1, sizes=TINY, resume=True)
     before = (finished / "predictions" / "rl-votes.jsonl").read_bytes()
     started = (finished / "rl" / "model.safetensors").stat().st_mtime

@@ -221,7 +221,7 @@ def test_every_key_reaches_the_callback(stage, pair_file, tmp_path, monkeypatch)
         ("held_out: pairs.jsonl\n", "go together"),
         ("held_out_every: 5\n", "go together"),
         ("held_out: pairs.jsonl\nheld_out_every: -1\n", "held_out_every: must be 0 or more, not -1"),
-        ("held_out: pairs.jsonl\nheld_out_every: 1\nheld_out_pairs: 0\n", "held_out_pairs: 0"),
+        ("held_out: pairs.jsonl\nheld_out_every: 1\nheld_out_pairs: 0\n", "held_out_pairs: must be 1 or more"),
     ],
 )
 def test_wrong_values_are_named(tmp_path, lines, message):

@@ -69,13 +69,21 @@ def run_folder(
 
 def require_same(place: Path, held: Run, wanted: Run, advice: str = ANOTHER_FOLDER) -> None:
     """Raise UserError, with what differs, if ``place`` holds another run than the one wanted."""
-    differing = [name for name in {**wanted, **held} if name != NOTES and held.get(name) != wanted.get(name)]
-    if differing:
-        listed = "; ".join(
-            f"{name} {_shown(held, name, 'not recorded')} there, {_shown(wanted, name, 'none')} now"
-            for name in differing
-        )
-        raise UserError(f"{place}: holds another run ({listed}). {advice}")
+    if differing := list(_differences(held, _as_json(wanted))):
+        raise UserError(f"{place}: holds another run ({'; '.join(differing)}). {advice}")
+
+
+def _differences(held: Run, wanted: Run, above: str = "") -> Iterator[str]:
+    """Yield in words where two runs differ, fields of fields by their full names."""
+    for name in {**wanted, **held}:
+        one, other = held.get(name), wanted.get(name)
+        if (not above and name == NOTES) or one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _differences(one, other, f"{above}{name}.")
+            continue
+        there, now = _shown(held, name, "not recorded"), _shown(wanted, name, "none")
+        yield f"{above}{name} {there} there, {now} now"
 
 
 def _shown(run: Run, name: str, absent: str) -> str:

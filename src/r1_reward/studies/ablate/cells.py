@@ -27,7 +27,7 @@ from r1_reward.engines.workers import take_place
 from r1_reward.models.quiet import quiet_libraries
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json, write_text
-from r1_reward.studies.ablate.results import ERROR_FILE, RESULT_FILE, START_FILE, finished, result_of, take_folder
+from r1_reward.studies.ablate.results import ERROR_FILE, RESULT_FILE, START_FILE, finished, result_of, study_folder
 from r1_reward.studies.ablate.study import START_FROM_DEMO, Cell, Study, referee_weights
 
 if TYPE_CHECKING:
@@ -54,7 +54,12 @@ def run_study(study: Study, out: Path, note: Note, *, workers: int = 1) -> list[
     Raises:
         UserError: the folder holds another study, an option is refused by the trainer, or a worker died.
     """
-    take_folder(study, out)
+    with study_folder(study, out):
+        _run_study(study, out, workers, note)
+    return finished(study, out)
+
+
+def _run_study(study: Study, out: Path, workers: int, note: Note) -> None:
     cells, referees = list(study.cells()), referee_weights(study)
     for cell in cells:
         _arguments(cell, cell.folder(out) / "work")  # a wrong option is told before the first hour, not after it
@@ -66,7 +71,6 @@ def run_study(study: Study, out: Path, note: Note, *, workers: int = 1) -> list[
         done = len(cells) - len(waiting) + ran
         left = (time.monotonic() - began) / ran * (len(waiting) - ran)
         note(f"{done}/{len(cells)} {cell}: {said}, {left / 60:.0f} min left")
-    return finished(study, out)
 
 
 def _run_cells(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from r1_reward.records.errors import UserError
-from r1_reward.store.files import read_json, write_json
+from r1_reward.store.files import read_json
+from r1_reward.store.run_folder import require_same, run_folder
 from r1_reward.studies.ablate.study import Cell, Study, identity
-from r1_reward.studies.identity import require_same
 
 STUDY_FILE = "study.json"
 """The identity of the study."""
@@ -19,23 +19,20 @@ RESULT_FILE, ERROR_FILE = "result.json", "error.txt"
 """What a cell leaves in its own folder: one or the other."""
 
 
-def take_folder(study: Study, out: Path) -> None:
-    """Write the study's identity into its folder, or see that the folder's is the same."""
-    if not (out / STUDY_FILE).exists():
-        if (out / "cells").exists():
-            raise UserError(
-                f"{out}: holds runs, but no {STUDY_FILE} that says of which start and pairs, so no more can be added. "
-                "Choose another folder with --out; --report-only still shows these."
-            )
-        write_json(out / STUDY_FILE, identity(study))
-    require_same_study(study, out)
+def study_folder(study: Study, out: Path) -> AbstractContextManager[None]:
+    """Take the folder of a study, or see that it holds this very study; see :mod:`r1_reward.store.run_folder`.
+
+    A folder of a release that wrote no ``study.json`` is not added to; ``--report-only`` still shows it.
+    """
+    advice = "Choose another folder with --out; --report-only still shows what an earlier release wrote."
+    return run_folder(out, identity(study), file=STUDY_FILE, advice=advice)
 
 
 def require_same_study(study: Study, out: Path) -> None:
     """See that a folder that says which study it holds holds this one; raises UserError if not."""
     path = out / STUDY_FILE
     if path.exists():
-        require_same(out, read_json(path), identity(study), what="study")
+        require_same(out, read_json(path), identity(study))
 
 
 def result_of(cell: Cell, out: Path, referees: Mapping[str, str] | None = None) -> dict[str, Any] | None:
@@ -52,7 +49,7 @@ def result_of(cell: Cell, out: Path, referees: Mapping[str, str] | None = None) 
     wanted = cell.identity(referees if referees is not None else {})
     if referees is None:
         stored, wanted = ({"options": one["options"]} for one in (stored, wanted))
-    require_same(path.parent, stored, wanted, what="run")
+    require_same(path.parent, stored, wanted)
     return None if _is_made_up(result) else result
 
 

@@ -28,8 +28,8 @@ from pydantic import Field
 
 from r1_reward.records.errors import UserError
 from r1_reward.records.settings import Settings, Strict, unknown
+from r1_reward.store.identity import data_identity, weights_identity
 from r1_reward.store.settings_file import load_settings
-from r1_reward.studies.identity import pairs_digest, weights_digest
 
 START_FROM_DEMO = "demo"
 
@@ -120,16 +120,16 @@ def identity(study: Study) -> dict[str, Any]:
         return {**shared, "demo": DemoConfig(**{**study.demo, "seed": study.start_seed}).model_dump()}
     return {
         **shared,
-        "start": weights_digest(study.start),
-        "data": pairs_digest(study.data or ""),
-        "held_out": pairs_digest(study.held_out or ""),
+        "start": weights_identity(study.start),
+        "data": data_identity(study.data or ""),
+        "held_out": data_identity(study.held_out or ""),
     }
 
 
 def referee_weights(study: Study) -> dict[str, str]:
     """Return a hash of the weights of every referee of a study that is a checkpoint, by its name in the options."""
     names = {str(cell.options.get("referee", "")) for cell in study.cells()}
-    return {name: weights_digest(name.removeprefix("local:")) for name in names if name.startswith("local:")}
+    return {name: weights_identity(name.removeprefix("local:")) for name in names if name.startswith("local:")}
 
 
 def load_study(path: Path) -> Study:

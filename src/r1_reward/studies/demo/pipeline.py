@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 from r1_reward.data.handwriting import World, build_world
 from r1_reward.models.tiny_words import HARD_KINDS, vocabulary
 from r1_reward.store.files import read_json, write_json, write_text
+from r1_reward.store.run_folder import LOCK, locked, require_same
 from r1_reward.studies.demo.config import MODELS, VOTING_MODELS, DemoConfig
 from r1_reward.studies.demo.files import write_predictions
-from r1_reward.studies.identity import require_same
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -56,7 +56,7 @@ class Demo:
         self.resumed = self._state_file.is_file()
         if self._state_file.is_file():
             state = read_json(self._state_file)
-            require_same(folder, state["config"], config.model_dump(), what="run")
+            require_same(folder, state["config"], config.model_dump())
             self.seconds = state["seconds"]
         self._save_state()
 
@@ -66,7 +66,11 @@ class Demo:
         return self.folder / "report.html"
 
     def run_until(self, last: str) -> None:
-        """Run the phases up to ``last`` that are not finished."""
+        """Run the phases up to ``last`` that are not finished; raises UserError if another process does already."""
+        with locked(self.folder / LOCK, self.folder):
+            self._run_until(last)
+
+    def _run_until(self, last: str) -> None:
         phases: tuple[tuple[str, Callable[[], None]], ...] = (
             ("world", self.make_world),
             ("ground", self.ground),
@@ -183,7 +187,11 @@ class Demo:
         train_from(trainer, None if checkpoint is None else str(checkpoint))
         write_json(self.folder / f"{name}-log.json", trainer.state.log_history)
         self._save_model(name, trainer.model, trainer.processing_class)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        if checkpoints.exists():  # out of the way in one step: a kill must not leave half of one to resume from
+            gone = checkpoints.with_name(f"{checkpoints.name}.gone")
+            shutil.rmtree(gone, ignore_errors=True)
+            checkpoints.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
     def _fine_tune(
         self, name: str, start: str, rows: Dataset, *, steps: int, learning_rate: float, stop_early: bool = False
