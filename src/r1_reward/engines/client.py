@@ -34,6 +34,7 @@ from r1_reward.records.schema import Completion
 _Result = TypeVar("_Result")
 OPENAI = "https://api.openai.com/v1"
 _CONNECT_TIMEOUT = 10.0
+_PER_CLIENT = 64  # requests at once: the HTTP library looks at all connections of a client for every request
 # The HTTP library that this version of `openai` is built on: httpx up to its version 2, httpx2 later.
 _http: Any = import_module(openai.DefaultAsyncHttpxClient.__bases__[0].__module__.partition(".")[0])
 
@@ -134,7 +135,8 @@ class ChatClient:
         self.pool = Pool(servers, concurrency)
         self.pace = Pace(requests_per_minute)
         self.timeout = timeout
-        self._clients: dict[str, openai.AsyncOpenAI] = {}
+        self._shares = -(-concurrency // _PER_CLIENT)
+        self._clients: dict[tuple[str, int], openai.AsyncOpenAI] = {}
 
     async def close(self) -> None:
         """Close the connections; the next request opens new ones."""
@@ -224,12 +226,13 @@ class ChatClient:
                 return completions
 
     def _client(self, server: Server) -> openai.AsyncOpenAI:
-        if server.url not in self._clients:
+        key = (server.url, server.asked % self._shares)
+        if key not in self._clients:
             limit = openai.Timeout(self.timeout, connect=min(self.timeout, _CONNECT_TIMEOUT))
-            self._clients[server.url] = openai.AsyncOpenAI(
+            self._clients[key] = openai.AsyncOpenAI(
                 api_key=self._key or "none", base_url=server.url, timeout=limit, http_client=_Try(self, server)
             )
-        return self._clients[server.url]
+        return self._clients[key]
 
     def _refused(self, response: Any, server: Server) -> Failure:
         """Return what an HTTP status means for a request; raises UserError if it means it for all of them."""
