@@ -231,9 +231,9 @@ def test_every_attempt_needs_money_and_what_is_admitted_is_paid_for(server, tmp_
     row = pair(0, preferred=2)
     server.default = [reply(says(1))]  # 17 a reply, and the teacher never agrees
     folder, out = write_pairs(tmp_path / "in", [row]), tmp_path / "out"
-    report = run(server, folder, out, money=Money(1e6, 2e6, 34.0))
+    report = run(server, folder, out, money=Money(price_in=1e6, price_out=2e6, limit=34.0))
     assert (report["cost"], report["stopped"], report["left"]) == (34.0, "cost", 1)
-    report = run(server, folder, out, money=Money(1e6, 2e6, 51.0))
+    report = run(server, folder, out, money=Money(price_in=1e6, price_out=2e6, limit=51.0))
     assert (report["cost"], report["stopped"], report["complete"]) == (51.0, "", True)
 
 

@@ -187,6 +187,7 @@ def test_what_fails_for_all_ends_the_run_at_once(server, code, reason):
     async def refuse():
         while server.calls["slow"] == 0:
             await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # the first answer is out long since
         return status(code, "insufficient_quota for sk-very-secret")()
 
     server.scripts = {"slow": [hang], "x": [refuse]}
