@@ -73,8 +73,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-flow.json"))
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    with late_server(judge, seconds) as url:
+    with late_server(judge, LATENCY) as url:
         measure(url, 8, 8)  # what is loaded at the first use
+        quick = measure(url, options.rows, options.in_flight)
+    with late_server(judge, seconds) as url:
         took = measure(url, options.rows, options.in_flight)
     result = {
         "machine": {**describe_machine(), "load_before": load},
@@ -84,6 +86,7 @@ def main() -> None:
         "latency_seconds": LATENCY,
         "slow_answer_seconds": SLOW,
         "slow_pair": SLOW_PAIR,
+        "seconds_without_the_slow_answer": quick,
         "seconds": took,
         "limit_seconds": LIMIT,
         "within_limit": took < LIMIT,

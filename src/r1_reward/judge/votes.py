@@ -42,7 +42,7 @@ ORDERS: dict[str, str] = {
     "says 1 scores 100 %",
 }
 
-_HELD = 1000  # pairs that may wait, decided or unusable, behind one that is still being judged
+_HELD = 2000  # pairs that may wait, decided or unusable, behind one that is still being judged
 
 
 class Slot(NamedTuple):
