@@ -13,8 +13,8 @@ from r1_reward.store.files import read_json, write_json, write_text
 
 RULES = {
     "wrong": "an unreadable verdict is wrong (released r1_reward, UnifiedReward)",
-    "drop": "a row with an unreadable vote or a tie is left out (official VL-RewardBench)",
-    "coin": "an unreadable vote becomes a fair coin (official Multimodal RewardBench)",
+    "drop": "a row with an unreadable vote or a tie is left out",
+    "coin": "an unreadable vote becomes a fair coin",
 }
 
 
@@ -84,6 +84,8 @@ def _headline(metrics: Mapping[str, Any]) -> list[str]:
     if metrics["n"]:
         lines.append(f"- Votes per pass: {metrics['votes']}; passes: {metrics['passes']}.")
         lines.append(f"- Rule: `{metrics['rule']}`, {RULES[metrics['rule']]}. A tied vote counts one half.")
+    if protocol := find_benchmark(metrics["suite"]).protocol:
+        lines.append(f"- The benchmark's own evaluator: {protocol}.")
     return [*lines, ""]
 
 

@@ -5,9 +5,11 @@ where a rule leaves a row's pass out.
 
 The rules differ only in what an unreadable vote does:
 
-- ``wrong`` (released R1-Reward, UnifiedReward): it is no vote; a row without a readable vote is wrong.
-- ``drop`` (official VL-RewardBench): it removes the row's pass from numerator and denominator, and so does a tie.
-- ``coin`` (official Multimodal RewardBench): ``random.Random(123)`` turns it into a vote for A or B.
+- ``wrong`` (released R1-Reward, UnifiedReward): it is not a vote; a row without a readable vote is wrong.
+- ``drop``: it removes the row's pass from numerator and denominator, and so does a tie.
+- ``coin``: ``random.Random(123)`` turns it into a vote for A or B.
+
+Which one a benchmark's own evaluator follows is in its :class:`~r1_reward.bench.benchmark.Protocol`.
 
 A tie, which only an even number of votes can give, counts one half under ``wrong`` and ``coin``: what a fair coin would
 make of it on average.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
 from r1_reward.bench.settings import Rule, RunSettings, SuiteRows
 from r1_reward.cli.judging import AsJson, Resume, with_frames
 from r1_reward.cli.options import Fields, with_settings
@@ -25,9 +26,7 @@ INCOMPLETE = 1
 
 Format = Literal["terminal", "markdown", "latex", "html"]
 
-Suite = Annotated[
-    str, typer.Argument(help="vl-rewardbench, multimodal-rewardbench, mm-rlhf-rewardbench, or pairs (any pair file).")
-]
+Suite = Annotated[str, typer.Argument(help=f"{', '.join(benchmark_names())} (pairs: any pair file).")]
 Out = Annotated[Path, typer.Option(help="Run folder; the same command goes on where it stopped.")]
 RuleOption = Annotated[Rule, typer.Option(help="What an unreadable verdict counts as.")]
 Frames = Annotated[
@@ -181,8 +180,6 @@ def probe(
 
 def official_frames(suite: str) -> int | None:
     """Return how many frames of a video the benchmark's own evaluator shows, None if it has no say."""
-    from r1_reward.bench.benchmarks import find_benchmark
-
     protocol = find_benchmark(suite).protocol
     return None if protocol is None else protocol.frames
 
