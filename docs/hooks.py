@@ -60,8 +60,9 @@ REFERENCE = {
         "Evaluation",
         "Benchmarks: load, judge, score, compare, attack; and grids of training runs.",
         (
-            "bench.suites", "bench.rows", "bench.settings", "bench.run", "bench.score", "bench.scoring",
-            "bench.summary", "judge.metrics", "bench.published", "bench.table", "bench.probes",
+            "bench.benchmark", "bench.benchmarks", "bench.fields", "bench.suites", "bench.rows", "bench.settings",
+            "bench.run", "bench.score", "bench.metrics", "bench.summary", "judge.metrics", "bench.published",
+            "bench.table", "bench.probes",
             "studies.ablate.study", "studies.ablate.cells",
         ),
     ),

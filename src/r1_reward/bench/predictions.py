@@ -1,8 +1,8 @@
 """Prediction files, ours and others', as one :class:`Outcome` a row; one row is in memory at a time.
 
-    tally = Tally()
     for outcome in read_outcomes("vl-rewardbench", Path("r1_reward.jsonl")):
-        tally.add(outcome)
+        print(outcome.id, outcome.passes)
+    tally = tally_file("vl-rewardbench", Path("r1_reward.jsonl"))     # the same, counted
 
 The fields of the first row tell which format a file, JSONL or a JSON array, has; every other row must have the same:
 
@@ -116,16 +116,24 @@ def detect_format(suite: str, file: Path) -> str:
     return found[0]
 
 
+def tally_file(suite: str, file: Path, *, rows: LoadedSuite | None = None) -> Tally:
+    """Return the counted votes of a prediction file; arguments and errors are those of :func:`read_outcomes`."""
+    tally = Tally()
+    for outcome in read_outcomes(suite, file, rows=rows):
+        try:
+            tally.add(outcome)
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from error
+    return tally
+
+
 def tally_run(folder: Path) -> Tally:
     """Return the counted votes of a run folder; raises UserError if it holds none."""
     run = read_json(Path(folder) / "run.json")
     suite = run.get("suite") if isinstance(run, dict) else None
     if not isinstance(suite, str):
         raise UserError(f"{folder}/run.json: is not the run.json of a benchmark run.")
-    tally = Tally()
-    for outcome in read_outcomes(suite, Path(folder) / "predictions.jsonl"):
-        tally.add(outcome)
-    return tally
+    return tally_file(suite, Path(folder) / "predictions.jsonl")
 
 
 # ---- files

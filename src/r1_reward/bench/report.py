@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from r1_reward.bench.benchmarks import find_benchmark
-from r1_reward.bench.scoring import Rule
+from r1_reward.bench.metrics import Rule
 from r1_reward.judge.votes import ORDERS
 from r1_reward.store.files import read_json, write_json, write_text
 

@@ -19,10 +19,9 @@ import numpy as np
 
 from r1_reward.bench.benchmark import Benchmark, Size
 from r1_reward.bench.benchmarks import find_benchmark
-from r1_reward.bench.predictions import OURS, detect_format, others_formats, read_outcomes
-from r1_reward.bench.scoring import Rule, Table
+from r1_reward.bench.metrics import Counts, Rule
+from r1_reward.bench.predictions import OURS, detect_format, others_formats, tally_file
 from r1_reward.bench.suites import LoadedSuite, Scan, load_suite, match_size
-from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
 
@@ -57,17 +56,17 @@ def score_file(
     foreign = None if format == OURS else others_formats()[format][0]
     rows = _load(entry, data, image_root, allow_partial)
     run = {} if foreign else _read_run(entry, path)
-    tally = _count(entry, path, rows)
-    table = tally.table()
-    size, complaints = _complaints(entry, table, rows, run)
+    tally = tally_file(suite, path, rows=rows)
+    counts = tally.counts()
+    size, complaints = _complaints(entry, counts, rows, run)
     if complaints and not allow_partial:
         hint = foreign.missing_rows_hint if foreign else ""
         raise UserError(f"{path}: {' '.join(complaints)}{hint} To score these rows nevertheless: --allow-partial.")
     joined = rows is not None and rows.n == len(tally)
     notes = [f"Not all rows, or not these: {complaint}" for complaint in complaints]
     notes += foreign.notes if foreign else ()
-    notes += _missing_notes(table, issues=joined or foreign is None)
-    notes += _lost_notes(entry, table)
+    notes += _missing_notes(counts, issues=joined or foreign is None)
+    notes += _lost_notes(entry, counts)
     blind = foreign is not None and not foreign.tells_unreadable
     used: Rule = "wrong" if blind else rule
     summary = tally.summary(rule=used, seed=seed, acc_plus=entry.acc_plus, categories=entry.categories)
@@ -101,16 +100,6 @@ def _load(
     return None
 
 
-def _count(entry: Benchmark, path: Path, rows: LoadedSuite | None) -> Tally:
-    tally = Tally()
-    for outcome in read_outcomes(entry.name, path, rows=rows):
-        try:
-            tally.add(outcome)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
-    return tally
-
-
 def _read_run(entry: Benchmark, path: Path) -> dict[str, Any]:
     """Return the run.json beside a file of ours, empty if there is none; raises UserError if it is another suite's."""
     file = path.with_name("run.json")
@@ -127,11 +116,11 @@ def _read_run(entry: Benchmark, path: Path) -> dict[str, Any]:
 
 
 def _complaints(
-    entry: Benchmark, table: Table, rows: LoadedSuite | None, run: dict[str, Any]
+    entry: Benchmark, counts: Counts, rows: LoadedSuite | None, run: dict[str, Any]
 ) -> tuple[int | None, list[str]]:
     """Return the number of rows there should be, None if nobody says, and what differs from it."""
-    n, expected = len(table.index), None
-    _, complaint = _compare(entry, table)
+    n, expected = len(counts.index), None
+    _, complaint = _compare(entry, counts)
     complaints = [complaint] if complaint else []
     if entry.sizes:
         expected = min((size.rows for size in entry.sizes), key=lambda rows: abs(rows - n))
@@ -145,38 +134,38 @@ def _complaints(
     return expected, complaints
 
 
-def _compare(entry: Benchmark, table: Table) -> tuple[Size | None, str | None]:
+def _compare(entry: Benchmark, counts: Counts) -> tuple[Size | None, str | None]:
     """Return the official size that the rows have, or what differs; without categories only totals can differ."""
-    n = len(table.index)
-    if not (table.category >= 0).any():
+    n = len(counts.index)
+    if not (counts.category >= 0).any():
         totals = tuple(
             size._replace(categories=None, ids=size.ids and {"all": sum(size.ids.values())}) for size in entry.sizes
         )
-        ids = Counter(all=len(np.unique(table.ids)))
+        ids = Counter(all=len(np.unique(counts.ids)))
         return match_size(replace(entry, sizes=totals), Scan(n, Counter(), ids, {}, ""))
-    members = {name: table.category == number for number, name in enumerate(table.categories)}
-    if (table.category < 0).any():
-        members["no category"] = table.category < 0
+    members = {name: counts.category == number for number, name in enumerate(counts.categories)}
+    if (counts.category < 0).any():
+        members["no category"] = counts.category < 0
     categories = Counter({name: int(rows.sum()) for name, rows in members.items()})
-    ids = Counter({name: len(np.unique(table.ids[rows])) for name, rows in members.items()})
+    ids = Counter({name: len(np.unique(counts.ids[rows])) for name, rows in members.items()})
     return match_size(entry, Scan(n, categories, ids, {}, ""))
 
 
-def _missing_notes(table: Table, *, issues: bool) -> list[str]:
+def _missing_notes(counts: Counts, *, issues: bool) -> list[str]:
     """Return a note on what the file does not tell, if there is anything."""
     missing = []
-    if unknown := int((table.category < 0).sum()):
-        missing.append("the categories" if unknown == len(table.index) else f"the categories of {unknown:,} rows")
-    if (table.longer == Table.UNKNOWN).any():
+    if unknown := int((counts.category < 0).sum()):
+        missing.append("the categories" if unknown == len(counts.index) else f"the categories of {unknown:,} rows")
+    if (counts.longer == Counts.UNKNOWN).any():
         missing.append("which response is longer")
     if not issues:
         missing.append("which rows are known or suspected to be wrong")
     return [f"The file does not tell {', '.join(missing)}; --data (the benchmark's rows) does."] if missing else []
 
 
-def _lost_notes(entry: Benchmark, table: Table) -> list[str]:
+def _lost_notes(entry: Benchmark, counts: Counts) -> list[str]:
     """Return a note if ids repeat in a file of a size in which none should: rows of another size may be lost."""
-    n = len(table.index)
-    repeated = n - len(np.unique(table.ids))
+    n = len(counts.index)
+    repeated = n - len(np.unique(counts.ids))
     notes = [size.repeats_note for size in entry.sizes if size.rows == n and size.repeats_note]
     return [note.format(repeated=repeated) for note in notes if repeated]

@@ -6,7 +6,7 @@
     tally.summary(rule="wrong")         # a dict that json.dumps takes
     compare_tallies(before, after)      # paired difference, McNemar
 
-What the numbers mean is defined in :mod:`r1_reward.bench.scoring`.
+What the numbers mean is defined in :mod:`r1_reward.bench.metrics`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from r1_reward.bench import scoring
+from r1_reward.bench import metrics
+from r1_reward.bench.metrics import RULES, Counts, Rule
 from r1_reward.bench.rows import Outcome, Vote
-from r1_reward.bench.scoring import RULES, Rule, Table
 from r1_reward.judge.metrics import Interval, cluster_interval, mcnemar, voting_curve_from_counts
 from r1_reward.records.errors import UserError
 
@@ -74,7 +74,7 @@ class Tally:
         self._ids.append(int.from_bytes(digest, "little"))
         self._category.append(_code(self._category_codes, outcome.category))
         self._paper.append(_code(self._paper_codes, outcome.paper_category))
-        self._longer.append(Table.UNKNOWN if outcome.longer is None else outcome.longer)
+        self._longer.append(Counts.UNKNOWN if outcome.longer is None else outcome.longer)
         self._issue.append(outcome.issue is not None)
         if outcome.issue is not None:
             insort(self._issues, (outcome.index, outcome.id, outcome.issue))
@@ -110,7 +110,7 @@ class Tally:
                     known["votes"] += 1
         return counts
 
-    def table(self) -> Table:
+    def counts(self) -> Counts:
         """Return the counts as arrays.
 
         Raises:
@@ -124,7 +124,7 @@ class Tally:
         right, wrong, unreadable = (counts[:, :, kind : kind + 3] for kind in (_RIGHT, _WRONG, _UNREADABLE))
         category, categories = _by_name(self._category, self._category_codes)
         paper, paper_categories = _by_name(self._paper, self._paper_codes)
-        return Table(
+        return Counts(
             index=index,
             ids=np.array(self._ids, dtype=np.uint64),
             category=category,
@@ -157,15 +157,15 @@ class Tally:
             UserError: unknown rule, or a row was added twice.
         """
         _check_rule(rule)
-        table = self.table()
-        passes = scoring.correctness(table, rule)
-        rows = scoring.row_means(passes)
-        found = scoring.intervals(table, passes, seed=seed, resamples=resamples)
-        official = _categories(rows, table.category, table.categories, found.categories, categories or ())
-        paper = _categories(rows, table.paper, table.paper_categories, found.paper_categories, categories or ())
+        counts = self.counts()
+        passes = metrics.correctness(counts, rule)
+        rows = metrics.row_means(passes)
+        found = metrics.intervals(counts, passes, seed=seed, resamples=resamples)
+        official = _categories(rows, counts.category, counts.categories, found.categories, categories or ())
+        paper = _categories(rows, counts.paper, counts.paper_categories, found.paper_categories, categories or ())
         if acc_plus:
-            plus = scoring.acc_plus(table, passes)
-            for name, value, ids in zip(table.categories, plus.categories, plus.ids, strict=True):
+            plus = metrics.acc_plus(counts, passes)
+            for name, value, ids in zip(counts.categories, plus.categories, plus.ids, strict=True):
                 official[name] |= {"acc_plus": _number(value), "ids": ids}
         groupings = {
             "official": {"categories": official, "macro": _number(found.macro.mean)},
@@ -174,37 +174,37 @@ class Tally:
         return {
             "rows": len(self),
             "n": _count_known(rows),
-            "votes": _votes(table).min().item() if len(self) else None,
+            "votes": _votes(counts).min().item() if len(self) else None,
             "passes": self._passes,
             "rule": rule,
             "overall": _number(found.overall.mean),
             "macro": _number(found.macro.mean),
             "acc_plus": _number(found.acc_plus.mean) if acc_plus else None,
             "categories": official,
-            "groupings": groupings if table.paper_categories else {},
+            "groupings": groupings if counts.paper_categories else {},
             "intervals": {
                 "overall": _bounds(found.overall),
                 "macro": _bounds(found.macro),
                 "acc_plus": _bounds(found.acc_plus) if acc_plus else None,
             }
-            | ({"paper_macro": _bounds(found.paper_macro)} if table.paper_categories else {}),
-            "rules": {other: _plain(table, scoring.correctness(table, other)) for other in RULES},
-            **_votes_apart(table),
+            | ({"paper_macro": _bounds(found.paper_macro)} if counts.paper_categories else {}),
+            "rules": {other: _plain(counts, metrics.correctness(counts, other)) for other in RULES},
+            **_votes_apart(counts),
             "mean_tokens": _ratio(self._tokens["total"], self._tokens["votes"]),
             "mean_characters": _ratio(self._characters["total"], self._characters["votes"]),
-            "baselines": _baselines(table, acc_plus),
-            "known_issues": self._known_issues(table, rows),
-            "voting_curve": _voting_curve(table, seed, resamples),
+            "baselines": _baselines(counts, acc_plus),
+            "known_issues": self._known_issues(counts, rows),
+            "voting_curve": _voting_curve(counts, seed, resamples),
         }
 
-    def _known_issues(self, table: Table, rows: np.ndarray) -> dict[str, Any]:
+    def _known_issues(self, counts: Counts, rows: np.ndarray) -> dict[str, Any]:
         """Return the score without the suspect rows, and which they are."""
         apart = None
-        if table.issue.any():
-            kept = rows[~table.issue]
-            apart = {"overall": _number(scoring.mean(kept)), "n": _count_known(kept)}
+        if counts.issue.any():
+            kept = rows[~counts.issue]
+            apart = {"overall": _number(metrics.mean(kept)), "n": _count_known(kept)}
         listed = [{"index": index, "id": id_, "issue": issue} for index, id_, issue in self._issues]
-        return {"n": int(table.issue.sum()), "without_them": apart, "rows": listed}
+        return {"n": int(counts.issue.sum()), "without_them": apart, "rows": listed}
 
 
 def compare_tallies(a: Tally, b: Tally, *, rule: Rule = "wrong", seed: int = 0) -> dict[str, Any]:
@@ -217,13 +217,13 @@ def compare_tallies(a: Tally, b: Tally, *, rule: Rule = "wrong", seed: int = 0) 
         UserError: unknown rule, a row was added twice, or the two tallies have different ids at one position.
     """
     _check_rule(rule)
-    tables = a.table(), b.table()
-    scores = [scoring.row_means(scoring.correctness(table, rule)) for table in tables]
-    _, in_a, in_b = np.intersect1d(tables[0].index, tables[1].index, assume_unique=True, return_indices=True)
-    other = tables[0].ids[in_a] != tables[1].ids[in_b]
+    counted = a.counts(), b.counts()
+    scores = [metrics.row_means(metrics.correctness(counts, rule)) for counts in counted]
+    _, in_a, in_b = np.intersect1d(counted[0].index, counted[1].index, assume_unique=True, return_indices=True)
+    other = counted[0].ids[in_a] != counted[1].ids[in_b]
     if other.any():
         raise UserError(
-            f"row {tables[0].index[in_a][other][0]} has another id in the second run than in the first: they judged "
+            f"row {counted[0].index[in_a][other][0]} has another id in the second run than in the first: they judged "
             "different benchmarks, or versions of one, and cannot be compared row by row"
         )
     difference = scores[1][in_b] - scores[0][in_a]
@@ -231,7 +231,7 @@ def compare_tallies(a: Tally, b: Tally, *, rule: Rule = "wrong", seed: int = 0) 
     n, better, worse = int(shared.sum()), int((difference > 0).sum()), int((difference < 0).sum())
     interval = Interval(float("nan"), float("nan"), float("nan"))
     if n:
-        clusters, strata = tables[0].ids[in_a][shared], tables[0].strata()[in_a][shared]
+        clusters, strata = counted[0].ids[in_a][shared], counted[0].strata()[in_a][shared]
         interval = cluster_interval(difference[shared], clusters, strata=strata, seed=seed)
     return {
         "n": n,
@@ -275,8 +275,8 @@ def _count_known(values: np.ndarray) -> int:
     return int((~np.isnan(values)).sum())
 
 
-def _votes(table: Table) -> np.ndarray:
-    return (table.right + table.wrong + table.unreadable).sum(axis=2)
+def _votes(counts: Counts) -> np.ndarray:
+    return (counts.right + counts.wrong + counts.unreadable).sum(axis=2)
 
 
 def _categories(
@@ -284,23 +284,23 @@ def _categories(
 ) -> dict[str, dict[str, Any]]:
     """Return accuracy, n and bounds by category, those in ``first`` in their order before the others."""
     entries = {}
-    for name, part, interval in zip(names, scoring.split(rows, group, len(names)), found, strict=True):
+    for name, part, interval in zip(names, metrics.split(rows, group, len(names)), found, strict=True):
         mean, low, high = map(_number, interval)
         entries[name] = {"accuracy": mean, "n": _count_known(part), "low": low, "high": high}
     return {name: entries[name] for name in (*(name for name in first if name in entries), *entries)}
 
 
-def _plain(table: Table, passes: np.ndarray) -> dict[str, Any]:
+def _plain(counts: Counts, passes: np.ndarray) -> dict[str, Any]:
     """Return overall, macro and n of (n, P) correctness, without intervals."""
-    rows = scoring.row_means(passes)
-    parts = scoring.split(rows, table.category, len(table.categories))
-    macro = scoring.macro([scoring.mean(part) for part in parts])
-    return {"overall": _number(scoring.mean(rows)), "macro": _number(macro), "n": _count_known(rows)}
+    rows = metrics.row_means(passes)
+    parts = metrics.split(rows, counts.category, len(counts.categories))
+    macro = metrics.macro([metrics.mean(part) for part in parts])
+    return {"overall": _number(metrics.mean(rows)), "macro": _number(macro), "n": _count_known(rows)}
 
 
-def _votes_apart(table: Table) -> dict[str, Any]:
+def _votes_apart(counts: Counts) -> dict[str, Any]:
     """Return what single votes say: how many are readable, which response and position they favour, how they flip."""
-    right, wrong, unreadable = (part.sum(axis=(0, 1)) for part in (table.right, table.wrong, table.unreadable))
+    right, wrong, unreadable = (part.sum(axis=(0, 1)) for part in (counts.right, counts.wrong, counts.unreadable))
     first, second, unknown = right + wrong + unreadable
     named_first, named = right[0] + wrong[1], right[:2].sum() + wrong[:2].sum()
     share = _ratio(named_first, named)
@@ -313,54 +313,54 @@ def _votes_apart(table: Table) -> dict[str, Any]:
     return {
         "parse_rate": _ratio(float((right + wrong).sum()), float(first + second + unknown)),
         "by_position": by_position if first + second else {},
-        "flip_rate": _flip_rate(table),
+        "flip_rate": _flip_rate(counts),
         "first_share": share,
         "constant": constant,
     }
 
 
-def _flip_rate(table: Table) -> float | None:
+def _flip_rate(counts: Counts) -> float | None:
     """Return the share of rows with a majority in both passes whose two majorities name different responses."""
-    if table.right.shape[1] != 2:
+    if counts.right.shape[1] != 2:
         return None
-    lead = np.sign(table.right.sum(axis=2) - table.wrong.sum(axis=2))
+    lead = np.sign(counts.right.sum(axis=2) - counts.wrong.sum(axis=2))
     decided = lead[(lead != 0).all(axis=1)]
     return _ratio((decided[:, 0] != decided[:, 1]).sum(), len(decided))
 
 
-def _baselines(table: Table, acc_plus: bool) -> dict[str, dict[str, float | None] | None]:
+def _baselines(counts: Counts, acc_plus: bool) -> dict[str, dict[str, float | None] | None]:
     """Return the scores of judges that do not look, on all rows.
 
     ``always_1`` names the first response in the very orders that the votes were shown; ``longer`` and ``shorter`` are
     wrong where both responses are as long; ``random`` is the expectation of a coin. None where a file does not tell.
     """
-    first, second, unknown = np.moveaxis(table.right + table.wrong + table.unreadable, 2, 0)
+    first, second, unknown = np.moveaxis(counts.right + counts.wrong + counts.unreadable, 2, 0)
     guesses: dict[str, np.ndarray | None] = {"always_1": None, "longer": None, "shorter": None}
     if not unknown.any():
         guesses["always_1"] = np.where(first == second, 0.5, first > second)
-    if not (table.longer == Table.UNKNOWN).any():
-        guesses |= {"longer": (table.longer[:, None] == 1) * 1.0, "shorter": (table.longer[:, None] == -1) * 1.0}
-    guesses["random"] = np.full((len(table.index), 1), 0.5)
+    if not (counts.longer == Counts.UNKNOWN).any():
+        guesses |= {"longer": (counts.longer[:, None] == 1) * 1.0, "shorter": (counts.longer[:, None] == -1) * 1.0}
+    guesses["random"] = np.full((len(counts.index), 1), 0.5)
     scores: dict[str, dict[str, float | None] | None] = {}
     for name, passes in guesses.items():
         scores[name] = None
         if passes is not None:
-            plain = _plain(table, passes)
-            plus = _number(scoring.acc_plus(table, passes).overall) if acc_plus else None
+            plain = _plain(counts, passes)
+            plus = _number(metrics.acc_plus(counts, passes).overall) if acc_plus else None
             scores[name] = {"overall": plain["overall"], "macro": plain["macro"], "acc_plus": plus}
     return scores
 
 
-def _voting_curve(table: Table, seed: int, resamples: int) -> dict[str, list[dict[str, float]]] | None:
+def _voting_curve(counts: Counts, seed: int, resamples: int) -> dict[str, list[dict[str, float]]] | None:
     """Return majority@k and any@k; every pass of a row is one set of votes, the row's passes are one cluster."""
-    passes = table.right.shape[1]
-    if not len(table.index) or _votes(table).min() < 2:
+    passes = counts.right.shape[1]
+    if not len(counts.index) or _votes(counts).min() < 2:
         return None
-    counts = np.stack([part.sum(axis=2).ravel() for part in (table.right, table.wrong, table.unreadable)], axis=1)
+    votes = np.stack([part.sum(axis=2).ravel() for part in (counts.right, counts.wrong, counts.unreadable)], axis=1)
     curve = voting_curve_from_counts(
-        counts,
-        np.repeat(table.ids, passes),
-        strata=np.repeat(table.strata(), passes),
+        votes,
+        np.repeat(counts.ids, passes),
+        strata=np.repeat(counts.strata(), passes),
         seed=seed,
         resamples=resamples,
     )

@@ -30,7 +30,7 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 @dataclass(frozen=True)
-class Table:
+class Counts:
     """Counted votes of n rows. Where votes are split by position: preferred shown first, second, unknown."""
 
     index: np.ndarray
@@ -67,11 +67,11 @@ class Table:
         return lowest[code]
 
 
-def correctness(table: Table, rule: Rule) -> np.ndarray:
+def correctness(counts: Counts, rule: Rule) -> np.ndarray:
     """Return (n, P) correctness of each row's majority in each pass."""
-    right, wrong, unreadable = (part.sum(axis=2) for part in (table.right, table.wrong, table.unreadable))
+    right, wrong, unreadable = (part.sum(axis=2) for part in (counts.right, counts.wrong, counts.unreadable))
     if rule == "coin":
-        right, wrong = right + table.coin, wrong + unreadable - table.coin
+        right, wrong = right + counts.coin, wrong + unreadable - counts.coin
     value = np.where(right == wrong, 0.5, right > wrong)
     if rule == "wrong":
         value[right + wrong == 0] = 0.0
@@ -127,12 +127,12 @@ class AccPlus(NamedTuple):
     """Ids with a scored row, by category."""
 
 
-def acc_plus(table: Table, passes: np.ndarray) -> AccPlus:
+def acc_plus(counts: Counts, passes: np.ndarray) -> AccPlus:
     """Return ACC+: the share of ids in each pass, then the mean over passes; a category sees only its own rows."""
-    members = [table.category == number for number in range(len(table.categories))]
-    inside = [all_right(passes[rows], table.ids[rows]) for rows in members]
+    members = [counts.category == number for number in range(len(counts.categories))]
+    inside = [all_right(passes[rows], counts.ids[rows]) for rows in members]
     return AccPlus(
-        _mean_over_passes(all_right(passes, table.ids)),
+        _mean_over_passes(all_right(passes, counts.ids)),
         [_mean_over_passes(part) for part in inside],
         [int((~np.isnan(part)).any(axis=1).sum()) for part in inside],
     )
@@ -153,21 +153,21 @@ class Intervals(NamedTuple):
     paper_categories: list[Interval]
 
 
-def intervals(table: Table, passes: np.ndarray, *, seed: int = 0, resamples: int = 2000) -> Intervals:
+def intervals(counts: Counts, passes: np.ndarray, *, seed: int = 0, resamples: int = 2000) -> Intervals:
     """Return the scores of ``passes`` (n, P) with percentile bootstrap intervals.
 
     Clusters (the ids) are drawn with replacement within each official category, so every category keeps its size in
     ids: a benchmark's make-up is fixed by its authors, its questions are the sample.
     """
     rows = row_means(passes)
-    official, paper = len(table.categories), len(table.paper_categories)
-    parts, paper_parts = split(rows, table.category, official), split(rows, table.paper, paper)
+    official, paper = len(counts.categories), len(counts.paper_categories)
+    parts, paper_parts = split(rows, counts.category, official), split(rows, counts.paper, paper)
     # One value an id and pass, carried by the id's first row, so that ACC+ comes from the same resamples.
-    first = np.unique(table.ids, return_index=True)[1]
+    first = np.unique(counts.ids, return_index=True)[1]
     products = np.full(passes.shape, np.nan)
-    products[first] = all_right(passes, table.ids)
+    products[first] = all_right(passes, counts.ids)
     columns = np.stack([rows, *parts, *paper_parts, *products.T], axis=1)
-    drawn = resampled_means(columns, table.ids, strata=table.strata(), seed=seed, resamples=resamples)
+    drawn = resampled_means(columns, counts.ids, strata=counts.strata(), seed=seed, resamples=resamples)
     overall, by_category, by_paper, by_pass = np.split(drawn, np.cumsum([1, official, paper]), axis=1)
     means, paper_means = [mean(part) for part in parts], [mean(part) for part in paper_parts]
     return Intervals(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_reward.bench import scoring
+from r1_reward.bench import metrics
 from r1_reward.bench.rows import Outcome, Vote
 from r1_reward.bench.summary import Tally
 
@@ -269,11 +269,11 @@ def test_swapping_right_and_wrong_mirrors_every_accuracy(outcomes):
 def test_rows_of_one_id_are_resampled_within_the_first_of_their_categories():
     rows = [("a", "y"), ("a", "x"), ("b", None), ("c", "y")]
     outcomes = [Outcome(i, name, ((Vote(R),),), category) for i, (name, category) in enumerate(rows)]
-    assert tally_of(outcomes).table().strata().tolist() == [0, 0, -1, 1]
+    assert tally_of(outcomes).counts().strata().tolist() == [0, 0, -1, 1]
 
 
 def test_nothing_scored_is_nan_not_zero():
-    assert np.isnan(scoring.mean(np.array([np.nan, np.nan])))
-    assert np.isnan(scoring.macro([]))
-    assert np.isnan(scoring.row_means(np.full((1, 2), np.nan))).all()
-    assert scoring.row_means(np.array([[np.nan, 1.0], [0.0, 1.0]])).tolist() == [1.0, 0.5]
+    assert np.isnan(metrics.mean(np.array([np.nan, np.nan])))
+    assert np.isnan(metrics.macro([]))
+    assert np.isnan(metrics.row_means(np.full((1, 2), np.nan))).all()
+    assert metrics.row_means(np.array([[np.nan, 1.0], [0.0, 1.0]])).tolist() == [1.0, 0.5]
