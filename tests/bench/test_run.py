@@ -173,7 +173,7 @@ def test_a_run_ends_when_nothing_works_any_more(rows, scripted, tmp_path, monkey
 def test_another_run_is_not_overwritten(rows, scripted, tmp_path):
     scripted(Scripted())
     run_benchmark(rows, SETTINGS, tmp_path / "out")
-    with pytest.raises(UserError, match=r"another run \(votes 3 there, 5 now; seed 0 there, 1 now\)"):
+    with pytest.raises(UserError, match=r"another run \(seed 0 there, 1 now; votes 3 there, 5 now\)"):
         run_benchmark(rows, SETTINGS.model_copy(update={"votes": 5, "seed": 1}), tmp_path / "out")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")

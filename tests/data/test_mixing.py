@@ -513,7 +513,7 @@ def test_a_source_that_is_not_there_or_unfinished_is_refused(tmp_path: Path) -> 
     mixture = MixConfig.model_validate({"sources": {"a": {"path": str(tmp_path / "gone")}}})
     with pytest.raises(UserError, match="gone: no such file or folder"):
         mix(mixture, tmp_path / "out")
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [".out.lock"]
 
 
 def test_the_command_prints_a_table_or_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

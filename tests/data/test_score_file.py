@@ -8,6 +8,7 @@ import io
 import json
 import random
 import re
+import shutil
 import signal
 import time
 from collections import Counter
@@ -394,13 +395,14 @@ def test_parts_have_the_size_they_were_begun_with(pairs_file, server, tmp_path):
         run(pairs_file, tmp_path / "out.parquet", server, block_rows=5)
 
 
-def test_a_calibrated_checkpoint_is_another_model(pairs_file, server, tmp_path):
+def test_a_calibrated_checkpoint_is_another_model(pairs_file, server, checkpoint, tmp_path):
     from r1_reward.judge.calibration import Calibration
 
-    settings = SETTINGS.model_copy(update={"model": str(tmp_path)})
+    model = shutil.copytree(checkpoint, tmp_path / "model")
+    settings = SETTINGS.model_copy(update={"model": str(model)})
     run(pairs_file, tmp_path / "out.parquet", server, settings)
     numbers = dict.fromkeys(("ece_before", "ece_after", "brier_before", "brier_after"), 0.1)
-    Calibration(temperature=2.0, n=9, **numbers).save(tmp_path)
+    Calibration(temperature=2.0, n=9, **numbers).save(model)
     with pytest.raises(UserError, match="served True there, False now; calibration None there"):
         score_file(pairs_file, tmp_path / "out.parquet", settings)
 
