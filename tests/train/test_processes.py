@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import launched
@@ -243,6 +244,30 @@ def test_an_update_has_the_same_rows_however_the_rollout_is_dealt_out():
     for update in range(3):
         together = torch.cat([share[update * 4 : update * 4 + 4] for share in shares])
         assert sorted(together.tolist()) == sorted(whole["ids"][update * 8 : update * 8 + 8].tolist())
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_the_two_orders_of_a_pair_make_one_update(processes):
+    share = 256 // processes
+    labels = torch.tensor([1, 2, 2, 1] * 64)  # as both_orders lays them: neighbours are one pair
+    dealt = []
+    for first in range(0, 256, share):
+        rows = {"pair": torch.arange(256)[first : first + share] // 2, "label": labels[first : first + share]}
+        dealt.append(deal(rows, 2, together=2, first_row=first, seed="7"))
+    whole = deal({"pair": torch.arange(256) // 2}, 2, together=2, seed="7")["pair"]
+    for update in range(2):
+        here = slice(update * share // 2, (update + 1) * share // 2)
+        pairs = torch.cat([rows["pair"][here] for rows in dealt])
+        assert [count for _, count in sorted(Counter(pairs.tolist()).items())] == [2] * 64
+        assert sorted(pairs.tolist()) == sorted(whole[update * 128 : (update + 1) * 128].tolist())
+        assert Counter(torch.cat([rows["label"][here] for rows in dealt]).tolist()) == {1: 64, 2: 64}
+
+
+def test_a_share_that_is_not_made_of_whole_blocks_is_refused():
+    with pytest.raises(ValueError, match="6 rows from row 0 on are no whole blocks of 2 updates x 2"):
+        deal({"ids": torch.arange(6)}, 2, together=2)
+    with pytest.raises(ValueError, match="4 rows from row 2"):
+        deal({"ids": torch.arange(4)}, 2, together=2, first_row=2)
 
 
 def test_once_is_a_plain_call_without_other_processes():

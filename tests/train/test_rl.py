@@ -11,6 +11,7 @@ from tiny_trainer import JUDGMENTS, batch, config, trainer_for
 from trl import GRPOTrainer
 
 from r1_reward import algorithm
+from r1_reward.data.subsets import both_orders, without_reasoning
 from r1_reward.judge.referee import RuleReferee
 from r1_reward.records.errors import UserError
 from r1_reward.train.algorithms import ALGORITHMS, unfiltered_advantages
@@ -183,6 +184,24 @@ def test_groups_are_consecutive_samples_of_one_prompt(tiny, pairs, tmp_path):
     texts = [str(row["prompt"]) for row in rows]
     assert len(rows) == 16
     assert all(len(set(texts[i : i + 4])) == 1 for i in range(0, 16, 4))
+
+
+def test_the_labels_of_each_update_are_balanced_where_both_orders_are_there(tiny, pairs, tmp_path):
+    both = both_orders(without_reasoning(pairs), seed=0)
+    trainer = trainer_for(
+        tiny, both, tmp_path, JUDGMENTS, per_device_train_batch_size=8, steps_per_generation=4,
+        gradient_accumulation_steps=2, shuffle_dataset=False, max_completion_length=40,
+    )  # fmt: skip
+    score = trainer._generate_and_score_completions
+
+    def labelled(inputs):
+        return {**score(inputs), "label": torch.tensor([row["preferred"] for row in inputs])}
+
+    trainer._generate_and_score_completions = labelled
+    trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    labels = torch.cat([part["label"] for part in trainer._buffered_inputs])
+    assert len(labels) == 32
+    assert [labels[:16].tolist().count(1), labels[16:].tolist().count(1)] == [8, 8]
 
 
 def test_each_process_takes_its_rows_of_the_gathered_groups(tiny, pairs, tmp_path):

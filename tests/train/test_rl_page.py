@@ -46,7 +46,7 @@ def step_by_hand(trainer, rows, step):
     rollout["advantages"] = filter_outliers(standardize(returns, mask))
 
     optimizer = torch.optim.SGD(trainer.model.parameters(), lr=RATE)
-    dealt = deal(split_pixel_values_by_grid(rollout), UPDATES, seed=f"{trainer.args.seed}/{step}")
+    dealt = deal(split_pixel_values_by_grid(rollout), UPDATES, together=2, seed=f"{trainer.args.seed}/{step}")
     for part in split_tensor_dict(dealt, UPDATES):
         update = unsplit_pixel_values_by_grid(part)
         logps = trainer._logps_and_entropies(trainer.model, update, entropy=False)[0]

@@ -68,24 +68,36 @@ def all_or_none(doing: str) -> Iterator[None]:
         raise failure
 
 
-def deal(rollout: dict[str, Any], updates: int, *, first_row: int = 0, seed: str = "") -> dict[str, Any]:
+def deal(
+    rollout: dict[str, Any], updates: int, *, together: int = 1, first_row: int = 0, seed: str = ""
+) -> dict[str, Any]:
     """Return a process' share of a rollout sorted so that its first rows make the first update, the next the second.
 
-    Of each ``updates`` rows that follow each other in the whole rollout every update gets one, in an order drawn anew.
-    So the rows of an update are the same whether one process has all of them or several have a share each, and a
-    pattern in the rows (the two orders of a pair beside each other, say) does not become one of the updates.
+    Each ``together`` rows that follow each other in the whole rollout are dealt as one, and of each ``updates`` such
+    parts every update gets one, in an order drawn anew. So with 2 the two orders of a pair, which
+    :func:`r1_reward.data.subsets.both_orders` puts beside each other, are learned from in the same update, which then
+    favours no position. The rows of an update are the same whether one process has all of them or several have a share
+    each.
 
     Args:
         rollout: Tensors and lists with a row for each of the n sequences; scalars and None stay as they are.
-        updates: How many updates are made with a rollout; divides n and ``first_row``.
+        updates: How many updates are made with a rollout.
+        together: How many neighbours stay together; ``together * updates`` divides n and ``first_row``.
         first_row: Where the share begins in the whole rollout.
         seed: What the draws depend on, the same on every process.
+
+    Raises:
+        ValueError: The share is not made of whole blocks.
     """
     rows = len(next(values for values in rollout.values() if values is not None))
+    size = together * updates
+    if rows % size or first_row % size:
+        raise ValueError(f"{rows} rows from row {first_row} on are no whole blocks of {updates} updates x {together}")
     turns = [
         turn
-        for block in range(first_row // updates, (first_row + rows) // updates)
+        for block in range(first_row // size, (first_row + rows) // size)
         for turn in random.Random(f"{seed}/{block}").sample(range(updates), updates)
+        for _ in range(together)
     ]
     order = sorted(range(rows), key=turns.__getitem__)
 

@@ -7,7 +7,7 @@ judgements, as plain code (tests/train/test_rl_page.py takes these steps by hand
     scores = score_judgments(texts, preferred, referee, args)                       # 2. R of each text, or None
     returns = discounted_returns(rewards, mask)                                     # 3. (B, T)
     rollout["advantages"] = filter_outliers(standardize(returns, mask))
-    for update in split(deal(rollout, updates), updates):
+    for update in split(deal(rollout, updates, together=2), updates):
         logps = forward(model, update)                                              # 4. (B / updates, T)
         policy_loss(logps, update.old_logps, update.advantages, mask).loss.backward()
         optimizer.step()
@@ -95,9 +95,16 @@ class StableReinforceTrainer(RolloutTrainer):
             return super()._prepare_inputs(generation_batch)
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             rollout = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
-            first_row = self.accelerator.process_index * len(generation_batch)
-            seed = f"{self.args.seed}/{self.state.global_step}"
-            parts: Any = split_tensor_dict(deal(rollout, updates, first_row=first_row, seed=seed), steps)
+            rows = len(generation_batch)
+            dealt = deal(
+                rollout,
+                updates,
+                # The two orders of a pair; of a group every update gets its share anyway.
+                together=2 if self.num_generations == 1 and rows % (2 * updates) == 0 else 1,
+                first_row=self.accelerator.process_index * rows,
+                seed=f"{self.args.seed}/{self.state.global_step}",
+            )
+            parts: Any = split_tensor_dict(dealt, steps)
             buffered: Any = [unsplit_pixel_values_by_grid(part) for part in parts]
             self._buffered_inputs = buffered
         return self._buffered_inputs[self._step % steps]  # type: ignore[index]  # filled above, or by an earlier step
