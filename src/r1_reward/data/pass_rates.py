@@ -13,16 +13,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from r1_reward.data.annotation import Job, read_jobs
 from r1_reward.data.settings import PassRates
 from r1_reward.data.teacher import parse_teacher
 from r1_reward.engines.engine import Engine, EngineError
+from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.prepare import prepare_all
 from r1_reward.judge.votes import Plan, draw_votes
+from r1_reward.records.schema import Answer
 from r1_reward.store.append_log import AppendLog
 from r1_reward.store.identity import weights_identity
 from r1_reward.store.shards import read_rows
@@ -52,41 +56,58 @@ def measure(
     """
     total = sum(1 for _ in read_rows(path, ["id"]))
     log = AppendLog(file, "a pass rate", lambda line: (line["key"], int(line["right"])))
-    known = dict(entry.value for entry in log.entries())
-    spec = parse_teacher(rates.model)
-    weights = weights_identity(spec.model) if engine is None and spec.url is None else None
-    result: list[int | str] = []
-    jobs = read_jobs(path)
+    known: dict[str, int | str] = dict(entry.value for entry in log.entries())
+    teacher = parse_teacher(rates.model)
+    weights = weights_identity(teacher.model) if engine is None and teacher.url is None else None
+    spec: Any = _Given(engine) if engine is not None else EngineSpec(teacher.model, batch_size, base_url=teacher.url)
+    keys: list[str] = []
+
+    def due() -> Iterator[list[tuple[str, Job]]]:
+        jobs = read_jobs(path)
+        while block := [(_key(rates, job, weights), job) for job in islice(jobs, _BLOCK)]:
+            keys.extend(key for key, _ in block)
+            if wanted := {key: job for key, job in block if key not in known}:
+                yield list(wanted.items())
+
     try:
-        while block := list(islice(jobs, _BLOCK)):
-            keys = [_key(rates, job, weights) for job in block]
-            due = {key: job for key, job in zip(keys, block, strict=True) if key not in known}
-            counts: dict[str, int | str] = {}
-            if due:
-                engine = engine or spec.load(batch_size=batch_size)
-                counts = dict(zip(due, _count_right(list(due.values()), rates, engine), strict=True))
-            new = {key: count for key, count in counts.items() if not isinstance(count, str)}
-            if new:
-                log.append([{"key": key, "id": due[key].row["id"], "right": count} for key, count in new.items()])
-                log.sync()
-            known.update(new)
-            result += [known[key] if key in known else counts[key] for key in keys]
+        for block, counts in in_workers(_count_right, due(), rates, spec):
+            known.update((key, count) for (key, _), count in zip(block, counts, strict=True))
+            right = [(key, job, known[key]) for key, job in block if not isinstance(known[key], str)]
+            log.append([{"key": key, "id": job.row["id"], "right": count} for key, job, count in right])
+            log.sync()
             if progress is not None:
-                progress(len(result), total)
+                progress(sum(key in known for key in keys), total)
     finally:
         log.close()
-    return result
+    return [known[key] for key in keys]
 
 
-def _count_right(jobs: Sequence[Job], rates: PassRates, engine: Engine) -> Iterator[int | str]:
+class _Given(NamedTuple):
+    """An engine that is there already, where one would be loaded."""
+
+    engine: Engine
+    base_url: None = None
+
+    def load(self) -> Engine:
+        return self.engine
+
+
+def _count_right(engine: Engine, jobs: Iterable[tuple[str, Job]], rates: PassRates) -> Iterator[int | str]:
     """Yield how many samples of each row are right, or why there are none."""
     plan = Plan((rates.samples + 1) // 2, "both", rates.temperature, None, rates.max_new_tokens, rates.seed)
-    drawn = draw_votes(engine, prepare_all((job.row for job in jobs), video_frames=rates.frames), plan)
-    for job, votes in zip(jobs, drawn, strict=True):
+    waiting: deque[Answer] = deque()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for _, job in jobs:
+            waiting.append(job.row["preferred"])
+            yield job.row
+
+    for votes in draw_votes(engine, prepare_all(rows(), video_frames=rates.frames), plan):
+        preferred = waiting.popleft()
         if isinstance(votes, EngineError):
             yield str(votes)
         else:
-            yield sum(vote.answer == job.row["preferred"] for vote in votes[: rates.samples])
+            yield sum(vote.answer == preferred for vote in votes[: rates.samples])
 
 
 def _key(rates: PassRates, job: Job, weights: str | None) -> str:
