@@ -105,7 +105,7 @@ def test_load_run_score_and_table(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(EngineSpec, "load", lambda self: Judge())
     loaded = load_suite("counting", rows[0])
     assert loaded.size == COUNTING.sizes[0] and loaded.notes == []
-    missing = run_benchmark(loaded, RunSettings(model="judge"), tmp_path / "out")
+    missing = run_benchmark(loaded, RunSettings(model="tiny"), tmp_path / "out")
     metrics = write_metrics(tmp_path / "out", expected=loaded.n, missing=missing, notes=loaded.notes)
     assert (metrics["overall"], metrics["acc_plus"], metrics["complete"]) == (0.75, None, True)
     report = (tmp_path / "out" / "report.md").read_text()
@@ -122,8 +122,8 @@ def test_load_run_score_and_table(rows, tmp_path, monkeypatch):
     found = {row.model: row for row in section.rows}
     assert found["Abacus"].cells == ("50.00", "100.00", "75.00") and found["Abacus"].mark == ""
     assert found["Soothsayer"].mark.startswith("impossible")
-    assert found["judge"].cells[:2] == found["again"].cells[:2] == ("100.00", "50.00")
-    assert found["judge"].cells[2].startswith("75.00 [")
+    assert found["tiny"].cells[:2] == found["again"].cells[:2] == ("100.00", "50.00")
+    assert found["tiny"].cells[2].startswith("75.00 [")
     assert "Two cups are a pair." in table.notes
 
 
