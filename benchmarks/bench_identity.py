@@ -1,0 +1,82 @@
+"""Seconds to tell which weights a checkpoint has: all bytes read and hashed, from the disk, from memory, and known.
+
+    python benchmarks/bench_identity.py --gib 4 --files 4
+
+Writes a checkpoint of random bytes, and hashes it (1) with the system's page cache emptied of it, (2) with it in the
+page cache, (3) a second time, when the digests of its files are remembered. Add the time of 16 GB by rule of three.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from r1_reward.store import identity
+from r1_reward.store.files import write_json
+from r1_reward.studies.machine import describe_machine
+
+GIB = 2**30
+
+
+def write_checkpoint(folder: Path, gib: float, files: int) -> None:
+    """Write a configuration and weights of random bytes."""
+    (folder / "config.json").write_text("{}")
+    block = os.urandom(64 << 20)
+    for number in range(files):
+        with open(folder / f"model-{number:05d}.safetensors", "wb") as file:
+            for _ in range(round(gib * GIB / files / len(block))):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def forget(folder: Path) -> None:
+    """Have the system drop the files from its page cache, where it lets a user do so."""
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def seconds(folder: Path) -> float:
+    """Return how long the identity of a checkpoint takes to compute."""
+    began = time.perf_counter()
+    identity.weights_identity(folder)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gib", type=float, default=4.0)
+    parser.add_argument("--files", type=int, default=4)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-identity.json"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=".") as name:
+        folder = Path(name)
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+        write_checkpoint(folder, options.gib, options.files)
+        time.sleep(3)  # what was written just now is not remembered
+        size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        forget(folder)
+        from_disk = seconds(folder)
+        (folder / "cache" / "r1-reward" / "digests.jsonl").unlink()
+        identity._Memory._of.clear()
+        from_memory = seconds(folder)
+        known = seconds(folder)
+    result = {
+        "gib": size / GIB,
+        "files": options.files,
+        "seconds": {"from disk": from_disk, "from the page cache": from_memory, "known": known},
+        "gb_per_second": {"from disk": size / 1e9 / from_disk, "from the page cache": size / 1e9 / from_memory},
+        "seconds_for_16_gb": {"from disk": 16e9 / size * from_disk, "from the page cache": 16e9 / size * from_memory},
+        "machine": describe_machine(),
+    }
+    write_json(options.out, result)
+    print(result)
+
+
+if __name__ == "__main__":
+    main()
