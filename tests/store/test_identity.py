@@ -200,3 +200,16 @@ def test_data_are_their_rows_and_the_pictures_they_name(pair_file, tmp_path):
     assert data_identity(copy) == known
     flip(copy / "pairs.jsonl", (copy / "pairs.jsonl").read_bytes().index(b'question": ') + 12)
     assert data_identity(copy) not in (known, changed)
+
+
+def test_a_dataset_of_the_hub_is_its_rows_with_the_bytes_of_their_pictures(monkeypatch):
+    import datasets
+
+    def identity_with(picture):
+        rows = [{"id": "1", "images": [{"bytes": picture, "path": "a.png"}]}]
+        features = datasets.Features({"id": datasets.Value("string"), "images": datasets.List(datasets.Image())})
+        remote = datasets.Dataset.from_list(rows, features=features)
+        monkeypatch.setattr(datasets, "load_dataset", lambda name, split: remote)
+        return data_identity("owner/pairs")
+
+    assert identity_with(b"one") == identity_with(b"one") != identity_with(b"two")

@@ -9,18 +9,20 @@ on. What is written into a run folder (:mod:`r1_reward.store.run_folder`) is con
     media_digest(["images/7.png"])              # "9b1c..." of the files' bytes, in this order
 
 Files are read in full, so any changed byte is seen; nothing is sampled. A file's digest is the SHA-256 of the SHA-256
-of each of its pieces of 64 MiB, which several threads compute at once: about 1.2 GB/s a core, so 16 GB of weights take
-some 7 seconds on two cores and 2 on eight, or as long as the disk needs (``benchmarks/bench_identity.py``). For files
-of 32 MiB and more the digest is remembered in ``~/.cache/r1-reward/digests.jsonl`` (``XDG_CACHE_HOME`` is kept), by
-path, size, inode, and the times of the last change of content *and* of the inode. No copying tool can set the latter,
-so a file that was replaced under its old modification time is read again. On a file system that does not keep that
-time (some network mounts), a file overwritten in place with equal size and a restored modification time would not be
-noticed; deleting the cache, which is safe at any time, has all files read again.
+of each of its pieces of 64 MiB, which several threads compute at once, a core for each. On two busy cores 4 GiB took
+3.2 seconds out of the page cache and 4.5 from the disk: 12 and 17 for 16 GB; more cores take less, until the disk is
+the limit (``benchmarks/bench_identity.py``). A file that is known takes less than a millisecond: of files of 32 MiB and
+more the digest is remembered in ``~/.cache/r1-reward/digests.jsonl`` (``XDG_CACHE_HOME`` is kept), by path, size,
+inode, and the times of the last change of content *and* of the inode. No copying tool can set the latter, so a file
+that was replaced under its old modification time is read again. On a file system that does not keep that time (some
+network mounts), a file overwritten in place with equal size and a restored modification time would not be noticed;
+deleting the cache, which is safe at any time, has all files read again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,7 +38,7 @@ from r1_reward.store.adapters import ADAPTER_CONFIG, adapted_model, is_adapters
 from r1_reward.store.append_log import SharedLog
 from r1_reward.store.files import read_json
 from r1_reward.store.hub import checkpoint_file, is_hub_id
-from r1_reward.store.rows import line_rows, parquet_rows
+from r1_reward.store.rows import hub_dataset, line_rows, may_be_hub_id, parquet_rows
 from r1_reward.store.shards import pair_files
 from r1_reward.store.video import find_video
 
@@ -129,17 +131,27 @@ def _commit(model: str) -> str:
 
 
 def data_identity(path: str | Path) -> str:
-    """Return what identifies the rows of a pair file or a folder of one split: bytes of files and of what they name.
+    """Return what identifies the rows of a pair file, a folder or a Hub dataset: their bytes, and of what they name.
 
-    Pictures and videos count by their content, wherever they lie; one that is missing counts as missing.
+    Pictures and videos count by their content, wherever they lie; one that is missing counts as missing. Of a Hub
+    dataset the rows of the split ``train`` are read.
 
     Raises:
         UserError: there is no such file, or it cannot be read.
     """
     digest = hashlib.sha256()
+    if not Path(path).exists() and may_be_hub_id(path):
+        for row in hub_dataset(str(path), "train"):
+            digest.update(json.dumps(row, sort_keys=True, default=_hashed).encode())
+        return f"sha256:{digest.hexdigest()}"
     for file in pair_files(path):
         digest.update(f"{file_digest(file)}\n{media_digest(media_of(file))}\n".encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def _hashed(value: Any) -> str:
+    """Return what stands for bytes in JSON, and the text of anything else that is not JSON."""
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
 def media_of(file: Path) -> Iterator[str]:
