@@ -242,7 +242,7 @@ def test_bad_input_is_refused_in_words_and_leaves_nothing(folder: Path) -> None:
     refused(folder, "rlaif", good, "rlaif: is no source of pairs.* Did you mean rlaif-v")
     refused(folder, "rlaif-v", raw / "goof.jsonl", "no such file or folder. Did you mean .*good.jsonl")
     refused(folder, "rlaif-v", raw / "images", "holds no parquet, jsonl or json files of the train split")
-    refused(folder, "rlaif-v", raw / "images" / "1.png", "sources end in .jsonl, .json or .parquet")
+    refused(folder, "rlaif-v", raw / "images" / "1.png", "files of rows end in .jsonl, .json or .parquet")
     refused(folder, "rlaif-v", good, "nowhere: no such folder", images=folder / "nowhere")
     refused(folder, "rlaif-v", good, "limit: must be 1 or more rows, not 0", limit=0)
     (raw / "empty.jsonl").touch()

@@ -227,13 +227,18 @@ def test_the_examples_are_questions_about_handwriting():
 
 
 def test_the_command_keeps_to_this_machine_unless_told(checkpoint):
-    from r1_reward.cli.ui import ui
-    from r1_reward.records.errors import UserError
+    from typer.testing import CliRunner
 
-    with pytest.raises(UserError, match="--insecure"):
-        ui(str(checkpoint), host="0.0.0.0")
-    with pytest.raises(UserError, match="--max-pixels"):
-        ui("judge", base_url=["http://127.0.0.1:9/v1"], max_pixels=100)
+    from r1_reward import cli
+
+    cli._register()
+    for options, message in (
+        (["--model", str(checkpoint), "--host", "0.0.0.0"], "--insecure"),
+        (["--model", "judge", "--base-url", "http://127.0.0.1:9/v1", "--max-pixels", "100"], "--max-pixels"),
+    ):
+        result = CliRunner().invoke(cli.app, ["ui", *options])
+        assert result.exit_code != 0
+        assert message in f"{result.output}{result.exception}"
 
 
 # A browser.

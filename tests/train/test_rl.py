@@ -278,7 +278,7 @@ def test_referee_verdicts_enter_the_reward(tiny, pairs, tmp_path):
 
 def test_the_referee_is_the_one_given_or_the_one_named(tiny, pairs, tmp_path):
     assert isinstance(trainer_for(tiny, pairs, tmp_path).referee, RuleReferee)
-    with pytest.raises(UserError, match="names no referee"):
+    with pytest.raises(UserError, match="is not a referee"):
         trainer_for(tiny, pairs, tmp_path, referee="nobody")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import sys
 
 import typer
@@ -28,6 +29,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
+@functools.cache
 def _register() -> None:
     from r1_reward.cli import ablate, bench, compare, data, demo, plan, push, score, serve, train, ui
 
