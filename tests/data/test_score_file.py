@@ -479,6 +479,21 @@ def test_a_file_is_read_as_it_is_judged(pairs_file, server, tmp_path, monkeypatc
     assert all(kept >= number - 1 for number, kept in seen)
 
 
+def test_parts_of_a_finished_file_stay_while_another_process_writes_there(pairs_file, server, tmp_path):
+    from filelock import FileLock
+
+    out = tmp_path / "out.parquet"
+    run(pairs_file, out, server)
+    parts = tmp_path / "out.parquet.parts"
+    parts.mkdir()
+    (parts / "part-00000000.parquet").touch()
+    with FileLock(parts / ".lock"):
+        run(pairs_file, out, server)
+        assert {file.name for file in parts.iterdir()} == {".lock", "part-00000000.parquet"}
+    run(pairs_file, out, server)
+    assert [file.name for file in tmp_path.iterdir() if "parts" in file.name] == []
+
+
 def test_progress_counts_rows(pairs_file, server, tmp_path):
     interrupted(pairs_file, server, tmp_path)
     states = []

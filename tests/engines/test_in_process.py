@@ -8,6 +8,7 @@ import torch
 from r1_reward.engines.engine import Request
 from r1_reward.engines.in_process import TransformersEngine, _batches
 from r1_reward.judge.votes import read_judgment
+from r1_reward.records.parsing import answer_position
 from r1_reward.records.prompt import build_messages
 from r1_reward.store.images import decode_images
 
@@ -161,6 +162,25 @@ def test_a_draft_inside_a_thought_has_no_probability(tiny, pairs, text):
     ((completion,),) = generated(engine, requests_of(pairs, 1), max_new_tokens=30)
     assert completion.text == text
     assert completion.probability is read_judgment(completion, swapped=False).answer is None
+
+
+def test_a_draft_is_not_taken_for_an_answer_that_has_no_token_of_its_own():
+    """The answer's digit is part of the token "1</answer>", so the last bare digit is that of the thought."""
+    words = ["<think>", "<answer>", "2", "</answer>", "</think>", "<answer>", "1</answer>"]
+
+    def decode(tokens):
+        return "".join(words[token] for token in tokens)
+
+    assert answer_position(range(7), {2}, decode) is None
+    assert answer_position(range(4), {2}, decode) == 2
+
+
+@pytest.mark.parametrize(("margin", "probability"), [(-2000.0, 0.0), (2000.0, 1.0), (0.0, 0.5)])
+def test_no_margin_overflows(tiny, margin, probability):
+    model, processor = tiny
+    row = processor.tokenizer("<think>so</think><answer>1</answer>", add_special_tokens=False)["input_ids"]
+    (completion,) = TransformersEngine(model, processor)._read([row], torch.full((len(row), 1), margin))
+    assert completion.probability == probability
 
 
 def test_without_an_answer_there_is_no_probability(tiny, pairs):

@@ -268,3 +268,15 @@ def test_another_study_is_refused_and_an_added_seed_is_not(study, folder, checkp
 def test_a_report_of_an_unfinished_study_says_so(study, folder, tmp_path):
     record = write_report(study, finished(study, folder)[:1], tmp_path)
     assert (record["cells"], record["cells_wanted"]) == (1, 2)
+
+
+def test_a_missing_verdict_is_not_an_inconsistent_judgment(monkeypatch):
+    from r1_reward.judge import referee
+    from r1_reward.records.schema import Judgment
+    from r1_reward.studies.ablate.cells import _consistent_share
+
+    text = "<think>Response 1 is better.</think><answer>1</answer>"
+    votes = [[Judgment(answer=1, swapped=False, text=text, well_formed=True, tokens=1)] * 4]
+    for verdicts, share in (([1.0, None, None, 0.0], 0.5), ([1.0, None, None, None], 1.0), ([None] * 4, None)):
+        monkeypatch.setattr(referee.RuleReferee, "judge", lambda self, *_, verdicts=verdicts: verdicts)
+        assert _consistent_share(votes) == share

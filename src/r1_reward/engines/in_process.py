@@ -149,7 +149,7 @@ class TransformersEngine(Generative):
             step = answer_position(kept, self._digits, tokenizer.decode) if readable else None  # type: ignore[arg-type]
             probability = None
             if step is not None and margins is not None:
-                probability = round(1 / (1 + math.exp(-float(margins[step, number]))), _PROBABILITY_DIGITS)
+                probability = round(0.5 + 0.5 * math.tanh(float(margins[step, number]) / 2), _PROBABILITY_DIGITS)
             completions.append(
                 Completion(
                     text=text,

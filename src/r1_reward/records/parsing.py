@@ -49,14 +49,15 @@ def answer_position(tokens: Sequence[int], digits: Sequence[int], decode: Callab
     """Return where in generated ``tokens`` the answer's own token stands, None if the text has no such place.
 
     ``digits`` are the tokens of the answers. It is the last of them that follows an opening answer tag, white space
-    aside; ``decode`` turns tokens into text.
+    aside; ``decode`` turns tokens into text. A tag inside a thought that is closed later is not the answer's, even
+    where the answer itself is part of a longer token and so has no place.
     """
     for position in range(len(tokens) - 1, -1, -1):
         # A tag is at most eight tokens, a character each.
         if tokens[position] in digits and decode(list(tokens[max(0, position - 12) : position])).rstrip().endswith(
             "<answer>"
         ):
-            return position
+            return None if "</think>" in decode(list(tokens[position:])) else position
     return None
 
 

@@ -7,9 +7,10 @@ stands in ``run.json`` beside the parts, and in the header of the finished file.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from r1_reward.data.scoring.rows import Block
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import complete_file
 from r1_reward.store.rows import RowWriter
-from r1_reward.store.run_folder import require_same, run_folder
+from r1_reward.store.run_folder import LOCK, locked, require_same, run_folder
 
 _KEY = b"r1_reward.score"
 _ROW_GROUP = 65_536
@@ -89,18 +90,22 @@ class Parts:
         return RowWriter(file, self._schema, group_rows=_ROW_GROUP)
 
     def join(self, blocks: Sequence[Block]) -> ScoreSummary:
-        """Make one file of all parts, the same whatever the blocks, and drop the parts."""
+        """Make one file of all parts, the same whatever the blocks; the parts can be dropped then."""
         with complete_file(self.out, beside=self.folder / "joined") as unfinished, self._writer(unfinished) as writer:
             for block in blocks:
                 for line in self._read(block).to_pylist():
                     writer.add(line)
-        self.drop()
         with pq.ParquetFile(self.out) as file:
             return _summary(self.out, file.iter_batches(columns=["id", "error"]))
 
     def drop(self) -> None:
-        """Remove the folder, which a finished output makes useless."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder, which a finished output makes useless, unless another process is writing there."""
+        if not self.folder.is_dir():
+            return
+        gone = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.gone")
+        with suppress(UserError), locked(self.folder / LOCK, self.folder):
+            self.folder.rename(gone)  # with the lock in it: nobody is left holding a file that was removed
+        shutil.rmtree(gone, ignore_errors=True)
 
     def _read(self, block: Block) -> pa.Table:
         path = self.path(block)

@@ -87,7 +87,9 @@ def score_file(
         judged = _on_ray(source, missing, job, spec, workers) if ray else _judged(source, missing, job, spec, workers)
         with closing(judged):
             _keep(judged, parts, source.rows, source.rows - sum(block.rows for block in missing), progress)
-        return parts.join(source.blocks)
+        summary = parts.join(source.blocks)
+    parts.drop()
+    return summary
 
 
 def _describe(source: Source, job: Job, *, served: bool) -> dict[str, Any]:

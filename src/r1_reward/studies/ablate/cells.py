@@ -291,13 +291,15 @@ def _silence(trainer: Any) -> None:
 
 
 def _consistent_share(judged: list[list[Any]]) -> float | None:
-    """Return the share of readable judgments whose reasoning supports their answer, by the rule referee."""
+    """Return the share of judgments with a verdict whose reasoning supports their answer, by the rule referee.
+
+    None without a readable judgment or a verdict: a missing verdict is not a "no".
+    """
     from r1_reward.judge.referee import RuleReferee
     from r1_reward.records.parsing import parse_judgment
 
     parsed = [parse_judgment(judgment.text) for votes in judged for judgment in votes]
     read = [one for one in parsed if one.answer is not None]
-    if not read:
-        return None
     verdicts = RuleReferee().judge([one.reasoning for one in read], [one.answer or 0 for one in read])
-    return sum(verdict or 0.0 for verdict in verdicts) / len(read)
+    known = [verdict for verdict in verdicts if verdict is not None]
+    return sum(known) / len(known) if known else None
