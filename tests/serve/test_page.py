@@ -23,7 +23,9 @@ from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.voting import majority
 from r1_reward.records.schema import Completion, Judgment
 from r1_reward.serve import cards
+from r1_reward.serve.budget import Budget
 from r1_reward.serve.page import examples, judge
+from r1_reward.serve.settings import ServerSettings
 
 RED = Image.new("RGB", (56, 28), "red")
 
@@ -58,8 +60,11 @@ def page_of(answers, votes, total=None):
     return cards.result(dict(enumerate(answers, 1)), {(1, 2): majority(votes)}, total)
 
 
-def run(model, answers=("4", "7"), question="Which is larger?", pictures=(), votes=1, both_orders=True):
-    return list(judge(model, pictures, question, answers, votes=votes, both_orders=both_orders))
+def run(
+    model, answers=("4", "7"), question="Which is larger?", pictures=(), votes=1, both_orders=True, clock=None, **limits
+):
+    budget = Budget(ServerSettings(**limits), clock or time.monotonic)
+    return list(judge(model, pictures, question, answers, votes=votes, both_orders=both_orders, budget=budget))
 
 
 @pytest.fixture
@@ -190,6 +195,30 @@ def test_mistakes_are_messages(model, options, message):
     assert message in text_of(last)
     assert "rr-notice" in last
     assert "better" not in last
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_pixels": 2 * 56 * 28 - 1}, r"pictures together.*--max-pixels"),
+        ({"max_images": 1}, r"2 pictures.*--max-images"),
+        ({"answers": ["a" * 30, "b"], "max_chars": 20}, "--max-chars"),
+        ({"answers": ["1", "2", "3"], "max_candidates": 2}, "--max-candidates"),
+        ({"votes": 4, "max_judgments": 7}, "--max-judgments"),
+    ],
+)
+def test_the_page_keeps_the_limits_of_a_request(model, tmp_path, options, message):
+    RED.save(tmp_path / "red.png")
+    last = run(model, pictures=[str(tmp_path / "red.png")] * 2, **options)[-1]
+    assert re.search(message, text_of(last))
+    assert model.engine.engine.calls == []
+
+
+def test_a_page_that_takes_too_long_shows_the_votes_it_has(model):
+    ticks = iter([0.0, 1.0, *[99.0] * 9])
+    last = run(model, votes=3, clock=lambda: next(ticks), timeout=30.0)[-1]
+    assert "not finished within 30 seconds" in text_of(last)
+    assert last.count("rr-vote") == 2
 
 
 # Votes one by one.

@@ -11,16 +11,22 @@ for what the cards look like.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from r1_reward.judge.prepare import check_text, open_images
+from r1_reward.judge.prepare import OpenedImages, check_text, open_images
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.errors import UserError
 from r1_reward.serve import cards
+from r1_reward.serve.budget import Budget
+from r1_reward.serve.errors import Refusal
+from r1_reward.serve.pictures import declared_pixels
+from r1_reward.serve.settings import ServerSettings
 
 if TYPE_CHECKING:
     import gradio
@@ -65,20 +71,25 @@ def judge(
     *,
     votes: int,
     both_orders: bool,
+    budget: Budget,
 ) -> Iterator[str]:
-    """Yield the page's result as HTML after each vote; what is wrong is said in it.
+    """Yield the page's result as HTML after each vote; what is wrong is said in it, above the votes that are there.
 
-    ``pictures`` are paths, or pairs of a path and a caption; blank ``answers`` are left out and keep their numbers.
+    ``pictures`` are paths, or pairs of a path and a caption; blank ``answers`` are left out and keep their numbers. All
+    that one press of the button uses comes out of one ``budget``, as for the HTTP routes.
     """
+    texts: dict[int, str] = {}
+    found: dict[tuple[int, int], Verdict] = {}
+    total = 0
     try:
-        opened = open_images([one[0] if isinstance(one, (tuple, list)) else one for one in pictures or ()])
+        opened = _open(pictures or (), budget)
         check_text(question, "question")
         texts = {number: text for number, text in enumerate(answers, 1) if text and text.strip()}
         if len(texts) < 2:
             raise UserError("Write at least two answers.")
         if len(set(texts.values())) < len(texts):
             raise UserError("Two answers are the same text; there is nothing to compare.")
-        found: dict[tuple[int, int], Verdict] = {}
+        _spend(budget, question, texts, votes, both_orders)
         each = 1 if model.engine.deterministic else votes * (1 + both_orders)
         total = each * len(list(combinations(texts, 2)))
         yield cards.result(texts, found, total)
@@ -87,12 +98,32 @@ def judge(
             for verdict in watched:
                 found[i, j] = verdict
                 yield cards.result(texts, found, total)
-    except UserError as error:
-        yield cards.notice(str(error))
+                budget.check_time()
+    except (UserError, Refusal) as error:
+        yield cards.notice(str(error)) + (cards.result(texts, found, total) if found else "")
 
 
-def build_page(model: RewardModel, *, name: str) -> gradio.Blocks:
-    """Return the page; ``name`` is what it calls the model."""
+def _open(pictures: Sequence[Any], budget: Budget) -> OpenedImages:
+    """Open uploaded pictures, whose size is read from their headers before any is unpacked."""
+    paths = [one[0] if isinstance(one, (tuple, list)) else one for one in pictures]
+    budget.pictures(len(paths), "pictures")
+    for number, path in enumerate(paths):
+        with suppress(OSError):  # opening it says what is wrong
+            budget.pixels(declared_pixels(Path(path).read_bytes()), f"pictures[{number}]")
+    return open_images(paths)
+
+
+def _spend(budget: Budget, question: str, texts: Mapping[int, str], votes: int, both_orders: bool) -> None:
+    budget.text(question, "question")
+    for number, text in texts.items():
+        budget.text(text, f"answer {number}")
+    budget.responses(len(texts), "answers")
+    pairs = len(list(combinations(texts, 2)))
+    budget.judgments(pairs, votes=votes, both_orders=both_orders, field="answers")
+
+
+def build_page(model: RewardModel, settings: ServerSettings, *, name: str) -> gradio.Blocks:
+    """Return the page; ``name`` is what it calls the model, ``settings`` have its limits."""
     import gradio
 
     with gradio.Blocks(title="r1-reward", analytics_enabled=False, delete_cache=(_KEEP_UPLOADS, _KEEP_UPLOADS)) as page:
@@ -119,7 +150,7 @@ def build_page(model: RewardModel, *, name: str) -> gradio.Blocks:
             with gradio.Column(scale=7, min_width=320):
                 result = gradio.HTML(cards.waiting(), elem_id="result")
         shown = gradio.State(2)
-        _connect(gradio, model, pictures, question, boxes, votes, orders, button, result)
+        _connect(gradio, model, settings, pictures, question, boxes, votes, orders, button, result)
         more.click(_one_more, shown, [shown, more, *boxes], api_visibility="private", show_progress="hidden")
         filled = [pictures, question, shown, more, *boxes, result]
         for loader, example in loaders:
@@ -141,15 +172,16 @@ def _add_examples(gradio: Any) -> list[tuple[Any, Example]]:
 
 
 def _connect(
-    gradio: Any, model: RewardModel, pictures: Any, question: Any, boxes: list[Any], votes: Any, orders: Any,
-    button: Any, result: Any,
+    gradio: Any, model: RewardModel, settings: ServerSettings, pictures: Any, question: Any, boxes: list[Any],
+    votes: Any, orders: Any, button: Any, result: Any,
 ) -> None:  # fmt: skip
     """Let the button start judging and be out of use meanwhile."""
 
     def run(pictures: Any, question: str, votes: float, both_orders: bool, *answers: str) -> Iterator[str]:
         # The page keeps to these bounds; whoever writes requests by hand need not.
         count = min(MAX_VOTES, max(1, int(votes)))
-        yield from judge(model, pictures, question, answers, votes=count, both_orders=both_orders)
+        budget = Budget(settings)
+        yield from judge(model, pictures, question, answers, votes=count, both_orders=both_orders, budget=budget)
 
     inputs = [pictures, question, votes, orders, *boxes]
     button.click(None, js=_SHOW_RESULT)
@@ -178,8 +210,9 @@ def _fill(example: Example) -> list[Any]:
 
 
 def mount_page(app: FastAPI, model: RewardModel, *, name: str = "reward model") -> FastAPI:
-    """Put the page at ``/ui`` of an application; the model must be one that several threads may ask
-    (:meth:`r1_reward.judge.reward_model.RewardModel.shared`).
+    """Put the page at ``/ui`` of the application that ``create_app`` returned, whose limits it keeps.
+
+    The model must be one that several threads may ask (:meth:`r1_reward.judge.reward_model.RewardModel.shared`).
 
     Raises:
         UserError: gradio is not installed.
@@ -197,7 +230,7 @@ def mount_page(app: FastAPI, model: RewardModel, *, name: str = "reward model") 
     theme = gradio.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"], primary_hue="blue")
     return gradio.mount_gradio_app(
         app,
-        build_page(model, name=name),
+        build_page(model, app.state.service.settings, name=name),
         path=PATH,
         footer_links=[],
         run_history=False,

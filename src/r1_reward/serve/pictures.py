@@ -53,7 +53,7 @@ class PictureReader:
             name = f"{field}[{number}]"
             budget.check_time()
             data = source if isinstance(source, bytes) else self._read(source, name, budget)
-            budget.pixels(_declared_pixels(data), name)
+            budget.pixels(declared_pixels(data), name)
             budget.check_time()
             try:
                 opened.append(open_image(data, name="the picture"))
@@ -157,7 +157,7 @@ def _too_large(settings: ServerSettings, name: str) -> Refusal:
     return Refusal(422, f"the file is larger than {settings.max_body_mb:g} MiB (--max-body-mb)", name)
 
 
-def _declared_pixels(data: bytes) -> int:
+def declared_pixels(data: bytes) -> int:
     """Return width times height as the header says; 0 if there is none, which ``open_image`` explains better."""
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
