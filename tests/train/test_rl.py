@@ -204,6 +204,19 @@ def test_the_labels_of_each_update_are_balanced_where_both_orders_are_there(tiny
     assert [labels[:16].tolist().count(1), labels[16:].tolist().count(1)] == [8, 8]
 
 
+@pytest.mark.parametrize(("size", "steps", "accumulation"), [(3, 2, 1), (4, 3, 2)])
+def test_what_may_part_the_two_orders_is_said_once(tiny, pairs, tmp_path, caplog, size, steps, accumulation):
+    trainer = trainer_for(
+        tiny, pairs, tmp_path, JUDGMENTS, per_device_train_batch_size=size, steps_per_generation=steps,
+        gradient_accumulation_steps=accumulation, max_completion_length=40,
+    )  # fmt: skip
+    rows = next(iter(trainer.get_train_dataloader()))
+    for _ in range(2):
+        trainer._prepare_inputs(rows)
+        trainer._buffered_inputs = None
+    assert caplog.text.count("may land in different updates") == 1
+
+
 def test_each_process_takes_its_rows_of_the_gathered_groups(tiny, pairs, tmp_path):
     # two processes of 4 rows each, in groups of 8: what this one, the second, computes needs the other's rewards
     trainer = trainer_for(tiny, pairs, tmp_path, algorithm="dr_grpo", num_generations=8)

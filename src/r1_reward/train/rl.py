@@ -24,6 +24,7 @@ table in :mod:`r1_reward.train.algorithms`.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ from r1_reward.train.rows import rl_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_LOG = logging.getLogger(__name__)
 
 __all__ = ["StableReinforceConfig", "StableReinforceTrainer"]
 
@@ -76,6 +79,7 @@ class StableReinforceTrainer(RolloutTrainer):
         self.algorithm = algorithm_named(args.algorithm)
         self._referee_watch = RefereeWatch(args.max_referee_unknown, args.referee if referee is None else "your own")
         self._rewards = torch.empty(0)
+        self._warned_of_parted_orders = False
         super().__init__(
             model=model,
             args=args,
@@ -92,15 +96,23 @@ class StableReinforceTrainer(RolloutTrainer):
         steps = self.args.steps_per_generation or 1
         updates, rest = divmod(steps, self.args.gradient_accumulation_steps)
         if updates < 2 or rest or self._mode == "eval":
+            if rest and self._mode == "train":
+                self._warn_of_parted_orders("steps_per_generation is not a multiple of gradient_accumulation_steps")
             return super()._prepare_inputs(generation_batch)
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             rollout = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
             rows = len(generation_batch)
+            # The two orders of a pair; of a group every update gets its share anyway.
+            together = 2 if self.num_generations == 1 else 1
+            if rows % (together * updates):
+                self._warn_of_parted_orders(
+                    f"each process samples {rows} rows for {updates} updates, an odd share each"
+                )
+                together = 1
             dealt = deal(
                 rollout,
                 updates,
-                # The two orders of a pair; of a group every update gets its share anyway.
-                together=2 if self.num_generations == 1 and rows % (2 * updates) == 0 else 1,
+                together=together,
                 first_row=self.accelerator.process_index * rows,
                 seed=f"{self.args.seed}/{self.state.global_step}",
             )
@@ -108,6 +120,16 @@ class StableReinforceTrainer(RolloutTrainer):
             buffered: Any = [unsplit_pixel_values_by_grid(part) for part in parts]
             self._buffered_inputs = buffered
         return self._buffered_inputs[self._step % steps]  # type: ignore[index]  # filled above, or by an earlier step
+
+    def _warn_of_parted_orders(self, reason: str) -> None:
+        if not self._warned_of_parted_orders:
+            self._warned_of_parted_orders = True
+            _LOG.warning(
+                "%s, so the two orders of a pair may land in different updates, whose labels are then uneven. "
+                "Make per_device_train_batch_size even and steps_per_generation a multiple of "
+                "gradient_accumulation_steps.",
+                reason,
+            )
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return a rollout: texts as tokens (B, T) with their mask, old log-probabilities, rewards, advantages."""
