@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say what was skipped, by reason: a test that is skipped is no proof."""
+    """Say what was skipped, by reason: a skipped test proves nothing."""
     skipped = terminalreporter.stats.get("skipped", [])
     reasons = Counter(
         report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else str(report.longrepr)

@@ -139,7 +139,7 @@ def test_wrong_media(folder: Path) -> None:
 
 def test_unknown_category_in_a_file(folder: Path) -> None:
     (problem,) = problems("multimodal-rewardbench", write(folder / "a.jsonl", [mrb_row(1, category="style")]))
-    assert problem[1] == "Category" and "'style' is no category of Multimodal RewardBench" in problem[2]
+    assert problem[1] == "Category" and "'style' is not a category of Multimodal RewardBench" in problem[2]
 
 
 def test_nothing_to_judge(folder: Path) -> None:

@@ -222,7 +222,7 @@ def test_our_vote(tmp_path_factory: Any, preferred: int, answer: int | None, swa
         ({"key": "1-xyz"}, "key: must be"),
         ({"key": 1}, "key: must be"),
         ({"id": None}, "id: must be text, not null"),
-        ({"category": "sport"}, "category: 'sport' is no category of VL-RewardBench"),
+        ({"category": "sport"}, "category: 'sport' is not a category of VL-RewardBench"),
         ({"category": 1}, "category: must be text or null, not 1"),
         ({"preferred": 3}, "preferred: must be 1 or 2, not 3"),
         ({"preferred": True}, "preferred: must be 1 or 2, not true"),

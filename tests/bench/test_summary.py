@@ -234,7 +234,7 @@ def test_flips_count_rows_with_a_verdict_in_both_passes():
         row(0, [R, R, W], [W, W, R]),  # flips
         row(1, [R], [R]),
         row(2, [W], [W]),
-        row(3, [R, W], [R]),  # a tie is no verdict
+        row(3, [R, W], [R]),  # a tie is not a verdict
         row(4, [N], [W]),
     ]
     assert summary_of(*rows)["flip_rate"] == pytest.approx(1 / 3)

@@ -1,4 +1,4 @@
-"""Scalar judges in the harness: the larger reward wins in any order, no number is no verdict, flips are impossible."""
+"""Scalar judges in the harness: the larger reward wins in any order, only numbers give verdicts, nothing flips."""
 
 from __future__ import annotations
 

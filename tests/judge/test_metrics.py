@@ -61,7 +61,7 @@ def test_position_and_flips():
     assert metrics.flip_rate([[vote(1)]]) is None
     several = [vote(1), vote(1), vote(2), vote(1, swapped=True), vote(1, swapped=True), vote(2, swapped=True)]
     assert metrics.flip_rate([several]) == 0.0  # the last vote of an order is not its verdict
-    assert metrics.flip_rate([[vote(1), vote(2), vote(1, swapped=True)]]) is None  # a tie is no verdict
+    assert metrics.flip_rate([[vote(1), vote(2), vote(1, swapped=True)]]) is None  # a tie is not a verdict
 
 
 def by_enumeration(right, wrong, unreadable, k):

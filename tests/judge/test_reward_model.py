@@ -388,7 +388,7 @@ def test_items_are_taken_a_little_ahead(stop):
     for _ in range(100):
         assert next(results).votes
     assert next(taken) < 130
-    # Nor are endless bad rows read for ever in search of a good one.
+    # Nor are endless bad rows read forever in search of a good one.
     results = RewardModel(Scripted(noisy)).compare_many(stream([PairToJudge("", [], "a", "b")]), stop=stop)
     assert isinstance(next(results), InvalidPair)
     assert next(taken) < 2300

@@ -99,7 +99,7 @@ def test_array_reader_equals_json_wherever_the_text_is_cut(
         ('[{"a": 1}, {"a": ', "row 2: is not JSON"),
         ('[{"a": 1}', "row 2: the file ends in the middle of the array"),
         ('[{"a": 1} {"a": 2}]', "row 2: '{' where ',' belongs"),
-        ('[{"a": 1}] x', "row 2: the text goes on after the end"),
+        ('[{"a": 1}] x', "row 2: the text continues after the end"),
         ('[{"a": 1}, ]', "row 2: is not JSON"),
         ('[{"a": 1}, {"a": 1, "a": 2}]', "row 2: field 'a' is given twice"),
         ("[" * 100_000, "row 1: "),

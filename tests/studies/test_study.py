@@ -43,7 +43,7 @@ def test_cells_come_seed_by_seed_with_the_nearest_option_winning(tmp_path):
         (("algorithm: reinforce++", "algoritm: reinforce++"), "Did you mean 'algorithm'"),
         (("seeds: [0, 1]", "seeds: []"), "settings.one.seeds"),
         (("start: demo", "start: runs/sft"), "data and held_out"),
-        (("question: Which?", "baseline: c\n    question: Which?"), "'c' is none of its arms"),
+        (("question: Which?", "baseline: c\n    question: Which?"), "'c' is not one of its arms"),
         (("start: demo", "begin: demo"), "begin"),
         (
             ("start: demo", "start: demo\ndemo: {sft_stop_acuracy: 0.9}"),

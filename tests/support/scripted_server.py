@@ -58,7 +58,7 @@ async def drip():
 class ScriptedServer:
     """Answers the n-th request about a text (the last of its messages) with the n-th step of its script.
 
-    The last step is repeated for ever; texts without a script have the ``default`` one.
+    The last step is repeated forever; texts without a script have the ``default`` one.
     """
 
     def __init__(self):

@@ -146,7 +146,7 @@ def test_only_whole_checkpoints_are_counted_and_deleted(tmp_path):
     checkpoint(tmp_path, 1, sealed=False)
     cut("model.safetensors")(tmp_path / "checkpoint-8")
     keep_newest(tmp_path, 1)
-    # 8 is damaged: counted, it would have left nothing to go on from.
+    # 8 is damaged: counted, it would have left nothing to resume from.
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-1", "checkpoint-6", "checkpoint-8"}
     assert checkpoint_to_resume(tmp_path).name == "checkpoint-6"
     for limit in (None, 0, 5):

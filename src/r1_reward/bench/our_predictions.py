@@ -27,7 +27,7 @@ def our_outcome(suite: Benchmark, row: Fields) -> Outcome:
     _require(row, "longer", longer is None or (type(longer) is int and abs(longer) <= 1), "1, 0, -1 or null")
     category = data.get("category")
     if suite.categories is not None and isinstance(category, str) and category not in suite.categories:
-        row.problems.append(("category", f"{category!r} is no category of {suite.title}"))
+        row.problems.append(("category", f"{category!r} is not a category of {suite.title}"))
     preferred = row.label("preferred", [(1, 1), (2, 2)])
     passes = data["passes"]
     _require(row, "passes", _are_passes(passes), "one or two lists of votes")

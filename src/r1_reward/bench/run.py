@@ -128,7 +128,7 @@ def _fill(
             if failed_in_a_row >= GIVE_UP:
                 raise UserError(
                     f"{failed_in_a_row} rows in a row could not be judged; the last one: {missing[max(missing)]}\n"
-                    "What was judged is kept; the same command goes on from there."
+                    "What was judged is kept; the same command resumes there."
                 )
             if progress is not None:
                 progress(state)

@@ -10,7 +10,7 @@ import typer
 
 def ablate(
     config: Annotated[Path, typer.Option("--config", help="A study; see recipes/ablate-tiny.yaml.")],
-    out: Annotated[Path, typer.Option("--out", help="Study folder; the same command goes on where it stopped.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="Study folder; the same command resumes where it stopped.")] = Path(
         "runs/ablate"
     ),
     workers: Annotated[int, typer.Option("--workers", min=1, help="Runs at once, each in a process of its own.")] = 1,

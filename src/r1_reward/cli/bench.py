@@ -27,7 +27,7 @@ INCOMPLETE = 1
 Format = Literal["terminal", "markdown", "latex", "html"]
 
 Suite = Annotated[str, typer.Argument(help=f"{', '.join(benchmark_names())} (pairs: any pair file).")]
-Out = Annotated[Path, typer.Option(help="Run folder; the same command goes on where it stopped.")]
+Out = Annotated[Path, typer.Option(help="Run folder; the same command resumes where it stopped.")]
 RuleOption = Annotated[Rule, typer.Option(help="What an unreadable verdict counts as.")]
 Frames = Annotated[
     int | None,

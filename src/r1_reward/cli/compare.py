@@ -102,7 +102,7 @@ def calibrate(
     from r1_reward.store.pairs import load_pairs
 
     if out is None and (engine.base_url or not Path(judge.model).is_dir()):
-        raise UserError(f"{judge.model}: is no folder of yours; say with --out where calibration.json goes.")
+        raise UserError(f"{judge.model}: is not a local folder; say with --out where calibration.json goes.")
     folder = out or Path(judge.model)
     shown = frames_to_show(frames, None if engine.base_url else judge.model)
     pairs = load_pairs(data, split=split, video_frames=shown)

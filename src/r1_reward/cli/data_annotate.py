@@ -25,7 +25,7 @@ File = Annotated[Path, typer.Argument(help="A pair file, or a folder that `data 
 def annotate(
     file: File,
     settings: Annotated[AnnotateSettings, Fields(without=("frames",), joined=("temperatures",))],
-    out: Annotated[Path, typer.Option(help="Folder; the same command goes on where it stopped.")],
+    out: Annotated[Path, typer.Option(help="Folder; the same command resumes where it stopped.")],
     options: TeacherOptions,
     money: Annotated[Money, Fields(names={"limit": "--max-cost"})],
     frames: Frames = None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=Settings)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Accepted, not needed: a run always goes on.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Accepted, not needed: a run always resumes.")]
 Frames = Annotated[
     int | None, typer.Option(min=1, help="Frames shown of a video; default as the checkpoint was trained, else 8.")
 ]

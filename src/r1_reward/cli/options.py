@@ -47,7 +47,7 @@ class Fields:
     names: Mapping[str, str] = field(default_factory=dict)
     """Options that are not called as their fields: ``--limit``; ``--dir DIR`` with a metavar; ``/--no`` says no."""
     without: tuple[str, ...] = ()
-    """Fields that are no options: they keep their defaults, or the command gives them to :class:`Partial`."""
+    """Fields that are not options: they keep their defaults, or the command gives them to :class:`Partial`."""
     only: tuple[str, ...] = ()
     """The fields that are options, where most are not."""
     joined: tuple[str, ...] = ()

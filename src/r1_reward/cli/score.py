@@ -30,7 +30,7 @@ INCOMPLETE = 1
 def score(
     file: Annotated[Path, typer.Argument(help="Pairs or groups, a row each: .jsonl or .parquet.")],
     settings: Annotated[ScoreSettings, Fields(names={"both_orders": "--both-orders/--one-order"}, without=("frames",))],
-    out: Annotated[Path, typer.Option(help="The .parquet file to write; the same command goes on where it stopped.")],
+    out: Annotated[Path, typer.Option(help="The .parquet file to write; the same command resumes where it stopped.")],
     options: ScoreOptions,
     frames: Frames = None,
     as_json: AsJson = False,

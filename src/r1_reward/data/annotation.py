@@ -198,7 +198,7 @@ class Annotation:
         if self._failed_in_a_row >= GIVE_UP:
             raise UserError(
                 f"{GIVE_UP} rows in a row got no reply; the last one: {error}\n"
-                "What was answered is kept; the same command goes on from there."
+                "What was answered is kept; the same command resumes there."
             )
         self._show()
 

@@ -143,7 +143,7 @@ def _require_free(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UserError(f"{out}: is there already. Choose another folder, or add --overwrite.")
     if not ((out / "report.json").is_file() and (out / "removed.jsonl").is_file()):
-        raise UserError(f"{out}: is no mixture (it has no report.json and removed.jsonl), so it is not overwritten.")
+        raise UserError(f"{out}: is not a mixture (it has no report.json and removed.jsonl), so it is not overwritten.")
 
 
 class Removed(NamedTuple):

@@ -2,7 +2,7 @@
 
 Half of the samples see the responses in each order, so that a model which always says "1" passes half of the time on
 every row. (An odd K costs one sample more, which is not counted.) Counts are added to a file a block of rows at a time;
-a killed run goes on from there, and a line counts only for the same row, label, weights and settings: those of a model
+a killed run resumes there, and a line counts only for the same row, label, weights and settings: those of a model
 that was trained further under the same name are measured anew::
 
     for right in measure("annotated", PassRates(model="runs/sft", samples=8), Path("rl/pass_rates.jsonl")):

@@ -144,7 +144,7 @@ class TransformersEngine(Generative):
             stop = next((i for i, token in enumerate(row) if token in ends), None)
             kept = row if stop is None else row[:stop]
             text = tokenizer.decode(kept, skip_special_tokens=True)
-            # Only where the text has an answer: a tag inside a thought is none.
+            # Only where the text has an answer: a tag inside a thought does not count.
             readable = self._digits is not None and parse_judgment(text).answer is not None
             step = answer_position(kept, self._digits, tokenizer.decode) if readable else None  # type: ignore[arg-type]
             probability = None

@@ -9,7 +9,7 @@ judgement, so that nobody needs to know who wrote it::
 
     <think>Reward 1.25 for response 1, 0.5 for response 2.</think><answer>1</answer>
 
-Equal rewards, and rewards that are no numbers, are no vote: the text has no answer.
+Equal rewards, and rewards that are not numbers, give no vote: the text has no answer.
 """
 
 from __future__ import annotations

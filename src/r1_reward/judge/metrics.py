@@ -105,7 +105,7 @@ def majority_at_k(right: int, wrong: int, unreadable: int, k: int) -> float:
     """Return the chance that k of these votes, drawn without replacement, have a majority for the right answer.
 
     The expectation over all k-subsets in closed form, counted in whole numbers, so exact to the last bit. Unreadable
-    votes are no votes; a tie counts one half, as a coin would decide it, but a subset without any readable vote has no
+    votes do not count; a tie counts one half, as a coin would decide it, but a subset without any readable vote has no
     verdict and counts as wrong.
 
     Raises:
@@ -156,7 +156,7 @@ def resampled_means(
 ) -> np.ndarray:
     """Return (resamples, m) means of the m columns of ``values`` under a cluster bootstrap, the same draw for all.
 
-    ``values`` is (n, m), nan where a row is no part of a column's mean. ``clusters`` (n,) integers name the unit that
+    ``values`` is (n, m), nan where a row is not part of a column's mean. ``clusters`` (n,) integers name the unit that
     is drawn with replacement, ``strata`` (n,) integers, the same for all of a cluster, the set it is drawn within
     (default: one set). A draw without any value of a column gives nan there.
     """

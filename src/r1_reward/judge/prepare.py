@@ -145,7 +145,7 @@ def _row_images(row: Mapping[str, Any], video_frames: int) -> Images:
 
 
 def check_text(text: Any, name: str) -> None:
-    """Raise UserError if a question or response is no text, blank, or longer than any judge's prompt has room for."""
+    """Raise UserError if a question or response is not text, blank, or longer than any judge's prompt has room for."""
     if not isinstance(text, str):
         raise UserError(f"{name}: must be text, not {type(text).__name__}.")
     if not text.strip():

@@ -31,7 +31,7 @@ class VerdictCache:
         except OSError as error:
             raise UserError(f"{path}: cannot be used as the referee's cache ({error.strerror})") from error
         if not _START.startswith(start):
-            raise UserError(f"{path}: is no cache of a referee; name another file, or remove this one")
+            raise UserError(f"{path}: is not a referee's cache; name another file, or remove this one")
         self.refresh()
 
     def refresh(self) -> None:

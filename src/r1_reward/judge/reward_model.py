@@ -183,7 +183,7 @@ class RewardModel:
             temperature: Of the sampling; None is 0 for one vote and 1 for several.
             stop: Leave votes undrawn that cannot change which response is preferred (``exact``), or that hardly ever
                 would (``sequential``): in at most 5 % of cases in one order, whatever the votes; where two orders take
-                turns, which is no random order, in at most 6.4 % with up to 10 votes each, computed over all cases.
+                turns, which is not a random order, in at most 6.4 % with up to 10 votes each, computed over all cases.
                 Counts and probability are then of the votes drawn.
 
         Raises:

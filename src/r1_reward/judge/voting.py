@@ -83,7 +83,7 @@ class Verdict(NamedTuple):
 
 
 def majority(votes: Sequence[Judgment]) -> Verdict:
-    """Count votes, of one order or of several; an unreadable vote is no vote."""
+    """Count votes, of one order or of several; an unreadable vote does not count."""
     for_1, for_2 = (sum(vote.answer == answer for vote in votes) for answer in (1, 2))
     return Verdict(_larger(for_1, for_2), for_1, for_2, len(votes) - for_1 - for_2, tuple(votes))
 

@@ -1,4 +1,4 @@
-"""From a judgement's text to its answer, or to None: what cannot be read is no vote, never a guess.
+"""From a judgement's text to its answer, or to None: what cannot be read is not a vote, never a guess.
 
 >>> parse_judgment("<think>Response 1 miscounts.</think><answer>2</answer>")
 ParsedJudgment(answer=2, reasoning='Response 1 miscounts.', well_formed=True)

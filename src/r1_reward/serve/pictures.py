@@ -124,12 +124,12 @@ class PictureReader:
         if not self._hosts:
             raise Refusal(403, "this server fetches no URLs; send the picture as base64 or as an upload", name)
         if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-            raise Refusal(422, "is no URL: white space, backslashes and other than ASCII must be escaped", name)
+            raise Refusal(422, "is not a URL: white space, backslashes and other than ASCII must be escaped", name)
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise Refusal(422, "is no URL", name) from error
+            raise Refusal(422, "is not a URL", name) from error
         if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
             raise Refusal(422, "must be like https://host/picture.png, without a name or password in it", name)
         # A name alone allows the usual port; any other port must be named with it.

@@ -68,7 +68,7 @@ class ServerSettings(Settings):
     def _folders(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
         for folder in folders:
             if not folder.is_dir():
-                raise ValueError(f"{folder}: is no folder; name one whose pictures may be read.")
+                raise ValueError(f"{folder}: is not a folder; name one whose pictures may be read.")
         return folders
 
     @field_validator("allow_hosts")
@@ -76,7 +76,7 @@ class ServerSettings(Settings):
     def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         for host in hosts:
             if not host or any(character in host for character in "/@? "):
-                raise ValueError(f"{host!r}: is no host; give a name or name:port, without http://.")
+                raise ValueError(f"{host!r}: is not a host; give a name or name:port, without http://.")
         return hosts
 
     @model_validator(mode="after")

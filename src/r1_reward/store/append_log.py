@@ -48,7 +48,7 @@ class AppendLog:
     """A JSONL file with one writer; ``what`` names a line in messages, such as "a prediction".
 
     ``parse`` turns the JSON value of a line into what :meth:`entries` gives; it raises ValueError, KeyError or
-    TypeError for a line that is no such thing.
+    TypeError for a line that is not one.
     """
 
     def __init__(self, path: Path, what: str, parse: Callable[[Any], Any] = lambda value: value) -> None:

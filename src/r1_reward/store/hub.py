@@ -20,7 +20,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def is_hub_id(name: str) -> bool:
-    """Say whether a name that is no local path has the form OWNER/NAME of the Hub."""
+    """Say whether a name that is not a local path has the form OWNER/NAME of the Hub."""
     return _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 

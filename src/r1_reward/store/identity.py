@@ -176,7 +176,7 @@ def _named(file: Path, columns: list[str]) -> Iterator[str]:
 def media_files(row: Mapping[str, Any], folder: str | Path) -> Iterator[str]:
     """Yield the files that a row of whatever kind shows: images named by path and not embedded, then its video.
 
-    What is no path is left for others to complain about.
+    What is not a path is left for others to complain about.
     """
     cells = row.get("images")
     for cell in cells if isinstance(cells, list | tuple) else ():

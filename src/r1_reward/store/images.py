@@ -102,7 +102,7 @@ def embedded(cell: Any) -> dict[str, Any]:
             raise ImageError(str(path), f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if not data:
         raise ImageError(str(path or "image"), "is empty (zero bytes)")
-    # A file name may hold bytes that are no text, which come as lone surrogates; parquet takes none.
+    # A file name may hold bytes that are not text, which come as lone surrogates; parquet takes none.
     return {"bytes": data, "path": os.path.basename(path).encode("utf-8", "replace").decode() if path else None}
 
 
@@ -128,7 +128,7 @@ def _open_cell(cell: Any) -> Image.Image:
 
 
 def require_file(path: Path, name: str) -> None:
-    """Refuse what is not an ordinary file with bytes in it; a pipe or device could block for ever."""
+    """Refuse what is not an ordinary file with bytes in it; a pipe or device could block forever."""
     try:
         if path.is_dir():
             raise ImageError(name, "is a folder, not an image file")

@@ -220,7 +220,7 @@ def is_array(path: Path) -> bool:
 
 
 def array_rows(path: Path) -> Iterator[RawRow]:
-    """Yield the objects of a JSON array; after the first fault there is no telling where the next object begins."""
+    """Yield the objects of a JSON array; after the first fault the next object cannot be found."""
     number = 0
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -241,7 +241,7 @@ def _array_items(file: TextIO) -> Iterator[Any]:
         sign, rest = text[:1], _next_token(text[1:], file)
         if opened and sign == "]":
             if rest:
-                raise ValueError("the text goes on after the end of the array")
+                raise ValueError("the text continues after the end of the array")
             return
         if sign != ("," if opened else "["):
             raise ValueError("the file ends in the middle of the array" if not sign else f"{sign!r} where ',' belongs")
@@ -262,7 +262,7 @@ def _array_items(file: TextIO) -> Iterator[Any]:
 
 
 def _next_token(text: str, file: TextIO) -> str:
-    """Return the text from the next sign that is no blank on, reading on if need be; empty at the end of the file."""
+    """Return the text from the next non-blank character on, reading on if need be; empty at the end of the file."""
     text = text.lstrip()
     while not text and (more := file.read(_CHUNK)):
         text = more.lstrip()
@@ -316,7 +316,7 @@ def _leaves(table: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
 
 
 def parquet_columns(file: Path) -> list[str]:
-    """Return the names of the columns of a parquet file; raises UserError if it is none."""
+    """Return the names of the columns of a parquet file; raises UserError if it is not one."""
     try:
         return list(pq.read_schema(file).names)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A run folder: what a run is, written once; who may write there; whether the same command goes on with it.
+"""A run folder: what a run is, written once; who may write there; whether the same command resumes it.
 
 Everything that is resumed asks this one place. ``run.json`` says what decides the results: settings, data and weights
 (:mod:`r1_reward.store.identity`). A folder that holds anything else is refused, with what differs::

@@ -45,7 +45,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def checkpoint_to_resume(folder: Path) -> Path | None:
-    """Return the newest checkpoint that can be gone on from, None where there is none at all; warn of damaged ones.
+    """Return the newest checkpoint that can be resumed from, None where there is none at all; warn of damaged ones.
 
     Raises:
         UserError: there are checkpoints, and all of them are damaged.
@@ -61,7 +61,7 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
     if damaged:
         good = " or with --model " + str(folder / "last-good") if (folder / "last-good").is_dir() else ""
         raise UserError(
-            f"{folder}: no checkpoint can be gone on from: {'; '.join(damaged)}. Put a whole one back, or start again "
+            f"{folder}: no checkpoint can be resumed: {'; '.join(damaged)}. Put a whole one back, or start again "
             f"in another --output_dir{good}."
         )
     return None

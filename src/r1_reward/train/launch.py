@@ -87,7 +87,7 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
 
 
 def check_output_folder(folder: Path, *, resume: bool) -> str | None:
-    """Return the checkpoint to go on from, or None for a fresh run; say so where ``resume`` finds none.
+    """Return the checkpoint to resume from, or None for a fresh run; say so where ``resume`` finds none.
 
     Raises:
         UserError: the folder holds another run and ``resume`` was not asked for, it cannot be written, or all of its

@@ -92,7 +92,7 @@ def deal(
     rows = len(next(values for values in rollout.values() if values is not None))
     size = together * updates
     if rows % size or first_row % size:
-        raise ValueError(f"{rows} rows from row {first_row} on are no whole blocks of {updates} updates x {together}")
+        raise ValueError(f"{rows} rows from row {first_row} on are not whole blocks of {updates} updates x {together}")
     turns = [
         turn
         for block in range(first_row // size, (first_row + rows) // size)

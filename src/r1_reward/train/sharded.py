@@ -30,7 +30,7 @@ def unsharded(model: torch.nn.Module) -> Iterator[None]:
     """Keep the whole weights of a model sharded by FSDP2 on every process inside the block.
 
     Left to itself FSDP2 gathers each layer for each generated token, and processes wait for each other in every one of
-    those gatherings: if one of them had fewer tokens to write than another, that would be for ever.
+    those gatherings: a rank with fewer tokens to generate would make the others wait forever.
     """
     from torch.distributed.fsdp import FSDPModule
 

@@ -36,7 +36,7 @@ def find_benchmark(name: str) -> Benchmark:
         return found
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
-    raise UserError(f"{name!r} is no benchmark; {hint}")
+    raise UserError(f"{name!r} is not a benchmark; {hint}")
 
 
 def register(benchmark: Benchmark) -> Benchmark:

@@ -69,7 +69,7 @@ def multimodal_category(category: str, id: str) -> str:
         return "reasoning/math" if id.lower().startswith("math") else "reasoning/coding"
     if category in CATEGORIES:
         return category
-    raise UserError(f"{category!r} is no category of Multimodal RewardBench ({', '.join(CATEGORIES)}).")
+    raise UserError(f"{category!r} is not a category of Multimodal RewardBench ({', '.join(CATEGORIES)}).")
 
 
 # ---- predictions

@@ -5,8 +5,8 @@
     for block in source.blocks:
         rows = reader.read(block)
 
-A row that is no row (not JSON, a list) is read as a problem in its place; what is wrong inside it is for the judge to
-say.
+A line that is not a row (not JSON, a list) is read as a problem in its place; what is wrong inside a row is for the
+judge to say.
 """
 
 from __future__ import annotations

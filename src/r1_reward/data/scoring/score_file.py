@@ -140,7 +140,7 @@ def _keep(judged: Judged, parts: Parts, total: int, done: int, progress: Progres
                     part.unlink()
                 raise UserError(
                     f"{GIVE_UP} rows in a row got no answer; the last one: {result.line['error']}\n"
-                    "What was judged is kept; the same command goes on from there."
+                    "What was judged is kept; the same command resumes there."
                 )
             if not result.unanswered:
                 suspect = [path]

@@ -2,8 +2,8 @@
 
 All pairs of a row's answers are made. Preferred is the answer with the higher mean of helpfulness, ethics and visual
 faithfulness, as the authors' own training does. Dropped: pairs of equal means (ties), and pairs in which a rating
-of either answer is no number ("N/A"). ``completions`` comes as a list of objects (the JSONL file) or as one object of
-lists (what ``datasets`` makes of it). The id of a pair ends in the two positions of its answers, ``-0-2``.
+of either answer is not a number ("N/A"). ``completions`` comes as a list of objects (the JSONL file) or as one object
+of lists (what ``datasets`` makes of it). The id of a pair ends in the two positions of its answers, ``-0-2``.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     failed(study, Path("runs/ablate"))       # ablate.results: {"stress | ppo | seed 3": "OutOfMemoryError: ..."}
 
 A cell has a result when it was trained to the end, or until no token could be sampled any more: that collapse is what
-studies look for. Any other end (out of memory, a lost connection, a mistake) is no result: it leaves ``error.txt`` in
-the cell's folder, the other cells are run, and the next call runs this one again.
+studies look for. Any other end (out of memory, a lost connection, a mistake) is not a result: it leaves ``error.txt``
+in the cell's folder, the other cells are run, and the next call runs this one again.
 """
 
 from __future__ import annotations

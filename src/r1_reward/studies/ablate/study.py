@@ -136,7 +136,8 @@ def load_study(path: Path) -> Study:
     """Read a study from YAML.
 
     Raises:
-        UserError: unreadable, unknown or missing keys, options the trainer does not have, a baseline that is no arm.
+        UserError: unreadable, unknown or missing keys, options the trainer does not have, a baseline that is not
+            an arm.
     """
     study = load_settings(path, Study)
     _check(path, study)
@@ -153,7 +154,7 @@ def _check(path: Path, study: Study) -> None:
         _check_keys(f"{path}: settings.{cell.setting}.{cell.arm}", cell.options, known)
     for name, setting in study.settings.items():
         if setting.reference() not in setting.arms:
-            raise UserError(f"{path}: settings.{name}.baseline: {setting.baseline!r} is none of its arms.")
+            raise UserError(f"{path}: settings.{name}.baseline: {setting.baseline!r} is not one of its arms.")
     if study.start != START_FROM_DEMO and not (study.data and study.held_out):
         raise UserError(f"{path}: start is a checkpoint, so data and held_out must name pair files.")
 
