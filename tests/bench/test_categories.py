@@ -64,7 +64,7 @@ def test_unknown_categories() -> None:
     for call, words in [
         (lambda: vl_category(" "), "id, which is blank"),
         (lambda: vl_paper_category(""), "id, which is blank"),
-        (lambda: multimodal_category("Safety", "pairs"), "'Safety' is no category.*safety/bias"),
+        (lambda: multimodal_category("Safety", "pairs"), "'Safety' is not a category.*safety/bias"),
         (lambda: mm_rlhf_category("img/1.png"), "'img/1.png' names no category.*mcq"),
         (lambda: mm_rlhf_category("/home/long/mcq/1.png"), "is absolute"),
         (lambda: mm_rlhf_category("C:\\long\\1.png"), "is absolute"),

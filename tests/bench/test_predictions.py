@@ -174,7 +174,7 @@ def test_official_row_without_meta(tmp_path: Path) -> None:
         (official(ID=None), "ID: is missing"),
         (official(ID=7), "ID: must be text, not a number"),
         (official(Meta=[]), "Meta: must be an object, not a list"),
-        (official(Meta={"Category": "sport"}), "Meta.Category: 'sport' is no category"),
+        (official(Meta={"Category": "sport"}), "Meta.Category: 'sport' is not a category"),
         (official(Meta={"Category": 3}), "Meta.Category: must be text, not a number"),
         (official(Meta=mrb_row(1, Better="A")), "Meta.Better: must be"),
     ],
@@ -441,7 +441,7 @@ def test_no_file(tmp_path: Path) -> None:
     assert "is a folder; name the file in it" in told(VL, tmp_path)
     with pytest.raises(UserError, match="owner/name: no such file"):
         list(read_outcomes(VL, Path("owner/name")))  # and nobody asks the Hub
-    with pytest.raises(UserError, match="is no benchmark"):
+    with pytest.raises(UserError, match="is not a benchmark"):
         read_outcomes("vl", tmp_path / "predictions.jsonl")
 
 

@@ -321,7 +321,7 @@ def test_a_folder_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert len(read(tmp_path / "out")) == 14
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="is no mixture"):
+    with pytest.raises(UserError, match="is not a mixture"):
         mix(mixture, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     with pytest.raises(UserError, match="Say where the mixture shall go"):

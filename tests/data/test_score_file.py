@@ -224,7 +224,7 @@ def test_a_run_ends_when_nothing_is_answered_any_more_and_forgets_that(
     server.default = [lambda body: status(400, "broken")() if down.search(prompt_of(body)) else opinion(body)]
     with pytest.raises(UserError, match=r"6 rows in a row got no answer; the last one: .*broken") as caught:
         run(pairs_file, tmp_path / "out.parquet", server, block_rows=block_rows)
-    assert "goes on from there" in str(caught.value)
+    assert "resumes there" in str(caught.value)
     there = sorted(path.name for path in (tmp_path / "out.parquet.parts").glob("*.parquet"))
     assert there == [f"part-{number:08d}.parquet" for number in range(kept)]
     server.default = [opinion]

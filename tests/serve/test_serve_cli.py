@@ -123,7 +123,7 @@ def test_what_it_does_not_start_with(checkpoint, tmp_path, monkeypatch):
     assert "NO_SUCH_KEY" in refused(*model, "--api-key-env", "NO_SUCH_KEY")
     monkeypatch.setenv("NO_SUCH_KEY", " ")
     assert "NO_SUCH_KEY" in refused(*model, "--api-key-env", "NO_SUCH_KEY")
-    assert "is no folder" in refused(*model, "--allow-folder", str(tmp_path / "none"))
+    assert "is not a folder" in refused(*model, "--allow-folder", str(tmp_path / "none"))
     assert "--model-pixels" in refused(*model, "--base-url", "http://127.0.0.1:9/v1", "--model-pixels", "100")
     assert str(tmp_path / "none") in refused("--model", str(tmp_path / "none"))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 
 from r1_reward.records.errors import UserError
@@ -48,6 +49,8 @@ def main(folder, case):
     except Exception as error:  # noqa: BLE001
         outcome = f"{type(error).__name__}: {error}"
     Path(folder, str(state.process_index)).write_text(outcome)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()  # its threads, left running, may abort a process that ends
 
 
 if __name__ == "__main__":

@@ -45,3 +45,12 @@ def _train(stage: str, overrides: list[str], config: Path | None, resume: bool, 
     folder = train(stage, config, overrides, resume=resume)
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f"saved {folder}")
+    _leave_the_others()
+
+
+def _leave_the_others() -> None:
+    """End the connections between processes: their threads, left running, may abort a process that ends."""
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
