@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import pytest
@@ -66,6 +67,13 @@ def test_a_taken_folder_is_refused_and_a_finished_run_is_kept(finished):
         run_demo(finished, sizes=TINY)
     with pytest.raises(UserError, match=r"holds another run \(seed 0 there, 1 now\)"):
         run_demo(finished, seed=1, sizes=TINY, resume=True)
+    weights = finished / "sft" / "model.safetensors"
+    kept, own = weights.read_bytes(), weights.stat()
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    with pytest.raises(UserError, match=r"holds another run \(sft 'sha256:\w+' there"):
+        run_demo(finished, sizes=TINY, resume=True)
+    weights.write_bytes(kept)
+    os.utime(weights, ns=(own.st_atime_ns, own.st_mtime_ns))
     before = (finished / "predictions" / "rl-votes.jsonl").read_bytes()
     started = (finished / "rl" / "model.safetensors").stat().st_mtime
     run_demo(finished, sizes=TINY, resume=True)

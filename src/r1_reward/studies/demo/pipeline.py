@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from r1_reward.data.handwriting import World, build_world
 from r1_reward.models.tiny_words import HARD_KINDS, vocabulary
 from r1_reward.store.files import read_json, write_json, write_text
+from r1_reward.store.identity import file_digest, weights_identity
 from r1_reward.store.run_folder import LOCK, locked, require_same
 from r1_reward.studies.demo.config import MODELS, VOTING_MODELS, DemoConfig
 from r1_reward.studies.demo.files import write_predictions
@@ -44,7 +45,8 @@ class Demo:
         """Open or create the run folder.
 
         Raises:
-            UserError: the folder holds another run and ``resume`` is off, or one with another configuration.
+            UserError: the folder holds another run and ``resume`` is off, or one with another configuration, or what a
+                finished phase left there is no longer what it was.
         """
         from r1_reward.train.launch import check_output_folder
 
@@ -58,6 +60,8 @@ class Demo:
             state = read_json(self._state_file)
             require_same(folder, state["config"], config.model_dump())
             self.seconds = state["seconds"]
+            if "contents" in state:  # 0.1.0 did not write it
+                require_same(folder, state["contents"], self._contents(), "Remove the folder, or choose another --out.")
         self._save_state()
 
     def run(self) -> Path:
@@ -96,8 +100,20 @@ class Demo:
                 return
 
     def _save_state(self) -> None:
-        config = self.config.model_dump()
-        write_json(self._state_file, {"config": config, "seconds": self.seconds, "resumed": self.resumed})
+        state = {"config": self.config.model_dump(), "seconds": self.seconds, "resumed": self.resumed}
+        write_json(self._state_file, {**state, "contents": self._contents()})
+
+    def _contents(self) -> dict[str, str | None]:
+        """Return what identifies the models and pairs that finished phases left, which later phases start from."""
+        models = {"world": "base", **{name: name for name in ("ground", "sft", "rl", "control")}}
+        folders = [folder for phase, folder in models.items() if phase in self.seconds]
+        found: dict[str, str | None] = {
+            name: weights_identity(self.folder / name) if (self.folder / name).is_dir() else None for name in folders
+        }
+        if "world" in self.seconds:
+            files = sorted((self.folder / "data").glob("*.parquet"))
+            found |= {f"data/{file.name}": file_digest(file) for file in files}
+        return found
 
     # ---- data
 
