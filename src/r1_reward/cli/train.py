@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from pathlib import Path
 from typing import Annotated
@@ -45,11 +46,15 @@ def _train(stage: str, overrides: list[str], config: Path | None, resume: bool, 
     folder = train(stage, config, overrides, resume=resume)
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f"saved {folder}")
-    _leave_the_others()
+    atexit.register(_leave_the_others)
 
 
 def _leave_the_others() -> None:
-    """End the connections between processes: their threads, left running, may abort a process that ends."""
+    """End the connections between processes: their threads, left running, may abort a process that ends.
+
+    Only at the very end: accelerate remembers that it has opened them, so another run in this process would wait for
+    ever on connections it believes to be open.
+    """
     import torch
 
     if torch.distributed.is_initialized():
