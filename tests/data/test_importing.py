@@ -239,7 +239,7 @@ def refused(folder: Path, source: str, origin: str | Path, match: str, **options
 def test_bad_input_is_refused_in_words_and_leaves_nothing(folder: Path) -> None:
     raw = folder / "raw"
     good = write_lines(raw / "good.jsonl", [rlaif(1)])
-    refused(folder, "rlaif", good, "rlaif: is no source of pairs.* Did you mean rlaif-v")
+    refused(folder, "rlaif", good, "rlaif: not a source of pairs.* Did you mean rlaif-v")
     refused(folder, "rlaif-v", raw / "goof.jsonl", "no such file or folder. Did you mean .*good.jsonl")
     refused(folder, "rlaif-v", raw / "images", "holds no parquet, jsonl or json files of the train split")
     refused(folder, "rlaif-v", raw / "images" / "1.png", "files of rows end in .jsonl, .json or .parquet")

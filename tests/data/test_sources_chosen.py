@@ -257,7 +257,7 @@ def test_trl_drops() -> None:
 
 
 def test_an_unknown_source_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UserError, match="rlaifv: is no source of pairs. There are mm-rlhf, .* Did you mean rlaif-v?"):
+    with pytest.raises(UserError, match="rlaifv: not a source of pairs. There are mm-rlhf, .* Did you mean rlaif-v?"):
         find_source("rlaifv")
 
 

@@ -64,7 +64,7 @@ def _print(planned: Plan, gpu_memory: float, flops_a_second: float) -> None:
     usable = gpu_memory * 1e9 - 1.5 * GIB
     fits = "fits" if memory.peak <= usable else "does NOT fit"
     console.print(
-        f"{fits}: {memory.peak / GIB:.1f} of {usable / GIB:.1f} GiB on a {gpu_memory:g} GB GPU "
+        f"{fits}: {memory.peak / GIB:.1f} of {usable / GIB:.1f} GiB on a GPU with {gpu_memory:g} GB "
         "(1.5 GiB left for the CUDA context and fragmentation)"
     )
     if setup.weight_bytes == 2 and not setup.lora_rank and setup.sharding in ("none", "ddp"):

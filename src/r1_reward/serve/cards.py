@@ -97,7 +97,7 @@ def heading(name: str) -> str:
 
 def waiting() -> str:
     """Return what stands in the place of a verdict."""
-    return '<div class="rr-box rr-empty">The verdict and every vote will stand here.</div>'
+    return '<div class="rr-box rr-empty">The verdict and every vote will appear here.</div>'
 
 
 def notice(message: str) -> str:

@@ -51,4 +51,4 @@ def find_source(name: str) -> Source:
         return SOURCES[name]
     near = difflib.get_close_matches(name, SOURCES, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise UserError(f"{name}: is no source of pairs. There are {', '.join(SOURCES)}.{hint}")
+    raise UserError(f"{name}: not a source of pairs. There are {', '.join(SOURCES)}.{hint}")
