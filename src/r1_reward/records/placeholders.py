@@ -93,16 +93,17 @@ def mismatch(found: Sequence[Placeholder], pictures: int) -> str | None:
     return f"has {places} ({named}), and {came} came"
 
 
-def name_pictures(text: str, before: int = 0) -> str:
+def name_pictures(text: str, before: int = 0, *, ends: bool = False) -> str:
     """Return a text for a judge that is shown the pictures in front of it, without any of their tokens.
 
-    At the beginning and the end of a text a place says nothing and is left out with the white space beside it; within
-    it "image 2" takes its place. ``before`` pictures were shown earlier in the chat.
+    At the beginning and the end of a text a place without a number says nothing and is left out with the white space
+    beside it; else "image 2" takes its place. ``before`` pictures were shown earlier in the chat; where several turns
+    have pictures, ``ends`` has the places at the ends named, too.
     """
     found, strays = _scan(text)
     if not found and not strays:
         return text
-    first, last = _inner(text, found)
+    first, last = (0, len(found)) if ends else _inner(text, found)
     names = [(*stray, "") for stray in strays]
     numbers = {"image": before, "video": 0}
     for index, place in enumerate(found):
@@ -119,12 +120,12 @@ def name_pictures(text: str, before: int = 0) -> str:
 
 
 def _inner(text: str, found: Sequence[Placeholder]) -> tuple[int, int]:
-    """Return the range of the places that have text on both sides."""
+    """Return the range of the places that have text on both sides, or a number."""
     first, last, start, end = 0, len(found), 0, len(text)
-    while first < last and not text[start : found[first].start].strip():
+    while first < last and found[first].number is None and not text[start : found[first].start].strip():
         start = found[first].end
         first += 1
-    while last > first and not text[found[last - 1].end : end].strip():
+    while last > first and found[last - 1].number is None and not text[found[last - 1].end : end].strip():
         last -= 1
         end = found[last].start
     return first, last
