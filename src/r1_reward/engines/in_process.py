@@ -92,7 +92,7 @@ class TransformersEngine(Generative):
             for i, room in enumerate(rooms):
                 if room < 1:
                     pictures = self._count_pictures(inputs["input_ids"][i])
-                    answers[i] = PromptTooLong(lengths[i], self._limit or 0, max_new_tokens, pictures=pictures)
+                    answers[i] = PromptTooLong.counted(lengths[i], self._limit or 0, max_new_tokens, pictures=pictures)
             for room in sorted({room for room in rooms if room > 0}):  # rows share a limit or are judged apart
                 self._say_short(room, max_new_tokens)
                 own = [i for i, one in enumerate(rooms) if one == room]

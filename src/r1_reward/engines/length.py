@@ -1,7 +1,7 @@
 """How long a prompt may be: a model has so many positions and no more, and beyond them it says anything.
 
-    limit = position_limit(model.config)                    # 32,768, or None for a model without a limit of its own
-    PromptTooLong(10_213, limit, 1024, pictures=160)        # what a request ends with that has no room
+    limit = position_limit(model.config)                       # 32,768, or None for a model without a limit of its own
+    PromptTooLong.counted(10_213, limit, 1024, pictures=160)   # what a request ends with that has no room
 
 The limit is the model's, not the tokenizer's ``model_max_length``, which is often a placeholder. Tokens of pictures
 count like any other. A prompt that leaves less room than a judgement may take is judged in what is left; a judgement
@@ -11,26 +11,54 @@ that needs more is cut there and counted as cut.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from r1_reward.engines.engine import EngineError
 
+SHORTER = "shorten the question or the responses, or scale pictures down (--max-pixels)"
+"""What to do about it."""
+
+_READ = 20_000  # characters of a refusal that are looked at
+_TOO_LONG = re.compile(
+    r"context[ _-](?:length|window|size|limit)"  # vLLM, SGLang, OpenAI, Mistral, DeepSeek, llama.cpp
+    r"|(?:prompt|inputs?|request|text|messages?)(?: \([^)]*\))? (?:is|are) (?:too long|longer than)"  # Anthropic, vLLM
+    r"|longer than the (?:maximum )?model"
+    r"|too many (?:input |prompt )?tokens"
+    r"|tokens? (?:count )?(?:\(\d+\) )?exceeds? "  # Gemini
+    r"|inputs?`? tokens \+ `?max_new_tokens"  # TGI
+    r"|reduce the length of the (?:messages|prompt|input)",
+    re.IGNORECASE,
+)
 _STRETCHED = ("linear", "dynamic", "yarn", "longrope", "llama3")
 
 
 class PromptTooLong(EngineError):
-    """One prompt has more tokens than the model has positions; nothing was generated."""
+    """One prompt is longer than the model can read; nothing was generated. The other requests go on."""
 
-    def __init__(self, tokens: int, limit: int, max_new_tokens: int, *, pictures: int = 0) -> None:
-        """Name the prompt's ``tokens``, those of its ``pictures`` among them, and what the model has room for."""
+    tokens: int | None = None
+    """Of the prompt; None where only a server knows."""
+    limit: int | None = None
+    """Positions of the model; likewise."""
+    pictures: int = 0
+    """Tokens of pictures among those of the prompt."""
+
+    @classmethod
+    def counted(cls, tokens: int, limit: int, max_new_tokens: int, *, pictures: int = 0) -> PromptTooLong:
+        """Return the error of a prompt of so many tokens, those of ``pictures`` among them."""
         of_pictures = f" ({pictures:,} of them of pictures)" if pictures else ""
-        also = ", or scale its pictures down (--max-pixels, --model-pixels of the server)" if pictures else ""
         judged = f" for prompt and judgement (up to {max_new_tokens:,} new tokens)" if max_new_tokens else ""
-        super().__init__(
+        error = cls(
             f"the prompt is too long: it has {tokens:,} tokens{of_pictures}, and the model has {limit:,} positions"
-            f"{judged}; shorten the question or the responses{also}"
+            f"{judged}; {SHORTER}"
         )
-        self.tokens, self.limit, self.max_new_tokens, self.pictures = tokens, limit, max_new_tokens, pictures
+        error.tokens, error.limit, error.pictures = tokens, limit, pictures
+        return error
+
+
+def says_too_long(refusal: str) -> bool:
+    """Say whether a server refuses a request because its prompt, or prompt and judgement, are longer than its model."""
+    return _TOO_LONG.search(refusal[:_READ]) is not None
 
 
 def position_limit(config: Any) -> int | None:

@@ -201,7 +201,7 @@ class ScalarEngine(Scoring):
         """Return why answers of a batch cannot be scored, by number; a critique was asked for only if it has room."""
         limit = None if self.model.critique else position_limit(self.model.base.config)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
-        return {i: PromptTooLong(n, limit, 0) for i, n in enumerate(lengths) if limit is not None and n > limit}
+        return {i: PromptTooLong.counted(n, limit, 0) for i, n in enumerate(lengths) if limit is not None and n > limit}
 
 
 def compare_scores(first: Score, second: Score) -> Completion:

@@ -118,10 +118,7 @@ def _open(source: Any, place: str) -> Image.Image:
 
 def _open_text(source: str, place: str) -> Image.Image:
     """Open what a text names or holds."""
-    kind = kind_of_source(source)
-    if kind == "url":
-        raise ImageError(place, f"{source[:100]} is a URL, and nothing is fetched; save the picture and give its path")
-    if kind == "data":
+    if kind_of_source(source) == "data":
         try:
             return open_image(decode(source), name=place)
         except ValueError as error:

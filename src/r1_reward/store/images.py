@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from r1_reward.records.errors import UserError
+from r1_reward.store.encoded import kind_of_source
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 
@@ -129,6 +130,13 @@ def _open_cell(cell: Any) -> Image.Image:
 
 def require_file(path: Path, name: str) -> None:
     """Refuse what is not an ordinary file with bytes in it; a pipe or device could block forever."""
+    kind = kind_of_source(str(path))
+    if kind == "url":
+        raise ImageError(name[:200], "is a URL, and nothing is fetched; save the picture and give its path")
+    if kind == "data":
+        raise ImageError(
+            name[:40] + "...", "is a data URI, and a path is wanted here; save the picture and give its path"
+        )
     try:
         if path.is_dir():
             raise ImageError(name, "is a folder, not an image file")
