@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from r1_reward.engines.engine import Answered, BatchSession, EngineError, Generative, Request
-from r1_reward.engines.length import PromptTooLong, new_tokens, position_limit
+from r1_reward.engines.length import PromptTooLong, count_pictures, new_tokens, picture_tokens, position_limit
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import answer_position, parse_judgment
 from r1_reward.records.prompt import special_tokens_of
@@ -91,7 +91,7 @@ class TransformersEngine(Generative):
             answers: dict[int, Answered] = {}
             for i, room in enumerate(rooms):
                 if room < 1:
-                    pictures = self._count_pictures(inputs["input_ids"][i])
+                    pictures = count_pictures(inputs["input_ids"][i], self.model.config)
                     answers[i] = PromptTooLong.counted(lengths[i], self._limit or 0, max_new_tokens, pictures=pictures)
             for room in sorted({room for room in rooms if room > 0}):  # rows share a limit or are judged apart
                 self._say_short(room, max_new_tokens)
@@ -99,9 +99,6 @@ class TransformersEngine(Generative):
                 part = [rows[i] for i in own]
                 answers.update(zip(own, self._generate_batch(part, self._encode(part), temperature, room), strict=True))
         return [answers[i] for i in range(len(rows))]
-
-    def _count_pictures(self, tokens: torch.Tensor) -> int:
-        return sum(int((tokens == token).sum()) for token in self._image_tokens() or ())
 
     def _say_short(self, room: int, max_new_tokens: int) -> None:
         if room < max_new_tokens and not self._told:
@@ -210,9 +207,7 @@ class TransformersEngine(Generative):
 
     def _image_tokens(self) -> list[int] | None:
         """A sampled image placeholder would crash the next forward pass, so generation never emits one."""
-        names = ("image_token_id", "video_token_id", "image_token_index", "video_token_index")
-        tokens = [getattr(self.model.config, name, None) for name in names]
-        return [token for token in tokens if token is not None] or None
+        return picture_tokens(self.model.config) or None
 
 
 def _batches(order: Sequence[int], counts: Sequence[int], size: int) -> Iterator[list[tuple[int, slice]]]:

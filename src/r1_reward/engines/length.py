@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r1_reward.engines.engine import EngineError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHORTER = "shorten the question or the responses, or scale pictures down (--max-pixels)"
 """What to do about it."""
@@ -82,3 +85,15 @@ def position_limit(config: Any) -> int | None:
 def new_tokens(prompt: int, limit: int | None, wanted: int) -> int:
     """Return how many of the ``wanted`` new tokens have a position behind a prompt, 0 or less if there is no room."""
     return wanted if limit is None else min(wanted, limit - prompt)
+
+
+def picture_tokens(config: Any) -> list[int]:
+    """Return the tokens that stand for parts of a picture or video in a model's input."""
+    names = ("image_token_id", "video_token_id", "image_token_index", "video_token_index")
+    tokens = (getattr(config, name, None) for name in names)
+    return [token for token in tokens if token is not None]
+
+
+def count_pictures(tokens: Tensor, config: Any) -> int:
+    """Return how many of a prompt's (T,) tokens are of pictures."""
+    return sum(int((tokens == token).sum()) for token in set(picture_tokens(config)))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from r1_reward.engines.engine import Answered, BatchSession, EngineError, Request
 from r1_reward.engines.in_process import TransformersEngine
-from r1_reward.engines.length import PromptTooLong, position_limit
+from r1_reward.engines.length import PromptTooLong, count_pictures, position_limit
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import neutralize, special_tokens_of
 from r1_reward.records.scalar_prompt import build_scalar_messages
@@ -199,9 +199,14 @@ class ScalarEngine(Scoring):
 
     def _too_long(self, inputs: dict[str, Any]) -> dict[int, EngineError]:
         """Return why answers of a batch cannot be scored, by number; a critique was asked for only if it has room."""
-        limit = None if self.model.critique else position_limit(self.model.base.config)
+        config = self.model.base.config
+        limit = None if self.model.critique else position_limit(config)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
-        return {i: PromptTooLong.counted(n, limit, 0) for i, n in enumerate(lengths) if limit is not None and n > limit}
+        return {
+            i: PromptTooLong.counted(length, limit, 0, pictures=count_pictures(inputs["input_ids"][i], config))
+            for i, length in enumerate(lengths)
+            if limit is not None and length > limit
+        }
 
 
 def compare_scores(first: Score, second: Score) -> Completion:
