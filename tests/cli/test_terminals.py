@@ -9,7 +9,7 @@ import sys
 import pytest
 from scripted_server import reply
 
-TEXT = "Seen 😀 中文 “quoted” \ud83d naïve"
+TEXT = "Seen 😀 中文 “quoted” naïve"
 ENCODINGS = [
     {"PYTHONIOENCODING": "cp1252"},
     {"PYTHONIOENCODING": "cp437"},

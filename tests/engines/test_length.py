@@ -163,7 +163,7 @@ def test_a_row_without_room_is_one_failed_row(tiny, checkpoint, tmp_path):
     rows = [
         {"id": str(n), "question": "Which?", "images": [], "response_1": "one", "response_2": "two"} for n in range(5)
     ]
-    rows[2] = {**rows[2], "response_1": words(9000)}
+    rows[2] = {**rows[2], "response_1": words(4500)}
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     summary = score_file(file, tmp_path / "out.parquet", ScoreSettings(model=str(checkpoint), max_new_tokens=4))

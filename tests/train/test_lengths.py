@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from test_launch import run
 
 from r1_reward.records.errors import UserError
@@ -17,13 +18,14 @@ from r1_reward.train.lengths import Lengths, require_room
 
 @pytest.fixture
 def edited(pair_file, tmp_path):
-    """A function that writes the pair file with fields of its third row edited, and returns its path."""
+    """A function that writes the pair file with fields of a row with reasoning edited, and returns its path."""
 
     def write(**fields):
         rows = [json.loads(line) for line in pair_file.read_text().splitlines()][:8]
         for row in rows:
             row["images"] = [str(pair_file.parent / name) for name in row["images"]]
-        rows[2] = {**rows[2], "id": "third", **fields}
+        place = next(n for n, row in enumerate(rows) if n and row.get("reasoning") is not None)
+        rows[place] = {**rows[place], "id": "third", **fields}
         path = tmp_path / "edited.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return path
@@ -47,17 +49,17 @@ LONG = {"question": words(4200)}, {"response_1": words(4200)}, {"response_1": wo
 @pytest.mark.parametrize("fields", LONG)
 def test_a_row_without_room_is_named_with_its_tokens(stage, fields, edited, tiny):
     with pytest.raises(
-        UserError, match=r"1 (held-out )?pairs? ha.* \(id third: [48],\d{3}\), .* 4,096 positions"
+        UserError, match=r"1 (held-out )?pair has .* \(id third: [48],\d{3}\), .* 4,096 positions"
     ) as error:
         asked(stage, edited(**fields), tiny)
     assert ("held-out" in str(error.value)) == (stage == "judged")
 
 
-def test_pictures_count(edited, tiny, pair_file):
-    picture = json.loads(pair_file.read_text().splitlines()[0])["images"][0]
-    path = edited(images=[str(pair_file.parent / picture)] * 300)
-    with pytest.raises(UserError, match="id third"):
-        asked("rl", path, tiny)
+def test_pictures_count(edited, tiny, tmp_path):
+    Image.new("RGB", (280, 280), "red").save(tmp_path / "large.png")  # 64 tokens
+    asked("rl", edited(images=[str(tmp_path / "large.png")] * 30), tiny)
+    with pytest.raises(UserError, match=r"id third: 4,[5-9]\d\d"):
+        asked("rl", edited(images=[str(tmp_path / "large.png")] * 70), tiny)
 
 
 def test_what_is_learned_counts_where_it_is_learned(edited, tiny):
@@ -98,6 +100,7 @@ def test_the_command_is_refused_before_it_writes_anything(stage, edited, tmp_pat
 
 
 def test_held_out_pairs_are_looked_at_too(edited, pair_file, tmp_path):
-    with pytest.raises(UserError, match="held-out"):
-        run("rl", pair_file, tmp_path / "run", "--held_out", str(edited(response_2=words(4200))))
+    held_out = str(edited(response_2=words(4200)))
+    with pytest.raises(UserError, match="held-out pair has"):
+        run("rl", pair_file, tmp_path / "run", "--held_out", held_out, "--held_out_every", "1")
     assert Path(tmp_path / "run").is_dir()

@@ -132,10 +132,11 @@ class TransformersEngine(Generative):
         starts = [sum(counts[:i]) for i in range(len(counts))]
         return [completions[start : start + count] for start, count in zip(starts, counts, strict=True)]
 
-    def _encode(self, rows: Sequence[_Row]) -> Any:
-        images = [row.images for row in rows]
+    def _encode(self, rows: Sequence[tuple[Any, ...]]) -> Any:
+        """Return what the processor makes of rows that begin with a text and its pictures."""
+        images = [row[1] for row in rows]
         return self.processor(
-            text=[row.text for row in rows],
+            text=[row[0] for row in rows],
             images=images if any(images) else None,
             padding=True,
             padding_side="left",

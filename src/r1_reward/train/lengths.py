@@ -141,4 +141,5 @@ _ADVICE = "leave these rows out, or scale their pictures down with max_pixels."
 def _listed(found: Sequence[TooLong], what: str) -> str:
     rows = [f"id {one.name}: {one.tokens:,}" for one in found[:_LISTED]]
     more = ", ..." if len(found) > _LISTED else ""
-    return f"{len(found):,} {what} have more tokens, those of pictures included ({', '.join(rows)}{more}),"
+    have = f"1 {what[:-1]} has" if len(found) == 1 else f"{len(found):,} {what} have"
+    return f"{have} more tokens, those of pictures included ({', '.join(rows)}{more}),"
