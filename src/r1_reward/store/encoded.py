@@ -13,15 +13,21 @@ import binascii
 import re
 from typing import Literal
 
-_URL = re.compile(r"(?i:https?|ftp|s3|gs|hf):/")  # one slash is left where a path made of a URL is read again
-_DATA = re.compile(r"(?i:data):[\w.+/-]*[;,]")
+_URL = r"(?i:https?|ftp|s3|gs|hf):/"  # one slash is left where a path made of a URL is read again
+_DATA = r"(?i:data):[\w.+/-]*[;,]"
+_KINDS = re.compile(rf"(?P<url>{_URL})|(?P<data>{_DATA})")
+_KINDS_IN_FOLDER = re.compile(rf"(?:^|[\\/])(?:(?P<url>{_URL})|(?P<data>{_DATA}))")
 
 
-def kind_of_source(text: str) -> Literal["url", "data", "path"]:
-    """Say what a text that names or holds a picture is; base64 without a head cannot be told from a path."""
-    if _URL.match(text):
-        return "url"
-    return "data" if _DATA.match(text) else "path"
+def kind_of_source(text: str, *, in_folder: bool = False) -> Literal["url", "data", "path"]:
+    """Say what a text that names or holds a picture is; base64 without a head cannot be told from a path.
+
+    ``in_folder``: a folder may stand before it, that of the file of rows whose words it were.
+    """
+    match = _KINDS_IN_FOLDER.search(text) if in_folder else _KINDS.match(text)
+    if match is None:
+        return "path"
+    return "url" if match["url"] else "data"
 
 
 def decode(text: str) -> bytes:

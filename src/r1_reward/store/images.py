@@ -130,7 +130,7 @@ def _open_cell(cell: Any) -> Image.Image:
 
 def require_file(path: Path, name: str) -> None:
     """Refuse what is not an ordinary file with bytes in it; a pipe or device could block forever."""
-    kind = kind_of_source(str(path))
+    kind = kind_of_source(str(path), in_folder=True)
     if kind == "url":
         raise ImageError(name[:200], "is a URL, and nothing is fetched; save the picture and give its path")
     if kind == "data":
