@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from r1_reward.engines.engine import Answered, BatchSession, EngineError, Generative, Request
 from r1_reward.engines.length import PromptTooLong, count_pictures, new_tokens, picture_tokens, position_limit
 from r1_reward.records.errors import UserError
-from r1_reward.records.parsing import answer_position, parse_judgment
+from r1_reward.records.parsing import answer_position, parse_judgment, with_template_thought
 from r1_reward.records.prompt import special_tokens_of
 from r1_reward.records.schema import Completion
 
@@ -128,7 +128,8 @@ class TransformersEngine(Generative):
             raise UserError(
                 f"out of memory with {sum(counts)} sequences at once; take a smaller batch size (now {self.batch_size})"
             ) from error
-        completions = self._read(output[:, length:].tolist(), sampler.digit_margins())
+        prompts = [text for (text, _), count in zip(rows, counts, strict=True) for _ in range(count)]
+        completions = self._read(output[:, length:].tolist(), sampler.digit_margins(), prompts)
         starts = [sum(counts[:i]) for i in range(len(counts))]
         return [completions[start : start + count] for start, count in zip(starts, counts, strict=True)]
 
@@ -178,15 +179,15 @@ class TransformersEngine(Generative):
             "past_key_values": cache,
         }
 
-    def _read(self, rows: list[list[int]], margins: torch.Tensor | None) -> list[Completion]:
+    def _read(self, rows: list[list[int]], margins: torch.Tensor | None, prompts: Sequence[str]) -> list[Completion]:
         tokenizer, ends = self.processor.tokenizer, self._end_tokens()
         completions = []
-        for number, row in enumerate(rows):
+        for number, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
             stop = next((i for i, token in enumerate(row) if token in ends), None)
             kept = row if stop is None else row[:stop]
-            text = tokenizer.decode(kept, skip_special_tokens=True)
+            text = with_template_thought(prompt, tokenizer.decode(kept, skip_special_tokens=True))
             # Only where the text has an answer: a tag inside a thought does not count.
-            readable = self._digits is not None and parse_judgment(text).answer is not None
+            readable = self._digits is not None and parse_judgment(text, cut=stop is None).answer is not None
             step = answer_position(kept, self._digits, tokenizer.decode) if readable else None  # type: ignore[arg-type]
             probability = None
             if step is not None and margins is not None:

@@ -170,7 +170,9 @@ class ScalarEngine(Scoring):
             if isinstance(drawn, EngineError):
                 scores.append(drawn)
             else:
-                scores.append(Score(math.nan, drawn[0].text, drawn[0].tokens, drawn[0].truncated))
+                # Critiques are learned without tags; where the chat template opens a thought, the prompt does so again.
+                critique = drawn[0].text.removeprefix("<think>")
+                scores.append(Score(math.nan, critique, drawn[0].tokens, drawn[0].truncated))
         return scores
 
     def _rewards(self, candidates: Sequence[Candidate], critiques: Sequence[str]) -> list[float | EngineError]:
