@@ -11,8 +11,8 @@ from r1_reward.data.teacher import TeacherSpec, parse_teacher, read_reply
 from r1_reward.engines.client import OPENAI
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment, tidy
-from r1_reward.rewards import format_reward
 from r1_reward.records.schema import Completion
+from r1_reward.rewards import format_reward
 
 
 @pytest.mark.parametrize(

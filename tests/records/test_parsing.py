@@ -56,7 +56,7 @@ CASES = [
     ("<THINK>a</THINK><answer>1</answer>", 1, "a", False),
     ("<think >a <answer>2</answer></think\n><answer>1</answer>", 1, "a <answer>2</answer>", False),
     ("<think>a <answer>2</answer></ THINK ><answer>1</answer>", 1, "a <answer>2</answer>", False),
-    ("<think>a < think>b<thinking>c< /think></think><answer>1</answer>", 1, "a < think>b<thinking>c< /think>", False),
+    ("<think>a < think>b<thinking>c< /think></think><answer>1</answer>", 1, "a < think>b<thinking>c< /think>", True),
     # --- an answer only before the last </think> is none
     ("<answer>1</answer><think>a</think>", None, "a", False),
     ("<think>a <answer>1</answer></think>", None, "a <answer>1</answer>", False),

@@ -89,7 +89,9 @@ DRAFTS = ["<think>Perhaps <answer>1</answer>? But", RIGHT + "<think>Or <answer>1
 
 
 @pytest.mark.parametrize(("cut", "rewards"), [
-    ([True] * 4, [0.0, 0.0, 0.0, 1.5]), (None, [0.0, 0.0, 1.5, 1.5]), ([True, True, False, False], [0.0, 0.0, 1.5, 1.5]),
+    (None, [0.0, 0.0, 1.5, 1.5]),
+    ([True] * 4, [0.0, 0.0, 0.0, 1.5]),
+    ([True, True, False, True], [0.0, 0.0, 1.5, 1.5]),
 ])  # fmt: skip
 def test_a_draft_in_an_unfinished_thought_earns_nothing(cut, rewards):
     referee = Scripted(*[1.0] * 4)

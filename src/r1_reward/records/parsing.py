@@ -77,7 +77,7 @@ def spoken_from(text: str, *, cut: bool = False) -> int | None:
     opened and not closed again, nor in a text that was ``cut`` before it closed one: it may be all thought.
 
     >>> spoken_from("<think>a</think>b"), spoken_from("b")
-    (17, 0)
+    (16, 0)
     >>> spoken_from("a</think>b<THINK>c"), spoken_from("b", cut=True)
     (None, None)
     """
