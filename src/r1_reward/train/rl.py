@@ -82,11 +82,12 @@ class StableReinforceTrainer(RolloutTrainer):
         self._referee_watch = RefereeWatch(args.max_referee_unknown, args.referee if referee is None else "your own")
         self._rewards = torch.empty(0)
         self._warned_of_parted_orders = False
+        template_options: Any = args.chat_template_kwargs or {}
         self._rendered_prompt = processing_class.apply_chat_template(
             build_messages("question", "response 1", "response 2"),
             tokenize=False,
             add_generation_prompt=True,
-            **(args.chat_template_kwargs or {}),
+            **template_options,
         )
         super().__init__(
             model=model,
@@ -163,7 +164,8 @@ class StableReinforceTrainer(RolloutTrainer):
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:  # noqa: ARG002
         """Return (N, 1) rewards of all processes' samples, in order; NaN for those that cannot be scored."""
         # From the tokens and not from TRL's messages, out of which a tokenizer's response template takes the thought.
-        texts = self.processing_class.batch_decode(completion_ids_list, skip_special_tokens=True)
+        processor: Any = self.processing_class
+        texts = processor.batch_decode(completion_ids_list, skip_special_tokens=True)
         rewards = self.judgment_reward(
             completions=[[{"content": with_template_thought(self._rendered_prompt, text)}] for text in texts],
             preferred=[row["preferred"] for row in inputs],
