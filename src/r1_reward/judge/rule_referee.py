@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from r1_reward.judge.verdict_grammar import GROUND, TRAIT, VERDICT, Remark, concludes, mark_names, read
+from r1_reward.judge.verdict_grammar import SIGNS
 from r1_reward.records.schema import Answer
 
 WINDOW = 600
@@ -37,28 +38,41 @@ def conclusion(reasoning: str) -> Answer | None:
     sentences = _SENTENCE_END.split(tail)
     if len(reasoning) > WINDOW and len(sentences) > 1:
         del sentences[0]  # cut off at its start, it may have lost its "not"
-    read_so_far = []
-    for sentence in mark_names("\n".join(sentences)).split("\n"):
-        found = read(sentence)
-        if found:
-            read_so_far.append((concludes(sentence), found))
-    return decide(read_so_far)
+    marked = mark_names("\n".join(sentences)).split("\n")
+    said = [(concludes(sentence), found) for sentence in marked if (found := read(sentence))]
+    return _verdict(said) or _ground(said) or _trait(said, sum(sign in "".join(marked) for sign in SIGNS))
 
 
-def decide(sents: list[tuple[bool, list[Remark]]]) -> Answer | None:
-    # verdicts: the latest sentence with one
-    for final, found in reversed(sents):
+_Said = list[tuple[bool, list[Remark]]]
+
+
+def _verdict(said: _Said) -> Answer | None:
+    for _, found in reversed(said):
         verdicts = {remark.prefers for remark in found if remark.rank == VERDICT}
         if verdicts:
             return verdicts.pop() if len(verdicts) == 1 else None
-    for rank in (GROUND, TRAIT):
-        said = [(final, {remark.prefers for remark in found if remark.rank == rank}) for final, found in sents]
-        every = set().union(*(one for _, one in said)) if said else set()
+    return None
+
+
+def _ground(said: _Said) -> Answer | None:
+    if any(remark.rank == VERDICT for _, found in said for remark in found):
+        return None
+    grounds = [(final, {one.prefers for one in found if one.rank == GROUND}) for final, found in said]
+    grounds = [(final, one) for final, one in grounds if one]
+    if grounds and None in grounds[-1][1]:
+        return None
+    for wanted in (False, True):
+        every = {one for final, ones in grounds if final or not wanted for one in ones} - {None}
         if len(every) == 1:
             return every.pop()
-        finals = set().union(*(one for final, one in said if final)) if said else set()
-        if len(finals) == 1:
-            return finals.pop()
-        if every:
-            return None
+    return None
+
+
+def _trait(said: _Said, named: int) -> Answer | None:
+    if any(remark.rank > TRAIT for _, found in said for remark in found):
+        return None
+    traits = [remark for _, found in said for remark in found]
+    prefers = {remark.prefers for remark in traits}
+    if len(prefers) == 1 and len({remark.about for remark in traits}) == named:
+        return prefers.pop()
     return None

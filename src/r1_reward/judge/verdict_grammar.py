@@ -26,10 +26,12 @@ VERDICT, GROUND, TRAIT = 3, 2, 1
 
 
 class Remark(NamedTuple):
-    """What one sentence says for a response; ``prefers`` is None where it calls the two equal."""
+    """What one sentence says for a response; ``prefers`` is None where it weighs neither above the other."""
 
     rank: int
     prefers: Answer | None
+    about: Answer | None = None
+    """The response that is praised or blamed, None where only its rival is named."""
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -40,7 +42,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 _BETTER = _words(
-    "better best superior preferable preferred stronger strongest winner winning chosen favored favoured victorious"
+    "better best superior preferable preferred stronger strongest winner chosen favored favoured victorious"
 )
 _WORSE = _words("worse worst inferior weaker weakest poorer loser")
 _WINS = _words(
@@ -58,7 +60,7 @@ _GOOD = _words(
     " correctly clearly thoroughly effectively precisely directly closely comprehensively faithfully"
 )
 _BAD = _words(
-    "vague generic general misleading confusing limited superficial verbose repetitive inaccurate incorrect flawed"
+    "vague generic misleading confusing limited superficial verbose repetitive inaccurate incorrect flawed"
     " wrong ambiguous convoluted shallow irrelevant unclear simplistic basic high-level redundant problematic erroneous"
 )
 _GRADED = _words(
@@ -101,7 +103,7 @@ _PICKS_WITH = {
     ("advantage", "to"), ("leaning", "towards"), ("leaning", "toward"), ("side", "with"), ("settle", "on"),
 }  # fmt: skip
 _NAMES_IT = _words("winner verdict choice preference decision pick edge advantage judgment judgement")
-_EDGE = _words("edge advantage upper-hand lead")
+_EDGE = _words("edge advantage")
 _OBJECT = _words(
     "than over to with by of in from unlike against versus vs for like on at about between compared beyond above"
     " outperforms outperform beats beat surpasses surpass exceeds outperformed surpassed"
@@ -127,6 +129,7 @@ _TIE = re.compile(
 # --- names -----------------------------------------------------------------------------------------------------------
 
 _FIRST, _SECOND, _BOTH = "①", "②", "③"
+SIGNS = (_FIRST, _SECOND)
 _WHICH = {"1": _FIRST, "one": _FIRST, "a": _FIRST, "2": _SECOND, "two": _SECOND, "b": _SECOND}
 _KIND = r"(?i:response|assistant|model|output|system|candidate|reply|completion|answer|option|choice|solution)"
 _NUMBERED = re.compile(
@@ -177,7 +180,9 @@ class _Segment(NamedTuple):
 
 def _segments(tokens: list[str]) -> list[_Segment]:
     found, join, current = [], "", []
-    for token in tokens:
+    for place, token in enumerate(tokens):
+        if token in (",", "and", "or") and _lists(tokens, place):
+            continue
         if token in ",;:()—–" or token in _JOINS or token in _CONCEDES or token in _CONTRASTS:
             if current:
                 found.append(_Segment(join, current))
@@ -191,6 +196,12 @@ def _segments(tokens: list[str]) -> list[_Segment]:
     if current:
         found.append(_Segment(join, current))
     return found
+
+
+def _lists(tokens: list[str], place: int) -> bool:
+    """Say whether a comma or "and" only joins two adjectives: "more helpful, relevant, and accurate"."""
+    behind = (t for t in tokens[place + 1 : place + 5] if t not in ("and", "or", "more", "most", "less") and t[-2:] != "ly")
+    return next(behind, "") in _GOOD | _BAD
 
 
 def concludes(sentence: str) -> bool:
@@ -212,9 +223,11 @@ def read(marked: str) -> list[Remark]:
     if any(token in _WHICH.values() for token in tokens):
         found += _spoken_of(tokens)
     if _SCOPE.search(marked) and not concludes(marked):
-        found = [Remark(min(rank, GROUND), prefers) for rank, prefers in found]
+        found = [one._replace(rank=min(one.rank, GROUND)) for one in found]
     if not found and _TIE.search(marked):
         return [Remark(VERDICT, None)]
+    if not found and {_BOTH, "both", "neither"} & set(tokens):
+        return [Remark(GROUND, None)]
     return found
 
 
@@ -337,6 +350,8 @@ def _read_segment(
             subject = holder
         if token == _BOTH:
             break
+    if "that" in tokens or any(token in _REPORTS for token in tokens):
+        subject = None  # what follows may be about what the response says
     return subject, said
 
 
@@ -372,10 +387,10 @@ def _read_clause(subject: Answer | None, tokens: list[str], doubted: bool) -> li
             rank, praises = head
             rival = _rival(tokens, place)
             named = _other(rival) if rival is not None else subject
-            if named is None or rival == subject:
+            if named is None or rival == subject or (rank == TRAIT and subject is None):
                 return []
             prefers = named if praises != negated else _other(named)
-            return [(prefers != named, Remark(rank, prefers))]
+            return [(prefers != named, Remark(rank, prefers, subject))]
         if token in _NOT:
             if following in _VAGUE_NOT and following != "only":
                 return []
@@ -386,12 +401,15 @@ def _read_clause(subject: Answer | None, tokens: list[str], doubted: bool) -> li
             gives = True
         elif not (token in _BE or token in _NOUNS or _light(token) or subject is None):
             slack += 1
-            if not gives or slack > 3:
+            opens = slack == 1 and not gives and token.endswith(("s", "ed")) and token not in _WANTS
+            if not (gives or opens) or slack > 3:
                 return []
+            gives = True
         place += 1
     return []
 
 
+_WANTS = _words("needs needed requires required tries tried aims attempts attempted wants wanted seeks claims")
 _SCORES = _words("score scores rating ratings grade mark marks rank overall")
 _LEVELS = _words("level degree quality accuracy clarity detail depth relevance standard amount understanding")
 _MERITS = _words(
