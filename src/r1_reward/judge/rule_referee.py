@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 
 from r1_reward.judge.verdict_grammar import GROUND, TRAIT, VERDICT, Remark, concludes, mark_names, read
-from r1_reward.judge.verdict_grammar import SIGNS
 from r1_reward.records.schema import Answer
 
 WINDOW = 600
@@ -40,7 +39,7 @@ def conclusion(reasoning: str) -> Answer | None:
         del sentences[0]  # cut off at its start, it may have lost its "not"
     marked = mark_names("\n".join(sentences)).split("\n")
     said = [(concludes(sentence), found) for sentence in marked if (found := read(sentence))]
-    return _verdict(said) or _ground(said) or _trait(said, sum(sign in "".join(marked) for sign in SIGNS))
+    return _verdict(said) or _ground(said) or _trait(said)
 
 
 _Said = list[tuple[bool, list[Remark]]]
@@ -68,11 +67,12 @@ def _ground(said: _Said) -> Answer | None:
     return None
 
 
-def _trait(said: _Said, named: int) -> Answer | None:
+def _trait(said: _Said) -> Answer | None:
     if any(remark.rank > TRAIT for _, found in said for remark in found):
         return None
-    traits = [remark for _, found in said for remark in found]
+    remarks = [remark for _, found in said for remark in found]
+    traits = [remark for remark in remarks if remark.rank == TRAIT]
     prefers = {remark.prefers for remark in traits}
-    if len(prefers) == 1 and len({remark.about for remark in traits}) == named:
+    if len(prefers) == 1 and {remark.about for remark in traits} == {remark.about for remark in remarks}:
         return prefers.pop()
     return None

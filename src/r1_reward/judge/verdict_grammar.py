@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from r1_reward.records.schema import Answer
 
-VERDICT, GROUND, TRAIT = 3, 2, 1
-"""A verdict ("is better"), a comparison that gives a ground ("is more accurate"), a trait ("is correct")."""
+VERDICT, GROUND, TRAIT, MENTION = 3, 2, 1, 0
+"""A verdict ("is better"), a comparison ("is more accurate"), a trait ("is correct"), a subject of which nothing is read."""
 
 
 class Remark(NamedTuple):
@@ -80,7 +80,7 @@ _GIVES = _words(
     "provides provided provide offers offered offer gives gave give demonstrates demonstrated presents presented"
     " contains contained includes included has have had shows showed delivers delivered receives received receive gets"
     " earns earned earning deserves deserved deserve scores scored achieves achieved goes takes displays exhibits"
-    " maintains uses resulting warranting"
+    " maintains uses resulting warranting receiving providing offering giving having scoring demonstrating presenting achieving"
 )
 _LIGHT = _words(
     "a an the also still thus hence therefore overall indeed just far much even slight bit little fact by slightly"
@@ -224,7 +224,7 @@ def read(marked: str) -> list[Remark]:
         found += _spoken_of(tokens)
     if _SCOPE.search(marked) and not concludes(marked):
         found = [one._replace(rank=min(one.rank, GROUND)) for one in found]
-    if not found and _TIE.search(marked):
+    if all(one.rank == MENTION for one in found) and _TIE.search(marked):
         return [Remark(VERDICT, None)]
     if not found and {_BOTH, "both", "neither"} & set(tokens):
         return [Remark(GROUND, None)]
@@ -310,15 +310,18 @@ def _spoken_of(tokens: list[str]) -> list[Remark]:
             contrasting = False
         if conceding:
             continue
-        if join == "which":
-            subject = _ANSWER.get(last_name)
+        if join == "which" and last_name in _ANSWER:
+            subject = _ANSWER[last_name]
         subject, said = _read_segment(segment, subject)
         seen = seen or any(token in _ANSWER or token == _BOTH for token in segment)
         last_name = segment[-1]
-        if join in _TURNS and said:  # "accurate, but lacks detail": what stands behind "but" is what is meant
-            found = [one for one in found if one.rank > said[0][1].rank]
+        weighty = [one.rank for _, one in said if one.rank > MENTION]
+        if join in _TURNS and weighty:  # "accurate, but lacks detail": what stands behind "but" is what is meant
+            found = [one for one in found if one.rank > weighty[0]]
         for against, remark in said:
             settled = any(one.rank == VERDICT for one in found)
+            if contrasting and against:  # "..., while X lacks detail": blame by contrast is a comparison
+                remark = remark._replace(rank=max(remark.rank, GROUND))
             if not contrasting or against or (remark.rank == VERDICT and not settled):
                 found.append(remark)
     return found
@@ -344,7 +347,8 @@ def _read_segment(
     for place, token in enumerate([*tokens, _FIRST]):
         if token not in (_FIRST, _SECOND, _BOTH) or (place < len(tokens) and _is_object(tokens, place)):
             continue
-        said += _read_clause(holder, tokens[start:place], _doubted(tokens[:start]))
+        read_here = _read_clause(holder, tokens[start:place], _doubted(tokens[:start]))
+        said += read_here or ([(False, Remark(MENTION, None, holder))] if holder is not None and start else [])
         holder, start = _ANSWER.get(token), place + 1
         if place < len(tokens):
             subject = holder
@@ -364,7 +368,7 @@ def _is_object(tokens: list[str], place: int) -> bool:
     following = tokens[place + 1] if place + 1 < len(tokens) else ""
     noun_phrase = tokens[before] in ("by", "from", "of", "in") and not any(token in _ANSWER for token in tokens[:place])
     compared = any(token in ("than", "compared", "unlike", "over") for token in tokens[:before])
-    return not (following in _VERBS and ((noun_phrase and not compared) or following == "being"))
+    return not (following in _VERBS and ((noun_phrase and not compared) or (following in _VERBS and following.endswith("ing"))))
 
 
 def _doubted(before: list[str]) -> bool:
@@ -376,6 +380,7 @@ def _doubted(before: list[str]) -> bool:
 def _read_clause(subject: Answer | None, tokens: list[str], doubted: bool) -> list[tuple[bool, Remark]]:
     """Return the first remark of the words behind a subject (None: of words that have none, so an object must be)."""
     place, negated, gives, slack = 0, doubted, False, 0
+    trait: list[tuple[bool, Remark]] = []
     if tokens[:1] == ["'s"]:
         while place < len(tokens) and tokens[place] not in _VERBS:
             place += 1
@@ -390,23 +395,26 @@ def _read_clause(subject: Answer | None, tokens: list[str], doubted: bool) -> li
             if named is None or rival == subject or (rank == TRAIT and subject is None):
                 return []
             prefers = named if praises != negated else _other(named)
-            return [(prefers != named, Remark(rank, prefers, subject))]
+            read_here = [(prefers != named, Remark(rank, prefers, subject))]
+            if rank > TRAIT:
+                return read_here
+            trait = trait or read_here
         if token in _NOT:
             if following in _VAGUE_NOT and following != "only":
-                return []
+                return trait
             negated = not negated
         elif token in _MAYBE or (token in ("would", "should") and following == "have") or token in _REPORTS:
-            return []
+            return trait
         elif token in _GIVES:
             gives = True
-        elif not (token in _BE or token in _NOUNS or _light(token) or subject is None):
+        elif head is None and not (token in _BE or token in _NOUNS or _light(token) or subject is None):
             slack += 1
             opens = slack == 1 and not gives and token.endswith(("s", "ed")) and token not in _WANTS
             if not (gives or opens) or slack > 3:
-                return []
+                return trait
             gives = True
         place += 1
-    return []
+    return trait
 
 
 _WANTS = _words("needs needed requires required tries tried aims attempts attempted wants wanted seeks claims")
