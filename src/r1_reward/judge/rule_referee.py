@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from r1_reward.judge.verdict_grammar import GROUND, TRAIT, VERDICT, Remark, concludes, mark_names, read
+from r1_reward.judge.verdict_grammar import GROUND, TRAIT, VERDICT, Remark, concludes, mark_names, read, scores
 from r1_reward.records.schema import Answer
 
 WINDOW = 600
@@ -39,7 +39,7 @@ def conclusion(reasoning: str) -> Answer | None:
         del sentences[0]  # cut off at its start, it may have lost its "not"
     marked = mark_names("\n".join(sentences)).split("\n")
     said = [(concludes(sentence), found) for sentence in marked if (found := read(sentence))]
-    return _verdict(said) or _ground(said) or _trait(said)
+    return _verdict(said) or _by_score(marked, said) or _ground(said) or _trait(said)
 
 
 _Said = list[tuple[bool, list[Remark]]]
@@ -51,6 +51,17 @@ def _verdict(said: _Said) -> Answer | None:
         if verdicts:
             return verdicts.pop() if len(verdicts) == 1 else None
     return None
+
+
+def _by_score(marked: list[str], said: _Said) -> Answer | None:
+    if any(remark.rank == VERDICT for _, found in said for remark in found):
+        return None
+    given: dict[Answer, float] = {}
+    for sentence in marked:
+        given.update(scores(sentence))
+    if len(given) < 2 or given[1] == given[2]:
+        return None
+    return 1 if given[1] > given[2] else 2
 
 
 def _ground(said: _Said) -> Answer | None:

@@ -47,7 +47,7 @@ _BETTER = _words(
 _WORSE = _words("worse worst inferior weaker weakest poorer loser")
 _WINS = _words(
     "wins win won outperforms outperform outperformed beats beat surpasses surpass surpassed prevails prevail excels"
-    " outshines outshine outshone exceeds edges"
+    " outshines outshine outshone exceeds edges edging outperforming surpassing beating"
 )
 _BEATEN = _words("outperformed surpassed beaten outshone")  # "is outperformed by Response 2"
 _LOSES = _words("loses lose lost underperforms underperform underperformed")
@@ -56,9 +56,10 @@ _GOOD = _words(
     " coherent specific appropriate useful reliable engaging insightful nuanced readable suitable logical organized"
     " structured faithful consistent effective in-depth practical actionable valuable robust rigorous efficient direct"
     " aligned convincing compelling persuasive natural well-structured well-organized understandable polished focused"
-    " professional factual grounded truthful credible safe creative satisfactory sound balanced cohesive accurately"
+    " professional diverse vivid original factual grounded truthful credible safe creative satisfactory sound balanced cohesive accurately"
     " correctly clearly thoroughly effectively precisely directly closely comprehensively faithfully"
 )
+_EVEN = _words("good strong well")
 _BAD = _words(
     "vague generic misleading confusing limited superficial verbose repetitive inaccurate incorrect flawed"
     " wrong ambiguous convoluted shallow irrelevant unclear simplistic basic high-level redundant problematic erroneous"
@@ -88,8 +89,9 @@ _LIGHT = _words(
     " considerable significant noticeable most likely rather quite"
 )
 _MAYBE = _words("could might may cannot")
-_NOT = _words("not never no rarely hardly neither nor without")
-_VAGUE_NOT = _words("necessarily significantly much substantially strictly always entirely particularly notably only")
+_NOT = _words("not never no rarely hardly barely scarcely neither nor without")
+_BARELY = _words("rarely hardly barely scarcely")
+_VAGUE_NOT = _words("necessarily significantly much substantially strictly always entirely particularly notably only means")
 _NOUNS = _words("response answer choice option one candidate output assistant model solution explanation reply of two")
 _REPORTS = _words("claims claimed says said states stated asserts argues argued suggests mentions thinks believes")
 _DOUBTS = _words("think believe agree consider find feel")
@@ -140,9 +142,11 @@ _ORDINAL = re.compile(rf"\b(?i:the )?(?i:(?P<first>first|1st)|second|2nd) (?:{_K
 _SHARED = _words("answer option choice solution")
 """Kinds whose letters may be those of a multiple-choice question: names only in a text without other names."""
 _MARKUP = re.compile(r"[*_#`\[\]①②③]+")
-_QUOTED = re.compile(r"(?<=\S)[ \t]+[\"“][^\"“”\n]*[\"”]")
+_BRACKETED = re.compile(r"\[\[([AB12])\]\]")
+_QUOTED = re.compile(r"(?i:(verdict|judge?ment|conclusion)\W{0,5})?(?<=\S)[ \t]+[\"“][^\"“”\n]*[\"”]")
 _COUPLED = re.compile(rf"([{_FIRST}{_SECOND}])(?: 's)?(?:,? (?:and|or|nor)|,? &|/) ?[{_FIRST}{_SECOND}](?: 's)?")
-_TOKEN = re.compile(r"[①②③]|'s\b|[a-z]+(?:[-'][a-z]+)*|\d+(?:\.\d+)?|[,;:()—–?]")
+_FORMER = re.compile(rf"[{_FIRST}{_SECOND}]|\bthe (?P<place>former|latter)\b")
+_TOKEN = re.compile(r"[①②③]|'s\b|[a-z]+(?:[-'][a-z]+)*|\d+(?:\.\d+)?|[,;:()/—–?]")
 
 
 def mark_names(text: str) -> str:
@@ -151,7 +155,8 @@ def mark_names(text: str) -> str:
     "Response 1", "Assistant B", "Output (a)", "Model 2", "the second answer", "[Response 1]" are names. Longer
     quotations are cut out: they are the candidates' words, not the judge's.
     """
-    text = _QUOTED.sub(lambda match: match[0] if match[0].count(" ") < 3 else " ", _MARKUP.sub(" ", text))
+    text = _BRACKETED.sub(lambda match: f" response {match[1]} ", text)
+    text = _QUOTED.sub(lambda match: match[0] if match[1] or match[0].count(" ") < 3 else " ", _MARKUP.sub(" ", text))
     own = any(
         match["kind"].lower() not in _SHARED and (match["digit"] or match["letter"] or match["bracketed"])
         for match in _NUMBERED.finditer(text)
@@ -164,10 +169,25 @@ def mark_names(text: str) -> str:
 
     text = _NUMBERED.sub(sign, text)
     text = _ORDINAL.sub(lambda match: f" {_FIRST if match['first'] else _SECOND} ", text).lower()
+    text = _name_the_former(text)
     text = text.replace("’", "'").replace("cannot", "can not").replace("can't", "can not").replace("won't", "will not")
     text = re.sub(r"n't\b", " not", text)
     text = re.sub(r"[ \t]+", " ", text)
     return _COUPLED.sub(_BOTH, text.replace(" 's", "'s").replace("'s", " 's"))
+
+
+def _name_the_former(text: str) -> str:
+    """Put the sign of a response for "the former" and "the latter" behind two names."""
+    names = ["", ""]
+
+    def name(match: re.Match[str]) -> str:
+        if match["place"] and names[0] and names[0] != names[1]:
+            return names[match["place"] == "latter"]
+        if not match["place"]:
+            names[:] = [names[1], match[0]]
+        return match[0]
+
+    return _FORMER.sub(name, text)
 
 
 # --- sentences -------------------------------------------------------------------------------------------------------
@@ -209,6 +229,24 @@ def concludes(sentence: str) -> bool:
     return bool(_CONCLUDES.search(sentence))
 
 
+def scores(marked: str) -> dict[Answer, float]:
+    """Return the last score a sentence gives each response: "Response 1 gets 8/10", "earning it a score of 6"."""
+    tokens = _TOKEN.findall(marked)
+    holder: Answer | None = None
+    found: dict[Answer, float] = {}
+    for place, token in enumerate(tokens):
+        if token in _ANSWER and not _is_object(tokens, place):
+            holder = _ANSWER[token]
+        elif holder is not None and token[0].isdigit():
+            behind = tokens[place + 1 : place + 4]
+            scored = behind[:1] == ["/"] or behind[:2] == ["out", "of"]
+            before = [word for word in tokens[max(place - 3, 0) : place] if word not in ("of", ":", "is", "a")]
+            if scored or before[-1:] == ["score"] or before[-1:] == ["rating"]:
+                found[holder] = float(token)
+            holder = None if behind[:1] == ["/"] and tokens[place - 1 : place] == ["/"] else holder
+    return found
+
+
 def remarks(sentence: str) -> list[Remark]:
     """Return what a sentence says for one response or the other, in its order; [] for questions and for no names."""
     return read(mark_names(sentence))
@@ -219,6 +257,8 @@ def read(marked: str) -> list[Remark]:
     tokens = _TOKEN.findall(marked)
     if not tokens or tokens[-1] == "?":
         return []
+    if tokens[0] in ("if", "unless") and "i" not in tokens[:4] and "forced" not in tokens:
+        return []  # "if detail is what counts, Response 1 is better"
     found = list(_named_outright(tokens))
     if any(token in _WHICH.values() for token in tokens):
         found += _spoken_of(tokens)
@@ -268,7 +308,7 @@ def _named_outright(tokens: list[str]) -> Iterator[Remark]:
         elif token in _CORRECT and len(tokens) > place + 3 and tokens[place + 1] in _NOUNS:
             named = _name_after(tokens, place + 3, _LIGHT | {"from"}) if tokens[place + 2] in _LINKS else None
             if named is not None:
-                yield Remark(TRAIT, named)
+                yield Remark(TRAIT, named, named)
             continue
         elif token == "final" and place == 0 and len(tokens) == 2:
             named = _name_after(tokens, 1, frozenset())
@@ -347,7 +387,8 @@ def _read_segment(
     for place, token in enumerate([*tokens, _FIRST]):
         if token not in (_FIRST, _SECOND, _BOTH) or (place < len(tokens) and _is_object(tokens, place)):
             continue
-        read_here = _read_clause(holder, tokens[start:place], _doubted(tokens[:start]))
+        belief = _belief(tokens[: max(start - 1, 0)])
+        read_here = _read_clause(holder, tokens[start:place], not belief) if belief is not None else []
         said += read_here or ([(False, Remark(MENTION, None, holder))] if holder is not None and start else [])
         holder, start = _ANSWER.get(token), place + 1
         if place < len(tokens):
@@ -363,7 +404,11 @@ def _is_object(tokens: list[str], place: int) -> bool:
     before = place - 1
     while before >= 0 and tokens[before] in ("the", "that", "what", "those", "only", "how"):
         before -= 1
-    if before < 0 or tokens[before] not in _OBJECT:
+    if before < 0:
+        return False
+    if tokens[before] == "as" and tokens[before - 1] in _GOOD | _EVEN:  # "not as good as X"
+        return True
+    if tokens[before] not in _OBJECT:
         return False
     following = tokens[place + 1] if place + 1 < len(tokens) else ""
     noun_phrase = tokens[before] in ("by", "from", "of", "in") and not any(token in _ANSWER for token in tokens[:place])
@@ -371,10 +416,12 @@ def _is_object(tokens: list[str], place: int) -> bool:
     return not (following in _VERBS and ((noun_phrase and not compared) or (following in _VERBS and following.endswith("ing"))))
 
 
-def _doubted(before: list[str]) -> bool:
-    """Say whether the words before a subject and its name deny what follows: "I do not think that X ..."."""
-    words = [token for token in before[:-1] if token != "that"][-2:]
-    return len(words) == 2 and words[0] in _NOT and words[1] in _DOUBTS
+def _belief(before: list[str]) -> bool | None:
+    """Say whether the words before a subject affirm what follows; None if they leave it open ("not clear that")."""
+    words = [token for token in before if token != "that" and not _light(token)][-3:]
+    if "doubt" in words or (_NOT & set(words) and _DOUBTS & set(words)):
+        return "no" in words
+    return None if _NOT & set(words) and before[-1:] == ["that"] or _REPORTS & set(words) - _DOUBTS else True
 
 
 def _read_clause(subject: Answer | None, tokens: list[str], doubted: bool) -> list[tuple[bool, Remark]]:
@@ -400,7 +447,7 @@ def _read_clause(subject: Answer | None, tokens: list[str], doubted: bool) -> li
                 return read_here
             trait = trait or read_here
         if token in _NOT:
-            if following in _VAGUE_NOT and following != "only":
+            if (following in _VAGUE_NOT and following != "only") or token in _BARELY:
                 return trait
             negated = not negated
         elif token in _MAYBE or (token in ("would", "should") and following == "have") or token in _REPORTS:
@@ -409,7 +456,8 @@ def _read_clause(subject: Answer | None, tokens: list[str], doubted: bool) -> li
             gives = True
         elif head is None and not (token in _BE or token in _NOUNS or _light(token) or subject is None):
             slack += 1
-            opens = slack == 1 and not gives and token.endswith(("s", "ed")) and token not in _WANTS
+            opens = slack == 1 and not gives and (negated or token.endswith(("s", "ed")))
+            opens = opens and token not in _WANTS
             if not (gives or opens) or slack > 3:
                 return trait
             gives = True
@@ -431,8 +479,8 @@ def _head(tokens: list[str], place: int, gives: bool, negated: bool) -> tuple[in
     token = tokens[place]
     rest = [word for word in tokens[place + 1 : place + 5] if not (word.endswith("ly") and word not in _GOOD)]
     following = rest[0] if rest else ""
-    if token in ("as", "so") and following in _GOOD | {"good", "well", "strong"} and "as" in rest[1:3]:
-        return (VERDICT if following in ("good", "strong") else GROUND, True) if negated else None
+    if token in ("as", "so") and following in _GOOD | _EVEN and "as" in rest[1:3]:
+        return (VERDICT if following in _EVEN else GROUND, True) if negated else None
     if token == "better":
         plain = not rest or following in _ANSWER or following in _AFTER_BETTER
         return (VERDICT if plain else GROUND, True)
@@ -440,7 +488,7 @@ def _head(tokens: list[str], place: int, gives: bool, negated: bool) -> tuple[in
         return None if token == "best" and place and tokens[place - 1] in ("at", "its") else (VERDICT, True)
     if token in _WORSE:
         return VERDICT, False
-    if (token == "edges" and following == "out") or token in _EDGE:
+    if (token in ("edges", "edging") and following == "out") or token in _EDGE:
         return VERDICT, True
     if token in _WINS:
         if token.startswith(("exceed", "surpass", "beat")) and _rival(tokens, place) is None:
@@ -482,7 +530,8 @@ def _rival(tokens: list[str], place: int) -> Answer | None:
     """Return the response that a head at a place is measured against: "better than that of X", "outperforms X"."""
     for ahead in range(place + 1, min(place + 12, len(tokens))):
         if tokens[ahead] in _ANSWER and (ahead == place + 1 or _is_object(tokens, ahead)):
-            before = tokens[place:ahead]
-            measured = {"than", "over", "to", "compared", "beyond", "by", "with"} & set(before)
+            between = set(tokens[place:ahead])
+            measured = {"than", "over", "compared", "beyond", "by", "as"} & between
+            measured = measured or ("to" in between and tokens[place] not in _EDGE)
             return _ANSWER[tokens[ahead]] if measured or tokens[place] in _WINS else None
     return None
