@@ -55,8 +55,8 @@ _GOOD = _words(
     "accurate correct comprehensive detailed helpful relevant informative complete concise thorough precise clear"
     " coherent specific appropriate useful reliable engaging insightful nuanced readable suitable logical organized"
     " structured faithful consistent effective in-depth practical actionable valuable robust rigorous efficient direct"
-    " aligned convincing compelling persuasive natural well-structured well-organized understandable polished focused"
-    " professional diverse vivid original factual grounded truthful credible safe creative satisfactory sound balanced cohesive accurately"
+    " aligned convincing compelling persuasive natural well-structured well-organized understandable polished"
+    " professional diverse vivid original varied transparent suited tailored factual grounded truthful credible safe creative satisfactory sound balanced cohesive accurately"
     " correctly clearly thoroughly effectively precisely directly closely comprehensively faithfully"
 )
 _EVEN = _words("good strong well")
@@ -241,9 +241,8 @@ def scores(marked: str) -> dict[Answer, float]:
             behind = tokens[place + 1 : place + 4]
             scored = behind[:1] == ["/"] or behind[:2] == ["out", "of"]
             before = [word for word in tokens[max(place - 3, 0) : place] if word not in ("of", ":", "is", "a")]
-            if scored or before[-1:] == ["score"] or before[-1:] == ["rating"]:
+            if scored or before[-1:] in (["score"], ["rating"], ["gets"], ["receives"], ["an"]):
                 found[holder] = float(token)
-            holder = None if behind[:1] == ["/"] and tokens[place - 1 : place] == ["/"] else holder
     return found
 
 
@@ -274,6 +273,7 @@ def read(marked: str) -> list[Remark]:
 _ANSWER: dict[str, Answer] = {_FIRST: 1, _SECOND: 2}
 _VERBS = _BE | _GIVES | _WINS | _LOSES | _FAILS | _MAYBE | {"falls", "fell"}
 _OPENS = _VERBS | _BETTER | _WORSE | _GRADED | {"more", "less", "most", "fewer", "lower", "it"}
+_COMPARED = _words("better worse higher lower superior inferior")
 _LINKS = _words("is was are would be being must should seems remains goes : has been lies")
 _ON_THE_WAY = _NOUNS | _LIGHT | _words("from provided given by for me overall")
 
@@ -350,8 +350,8 @@ def _spoken_of(tokens: list[str]) -> list[Remark]:
             contrasting = False
         if conceding:
             continue
-        if join == "which" and last_name in _ANSWER:
-            subject = _ANSWER[last_name]
+        if join == "which" and "it" not in segment:
+            subject = _ANSWER.get(last_name)
         subject, said = _read_segment(segment, subject)
         seen = seen or any(token in _ANSWER or token == _BOTH for token in segment)
         last_name = segment[-1]
@@ -362,7 +362,8 @@ def _spoken_of(tokens: list[str]) -> list[Remark]:
             settled = any(one.rank == VERDICT for one in found)
             if contrasting and against:  # "..., while X lacks detail": blame by contrast is a comparison
                 remark = remark._replace(rank=max(remark.rank, GROUND))
-            if not contrasting or against or (remark.rank == VERDICT and not settled):
+            rivals = any(one.rank == remark.rank and one.prefers != remark.prefers for one in found)
+            if not contrasting or against or rivals or (remark.rank == VERDICT and not settled):
                 found.append(remark)
     return found
 
@@ -382,7 +383,9 @@ def _read_segment(
 ) -> tuple[Answer | None, list[tuple[bool, Remark]]]:
     """Return the subject that holds after a segment, and its remarks, each with whether it blames its subject."""
     opener = next((token for token in tokens if not _light(token) and token not in _NOT), "it")
-    holder = inherited if opener in _OPENS or opener == "it" or "it" in tokens[:2] else None
+    if opener in ("making", "makes", "with", "as", "why") and tokens[1:2] == ["it"]:
+        opener = "it"
+    holder = inherited if opener in _OPENS else None
     subject, said, start = inherited, [], 0
     for place, token in enumerate([*tokens, _FIRST]):
         if token not in (_FIRST, _SECOND, _BOTH) or (place < len(tokens) and _is_object(tokens, place)):
@@ -410,8 +413,9 @@ def _is_object(tokens: list[str], place: int) -> bool:
         return True
     if tokens[before] not in _OBJECT:
         return False
-    following = tokens[place + 1] if place + 1 < len(tokens) else ""
-    noun_phrase = tokens[before] in ("by", "from", "of", "in") and not any(token in _ANSWER for token in tokens[:place])
+    following = next((token for token in tokens[place + 1 :] if not _light(token)), "")
+    earlier = set(tokens[:place])
+    noun_phrase = tokens[before] in ("by", "from", "of", "in") and bool(_NOUNS & earlier) and not earlier & set(_ANSWER)
     compared = any(token in ("than", "compared", "unlike", "over") for token in tokens[:before])
     return not (following in _VERBS and ((noun_phrase and not compared) or (following in _VERBS and following.endswith("ing"))))
 
@@ -430,6 +434,8 @@ def _read_clause(subject: Answer | None, tokens: list[str], doubted: bool) -> li
     trait: list[tuple[bool, Remark]] = []
     if tokens[:1] == ["'s"]:
         while place < len(tokens) and tokens[place] not in _VERBS:
+            if tokens[place - 1] in _NOUNS and tokens[place] in _COMPARED:  # "rate X's answer higher than ..."
+                break
             place += 1
     while place < len(tokens):
         token = tokens[place]
@@ -437,6 +443,8 @@ def _read_clause(subject: Answer | None, tokens: list[str], doubted: bool) -> li
         head = _head(tokens, place, gives, negated)
         if head is not None:
             rank, praises = head
+            if slack and token in _WINS | _LOSES | _EDGE | {"winner", "loser"}:
+                return trait  # "covers the award winner": of something else
             rival = _rival(tokens, place)
             named = _other(rival) if rival is not None else subject
             if named is None or rival == subject or (rank == TRAIT and subject is None):
@@ -449,7 +457,7 @@ def _read_clause(subject: Answer | None, tokens: list[str], doubted: bool) -> li
         if token in _NOT:
             if (following in _VAGUE_NOT and following != "only") or token in _BARELY:
                 return trait
-            negated = not negated
+            negated ^= following != "only"
         elif token in _MAYBE or (token in ("would", "should") and following == "have") or token in _REPORTS:
             return trait
         elif token in _GIVES:
