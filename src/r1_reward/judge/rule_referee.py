@@ -1,8 +1,12 @@
-"""A referee without a model: it reads the conclusion out of the end of the reasoning by the grammar of comparisons.
+"""A referee without a model: it reads the conclusion out of the end of the reasoning.
 
 >>> reasoning = "Response 1 is longer. However, it miscounts the cups, so Response 2 is better."
 >>> RuleReferee().judge([reasoning, reasoning, "Hard to say."], [2, 1, 1])
 [1.0, 0.0, 0.0]
+
+Each sentence is read by :mod:`r1_reward.judge.verdict_grammar`. Of what they say, verdicts outrank scores, scores
+comparisons, comparisons traits; the last verdict counts, but of weaker remarks only those that nothing speaks against.
+docs/training.md has the grammar in short, the error rate on judgements of nine models, and when to ask a model instead.
 """
 
 from __future__ import annotations
@@ -10,7 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from r1_reward.judge.verdict_grammar import GROUND, TRAIT, VERDICT, Remark, concludes, mark_names, read, scores
+from r1_reward.judge.verdict_grammar import GROUND, TRAIT, VERDICT, Remark, concludes, read, scores
+from r1_reward.judge.verdict_names import mark_names
 from r1_reward.records.schema import Answer
 
 WINDOW = 600
@@ -18,7 +23,7 @@ WINDOW = 600
 
 
 class RuleReferee:
-    """Supports an answer where the last sentence with a preference names it; never unknown.
+    """Supports an answer where the reasoning concludes for it; never unknown.
 
     A reasoning that states no conclusion does not support its answer: 0.0.
     """
@@ -28,34 +33,40 @@ class RuleReferee:
         return [float(conclusion(reasoning) == answer) for reasoning, answer in zip(reasonings, answers, strict=True)]
 
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\s*\"')\]]+|;|\n+")
-_SHORT = re.compile(r"\b(e\.g|i\.e|vs|etc|no|cf)\.(?=\s)", re.IGNORECASE)
-
-
 def conclusion(reasoning: str) -> Answer | None:
-    tail = _SHORT.sub(r"\1", reasoning[-WINDOW:])
-    sentences = _SENTENCE_END.split(tail)
+    """Return the response for which a reasoning concludes, None if it concludes for none or not clearly for one.
+
+    Only the last :data:`WINDOW` characters are read. Questions, conditions, concessions ("although Response 1 ..."),
+    wishes ("could be better") and hearsay ("it is not clear that ...") state no preference.
+    """
+    sentences = _SENTENCE_END.split(_ABBREVIATED.sub(r"\1", reasoning[-WINDOW:]))
     if len(reasoning) > WINDOW and len(sentences) > 1:
         del sentences[0]  # cut off at its start, it may have lost its "not"
     marked = mark_names("\n".join(sentences)).split("\n")
     said = [(concludes(sentence), found) for sentence in marked if (found := read(sentence))]
-    return _verdict(said) or _by_score(marked, said) or _ground(said) or _trait(said)
+    ranks = {remark.rank for _, found in said for remark in found}
+    if VERDICT in ranks:
+        return _last_verdict(said)
+    by_score = _higher_score(marked)
+    if by_score is not None:
+        return by_score
+    return _undisputed_ground(said) if GROUND in ranks else _traits(said)
 
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\s*\"')\]]+|;|\n+")
+_ABBREVIATED = re.compile(r"\b(e\.g|i\.e|vs|etc|no|cf)\.(?=\s)", re.IGNORECASE)
 
 _Said = list[tuple[bool, list[Remark]]]
+"""Of each sentence that says something: whether it announces a conclusion, and its remarks."""
 
 
-def _verdict(said: _Said) -> Answer | None:
-    for _, found in reversed(said):
-        verdicts = {remark.prefers for remark in found if remark.rank == VERDICT}
-        if verdicts:
-            return verdicts.pop() if len(verdicts) == 1 else None
-    return None
+def _last_verdict(said: _Said) -> Answer | None:
+    verdicts = [{remark.prefers for remark in found if remark.rank == VERDICT} for _, found in said]
+    last = [one for one in verdicts if one][-1]
+    return last.pop() if len(last) == 1 else None
 
 
-def _by_score(marked: list[str], said: _Said) -> Answer | None:
-    if any(remark.rank == VERDICT for _, found in said for remark in found):
-        return None
+def _higher_score(marked: list[str]) -> Answer | None:
     given: dict[Answer, float] = {}
     for sentence in marked:
         given.update(scores(sentence))
@@ -64,26 +75,27 @@ def _by_score(marked: list[str], said: _Said) -> Answer | None:
     return 1 if given[1] > given[2] else 2
 
 
-def _ground(said: _Said) -> Answer | None:
-    if any(remark.rank == VERDICT for _, found in said for remark in found):
+def _undisputed_ground(said: _Said) -> Answer | None:
+    """Return what every comparison prefers, or else every one that is announced as a conclusion.
+
+    None if the last sentence of weight is about both ("overall, both answer the question").
+    """
+    grounds = [(final, {remark.prefers for remark in found if remark.rank == GROUND}) for final, found in said]
+    grounds = [(final, prefers) for final, prefers in grounds if prefers]
+    if None in grounds[-1][1]:
         return None
-    grounds = [(final, {one.prefers for one in found if one.rank == GROUND}) for final, found in said]
-    grounds = [(final, one) for final, one in grounds if one]
-    if grounds and None in grounds[-1][1]:
-        return None
-    for wanted in (False, True):
-        every = {one for final, ones in grounds if final or not wanted for one in ones} - {None}
-        if len(every) == 1:
-            return every.pop()
+    for final_only in (False, True):
+        preferred = {one for final, prefers in grounds if final or not final_only for one in prefers} - {None}
+        if len(preferred) == 1:
+            return preferred.pop()
     return None
 
 
-def _trait(said: _Said) -> Answer | None:
-    if any(remark.rank > TRAIT for _, found in said for remark in found):
-        return None
+def _traits(said: _Said) -> Answer | None:
+    """Return what every trait speaks for, if something is said of every response that is a subject."""
     remarks = [remark for _, found in said for remark in found]
     traits = [remark for remark in remarks if remark.rank == TRAIT]
-    prefers = {remark.prefers for remark in traits}
-    if len(prefers) == 1 and {remark.about for remark in traits} == {remark.about for remark in remarks}:
-        return prefers.pop()
+    preferred = {remark.prefers for remark in traits}
+    if len(preferred) == 1 and {remark.about for remark in traits} == {remark.about for remark in remarks}:
+        return preferred.pop()
     return None

@@ -1,16 +1,16 @@
-"""The grammar of comparative judgements: which of two responses does a sentence speak for, and how strongly?
+"""The grammar of comparative judgements: for which of two responses does a sentence speak, and how strongly?
 
-A sentence is cut into segments at commas and joining words. A segment has a *subject* (the response that stands before
-the verb, or the one of the segment before) and *heads* (words that praise or blame). A response behind "than",
-"compared to", "over", "by" or "of" is an object, never a subject, and what its noun phrase says of it
-("Response 2's incorrect statement") is not read.
+A sentence is cut into segments at commas and joining words. A segment has a *subject* (the response before its verb, or
+the subject of the segment before) and a *head* (what praises or blames it). A response behind "than", "compared to",
+"over", "by" or "of" is no subject but what is measured against, and what its noun phrase says of it ("Response 2's
+incorrect statement") is not read. Concessions ("although ...", "while X is longer, ...") say nothing.
 
 >>> remarks("Response 1 is longer, but its proof is worse than that of Response 2.")
-[Remark(rank=3, prefers=2)]
->>> remarks("Although Response 1 is better written, Response 2 counts more accurately.")
-[]
+[Remark(rank=0, prefers=None, about=1), Remark(rank=3, prefers=2, about=None)]
+>>> remarks("Although Response 1 is better written, Response 2 counts the cups.")
+[Remark(rank=0, prefers=None, about=2)]
 
-Everything here is a single pass over the words: no pattern can backtrack, however hostile the text.
+One pass over the words, which looks only a few words back and ahead: no text, however hostile, makes it slow.
 """
 
 from __future__ import annotations
@@ -19,101 +19,16 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from r1_reward.judge import verdict_words as w
+from r1_reward.judge.verdict_names import ANSWERS, BOTH, FIRST, NUMERALS, mark_names
 from r1_reward.records.schema import Answer
 
 VERDICT, GROUND, TRAIT, MENTION = 3, 2, 1, 0
-"""A verdict ("is better"), a comparison ("is more accurate"), a trait ("is correct"), a subject of which nothing is read."""
+"""Ranks: a verdict ("is better"), a comparison ("is more accurate"), a trait ("is correct"), a mere subject."""
 
-
-class Remark(NamedTuple):
-    """What one sentence says for a response; ``prefers`` is None where it weighs neither above the other."""
-
-    rank: int
-    prefers: Answer | None
-    about: Answer | None = None
-    """The response that is praised or blamed, None where only its rival is named."""
-
-
-# --- words -----------------------------------------------------------------------------------------------------------
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_BETTER = _words(
-    "better best superior preferable preferred stronger strongest winner chosen favored favoured victorious"
-)
-_WORSE = _words("worse worst inferior weaker weakest poorer loser")
-_WINS = _words(
-    "wins win won outperforms outperform outperformed beats beat surpasses surpass surpassed prevails prevail excels"
-    " outshines outshine outshone exceeds edges edging outperforming surpassing beating"
-)
-_BEATEN = _words("outperformed surpassed beaten outshone")  # "is outperformed by Response 2"
-_LOSES = _words("loses lose lost underperforms underperform underperformed")
-_GOOD = _words(
-    "accurate correct comprehensive detailed helpful relevant informative complete concise thorough precise clear"
-    " coherent specific appropriate useful reliable engaging insightful nuanced readable suitable logical organized"
-    " structured faithful consistent effective in-depth practical actionable valuable robust rigorous efficient direct"
-    " aligned convincing compelling persuasive natural well-structured well-organized understandable polished"
-    " professional diverse vivid original varied transparent suited tailored factual grounded truthful credible safe creative satisfactory sound balanced cohesive accurately"
-    " correctly clearly thoroughly effectively precisely directly closely comprehensively faithfully"
-)
-_EVEN = _words("good strong well")
-_BAD = _words(
-    "vague generic misleading confusing limited superficial verbose repetitive inaccurate incorrect flawed"
-    " wrong ambiguous convoluted shallow irrelevant unclear simplistic basic high-level redundant problematic erroneous"
-)
-_GRADED = _words(
-    "clearer closer safer deeper richer fuller sounder wiser tighter higher greater broader smoother neater stronger"
-)
-_CORRECT = _words("correct accurate right")
-_INCORRECT = _words(
-    "incorrect inaccurate wrong mistaken flawed incomplete irrelevant misleading erroneous unhelpful nonsensical"
-)
-_FAILS = _words("lacks lacked fails failed misses missed omits omitted ignores ignored misinterprets misunderstands")
-_BE = _words(
-    "is was are were be been being seems seem seemed appears appear appeared remains remained looks proves proved"
-    " becomes would will should must can does did do has have had to as considered deemed judged rated regarded"
-    " performs performed perform makes making made does"
-)
-_GIVES = _words(
-    "provides provided provide offers offered offer gives gave give demonstrates demonstrated presents presented"
-    " contains contained includes included has have had shows showed delivers delivered receives received receive gets"
-    " earns earned earning deserves deserved deserve scores scored achieves achieved goes takes displays exhibits"
-    " maintains uses resulting warranting receiving providing offering giving having scoring demonstrating presenting achieving"
-)
-_LIGHT = _words(
-    "a an the also still thus hence therefore overall indeed just far much even slight bit little fact by slightly"
-    " clear so only now ultimately somewhat it its that this both very more-or-less marginally again then own"
-    " considerable significant noticeable most likely rather quite"
-)
-_MAYBE = _words("could might may cannot")
-_NOT = _words("not never no rarely hardly barely scarcely neither nor without")
-_BARELY = _words("rarely hardly barely scarcely")
-_VAGUE_NOT = _words("necessarily significantly much substantially strictly always entirely particularly notably only means")
-_NOUNS = _words("response answer choice option one candidate output assistant model solution explanation reply of two")
-_REPORTS = _words("claims claimed says said states stated asserts argues argued suggests mentions thinks believes")
-_DOUBTS = _words("think believe agree consider find feel")
-_PICKS = _words(
-    "choose chose choosing pick picked picking select selected selecting prefer recommend favor favour favors favours"
-    " prefers endorse"
-)
-_PICKS_WITH = {
-    ("go", "with"), ("going", "with"), ("opt", "for"), ("vote", "for"), ("lean", "towards"), ("lean", "toward"),
-    ("favor", "of"), ("favour", "of"), ("preference", "for"), ("preference", "to"), ("edge", "to"), ("nod", "to"),
-    ("advantage", "to"), ("leaning", "towards"), ("leaning", "toward"), ("side", "with"), ("settle", "on"),
-}  # fmt: skip
-_NAMES_IT = _words("winner verdict choice preference decision pick edge advantage judgment judgement")
-_EDGE = _words("edge advantage")
-_OBJECT = _words(
-    "than over to with by of in from unlike against versus vs for like on at about between compared beyond above"
-    " outperforms outperform beats beat surpasses surpass exceeds outperformed surpassed"
-)
-_CONCEDES = _words("although though albeit despite notwithstanding if unless whether except")
-_CONTRASTS = _words("while whereas")
-_JOINS = _words("but however yet and so therefore because since which thus hence when where making resulting earning")
-_TURNS = _words("but however yet")
+_TOKEN = re.compile(r"[①②③]|'s\b|[a-z]+(?:[-'][a-z]+)*|\d+(?:\.\d+)?|[,;:()/—–?]")
+_NEAR = 12
+"""How many words back or ahead belong together."""
 _SCOPE = re.compile(
     r"\bin (?:terms|regard|this regard|this respect|this aspect|these aspects|those)\b|\bwhen it comes to\b"
     r"|\bwith (?:regard|respect)\b|\b(?:regarding|concerning)\b"
@@ -124,109 +39,51 @@ _CONCLUDES = re.compile(
     r"|(?:given|considering|based on|taking) (?:this|these|all|the above|everything))\b"
 )
 _TIE = re.compile(
-    r"\b(?:tie|tied|equally|equal|equivalent|comparable|on par|evenly matched"
-    r"|neither .{0,40}\b(?:better|superior|preferable|wins)|(?:similar|same) (?:in )?quality|no (?:clear |significant |meaningful )?(?:winner|difference|preference))\b"
+    r"\b(?:tie|tied|equally|equal|equivalent|comparable|on par|evenly matched|(?:similar|same) (?:in )?quality"
+    r"|neither .{0,40}\b(?:better|superior|preferable|wins)"
+    r"|no (?:clear |significant )?(?:winner|difference|preference))\b"
 )
 
-# --- names -----------------------------------------------------------------------------------------------------------
 
-_FIRST, _SECOND, _BOTH = "①", "②", "③"
-SIGNS = (_FIRST, _SECOND)
-_WHICH = {"1": _FIRST, "one": _FIRST, "a": _FIRST, "2": _SECOND, "two": _SECOND, "b": _SECOND}
-_KIND = r"(?i:response|assistant|model|output|system|candidate|reply|completion|answer|option|choice|solution)"
-_NUMBERED = re.compile(
-    rf"\b(?i:the )?(?i:ai )?(?P<kind>{_KIND})[ \t#:]{{1,3}}(?i:number |no\. )?[\"'(]{{0,2}}"
-    r"(?:(?P<digit>[12]|(?i:one|two))(?!\.?\d)|(?P<letter>[AB])|(?<=\()(?P<bracketed>[ab])(?=\)))\b[\")]{0,2}"
-)
-_ORDINAL = re.compile(rf"\b(?i:the )?(?i:(?P<first>first|1st)|second|2nd) (?:{_KIND}|one)\b")
-_SHARED = _words("answer option choice solution")
-"""Kinds whose letters may be those of a multiple-choice question: names only in a text without other names."""
-_MARKUP = re.compile(r"[*_#`\[\]①②③]+")
-_BRACKETED = re.compile(r"\[\[([AB12])\]\]")
-_QUOTED = re.compile(r"(?i:(verdict|judge?ment|conclusion)\W{0,5})?(?<=\S)[ \t]+[\"“][^\"“”\n]*[\"”]")
-_COUPLED = re.compile(rf"([{_FIRST}{_SECOND}])(?: 's)?(?:,? (?:and|or|nor)|,? &|/) ?[{_FIRST}{_SECOND}](?: 's)?")
-_FORMER = re.compile(rf"[{_FIRST}{_SECOND}]|\bthe (?P<place>former|latter)\b")
-_TOKEN = re.compile(r"[①②③]|'s\b|[a-z]+(?:[-'][a-z]+)*|\d+(?:\.\d+)?|[,;:()/—–?]")
+class Remark(NamedTuple):
+    """What a sentence says for a response; ``prefers`` is None where it weighs neither above the other."""
+
+    rank: int
+    prefers: Answer | None
+    about: Answer | None = None
+    """The response that is praised or blamed, None where only its rival is named."""
+
+    @property
+    def blames(self) -> bool:
+        """Whether it speaks against the response that it is about."""
+        return self.about is not None and self.prefers not in (None, self.about)
 
 
-def mark_names(text: str) -> str:
-    """Return a text in lower case in which every response is one sign: ① and ②, or ③ for both together.
-
-    "Response 1", "Assistant B", "Output (a)", "Model 2", "the second answer", "[Response 1]" are names. Longer
-    quotations are cut out: they are the candidates' words, not the judge's.
-    """
-    text = _BRACKETED.sub(lambda match: f" response {match[1]} ", text)
-    text = _QUOTED.sub(lambda match: match[0] if match[1] or match[0].count(" ") < 3 else " ", _MARKUP.sub(" ", text))
-    own = any(
-        match["kind"].lower() not in _SHARED and (match["digit"] or match["letter"] or match["bracketed"])
-        for match in _NUMBERED.finditer(text)
-    )
-
-    def sign(match: re.Match[str]) -> str:
-        if match["letter"] and own and match["kind"].lower() in _SHARED:
-            return match[0]
-        return f" {_WHICH[(match['digit'] or match['letter'] or match['bracketed']).lower()]} "
-
-    text = _NUMBERED.sub(sign, text)
-    text = _ORDINAL.sub(lambda match: f" {_FIRST if match['first'] else _SECOND} ", text).lower()
-    text = _name_the_former(text)
-    text = text.replace("’", "'").replace("cannot", "can not").replace("can't", "can not").replace("won't", "will not")
-    text = re.sub(r"n't\b", " not", text)
-    text = re.sub(r"[ \t]+", " ", text)
-    return _COUPLED.sub(_BOTH, text.replace(" 's", "'s").replace("'s", " 's"))
+def remarks(sentence: str) -> list[Remark]:
+    """Return what a sentence says for one response or the other, in its order; [] for a question."""
+    return read(mark_names(sentence))
 
 
-def _name_the_former(text: str) -> str:
-    """Put the sign of a response for "the former" and "the latter" behind two names."""
-    names = ["", ""]
-
-    def name(match: re.Match[str]) -> str:
-        if match["place"] and names[0] and names[0] != names[1]:
-            return names[match["place"] == "latter"]
-        if not match["place"]:
-            names[:] = [names[1], match[0]]
-        return match[0]
-
-    return _FORMER.sub(name, text)
-
-
-# --- sentences -------------------------------------------------------------------------------------------------------
-
-
-class _Segment(NamedTuple):
-    join: str
-    tokens: list[str]
-
-
-def _segments(tokens: list[str]) -> list[_Segment]:
-    found, join, current = [], "", []
-    for place, token in enumerate(tokens):
-        if token in (",", "and", "or") and _lists(tokens, place):
-            continue
-        if token in ",;:()—–" or token in _JOINS or token in _CONCEDES or token in _CONTRASTS:
-            if current:
-                found.append(_Segment(join, current))
-                join, current = "", []
-            # ", although": the word says more than the comma before it
-            join = token if token.isalpha() or not join else join
-            if token == "making" or token in _GIVES:
-                current = [token]
-        else:
-            current.append(token)
-    if current:
-        found.append(_Segment(join, current))
+def read(marked: str) -> list[Remark]:
+    """Return the remarks of one sentence whose names are marked, see :func:`.verdict_names.mark_names`."""
+    tokens = _TOKEN.findall(marked)
+    if not tokens or tokens[-1] == "?":
+        return []
+    if tokens[0] in ("if", "unless") and "i" not in tokens[:4] and "forced" not in tokens[:_NEAR]:
+        return []  # "if detail is what counts, Response 1 is better"; but "if I had to choose, ..."
+    found = [*_named_last(tokens), *_said_of_subjects(tokens)]
+    if _SCOPE.search(marked) and not concludes(marked):
+        found = [one._replace(rank=min(one.rank, GROUND)) for one in found]
+    if all(one.rank == MENTION for one in found) and _TIE.search(marked):
+        return [Remark(VERDICT, None)]
+    if not found and {BOTH, "both", "neither"} & set(tokens):
+        return [Remark(GROUND, None)]
     return found
 
 
-def _lists(tokens: list[str], place: int) -> bool:
-    """Say whether a comma or "and" only joins two adjectives: "more helpful, relevant, and accurate"."""
-    behind = (t for t in tokens[place + 1 : place + 5] if t not in ("and", "or", "more", "most", "less") and t[-2:] != "ly")
-    return next(behind, "") in _GOOD | _BAD
-
-
-def concludes(sentence: str) -> bool:
+def concludes(marked: str) -> bool:
     """Say whether a sentence announces a conclusion: overall, therefore, in summary, given all this."""
-    return bool(_CONCLUDES.search(sentence))
+    return bool(_CONCLUDES.search(marked))
 
 
 def scores(marked: str) -> dict[Answer, float]:
@@ -235,311 +92,314 @@ def scores(marked: str) -> dict[Answer, float]:
     holder: Answer | None = None
     found: dict[Answer, float] = {}
     for place, token in enumerate(tokens):
-        if token in _ANSWER and not _is_object(tokens, place):
-            holder = _ANSWER[token]
+        if token in ANSWERS and not _is_object(tokens, place):
+            holder = ANSWERS[token]
         elif holder is not None and token[0].isdigit():
-            behind = tokens[place + 1 : place + 4]
-            scored = behind[:1] == ["/"] or behind[:2] == ["out", "of"]
+            behind = tokens[place + 1 : place + 3]
             before = [word for word in tokens[max(place - 3, 0) : place] if word not in ("of", ":", "is", "a")]
-            if scored or before[-1:] in (["score"], ["rating"], ["gets"], ["receives"], ["an"]):
+            if behind[:1] == ["/"] or behind == ["out", "of"] or before[-1:] in _SCORED:
                 found[holder] = float(token)
     return found
 
 
-def remarks(sentence: str) -> list[Remark]:
-    """Return what a sentence says for one response or the other, in its order; [] for questions and for no names."""
-    return read(mark_names(sentence))
+_SCORED = (["score"], ["rating"], ["gets"], ["receives"], ["an"])
 
 
-def read(marked: str) -> list[Remark]:
-    """Return the remarks of one sentence whose names are marked, see :func:`mark_names`."""
-    tokens = _TOKEN.findall(marked)
-    if not tokens or tokens[-1] == "?":
-        return []
-    if tokens[0] in ("if", "unless") and "i" not in tokens[:4] and "forced" not in tokens:
-        return []  # "if detail is what counts, Response 1 is better"
-    found = list(_named_outright(tokens))
-    if any(token in _WHICH.values() for token in tokens):
-        found += _spoken_of(tokens)
-    if _SCOPE.search(marked) and not concludes(marked):
-        found = [one._replace(rank=min(one.rank, GROUND)) for one in found]
-    if all(one.rank == MENTION for one in found) and _TIE.search(marked):
-        return [Remark(VERDICT, None)]
-    if not found and {_BOTH, "both", "neither"} & set(tokens):
-        return [Remark(GROUND, None)]
-    return found
+# --- verdicts that name their response last --------------------------------------------------------------------------
 
 
-_ANSWER: dict[str, Answer] = {_FIRST: 1, _SECOND: 2}
-_VERBS = _BE | _GIVES | _WINS | _LOSES | _FAILS | _MAYBE | {"falls", "fell"}
-_OPENS = _VERBS | _BETTER | _WORSE | _GRADED | {"more", "less", "most", "fewer", "lower", "it"}
-_COMPARED = _words("better worse higher lower superior inferior")
-_LINKS = _words("is was are would be being must should seems remains goes : has been lies")
-_ON_THE_WAY = _NOUNS | _LIGHT | _words("from provided given by for me overall")
-
-
-def _light(token: str) -> bool:
-    return token in _LIGHT or token.endswith("ly")
-
-
-def _named_outright(tokens: list[str]) -> Iterator[Remark]:
-    """Yield verdicts that name their response last: "I choose X", "in favor of X", "the better answer is X"."""
+def _named_last(tokens: list[str]) -> Iterator[Remark]:
+    """Yield the verdicts of "I choose X", "in favor of X", "the better answer is X", "winner: X"."""
     for place, token in enumerate(tokens):
-        before = tokens[max(place - 4, 0) : place]
-        pair = (tokens[place - 1], token) if place else ("", token)
-        sign = True
-        if token in _PICKS or pair in _PICKS_WITH:
-            if _MAYBE & set(before) or {"may", "might"} & set(before):
-                continue
-            named = _name_after(tokens, place + 1, _LIGHT | {"answer", "response", "option", "assistant", "for", "from"})
-            sign = not _NOT & set(before)
-        elif token in _BETTER | _WORSE | _NAMES_IT:
-            end = place + 1
-            while end < min(len(tokens), place + 7) and (tokens[end] in _ON_THE_WAY or _light(tokens[end])):
-                end += 1
-            linked = end < len(tokens) and tokens[end] in _LINKS
-            if not linked and not (end == place + 1 and token in _BETTER | _WORSE):
-                continue
-            start = end
-            while linked and end < len(tokens) and (tokens[end] in _LINKS | _NOT | _ON_THE_WAY | {"to"} or _light(tokens[end])):
-                end += 1
-            named = _name_after(tokens, end, frozenset())
-            sign = (token not in _WORSE) == (not _NOT & set(tokens[start:end])) and not _NOT & set(before)
-        elif token in _CORRECT and len(tokens) > place + 3 and tokens[place + 1] in _NOUNS:
-            named = _name_after(tokens, place + 3, _LIGHT | {"from"}) if tokens[place + 2] in _LINKS else None
-            if named is not None:
-                yield Remark(TRAIT, named, named)
-            continue
-        elif token == "final" and place == 0 and len(tokens) == 2:
-            named = _name_after(tokens, 1, frozenset())
-        else:
-            continue
+        before = set(tokens[max(place - 4, 0) : place])
+        named, denied = None, bool(w.NOT & before)
+        if token in w.PICKS or (tokens[place - 1] if place else "", token) in w.PICKS_WITH:
+            if not w.MAYBE & before:  # "some might prefer X"
+                named = _name_behind(tokens, place + 1, w.LIGHT | w.NOUNS | {"for", "from"})
+        elif token in w.BETTER | w.WORSE | w.NAMES_IT:
+            named, reversed_ = _linked(tokens, place)
+            denied = (denied or reversed_) != (token in w.WORSE)
+        elif token in w.CORRECT and tokens[place + 1 : place + 2] and tokens[place + 1] in w.NOUNS:
+            correct, denied = _linked(tokens, place)
+            if correct is not None and not denied:
+                yield Remark(TRAIT, correct, correct)
+        elif token == "final" and place == 0 and len(tokens) == 2:  # "final answer: 2" is "final ②" by now
+            named = _name_behind(tokens, 1)
         if named is not None:
-            yield Remark(VERDICT, named if sign else _other(named))
+            yield Remark(VERDICT, _other(named) if denied else named)
 
 
-def _name_after(tokens: list[str], place: int, passed: frozenset[str]) -> Answer | None:
-    """Return the response named at a place, behind words that may be passed over; None if it is a new subject."""
+def _linked(tokens: list[str], place: int) -> tuple[Answer | None, bool]:
+    """Return the response named behind "the better answer is", and whether a negation stands between."""
+    end = place + 1
+    while end < min(len(tokens), place + 7) and (tokens[end] in w.ON_THE_WAY or _light(tokens[end])):
+        end += 1
+    if end >= len(tokens) or (tokens[end] not in w.LINKS and (end > place + 1 or tokens[place] in w.NAMES_IT)):
+        return None, False
+    start, linked = end, tokens[end] in w.LINKS
+    while linked and end < len(tokens) and (tokens[end] in _AFTER_LINK or _light(tokens[end])):
+        end += 1
+    return _name_behind(tokens, end), bool(w.NOT & set(tokens[start:end]))
+
+
+_AFTER_LINK = w.LINKS | w.NOT | w.ON_THE_WAY | {"to"}
+
+
+def _name_behind(tokens: list[str], place: int, passed: frozenset[str] = frozenset()) -> Answer | None:
+    """Return the response named behind words that are passed over, None if it is the subject of a new clause."""
     while place < len(tokens) and tokens[place] in passed:
         place += 1
-    if place >= len(tokens):
+    if place >= len(tokens) or (place + 1 < len(tokens) and tokens[place + 1] in w.VERBS - {"as", "to"}):
         return None
-    named = _ANSWER.get(_WHICH.get(tokens[place], tokens[place]) if tokens[place] in "12" else tokens[place])
-    following = tokens[place + 1] if place + 1 < len(tokens) else ""
-    return None if following in _VERBS - {"as", "to"} else named
+    if tokens[place] in ("1", "2") and "".join(tokens[place + 1 : place + 2]) in _BEHIND_NUMERAL:  # not "2 cups"
+        return ANSWERS[NUMERALS[tokens[place]]]
+    return ANSWERS.get(tokens[place])
+
+
+_BEHIND_NUMERAL = w.words("as because since over due for , : ) ; — –") | {""}
 
 
 def _other(answer: Answer) -> Answer:
     return 2 if answer == 1 else 1
 
 
-def _spoken_of(tokens: list[str]) -> list[Remark]:
-    """Return what the clauses of a sentence say of their subjects."""
+def _light(token: str) -> bool:
+    return token in w.LIGHT or token.endswith("ly")
+
+
+# --- what the clauses say of their subjects --------------------------------------------------------------------------
+
+
+def _segments(tokens: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the parts of a sentence, each with the comma or word that joins it to the part before."""
+    join = ""
+    current: list[str] = []
+    for place, token in enumerate(tokens):
+        if token in (",", "and", "or") and _lists(tokens, place):
+            continue
+        if token in ",;:()—–" or token in w.JOINS or token in w.CONCEDES or token in w.CONTRASTS:
+            if current:
+                yield join, current
+                join, current = "", []
+            join = token if token.isalpha() or not join else join  # ", although": the word says more than the comma
+            if token == "making" or token in w.GIVES:
+                current = [token]
+        else:
+            current.append(token)
+    if current:
+        yield join, current
+
+
+def _lists(tokens: list[str], place: int) -> bool:
+    """Say whether a comma or "and" only joins two adjectives: "more helpful, relevant, and accurate"."""
+    between = ("and", "or", "more", "most", "less")
+    behind = (token for token in tokens[place + 1 : place + 5] if token not in between and token[-2:] != "ly")
+    return next(behind, "") in w.GOOD | w.BAD
+
+
+def _said_of_subjects(tokens: list[str]) -> list[Remark]:
     found: list[Remark] = []
     subject: Answer | None = None
     conceding = contrasting = seen = False
-    last_name: str = ""
+    last = ""
     for join, segment in _segments(tokens):
-        if join in _CONCEDES or (join in _CONTRASTS and not seen):
+        if join in w.CONCEDES or (join in w.CONTRASTS and not seen):
             conceding = True
-        elif join in _CONTRASTS:
+        elif join in w.CONTRASTS:
             conceding, contrasting = False, True
         elif conceding and join not in ("and", "which", "because", "since", "when", "where", "("):
-            conceding = not _starts_clause(segment, seen)
+            conceding = not _opens_main_clause(segment, seen)
         elif join in ("but", "so", "therefore", "thus", "hence", "however", ";"):
             contrasting = False
         if conceding:
             continue
         if join == "which" and "it" not in segment:
-            subject = _ANSWER.get(last_name)
+            subject = ANSWERS.get(last)
         subject, said = _read_segment(segment, subject)
-        seen = seen or any(token in _ANSWER or token == _BOTH for token in segment)
-        last_name = segment[-1]
-        weighty = [one.rank for _, one in said if one.rank > MENTION]
-        if join in _TURNS and weighty:  # "accurate, but lacks detail": what stands behind "but" is what is meant
-            found = [one for one in found if one.rank > weighty[0]]
-        for against, remark in said:
-            settled = any(one.rank == VERDICT for one in found)
-            if contrasting and against:  # "..., while X lacks detail": blame by contrast is a comparison
-                remark = remark._replace(rank=max(remark.rank, GROUND))
-            rivals = any(one.rank == remark.rank and one.prefers != remark.prefers for one in found)
-            if not contrasting or against or rivals or (remark.rank == VERDICT and not settled):
-                found.append(remark)
+        seen = seen or any(token in ANSWERS or token == BOTH for token in segment)
+        last = segment[-1]
+        ranks = [one.rank for one in said if one.rank > MENTION]
+        if join in w.TURNS and ranks:  # "accurate, but lacks detail": what stands behind "but" is what is meant
+            found = [one for one in found if one.rank > ranks[0]]
+        found += _by_contrast(found, said) if contrasting else said
     return found
 
 
-def _starts_clause(segment: list[str], seen: bool) -> bool:
-    """Say whether the segment behind a concession's comma is the main clause and not a part of the concession."""
-    opener = next((token for token in segment if not _light(token) or token in ("it", "this", "the", "both")), "")
+def _by_contrast(found: list[Remark], said: list[Remark]) -> Iterator[Remark]:
+    """Yield what counts of "..., while Y ...": blame of Y, a verdict, and praise that stands against what was found."""
+    for remark in said:
+        disputes = any(one.rank == remark.rank and one.prefers != remark.prefers for one in found)
+        settles = remark.rank == VERDICT and all(one.rank < VERDICT for one in found)
+        if remark.blames:
+            yield remark._replace(rank=max(remark.rank, GROUND))
+        elif disputes or settles:
+            yield remark
+
+
+def _opens_main_clause(segment: list[str], seen: bool) -> bool:
+    """Say whether the segment behind the comma of a concession is the main clause, not a part of the concession."""
+    starts = ("it", "this", "the", "both")
+    opener = next((token for token in segment if token in starts or not _light(token)), "")
     return (
-        opener in _ANSWER
-        or opener in (_BOTH, "i", "it", "this", "the", "both", "there", "neither", "we", "my")
-        or (seen and opener in _VERBS)
+        opener in ANSWERS
+        or opener in (*starts, BOTH, "i", "there", "neither", "we", "my")
+        or (seen and opener in w.VERBS)  # "X, despite its length, is better"
     )
 
 
-def _read_segment(
-    tokens: list[str], inherited: Answer | None
-) -> tuple[Answer | None, list[tuple[bool, Remark]]]:
-    """Return the subject that holds after a segment, and its remarks, each with whether it blames its subject."""
-    opener = next((token for token in tokens if not _light(token) and token not in _NOT), "it")
+def _read_segment(tokens: list[str], inherited: Answer | None) -> tuple[Answer | None, list[Remark]]:
+    """Return the subject that holds behind a segment, and its remarks."""
+    opener = next((token for token in tokens if not _light(token) and token not in w.NOT), "it")
     if opener in ("making", "makes", "with", "as", "why") and tokens[1:2] == ["it"]:
         opener = "it"
-    holder = inherited if opener in _OPENS else None
+    holder = inherited if opener in w.OPENS else None
     subject, said, start = inherited, [], 0
-    for place, token in enumerate([*tokens, _FIRST]):
-        if token not in (_FIRST, _SECOND, _BOTH) or (place < len(tokens) and _is_object(tokens, place)):
+    for place, token in enumerate([*tokens, FIRST]):  # the last one closes the last clause
+        if (token not in ANSWERS and token != BOTH) or (place < len(tokens) and _is_object(tokens, place)):
             continue
-        belief = _belief(tokens[: max(start - 1, 0)])
-        read_here = _read_clause(holder, tokens[start:place], not belief) if belief is not None else []
-        said += read_here or ([(False, Remark(MENTION, None, holder))] if holder is not None and start else [])
-        holder, start = _ANSWER.get(token), place + 1
-        if place < len(tokens):
-            subject = holder
-        if token == _BOTH:
+        belief = _belief(tokens[max(start - _NEAR, 0) : max(start - 1, 0)])
+        clause = _read_clause(holder, tokens[start:place], denied=not belief) if belief is not None else []
+        said += clause or ([Remark(MENTION, None, holder)] if holder is not None and start else [])
+        holder, start = ANSWERS.get(token), place + 1
+        subject = holder if place < len(tokens) else subject
+        if token == BOTH:
             break
-    if "that" in tokens or any(token in _REPORTS for token in tokens):
+    if "that" in tokens or any(token in w.REPORTS for token in tokens):
         subject = None  # what follows may be about what the response says
     return subject, said
 
 
 def _is_object(tokens: list[str], place: int) -> bool:
+    """Say whether the response at a place is not a subject: "than X", "that of X"; but "the answer by X is ..."."""
     before = place - 1
     while before >= 0 and tokens[before] in ("the", "that", "what", "those", "only", "how"):
         before -= 1
     if before < 0:
         return False
-    if tokens[before] == "as" and tokens[before - 1] in _GOOD | _EVEN:  # "not as good as X"
+    if tokens[before] == "as" and tokens[before - 1] in w.GOOD | w.EVEN:  # "not as good as X"
         return True
-    if tokens[before] not in _OBJECT:
+    if tokens[before] not in w.OBJECT:
         return False
-    following = next((token for token in tokens[place + 1 :] if not _light(token)), "")
-    earlier = set(tokens[:place])
-    noun_phrase = tokens[before] in ("by", "from", "of", "in") and bool(_NOUNS & earlier) and not earlier & set(_ANSWER)
-    compared = any(token in ("than", "compared", "unlike", "over") for token in tokens[:before])
-    return not (following in _VERBS and ((noun_phrase and not compared) or (following in _VERBS and following.endswith("ing"))))
+    following = next((token for token in tokens[place + 1 : place + 4] if not _light(token)), "")
+    if following not in w.VERBS:
+        return True
+    earlier = set(tokens[max(place - _NEAR, 0) : place])
+    measured = earlier & {*ANSWERS, "than", "compared", "unlike"} or tokens[before] == "over"
+    part = tokens[before] in ("by", "from", "of", "in") and w.NOUNS & earlier and not measured
+    return not (part or following.endswith("ing"))
 
 
 def _belief(before: list[str]) -> bool | None:
     """Say whether the words before a subject affirm what follows; None if they leave it open ("not clear that")."""
-    words = [token for token in before if token != "that" and not _light(token)][-3:]
-    if "doubt" in words or (_NOT & set(words) and _DOUBTS & set(words)):
-        return "no" in words
-    return None if _NOT & set(words) and before[-1:] == ["that"] or _REPORTS & set(words) - _DOUBTS else True
+    words = [token for token in before if token != "that" and not _light(token)]
+    said = set(words[-3:])
+    if "doubt" in said or (w.NOT & said and w.DOUBTS & said):
+        return "no" in said
+    if (w.NOT & said and before[-1:] == ["that"]) or w.REPORTS & said - w.DOUBTS:
+        return None
+    return True
 
 
-def _read_clause(subject: Answer | None, tokens: list[str], doubted: bool) -> list[tuple[bool, Remark]]:
-    """Return the first remark of the words behind a subject (None: of words that have none, so an object must be)."""
-    place, negated, gives, slack = 0, doubted, False, 0
-    trait: list[tuple[bool, Remark]] = []
-    if tokens[:1] == ["'s"]:
-        while place < len(tokens) and tokens[place] not in _VERBS:
-            if tokens[place - 1] in _NOUNS and tokens[place] in _COMPARED:  # "rate X's answer higher than ..."
-                break
-            place += 1
+def _read_clause(subject: Answer | None, tokens: list[str], *, denied: bool) -> list[Remark]:
+    """Return what the words behind a subject say of it; without a subject, only what is measured against a rival."""
+    place, negated, gives, slack = _verb(tokens), denied, False, 0
+    trait: list[Remark] = []
     while place < len(tokens):
-        token = tokens[place]
-        following = tokens[place + 1] if place + 1 < len(tokens) else ""
-        head = _head(tokens, place, gives, negated)
+        token, following = tokens[place], "".join(tokens[place + 1 : place + 2])
+        head = _head(tokens, place, negated)
         if head is not None:
             rank, praises = head
-            if slack and token in _WINS | _LOSES | _EDGE | {"winner", "loser"}:
-                return trait  # "covers the award winner": of something else
             rival = _rival(tokens, place)
             named = _other(rival) if rival is not None else subject
+            if slack and token in w.WINS | w.LOSES | w.EDGE | {"winner", "loser"}:
+                return trait  # "covers the award winner": of something else
             if named is None or rival == subject or (rank == TRAIT and subject is None):
                 return []
-            prefers = named if praises != negated else _other(named)
-            read_here = [(prefers != named, Remark(rank, prefers, subject))]
+            remark = Remark(rank, named if praises != negated else _other(named), subject)
             if rank > TRAIT:
-                return read_here
-            trait = trait or read_here
-        if token in _NOT:
-            if (following in _VAGUE_NOT and following != "only") or token in _BARELY:
+                return [remark]
+            trait = trait or [remark]
+        elif token in w.NOT:
+            if following in w.LEAVES_OPEN or token in w.BARELY:
                 return trait
             negated ^= following != "only"
-        elif token in _MAYBE or (token in ("would", "should") and following == "have") or token in _REPORTS:
+        elif token in w.MAYBE or token in w.REPORTS or (token in ("would", "should") and following == "have"):
             return trait
-        elif token in _GIVES:
+        elif token in w.GIVES:
             gives = True
-        elif head is None and not (token in _BE or token in _NOUNS or _light(token) or subject is None):
+        elif not (token in w.BE or token in w.NOUNS or _light(token) or subject is None):
             slack += 1
-            opens = slack == 1 and not gives and (negated or token.endswith(("s", "ed")))
-            opens = opens and token not in _WANTS
-            if not (gives or opens) or slack > 3:
+            verb = slack == 1 and (negated or token.endswith(("s", "ed"))) and token not in w.WANTS
+            if slack > 3 or not (gives or verb):
                 return trait
             gives = True
         place += 1
     return trait
 
 
-_WANTS = _words("needs needed requires required tries tried aims attempts attempted wants wanted seeks claims")
-_SCORES = _words("score scores rating ratings grade mark marks rank overall")
-_LEVELS = _words("level degree quality accuracy clarity detail depth relevance standard amount understanding")
-_MERITS = _words(
-    "detail details depth information context examples insight insights specifics accuracy clarity explanation"
-)
-_ERRORS = _words("errors mistakes inaccuracies hallucinations issues problems flaws error mistake")
+def _verb(tokens: list[str]) -> int:
+    """Return where the verb of a subject begins: behind "'s" and its noun phrase, which says nothing."""
+    if tokens[:1] != ["'s"]:
+        return 0
+    for place, token in enumerate(tokens):
+        if token in w.VERBS or (token in w.COMPARED and tokens[place - 1] in w.NOUNS):  # "rate X's answer higher"
+            return place
+    return len(tokens)
 
 
-def _head(tokens: list[str], place: int, gives: bool, negated: bool) -> tuple[int, bool] | None:
-    """Return rank and sign of the praise or blame that stands at a place, None if none does."""
+def _head(tokens: list[str], place: int, negated: bool) -> tuple[int, bool] | None:
+    """Return rank and sign (does it praise?) of the head at a place, None if there is none."""
     token = tokens[place]
-    rest = [word for word in tokens[place + 1 : place + 5] if not (word.endswith("ly") and word not in _GOOD)]
+    rest = [word for word in tokens[place + 1 : place + 5] if word in w.GOOD or not word.endswith("ly")]
     following = rest[0] if rest else ""
-    if token in ("as", "so") and following in _GOOD | _EVEN and "as" in rest[1:3]:
-        return (VERDICT if following in _EVEN else GROUND, True) if negated else None
+    if token in ("as", "so") and following in w.GOOD | w.EVEN and "as" in rest[1:3]:
+        return (VERDICT if following in w.EVEN else GROUND, True) if negated else None
     if token == "better":
-        plain = not rest or following in _ANSWER or following in _AFTER_BETTER
-        return (VERDICT if plain else GROUND, True)
-    if token in _BETTER:
-        return None if token == "best" and place and tokens[place - 1] in ("at", "its") else (VERDICT, True)
-    if token in _WORSE:
+        return (VERDICT if not rest or following in w.AFTER_BETTER or following in ANSWERS else GROUND), True
+    if token == "best" and place and tokens[place - 1] in ("at", "its"):
+        return None
+    if token in ("edges", "edging") and following != "out":
+        return None
+    if token in ("exceeds", "surpasses", "beats", "beat") and _rival(tokens, place) is None:
+        return None
+    if token in w.BETTER | w.WINS | w.EDGE:
+        return VERDICT, not (token in w.BEATEN and following == "by")
+    if token in w.WORSE | w.LOSES:
         return VERDICT, False
-    if (token in ("edges", "edging") and following == "out") or token in _EDGE:
-        return VERDICT, True
-    if token in _WINS:
-        if token.startswith(("exceed", "surpass", "beat")) and _rival(tokens, place) is None:
-            return None
-        return (VERDICT, not (token in _BEATEN and following == "by"))
-    if token in _LOSES:
-        return VERDICT, False
-    if token in ("falls", "fell") and following == "short":
-        return GROUND, False
-    if token in ("more", "most", "less", "fewer", "lower") or token in _GRADED:
+    if token in ("more", "most", "less", "fewer", "lower") or token in w.GRADED:
         return _graded(token, rest)
-    if token in _CORRECT | _INCORRECT:
-        return TRAIT, token in _CORRECT
-    if token in _FAILS:
-        return TRAIT, False
-    return None
+    if token in w.CORRECT | w.INCORRECT | w.FAILS:
+        return TRAIT, token in w.CORRECT
+    return (GROUND, False) if token in ("falls", "fell") and following == "short" else None
 
 
-_AFTER_BETTER = _NOUNS | _words(
-    "than as because at in for due with given on when to overall and or quality one since here based"
-)
+_GRADABLE = w.GOOD | w.BAD | w.MERITS | w.ERRORS | w.SCORES | w.LEVELS
 
 
 def _graded(token: str, rest: list[str]) -> tuple[int, bool] | None:
-    praised = next((word for word in rest[:2] if word in _GOOD | _BAD | _MERITS | _ERRORS | _SCORES | _LEVELS), None)
+    """Return rank and sign of "more accurate", "less detail", "fewer errors", "a higher score", "clearer"."""
+    thing = next((word for word in rest[:2] if word in _GRADABLE), None)
     up = token not in ("less", "fewer", "lower")
     if token in ("higher", "lower"):
-        if praised in _SCORES or not rest or rest[0] in ("than", "in", "due", "for", "because", "overall"):
+        if thing in w.SCORES or not rest or rest[0] in ("than", "in", "due", "for", "because", "overall"):
             return VERDICT, up
-        return (GROUND, up) if praised is not None else None
-    if token in _GRADED:
+        return (GROUND, up) if thing is not None else None
+    if token in w.GRADED:
         return GROUND, True
-    if praised is None or praised in _SCORES or (praised != rest[0] and rest[0] not in _GOOD):
+    if thing is None or thing in w.SCORES or (thing != rest[0] and rest[0] not in w.GOOD):
         return None
-    return GROUND, up == (praised in _GOOD or praised in _MERITS or praised in _LEVELS)
+    return GROUND, up == (thing in w.GOOD | w.MERITS | w.LEVELS)
 
 
 def _rival(tokens: list[str], place: int) -> Answer | None:
-    """Return the response that a head at a place is measured against: "better than that of X", "outperforms X"."""
-    for ahead in range(place + 1, min(place + 12, len(tokens))):
-        if tokens[ahead] in _ANSWER and (ahead == place + 1 or _is_object(tokens, ahead)):
+    """Return the response that a head is measured against: "better than that of X", "outperforms X"."""
+    for ahead in range(place + 1, min(place + _NEAR, len(tokens))):
+        if tokens[ahead] in ANSWERS and (ahead == place + 1 or _is_object(tokens, ahead)):
             between = set(tokens[place:ahead])
-            measured = {"than", "over", "compared", "beyond", "by", "as"} & between
-            measured = measured or ("to" in between and tokens[place] not in _EDGE)
-            return _ANSWER[tokens[ahead]] if measured or tokens[place] in _WINS else None
+            by_to = "to" in between and tokens[place] not in w.EDGE  # "superior to X"; but "the edge goes to X"
+            measured = by_to or tokens[place] in w.WINS or between & _MEASURES
+            return ANSWERS[tokens[ahead]] if measured else None
     return None
+
+
+_MEASURES = w.words("than over compared beyond by as")
