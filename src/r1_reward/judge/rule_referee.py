@@ -54,7 +54,7 @@ def conclusion(reasoning: str) -> Answer | None:
 
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\s*\"')\]]+|;|\n+")
-_ABBREVIATED = re.compile(r"\b(e\.g|i\.e|vs|etc|no|cf)\.(?=\s)", re.IGNORECASE)
+_ABBREVIATED = re.compile(r"\b(e\.g|i\.e|vs|etc|cf)\.(?=\s)", re.IGNORECASE)
 
 _Said = list[tuple[bool, list[Remark]]]
 """Of each sentence that says something: whether it announces a conclusion, and its remarks."""

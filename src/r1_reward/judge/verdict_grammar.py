@@ -6,7 +6,7 @@ the subject of the segment before) and a *head* (what praises or blames it). A r
 incorrect statement") is not read. Concessions ("although ...", "while X is longer, ...") say nothing.
 
 >>> remarks("Response 1 is longer, but its proof is worse than that of Response 2.")
-[Remark(rank=0, prefers=None, about=1), Remark(rank=3, prefers=2, about=None)]
+[Remark(rank=3, prefers=2, about=None)]
 >>> remarks("Although Response 1 is better written, Response 2 counts the cups.")
 [Remark(rank=0, prefers=None, about=2)]
 
