@@ -50,7 +50,7 @@ def conclusion(reasoning: str) -> Answer | None:
     by_score = _higher_score(marked)
     if by_score is not None:
         return by_score
-    return _undisputed_ground(said) if GROUND in ranks else _traits(said)
+    return _undisputed_ground(said) if GROUND in ranks else _traits(said, whole=len(reasoning) <= WINDOW)
 
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\s*\"')\]]+|;|\n+")
@@ -91,11 +91,15 @@ def _undisputed_ground(said: _Said) -> Answer | None:
     return None
 
 
-def _traits(said: _Said) -> Answer | None:
-    """Return what every trait speaks for, if something is said of every response that is a subject."""
+def _traits(said: _Said, *, whole: bool) -> Answer | None:
+    """Return what every trait speaks for, if there is one of every response that is a subject.
+
+    Of a reasoning that is cut off, both must be: the other one may have been praised as much before.
+    """
     remarks = [remark for _, found in said for remark in found]
     traits = [remark for remark in remarks if remark.rank == TRAIT]
     preferred = {remark.prefers for remark in traits}
-    if len(preferred) == 1 and {remark.about for remark in traits} == {remark.about for remark in remarks}:
+    described = {remark.about for remark in traits}
+    if len(preferred) == 1 and described == {remark.about for remark in remarks} and (whole or len(described) == 2):
         return preferred.pop()
     return None
