@@ -58,6 +58,7 @@ RULES = {
         ("Response 1's correct count stands in contrast to Response 2's incorrect statement.", None),
         ("The explanation provided by Response 1 is better.", 1),
         ("The answer of Response 2 is worse.", 1),
+        ("Considering the slight edge in detail provided by Response 1, I would choose Response 1.", 1),
         ("The information in Response 2 names the award winner.", None),
     ],
     "passives": [
@@ -70,7 +71,7 @@ RULES = {
         ("Thus, while both responses have merit, Response 2 stands out as more accurate.", 2),
         ("In conclusion, Response 2, despite its small mistakes, is better.", 2),
         ("Although it is shorter, and better written, Response 1 is worse.", 2),
-        ("While Response 1 is better written, better structured, and more detailed, Response 2 is the better answer.", 2),
+        ("While Response 1 is better written, clearer, and more detailed, Response 2 is the better answer.", 2),
         ("Even though Response 2 is more detailed, it is worse than Response 1.", 1),
         ("Response 1 is better, whereas Response 2 is better written.", 1),
     ],
@@ -215,9 +216,10 @@ def test_the_demo_is_read_as_it_is_meant():
 
 
 HOSTILE = [
-    "response 1 ", "response 1 is not ", "not think that ", "better ", "more or less ", "than response 2 and ", "the ",
-    "although response 1, ", "(", ") ", "winner: ", '" ', '"', "“", "   ", "\t", "'s ", "response 1's ", "1 / ", "and, ",
-    "neither ", "[[A]] ", "**", "response 1 is as good as ", "which while but ", "е́", "score of 9 ",
+    "response 1 ", "response 1 is not ", "not think that ", "better ", "more or less ", "than response 2 and ",
+    "the ", "although response 1, ", "(", ") ", "winner: ", '" ', '"', "“", "   ", "\t", "'s ", "response 1's ",
+    "1 / ", "and, ", "neither ", "[[A]] ", "**", "response 1 is as good as ", "which while but ", "\u0301",
+    "score of 9 ",
 ]  # fmt: skip
 
 

@@ -402,4 +402,4 @@ def _rival(tokens: list[str], place: int) -> Answer | None:
     return None
 
 
-_MEASURES = w.words("than over compared beyond by as")
+_MEASURES = w.words("than over compared beyond as")
