@@ -6,7 +6,7 @@
 
 Each sentence is read by :mod:`r1_reward.judge.verdict_grammar`. Of what they say, verdicts outrank scores, scores
 comparisons, comparisons traits; the last verdict counts, but of weaker remarks only those that nothing speaks against.
-docs/training.md has the grammar in short, the error rate on judgements of nine models, and when to ask a model instead.
+docs/training.md has the grammar in short, its error rate on real judgements, and when to ask a model instead.
 """
 
 from __future__ import annotations
