@@ -128,7 +128,7 @@ class TransformersEngine(Generative):
             raise UserError(
                 f"out of memory with {sum(counts)} sequences at once; take a smaller batch size (now {self.batch_size})"
             ) from error
-        prompts = [text for (text, _), count in zip(rows, counts, strict=True) for _ in range(count)]
+        prompts = [row.text for row, count in zip(rows, counts, strict=True) for _ in range(count)]
         completions = self._read(output[:, length:].tolist(), sampler.digit_margins(), prompts)
         starts = [sum(counts[:i]) for i in range(len(counts))]
         return [completions[start : start + count] for start, count in zip(starts, counts, strict=True)]
