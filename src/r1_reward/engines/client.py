@@ -165,7 +165,7 @@ class ChatClient:
         async with self.pool.slots:
             try:
                 return await _within(self.limit, self._somewhere(messages, request))
-            except asyncio.TimeoutError as error:
+            except TimeoutError as error:
                 names = ", ".join(server.name for server in self.pool.servers)
                 raise ServerError(
                     f"{names} gave no completion within {self.limit:g} seconds, all tries together; "
@@ -311,7 +311,7 @@ class _Try(openai.DefaultAsyncHttpxClient):
         started = clock()
         try:
             response = await _within(client.timeout, super().send(request, **options))
-        except (asyncio.TimeoutError, _http.RequestError) as error:
+        except (TimeoutError, _http.RequestError) as error:
             failure = _broken(error, client.timeout)
             self._note(failure)
             if not failure.connected and not client.pool.anybody_heard():

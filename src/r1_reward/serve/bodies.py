@@ -39,7 +39,7 @@ async def read_call(request: Request, route: Route, budget: Budget) -> Call[Any,
         return Call(route.request.model_validate_json(as_utf8(body)), uploads, options, budget)
     except ClientDisconnect as error:
         raise Refusal(400, "the body broke off") from error
-    except asyncio.TimeoutError as error:
+    except TimeoutError as error:
         raise Refusal(408, "the body did not arrive in time", headers={"Connection": "close"}) from error
     except ValidationError as error:
         raise _first_problem(error.errors()) from error

@@ -106,7 +106,7 @@ class Service:
         """Wait for work until the deadline; cancelled work that has not begun never begins."""
         try:
             return await asyncio.wait_for(asyncio.wrap_future(work), budget.left())
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             raise budget.timed_out() from error
 
 

@@ -36,7 +36,9 @@ from r1_reward.records.errors import UserError
 from r1_reward.serve.chats import PromptError, Turn, WrongPictures, read_turn, show
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing import Self
+
+    from typing_extensions import Unpack
 
 _LOG = logging.getLogger(__name__)
 _NO_RESPONSE = "(empty response)"
