@@ -28,9 +28,10 @@ from typing import Any, TextIO
 from r1_reward.data.sources import Source, find_source
 from r1_reward.data.sources.common import Candidate, Drop, Row
 from r1_reward.data.sources.media import MediaFolder
-from r1_reward.records.checks import text_problems, to_pair
+from r1_reward.records.checks import picture_problem, text_problems, to_pair
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Answer
+from r1_reward.records.texts import same_text
 from r1_reward.store.rows import KINDS, RawRow, RowSource, open_source
 from r1_reward.store.shards import PairWriter
 
@@ -38,6 +39,8 @@ DROPPED = "dropped.jsonl"
 WARN_SHARE = 0.01
 """Share of pairs without a usable image above which the report warns."""
 
+_DETAILS = 1000  # different details of a reason that are counted, the rest being names of files and the like
+_LONGEST_DETAIL = 200  # characters
 _IMAGE_REASONS = ("image missing", "image outside root", "image too large", "image damaged", "video missing")
 
 Progress = Callable[[int, int], None]
@@ -51,6 +54,8 @@ class Tally:
     read: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    details: dict[str, Counter[str]] = field(default_factory=dict)
+    """Why in particular, by reason, of the first so many different ones."""
     missing: Counter[str] = field(default_factory=Counter)
     """Rows without a field, by field."""
     objects: int = 0
@@ -161,7 +166,7 @@ class _Import:
             "provenance": provenance,
             **candidate.kept,
         }
-        _require_usable(pair)
+        _require_usable(pair | {"images": [""] * len(candidate.images), "video": candidate.video})
         if candidate.video is not None:
             pair["video"] = self.media.video(candidate.video)
         self.writer.add(pair | {"images": media.images(candidate.images)})
@@ -171,6 +176,9 @@ class _Import:
 
     def _drop(self, raw: RawRow, name: str, drop: Drop) -> None:
         self.tally.dropped[drop.reason] += 1
+        details = self.tally.details.setdefault(drop.reason, Counter())
+        if drop.detail in details or len(details) < _DETAILS:
+            details[drop.detail] += 1
         if drop.reason == "missing field":
             self.tally.missing[drop.detail] += 1
         place = {"source": self.name, "file": raw.file, "row": raw.number, "id": name[:200]}
@@ -212,10 +220,12 @@ def chosen_place(candidate: Candidate, seed: int) -> Answer:
 
 def _require_usable(pair: Mapping[str, Any]) -> None:
     """Raise Drop for texts that a pair file does not accept."""
-    problems = [*to_pair(dict(pair))[1], *text_problems(dict(pair))]
-    for name, reason in problems:
-        same = reason == "is the same as response_1"
-        raise Drop("identical answers" if same else "unusable text", "" if same else f"{name} {reason}")
+    if same_text(pair["response_1"], pair["response_2"]):
+        raise Drop("identical answers")
+    if reason := picture_problem(pair):
+        raise Drop("picture places", f"question {reason}")
+    for name, reason in [*to_pair(dict(pair))[1], *text_problems(dict(pair))]:
+        raise Drop("unusable text", f"{name} {reason}")
 
 
 def _require_pairs(tally: Tally, origin: RowSource) -> None:
@@ -227,8 +237,15 @@ def _require_pairs(tally: Tally, origin: RowSource) -> None:
             there = ", ".join(tally.columns[:20]) or "no fields"
             raise UserError(f"{origin.name}: no row has the field {name}. The rows have: {there}.")
     if not tally.kept:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in tally.dropped.most_common())
-        raise UserError(f"{origin.name}: no pair is left of {tally.read} rows ({reasons}).")
+        raise UserError(f"{origin.name}: no pair is left of {tally.read:,} rows ({'; '.join(_reasons(tally))}).")
+
+
+def _reasons(tally: Tally) -> Iterator[str]:
+    """Yield each reason with its count and its commonest detail: ``wrong type 300: chosen is a list, not text``."""
+    for reason, count in tally.dropped.most_common():
+        detail, often = tally.details[reason].most_common(1)[0]
+        share = "" if often == count else " such as" if often == 1 else f" {often:,} times"
+        yield f"{reason} {count:,}" + (f":{share} {detail[:_LONGEST_DETAIL]}" if detail else "")
 
 
 def _report(tally: Tally, source: str, origin: Any, images: Any, seed: int, limit: Any, split: str) -> dict[str, Any]:

@@ -97,6 +97,10 @@ class Keys:
         self.prompt.append(_digest(normal[0]))
         self.text.append(_digest("\0".join([normal[0], *sorted(normal[1:])])) if telling else None)
 
+    def place(self, row: int) -> str:
+        """Return where a row was read, in words; ids repeat, places do not."""
+        return f"{self.id[row]} (source {self.source[row]}, {self.file[row]}, row {self.number[row]})"
+
     def unreadable(self, row: int) -> str | None:
         """Return why a picture of a row cannot be read, or None if all can."""
         reasons = (self.images.fingerprints[picture] for picture in self.pictures[row])

@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r1_reward.records.errors import UserError
+from r1_reward.store.sniff import what_it_is
 from r1_reward.store.video import natural_key
 
 KINDS = (".parquet", ".jsonl", ".json")
@@ -174,8 +175,10 @@ def line_rows(path: Path) -> Iterator[RawRow]:
 def raw_lines(path: Path, number: int = 0, offset: int = 0) -> Iterator[tuple[int, int, bytes]]:
     """Yield number (from 1), offset in bytes and bytes of every line after the first ``number``, which end at offset.
 
-    Raises UserError if the file is UTF-16 text.
+    Raises UserError if the file is UTF-16 text, or none of JSON rows at all.
     """
+    if not number and (what := what_it_is(path)):
+        raise UserError(f"{path}: {what}.")
     with open(path, "rb") as file:
         file.seek(offset)
         for line in file:
@@ -302,7 +305,7 @@ def parquet_rows(
                     number += 1
                     yield number, row
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as parquet after row {number} ({first_line(error)}).") from error
+        raise not_parquet(file, error, f" after row {number}") from error
 
 
 def _leaves(table: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
@@ -320,7 +323,16 @@ def parquet_columns(file: Path) -> list[str]:
     try:
         return list(pq.read_schema(file).names)
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as parquet ({first_line(error)}).") from error
+        raise not_parquet(file, error) from error
+
+
+def not_parquet(file: Path, error: BaseException, place: str = "") -> UserError:
+    """Return what to say of a file that cannot be read as parquet: what it is instead, if that can be seen."""
+    try:
+        what = what_it_is(file)
+    except OSError:
+        what = None
+    return UserError(f"{file}: {what or f'cannot be read as parquet{place} ({first_line(error)})'}.")
 
 
 class RowWriter:
