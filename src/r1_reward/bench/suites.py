@@ -195,7 +195,9 @@ def _scan(suite: Benchmark, source: RowSource, check_files: bool) -> Scan:
         problems.append(RowProblem("", "", "", "holds no rows"))
     if unreadable == rows > 1:  # it is one mistake, made once
         first = problems[0]
-        problems = [RowProblem(first.file, "", "", f"none of its {rows:,} rows can be read; {first.place} {first.reason}")]
+        problems = [
+            RowProblem(first.file, "", "", f"none of its {rows:,} rows can be read; {first.place} {first.reason}")
+        ]
     if problems:
         raise SuiteFileError(suite.title, source, problems, rows)
     ids = Counter(category for category, _ in seen)

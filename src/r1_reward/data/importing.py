@@ -47,6 +47,10 @@ Progress = Callable[[int, int], None]
 """Called with the rows read and the pairs kept so far."""
 
 
+class NothingImported(UserError):
+    """No row of a file could be read as the source's; perhaps it is another's."""
+
+
 @dataclass
 class Tally:
     """What became of the rows so far."""
@@ -87,8 +91,9 @@ def import_pairs(
     which a row can give several; ``dropped`` counts, by reason, pairs, or rows that gave none.
 
     Raises:
-        UserError: there is no such source, file or folder; all rows lack a field; no pair is left; a file ends in the
-            middle; or ``out`` holds pairs already and ``overwrite`` is False.
+        NothingImported: all rows lack a field, or no pair is left.
+        UserError: there is no such source, file or folder; a file ends in the middle, or is not one of rows; or ``out``
+            holds pairs already and ``overwrite`` is False.
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit: must be 1 or more rows, not {limit}.")
@@ -229,23 +234,28 @@ def _require_usable(pair: Mapping[str, Any]) -> None:
 
 
 def _require_pairs(tally: Tally, origin: RowSource) -> None:
-    """Raise UserError if nothing was imported, and say why."""
+    """Raise NothingImported if nothing was, and say why."""
     if not tally.read:
         raise UserError(f"{origin.name}: holds no rows.")
     for name, count in tally.missing.items():
         if count == tally.objects:
             there = ", ".join(tally.columns[:20]) or "no fields"
-            raise UserError(f"{origin.name}: no row has the field {name}. The rows have: {there}.")
+            raise NothingImported(f"{origin.name}: no row has the field {name}. The rows have: {there}.")
     if not tally.kept:
-        raise UserError(f"{origin.name}: no pair is left of {tally.read:,} rows ({'; '.join(_reasons(tally))}).")
+        reasons = ", ".join(f"{reason} {count}" for reason, count in tally.dropped.most_common())
+        why = "; ".join(_details(tally))
+        raise NothingImported(
+            f"{origin.name}: no pair is left of {tally.read} rows ({reasons}).{why and f' Most often: {why}.'}"
+        )
 
 
-def _reasons(tally: Tally) -> Iterator[str]:
-    """Yield each reason with its count and its commonest detail: ``wrong type 300: chosen is a list, not text``."""
+def _details(tally: Tally) -> Iterator[str]:
+    """Yield the commonest detail of each reason: ``wrong type: chosen is a list, not text``."""
     for reason, count in tally.dropped.most_common():
         detail, often = tally.details[reason].most_common(1)[0]
-        share = "" if often == count else " such as" if often == 1 else f" {often:,} times"
-        yield f"{reason} {count:,}" + (f":{share} {detail[:_LONGEST_DETAIL]}" if detail else "")
+        if detail:
+            share = "" if often == count else f" ({often:,} of {count:,})"
+            yield f"{reason}: {detail[:_LONGEST_DETAIL].rstrip('.')}{share}"
 
 
 def _report(tally: Tally, source: str, origin: Any, images: Any, seed: int, limit: Any, split: str) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from r1_reward.records.texts import visible
 from r1_reward.store.images import ImageError, check_image
 from r1_reward.store.video import FRAMES, open_video
 
-
 _TELLING = ("question", "images", "response_1", "response_2", "preferred")
 _HASH = "sha256:"
 _OTHER = "and the other one preferred"

@@ -42,14 +42,13 @@ from r1_reward.store.rows import (
     RowWriter,
     did_you_mean,
     hub_dataset,
-    is_array,
     line_rows,
     may_be_hub_id,
     not_parquet,
     of_split,
     require_readable,
 )
-from r1_reward.store.sniff import what_it_is
+from r1_reward.store.sniff import is_one_array, what_it_is
 from r1_reward.store.video import FRAMES, row_pictures
 
 __all__ = [
@@ -171,7 +170,11 @@ def _read_parquet(files: list[Path]) -> Dataset:
 
 
 def _load_jsonl(path: Path, checker: Checker) -> Dataset:
-    what = "is one JSON array, not an object a line (`jq -c '.[]'` makes it so)" if is_array(path) else what_it_is(path)
+    what = (
+        "is one JSON array, not an object a line (`jq -c '.[]'` makes it so)"
+        if is_one_array(path)
+        else what_it_is(path)
+    )
     if what is not None:
         raise PairFileError([Problem(checker.file, 0, "", what)], rows=0)
     chunks, rows = [], []

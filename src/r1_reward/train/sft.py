@@ -86,8 +86,8 @@ def sft_trainer(
     if len(chosen.pairs) == 0:
         why = f" ({left_out})" if chosen.refused else ""
         raise UserError(
-            f"No pair has `reasoning` fit for it{why}, so there is nothing to imitate; annotate the pairs with a teacher "
-            "first."
+            f"No pair has `reasoning` fit for it{why}, so there is nothing to imitate; annotate the pairs with a "
+            "teacher first."
         )
     if chosen.refused and args.process_index == 0:
         logger.warning("%d of %d pairs are imitated; left out: %s.", len(chosen.pairs), len(train_dataset), left_out)

@@ -40,7 +40,7 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
     images = _images(row)
     marked = _image_parts(prompt if prompt is not None else row.data["chosen"])
     if marked and marked != len(images):
-        raise Drop("picture places", f"the prompt has {marked} images and the row has {len(images)}")
+        raise Drop("picture places", f"the prompt marks {marked} images and the row has {len(images)}")
     first, second = (
         without_image_tags(question, "prompt" if before else name, len(images))
         for name, (question, _) in zip(("chosen", "rejected"), sides, strict=True)
