@@ -24,7 +24,7 @@ def lines(values: list[Any], **options: Any) -> bytes:
 
 
 NOT_ROWS = {
-    "object": (json.dumps({"data": ROWS, "n": 2}, indent=1).encode(), "one JSON object .* 'data' holds a list of 4,000"),
+    "object": (json.dumps({"data": ROWS, "n": 2}, indent=1).encode(), "one JSON object .*'data' holds a list of 4,000"),
     "small object": (json.dumps({"a": {"b": 1}}, indent=4).encode(), "one JSON object over many lines"),
     "by id": (json.dumps({row["id"]: row for row in ROWS}, indent=2).encode(), "one JSON object over many lines"),
     "pretty": (lines(ROWS[:3], indent=2), "JSON objects over several lines each"),

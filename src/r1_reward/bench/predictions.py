@@ -33,7 +33,8 @@ from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import spoken_from
 from r1_reward.store.files import read_json
-from r1_reward.store.rows import RawRow, array_rows, did_you_mean, is_array, line_rows
+from r1_reward.store.rows import RawRow, array_rows, did_you_mean, line_rows
+from r1_reward.store.sniff import is_array
 
 OURS = "ours"
 

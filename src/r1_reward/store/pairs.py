@@ -48,7 +48,7 @@ from r1_reward.store.rows import (
     of_split,
     require_readable,
 )
-from r1_reward.store.sniff import is_one_array, what_it_is
+from r1_reward.store.sniff import is_array, what_it_is
 from r1_reward.store.video import FRAMES, row_pictures
 
 __all__ = [
@@ -170,11 +170,7 @@ def _read_parquet(files: list[Path]) -> Dataset:
 
 
 def _load_jsonl(path: Path, checker: Checker) -> Dataset:
-    what = (
-        "is one JSON array, not an object a line (`jq -c '.[]'` makes it so)"
-        if is_one_array(path)
-        else what_it_is(path)
-    )
+    what = "is one JSON array, not an object a line (`jq -c '.[]'` makes it so)" if is_array(path) else what_it_is(path)
     if what is not None:
         raise PairFileError([Problem(checker.file, 0, "", what)], rows=0)
     chunks, rows = [], []

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r1_reward.records.errors import UserError
-from r1_reward.store.sniff import what_it_is
+from r1_reward.store.sniff import is_array, what_it_is
 from r1_reward.store.video import natural_key
 
 KINDS = (".parquet", ".jsonl", ".json")
@@ -213,13 +213,6 @@ def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} is given twice")
     return row
-
-
-def is_array(path: Path) -> bool:
-    """Say whether a file holds one JSON array rather than an object a line."""
-    with open(path, "rb") as file:
-        start = file.read(4096)
-    return start.removeprefix(_BYTE_ORDER_MARK).lstrip().startswith(b"[")
 
 
 def array_rows(path: Path) -> Iterator[RawRow]:

@@ -54,8 +54,8 @@ def what_it_is(file: Path) -> str | None:
     return _foreign(head) or _not_lines(file, head)
 
 
-def is_one_array(file: Path) -> bool:
-    """Return whether a text file is one JSON array, rather than a list a line; raises OSError."""
+def is_array(file: Path) -> bool:
+    """Say whether a file holds one JSON array, whole or damaged, rather than a value a line; raises OSError."""
     with open(file, "rb") as opened:
         head = opened.read(_HEAD)
     text = head.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace").lstrip()
@@ -63,11 +63,9 @@ def is_one_array(file: Path) -> bool:
         return False
     try:
         _, end = json.JSONDecoder().raw_decode(text)
-    except json.JSONDecodeError as error:
-        return len(head) == _HEAD or error.pos > text.find("\n") > 0
-    except RecursionError:
-        return False
-    return not text[end:].strip()
+    except (json.JSONDecodeError, RecursionError):
+        return True
+    return not text[end:].lstrip().startswith(("[", "{"))
 
 
 def _foreign(head: bytes) -> str | None:
