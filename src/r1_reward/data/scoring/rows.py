@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
 from r1_reward.store.identity import media_digest, media_of
-from r1_reward.store.rows import did_you_mean, first_line, is_blank, parquet_rows, parse_line, raw_lines
+from r1_reward.store.rows import did_you_mean, is_blank, not_parquet, parquet_rows, parse_line, raw_lines
 
 Kind = Literal["pairs", "groups"]
 _FIELDS: dict[str, tuple[str, ...]] = {
@@ -134,7 +134,7 @@ def _survey_parquet(path: Path, block_rows: int) -> Source:
         with pq.ParquetFile(path) as parquet:
             names, rows = parquet.schema_arrow.names, parquet.metadata.num_rows
     except ValueError as error:
-        raise UserError(f"{path}: cannot be read as parquet ({first_line(error)}).") from error
+        raise not_parquet(path, error) from error
     kind = _kind_of(names)
     if kind is None:
         raise UserError(f"{path}: has neither the columns response_1 and response_2 (pairs) nor responses (groups).")
