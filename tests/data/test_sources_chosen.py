@@ -299,6 +299,8 @@ def said(text: str) -> dict[str, str]:
             "What is image 1 and image 2?",
         ),
         ("Is <image> taken after <image>?", "Is <image> taken after <image>?"),
+        ([IMAGE, IMAGE, said("<image><image>\nWhich is older?")], "Which is older?"),
+        ([IMAGE, IMAGE, said("Is <image> taken after <image>?")], "Is <image> taken after <image>?"),
         ("<image><image>\nWhich is older?", "Which is older?"),
     ],
 )

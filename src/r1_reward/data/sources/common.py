@@ -162,23 +162,23 @@ def part_text(content: Any, name: str) -> str:
     """Return the text of the content of a turn, which is text or a list of parts; it may be blank.
 
     Parts are ``[{"type": "text", "text": ...}, {"type": "image"}]``. Text parts are joined. Pictures are shown in front
-    of the text, so one between two texts is named there, by its number: "Is image 1 taken after image 2?"
+    of the text, so one between two texts is named there, by its number: "Is image 1 taken after image 2?" Where a text
+    has places of its own (``<image>``), these say where the pictures belong, and the parts do not.
     """
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, Mapping)]
-        texts = [text for part in parts if (text := _part(part)) is not None]
+        texts = [part["text"] for part in parts if _kind(part) == "text" and part.get("text") is not None]
         if all(isinstance(text, str) for text in texts):
             joined = "".join(texts)
-            return name_pictures(joined) if any(_kind(part) in _TOKENS for part in parts) else joined
+            if find_placeholders(joined) or not any(_kind(part) in _TOKENS for part in parts):
+                return joined
+            shown = [
+                part.get("text") or "" if _kind(part) == "text" else _TOKENS.get(_kind(part), "") for part in parts
+            ]
+            return name_pictures("".join(shown))
     if not isinstance(content, str):
         raise Drop("wrong type", f"{name} is {kind_of(content)}, not text")
     return content
-
-
-def _part(part: Mapping[str, Any]) -> Any:
-    """Return the text of a part, a token for one that shows something, None for any other."""
-    kind = _kind(part)
-    return part.get("text") if kind == "text" else _TOKENS.get(kind)
 
 
 def _kind(part: Mapping[str, Any]) -> str:
