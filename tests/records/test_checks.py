@@ -93,6 +93,8 @@ def test_answers_may_speak_of_any_token() -> None:
         ("Response 1 is better.", "has no verdict"),
         ("<think>x</think><answer>3</answer>", "has no verdict"),
         ("<answer></answer>", "has no verdict"),
+        ("<think>Perhaps <answer>1</answer>? Let me count", "has no verdict"),
+        ("<think>a</think><think><answer>1</answer>", "has no verdict"),
         ("", "is blank"),
         ("\u200b \n", "is blank"),
     ],

@@ -14,6 +14,7 @@ UNFIT = {
     "the other answer": (lambda label: f"<think>x</think><answer>{3 - label}</answer>", "prefers response"),
     "no verdict": (lambda label: f"Response {label} is better.", "has no verdict"),
     "two verdicts": (lambda label: f"<answer>{label}</answer><answer>{3 - label}</answer>", "has no verdict"),
+    "an unfinished thought": (lambda label: f"<think>So <answer>{label}</answer>, but", "has no verdict"),
     "empty": (lambda _: "", "is blank"),
     "unseen": (lambda _: "\u200b\n", "is blank"),
 }
