@@ -19,10 +19,11 @@ import pytest
 from PIL import Image
 from scripted_server import JUDGMENT, ScriptedServer, drip, hang, raw, reply, status
 
-from r1_reward.engines.client import RejectedError, ServerError, ServerGone, Usage
+from r1_reward.engines.client import RejectedError, ServerError, ServerGone
 from r1_reward.engines.engine import EngineError, Request
 from r1_reward.engines.server import ServerEngine
 from r1_reward.engines.server_pool import server_name
+from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.records.errors import UserError
 

@@ -76,7 +76,7 @@ class Money(Settings):
         """Return what replies have cost, None without prices; a lower bound where tokens were not counted."""
         if self.price_in is None or self.price_out is None:
             return None
-        from r1_reward.engines.client import cost
+        from r1_reward.engines.usage import cost
 
         return cost(usage.prompt_tokens, usage.tokens, self.price_in, self.price_out)
 

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from r1_reward.engines.engine import Request
 
 LATER = "see the server's log and run again"
-_ALTERNATIVES = 5  # asked for at each token; only 1 and 2 at the answer matter, and they are far ahead there
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
-_LIMIT = ("length", "max_tokens", "model_length")  # the protocol's word, and what gateways and Mistral say for it
-_SEEDS = 2**31  # the smallest range of seeds among the servers
-_NAMES_N = re.compile(r"(?<!\\)\bn\b|one completion")  # the parameter n, but not a line feed in JSON
+# Why a generation ended, in the words of many servers, in lower case; whatever else they say is an end like any other.
+_UNSAID = ("", "null", "none", "unknown", "unspecified", "finish_reason_unspecified")
+_FILTERED = re.compile(r"filter|safety|refus|recitation|blocklist|prohibited|spii|toxic|sensitive|guardrail|moderation")
+_CUT = re.compile(r"length|max\w*tokens|token_limit|error_limit|context_window|truncat")
+_BROKEN = re.compile(r"abort|error|cancel|time_?out|interrupt|insufficient|fail")
 
 
 class Failure(Exception):
@@ -55,37 +56,6 @@ class Failure(Exception):
     ) -> None:
         super().__init__(reason)
         self.advice, self.kind, self.again, self.delay, self.connected = advice, kind, again, delay, connected
-
-
-class Dialect(NamedTuple):
-    """What a server takes. It starts with everything and gives up what is refused."""
-
-    logprobs: bool = True
-    top_p: bool = True
-    limit: str = "max_tokens"
-    several: bool = True
-    """Whether one request may ask for several completions (``n``)."""
-
-    def without(self, refusal: str, completions: int = 1) -> Dialect:
-        """Return what a refusal of so many completions leaves; the same dialect if it is about something else."""
-        if "max_completion_tokens" in refusal and self.limit == "max_tokens":
-            return self._replace(limit="max_completion_tokens")  # all that OpenAI's newer models know
-        if "logprobs" in refusal and self.logprobs:
-            return self._replace(logprobs=False)
-        if "top_p" in refusal and self.top_p:
-            return self._replace(top_p=False)
-        return self._replace(several=False) if completions > 1 and _NAMES_N.search(refusal) else self
-
-    def options(self, seed: int, temperature: float, max_new_tokens: int, completions: int = 1) -> dict[str, Any]:
-        """Return the parameters of a request for so many completions; ``seed`` may be any integer."""
-        options: dict[str, Any] = {"seed": seed % _SEEDS, "temperature": temperature, self.limit: max_new_tokens}
-        if completions > 1:
-            options["n"] = completions
-        if self.logprobs:
-            options |= {"logprobs": True, "top_logprobs": _ALTERNATIVES}
-        if self.top_p and temperature > 0:
-            options["top_p"] = 1.0  # else vLLM takes the checkpoint's, 0.001 for Qwen2-VL: every vote the same
-        return options
 
 
 def chat_messages(request: Request) -> list[dict[str, Any]]:
@@ -120,15 +90,16 @@ def _data_url(image: Image.Image) -> str:
 
 
 class _Message(BaseModel):
-    content: str | None = None
+    content: Any = None
     refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    reasoning_details: Any = None
 
 
 class _Choice(BaseModel):
     message: _Message
-    finish_reason: str | None = None
+    finish_reason: Any = None
     logprobs: Any = None
 
 
@@ -174,38 +145,113 @@ def read_replies(body: bytes, content_type: str) -> list[Completion]:
     each, rest = divmod(counted or 0, len(reply.choices))  # the rest goes to the first ones
     completions = []
     for number, choice in enumerate(reply.choices):
-        text = _text(choice.message)
-        if text is None or choice.finish_reason in (None, "abort", "error"):
-            raise Failure(f"it gives no text or broke off (finish_reason {choice.finish_reason}): {shown}", LATER)
+        said, finish = _said(choice.message), _finish(choice.finish_reason)
+        filtered = bool(_FILTERED.search(finish))
+        cut = not filtered and bool(_CUT.search(finish))
+        text = said.whole()
+        broken = not (filtered or cut) and bool(_BROKEN.search(finish))
+        if broken or (text is None and not filtered):
+            why = f", content of {', '.join(said.unread)}" if said.unread else ""
+            raise Failure(f"it gives no text or broke off (finish_reason {finish or None}{why}): {shown}", LATER)
         places = _places(choice.logprobs)
         own = len(places) if counted is None or (places and len(reply.choices) > 1) else each + (number < rest)
         completions.append(
             Completion(
-                text=text,
+                text=text or "",
                 tokens=own,
-                truncated=choice.finish_reason in _LIMIT,
+                truncated=cut,
                 probability=answer_probability(places),
                 prompt_tokens=usage.prompt_tokens,
-                refused=choice.finish_reason == "content_filter" or _declined(choice.message),
+                refused=filtered or (said.text is None and said.refusal is not None),
+                finish=finish,
             )
         )
     return completions
 
 
-def _declined(message: _Message) -> bool:
-    return message.content is None and bool(message.refusal)
+def _finish(reason: Any) -> str:
+    """Return why a generation ended, in the server's word in lower case; empty if it does not say."""
+    if isinstance(reason, dict):  # SGLang's own form
+        reason = reason.get("type")
+    word = reason.strip().lower() if isinstance(reason, str) else ""
+    return "" if word in _UNSAID else word
 
 
-def _text(message: _Message) -> str | None:
-    """Put back the reasoning that a server's parser took out.
+class _Said(NamedTuple):
+    """What a message says: its text, the reasoning that a server took out of it, a refusal; None where it has none."""
 
-    It is closed even where the limit cut it: an answer that was only thought about must not be read as given.
-    """
-    content = message.refusal if message.content is None else message.content
-    reasoning = message.reasoning_content or message.reasoning
-    if not reasoning or (content and "<think>" in content):
-        return content
-    return f"<think>{reasoning}</think>{content or ''}"
+    text: str | None
+    thought: str
+    refusal: str | None
+    unread: tuple[str, ...] = ()
+    """Kinds of parts that are neither."""
+
+    def whole(self) -> str | None:
+        """Put back the reasoning.
+
+        It is closed even where the limit cut it: an answer that was only thought about must not be read as given.
+        """
+        content = self.refusal if self.text is None else self.text
+        if not self.thought or (content and "<think>" in content):
+            return content
+        return f"<think>{self.thought}</think>{content or ''}"
+
+
+def _said(message: _Message) -> _Said:
+    """Read a message whose content is a text, or a list of parts of which some are text and some are thoughts."""
+    texts: list[str] = []
+    thoughts: list[str] = []
+    refusals = [message.refusal] if message.refusal is not None else []
+    unread: list[str] = []
+    content = message.content
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict):
+            kind = str(part.get("type") or " ".join(key for key in part if part[key] is not None)).lower()
+            inner = _inner_text(part)
+            if inner is None:
+                unread.append(excerpt(kind))
+            elif part.get("thought") is True or re.search("think|reason|thought", kind):
+                thoughts.append(inner)
+            elif "refusal" in kind:
+                refusals.append(inner)
+            elif "text" in kind:
+                texts.append(inner)
+            else:
+                unread.append(excerpt(kind))
+        elif part is not None:
+            unread.append(type(part).__name__)
+    outside = (message.reasoning_content, message.reasoning, message.reasoning_details)
+    thought = next((text for text in map(_inner_text, outside) if text), None) or "\n".join(thoughts)
+    text = "".join(texts) if texts or content == [] else None
+    refusal = "".join(refusals) if refusals else None
+    return _Said(text, thought, refusal, tuple(dict.fromkeys(unread)))
+
+
+_TEXT_KEYS = (
+    "text",
+    "thinking",
+    "reasoning",
+    "refusal",
+    "summary",
+    "content",
+    "value",
+    "reasoningContent",
+    "reasoningText",
+)
+
+
+def _inner_text(value: Any) -> str | None:
+    """Return the text of a part, however deep it lies: a string, a list of parts, or an object with one of them."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        texts = [text for text in map(_inner_text, value) if text is not None]
+        return "".join(texts) if texts else None
+    if isinstance(value, dict):
+        return next((text for key in _TEXT_KEYS if (text := _inner_text(value.get(key))) is not None), None)
+    return None
 
 
 def _places(logprobs: Any) -> list[tuple[str, dict[str, float]]]:

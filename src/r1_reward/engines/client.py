@@ -5,7 +5,8 @@ what the library does not:
 
 - One try is limited as a whole (the library's own limit is on silence), keeps to a number of requests a minute, is
   counted, and is a failure if a 200 holds less than a whole completion.
-- What a server refuses (``logprobs``, ``top_p``, ``n``, ``max_tokens``) is left out from then on.
+- A parameter that a server refuses (``temperature``, ``seed``, ``logprobs``, ...) is left out from then on; that is
+  logged once, with what is lost by it, and kept in ``usage.refused`` for the report of the run.
 - Several servers share the work; what one fails to answer is asked of the others, at once.
 - Errors say who failed, why and what to do. What would fail for every request (a wrong key, an unknown model, no
   money, no server) is a ``UserError``; what concerns one request alone is a :class:`ServerError`, which is a
@@ -17,21 +18,26 @@ what the library does not:
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar
 
 import openai
 
-from r1_reward.engines.chat_protocol import LATER, Dialect, Failure, excerpt, read_replies, retry_after
+from r1_reward.engines.chat_protocol import LATER, Failure, excerpt, read_replies, retry_after
+from r1_reward.engines.dialect import Dialect
 from r1_reward.engines.engine import EngineError, Request
 from r1_reward.engines.length import SHORTER, PromptTooLong, says_too_long
+from r1_reward.engines.proxies import client_options, proxy_advice
+from r1_reward.engines.refusals import disguised_status, is_refusal, used_up
 from r1_reward.engines.server_pool import LONGEST_WAIT, Pool, Server
+from r1_reward.engines.usage import Usage
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 
+_LOG = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 OPENAI = "https://api.openai.com/v1"
 TOO_LONG = "too long"
@@ -61,32 +67,6 @@ class TooLongError(RejectedError, PromptTooLong):
 
 class ServerGone(UserError):
     """Nobody is at any of the addresses."""
-
-
-@dataclass
-class Usage:
-    """What was sent to servers and what came back."""
-
-    calls: int = 0
-    """Requests sent, every try counted."""
-    failures: int = 0
-    """Tries that brought no whole reply."""
-    request_seconds: float = 0.0
-    """Sum of the times that requests took; divided by ``calls``, the latency."""
-    prompt_tokens: int = 0
-    """As the servers count them, 0 if they do not."""
-    completion_tokens: int = 0
-    last_failure: str = ""
-    """The latest try that failed, in words, for a message to a person."""
-
-    def cost(self, price_per_million_in: float, price_per_million_out: float) -> float:
-        """Return what the tokens cost; see :func:`cost`."""
-        return cost(self.prompt_tokens, self.completion_tokens, price_per_million_in, price_per_million_out)
-
-
-def cost(prompt_tokens: int, tokens: int, price_per_million_in: float, price_per_million_out: float) -> float:
-    """Return what tokens shown and generated cost, in the currency of the prices per million tokens."""
-    return (prompt_tokens * price_per_million_in + tokens * price_per_million_out) / 1e6
 
 
 class Pace:
@@ -219,25 +199,43 @@ class ChatClient:
                 body = {"model": self.model, "messages": messages, **options}
                 response = await client.post("/chat/completions", body=body, cast_to=_http.Response)
             except openai.APIStatusError as error:
-                other = dialect.without(error.response.text, wanted) if error.status_code < 500 else dialect
-                if other == dialect:
+                about_options = is_refusal(error.status_code, error.response.text)
+                poorer = dialect.without(error.response.text, options) if about_options else dialect
+                if poorer == dialect:
                     raise _Unanswered(self._refused(error.response, server), error.request) from error
-                dialect = other
+                dialect = poorer
             except openai.APIConnectionError as error:
-                raise _Unanswered(_broken(error.__cause__ or error, self.timeout), error.request) from error
+                raise _Unanswered(_broken(error.__cause__ or error, server, self.timeout), error.request) from error
             except Failure as failure:
                 raise _Unanswered(failure) from failure
             else:
                 completions = response.extensions["completions"][:wanted]
-                server.dialect = dialect._replace(several=len(completions) == wanted and dialect.several)
-                return completions
+                self._learn(server, dialect, request.temperature)
+                if len(completions) < wanted:
+                    server.dialect = server.dialect._replace(several=False)
+                return [_cut_at(request.max_new_tokens, completion) for completion in completions]
+
+    def _learn(self, server: Server, dialect: Dialect, temperature: float) -> None:
+        """Keep what a server was found to refuse, now that it has answered without; say what is new."""
+        before, server.dialect = server.dialect, server.dialect.joined(dialect)
+        for loss in server.dialect.losses(before, temperature):
+            if not any(known.endswith(loss) for known in self.usage.refused):  # several servers: once for all of them
+                self.usage.refused.append(f"{server.name} refuses {loss}")
+                _LOG.warning("%s", self.usage.refused[-1])
 
     def _client(self, server: Server) -> openai.AsyncOpenAI:
         key = (server.url, server.asked % self._shares)
         if key not in self._clients:
             limit = openai.Timeout(self.timeout, connect=min(self.timeout, _CONNECT_TIMEOUT))
+            try:
+                http_client = _Try(self, server)
+            except (ImportError, ValueError, _http.InvalidURL) as error:
+                raise UserError(
+                    f"{server.name} cannot be asked: a proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be "
+                    f"used ({excerpt(str(error))}); correct it, or unset it"
+                ) from error
             self._clients[key] = openai.AsyncOpenAI(
-                api_key=self._key or "none", base_url=server.url, timeout=limit, http_client=_Try(self, server)
+                api_key=self._key or "none", base_url=server.url, timeout=limit, http_client=http_client
             )
         return self._clients[key]
 
@@ -248,22 +246,26 @@ class ChatClient:
         status, said = response.status_code, self.words(response)
         if status == 401:
             raise UserError(f"{server.name} refuses the API key ({said}); set OPENAI_API_KEY or give the right one")
-        if status == 402 or _no_money(response):
+        proxied = proxy_advice(server.url)
+        if what := used_up(status, response.text):
             raise UserError(
-                f"{server.name}: the money of the account is used up ({said}); add to it and run the same command again"
+                f"{server.name}: {what} is used up ({said}); add to it, or wait until it is renewed, and run the same "
+                "command again: what was answered is kept"
             )
+        if status == 407:
+            raise UserError(f"the proxy before {server.name} wants a password ({said}){proxied}")
         if status == 403 and not server.answered:  # later on, gateways say 403 to a single text they filter
-            raise UserError(f"{server.name} does not let this key use the model {self.model!r} ({said})")
+            raise UserError(f"{server.name} does not let this key use the model {self.model!r} ({said}){proxied}")
         if status == 404:
             raise UserError(
                 f"{server.name} does not know the model {self.model!r}, or has nothing at this address ({said}); "
-                "check the name, and that the base URL ends where /chat/completions begins, most often in /v1"
+                f"check the name, and that the base URL ends where /chat/completions begins, most often in /v1{proxied}"
             )
         if _may_pass(status):
             delay = retry_after(response.headers.get("retry-after"))
             asked = f", and asks to wait {delay:.0f} seconds" if delay > self.longest_wait else ""
             advice = "lower the concurrency or the requests per minute, or run again later" if status == 429 else LATER
-            return Failure(f"it answers {said}{asked}", advice, f"HTTP {status}", delay=delay)
+            return Failure(f"it answers {said}{asked}", advice + proxied, f"HTTP {status}", delay=delay)
         self.usage.failures += 1
         if says_too_long(response.text):
             advice = f"the prompt is too long for its model: {SHORTER}, or ask for fewer new tokens"
@@ -296,7 +298,7 @@ class _Try(openai.DefaultAsyncHttpxClient):
     """What the library does once for every try: send the request and read the reply."""
 
     def __init__(self, client: ChatClient, server: Server) -> None:
-        super().__init__()
+        super().__init__(**client_options(server.url))
         self._of, self._server = client, server
 
     async def send(self, request: Any, **options: Any) -> Any:
@@ -312,11 +314,11 @@ class _Try(openai.DefaultAsyncHttpxClient):
         try:
             response = await _within(client.timeout, super().send(request, **options))
         except (TimeoutError, _http.RequestError) as error:
-            failure = _broken(error, client.timeout)
+            failure = _broken(error, server, client.timeout)
             self._note(failure)
             if not failure.connected and not client.pool.anybody_heard():
                 raise failure from error  # which the library does not know, hence does not try again
-            if isinstance(error, asyncio.TimeoutError):
+            if isinstance(error, TimeoutError):
                 raise _http.ReadTimeout(str(failure), request=request) from error
             raise
         finally:
@@ -324,10 +326,11 @@ class _Try(openai.DefaultAsyncHttpxClient):
         server.heard, server.refusal = True, None
         if response.is_success:
             self._read(response)
-        elif _may_pass(response.status_code):
+        if not response.is_success and _may_pass(response.status_code) and "failure" not in response.extensions:
             self._note(Failure(f"it answers {client.words(response)}", LATER))
             wait = retry_after(response.headers.get("retry-after"))
-            if wait > client.longest_wait or _no_money(response):
+            said = (response.status_code, response.text)
+            if wait > client.longest_wait or used_up(*said) or is_refusal(*said):
                 response.headers["x-should-retry"] = "false"
         return response
 
@@ -335,6 +338,9 @@ class _Try(openai.DefaultAsyncHttpxClient):
         try:
             completions = read_replies(response.content, response.headers.get("content-type", "application/json"))
         except Failure as failure:
+            if (status := disguised_status(response.content)) is not None:  # an error in a 200
+                response.status_code = status
+                return
             self._note(failure)
             response.extensions["failure"] = failure
             # To the library half an answer is a bad gateway, so that it asks again.
@@ -356,7 +362,7 @@ class _Try(openai.DefaultAsyncHttpxClient):
 
 
 async def _within(seconds: float | None, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Return what ``work`` returns, or raise asyncio.TimeoutError when the time is over."""
+    """Return what ``work`` returns, or raise TimeoutError when the time is over."""
     if seconds is None:
         return await work
     task = asyncio.ensure_future(work)
@@ -365,22 +371,26 @@ async def _within(seconds: float | None, work: Coroutine[Any, Any, _Result]) -> 
     return await asyncio.wait_for(task, seconds)
 
 
-def _broken(error: BaseException, timeout: float) -> Failure:
+def _broken(error: BaseException, server: Server, timeout: float) -> Failure:
     """Return what it means that there was no complete answer."""
     if isinstance(error, Failure):
         return error
-    if isinstance(error, (_http.ConnectError, _http.ConnectTimeout)):
+    proxied = proxy_advice(server.url)
+    if isinstance(error, (_http.ConnectError, _http.ConnectTimeout, _http.ProxyError)):
         reason = excerpt(f"{type(error).__name__}: {error}")
-        return Failure(reason, "start it or check the base URL", "no connection", connected=False)
-    if isinstance(error, (asyncio.TimeoutError, _http.TimeoutException)):
+        advice = proxied.removeprefix("; ") or "start it or check the base URL"
+        return Failure(reason, advice, "no connection", connected=False)
+    if isinstance(error, (TimeoutError, _http.TimeoutException)):
         advice = "raise the timeout, or lower the concurrency"
-        return Failure(f"no complete answer within {timeout:g} seconds", advice, "timeout")
-    return Failure(excerpt(f"the connection broke off ({error})"), LATER, "no connection")
+        return Failure(f"no complete answer within {timeout:g} seconds", advice + proxied, "timeout")
+    return Failure(excerpt(f"the connection broke off ({error})"), LATER + proxied, "no connection")
 
 
 def _may_pass(status: int) -> bool:
     return status in (408, 409, 429) or status >= 500
 
 
-def _no_money(response: Any) -> bool:
-    return response.status_code == 429 and "insufficient_quota" in response.text
+def _cut_at(limit: int, completion: Completion) -> Completion:
+    """Return the completion as cut if it is as long as it may be and nobody says why it ended."""
+    cut = not completion.finish and completion.tokens >= limit
+    return completion.model_copy(update={"truncated": True}) if cut else completion

@@ -34,8 +34,9 @@ from functools import partial
 from typing import Any
 
 from r1_reward.engines.chat_protocol import chat_messages
-from r1_reward.engines.client import ChatClient, Usage
+from r1_reward.engines.client import ChatClient
 from r1_reward.engines.engine import Answered, EngineError, Generative, Request
+from r1_reward.engines.usage import Usage
 from r1_reward.records.schema import Completion
 
 _PATIENCE = 10.0  # seconds for the thread to end; the garbage collector may call at a bad moment

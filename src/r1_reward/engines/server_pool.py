@@ -14,7 +14,8 @@ import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from urllib.parse import urlsplit
 
-from r1_reward.engines.chat_protocol import Dialect, Failure
+from r1_reward.engines.chat_protocol import Failure
+from r1_reward.engines.dialect import Dialect
 from r1_reward.records.errors import UserError
 
 FIRST_REST = 1.0  # seconds a server is left alone after a failure, if it does not say how long

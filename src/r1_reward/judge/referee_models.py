@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from r1_reward.engines.chat_protocol import excerpt
-from r1_reward.engines.client import ServerError, ServerGone, Usage
+from r1_reward.engines.client import ServerError, ServerGone
 from r1_reward.engines.engine import Answered, EngineError, Generative, Request
 from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.engines.server import ServerEngine
+from r1_reward.engines.usage import Usage
 from r1_reward.judge.referee_cache import VerdictCache
 from r1_reward.judge.referee_prompt import read_verdict, referee_prompt, referee_template
 from r1_reward.judge.rule_referee import WINDOW

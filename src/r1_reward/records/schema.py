@@ -69,7 +69,7 @@ class Completion(BaseModel):
     ``tokens`` counts its generated tokens and ``truncated`` says that the limit cut it. ``probability`` is what the
     model gives the answer 1 against 2 at the answer's token, in [0, 1]; None where that cannot be known.
     ``prompt_tokens`` counts what was shown, None where nobody counted; ``refused`` says that the model declined or a
-    filter cut it off.
+    filter cut it off. ``finish`` is the server's word for why the text ended, empty where it gave none.
     """
 
     text: str
@@ -78,6 +78,7 @@ class Completion(BaseModel):
     probability: float | None = None
     prompt_tokens: int | None = None
     refused: bool = False
+    finish: str = ""
 
     @property
     def cut(self) -> bool:

@@ -1,0 +1,159 @@
+"""What a server's error is about: a parameter it does not take, or money; no network here.
+
+Servers say it in many shapes. OpenAI names the parameter apart (``param``), pydantic its place (``loc``), Google a list
+of ``fieldViolations``; gateways put one JSON into the message of another; many only write a sentence. What is named
+apart counts; else the sentences do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+_READ = 20_000  # characters of an error that are looked at
+_ECHOES = ("input", "ctx", "url", "request_id")  # keys whose values are the request's, or a link
+_NAMED_APART = ("param", "field", "parameter")
+_OTHER_FIELDS = re.compile(r"(?:messages|model|contents|content|prompt|image|tools|response_format)\b")
+
+_PARAMETERS = {
+    "temperature": r"temperature",
+    "seed": r"(?:\w+_)?seed",
+    "top_p": r"top[-_ ]?p",
+    "logprobs": r"\w*log[-_ ]?prob(?:s|abilities)?",
+    "n": r"(?-i:n)|best_of|one completion(?: choice)?|(?:one|multiple) candidates?|candidate_?count",
+    "max_tokens": r"max_?(?:new_?|output_?|completion_?)?tokens",
+}
+_AS_WORDS = {name: re.compile(rf"(?<!\w)(?:{form})(?!\w)", re.IGNORECASE) for name, form in _PARAMETERS.items()}
+_PLACES_IN_TEXT = re.compile(r"""loc['"]?\s*:\s*[\[(]\s*['"]body['"]\s*,\s*['"](\w+)""")
+
+
+def _any_of(*forms: str) -> re.Pattern[str]:
+    return re.compile("|".join(forms), re.IGNORECASE)
+
+
+_TOO_LONG = _any_of(r"context[ _](?:length|window|size)", r"(?:prompt|input|request|text) is too long")
+_UNSUPPORTED = _any_of(
+    r"unsupported", r"not (?:\w+ )?support", r"n't support", r"only one", r"not (?:allowed|implemented)"
+)
+_ABOUT_A_VALUE = _any_of(
+    r"too \w+", r"exceed", r"at (?:most|least)", r"(?:less|greater) than", r"below|above|between|[<>]"
+)
+_MONEY = _any_of(
+    r"insufficient[ _-]?(?:\w+[ _-])?(?:quota|credit|balance|fund)",
+    r"exceeded_current_quota|check your (?:plan and )?billing",
+    r"billing[ _](?:hard[ _]limit|not[ _]active)",
+    r"credit balance|included credits|(?:out of|no|all|more|requires? \w+) ?(?:available )?credits",
+    r"credits? (?:\w+ )*(?:exhausted|depleted|used up)",
+    r"payment required|arrear|欠费|余额不足",
+    r"budget[ _](?:\w+ )*exceeded|(?:spending|spend|usage) (?:hard )?limit",
+)
+_A_DAY = re.compile(r"per[-_ ]?day|daily|\b[RT]PD\b", re.IGNORECASE)
+_A_MINUTE = re.compile(r"per[-_ ]?min|per[-_ ]?sec|\b[RT]PM\b", re.IGNORECASE)
+_GOOGLE = "RESOURCE_EXHAUSTED"
+
+
+class _Said(NamedTuple):
+    """An error without its wrapping: what it names apart, and its sentences."""
+
+    places: tuple[str, ...]
+    text: str
+
+
+def refused_parameters(error: str, sent: Collection[str]) -> set[str]:
+    """Return which of the parameters that were ``sent`` the body of a 4xx is about, under their names there.
+
+    ``top_logprobs`` counts as ``logprobs``, and every limit of tokens as the one that was sent. An error about the
+    length of the prompt is about none of them, nor is one about the size of a limit.
+    """
+    said = _read(error)
+    if _TOO_LONG.search(said.text):
+        return set()
+    limit = next((name for name in sent if _AS_WORDS["max_tokens"].fullmatch(name)), None)
+    ours = {name: limit if name == "max_tokens" else name for name in _PARAMETERS}
+    apart = {name for name, words in _AS_WORDS.items() if any(words.fullmatch(place) for place in said.places)}
+    if not apart and any(_OTHER_FIELDS.match(place) for place in said.places):
+        return set()
+    named = apart or {name for name, words in _AS_WORDS.items() if words.search(said.text)}
+    if _ABOUT_A_VALUE.search(said.text):
+        named.discard("max_tokens")
+    return {own for name in named if (own := ours[name]) is not None and own in sent}
+
+
+def is_refusal(status: int, error: str) -> bool:
+    """Say whether an error may be about the parameters of its request, so that another try without may do better."""
+    if used_up(status, error):
+        return False
+    if status in (500, 501):  # llama.cpp's server has said it so
+        return bool(_UNSUPPORTED.search(error[:_READ]) and refused_parameters(error, _PARAMETERS))
+    return 400 <= status < 500 and status not in (401, 408, 409, 429)
+
+
+def used_up(status: int, error: str) -> str:
+    """Return what an error says that is used up, so that no request gets an answer any more; empty if nothing is.
+
+    That is money, a hard limit, or the quota of a day; a limit by the minute passes.
+    """
+    text = _read(error).text
+    day = status == 429 and _A_DAY.search(text) is not None
+    if _GOOGLE in text:  # the same sentence about plan and billing stands beside every limit
+        empty = "the money of the account" if re.search(r"\blimit: 0\b", text) else ""
+        return "the quota of the day" if day else empty
+    passes = status == 429 and _A_MINUTE.search(text) is not None
+    if status == 402 or (status in (400, 403, 429) and _MONEY.search(text) and not passes):
+        return "the money of the account"
+    return "the quota of the day" if day and not passes else ""
+
+
+def disguised_status(body: bytes) -> int | None:
+    """Return the status that belongs to a 200 whose body is an error and nothing else; None if it has none."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    answer = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
+    if not isinstance(answer, dict) or answer.get("choices") or not answer.get("error"):
+        return None
+    error = answer["error"]
+    code = str(error.get("code") if isinstance(error, dict) else answer.get("code"))
+    if code.isdecimal() and 400 <= int(code) < 600:
+        return int(code)
+    return 422 if "validation" in str(answer.get("error_type")) else None
+
+
+def _read(error: str) -> _Said:
+    error = error[:_READ]
+    places: list[str] = []
+    try:
+        sentences = list(_walk(json.loads(error), places))
+    except (ValueError, RecursionError):
+        sentences = [error]
+    # What is left of JSON in JSON: a line feed must not become the letter n.
+    text = " ".join(sentences).replace("\\n", " ").replace("\\", "")
+    return _Said((*places, *_PLACES_IN_TEXT.findall(text)), text)
+
+
+def _walk(value: Any, places: list[str]) -> Iterator[str]:
+    """Yield all sentences in a JSON value; collect what is named apart."""
+    if isinstance(value, str):
+        if value.lstrip()[:1] in ("{", "["):
+            try:
+                inner = json.loads(value)
+            except (ValueError, RecursionError):
+                yield value
+            else:
+                yield from _walk(inner, places)
+        else:
+            yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from _walk(one, places)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            if key in _NAMED_APART and isinstance(one, str):
+                places.append(one)
+            elif key == "loc" and isinstance(one, list):
+                places += [part for part in one if isinstance(part, str) and part != "body"][:1]
+            elif key not in _ECHOES:
+                yield from _walk(one, places)
