@@ -278,3 +278,34 @@ def test_texts_stay_on_disk(tmp_path):
     assert [again.text(attempt) for attempt in again.of("k")] == ["first", "é\n\ud800"]
     assert again.usage == (2, 0, 6, 2)
     assert (tmp_path / "attempts.jsonl").read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    "broke",
+    [
+        status(429, "You exceeded your current quota, please check your plan and billing details. insufficient_quota"),
+        status(402, "This request requires more credits, or fewer max_tokens."),
+        status(400, "Your credit balance is too low to access the API."),
+        status(429, "Rate limit reached on requests per day (RPD): Limit 200"),
+    ],
+)
+def test_without_money_the_run_ends_at_once_and_pays_for_nothing_twice(server, tmp_path, broke):
+    folder, out = write_pairs(tmp_path / "in", [pair(n, preferred=1) for n in range(30)]), tmp_path / "out"
+    server.default = [lambda: reply(says(1)) if len(server.bodies) <= 7 else broke()]
+    with pytest.raises(UserError, match="is used up"):
+        run(server, folder, out, concurrency=1)
+    assert 7 < len(server.bodies) <= 10
+    assert len(lines_of(out, "attempts.jsonl")) == 7
+    server.forget()
+    server.default = [reply(says(1))]
+    assert run(server, folder, out)["complete"]
+    assert len(server.bodies) == 23
+
+
+def test_what_the_teachers_server_refuses_is_a_warning_of_the_report(server, tmp_path):
+    folder, out = write_pairs(tmp_path / "in", [pair(n, preferred=1) for n in range(3)]), tmp_path / "out"
+    only_1 = status(400, "invalid temperature: only 1 is allowed for this model")
+    server.default = [lambda body: only_1() if body.get("temperature", 1) != 1 else reply(says(1))]
+    report = run(server, folder, out)
+    assert report["complete"]
+    assert any("temperature: left out" in warning and "not greedy" in warning for warning in report["warnings"])

@@ -564,3 +564,33 @@ def test_the_command_lists_what_failed(server, tmp_path):
         assert "... and 5 more" in result.stdout
         assert "\x1b" not in result.stdout
     assert len(server.bodies) == 1
+
+
+QUOTA = status(429, "You exceeded your current quota, please check your plan and billing details.")
+
+
+@pytest.mark.parametrize("paid", [1, 5, 6])
+def test_without_money_what_was_judged_is_kept_and_not_asked_for_again(pairs_file, server, tmp_path, paid):
+    run(pairs_file, tmp_path / "whole.parquet", server, concurrency=1)
+    all_of_it = len(server.bodies)
+    server.forget()
+    server.default = [lambda body: opinion(body) if len(server.bodies) <= paid else QUOTA()]
+    with pytest.raises(UserError, match="the money of the account is used up"):
+        run(pairs_file, tmp_path / "out.parquet", server, concurrency=1)
+    server.forget()
+    server.default = [opinion]
+    assert run(pairs_file, tmp_path / "out.parquet", server, concurrency=1).failed == 0
+    assert len(server.bodies) <= all_of_it - paid + 1  # of a row judged in both orders half may be missing
+    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_what_the_server_refuses_is_said_and_stays_with_the_output(pairs_file, server, tmp_path):
+    def no_seed(body):
+        return status(422, "Extra inputs are not permitted: 'seed'")() if "seed" in body else opinion(body)
+
+    server.default = [no_seed]
+    summary = run(pairs_file, tmp_path / "out.parquet", server)
+    assert [remark.partition(" refuses ")[2] for remark in summary.remarks] == [
+        "seed: left out; sampled votes cannot be repeated"
+    ]
+    assert run(pairs_file, tmp_path / "out.parquet", server) == summary

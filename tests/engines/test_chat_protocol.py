@@ -90,6 +90,102 @@ def test_what_the_model_said(answer, text):
     assert completion.truncated == (answer["choices"][0]["finish_reason"] != "stop")
 
 
+def part(kind, text, key=None):
+    return {"type": kind, key or kind: text}
+
+
+THOUGHT_AND_TEXT = "<think>Hm.</think><answer>2</answer>"
+TEXT = part("text", "<answer>2</answer>")
+SUMMARY = part("reasoning", [part("summary_text", "Hm.", "text")], "summary")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        # Magistral
+        ([part("thinking", [part("text", "Hm")]), TEXT], "<think>Hm</think><answer>2</answer>"),
+        ([part("thinking", [part("text", "H"), part("text", "m.")]), TEXT], THOUGHT_AND_TEXT),
+        # Anthropic, with what it redacts; Bedrock; Gemini; the Responses form; OpenAI's assistants
+        ([part("thinking", "Hm."), TEXT, {"type": "redacted_thinking", "data": "xyz"}], THOUGHT_AND_TEXT),
+        ([{"reasoningContent": {"reasoningText": {"text": "Hm."}}}, {"text": "<answer>2</answer>"}], THOUGHT_AND_TEXT),
+        ([{"text": "Hm.", "thought": True}, {"text": "<answer>2</answer>"}], THOUGHT_AND_TEXT),
+        ([SUMMARY, part("output_text", "<answer>2</answer>", "text")], THOUGHT_AND_TEXT),
+        ([{"type": "text", "text": {"value": "<answer>2</answer>", "annotations": []}}], "<answer>2</answer>"),
+        # Texts are one text; thoughts are told apart; strings, nulls and what is neither
+        ([part("text", "<answer>"), None, part("text", "2"), "</answer>"], "<answer>2</answer>"),
+        ([part("thinking", "One."), part("thinking", "Two."), TEXT], "<think>One.\nTwo.</think><answer>2</answer>"),
+        ([TEXT, part("thinking", "Hm.")], THOUGHT_AND_TEXT),
+        ([{"type": "image_url", "image_url": {"url": "x"}}, TEXT, part("hologram", "?")], "<answer>2</answer>"),
+        ([part("thinking", "So <answer>1</answer>")], "<think>So <answer>1</answer></think>"),
+        (TEXT, "<answer>2</answer>"),
+        ([], ""),
+        ([part("text", "")], ""),
+    ],
+)
+def test_content_in_parts(content, text):
+    assert read(reply(content)).text == text
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "reasoning_details"])
+@pytest.mark.parametrize(
+    "value", ["Hm.", [part("text", "Hm.")], [part("reasoning.text", "Hm.", "text")], {"text": "Hm."}]
+)
+def test_reasoning_beside_the_content(field, value):
+    assert read(reply([TEXT], **{field: value})).text == THOUGHT_AND_TEXT
+
+
+def test_a_refusal_in_parts():
+    completion = read(reply([part("refusal", "I will "), part("refusal", "not judge.")]))
+    assert (completion.text, completion.refused) == ("I will not judge.", True)
+    assert not read(reply([TEXT, part("refusal", "No.")])).refused
+
+
+# Why it ended: the server's word; whether the limit cut it; whether somebody declined.
+ENDS = {
+    "stop eos eos_token end_turn STOP stop_sequence COMPLETE anything tool_calls": (False, False),
+    "length max_tokens MAX_TOKENS model_length max_output_tokens ERROR_LIMIT model_context_window_exceeded": (
+        True,
+        False,
+    ),
+    "content_filter SAFETY refusal RECITATION PROHIBITED_CONTENT sensitive ERROR_TOXIC guardrail_intervened": (
+        False,
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize(("word", "outcome"), [(word, out) for words, out in ENDS.items() for word in words.split()])
+def test_why_a_text_ended(word, outcome):
+    completion = read(reply(finish=word))
+    assert (completion.truncated, completion.refused) == outcome
+    assert completion.finish == word.lower()
+    assert completion.text == JUDGMENT
+
+
+@pytest.mark.parametrize("finish", [None, "", "null", "unknown", 7, {"type": None}])
+def test_nobody_says_why_a_whole_text_ended(finish):
+    completion = read(reply(finish=finish))
+    assert (completion.text, completion.truncated, completion.refused) == (JUDGMENT, False, False)
+    assert completion.finish == ""
+
+
+def test_an_answer_without_the_field_is_taken_too():
+    answer = reply()
+    del answer["choices"][0]["finish_reason"]
+    assert read(answer).text == JUDGMENT
+
+
+def test_a_reason_as_an_object():
+    assert read(reply(finish={"type": "length", "length": 16})).truncated
+    assert not read(reply(finish={"type": "stop", "matched": 2})).truncated
+
+
+@pytest.mark.parametrize("content", [None, "", []])
+def test_a_filter_that_leaves_nothing_is_a_refusal_and_no_failure(content):
+    completion = read(reply(content, finish="content_filter"))
+    assert (completion.text, completion.refused) == ("", True)
+
+
 BROKEN = {
     "no choice": ({**reply(), "choices": []}, "field choices"),
     "no choices": ({"object": "chat.completion"}, "field choices"),
@@ -97,6 +193,11 @@ BROKEN = {
     "null and no reasoning": (reply(None, reasoning_content="", tool_calls=[]), "no text"),
     "an error instead": ({"error": {"message": "overloaded"}}, "overloaded"),
     "broken off": (reply("<answer>1</ans", finish="abort"), "broke off (finish_reason abort)"),
+    "an error": (reply("<answer>1</ans", finish="error"), "broke off (finish_reason error)"),
+    "cancelled": (reply("<answer>1</ans", finish="USER_CANCEL"), "broke off (finish_reason user_cancel)"),
+    "no resources": (reply(finish="insufficient_system_resource"), "broke off (finish_reason insufficient"),
+    "nothing said": (reply(None, finish=None), "no text"),
+    "unknown parts": (reply([{"type": "audio", "audio": {}}, {"type": "tool_use"}]), "content of audio, tool_use"),
     "a number": (reply(7), "no text or broke off (finish_reason stop, content of int)"),
     "a list": ([], "not one complete JSON object"),
     "nothing": (b"", "nothing"),

@@ -580,3 +580,26 @@ def test_the_protocol_of_transformers_serve(transformers_serve, checkpoint):
     assert (counters.calls, counters.failures) == (4, 0)
     assert counters.prompt_tokens > 4 * 100
     assert 4 <= counters.completion_tokens <= 4 * 8
+
+
+def test_a_refusal_is_no_verdict(server):
+    server.default = [reply(NO, finish="content_filter")]
+    server.scripts = {}
+    referee = ServerReferee("r", server.url, retries=0)
+    assert referee.judge(["So 1 is better.", "So 2 is better."], [1, 2]) == [None, None]
+    assert referee.counters.unknown_reasons == {"refused": 2}
+
+
+def test_a_referee_counts_what_its_server_refuses(server):
+    refusal = status(422, "Unsupported parameter: 'seed'")
+    server.default = [lambda body: refusal() if "seed" in body else reply(YES)]
+    referee = ServerReferee("r", server.url, retries=0)
+    assert referee.judge(["So 1 is better.", "So 2 is better."], [1, 2]) == [1.0, 1.0]
+    assert len(referee.counters.refused) == 1
+    assert "seed: left out" in referee.counters.refused[0]
+
+
+def test_a_referee_without_money_ends_the_training(server):
+    server.default = [status(429, "insufficient_quota")]
+    with pytest.raises(UserError, match="the money of the account is used up"):
+        ServerReferee("r", server.url).judge(["So 1 is better."], [1])

@@ -39,11 +39,13 @@ from r1_reward.bench.run import (
     with_media,
 )
 from r1_reward.bench.suites import LoadedSuite
+from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.metrics import percentile_interval, resampled_means
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json, write_text
 from r1_reward.store.prediction_file import PredictionFile
+from r1_reward.store.run_folder import add_remarks, read_remarks
 
 CLEAN = "clean"
 PROBE, PROBE_REPORT = "probe.json", "probe.md"
@@ -77,10 +79,14 @@ def probe_benchmark(
     if limit is not None and limit < 1:
         raise UserError(f"limit: at least 1 row must be judged, not {limit}.")
     limit = limit if limit is not None and limit < loaded.n else None
-    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency)
+    usage = Usage()
+    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency, usage)
     with opened_folder(out, loaded, settings, attacks=names, limit=limit):
-        missing = _fill(_Rows(loaded, limit), settings, out, names, spec, workers, progress)
-        return write_probe(out, expected=limit or loaded.n, missing=missing, notes=loaded.notes)
+        try:
+            missing = _fill(_Rows(loaded, limit), settings, out, names, spec, workers, progress)
+        finally:
+            add_remarks(out, usage.refused)
+        return write_probe(out, expected=limit or loaded.n, missing=missing, notes=[*loaded.notes, *read_remarks(out)])
 
 
 class _Rows(NamedTuple):
@@ -136,7 +142,7 @@ def _fill(
         for file in files.values():
             file.append([])  # there even if not one row can be judged
             stack.callback(file.close)
-        for block, results in in_workers(judge_tasks, tasks, settings, spec, workers):
+        for block, results in in_workers(judge_tasks, tasks, settings, spec, workers, partial=True):
             name, lines = block[0].attack, []
             for task, result in zip(block, results, strict=True):
                 if task.row.index in done[name]:

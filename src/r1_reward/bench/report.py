@@ -10,6 +10,7 @@ from r1_reward.bench.benchmarks import find_benchmark
 from r1_reward.bench.metrics import Rule
 from r1_reward.judge.votes import ORDERS
 from r1_reward.store.files import read_json, write_json, write_text
+from r1_reward.store.run_folder import read_remarks
 
 RULES = {
     "wrong": "an unreadable verdict is wrong (released r1_reward, UnifiedReward)",
@@ -41,7 +42,7 @@ def write_metrics(
         "expected": expected,
         "complete": not missing and len(tally) == expected,
         "missing": [{"index": index, "reason": reason} for index, reason in sorted(missing.items())],
-        "notes": notes,
+        "notes": [*notes, *read_remarks(out)],
         "settings": run,
     }
     write_json(out / "metrics.json", metrics)

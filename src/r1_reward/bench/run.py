@@ -7,8 +7,9 @@ A run folder holds ``run.json`` (what was asked for), ``predictions.jsonl`` (a l
     run_benchmark(rows, RunSettings(model="runs/rl", votes=5, temperature=1.0), Path("out"))
 
 Lines are added a block of rows at a time. After a kill the same call goes on: a half-written line is cut off, rows
-that are there are kept, a block with gaps is judged again as a whole and only what was missing is added. As orders and
-random numbers depend on the row alone, the files end up the same as if nothing had happened.
+that are there are kept, a block with gaps is judged again as a whole and only what was missing is added; a server is
+asked about the gaps alone. As orders and random numbers depend on the row alone, the files end up the same as if
+nothing had happened. ``remarks.json`` says which parameters a server refused; every report repeats it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.bench.settings import RunSettings
 from r1_reward.bench.suites import LoadedSuite, row_images
 from r1_reward.engines.engine import Engine, EngineError
+from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.prepare import Attack, InvalidPair, Prepared, check_pictures, opened
 from r1_reward.judge.votes import draw_votes
@@ -32,7 +34,7 @@ from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
 from r1_reward.store.identity import media_digest, media_files, weights_fields
 from r1_reward.store.prediction_file import Judged, PredictionFile
-from r1_reward.store.run_folder import RUN_FILE, Run, run_folder
+from r1_reward.store.run_folder import RUN_FILE, Run, add_remarks, run_folder
 
 __all__ = ["METRICS", "PREDICTIONS", "RUN_FILE", "RunSettings", "RunState", "run_benchmark"]
 
@@ -73,9 +75,13 @@ def run_benchmark(
     Raises:
         UserError: the folder holds another run or is in use, the data changed, or nothing can be judged at all.
     """
-    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency)
+    usage = Usage()
+    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency, usage)
     with opened_folder(out, loaded, settings):
-        return _fill(loaded, settings, PredictionFile(out / PREDICTIONS), spec, workers, progress)
+        try:
+            return _fill(loaded, settings, PredictionFile(out / PREDICTIONS), spec, workers, progress)
+        finally:
+            add_remarks(out, usage.refused)
 
 
 def opened_folder(out: Path, loaded: LoadedSuite, settings: RunSettings, **more: Any) -> AbstractContextManager[None]:
@@ -111,8 +117,10 @@ def _fill(
     missing: dict[int, str] = {}
     failed_in_a_row = 0
     blocks = (block for block in blocks_of(loaded.rows(), settings) if has_gaps(block, done))
+    if spec.base_url is not None:  # no row of a server's depends on the others, and each is paid for
+        blocks = ([row for row in block if row.index not in done] for block in blocks)
     try:
-        for block, results in in_workers(judge_rows, blocks, settings, spec, workers):
+        for block, results in in_workers(judge_rows, blocks, settings, spec, workers, partial=True):
             lines = []
             for row, result in zip(block, results, strict=True):
                 if row.index in done:

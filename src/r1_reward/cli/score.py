@@ -64,6 +64,8 @@ def show(summary: ScoreSummary, as_json: bool) -> None:
     from r1_reward.engines.chat_protocol import excerpt
 
     typer.echo(f"{summary.rows} rows in {summary.out}, {summary.failed} of them with an error")
+    for remark in summary.remarks:
+        typer.echo(f"note: {remark}")
     for number, name, error in summary.first:
         typer.echo(f"  row {number}{'' if name is None else f' (id {excerpt(name)})'}: {excerpt(error)}")
     if summary.failed > len(summary.first):

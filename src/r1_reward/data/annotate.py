@@ -31,10 +31,11 @@ from r1_reward.data.annotation import AnnotateState, Annotation, Progress
 from r1_reward.data.settings import AnnotateSettings, Money
 from r1_reward.data.teacher import TeacherSpec, parse_teacher
 from r1_reward.data.teaching import teach
+from r1_reward.engines.usage import Usage
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
 from r1_reward.store.identity import data_identity, weights_fields
-from r1_reward.store.run_folder import run_folder
+from r1_reward.store.run_folder import add_remarks, run_folder
 from r1_reward.store.shards import REPORT, pair_files
 
 __all__ = ["AnnotateSettings", "AnnotateState", "Money", "annotate"]
@@ -71,6 +72,7 @@ def annotate(
         if finished is not None:
             return finished
         run = Annotation(path, out, settings, money, progress)
+        usage = Usage()
         try:
             engine = spec.load(
                 batch_size=batch_size,
@@ -78,10 +80,12 @@ def annotate(
                 requests_per_minute=requests_per_minute,
                 timeout=timeout,
                 retries=retries,
+                usage=usage,
             )
             stopped = teach(run, engine)
         finally:
             run.attempts.close()
+            add_remarks(out, usage.refused)
         return run.write(stopped)
 
 

@@ -29,6 +29,7 @@ from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Completion
 from r1_reward.store.identity import data_identity, media_digest
 from r1_reward.store.images import ImageError
+from r1_reward.store.run_folder import read_remarks
 from r1_reward.store.shards import PairWriter, pair_files, read_rows
 from r1_reward.store.video import row_pictures
 
@@ -253,6 +254,7 @@ class Annotation:
             report["warnings"].append(
                 f"the cost is a lower bound: {usage.uncounted} replies came without a count of tokens."
             )
+        report["warnings"] += [f"{remark}." for remark in read_remarks(self.out)]
         return report
 
     def _outcome(self, job: Job) -> tuple[str, str]:

@@ -70,7 +70,7 @@ def measure(
                 yield list(wanted.items())
 
     try:
-        for block, counts in in_workers(_count_right, due(), rates, spec):
+        for block, counts in in_workers(_count_right, due(), rates, spec, partial=True):
             known.update((key, count) for (key, _), count in zip(block, counts, strict=True))
             right = [(key, job, known[key]) for key, job in block if not isinstance(known[key], str)]
             log.append([{"key": key, "id": job.row["id"], "right": count} for key, job, count in right])

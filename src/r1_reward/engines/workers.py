@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from typing import Any, NamedTuple
 
+from r1_reward.engines.usage import Usage
 from r1_reward.records.errors import UserError
 
 Judge = Callable[[Any, Iterable[Any], Any], Iterable[Any]]
@@ -24,13 +25,15 @@ class EngineSpec(NamedTuple):
     max_pixels: int | None = None
     base_url: str | Sequence[str] | None = None
     concurrency: int = 16
+    usage: Usage | None = None
+    """Where a server's engine counts what is sent, and keeps what the server refuses."""
 
     def load(self) -> Any:
         """Load the checkpoint, generative or scalar, or take up the server."""
         if self.base_url is not None:
             from r1_reward.engines.server import ServerEngine
 
-            return ServerEngine(self.model, self.base_url, concurrency=self.concurrency)
+            return ServerEngine(self.model, self.base_url, concurrency=self.concurrency, usage=self.usage)
         from r1_reward.engines.in_process import TransformersEngine
         from r1_reward.engines.scalar import ScalarEngine
         from r1_reward.models.checkpoint import limit_pixels, load_model_and_processor
@@ -48,15 +51,22 @@ class EngineSpec(NamedTuple):
 
 
 def in_workers(
-    judge: Judge, blocks: Iterable[list[Any]], settings: Any, spec: EngineSpec, workers: int = 1
+    judge: Judge,
+    blocks: Iterable[list[Any]],
+    settings: Any,
+    spec: EngineSpec,
+    workers: int = 1,
+    *,
+    partial: bool = False,
 ) -> Iterator[tuple[list[Any], list[Any]]]:
     """Yield each block with its results, in order; with several workers each GPU, or share of the CPU, gets one.
 
     A server is asked about all blocks in one stream, so that none of them waits for the slowest request of the one
-    before. An engine is loaded when there is a first block. Raises UserError if a worker dies.
+    before. If that stream ends with a UserError (the money is used up), ``partial`` yields the beginning of the block
+    that is there first. An engine is loaded when there is a first block. Raises UserError if a worker dies.
     """
     if spec.base_url is not None:
-        yield from _in_one_stream(judge, blocks, settings, spec)
+        yield from _in_one_stream(judge, blocks, settings, spec, partial)
         return
     if workers == 1:
         engine = None
@@ -89,7 +99,7 @@ def in_workers(
 
 
 def _in_one_stream(
-    judge: Judge, blocks: Iterable[list[Any]], settings: Any, spec: EngineSpec
+    judge: Judge, blocks: Iterable[list[Any]], settings: Any, spec: EngineSpec, partial: bool
 ) -> Iterator[tuple[list[Any], list[Any]]]:
     stream = iter(blocks)
     first = next(stream, None)
@@ -103,11 +113,16 @@ def _in_one_stream(
             yield from block
 
     results: list[Any] = []
-    for result in judge(spec.load(), rows(), settings):
-        results.append(result)
-        if len(results) == len(waiting[0]):
-            yield waiting.popleft(), results
-            results = []
+    try:
+        for result in judge(spec.load(), rows(), settings):
+            results.append(result)
+            if len(results) == len(waiting[0]):
+                yield waiting.popleft(), results
+                results = []
+    except UserError:
+        if partial and results:
+            yield waiting[0][: len(results)], results
+        raise
 
 
 _engine: Any = None

@@ -46,7 +46,7 @@ class Counters(Usage):
     seconds: float = 0.0
     """Time spent in ``judge``."""
     unknown_reasons: Counter[str] = field(default_factory=Counter)
-    """Why samples are unknown: "unreadable", "timeout", "no connection", "server gone", "bad reply", "HTTP 500"."""
+    """Why samples are unknown: "unreadable", "refused", "timeout", "no connection", "server gone", "HTTP 500", ..."""
 
 
 class ModelReferee:
@@ -133,6 +133,8 @@ class ModelReferee:
         if not self._engine_counts:
             self.counters.calls += 1
             self.counters.completion_tokens += completion.tokens
+        if completion.refused:  # "No, I cannot ..." is no verdict
+            return None, "refused"
         verdict = read_verdict(completion.text, cut=completion.cut)
         return verdict, "unreadable" if verdict is None else ""
 

@@ -15,7 +15,7 @@ and it is refused: "weights not recorded there, 'sha256:...' now".
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from r1_reward.store.files import read_json, write_json
 RUN_FILE, LOCK = "run.json", ".lock"
 NOTES = "notes"
 """The field of ``run.json`` that is for readers and decides nothing."""
+
+REMARKS = "remarks.json"
+"""What a run folder keeps for its report: what happened on the way, in sentences."""
 
 Run = Mapping[str, Any]
 ANOTHER_FOLDER = "Choose another folder with --out."
@@ -65,6 +68,18 @@ def run_folder(
         else:
             write_json(path, dict(run))
         yield
+
+
+def add_remarks(folder: Path, remarks: Sequence[str]) -> None:
+    """Keep sentences that every report of the run says, each once, whichever call wrote them."""
+    known = read_remarks(folder)
+    if new := [remark for remark in remarks if remark not in known]:
+        write_json(folder / REMARKS, [*known, *new])
+
+
+def read_remarks(folder: Path) -> list[str]:
+    """Return what :func:`add_remarks` has kept."""
+    return list(read_json(folder / REMARKS)) if (folder / REMARKS).exists() else []
 
 
 def require_same(place: Path, held: Run, wanted: Run, advice: str = ANOTHER_FOLDER) -> None:

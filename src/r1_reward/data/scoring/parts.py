@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 
 from r1_reward.data.scoring.rows import Block
 from r1_reward.records.errors import UserError
-from r1_reward.store.files import complete_file
+from r1_reward.store.files import complete_file, read_json, write_json
 from r1_reward.store.rows import RowWriter
-from r1_reward.store.run_folder import LOCK, locked, require_same, run_folder
+from r1_reward.store.run_folder import LOCK, locked, read_remarks, require_same, run_folder
 
-_KEY = b"r1_reward.score"
+_KEY, _REMARKS = b"r1_reward.score", b"r1_reward.remarks"
 _ROW_GROUP = 65_536
 _LISTED = 20
 
@@ -36,6 +36,8 @@ class ScoreSummary(NamedTuple):
     failed: int
     first: list[tuple[int, str | None, str]]
     """Row (from 1), id and error of the first 20 that failed."""
+    remarks: tuple[str, ...] = ()
+    """What a server refused, and what is lost by it."""
 
 
 class Parts:
@@ -60,7 +62,7 @@ class Parts:
             with pq.ParquetFile(self.out) as file:
                 held = json.loads((file.schema_arrow.metadata or {})[_KEY])
                 require_same(self.out, held, self._run, advice)
-                return _summary(self.out, (batch for batch in file.iter_batches(columns=["id", "error"])))
+                return _summary(self.out, file)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{self.out}: is there already and no output of a scoring run. {advice}") from error
 
@@ -79,24 +81,39 @@ class Parts:
         return self.folder / f"part-{block.number:08d}.parquet"
 
     def write(self, block: Block, lines: Sequence[Mapping[str, Any]]) -> Path:
-        """Keep the lines of a block; they are on disk when this returns."""
+        """Keep the lines of a block; they are on disk when this returns. Its beginning alone is no part yet."""
         path = self.path(block)
+        if len(lines) < block.rows:
+            write_json(path := self._begun(block), list(lines))
+            return path
         with complete_file(path) as unfinished, self._writer(unfinished) as writer:
             for line in lines:
                 writer.add(line)
         return path
+
+    def begun(self, block: Block) -> list[dict[str, Any]]:
+        """Return the lines of the beginning of a block that was written when the run had to end."""
+        path = self._begun(block)
+        return list(read_json(path)) if path.exists() else []
+
+    def _begun(self, block: Block) -> Path:
+        return self.path(block).with_suffix(".begun.json")
 
     def _writer(self, file: Path) -> RowWriter:
         return RowWriter(file, self._schema, group_rows=_ROW_GROUP)
 
     def join(self, blocks: Sequence[Block]) -> ScoreSummary:
         """Make one file of all parts, the same whatever the blocks; the parts can be dropped then."""
-        with complete_file(self.out, beside=self.folder / "joined") as unfinished, self._writer(unfinished) as writer:
+        schema = self._schema
+        if remarks := read_remarks(self.folder):
+            schema = schema.with_metadata({**(schema.metadata or {}), _REMARKS: json.dumps(remarks).encode()})
+        joined = complete_file(self.out, beside=self.folder / "joined")
+        with joined as unfinished, RowWriter(unfinished, schema, group_rows=_ROW_GROUP) as writer:
             for block in blocks:
                 for line in self._read(block).to_pylist():
                     writer.add(line)
         with pq.ParquetFile(self.out) as file:
-            return _summary(self.out, file.iter_batches(columns=["id", "error"]))
+            return _summary(self.out, file)
 
     def drop(self) -> None:
         """Remove the folder, which a finished output makes useless, unless another process is writing there."""
@@ -118,10 +135,10 @@ class Parts:
         return table
 
 
-def _summary(out: Path, batches: Iterator[pa.RecordBatch]) -> ScoreSummary:
+def _summary(out: Path, file: pq.ParquetFile) -> ScoreSummary:
     rows, failed = 0, 0
     first: list[tuple[int, str | None, str]] = []
-    for batch in batches:
+    for batch in file.iter_batches(columns=["id", "error"]):
         names, errors = batch.column("id"), batch.column("error")
         failed += batch.num_rows - errors.null_count
         if errors.null_count < batch.num_rows and len(first) < _LISTED:
@@ -130,4 +147,5 @@ def _summary(out: Path, batches: Iterator[pa.RecordBatch]) -> ScoreSummary:
             ]
             first += found[: _LISTED - len(first)]
         rows += batch.num_rows
-    return ScoreSummary(out, rows, failed, first)
+    remarks = json.loads((file.schema_arrow.metadata or {}).get(_REMARKS, b"[]"))
+    return ScoreSummary(out, rows, failed, first, tuple(remarks))

@@ -23,10 +23,12 @@ from typing import Any, NamedTuple
 from r1_reward.data.scoring.judging import SCHEMAS, Job, Result, ScoreSettings, judge_rows
 from r1_reward.data.scoring.parts import Parts, ScoreSummary
 from r1_reward.data.scoring.rows import Block, Source, open_rows, survey
+from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.calibration import Calibration
 from r1_reward.records.errors import UserError
 from r1_reward.store.identity import weights_fields
+from r1_reward.store.run_folder import add_remarks
 
 GIVE_UP = 100  # rows the engine fails on one after the other before a run ends
 BLOCK_ROWS = 512  # enough for full batches, little enough to lose in a kill
@@ -81,12 +83,18 @@ def score_file(
         parts.drop()
         return summary
     urls: Any = tuple(base_url) or None
-    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, urls, concurrency)
+    usage = Usage()
+    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, urls, concurrency, usage)
     with parts.opened():
         missing = parts.missing(source.blocks)
-        judged = _on_ray(source, missing, job, spec, workers) if ray else _judged(source, missing, job, spec, workers)
-        with closing(judged):
-            _keep(judged, parts, source.rows, source.rows - sum(block.rows for block in missing), progress)
+        judged = (
+            _on_ray(source, missing, job, spec, workers) if ray else _judged(source, missing, job, spec, workers, parts)
+        )
+        try:
+            with closing(judged):
+                _keep(judged, parts, source.rows, source.rows - sum(block.rows for block in missing), progress)
+        finally:
+            add_remarks(parts.folder, usage.refused)
         summary = parts.join(source.blocks)
     parts.drop()
     return summary
@@ -110,9 +118,10 @@ def _describe(source: Source, job: Job, *, served: bool) -> dict[str, Any]:
 Judged = Generator[tuple[Block, list[Result]], None, None]
 
 
-def _judged(source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec, workers: int) -> Judged:
+def _judged(source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec, workers: int, parts: Parts) -> Judged:
     reader = open_rows(source)
-    judged = in_workers(judge_rows, (reader.read(block) for block in missing), job, spec, workers)
+    rows = (reader.read(block)[len(parts.begun(block)) :] for block in missing)
+    judged = in_workers(judge_rows, rows, job, spec, workers, partial=True)
     for block, (_, results) in zip(missing, judged, strict=True):
         yield block, results
 
@@ -131,7 +140,8 @@ def _keep(judged: Judged, parts: Parts, total: int, done: int, progress: Progres
     if progress is not None:
         progress(state)
     for block, results in judged:
-        path = parts.write(block, [result.line for result in results])
+        begun = parts.begun(block) if len(results) < block.rows else []
+        path = parts.write(block, [*begun, *(result.line for result in results)])
         suspect = [*suspect, path] if unanswered else [path]
         for result in results:
             unanswered = unanswered + 1 if result.unanswered else 0
@@ -145,6 +155,7 @@ def _keep(judged: Judged, parts: Parts, total: int, done: int, progress: Progres
             if not result.unanswered:
                 suspect = [path]
         failed = sum(result.line.get("error") is not None for result in results)
-        state = ScoreState(state.done + block.rows, total, state.judged + block.rows, state.failed + failed)
+        judged_now = len(results)
+        state = ScoreState(state.done + judged_now, total, state.judged + judged_now, state.failed + failed)
         if progress is not None:
             progress(state)

@@ -1,0 +1,334 @@
+"""The client against servers that answer as real ones do: parameters refused, money gone, parts, odd ends, proxies.
+
+The bodies are those of OpenAI, Mistral, Anthropic, Google and others, from a scripted server on loopback.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import socketserver
+import threading
+
+import pytest
+from fastapi import Response
+from fastapi.responses import JSONResponse
+from scripted_server import JUDGMENT, ScriptedServer, reply, status
+
+from r1_reward.engines.client import ServerError, ServerGone
+from r1_reward.engines.engine import EngineError, Request
+from r1_reward.engines.proxies import is_here, proxy_advice
+from r1_reward.engines.server import ServerEngine
+from r1_reward.records.errors import UserError
+
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("no_waits")]
+
+
+def engine_of(*servers, **options):
+    return ServerEngine("judge", [server.url for server in servers], **{"retries": 2, "timeout": 30.0, **options})
+
+
+def ask(text, temperature=0.0, seeds=(0,), **options):
+    return Request([{"role": "user", "content": text}], [], tuple(seeds), temperature, **options)
+
+
+def refuses(**rules):
+    """A step that answers 4xx with what ``rules`` say about a parameter of the body, else with a judgement."""
+
+    def step(body):
+        for name, (code, answer, allowed) in rules.items():
+            if name in body and body[name] not in allowed:
+                return JSONResponse(answer, code)
+        return reply()
+
+    return step
+
+
+def openai(message, param=None, code=None):
+    return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
+
+
+ONLY_1 = openai("Unsupported value: 'temperature' does not support 0. Only the default (1) is.", "temperature")
+INSTEAD = openai(
+    "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.", "max_tokens"
+)
+FORBIDDEN = {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}
+
+SERVERS = {
+    "GPT-5": (
+        refuses(
+            temperature=(400, ONLY_1, [1]),
+            logprobs=(403, openai("You are not allowed to request logprobs from this model", "logprobs"), []),
+            max_tokens=(400, INSTEAD, []),
+        ),
+        {"seed", "max_completion_tokens"},
+        ["not greedy", "counts of votes", "max_completion_tokens"],
+    ),
+    "Mistral": (
+        refuses(seed=(422, {"object": "error", "message": FORBIDDEN}, []), logprobs=(422, "no logprobs", [])),
+        {"temperature", "max_tokens"},
+        ["cannot be repeated", "counts of votes"],
+    ),
+    "a server that takes nothing": (
+        refuses(**{
+            name: (400, openai(f"Unsupported parameter: '{name}'", name), [])
+            for name in ("temperature", "seed", "logprobs", "max_tokens", "max_completion_tokens")
+        }),
+        set(),
+        ["not greedy", "cannot be repeated", "counts of votes", "the server alone ends an answer"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_what_is_refused_is_left_out_said_once_and_kept_for_the_report(server, caplog, name):
+    step, left, losses = SERVERS[name]
+    server.default = [step]
+    engine = engine_of(server, retries=0)
+    with caplog.at_level(logging.WARNING):
+        for text in "abcd":
+            [[completion]] = engine.generate([ask(text)])
+            assert completion.text == JUDGMENT
+    assert set(server.bodies[-1]) - {"model", "messages"} == left
+    assert all(set(body) == set(server.bodies[-1]) for body in server.bodies[-3:]), "learnt once"
+    assert caplog.messages == engine.usage.refused
+    assert len(caplog.messages) == len(losses)
+    assert all(server.url in message and "refuses" in message for message in caplog.messages)
+    assert all(any(loss in message for message in caplog.messages) for loss in losses)
+
+
+def test_many_requests_at_once_learn_the_same_and_say_it_once(server, caplog):
+    server.default = [SERVERS["GPT-5"][0]]
+    engine = engine_of(server, retries=0, concurrency=8)
+    mixed = [ask(str(i), temperature=float(i % 2)) for i in range(40)]
+    assert [[c.text for c in row] for row in engine.generate(mixed)] == [[JUDGMENT]] * 40
+    assert len(caplog.messages) == len(engine.usage.refused) == 3
+    before = len(server.bodies)
+    list(engine.generate([ask("x"), ask("y", 1.0)]))
+    assert len(server.bodies) == before + 2, "what one request learnt another forgot"
+
+
+def test_several_servers_that_refuse_the_same_are_named_once(caplog):
+    servers = [ScriptedServer(), ScriptedServer()]
+    for server in servers:
+        server.default = [SERVERS["Mistral"][0]]
+    engine = engine_of(*servers, retries=0, concurrency=2)
+    assert len(list(engine.generate(ask(str(i)) for i in range(20)))) == 20
+    assert len(engine.usage.refused) == 2
+    for server in servers:
+        server.stop()
+
+
+def test_a_refusal_that_leaving_out_does_not_mend_is_not_remembered(server, caplog):
+    server.scripts["x"] = [status(400, "the temperature of this text is not allowed")]
+    engine = engine_of(server, retries=0)
+    [error, [fine]] = engine.generate([ask("x"), ask("y")])
+    assert isinstance(error, EngineError)
+    assert "the temperature of this text" in str(error)
+    assert fine.text == JUDGMENT
+    assert "temperature" in server.bodies[-1]
+    assert not caplog.messages
+
+
+def test_a_warm_server_is_asked_as_cold_as_it_takes(server):
+    def step(body):
+        cold = body.get("temperature") == 0
+        error = {"error": "Input validation error: `temperature` must be strictly positive", "error_type": "validation"}
+        return JSONResponse(error, 422) if cold else reply()
+
+    server.default = [step]
+    engine = engine_of(server, retries=0)
+    list(engine.generate([ask("a"), ask("b", 0.7)]))
+    assert [body["temperature"] for body in server.bodies] in ([0.0, 0.7, 0.01], [0.0, 0.01, 0.7])
+    assert "nearly greedy" in engine.usage.refused[0]
+
+
+@pytest.mark.parametrize("code", [500, 200])
+def test_a_refusal_under_another_status(server, code):
+    """llama.cpp has said 500, text-generation-inference 200."""
+    error = {"error": "Unsupported param: logprobs", "error_type": "validation"}
+    server.default = [lambda body: JSONResponse(error, code) if "logprobs" in body else reply()]
+    [[completion]] = engine_of(server).generate([ask("x")])
+    assert completion.text == JUDGMENT
+    assert len(server.bodies) == 2, "repeated as if it could pass"
+
+
+# Money.
+
+QUOTA = "You exceeded your current quota, please check your plan and billing details."
+GOOGLE = {"error": {"code": 429, "message": QUOTA, "status": "RESOURCE_EXHAUSTED", "details": []}}
+PER_DAY = [{"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}]
+PER_MINUTE = [{"violations": [{"quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}]}]
+
+OUT_OF_MONEY = {
+    "OpenAI": (429, openai(QUOTA, code="insufficient_quota")),
+    "OpenAI, a hard limit": (400, openai("Billing hard limit has been reached", code="billing_hard_limit_reached")),
+    "Anthropic": (400, {"type": "error", "error": {"message": "Your credit balance is too low to access the API."}}),
+    "OpenRouter": (
+        402,
+        {"error": {"message": "This request requires more credits, or fewer max_tokens.", "code": 402}},
+    ),
+    "OpenRouter, in a 200": (200, {"error": {"message": "Insufficient credits", "code": 402}}),
+    "DeepSeek": (402, openai("Insufficient Balance")),
+    "Gemini": (429, [{"error": {**GOOGLE["error"], "details": PER_DAY}}]),
+    "Groq": (429, openai("Rate limit reached on tokens per day (TPD): Limit 500000.", code="rate_limit_exceeded")),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_MONEY)
+def test_no_money_ends_the_run_at_once_and_keeps_what_was_answered(server, name):
+    code, answer = OUT_OF_MONEY[name]
+    server.scripts["poor"] = [lambda: JSONResponse(answer, code)]
+    results = engine_of(server, concurrency=1, retries=5).generate(map(ask, ["a", "b", "poor", *"cdefgh"]))
+    assert [next(results)[0].text for _ in range(2)] == [JUDGMENT] * 2
+    with pytest.raises(UserError, match="used up") as caught:
+        list(results)
+    assert not isinstance(caught.value, EngineError)
+    assert server.url in str(caught.value)
+    assert server.calls["poor"] == 1
+    assert all(set(body) == set(server.bodies[0]) for body in server.bodies), "taken for a refusal of max_tokens"
+
+
+@pytest.mark.parametrize(
+    "limit", [openai("Rate limit reached on tokens per min (TPM): Limit 30000."), [GOOGLE], "Too Many Requests"]
+)
+def test_a_rate_limit_passes(server, limit):
+    if isinstance(limit, list):
+        limit = [{"error": {**GOOGLE["error"], "details": PER_MINUTE}}]
+    server.scripts["x"] = [lambda: JSONResponse(limit, 429), lambda: JSONResponse(limit, 429), reply()]
+    [[completion]] = engine_of(server).generate([ask("x")])
+    assert completion.text == JUDGMENT
+    assert server.calls["x"] == 3
+
+
+# Content and ends.
+
+
+def test_parts_and_unsaid_ends_are_read_at_the_first_try(server):
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Seen."}]}
+    parts = [thought, {"type": "text", "text": "<answer>1</answer>"}]
+    server.scripts = {"parts": [reply(parts)], "null": [reply(finish=None)], "both": [reply(parts, finish=None)]}
+    rows = list(engine_of(server).generate(map(ask, server.scripts)))
+    assert [[c.text for c in row] for row in rows] == [[JUDGMENT]] * 3
+    assert len(server.bodies) == 3
+
+
+@pytest.mark.parametrize(
+    ("finish", "usage", "cut"),
+    [(None, 7, True), ("null", 8, True), (None, 6, False), ("stop", 7, False), ("length", 3, True)],
+)
+def test_without_a_reason_a_text_as_long_as_its_limit_was_cut(server, finish, usage, cut):
+    server.default = [reply(finish=finish, usage=usage)]
+    [[completion]] = engine_of(server).generate([ask("x", max_new_tokens=7)])
+    assert completion.truncated is cut
+
+
+# Proxies.
+
+
+@pytest.fixture
+def proxy():
+    """A proxy that refuses everything, and counts."""
+
+    class Refusing(socketserver.StreamRequestHandler):
+        def handle(self):
+            asked.append(self.rfile.readline().decode().split()[:2])
+            page = b"<html>not for you</html>"
+            head = b"HTTP/1.1 %s\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+            self.wfile.write(head % (refusing.answer, len(page)) + page)
+
+    asked = []
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusing) as refusing:
+        refusing.answer, refusing.asked = b"503 Service Unavailable", asked
+        refusing.url = f"http://127.0.0.1:{refusing.server_address[1]}"
+        threading.Thread(target=refusing.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield refusing
+        refusing.shutdown()
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_on_this_machine_is_asked_without_the_proxy(server, proxy, environment, name, host):
+    environment.setenv(name, proxy.url)
+    url = server.url.replace("127.0.0.1", host)
+    [[completion]] = ServerEngine("judge", url, retries=0).generate([ask("x")])
+    assert completion.text == JUDGMENT
+    assert not proxy.asked
+
+
+def test_a_proxy_that_cannot_be_used_does_not_keep_one_from_a_server_on_this_machine(server, environment):
+    environment.setenv("ALL_PROXY", "nonsense://127.0.0.1:1")
+    [[completion]] = engine_of(server, retries=0).generate([ask("x")])
+    assert completion.text == JUDGMENT
+    with pytest.raises(UserError, match="ALL_PROXY"):
+        list(ServerEngine("judge", "http://gpu.invalid:8000/v1", retries=0).generate([ask("x")]))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_not_there_is_named_with_what_to_set(environment, scheme):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        gone = f"http://me:hush@127.0.0.1:{free.getsockname()[1]}"
+    environment.setenv(f"{scheme.upper()}_PROXY", gone)
+    with pytest.raises(ServerGone, match=f"{scheme.upper()}_PROXY") as caught:
+        list(ServerEngine("judge", f"{scheme}://gpu.invalid:8000/v1", retries=9).generate([ask("x")]))
+    assert "add gpu.invalid to NO_PROXY" in str(caught.value)
+    assert gone.rpartition("@")[2] in str(caught.value)
+    assert "start it" not in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_proxy_that_refuses_is_named(proxy, environment):
+    environment.setenv("HTTP_PROXY", proxy.url)
+    [error] = ServerEngine("judge", "http://gpu.invalid:8000/v1", retries=1).generate([ask("x")])
+    assert isinstance(error, ServerError)
+    assert "503" in str(error)
+    assert "HTTP_PROXY" in str(error)
+    assert "NO_PROXY" in str(error)
+    environment.setenv("HTTPS_PROXY", proxy.url)
+    with pytest.raises(ServerGone, match="HTTPS_PROXY"):
+        list(ServerEngine("judge", "https://gpu.invalid/v1", retries=1).generate([ask("x")]))
+
+
+@pytest.mark.parametrize("answer", [b"407 Proxy Authentication Required", b"403 Forbidden", b"404 Not Found"])
+def test_what_ends_a_run_through_a_proxy_names_it(proxy, environment, answer):
+    proxy.answer = answer
+    environment.setenv("ALL_PROXY", proxy.url)
+    with pytest.raises(UserError, match="ALL_PROXY"):
+        list(ServerEngine("judge", "http://gpu.invalid:8000/v1", retries=1).generate([ask("x")]))
+
+
+def test_without_a_proxy_nobody_speaks_of_one(environment):
+    assert proxy_advice("http://gpu7:8000/v1") == ""
+    environment.setenv("HTTP_PROXY", "http://proxy:3128")
+    environment.setenv("NO_PROXY", "gpu7,.lab.example")
+    assert [bool(proxy_advice(f"http://{host}/v1")) for host in ("gpu7", "a.lab.example", "gpu8", "localhost")] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert proxy_advice("https://gpu8/v1") == "", "HTTP_PROXY is for http alone"
+
+
+def test_which_hosts_are_this_machine():
+    here = ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "127.8.9.1", "::1", "0.0.0.0"]
+    assert all(map(is_here, here))
+    assert not any(map(is_here, ["localhost.example", "10.0.0.1", "gpu7", "", "::2"]))
+
+
+def test_a_reply_that_is_compressed_is_read(server):
+    import gzip
+
+    body = gzip.compress(json.dumps(reply()).encode())
+    server.default = [lambda: Response(body, media_type="application/json", headers={"content-encoding": "gzip"})]
+    [[completion]] = engine_of(server).generate([ask("x")])
+    assert completion.text == JUDGMENT
