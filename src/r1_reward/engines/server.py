@@ -76,7 +76,8 @@ class ServerEngine(Generative):
         time up to 8 seconds, or when ``Retry-After`` says; with several servers the others are asked first, at once.
         ``requests_per_minute`` counts the repeated ones. ``batch_votes`` asks for all completions of a request
         together; see above for what that costs. Without ``logprobs`` no completion has a probability. What is sent and
-        what comes back is counted in ``usage``.
+        what comes back is counted in ``usage``, which also names the parameters that a server refused and that are left
+        out since: a temperature of 0 is greedy decoding only where the server takes it.
 
         Raises:
             UserError: a URL is not one or given twice, OpenAI is asked without a key, or a number is out of range.
