@@ -21,15 +21,16 @@ ROWS = 12
 
 @pytest.fixture
 def rows(tmp_path):
-    Image.new("RGB", (8, 8), "white").save(tmp_path / "1.png")
-    row = {"image": "1.png", "chosen": "a", "rejected": "b"}
+    (tmp_path / "short").mkdir()
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "short" / "1.png")
+    row = {"image": "short/1.png", "chosen": "a", "rejected": "b"}
     lines = [json.dumps({**row, "id": f"id{i}", "prompt": f"question {i}?"}) for i in range(ROWS)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     return load_suite("mm-rlhf-rewardbench", tmp_path / "rows.jsonl", allow_partial=True)
 
 
 def settings_for(server):
-    return RunSettings(model="judge", base_url=server.url, orders="one")
+    return RunSettings(model="judge", base_url=server.url, orders="stored")
 
 
 def only_1(body):

@@ -98,6 +98,8 @@ REFUSALS = [
     (openai("invalid temperature: only 1 is allowed for this model"), {"temperature": False}),
     (openai("property 'logprobs' is unsupported"), {"logprobs": False}),
     ("no top_p and no seed here", {"top_p": False, "seed": False}),
+    (openai("Unrecognized argument: seed. Valid arguments: model, temperature, top_p, max_tokens"), {"seed": False}),
+    (openai("seed is unknown\ntemperature: a number\ntop_p: a number"), {"seed": False}),
 ]
 
 

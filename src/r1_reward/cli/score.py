@@ -57,14 +57,18 @@ def score(
 
 
 def show(summary: ScoreSummary, as_json: bool) -> None:
-    """Print how many rows there are, how many failed, and the first of those."""
+    """Print how many rows there are, how many failed, the first of those, and what the server refused."""
+    from r1_reward.data.scoring.parts import remarks_of
+
+    remarks = remarks_of(summary.out)
     if as_json:
-        typer.echo(json.dumps({**summary._asdict(), "out": str(summary.out)}))
+        more = {"remarks": remarks} if remarks else {}
+        typer.echo(json.dumps({**summary._asdict(), "out": str(summary.out), **more}))
         return
     from r1_reward.engines.chat_protocol import excerpt
 
     typer.echo(f"{summary.rows} rows in {summary.out}, {summary.failed} of them with an error")
-    for remark in summary.remarks:
+    for remark in remarks:
         typer.echo(f"note: {remark}")
     for number, name, error in summary.first:
         typer.echo(f"  row {number}{'' if name is None else f' (id {excerpt(name)})'}: {excerpt(error)}")

@@ -37,6 +37,10 @@ _TOO_LONG = _any_of(r"context[ _](?:length|window|size)", r"(?:prompt|input|requ
 _UNSUPPORTED = _any_of(
     r"unsupported", r"not (?:\w+ )?support", r"n't support", r"only one", r"not (?:allowed|implemented)"
 )
+_REFUSING = _any_of(
+    r"un(?:supported|known|recogni[sz]ed|expected)|support|invalid|not |n't|cannot|no longer|deprecated|forbid",
+    r"disabled|must|should|only|extra|exceed",
+)
 _ABOUT_A_VALUE = _any_of(
     r"too \w+", r"exceed", r"at (?:most|least)", r"(?:less|greater) than", r"below|above|between|[<>]"
 )
@@ -75,10 +79,20 @@ def refused_parameters(error: str, sent: Collection[str]) -> set[str]:
     apart = {name for name, words in _AS_WORDS.items() if any(words.fullmatch(place) for place in said.places)}
     if not apart and any(_OTHER_FIELDS.match(place) for place in said.places):
         return set()
-    named = apart or {name for name, words in _AS_WORDS.items() if words.search(said.text)}
+    named = apart or set().union(*(_names(sentence) for sentence in _refusing(said.text)))
     if _ABOUT_A_VALUE.search(said.text):
         named.discard("max_tokens")
     return {own for name in named if (own := ours[name]) is not None and own in sent}
+
+
+def _refusing(text: str) -> list[str]:
+    """Return the sentences that refuse a parameter, not those that list which ones there are."""
+    naming = [sentence for sentence in re.split(r"(?<=[.!?;])\s+|\n", text) if _names(sentence)]
+    return [sentence for sentence in naming if _REFUSING.search(sentence)] or naming[:1]
+
+
+def _names(sentence: str) -> set[str]:
+    return {name for name, words in _AS_WORDS.items() if words.search(sentence)}
 
 
 def is_refusal(status: int, error: str) -> bool:
@@ -130,7 +144,7 @@ def _read(error: str) -> _Said:
     except (ValueError, RecursionError):
         sentences = [error]
     # What is left of JSON in JSON: a line feed must not become the letter n.
-    text = " ".join(sentences).replace("\\n", " ").replace("\\", "")
+    text = "\n".join(sentences).replace("\\n", "\n").replace("\\", "")
     return _Said((*places, *_PLACES_IN_TEXT.findall(text)), text)
 
 

@@ -36,8 +36,6 @@ class ScoreSummary(NamedTuple):
     failed: int
     first: list[tuple[int, str | None, str]]
     """Row (from 1), id and error of the first 20 that failed."""
-    remarks: tuple[str, ...] = ()
-    """What a server refused, and what is lost by it."""
 
 
 class Parts:
@@ -147,5 +145,10 @@ def _summary(out: Path, file: pq.ParquetFile) -> ScoreSummary:
             ]
             first += found[: _LISTED - len(first)]
         rows += batch.num_rows
-    remarks = json.loads((file.schema_arrow.metadata or {}).get(_REMARKS, b"[]"))
-    return ScoreSummary(out, rows, failed, first, tuple(remarks))
+    return ScoreSummary(out, rows, failed, first)
+
+
+def remarks_of(out: Path) -> list[str]:
+    """Return what an output says about its server: the parameters it refused, and what is lost by that."""
+    metadata = pq.read_schema(out).metadata or {}
+    return list(json.loads(metadata.get(_REMARKS, b"[]")))

@@ -141,7 +141,8 @@ def _keep(judged: Judged, parts: Parts, total: int, done: int, progress: Progres
         progress(state)
     for block, results in judged:
         begun = parts.begun(block) if len(results) < block.rows else []
-        path = parts.write(block, [*begun, *(result.line for result in results)])
+        lines = [*begun, *(result.line for result in results)]
+        path = parts.write(block, lines)
         suspect = [*suspect, path] if unanswered else [path]
         for result in results:
             unanswered = unanswered + 1 if result.unanswered else 0
@@ -155,7 +156,6 @@ def _keep(judged: Judged, parts: Parts, total: int, done: int, progress: Progres
             if not result.unanswered:
                 suspect = [path]
         failed = sum(result.line.get("error") is not None for result in results)
-        judged_now = len(results)
-        state = ScoreState(state.done + judged_now, total, state.judged + judged_now, state.failed + failed)
+        state = ScoreState(state.done + len(lines), total, state.judged + len(lines), state.failed + failed)
         if progress is not None:
             progress(state)
