@@ -31,7 +31,7 @@ from r1_reward.data.annotation import AnnotateState, Annotation, Progress
 from r1_reward.data.settings import AnnotateSettings, Money
 from r1_reward.data.teacher import TeacherSpec, parse_teacher
 from r1_reward.data.teaching import teach
-from r1_reward.engines.usage import Usage
+from r1_reward.engines.engine import Generative
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
 from r1_reward.store.identity import data_identity, weights_fields
@@ -72,7 +72,7 @@ def annotate(
         if finished is not None:
             return finished
         run = Annotation(path, out, settings, money, progress)
-        usage = Usage()
+        engine: Generative | None = None
         try:
             engine = spec.load(
                 batch_size=batch_size,
@@ -80,12 +80,11 @@ def annotate(
                 requests_per_minute=requests_per_minute,
                 timeout=timeout,
                 retries=retries,
-                usage=usage,
             )
             stopped = teach(run, engine)
         finally:
             run.attempts.close()
-            add_remarks(out, usage.refused)
+            add_remarks(out, engine.refused if engine else ())
         return run.write(stopped)
 
 

@@ -16,7 +16,6 @@ from typing import NamedTuple
 from r1_reward.engines.client import OPENAI
 from r1_reward.engines.engine import Generative
 from r1_reward.engines.server_pool import server_name
-from r1_reward.engines.usage import Usage
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment, spoken_from, tidy
 from r1_reward.records.prompt import neutralize
@@ -44,12 +43,10 @@ class TeacherSpec(NamedTuple):
         requests_per_minute: float | None = None,
         timeout: float = 120.0,
         retries: int = 5,
-        usage: Usage | None = None,
     ) -> Generative:
         """Return an engine that generates with the model; raises UserError if it cannot be loaded.
 
-        ``batch_size`` is for a checkpoint in this process, the other arguments are for servers; in ``usage`` these keep
-        what they sent and what was refused.
+        ``batch_size`` is for a checkpoint in this process, the other arguments are for servers.
         """
         if self.url is not None:
             from r1_reward.engines.server import ServerEngine
@@ -62,7 +59,6 @@ class TeacherSpec(NamedTuple):
                 timeout=timeout,
                 retries=retries,
                 logprobs=False,
-                usage=usage,
             )
         from r1_reward.engines.in_process import TransformersEngine
         from r1_reward.models.checkpoint import load_model_and_processor

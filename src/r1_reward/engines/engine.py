@@ -103,6 +103,11 @@ class Generative:
     special_tokens: tuple[str, ...] = ()
     deterministic = False
 
+    @property
+    def refused(self) -> Sequence[str]:
+        """What its server refuses of requests, and what is lost by that, in sentences for a report."""
+        return ()
+
     def compare(
         self,
         question: str,

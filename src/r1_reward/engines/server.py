@@ -101,6 +101,11 @@ class ServerEngine(Generative):
         self._lock = threading.Lock()
         self._loop: _Loop | None = None
 
+    @property
+    def refused(self) -> Sequence[str]:
+        """The parameters that the servers refused so far; see ``usage``."""
+        return self.usage.refused
+
     def open(self) -> _Session:
         """Start a session; room is for ``2 * concurrency`` requests for each server.
 
