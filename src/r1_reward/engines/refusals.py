@@ -12,6 +12,8 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
+from r1_reward.engines.length import says_too_long
+
 _READ = 20_000  # characters of an error that are looked at
 _ECHOES = ("input", "ctx", "url", "request_id")  # keys whose values are the request's, or a link
 _NAMED_APART = ("param", "field", "parameter")
@@ -33,7 +35,6 @@ def _any_of(*forms: str) -> re.Pattern[str]:
     return re.compile("|".join(forms), re.IGNORECASE)
 
 
-_TOO_LONG = _any_of(r"context[ _](?:length|window|size)", r"(?:prompt|input|request|text) is too long")
 _UNSUPPORTED = _any_of(
     r"unsupported", r"not (?:\w+ )?support", r"n't support", r"only one", r"not (?:allowed|implemented)"
 )
@@ -72,7 +73,7 @@ def refused_parameters(error: str, sent: Collection[str]) -> set[str]:
     length of the prompt is about none of them, nor is one about the size of a limit.
     """
     said = _read(error)
-    if _TOO_LONG.search(said.text):
+    if says_too_long(said.text):
         return set()
     limit = next((name for name in sent if _AS_WORDS["max_tokens"].fullmatch(name)), None)
     ours = {name: limit if name == "max_tokens" else name for name in _PARAMETERS}
