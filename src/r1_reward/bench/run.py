@@ -7,7 +7,8 @@ A run folder holds ``run.json`` (what was asked for), ``predictions.jsonl`` (a l
     run_benchmark(rows, RunSettings(model="runs/rl", votes=5, temperature=1.0), Path("out"))
 
 Lines are added a block of rows at a time. After a kill the same call goes on: a half-written line is cut off, rows
-that are there are kept, a block with gaps is judged again as a whole and only what was missing is added. As orders and
+that are there are kept, a block with gaps is judged again as a whole and only what was missing is added (a server is
+asked about what is missing alone). As orders and
 random numbers depend on the row alone, the files end up the same as if nothing had happened.
 """
 
@@ -24,8 +25,10 @@ from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.bench.settings import RunSettings
 from r1_reward.bench.suites import LoadedSuite, row_images
 from r1_reward.engines.engine import Engine, EngineError
-from r1_reward.engines.workers import EngineSpec, in_workers
+from r1_reward.engines.workers import EngineSpec, GoOn, in_workers
 from r1_reward.judge.prepare import Attack, InvalidPair, Prepared, check_pictures, opened
+from r1_reward.judge.settings import OnUnreadable
+from r1_reward.judge.unreadable import Reading, Watch, limit_of, reading_of
 from r1_reward.judge.votes import draw_votes
 from r1_reward.judge.voting import majority
 from r1_reward.records.errors import UserError
@@ -63,19 +66,42 @@ def run_benchmark(
     batch_size: int = 64,
     workers: int = 1,
     concurrency: int = 16,
+    on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> dict[int, str]:
     """Judge every row that ``out`` does not hold yet; return the rows that could not be judged, index to reason.
 
     ``batch_size`` sequences are generated at once by each of ``workers`` processes; with a server, ``concurrency``
-    requests are open at once. None of them changes a verdict.
+    requests are open at once; ``on_unreadable`` says what to do when none of the first answers can be read. None of
+    them changes a verdict.
 
     Raises:
         UserError: the folder holds another run or is in use, the data changed, or nothing can be judged at all.
+        UnreadableJudge: none of the first answers can be read.
     """
     spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency)
     with opened_folder(out, loaded, settings):
-        return _fill(loaded, settings, PredictionFile(out / PREDICTIONS), spec, workers, progress)
+        predictions = PredictionFile(out / PREDICTIONS)
+        return _fill(loaded, settings, predictions, spec, workers, watch_of(settings, on_unreadable), progress)
+
+
+def watch_of(settings: RunSettings, on_unreadable: OnUnreadable) -> Watch:
+    """Return what says early that this judge cannot be read."""
+    return Watch(settings.model, on_unreadable, limit=limit_of(settings.max_new_tokens))
+
+
+def shown_to(watch: Watch) -> GoOn:
+    """Return what shows the votes of each judged row to a watch."""
+
+    def go_on(result: dict[str, Any] | str) -> bool:
+        return watch.add([] if isinstance(result, str) else readings_of(result))
+
+    return go_on
+
+
+def readings_of(line: Mapping[str, Any]) -> list[Reading]:
+    """Return what came of reading the votes of a line of predictions."""
+    return [reading_of(Judgment(**vote)) for votes in line["passes"] for vote in votes]
 
 
 def opened_folder(out: Path, loaded: LoadedSuite, settings: RunSettings, **more: Any) -> AbstractContextManager[None]:
@@ -104,6 +130,7 @@ def _fill(
     predictions: PredictionFile,
     spec: EngineSpec,
     workers: int,
+    watch: Watch,
     progress: Progress | None,
 ) -> dict[int, str]:
     done = predictions.repair()
@@ -111,8 +138,10 @@ def _fill(
     missing: dict[int, str] = {}
     failed_in_a_row = 0
     blocks = (block for block in blocks_of(loaded.rows(), settings) if has_gaps(block, done))
+    if settings.base_url is not None:  # whose answers cost money, and do not depend on what is asked beside
+        blocks = ([row for row in block if row.index not in done] for block in blocks)
     try:
-        for block, results in in_workers(judge_rows, blocks, settings, spec, workers):
+        for block, results in in_workers(judge_rows, blocks, settings, spec, workers, go_on=shown_to(watch)):
             lines = []
             for row, result in zip(block, results, strict=True):
                 if row.index in done:
@@ -135,6 +164,7 @@ def _fill(
     finally:
         predictions.close()
     predictions.sort()
+    watch.check(loaded.n - state.done - len(missing))
     return missing
 
 

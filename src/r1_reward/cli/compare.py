@@ -174,7 +174,8 @@ def _show(report: dict[str, Any], render: Any, as_json: bool) -> None:
 def _verdict_json(verdict: Verdict) -> dict[str, Any]:
     fields = {name: getattr(verdict, name) for name in ("preferred", "probability", "for_1", "for_2", "unreadable")}
     votes = [vote.model_dump() for vote in verdict.votes]
-    return {**fields, "flips": verdict.flips, "tokens": verdict.tokens, "votes": votes}
+    counted = {"flips": verdict.flips, "tokens": verdict.tokens, "truncated": verdict.truncated}
+    return {**fields, **counted, "votes": votes}
 
 
 def _ranking_json(ranking: Ranking) -> dict[str, Any]:
@@ -192,6 +193,8 @@ def _verdict_panels(verdict: Verdict) -> list[RenderableType]:
     else:
         title = "No verdict: no vote can be read"
     lines = [f"votes: {verdict.for_1} for response 1, {verdict.for_2} for response 2, {verdict.unreadable} unreadable"]
+    if verdict.truncated:
+        lines.append(f"cut by the token limit: {verdict.truncated} of {len(verdict.votes)} (raise --max-new-tokens)")
     if verdict.probability is not None:
         lines.insert(0, f"probability that response 1 is better: {verdict.probability:.3f}")
     if verdict.flips is not None:
