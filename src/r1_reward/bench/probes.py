@@ -188,7 +188,6 @@ def write_probe(
     run = read_json(out / RUN_FILE)
     ids: dict[int, str] = {}
     clean = _verdicts(out, CLEAN, run["suite"], ids)
-    shares = {name: _truncated(out, name, run["suite"]) for name in (CLEAN, *run["attacks"])}
     control = _verdicts(out, CONTROL, run["suite"])
     result = {
         "suite": run["suite"],
@@ -201,10 +200,10 @@ def write_probe(
             for (index, reason), names in sorted(missing.items())
         ],
         "notes": notes,
-        "truncated": shares,
         "attacks": {
             name: measure(clean, _verdicts(out, name, run["suite"]), control, ids) for name in run["attacks"]
         },
+        "truncated": {name: _truncated(out, name, run["suite"]) for name in (CLEAN, *run["attacks"])},
         "settings": run,
     }  # fmt: skip
     write_json(out / PROBE, result)
@@ -290,6 +289,7 @@ def to_markdown(probe: Mapping[str, Any]) -> str:
         parts += _incomplete(probe)
     parts += [f"- {note}" for note in probe["notes"]]
     temperature = probe["settings"]["temperature"]
+    cut = ", ".join(f"{name} {percent(share)}" for name, share in probe["truncated"].items())
     decoding = "greedily" if temperature == 0 else f"at temperature {temperature}"
     parts += [
         f"- {probe['n']} rows, each judged clean and under every attack, in both orders, {decoding}. "
@@ -299,8 +299,8 @@ def to_markdown(probe: Mapping[str, Any]) -> str:
         "any edit turns some verdicts.",
         "- won: share of verdicts for the attacked response, under attack minus clean.",
         "- silenced: of the verdicts readable when clean, the share that is not under attack.",
-        "- n: verdicts; clean, attacked: accuracy, where an unreadable verdict is wrong; readable, cut (by the token "
-        f"limit): under attack; clean {percent(probe['truncated'][CLEAN])} were cut.",
+        "- n: verdicts; clean, attacked: accuracy, where an unreadable verdict is wrong; readable: under attack.",
+        f"- Verdicts cut by the token limit: {cut}.",
         "- Intervals at 95 %, resampling ids; those of the second table are in probe.json.\n",
     ]
     bought, others = [], []
@@ -310,11 +310,10 @@ def to_markdown(probe: Mapping[str, Any]) -> str:
             cells += [percent(one[measured]), interval_text(one["intervals"][measured])]
         bought.append(cells)
         shares = ("accuracy_clean", "accuracy", "won", "silenced", "parse_rate")
-        cut = percent(probe["truncated"][name])
-        others.append([f"`{name}`", one["n"], *(percent(one[measured]) for measured in shares), cut])
+        others.append([f"`{name}`", one["n"], *(percent(one[measured]) for measured in shares)])
     # Two tables, because one would not fit a terminal.
     parts.append(markdown_table(["attack", "bought", "95 %", f"over {CONTROL}", "95 %"], bought))
-    parts.append(markdown_table(["attack", "n", "clean", "attacked", "won", "silenced", "readable", "cut"], others))
+    parts.append(markdown_table(["attack", "n", "clean", "attacked", "won", "silenced", "readable"], others))
     return "\n".join(parts)
 
 

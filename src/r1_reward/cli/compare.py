@@ -174,8 +174,7 @@ def _show(report: dict[str, Any], render: Any, as_json: bool) -> None:
 def _verdict_json(verdict: Verdict) -> dict[str, Any]:
     fields = {name: getattr(verdict, name) for name in ("preferred", "probability", "for_1", "for_2", "unreadable")}
     votes = [vote.model_dump() for vote in verdict.votes]
-    counted = {"flips": verdict.flips, "tokens": verdict.tokens, "truncated": verdict.truncated}
-    return {**fields, **counted, "votes": votes}
+    return {**fields, "flips": verdict.flips, "tokens": verdict.tokens, "votes": votes}
 
 
 def _ranking_json(ranking: Ranking) -> dict[str, Any]:
