@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from r1_reward.judge.settings import OnUnreadable
 from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import spoken_from
 from r1_reward.records.schema import Completion, Judgment
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ BOXED = "another form of verdict: \\boxed{1}"
 JSON = "another form of verdict: JSON"
 IN_WORDS = "an <answer> that is not 1 or 2 alone"
 OTHER_TAG = "another form of verdict: a tag that is not <answer>"
-SENTENCE = "another form of verdict: a sentence"
+SENTENCE = "another form of verdict: plain words"
 NOTHING = "no verdict in any known form"
 
 _LOOKED_AT = 4000  # characters at the end, where a verdict stands
@@ -87,7 +88,8 @@ _FORMS = {
     ),
     SENTENCE: re.compile(
         rf"\b{_SIDE}\W+(?:is|was|wins|seems|has|provides|gives)\b|"
-        rf"\b{_CHOICE}\b\W+(?:(?:is|the|one|response|of)\W+)*(?:{_SIDE}|[12ab]\b)",
+        rf"\b{_CHOICE}\b\W+(?:(?:is|the|one|response|of)\W+)*(?:{_SIDE}|(?:[12ab]|first|second)\b)|"
+        rf"\A\W*(?:{_SIDE}|[12ab])\W*\Z",
         re.IGNORECASE,
     ),
 }
@@ -110,16 +112,18 @@ class Reading(NamedTuple):
 
 
 def reading_of(vote: Judgment) -> Reading:
-    """Return what came of reading a vote."""
-    return _reading(vote.text, readable=vote.answer is not None, truncated=vote.truncated)
+    """Return what came of reading a vote; one of 0.1.0 may hold a draft as its answer, which is none."""
+    draft = spoken_from(vote.text, cut=vote.truncated) is None
+    return read(vote.text, readable=vote.answer is not None and not draft, truncated=vote.truncated)
 
 
 def reading_of_completion(completion: Completion, *, readable: bool) -> Reading:
     """Return what came of reading a completion, whose engine also tells of refusals."""
-    return _reading(completion.text, readable=readable, truncated=completion.truncated, refused=completion.refused)
+    return read(completion.text, readable=readable, truncated=completion.truncated, refused=completion.refused)
 
 
-def _reading(text: str, *, readable: bool, truncated: bool, refused: bool = False) -> Reading:
+def read(text: str, *, readable: bool, truncated: bool = False, refused: bool = False) -> Reading:
+    """Return what came of reading a text; ``readable`` says whether it has a verdict, the rest is the engine's."""
     if readable:
         return Reading("", truncated)
     return Reading(why_unreadable(text, truncated=truncated, refused=refused), truncated, _shortened(text))
@@ -137,11 +141,12 @@ def why_unreadable(text: str, *, truncated: bool = False, refused: bool = False)
         return CUT
     if not text.strip():
         return EMPTY
-    thought, closing, tail = text.rpartition("</think>")
-    if closing and not tail.strip():
-        return IN_THOUGHT if "<answer>" in thought.lower() else ONLY_THOUGHT
-    if not closing and "<think>" in text:
+    start = spoken_from(text)
+    if start is None:
         return UNENDED
+    tail = text[start:]
+    if not tail.strip():
+        return IN_THOUGHT if "<answer>" in text[:start].lower() else ONLY_THOUGHT
     if tail.count("<answer>") > 1 or tail.count("</answer>") > 1:
         return SEVERAL
     for form, pattern in _FORMS.items():
@@ -210,10 +215,15 @@ class Readings:
 class Watch:
     """Counts what can be read of a judge's answers, and says so once if none of the first :data:`FIRST` can."""
 
-    def __init__(self, judge: str, on_unreadable: OnUnreadable, *, limit: str = "the token limit") -> None:
-        """Take what the judge is called, what to do, and what limits an answer: ``--max-new-tokens (now 1024)``."""
+    def __init__(
+        self, judge: str, on_unreadable: OnUnreadable, *, limit: str = "the token limit", speaks: bool = True
+    ) -> None:
+        """Take what the judge is called, what to do, and what limits an answer: ``--max-new-tokens (now 1,024)``.
+
+        Of several processes that watch together one ``speaks``.
+        """
         self.readings = Readings()
-        self._judge, self._on, self._limit = judge, on_unreadable, limit
+        self._judge, self._on, self._limit, self._speaks = judge, on_unreadable, limit, speaks
         self._elsewhere = self._elsewhere_readable = 0
         self._said = ""
 
@@ -229,7 +239,7 @@ class Watch:
         readable = self.readings.readable + self._elsewhere_readable
         if not self._said and not readable and self.readings.answers + self._elsewhere >= FIRST:
             self._said = self._words()
-            if self._on == "warn":
+            if self._on == "warn" and self._speaks:
                 _LOG.warning("%s", self._said)
         return not self.stopped
 
