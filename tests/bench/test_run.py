@@ -347,7 +347,7 @@ def test_the_command_never_ends_as_an_accuracy_of_nothing_without_a_word(data, s
 def test_the_command_has_the_option(data, server, tmp_path):
     server.default = [reply("[[A]]")]
     common = ["mm-rlhf-rewardbench", "--model", "m", "--base-url", server.url, "--data", data, "--allow-partial"]
-    stopped = bench_run(*common, "--out", tmp_path / "out")
+    stopped = bench_run(*common, "--out", tmp_path / "out", "--concurrency", 2)
     assert isinstance(stopped.exception, UnreadableJudge)
     went_on = bench_run(*common, "--out", tmp_path / "out", "--on-unreadable", "warn")
     assert went_on.exit_code == 1 and "Not one verdict can be read" in went_on.output

@@ -379,3 +379,17 @@ def test_compare_refuses_other_rows_and_survives_none():
     assert apart["mcnemar"] == {"better": 0, "worse": 0, "p": 1.0}
     with pytest.raises(UserError, match="unknown rule"):
         compare_tallies(Tally(), Tally(), rule="none")
+
+
+def test_the_share_of_cut_votes_is_of_those_that_tell():
+    votes = [Vote(True, truncated=False), Vote(None, truncated=True), Vote(None, truncated=True), Vote(None)]
+    result = summary_of(row(0, votes[:2]), row(1, votes[2:]))
+    assert (result["truncated"], result["parse_rate"]) == (2 / 3, 1 / 4)
+    assert summary_of(row(0, [Vote(True)]))["truncated"] is None  # a file of others does not tell
+
+
+def test_a_comparison_says_what_of_each_run_could_be_read():
+    before = tally_of(row(0, [Vote(None, truncated=True)]), row(1, [Vote(True, truncated=False)]))
+    result = compare_tallies(before, tally_of(row(0, [Vote(True)]), row(1, [Vote(True)])))
+    assert result["a"] == {"parse_rate": 0.5, "truncated": 0.5}
+    assert result["b"] == {"parse_rate": 1.0, "truncated": None}
