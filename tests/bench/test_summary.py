@@ -381,15 +381,18 @@ def test_compare_refuses_other_rows_and_survives_none():
         compare_tallies(Tally(), Tally(), rule="none")
 
 
+def told(index, *votes):
+    """An Outcome of one pass whose votes say, too, whether they were cut."""
+    return Outcome(index, f"id-{index}", (tuple(Vote(correct, truncated=cut) for correct, cut in votes),))
+
+
 def test_the_share_of_cut_votes_is_of_those_that_tell():
-    votes = [Vote(True, truncated=False), Vote(None, truncated=True), Vote(None, truncated=True), Vote(None)]
-    result = summary_of(row(0, votes[:2]), row(1, votes[2:]))
+    result = summary_of(told(0, (R, False), (N, True)), told(1, (N, True), (N, None)))
     assert (result["truncated"], result["parse_rate"]) == (2 / 3, 1 / 4)
-    assert summary_of(row(0, [Vote(True)]))["truncated"] is None  # a file of others does not tell
+    assert summary_of(row(0, [R]))["truncated"] is None  # a file of others does not tell
 
 
 def test_a_comparison_says_what_of_each_run_could_be_read():
-    before = tally_of(row(0, [Vote(None, truncated=True)]), row(1, [Vote(True, truncated=False)]))
-    result = compare_tallies(before, tally_of(row(0, [Vote(True)]), row(1, [Vote(True)])))
+    result = compare_tallies(tally_of(told(0, (N, True)), told(1, (R, False))), tally_of(row(0, [R]), row(1, [R])))
     assert result["a"] == {"parse_rate": 0.5, "truncated": 0.5}
     assert result["b"] == {"parse_rate": 1.0, "truncated": None}

@@ -346,9 +346,9 @@ def test_a_teacher_in_this_process_is_stopped_too(tmp_path, monkeypatch):
                 yield [Completion(text="<think>I", tokens=1, truncated=True, prompt_tokens=1)]
 
     monkeypatch.setattr(TeacherSpec, "load", lambda self, **_: Cut())
+    monkeypatch.setattr("r1_reward.data.annotate.weights_fields", lambda *_, **__: {})
     folder = write_pairs(tmp_path / "in", [pair(n) for n in range(80)])
-    chosen = AnnotateSettings(teacher=str(tmp_path / "in"))
-    report = annotate(folder, tmp_path / "out", chosen)
+    report = annotate(folder, tmp_path / "out", AnnotateSettings(teacher="runs/teacher"))
     assert report["stopped"] == "unreadable" and 50 <= len(asked) <= 66
 
 

@@ -135,7 +135,8 @@ def test_it_is_logged_beside_the_training_rows_which_stay_whole(checkpoint, pair
         assert [row["step"] for row in measured] == ([0, 2, 4] if every == 2 else [0])
         for row in measured:
             assert {key for key in row if key.startswith("held_out/")} == {
-                f"held_out/{name}" for name in ("accuracy", "low", "high", "parse_rate", "mean_tokens", "seconds")
+                f"held_out/{name}"
+                for name in ("accuracy", "low", "high", "parse_rate", "truncated", "mean_tokens", "seconds")
             }
             assert set(row) - {"step", "epoch"} == {key for key in row if key.startswith("held_out/")}
             assert (row["held_out/accuracy"], row["held_out/parse_rate"]) == (0.0, 0.0)  # it never learned to write

@@ -162,8 +162,8 @@ def _chain(partial: Mapping[tuple[int, int], int], block: Block) -> Iterator[tup
 def _summary(out: Path, file: pq.ParquetFile) -> ScoreSummary:
     rows, failed = 0, 0
     first: list[tuple[int, str | None, str]] = []
-    names = file.schema_arrow.names
-    counted = [name for name in ("for_1", "for_2", "votes", "unreadable", "truncated") if name in names]
+    columns = file.schema_arrow.names
+    counted = [name for name in ("for_1", "for_2", "votes", "unreadable", "truncated") if name in columns]
     sums: Counter[str] = Counter()
     for batch in file.iter_batches(columns=["id", "error", *counted]):
         sums.update({name: pc.sum(batch.column(name)).as_py() or 0 for name in counted})
@@ -175,7 +175,7 @@ def _summary(out: Path, file: pq.ParquetFile) -> ScoreSummary:
             ]
             first += found[: _LISTED - len(first)]
         rows += batch.num_rows
-    if "truncated" not in names:
+    if "truncated" not in columns:
         return ScoreSummary(out, rows, failed, first)
-    votes = sums["votes"] if "votes" in names else sums["for_1"] + sums["for_2"] + sums["unreadable"]
+    votes = sums["votes"] if "votes" in columns else sums["for_1"] + sums["for_2"] + sums["unreadable"]
     return ScoreSummary(out, rows, failed, first, votes, sums["unreadable"], sums["truncated"])
