@@ -300,7 +300,9 @@ def test_a_policy_that_writes_no_verdict_is_named_with_an_example(tiny, pairs, t
         trainer._generate_and_score_completions(rows)
     assert "not one" not in caplog.text
     if on_unreadable == "stop":
-        with pytest.raises(UnreadableJudge, match="not one of the first 56 answers can be read.*on_unreadable: warn"):
+        with pytest.raises(
+            UnreadableJudge, match="(?s)not one of the first 56 answers can be read.*on_unreadable: warn"
+        ):
             trainer._generate_and_score_completions(rows)
         return
     trainer._generate_and_score_completions(rows)

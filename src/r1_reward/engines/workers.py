@@ -95,7 +95,8 @@ def in_workers(
                 break
         while waiting:
             first, future = waiting.popleft()
-            yield first, [gate.seen(result) for result in future.result()]
+            if gate.open or not future.cancel():
+                yield first, [gate.seen(result) for result in future.result()]
     except BrokenProcessPool as error:
         raise UserError(
             "a worker ended before its time (killed, or out of memory); what was judged is kept. "
