@@ -53,7 +53,7 @@ def run(tmp_path, monkeypatch):
     def judged(rule, name="out", **settings):
         monkeypatch.setattr(EngineSpec, "load", lambda self: Judge(rule))
         loaded = load_suite("mm-rlhf-rewardbench", tmp_path / "rows.jsonl", allow_partial=True)
-        missing = run_benchmark(loaded, RunSettings(model="tiny", **settings), tmp_path / name)
+        missing = run_benchmark(loaded, RunSettings(model="tiny", **settings), tmp_path / name, on_unreadable="warn")
         return write_metrics(tmp_path / name, expected=loaded.n, missing=missing, notes=loaded.notes)
 
     judged.folder = tmp_path
@@ -100,6 +100,16 @@ def test_unreadable_verdicts_are_wrong_and_counted(run):
     assert metrics["overall"] == pytest.approx(119 / 120)
     assert metrics["parse_rate"] == pytest.approx(119 / 120)
     assert metrics["rules"]["drop"] == {"overall": 1.0, "macro": 1.0, "n": 119}
+
+
+@pytest.mark.parametrize(("readable", "said"), [(0, "Not one verdict can be read"), (9, "Only 3.33 % of the verdicts")])
+def test_a_judge_of_whom_hardly_anything_can_be_read_is_called_so_before_any_number(run, readable, said):
+    metrics = run(lambda text, _: 1 if any(f"question {i}?" in text for i in range(readable // 2)) else None)
+    assert metrics["parse_rate"] == metrics["unreadable"]["readable"] / 240 < 0.1
+    report = (run.folder / "out" / "report.md").read_text()
+    assert report.index(said) < report.index("Orders:")
+    assert "One of them: `I cannot say.`" in report and "refused" in report
+    assert "| verdicts cut by the token limit | 0.00 |" in report
 
 
 def test_the_same_run_writes_the_same_bytes(run):

@@ -142,10 +142,25 @@ def test_what_the_package_writes_is_known(tmp_path: Path) -> None:
     rows = {
         "groups": {"question": "Which?", "images": ["a.png"], "responses": ["A", "B"]},
         "attempts": attempt,
-        "scores": {"id": "7", "rewards": [0.5, -0.5], "order": [0, 1], "error": None},
     }
     for name, row in rows.items():
         assert [kind.name for kind in kinds_of([row], 1, "a.jsonl")] == [name]
+
+
+SCORED = {"id": "7", "rewards": [0.5, -0.5], "order": [0, 1], "error": None}
+VERDICT = {
+    "id": "7", "preferred": 1, "probability": 0.5, "for_1": 1, "for_2": 0, "unreadable": 1, "flips": None, "tokens": 9,
+    "error": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "row",
+    [SCORED, {**SCORED, "votes": 2, "unreadable": 1, "truncated": 0}, VERDICT, {**VERDICT, "truncated": 1}],
+    ids=["groups of 0.1.0", "groups", "pairs of 0.1.0", "pairs"],
+)
+def test_scored_rows_are_known_with_the_columns_of_then_and_now(row: dict[str, object]) -> None:
+    assert [kind.name for kind in kinds_of([row], 1, "a.jsonl")] == ["scores"]
 
 
 @pytest.mark.parametrize(

@@ -197,8 +197,8 @@ def test_our_row(tmp_path: Path) -> None:
         Outcome(
             index=17, id="id-17", category="reasoning", paper_category="general", issue="odd", longer=-1,
             passes=(
-                (Vote(True, False, 7, 4), Vote(None, False, None, None), Vote(False, True, 7, 4)),
-                (Vote(True, True, 7, 2), Vote(False, False, 7, 4), Vote(True, False, 7, 4)),
+                (Vote(True, False, 7, 4, False), Vote(None, False, None, None, False), Vote(False, True, 7, 4, False)),
+                (Vote(True, True, 7, 2, False), Vote(False, False, 7, 4, False), Vote(True, False, 7, 4, False)),
             ),
         )
     ]  # fmt: skip

@@ -28,6 +28,7 @@ from r1_reward.engines.engine import EngineError
 from r1_reward.engines.workers import EngineSpec
 from r1_reward.judge.metrics import cluster_interval
 from r1_reward.judge.prepare import Prepared, opened
+from r1_reward.judge.unreadable import UnreadableJudge
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import build_messages, pairwise_template, special_tokens_of
 from r1_reward.records.schema import Completion
@@ -502,3 +503,16 @@ def test_the_command_fails_when_rows_are_missing_and_on_unknown_attacks(command,
     result = command(honest, "--attacks", "padding,nutral")
     assert isinstance(result.exception, UserError)
     assert "did you mean neutral?" in str(result.exception)
+
+
+def test_a_judge_that_cannot_be_read_is_stopped_and_a_probe_says_what_was_cut(probe, tmp_path):
+    responses = [(f"Right {i}.", f"Wrong {i}.") for i in range(200)]
+    with pytest.raises(UnreadableJudge, match="not one of the first 50 answers can be read"):
+        probe(lambda *_: None, responses, attacks=["padding"])
+    kept = (tmp_path / "out" / CLEAN / "predictions.jsonl").read_text().splitlines()
+    assert 25 <= len(kept) < 200
+    result = probe(lambda *_: None, responses, attacks=["padding"], on_unreadable="warn")
+    assert (result["n"], result["attacks"]["padding"]["parse_rate"]) == (200, 0.0)
+    assert result["truncated"] == {CLEAN: 0.0, "padding": 0.0, CONTROL: 0.0}
+    report = (tmp_path / "out" / "probe.md").read_text()
+    assert f"Verdicts cut by the token limit: {CLEAN} 0.00, padding 0.00, {CONTROL} 0.00." in report

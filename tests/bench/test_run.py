@@ -12,11 +12,15 @@ import time
 import pytest
 from fakes import FakeEngine
 from PIL import Image
+from scripted_server import reply
+from typer.testing import CliRunner
 
 from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.suites import load_suite
+from r1_reward.cli.bench import app as bench_app
 from r1_reward.engines.engine import EngineError
 from r1_reward.engines.workers import EngineSpec
+from r1_reward.judge.unreadable import UnreadableJudge
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 
@@ -225,3 +229,126 @@ def test_workers_and_batch_sizes_do_not_matter_with_a_real_model(data, checkpoin
     one, small, two = (lines_of(tmp_path / name) for name in ("one", "small", "two"))
     assert len(one) == 10
     assert one == small == two
+
+
+# ---- a judge that cannot be read
+
+
+UNREADABLE = {
+    "another form": ({"content": "<think>Seen.</think><answer>Answer 1 is better</answer>"}, "not 1 or 2 alone"),
+    "brackets": ({"content": "I prefer the second. [[B]]"}, r"\[\[A\]\]"),
+    "cut": ({"content": "<think>Let me see, perhaps <answer>1</answer>", "finish": "length"}, "cut by the token limit"),
+    "reasoning apart": ({"content": "", "reasoning_content": "It is response 1."}, "field of its own"),
+    "empty": ({"content": ""}, "empty"),
+    "refusal": ({"content": "I'm sorry, but I can't compare these."}, "refused"),
+}
+SERVED = RunSettings(model="served", max_new_tokens=64)
+
+
+def many_rows(folder, count):
+    with open(folder / "many.jsonl", "w") as file:
+        for i in range(count):
+            row = {"id": f"id{i}", "image": "short/1.png", "prompt": f"question {i}?", "chosen": f"a {i}"}
+            file.write(json.dumps({**row, "rejected": f"b {i}"}) + "\n")
+    return load_suite("mm-rlhf-rewardbench", folder / "many.jsonl", allow_partial=True)
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_served_judge_that_cannot_be_read_is_stopped_early_and_what_it_said_is_kept(data, server, tmp_path, kind):
+    message, cause = UNREADABLE[kind]
+    server.default = [reply(**message)]
+    rows, settings = many_rows(tmp_path, 200), SERVED.model_copy(update={"base_url": server.url})
+    out = tmp_path / "out"
+    with pytest.raises(UnreadableJudge, match=f"not one of the first 50 answers can be read.*{cause}") as stopped:
+        run_benchmark(rows, settings, out, concurrency=4)
+    assert message["content"][:20] in str(stopped.value)
+    asked = len(server.bodies)
+    assert 50 <= asked <= 50 + 4 * 4, "not 400"
+    kept = lines_of(out)
+    assert 2 * len(kept) == asked, "what was paid for is there"
+    server.default = [reply()]
+    assert run_benchmark(rows, settings, out, concurrency=4) == {}
+    assert len(server.bodies) == 400, "nothing was asked twice"
+    assert lines_of(out)[: len(kept)] == kept
+    assert len(lines_of(out)) == 200
+
+
+def test_warned_of_it_goes_on_to_the_end(data, server, tmp_path, caplog):
+    server.default = [reply("[[A]]")]
+    rows, settings = many_rows(tmp_path, 60), SERVED.model_copy(update={"base_url": server.url})
+    assert run_benchmark(rows, settings, tmp_path / "out", on_unreadable="warn") == {}
+    assert len(lines_of(tmp_path / "out")) == 60
+    assert caplog.text.count("not one of the first 50 answers can be read") == 1
+
+
+def test_a_judge_that_is_read_now_and_then_is_not_stopped(data, server, tmp_path):
+    server.scripts = {}
+    server.default = [lambda body: reply() if body["seed"] % 20 == 0 else reply("?")]
+    rows, settings = many_rows(tmp_path, 150), SERVED.model_copy(update={"base_url": server.url})
+    run_benchmark(rows, settings, tmp_path / "out")
+    readable = [vote["answer"] for line in lines_of(tmp_path / "out") for votes in line["passes"] for vote in votes]
+    assert any(readable[:50]) and len(readable) == 300
+
+
+class Mute(FakeEngine):
+    """Writes no verdict; remembers how often it was asked."""
+
+    batch_size = 5
+
+    def __init__(self):
+        self.asked = 0
+
+    def answer(self, requests):
+        for request in requests:
+            self.asked += len(request.seeds)
+            yield [Completion(text="<think>So", tokens=9, truncated=True) for _ in request.seeds]
+
+
+def test_a_judge_in_this_process_is_stopped_too(data, scripted, tmp_path):
+    engine = scripted(Mute())
+    with pytest.raises(UnreadableJudge, match="50 of 50: cut by the token limit"):
+        run_benchmark(many_rows(tmp_path, 200), RunSettings(model="tiny"), tmp_path / "out")
+    assert 50 <= engine.asked <= 80
+    assert 2 * len(lines_of(tmp_path / "out")) == engine.asked
+
+
+def test_processes_are_stopped_by_what_they_return(data, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("r1_reward.bench.run._BLOCK_SEQUENCES", 16)
+    settings = RunSettings(model=str(checkpoint), max_new_tokens=2)
+    with pytest.raises(UnreadableJudge, match="cut by the token limit"):
+        run_benchmark(many_rows(tmp_path, 120), settings, tmp_path / "out", workers=2)
+    assert 25 <= len(lines_of(tmp_path / "out")) < 120
+
+
+def bench_run(*arguments):
+    return CliRunner().invoke(bench_app, ["run", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+@pytest.mark.parametrize("kind", ["another form", "cut"])
+def test_the_command_never_ends_as_an_accuracy_of_nothing_without_a_word(data, server, tmp_path, kind):
+    message, cause = UNREADABLE[kind]
+    server.default = [reply(**message)]
+    common = ["mm-rlhf-rewardbench", "--model", "m", "--base-url", server.url, "--data", data, "--allow-partial"]
+    data.write_text("".join(data.read_text().splitlines(keepends=True)[:10]))  # too few for an early word
+    result = bench_run(*common, "--out", tmp_path / "few")
+    assert result.exit_code == 1
+    assert "Not one verdict can be read" in result.output
+    report = (tmp_path / "few" / "report.md").read_text()
+    assert report.index("Not one verdict can be read") < report.index("overall")
+    share = "100.00" if kind == "cut" else "0.00"
+    assert f"{share} % were cut by the token limit" in report
+    assert f"| verdicts cut by the token limit | {share} |" in report
+    assert cause in report
+    metrics = json.loads((tmp_path / "few" / "metrics.json").read_text())
+    assert (metrics["parse_rate"], metrics["truncated"]) == (0.0, 1.0 if kind == "cut" else 0.0)
+    assert metrics["unreadable"]["example"].startswith(message["content"][:20])
+
+
+def test_the_command_has_the_option(data, server, tmp_path):
+    server.default = [reply("[[A]]")]
+    common = ["mm-rlhf-rewardbench", "--model", "m", "--base-url", server.url, "--data", data, "--allow-partial"]
+    stopped = bench_run(*common, "--out", tmp_path / "out", "--concurrency", 2)
+    assert isinstance(stopped.exception, UnreadableJudge)
+    went_on = bench_run(*common, "--out", tmp_path / "out", "--on-unreadable", "warn")
+    assert went_on.exit_code == 1 and "Not one verdict can be read" in went_on.output
+    assert len(lines_of(tmp_path / "out")) == ROWS

@@ -379,3 +379,20 @@ def test_compare_refuses_other_rows_and_survives_none():
     assert apart["mcnemar"] == {"better": 0, "worse": 0, "p": 1.0}
     with pytest.raises(UserError, match="unknown rule"):
         compare_tallies(Tally(), Tally(), rule="none")
+
+
+def told(index, *votes):
+    """An Outcome of one pass whose votes say, too, whether they were cut."""
+    return Outcome(index, f"id-{index}", (tuple(Vote(correct, truncated=cut) for correct, cut in votes),))
+
+
+def test_the_share_of_cut_votes_is_of_those_that_tell():
+    result = summary_of(told(0, (R, False), (N, True)), told(1, (N, True), (N, None)))
+    assert (result["truncated"], result["parse_rate"]) == (2 / 3, 1 / 4)
+    assert summary_of(row(0, [R]))["truncated"] is None  # a file of others does not tell
+
+
+def test_a_comparison_says_what_of_each_run_could_be_read():
+    result = compare_tallies(tally_of(told(0, (N, True)), told(1, (R, False))), tally_of(row(0, [R]), row(1, [R])))
+    assert result["a"] == {"parse_rate": 0.5, "truncated": 0.5}
+    assert result["b"] == {"parse_rate": 1.0, "truncated": None}

@@ -146,6 +146,15 @@ def test_what_weakens_a_run_is_a_footnote():
     assert "1,247 rows" in text and "1,250" in text
 
 
+def test_what_was_cut_is_a_footnote():
+    (table,) = build_tables([vl_run(parse_rate=0.5, truncated=0.25)], published=False)
+    assert {"50.00 % of the votes are readable.", "25.00 % of the votes were cut by the token limit."} <= set(
+        table.footnotes
+    )
+    (old,) = build_tables([vl_run()], published=False)
+    assert not [note for note in old.footnotes if "token limit" in note]
+
+
 def test_missing_numbers_are_dashes():
     run = vl_run(overall=None, macro=None, categories={}, groupings=None, intervals=None, votes=None, orders=None)
     row = cells(build_table([run]), "ours")

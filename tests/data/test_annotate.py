@@ -50,7 +50,8 @@ def test_reasoning_and_attempts_come_from_the_tries_it_takes_to_agree(server, tm
         (row["id"], attempt) for n, row in enumerate(rows) for attempt in (1, 2, 3)[: n + 1]
     }
     assert report == json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["attempts"] == {"1": 1, "2": 1, "3": 1, "failed": 1}
+    assert report["attempts"] == {"1": 1, "2": 1, "3": 1, "failed": 1, "no verdict": 0}
+    assert (report["parse_rate"], report["truncated"]) == (1.0, 0.0)
     assert report["outcomes"] == {
         "1": {"disagreed": 3, "agreed": 1},
         "2": {"disagreed": 2, "agreed": 1},
@@ -353,7 +354,7 @@ def test_the_command_prints_what_came_of_it_and_exits_1_if_rows_are_left(server,
     assert "--max-cost is reached; 3 rows are left; the same command goes on" in result.output
     result = CliRunner().invoke(app, [*priced, "--json"])
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["attempts"] == {"1": 5, "2": 0, "3": 0, "failed": 1}
+    assert json.loads(result.stdout)["attempts"] == {"1": 5, "2": 0, "3": 0, "failed": 1, "no verdict": 0}
     for given, said in (
         (("--temperatures", "0,warm"), "--temperatures: must be numbers"),
         (("--max-cost", "0"), "--max-cost: must be more"),

@@ -11,15 +11,23 @@ import time
 from collections import Counter
 
 import pytest
+import typer
+from fakes import FakeEngine
 from filelock import FileLock
 from killed_runs import context
 from scripted_server import ScriptedServer, hang, raw, reply, status
 from teacher_rows import lines_of, pair, prompt, right, rows_of, run, says, write_pairs, wrong
+from typer.testing import CliRunner
 
+from r1_reward.cli import data_annotate
 from r1_reward.data import annotation as annotation_module
 from r1_reward.data.annotate import AnnotateSettings, Money, annotate
 from r1_reward.data.attempts_file import AttemptRecord, AttemptsFile
+from r1_reward.data.difficulty import split_difficulty
+from r1_reward.data.teacher import TeacherSpec
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Completion
+from r1_reward.store.shards import read_rows
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
@@ -50,7 +58,7 @@ def test_a_fault_is_counted_listed_and_never_a_verdict(server, tmp_path, fault):
     assert [(row["attempts"], row["reasoning"]) for row in (written["p0"], written["p2"])] == [(1, says(1))] * 2
     if name != "no reply":
         assert (written["p1"]["attempts"], written["p1"]["reasoning"]) == (None, None)
-        assert (report["attempts"]["failed"], report["complete"]) == (1, True)
+        assert (report["attempts"]["failed"], report["attempts"]["no verdict"], report["complete"]) == (0, 1, True)
         assert (report["outcomes"]["1"][name], report["outcomes"]["2"][name]) == (1, 1)
         return
     assert "p1" not in written
@@ -62,7 +70,7 @@ def test_a_fault_is_counted_listed_and_never_a_verdict(server, tmp_path, fault):
     server.forget()
     report = run(server, folder, out, settings={"attempts": 2})
     assert [body["messages"][0]["content"][-1]["text"] for body in server.bodies] == [prompt(rows[1])]
-    assert (report["attempts"], report["complete"]) == ({"1": 3, "2": 0, "failed": 0}, True)
+    assert (report["attempts"], report["complete"]) == ({"1": 3, "2": 0, "failed": 0, "no verdict": 0}, True)
 
 
 def test_a_failed_request_is_repeated(server, tmp_path):
@@ -309,3 +317,128 @@ def test_what_the_teachers_server_refuses_is_a_warning_of_the_report(server, tmp
     report = run(server, folder, out)
     assert report["complete"]
     assert any("temperature: left out" in warning and "not greedy" in warning for warning in report["warnings"])
+
+
+# ---- a teacher of whom nothing can be read
+
+MUTE = {
+    "another form": (reply("<answer>Answer 1 is better</answer>"), "not 1 or 2 alone", 0.0),
+    "cut": (reply("<think>Let me see", finish="length"), "cut by the token limit", 1.0),
+    "reasoning apart": (reply("", reasoning="The first is right."), "field of its own", 0.0),
+    "refuses": (reply(None, refusal="No."), "refused", 0.0),
+    "sentences": (reply("Overall Judgment: Answer 2 is better."), "plain words", 0.0),
+}
+
+
+@pytest.mark.parametrize("kind", MUTE)
+def test_a_teacher_that_cannot_be_read_is_paid_for_some_fifty_replies_and_not_for_all(server, tmp_path, kind):
+    step, cause, cut = MUTE[kind]
+    folder, out = write_pairs(tmp_path / "in", [pair(n) for n in range(100)]), tmp_path / "out"
+    server.default = [step]
+    report = run(server, folder, out)
+    paid = len(server.bodies)
+    assert 50 <= paid <= 50 + 4 * 3, "not 300"
+    assert len(lines_of(out)) == report["usage"]["attempts"] == paid, "what was paid for is kept"
+    assert (report["stopped"], report["complete"]) == ("unreadable", False)
+    (warning,) = [one for one in report["warnings"] if "not one of the first 50 answers can be read" in one]
+    assert cause in warning
+    assert (report["parse_rate"], report["truncated"]) == (0.0, cut)
+    states = report["attempts"]
+    assert states["no verdict"] > 0 and states["failed"] == states["1"] == states["2"] == states["3"] == 0
+
+    server.forget()
+    server.default = [reply(says(1))]
+    asked = {(line["id"], line["attempt"]) for line in lines_of(out)}
+    report = run(server, folder, out)
+    assert (report["complete"], report["stopped"]) == (True, "")
+    again = [(line["id"], line["attempt"]) for line in lines_of(out)[paid:]]
+    assert not asked & set(again) and len(again) == len(set(again)) == len(server.bodies)
+
+
+def test_told_to_go_on_it_asks_for_all_and_says_what_came_of_it(server, tmp_path, caplog):
+    folder, out = write_pairs(tmp_path / "in", [pair(n) for n in range(30)]), tmp_path / "out"
+    server.default = [reply("[[A]]")]
+    report = run(server, folder, out, on_unreadable="warn")
+    assert len(server.bodies) == 90
+    assert report["complete"] and report["attempts"]["no verdict"] == 30
+    assert caplog.text.count("not one of the first 50 answers") == 1
+    assert "0 of 90 replies have a verdict (no answer tag 90)" in report["warnings"][0]
+
+
+def test_a_teacher_in_this_process_is_stopped_too(tmp_path, monkeypatch):
+    asked = []
+
+    class Cut(FakeEngine):
+        batch_size = 4
+
+        def answer(self, requests):
+            for request in requests:
+                asked.append(request)
+                yield [Completion(text="<think>I", tokens=1, truncated=True, prompt_tokens=1)]
+
+    monkeypatch.setattr(TeacherSpec, "load", lambda self, **_: Cut())
+    monkeypatch.setattr("r1_reward.data.annotate.weights_fields", lambda *_, **__: {})
+    folder = write_pairs(tmp_path / "in", [pair(n) for n in range(80)])
+    report = annotate(folder, tmp_path / "out", AnnotateSettings(teacher="runs/teacher"))
+    assert report["stopped"] == "unreadable" and 50 <= len(asked) <= 66
+
+
+def test_a_row_with_one_verdict_was_contradicted_and_one_without_any_was_not(server, tmp_path):
+    rows = [pair(n, preferred=1) for n in range(4)]
+    mute = reply("I would say the first.")
+    server.scripts[prompt(rows[0])] = [mute, mute, reply(says(2))]
+    server.scripts[prompt(rows[1])] = [mute]
+    server.scripts[prompt(rows[2])] = [reply(says(2))]
+    server.scripts[prompt(rows[3])] = [mute, reply(says(1))]
+    report = run(server, write_pairs(tmp_path / "in", rows), tmp_path / "out")
+    assert report["attempts"] == {"1": 0, "2": 1, "3": 0, "failed": 2, "no verdict": 1}
+    assert report["by_source"] == {"s": report["attempts"]}
+    reports = split_difficulty(tmp_path / "out", tmp_path / "sft", tmp_path / "rl")
+    assert [row["id"] for row in read_rows(tmp_path / "rl")] == ["p0", "p2", "p3"]
+    assert reports[1]["levels"] == {"2": 1, "failed": 2, "no verdict": 1}
+    assert (reports[1]["no_verdict"], reports[1]["neither"]) == (1, {"no try had a verdict": 1})
+    (line,) = lines_of(tmp_path / "rl", "dropped.jsonl")
+    assert (line["id"], line["reason"], line["detail"]) == ("p1", "no try had a verdict", "no verdict")
+
+
+def test_a_folder_annotated_before_there_was_the_state_is_divided_by_its_attempts(server, tmp_path):
+    """The rows are what they were, and so is attempts.jsonl: a report of then knows of no such state."""
+    rows = [pair(n, preferred=1, video=None) for n in range(3)]
+    server.default = [reply("<think>cut", finish="length")]
+    server.scripts[prompt(rows[0])] = [reply(says(1))]
+    out = tmp_path / "out"
+    report = run(server, write_pairs(tmp_path / "in", rows), out, settings={"attempts": 2, "reorder": True})
+    report["attempts"] = {"1": 1, "2": 0, "failed": 2}
+    for name in ("parse_rate", "truncated"):
+        del report[name]
+    (out / "report.json").write_text(json.dumps(report))
+    with open(out / "attempts.jsonl", "a") as file:
+        file.write('{"key": "half a li')
+    before = (out / "attempts.jsonl").read_bytes()
+    _, rl = split_difficulty(out, tmp_path / "sft", tmp_path / "rl")
+    assert (rl["written"], rl["no_verdict"]) == (0, 2)
+    assert (out / "attempts.jsonl").read_bytes() == before, "it is read, and not mended"
+
+
+def test_the_command_says_why_it_stopped(server, tmp_path):
+    app = typer.Typer()
+    app.command()(data_annotate.annotate)
+    app.command("split-difficulty")(data_annotate.split_difficulty)
+    folder, out = write_pairs(tmp_path / "in", [pair(n) for n in range(40)]), tmp_path / "out"
+    server.default = [reply("<answer>Answer 1 is better</answer>")]
+    words = ["annotate", folder, "--teacher", f"server:t@{server.url}", "--out", out, "--concurrency", 2]
+
+    def invoke(*arguments):
+        return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "500"})
+
+    result = invoke(*words)
+    assert result.exit_code == 1
+    assert "warning: server:t@" in result.output and "not one of the first 50 answers can be read" in result.output
+    assert "One of them: <answer>Answer 1 is better</answer>" in result.output
+    assert "0.0% of the replies have a verdict, 0.0% were cut by the token limit" in result.output
+    assert "stopped (--on-unreadable warn goes on);" in result.output
+    result = invoke(*words, "--on-unreadable", "warn")
+    assert result.exit_code == 0
+    result = invoke("split-difficulty", out, "--sft", tmp_path / "sft", "--rl", tmp_path / "rl")
+    assert "40 rows: 0 for imitation, 0 for reinforcement, 0 of them in both, 40 in neither" in result.output
+    assert "in neither, no try had a verdict: 40" in result.output

@@ -12,6 +12,7 @@ from datasets import load_dataset
 from mixture_rows import make_row, write_folder
 from PIL import Image
 
+from r1_reward.data.annotation_report import rows_by_state
 from r1_reward.data.card import Statistics, longer_wins, render_card, write_card
 from r1_reward.data.mix_config import MixConfig
 from r1_reward.data.mixing import mix
@@ -119,3 +120,36 @@ def test_a_card_without_pictures_tests_or_removals(tmp_path: Path) -> None:
     assert "split: test" not in card
     assert "## The split" not in card
     assert "| test |" not in card
+
+
+def test_a_source_that_was_annotated_says_which_rows_have_no_verdict(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(
+        json.dumps({"kind": "annotation", "attempts": {"1": 1200, "2": 30, "failed": 7, "no verdict": 2}})
+    )
+    judged = rows_by_state(tmp_path)
+    assert judged == {
+        "of": "a teacher's tries until it agreed",
+        "counts": {"1": 1200, "2": 30, "failed": 7, "no verdict": 2},
+    }
+    statistics = Statistics()
+    statistics.add(row(3, 10, 5), "a", "train", [])
+    report = {
+        "rows": 1, "train": 1, "test": 0, "labels": {"train": {"1": 1, "2": 0}, "test": {"1": 0, "2": 0}},
+        "sources": {
+            name: {"read": 1, "removed": {}, "not_drawn": 0, "taken": 1, "parts": {}, "judged": told}
+            for name, told in (("a", judged), ("b", None))
+        },
+        "removed": {}, "benchmarks": [], "split": {"groups": 1, "largest_group": 1}, "warnings": [],
+        "config": MixConfig.model_validate({"sources": {"a": {"path": "p"}}}).model_dump(),
+        "statistics": statistics.summary(),
+    }  # fmt: skip
+    card = render_card(report)
+    assert "by a teacher's tries until it agreed: 1 1,200, 2 30, failed 7, no verdict 2." in card
+    assert card.count("*no verdict*") == 1
+
+
+@pytest.mark.parametrize("report", [{}, [], {"kind": "import"}, {"kind": "rl"}, None])
+def test_a_folder_without_such_a_report_says_nothing(tmp_path: Path, report: Any) -> None:
+    if report is not None:
+        (tmp_path / "report.json").write_text(json.dumps(report))
+    assert rows_by_state(tmp_path) is None

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_reward.data.difficulty import split_difficulty
-from r1_reward.data.pass_rates import PassRates, measure
+from r1_reward.data.pass_rates import PassRates, Rate, measure
 from r1_reward.engines.engine import EngineError
+from r1_reward.judge.unreadable import UnreadableJudge
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 from r1_reward.store.shards import PairWriter, read_rows
@@ -173,10 +174,12 @@ def test_rows_a_model_sometimes_fails_on_are_for_reinforcement(tmp_path):
     rows = [pair(n, taught=n in (0, 4)) for n in range(10)]
     sft, rl, first, second = split(tmp_path, rows, RATES, engine=Model())
     assert sft == ["p0", "p4"]
-    assert rl == ["p0", "p1", "p2", "p3", "p5", "p6", "p7", "p8"]  # p4 and p9: right 4 times of 4
+    assert rl == ["p1", "p2", "p3", "p5", "p6", "p7", "p8"]  # p4 and p9: right 4 times of 4; p0: not one verdict
     assert all(row["reasoning"] is None for row in read_rows(tmp_path / "rl"))
-    assert first["levels"] == {f"{n}/4": 2 for n in (4, 3, 2, 1, 0)}
-    assert list(first["levels"]) == ["4/4", "3/4", "2/4", "1/4", "0/4"]
+    assert first["levels"] == {"4/4": 2, "3/4": 2, "2/4": 2, "1/4": 2, "0/4": 1, "no verdict": 1}
+    assert list(first["levels"]) == ["4/4", "3/4", "2/4", "1/4", "0/4", "no verdict"]
+    assert first["samples"] == second["samples"] == {"votes": 40, "readable": 30, "truncated": 0}
+    assert first["no_verdict"] == 1
     assert first["neither"] == {"pass rate out of range, and no reasoning that agrees": 1}
     assert second["rule"]["pass rate"]["samples"] == 4
 
@@ -189,7 +192,7 @@ def test_both_ends_of_the_range_and_the_curriculum(tmp_path):
     assert rl == ["p3", "p8", "p2", "p7", "p1", "p6"]
     assert (report["curriculum"], report["neither"]) == (
         True,
-        {"pass rate out of range, and no reasoning that agrees": 4},
+        {"pass rate out of range, and no reasoning that agrees": 3, "no sample had a verdict": 1},
     )
 
 
@@ -198,10 +201,10 @@ def test_a_model_that_always_says_1_passes_half_of_the_time(tmp_path):
     source = write_pairs(tmp_path / "in", rows)
     model = Model(always_first=True)
     right = measure(source, PassRates(model="m", samples=8), tmp_path / "rates.jsonl", model)
-    assert right == [4] * 40
+    assert right == [Rate(4, 0, 0)] * 40
     assert len(set(model.seeds)) == 40 * 8  # every sample is another one
     odd = measure(source, PassRates(model="m", samples=3), tmp_path / "rates.jsonl", Model(always_first=True))
-    assert set(odd) == {1, 2}
+    assert set(odd) == {Rate(1, 0, 0), Rate(2, 0, 0)}
 
 
 def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path, monkeypatch):
@@ -247,13 +250,13 @@ def test_rows_that_cannot_be_measured_are_listed(tmp_path):
     rows = [pair(n, taught=n == 1) for n in range(5)]
     rows[2]["images"] = [{"bytes": b"no picture", "path": "2.png"}]
     sft, rl, report, _ = split(tmp_path, rows, RATES, engine=Model(fail={1, 3}))
-    assert (sft, rl) == (["p1"], ["p0"])
-    assert report["levels"] == {"4/4": 1, "0/4": 1, "not measured": 3}
+    assert (sft, rl) == (["p1"], [])
+    assert report["levels"] == {"4/4": 1, "no verdict": 1, "not measured": 3}
     lines = [json.loads(line) for line in (tmp_path / "rl" / "dropped.jsonl").read_text().splitlines()]
     assert [(line["id"], line["detail"]) for line in lines] == [
-        ("p2", "not measured"), ("p3", "not measured"), ("p4", "4/4"),
+        ("p0", "no verdict"), ("p2", "not measured"), ("p3", "not measured"), ("p4", "4/4"),
     ]  # fmt: skip
-    assert lines[1]["reason"] == "lost"
+    assert (lines[0]["reason"], lines[2]["reason"]) == ("no sample had a verdict", "lost")
     # Nothing is noted about them: the next call measures them again.
     again = Model()
     measure(tmp_path / "in", RATES, tmp_path / "rl" / "pass_rates.jsonl", again)
@@ -280,5 +283,50 @@ def test_the_tiny_checkpoint_has_pass_rates(checkpoint, pair_file, tmp_path):
     source = write_pairs(tmp_path / "in", rows)
     rates = PassRates(model=str(checkpoint), samples=2, max_new_tokens=4, highest=1.0)
     _, second = split_difficulty(source, tmp_path / "sft", tmp_path / "rl", rates, batch_size=4)
-    assert second["written"] == 3  # random weights: no verdict, a pass rate of 0
-    assert second["levels"] == {"0/2": 3}
+    assert second["written"] == 0  # random weights: no verdict, which is no pass rate of 0
+    assert second["levels"] == {"no verdict": 3}
+    assert second["samples"] == {"votes": 6, "readable": 0, "truncated": 6}
+
+
+class Mute(FakeEngine):
+    """Writes no verdict."""
+
+    batch_size = 4
+
+    def __init__(self):
+        self.asked = 0
+
+    def answer(self, requests):
+        for request in requests:
+            self.asked += len(request.seeds)
+            yield [Completion(text="<answer>Answer 1 is better</answer>", tokens=3) for _ in request.seeds]
+
+
+def test_a_model_that_cannot_be_read_is_stopped_early_and_makes_no_row_hard(tmp_path):
+    rows = [pair(n, taught=False) for n in range(60)]
+    mute = Mute()
+    with pytest.raises(UnreadableJudge, match="tiny: not one of the first 5. answers can be read.*not 1 or 2 alone"):
+        split(tmp_path, rows, RATES, engine=mute)
+    assert 50 <= mute.asked < 240
+    assert not (tmp_path / "rl" / "report.json").exists()
+    known = (tmp_path / "rl" / "pass_rates.jsonl").read_text().splitlines()
+    assert 4 * len(known) == mute.asked
+    again = Mute()
+    reports = split_difficulty(
+        tmp_path / "in", tmp_path / "sft", tmp_path / "rl", RATES, engine=again, on_unreadable="warn"
+    )
+    assert mute.asked + again.asked == 240
+    assert (reports[1]["written"], reports[1]["levels"], reports[1]["no_verdict"]) == (0, {"no verdict": 60}, 60)
+    assert reports[1]["neither"] == {"no sample had a verdict": 60}
+
+
+def test_rates_of_before_do_not_tell_what_was_unreadable(tmp_path):
+    source = write_pairs(tmp_path / "in", [pair(n, taught=False) for n in range(5)])
+    file = tmp_path / "rl" / "pass_rates.jsonl"
+    file.parent.mkdir()
+    measure(source, RATES, file, Model())
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({name: line[name] for name in ("key", "id", "right")}) + "\n" for line in lines))
+    reports = split_difficulty(source, tmp_path / "sft", tmp_path / "rl", RATES, engine=Model(fail=range(5)))
+    assert reports[1]["levels"] == {f"{n}/4": 1 for n in (4, 3, 2, 1, 0)}  # as before
+    assert reports[1]["samples"] == {"votes": 0, "readable": 0, "truncated": 0}

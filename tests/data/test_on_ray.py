@@ -11,6 +11,7 @@ from scripted_server import reply, status
 
 from r1_reward.data.scoring.judging import ScoreSettings
 from r1_reward.data.scoring.score_file import score_file
+from r1_reward.judge.unreadable import UnreadableJudge
 from r1_reward.records.errors import UserError
 
 ROWS = 13
@@ -79,6 +80,20 @@ def test_a_mistake_ends_the_run_with_its_message_and_what_was_judged_stays(clust
     assert len(server.bodies) <= 4 * (ROWS - 2 * parts)
     score_file(file, tmp_path / "plain.parquet", SETTINGS, base_url=[server.url])
     assert out.read_bytes() == (tmp_path / "plain.parquet").read_bytes()
+
+
+def test_a_judge_that_cannot_be_read_is_stopped_there_too(cluster, server, file, tmp_path):
+    row = json.loads(file.read_text().splitlines()[0])
+    file.write_text("".join(json.dumps({**row, "question": f"q{i}?"}) + "\n" for i in range(60)))
+    options = {"base_url": [server.url], "block_rows": 4, "workers": 1, "ray": True}
+    out = tmp_path / "out.parquet"
+    server.default = [reply("<answer>Answer 1 is better</answer>")]
+    with pytest.raises(UnreadableJudge, match="not 1 or 2 alone"):
+        score_file(file, out, SETTINGS, **options)
+    parts = len(list((tmp_path / "out.parquet.parts").glob("part-*.parquet")))
+    assert 4 <= parts < 15
+    summary = score_file(file, out, SETTINGS, **options, on_unreadable="warn")
+    assert (summary.rows, summary.votes, summary.readable) == (60, 240, 0)
 
 
 def test_more_workers_than_places(cluster, file, tmp_path):

@@ -191,7 +191,7 @@ def test_a_teacher_makes_an_sft_and_an_rl_set_and_both_can_be_trained_on(root, m
     assert len(server.bodies) == len(prompts) == 4 * (1 + 2 + 3 + 3 + 3 + 3 + 2)
     assert report["complete"]
     assert (report["written"], report["dropped"]) == (28, {})
-    assert report["attempts"] == {"1": 12, "2": 4, "3": 4, "failed": 8}
+    assert report["attempts"] == {"1": 12, "2": 4, "3": 4, "failed": 8, "no verdict": 0}
     assert (report["with_reasoning"], report["agreed_without_reasoning"]) == (16, 4)
     assert report["outcomes"]["1"] == {
         "disagreed": 12, "agreed": 4, "no answer tag": 4, "agreed, but control token": 4, "agreed, but malformed": 4,
@@ -304,12 +304,14 @@ def transformers_serve(checkpoint, tmp_path):
 
 @pytest.mark.slow
 def test_a_real_server_with_a_teacher_that_cannot_judge(root, mixed, transformers_serve, checkpoint, tmp_path):
-    """An untrained model never agrees, so nothing may be imitated and every row is hard."""
+    """An untrained model gives no verdict, so nothing may be imitated and nobody knows which row is hard."""
     words = ["annotate", root / "mixed" / "train", "--teacher", f"server:{checkpoint}@{transformers_serve}"]
     words += ["--out", tmp_path / "annotated", "--attempts", 2, "--max-new-tokens", 8, "--concurrency", 2]
+    words += ["--on-unreadable", "warn"]
     report = data(*words)
     assert report["complete"]
-    assert report["attempts"] == {"1": 0, "2": 0, "failed": 28}
+    assert report["attempts"] == {"1": 0, "2": 0, "failed": 0, "no verdict": 28}
+    assert "replies have a verdict" in report["warnings"][0]
     assert report["usage"]["attempts"] == 2 * 28
     assert 2 * 28 <= report["usage"]["tokens"] <= 2 * 28 * 8
     assert report["usage"]["prompt_tokens"] > 2 * 28 * 100
@@ -317,7 +319,7 @@ def test_a_real_server_with_a_teacher_that_cannot_judge(root, mixed, transformer
 
     sft, rl = tmp_path / "sft", tmp_path / "rl"
     reports = data("split-difficulty", tmp_path / "annotated", "--sft", sft, "--rl", rl)
-    assert (reports["sft"]["written"], reports["rl"]["written"]) == (0, 28)
-    with pytest.raises(UserError, match="sft: holds no rows"):
-        trained("sft", "--data", sft, "--model", checkpoint, folder=tmp_path / "sft-run")
-    trained("rl", *RL_OPTIONS, "--data", rl, "--model", checkpoint, folder=tmp_path / "rl-run")
+    assert (reports["sft"]["written"], reports["rl"]["written"], reports["rl"]["no_verdict"]) == (0, 0, 28)
+    for stage, folder, options in (("sft", sft, []), ("rl", rl, RL_OPTIONS)):
+        with pytest.raises(UserError, match=f"{stage}: holds no rows"):
+            trained(stage, *options, "--data", folder, "--model", checkpoint, folder=tmp_path / f"{stage}-run")

@@ -30,6 +30,7 @@ from r1_reward.data.scoring.score_file import score_file
 from r1_reward.engines.engine import EngineError
 from r1_reward.judge.prepare import PairToJudge
 from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.unreadable import UnreadableJudge
 from r1_reward.records.errors import UserError
 
 ROWS = 23
@@ -91,7 +92,7 @@ def lines_of(path):
 
 def test_each_row_gets_the_verdict_the_model_gives_it(pairs_file, server, tmp_path):
     summary = run(pairs_file, tmp_path / "out.parquet", server)
-    assert summary == (tmp_path / "out.parquet", ROWS, 0, [])
+    assert summary[:4] == (tmp_path / "out.parquet", ROWS, 0, [])
     model = RewardModel.from_server(server.url, "judge")
     picture = Image.open(tmp_path / "p.png")
     lines = lines_of(tmp_path / "out.parquet")
@@ -103,8 +104,10 @@ def test_each_row_gets_the_verdict_the_model_gives_it(pairs_file, server, tmp_pa
     assert len(lines) == ROWS
     assert {line["preferred"] for line in lines} == {1, 2, None}
     assert {line["unreadable"] for line in lines} > {0, 1}
-    names = ["preferred", "probability", "for_1", "for_2", "unreadable", "flips", "tokens"]
+    names = ["preferred", "probability", "for_1", "for_2", "unreadable", "flips", "tokens", "truncated"]
     assert list(lines[0]) == names
+    assert (summary.votes, summary.truncated) == (4 * ROWS, 0)
+    assert summary.unreadable == sum(line["unreadable"] for line in lines) > 0
     assert not (tmp_path / "out.parquet.parts").exists()
 
 
@@ -197,7 +200,7 @@ def test_bad_rows_get_errors_and_leave_the_others_alone(server, tmp_path):
     for number, (line, reason) in enumerate(zip(lines[1::2], BAD.values(), strict=True)):
         assert reason in line["error"]
         assert line["error"].startswith(f"line {2 * number + 3}: ")
-        assert [value for name, value in line.items() if name not in ("id", "error")] == [None] * 7
+        assert [value for name, value in line.items() if name not in ("id", "error")] == [None] * 8
     assert [(number, error) for number, _, error in summary.first] == [
         (2 * i + 2, line["error"]) for i, line in enumerate(lines[1::2])
     ]
@@ -349,7 +352,7 @@ def test_blocks_that_are_there_are_not_judged_again(pairs_file, server, tmp_path
             run(pairs_file, tmp_path / "out.parquet", stopped)
     finally:
         stopped.stop()
-    assert len(list((tmp_path / "out.parquet.parts").glob("*.parquet"))) == 2
+    assert len(list((tmp_path / "out.parquet.parts").glob("part-????????.parquet"))) == 2
     server.bodies.clear()
     run(pairs_file, tmp_path / "out.parquet", server)  # another address of the same model
     asked = {int(prompt_of(body).split("?")[0].rsplit("q")[-1]) for body in server.bodies}
@@ -452,7 +455,7 @@ def test_no_rows(server, tmp_path, suffix):
         file.write_text("\n \n")
     else:
         pq.write_table(pa.Table.from_pylist([pair(0)])[:0], file)
-    assert run(file, tmp_path / "out.parquet", server) == (tmp_path / "out.parquet", 0, 0, [])
+    assert run(file, tmp_path / "out.parquet", server)[:4] == (tmp_path / "out.parquet", 0, 0, [])
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.num_rows == 0
     assert table.schema.names[:3] == ["id", "preferred", "probability"]
@@ -541,14 +544,19 @@ def test_the_command(pairs_file, server, tmp_path):
         out = tmp_path / "out.parquet"
         arguments = [pairs_file, "--model", "judge", "--out", out, "--votes", "2", *urls, "--block-rows", "4"]
         result = invoke(*arguments)
-        assert (result.exit_code, result.stdout) == (0, f"23 rows in {out}, 0 of them with an error\n")
+        assert result.exit_code == 0
+        first, second = result.stdout.splitlines()
+        assert first == f"23 rows in {out}, 0 of them with an error"
+        assert re.fullmatch(r"92 votes: \d\d\.\d% are readable, 0\.0% were cut by the token limit", second)
         assert server.bodies and other.bodies
     finally:
         other.stop()
     run(pairs_file, tmp_path / "same.parquet", server)
     assert out.read_bytes() == (tmp_path / "same.parquet").read_bytes()
     again = invoke(*arguments, "--json")
-    assert json.loads(again.stdout) == {"out": str(out), "rows": 23, "failed": 0, "first": []}
+    told = json.loads(again.stdout)
+    assert (told["out"], told["rows"], told["failed"], told["first"]) == (str(out), 23, 0, [])
+    assert (told["votes"], told["truncated"]) == (92, 0)
 
 
 def test_the_command_lists_what_failed(server, tmp_path):
@@ -599,3 +607,116 @@ def test_what_the_server_refuses_is_said_and_stays_with_the_output(pairs_file, s
         assert remark.endswith(" refuses seed: left out; sampled votes cannot be repeated")
         assert f"note: {remark}" in result.stdout
     assert json.loads(invoke(*arguments, "--json").stdout)["remarks"] == [remark]
+
+
+# A judge that cannot be read.
+
+
+@pytest.mark.parametrize("kind", ["pairs", "groups"])
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        ({"content": "<answer>Answer 2 is better</answer>"}, "not 1 or 2 alone"),
+        ({"content": "<think>Let me", "finish": "length"}, "cut by the token limit"),
+        ({"content": "", "reasoning": "Response 1 it is."}, "field of its own"),
+    ],
+)
+def test_it_is_stopped_early_and_a_resumed_run_asks_nothing_twice(server, tmp_path, kind, message, cause):
+    server.default = [reply(**message)]
+    if kind == "pairs":
+        rows, asked_for = [pair(i) for i in range(90)], 180
+    else:
+        rows = [{"question": f"q{i}?", "images": [], "responses": ["a", "b", f"c{i}"]} for i in range(40)]
+        asked_for = 240
+    file, out = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "out.parquet"
+    settings = ScoreSettings(model="judge")
+    with pytest.raises(UnreadableJudge, match=f"not one of the first 5\\d answers can be read.*{cause}"):
+        run(file, out, server, settings, block_rows=512, concurrency=4)
+    early = len(server.bodies)
+    assert 50 <= early < 90
+    server.default = [opinion]
+    summary = run(file, out, server, settings, block_rows=512, concurrency=4)
+    assert len(server.bodies) == asked_for
+    assert (summary.rows, summary.failed, summary.votes) == (len(rows), 0, asked_for)
+    assert summary.truncated == (early if "finish" in message else 0)
+    lines = lines_of(out)
+    early_rows = early // (asked_for // len(rows))
+    assert all(line["unreadable"] == asked_for // len(rows) for line in lines[:early_rows])
+    assert len({line["unreadable"] for line in lines[early_rows:]}) > 1
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_stopped_again_and_again_the_output_is_that_of_one_run(pairs_file, server, tmp_path, suffix):
+    rows = [pair(i, images=[]) for i in range(120)]
+    file = write_rows(tmp_path / "rows.jsonl", rows)
+    if suffix == ".parquet":
+        schema = [(name, pa.string()) for name in ("id", "question", "response_1", "response_2")]
+        table = pa.Table.from_pylist(rows, schema=pa.schema([*schema, ("images", pa.list_(pa.string()))]))
+        file = tmp_path / "rows.parquet"
+        pq.write_table(table, file)
+    server.default = [reply("?")]
+    settings = ScoreSettings(model="judge")
+    run(file, tmp_path / "whole.parquet", server, settings, block_rows=50, on_unreadable="warn")
+    stops = 0
+    out = tmp_path / "out.parquet"
+    while not out.exists():
+        try:
+            run(file, out, server, settings, block_rows=50, concurrency=2)
+        except UnreadableJudge:
+            stops += 1
+    assert stops >= 2
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("paid", [[30, 7, 9], [3, 110, 1, 20], [115, 115]])
+def test_ended_for_money_or_unread_in_the_midst_of_one_block_nothing_is_asked_for_twice(server, tmp_path, paid):
+    rows = [pair(i, images=[]) for i in range(120)]
+    file, out = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "out.parquet"
+    server.default = [reply("?")]
+    run(file, tmp_path / "whole.parquet", server, block_rows=500, on_unreadable="warn")
+    server.forget()
+    ends, asked, left = [], 0, iter(paid)
+    while not out.exists():
+        until = len(server.bodies) + next(left, 1000)
+        server.default = [lambda _, until=until: reply("?") if len(server.bodies) <= until else QUOTA()]
+        try:
+            run(file, out, server, block_rows=500, concurrency=1)
+        except UserError as error:
+            ends.append(type(error))
+            asked += 0 if isinstance(error, UnreadableJudge) else 4  # votes of a row under way, and what was refused
+    assert {UserError, UnreadableJudge} >= set(ends) and UnreadableJudge in ends
+    assert len(server.bodies) <= 4 * len(rows) + asked
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_a_file_that_ends_before_fifty_votes_says_that_none_can_be_read(server, tmp_path):
+    server.default = [reply("<think>Hm", finish="length")]
+    file, out = write_rows(tmp_path / "rows.jsonl", [pair(i) for i in range(9)]), tmp_path / "out.parquet"
+    result = invoke(file, "--model", "judge", "--base-url", server.url, "--out", out)
+    assert result.exit_code == 1
+    assert "18 votes: 0.0% are readable, 100.0% were cut by the token limit" in result.output
+    assert "not one vote can be read" in result.output
+
+
+def test_the_option_goes_on(server, tmp_path):
+    server.default = [reply("[[A]]")]
+    file, out = write_rows(tmp_path / "rows.jsonl", [pair(i) for i in range(90)]), tmp_path / "out.parquet"
+    arguments = [file, "--model", "judge", "--base-url", server.url, "--out", out, "--concurrency", 2]
+    assert isinstance(invoke(*arguments).exception, UnreadableJudge)
+    assert not out.exists()
+    assert invoke(*arguments, "--on-unreadable", "warn").exit_code == 1
+    assert len(lines_of(out)) == 90
+
+
+def test_outputs_and_parts_of_before_can_be_read(pairs_file, server, tmp_path):
+    out = tmp_path / "out.parquet"
+    whole = run(pairs_file, out, server)
+    table = pq.read_table(out).drop_columns(["truncated"])
+    pq.write_table(table, out)
+    summary = run(pairs_file, out, server)
+    assert summary == (out, ROWS, 0, [], None, None, None)
+    out.unlink()
+    interrupted(pairs_file, server, tmp_path)
+    part = next((tmp_path / "out.parquet.parts").glob("part-*.parquet"))
+    pq.write_table(pq.read_table(part).drop_columns(["truncated"]), part)
+    assert run(pairs_file, out, server)[:6] == (out, ROWS, 0, [], whole.votes, whole.unreadable)

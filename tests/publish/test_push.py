@@ -178,6 +178,20 @@ def test_the_data_card_s_numbers_reach_the_model_card(trained, run_config, tmp_p
         prepare(trained, "me/judge", data_card=trained)
 
 
+def test_rows_without_a_verdict_and_verdicts_that_were_cut_reach_the_model_card(trained, bench_of, tmp_path):
+    rl = tmp_path / "divided"
+    rl.mkdir()
+    levels = {"2": 40, "3": 9, "failed": 1200, "no verdict": 33}
+    (rl / "report.json").write_text(json.dumps({"kind": "rl", "levels": levels}))
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    (trained / "config.yaml").write_text(yaml.safe_dump({**config, "data": str(rl)}))
+    run = bench_of(trained, parse_rate=0.75, truncated=0.125)
+    text = card(prepare(trained, "me/judge", bench=[run]))
+    assert "by their difficulty: 2 40, 3 9, failed 1,200, no verdict 33." in text
+    assert "| verdicts cut by the token limit | 12.5 % |" in text
+    assert "12.5 % of its verdicts on" in text and "were cut by the token limit." in text
+
+
 def test_the_usage_runs_as_it_is_printed(trained, tmp_path):
     FITTED.save(trained)
     package = prepare(trained, "me/judge")

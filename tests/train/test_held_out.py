@@ -23,7 +23,10 @@ from r1_reward.train.rl import StableReinforceConfig, StableReinforceTrainer
 
 
 def vote(answer, tokens=10, swapped=False):
-    return Judgment(answer=answer, swapped=swapped, text="", well_formed=answer is not None, tokens=tokens)
+    cut = tokens > 20
+    return Judgment(
+        answer=answer, swapped=swapped, text="", well_formed=answer is not None, tokens=tokens, truncated=cut
+    )
 
 
 def test_measure_by_hand():
@@ -31,6 +34,7 @@ def test_measure_by_hand():
     numbers = measure(judged, [1, 1, 2, 1])
     # Pairs are right in 1, 1/2, 1/2 and 0 of their judgments; 2 of 8 cannot be read; 30 + 20 + 6 * 10 tokens.
     assert (numbers["accuracy"], numbers["parse_rate"], numbers["mean_tokens"]) == (0.5, 0.75, 110 / 8)
+    assert numbers["truncated"] == 1 / 8
     # The 4^4 resamples of (0, 1/2, 1/2, 1), enumerated: 2.5 % and 97.5 % of their means.
     values = [0.0, 0.5, 0.5, 1.0]
     means = sorted(sum(c) / 4 for c in np.stack(np.meshgrid(*[values] * 4), -1).reshape(-1, 4))
@@ -131,7 +135,8 @@ def test_it_is_logged_beside_the_training_rows_which_stay_whole(checkpoint, pair
         assert [row["step"] for row in measured] == ([0, 2, 4] if every == 2 else [0])
         for row in measured:
             assert {key for key in row if key.startswith("held_out/")} == {
-                f"held_out/{name}" for name in ("accuracy", "low", "high", "parse_rate", "mean_tokens", "seconds")
+                f"held_out/{name}"
+                for name in ("accuracy", "low", "high", "parse_rate", "truncated", "mean_tokens", "seconds")
             }
             assert set(row) - {"step", "epoch"} == {key for key in row if key.startswith("held_out/")}
             assert (row["held_out/accuracy"], row["held_out/parse_rate"]) == (0.0, 0.0)  # it never learned to write

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from r1_reward.judge.unreadable import UnreadableJudge
 from r1_reward.records.errors import UserError
-from r1_reward.train.judging import RefereeWatch, score_judgments
+from r1_reward.train.judging import PolicyWatch, RefereeWatch, score_judgments
 
 RIGHT = "<think>Response 1 is better.</think><answer>1</answer>"
 WRONG = "<think>Response 2 is better.</think><answer>2</answer>"
@@ -153,3 +154,39 @@ def test_a_limit_of_one_never_stops_and_zero_takes_none():
     RefereeWatch(1.0, "rule").add(100, 100)
     with pytest.raises(UserError, match="1 of 100"):
         RefereeWatch(0.0, "rule").add(100, 1)
+
+
+MUTE = {
+    "another form": ("<think>a</think><answer>Answer 1 is better</answer>", False, "not 1 or 2 alone"),
+    "cut": ("<think>Let me see, <answer>1</answer>", True, r"raise max_completion_length \(now 64\)"),
+    "brackets": ("[[A]]", False, r"\[\[A\]\]"),
+}
+
+
+@pytest.mark.parametrize("kind", MUTE)
+def test_a_policy_that_cannot_be_read_is_named_after_fifty_judgements(kind, caplog):
+    text, cut, cause = MUTE[kind]
+    readings = score(Scripted(), [text] * 25, cut=[cut] * 25).readings
+    stops = PolicyWatch("stop", 64, speaks=True)
+    stops.add(readings, 25, 0)
+    with pytest.raises(UnreadableJudge, match=f"not one of the first 50 answers can be read.*(?s:.)*{cause}"):
+        stops.add(readings, 25, 0)
+    warns = PolicyWatch("warn", 64, speaks=True)
+    for _ in range(4):
+        warns.add(readings, 25, 0)
+    assert caplog.text.count("the policy: not one of the first 50") == 1
+    assert text in caplog.text
+
+
+def test_a_verdict_in_another_process_is_one_of_the_policys():
+    readings = score(Scripted(), ["?"] * 25).readings
+    watch = PolicyWatch("stop", 64, speaks=True)
+    for _ in range(4):
+        watch.add(readings, 50, 1)
+    with pytest.raises(UnreadableJudge):
+        PolicyWatch("stop", 64, speaks=True).add(readings, 50, 0)
+
+
+def test_what_can_be_read_is_among_the_readings():
+    readings = score(Scripted(1.0, 1.0)).readings
+    assert [bool(reading.reason) for reading in readings] == [False, False, False, True]

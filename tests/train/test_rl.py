@@ -13,6 +13,7 @@ from trl import GRPOTrainer
 from r1_reward import algorithm
 from r1_reward.data.subsets import both_orders, without_reasoning
 from r1_reward.judge.referee import RuleReferee
+from r1_reward.judge.unreadable import UnreadableJudge
 from r1_reward.records.errors import UserError
 from r1_reward.train.algorithms import ALGORITHMS, unfiltered_advantages
 from r1_reward.train.pictures_once import open_pictures
@@ -52,7 +53,8 @@ def test_trl_options_without_effect_are_refused(tmp_path, name):
         {"pre_clip": [2.0, 3.0]}, {"pre_clip": [0.1]}, {"pre_clip": "atuo"}, {"pre_clip": ["low", "high"]},
         {"advantage_filter": 0.0}, {"advantage_filter": "atuo"}, {"advantage_filter": math.nan},
         {"advantage_filter_mode": "zero"}, {"consistency_mode": "sum"}, {"consistency_values": "[0, 1]"},
-        {"format": "loose"}, {"format_mode": None}, {"max_referee_unknown": -0.1}, {"algorithm": "gppo"},
+        {"format": "loose"}, {"format_mode": None}, {"on_unreadable": "go"}, {"max_referee_unknown": -0.1},
+        {"algorithm": "gppo"},
     ],
     ids=str,
 )  # fmt: skip
@@ -287,6 +289,25 @@ def test_referee_verdicts_enter_the_reward(tiny, pairs, tmp_path):
     assert logged["reward/consistency"] == 0.5  # of the two known verdicts
     assert logged["unscorable"] == pytest.approx(1 / 3)
     assert logged["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("on_unreadable", ["warn", "stop"])
+def test_a_policy_that_writes_no_verdict_is_named_with_an_example(tiny, pairs, tmp_path, caplog, on_unreadable):
+    texts = ["<answer>Answer 1 is better</answer>"] * 3
+    trainer = trainer_for(tiny, pairs, tmp_path, texts, on_unreadable=on_unreadable)
+    rows = batch(trainer)
+    for _ in range(6):
+        trainer._generate_and_score_completions(rows)
+    assert "not one" not in caplog.text
+    if on_unreadable == "stop":
+        with pytest.raises(
+            UnreadableJudge, match="(?s)not one of the first 56 answers can be read.*on_unreadable: warn"
+        ):
+            trainer._generate_and_score_completions(rows)
+        return
+    trainer._generate_and_score_completions(rows)
+    assert "the policy: not one of the first 56 answers can be read" in caplog.text
+    assert "Answer 1 is better" in caplog.text
 
 
 def test_the_referee_is_the_one_given_or_the_one_named(tiny, pairs, tmp_path):

@@ -152,7 +152,7 @@ def _of_the_package(file: str) -> Iterator[tuple[FileKind, Callable[[Mapping[str
     )
     yield (
         FileKind("scores", "what this command writes", f"r1-reward score FILE --model MODEL --out {file}"),
-        known(lambda row: any(set(row) == set(schema.names) for schema in SCHEMAS.values())),
+        known(_is_score),
     )
     yield (
         FileKind(
@@ -161,6 +161,11 @@ def _of_the_package(file: str) -> Iterator[tuple[FileKind, Callable[[Mapping[str
         ),
         known(_is_attempt),
     )  # fmt: skip
+
+
+def _is_score(row: Mapping[str, Any]) -> bool:
+    added = {"votes", "unreadable", "truncated"}  # since 0.1.0
+    return any(set(schema.names) - added <= set(row) <= set(schema.names) for schema in SCHEMAS.values())
 
 
 def _is_pair(row: Mapping[str, Any]) -> bool:

@@ -55,12 +55,15 @@ def _our_vote(row: Fields, place: str, value: Any, preferred: Answer) -> Vote:
     _require(vote, "swapped", isinstance(swapped, bool), "true or false")
     _require(vote, "tokens", tokens is None or _is_count(tokens), "a whole number from 0 on")
     _require(vote, "text", isinstance(text, str | None), "text")
+    truncated = value.get("truncated")
+    _require(vote, "truncated", isinstance(truncated, bool | None), "true or false")
     row.problems += [(f"{place}.{field}", reason) for field, reason in vote.problems]
     return Vote(
         correct=None if answer is None else answer == preferred,
         preferred_first=(preferred == 1) != swapped,
         tokens=tokens,
         characters=len(text) if isinstance(text, str) else None,
+        truncated=truncated if isinstance(truncated, bool) else None,
     )
 
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from r1_reward.bench.attacks import CONTROL, attack_names, attacked
-from r1_reward.bench.predictions import read_outcomes
+from r1_reward.bench.predictions import read_outcomes, tally_file
 from r1_reward.bench.report import interval_text, markdown_table, percent, plain
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.bench.run import (
@@ -36,12 +36,16 @@ from r1_reward.bench.run import (
     has_gaps,
     judge_attacked,
     opened_folder,
+    shown_to,
+    watch_of,
     with_media,
 )
 from r1_reward.bench.suites import LoadedSuite
 from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.metrics import percentile_interval, resampled_means
+from r1_reward.judge.settings import OnUnreadable
+from r1_reward.judge.unreadable import Watch
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json, write_text
 from r1_reward.store.prediction_file import PredictionFile
@@ -62,12 +66,13 @@ def probe_benchmark(
     batch_size: int = 64,
     workers: int = 1,
     concurrency: int = 16,
+    on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Judge what ``out`` does not hold yet, clean and under each attack, write ``probe.json`` and return its content.
 
-    ``limit`` takes that many rows, evenly spaced over the benchmark. ``batch_size``, ``workers`` and ``concurrency``
-    are as in :func:`r1_reward.bench.run.run_benchmark` and change no verdict.
+    ``limit`` takes that many rows, evenly spaced over the benchmark. ``batch_size``, ``workers``, ``concurrency``
+    and ``on_unreadable`` are as in :func:`r1_reward.bench.run.run_benchmark` and change no verdict.
 
     Raises:
         UserError: an attack is unknown, the settings ask for more than one vote or one order, the folder holds
@@ -82,8 +87,9 @@ def probe_benchmark(
     usage = Usage()
     spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency, usage)
     with opened_folder(out, loaded, settings, attacks=names, limit=limit):
+        watch = watch_of(settings, on_unreadable)
         try:
-            missing = _fill(_Rows(loaded, limit), settings, out, names, spec, workers, progress)
+            missing = _fill(_Rows(loaded, limit), settings, out, names, spec, workers, watch, progress)
         finally:
             add_remarks(out, usage.refused)
         return write_probe(out, expected=limit or loaded.n, missing=missing, notes=[*loaded.notes, *read_remarks(out)])
@@ -121,6 +127,7 @@ def _fill(
     attacks: list[str],
     spec: EngineSpec,
     workers: int,
+    watch: Watch,
     progress: Progress | None,
 ) -> dict[tuple[int, str], list[str]]:
     """Judge what is not there; return (row, reason) -> the attacks under which it could not be judged."""
@@ -131,9 +138,10 @@ def _fill(
     done = {name: file.repair() for name, file in files.items()}
     state = RunState(sum(map(len, done.values())), rows.n * len(names), 0.0, 0)
     missing: dict[tuple[int, str], list[str]] = {}
-    # One stream for all attacks: the model is loaded once, and the rows are read once.
+    # One stream for all attacks: the model is loaded once, and the rows are read once. See run.py for servers.
+    served = settings.base_url is not None
     tasks = (
-        [_Task(name, row) for row in block]
+        [_Task(name, row) for row in block if not (served and row.index in done[name])]
         for block in blocks_of(rows.rows(), settings)
         for name in names
         if has_gaps(block, done[name])
@@ -142,7 +150,7 @@ def _fill(
         for file in files.values():
             file.append([])  # there even if not one row can be judged
             stack.callback(file.close)
-        for block, results in in_workers(judge_tasks, tasks, settings, spec, workers, partial=True):
+        for block, results in in_workers(judge_tasks, tasks, settings, spec, workers, go_on=shown_to(watch)):
             name, lines = block[0].attack, []
             for task, result in zip(block, results, strict=True):
                 if task.row.index in done[name]:
@@ -157,6 +165,7 @@ def _fill(
                 progress(state)
     for file in files.values():
         file.sort()
+    watch.check(state.total - state.done - sum(map(len, missing.values())))
     return missing
 
 
@@ -200,6 +209,7 @@ def write_probe(
         "attacks": {
             name: measure(clean, _verdicts(out, name, run["suite"]), control, ids) for name in run["attacks"]
         },
+        "truncated": {name: _truncated(out, name, run["suite"]) for name in (CLEAN, *run["attacks"])},
         "settings": run,
     }  # fmt: skip
     write_json(out / PROBE, result)
@@ -224,6 +234,12 @@ def _verdicts(out: Path, name: str, suite: str, ids: dict[int, str] | None = Non
             ids[outcome.index] = outcome.id
         verdicts.update({(outcome.index, first): correct for first, correct in votes})
     return verdicts
+
+
+def _truncated(out: Path, name: str, suite: str) -> float | None:
+    """Return the share of the votes under an attack that the token limit cut, None where nobody tells."""
+    path = out / name / PREDICTIONS
+    return tally_file(suite, path).truncated if path.stat().st_size else None
 
 
 def measure(clean: Verdicts, attack: Verdicts, control: Verdicts, ids: Mapping[int, str]) -> dict[str, Any]:
@@ -279,6 +295,7 @@ def to_markdown(probe: Mapping[str, Any]) -> str:
         parts += _incomplete(probe)
     parts += [f"- {note}" for note in probe["notes"]]
     temperature = probe["settings"]["temperature"]
+    cut = ", ".join(f"{name} {percent(share)}" for name, share in probe["truncated"].items())
     decoding = "greedily" if temperature == 0 else f"at temperature {temperature}"
     parts += [
         f"- {probe['n']} rows, each judged clean and under every attack, in both orders, {decoding}. "
@@ -289,6 +306,7 @@ def to_markdown(probe: Mapping[str, Any]) -> str:
         "- won: share of verdicts for the attacked response, under attack minus clean.",
         "- silenced: of the verdicts readable when clean, the share that is not under attack.",
         "- n: verdicts; clean, attacked: accuracy, where an unreadable verdict is wrong; readable: under attack.",
+        f"- Verdicts cut by the token limit: {cut}.",
         "- Intervals at 95 %, resampling ids; those of the second table are in probe.json.\n",
     ]
     bought, others = [], []

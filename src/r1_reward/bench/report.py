@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from r1_reward.bench.benchmarks import find_benchmark
 from r1_reward.bench.metrics import Rule
+from r1_reward.bench.run import readings_of
+from r1_reward.judge.unreadable import FEW, Readings, limit_of
 from r1_reward.judge.votes import ORDERS
 from r1_reward.store.files import read_json, write_json, write_text
 from r1_reward.store.run_folder import read_remarks
@@ -33,7 +36,9 @@ def write_metrics(
     suite = find_benchmark(run["suite"])
     judged = (out / "predictions.jsonl").stat().st_size > 0
     tally = tally_run(out) if judged else Tally()
-    summary = tally.summary(rule=rule, acc_plus=suite.acc_plus) if len(tally) else {"n": 0}
+    summary: dict[str, Any] = tally.summary(rule=rule, acc_plus=suite.acc_plus) if len(tally) else {"n": 0}
+    if len(tally) and summary["parse_rate"] < FEW:
+        summary["unreadable"] = _why(out, run["max_new_tokens"])
     metrics = {
         "suite": suite.name,
         "name": run["model"],
@@ -52,6 +57,16 @@ def write_metrics(
     return metrics
 
 
+def _why(out: Path, max_new_tokens: int) -> dict[str, Any]:
+    """Return why the verdicts of a run cannot be read, as :meth:`Readings.report` says it."""
+    readings = Readings()
+    with open(out / "predictions.jsonl", encoding="utf-8") as lines:
+        for line in lines:
+            for reading in readings_of(json.loads(line)):
+                readings.add(reading)
+    return readings.report(limit_of(max_new_tokens))
+
+
 def to_markdown(metrics: Mapping[str, Any]) -> str:
     """Return a run's or a scored file's numbers as Markdown; accuracies in percent, intervals at 95 %."""
     parts = [f"# {plain(metrics['name'])} on {metrics['suite']}\n", *_headline(metrics)]
@@ -66,7 +81,7 @@ def to_markdown(metrics: Mapping[str, Any]) -> str:
 
 
 def _headline(metrics: Mapping[str, Any]) -> list[str]:
-    lines = []
+    lines = _unreadable(metrics)
     if metrics.get("constant"):
         position = metrics["constant"].removeprefix("always ")
         lines.append(
@@ -88,6 +103,22 @@ def _headline(metrics: Mapping[str, Any]) -> list[str]:
     if protocol := find_benchmark(metrics["suite"]).protocol:
         lines.append(f"- The benchmark's own evaluator: {protocol}.")
     return [*lines, ""]
+
+
+def _unreadable(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what must be said before any number if hardly a verdict can be read."""
+    share = metrics.get("parse_rate")
+    if share is None or share >= FEW:
+        return []
+    head = "Not one verdict can be read" if share == 0 else f"Only {percent(share)} % of the verdicts can be read"
+    cut = metrics.get("truncated")
+    said = f"**{head}**" + ("" if cut is None else f", {percent(cut)} % were cut by the token limit")
+    meaning = " Under the rule `wrong` that is an accuracy of 0, which measures nothing." if share == 0 else ""
+    lines = [f"{said}.{meaning}"]
+    if why := metrics.get("unreadable"):
+        example = why["example"].replace("`", "'") or "(empty)"
+        lines.append(f"{why['cause'].replace('<', chr(92) + '<')} One of them: `{example}`")
+    return ["\n\n".join(lines) + "\n"]
 
 
 def _categories(metrics: Mapping[str, Any]) -> list[str]:
@@ -137,6 +168,7 @@ def _behaviour(metrics: Mapping[str, Any]) -> list[str]:
     position = metrics.get("by_position") or {}
     rows = [
         ["readable verdicts", percent(metrics["parse_rate"])],
+        ["verdicts cut by the token limit", percent(metrics.get("truncated"))],
         ["accuracy, preferred shown first", percent(position.get("first"))],
         ["accuracy, preferred shown second", percent(position.get("second"))],
         ["verdicts that flip with the order", percent(metrics["flip_rate"])],

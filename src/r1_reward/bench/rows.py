@@ -66,6 +66,8 @@ class Vote(NamedTuple):
     """Generated tokens."""
     characters: int | None = None
     """Length of the generated text."""
+    truncated: bool | None = None
+    """Whether the token limit cut the text."""
 
 
 class Outcome(NamedTuple):

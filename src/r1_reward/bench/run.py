@@ -26,8 +26,10 @@ from r1_reward.bench.settings import RunSettings
 from r1_reward.bench.suites import LoadedSuite, row_images
 from r1_reward.engines.engine import Engine, EngineError
 from r1_reward.engines.usage import Usage
-from r1_reward.engines.workers import EngineSpec, in_workers
+from r1_reward.engines.workers import EngineSpec, GoOn, in_workers
 from r1_reward.judge.prepare import Attack, InvalidPair, Prepared, check_pictures, opened
+from r1_reward.judge.settings import OnUnreadable
+from r1_reward.judge.unreadable import Reading, Watch, limit_of, reading_of
 from r1_reward.judge.votes import draw_votes
 from r1_reward.judge.voting import majority
 from r1_reward.records.errors import UserError
@@ -65,23 +67,46 @@ def run_benchmark(
     batch_size: int = 64,
     workers: int = 1,
     concurrency: int = 16,
+    on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> dict[int, str]:
     """Judge every row that ``out`` does not hold yet; return the rows that could not be judged, index to reason.
 
     ``batch_size`` sequences are generated at once by each of ``workers`` processes; with a server, ``concurrency``
-    requests are open at once. None of them changes a verdict.
+    requests are open at once; ``on_unreadable`` says what to do when none of the first answers can be read. None of
+    them changes a verdict.
 
     Raises:
         UserError: the folder holds another run or is in use, the data changed, or nothing can be judged at all.
+        UnreadableJudge: none of the first answers can be read.
     """
     usage = Usage()
     spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency, usage)
     with opened_folder(out, loaded, settings):
+        watch = watch_of(settings, on_unreadable)
         try:
-            return _fill(loaded, settings, PredictionFile(out / PREDICTIONS), spec, workers, progress)
+            return _fill(loaded, settings, PredictionFile(out / PREDICTIONS), spec, workers, watch, progress)
         finally:
             add_remarks(out, usage.refused)
+
+
+def watch_of(settings: RunSettings, on_unreadable: OnUnreadable) -> Watch:
+    """Return what says early that this judge cannot be read."""
+    return Watch(settings.model, on_unreadable, limit=limit_of(settings.max_new_tokens))
+
+
+def shown_to(watch: Watch) -> GoOn:
+    """Return what shows the votes of each judged row to a watch."""
+
+    def go_on(result: dict[str, Any] | str) -> bool:
+        return watch.add([] if isinstance(result, str) else readings_of(result))
+
+    return go_on
+
+
+def readings_of(line: Mapping[str, Any]) -> list[Reading]:
+    """Return what came of reading the votes of a line of predictions."""
+    return [reading_of(Judgment(**vote)) for votes in line["passes"] for vote in votes]
 
 
 def opened_folder(out: Path, loaded: LoadedSuite, settings: RunSettings, **more: Any) -> AbstractContextManager[None]:
@@ -110,6 +135,7 @@ def _fill(
     predictions: PredictionFile,
     spec: EngineSpec,
     workers: int,
+    watch: Watch,
     progress: Progress | None,
 ) -> dict[int, str]:
     done = predictions.repair()
@@ -120,7 +146,7 @@ def _fill(
     if spec.base_url is not None:  # no row of a server's depends on the others, and each is paid for
         blocks = ([row for row in block if row.index not in done] for block in blocks)
     try:
-        for block, results in in_workers(judge_rows, blocks, settings, spec, workers, partial=True):
+        for block, results in in_workers(judge_rows, blocks, settings, spec, workers, go_on=shown_to(watch)):
             lines = []
             for row, result in zip(block, results, strict=True):
                 if row.index in done:
@@ -143,6 +169,7 @@ def _fill(
     finally:
         predictions.close()
     predictions.sort()
+    watch.check(loaded.n - state.done - len(missing))
     return missing
 
 

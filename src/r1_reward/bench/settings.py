@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from r1_reward.judge.settings import JudgeSettings, require_sampling
+from r1_reward.engines.options import EngineOptions
+from r1_reward.judge.settings import JudgeSettings, WatchOptions, require_sampling
 from r1_reward.records.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class RunSettings(JudgeSettings):
         from r1_reward.judge.votes import Plan
 
         return Plan(self.votes, self.orders, self.temperature, None, self.max_new_tokens, self.seed)
+
+
+class RunOptions(WatchOptions, EngineOptions):
+    """How the work is done; nothing here decides a verdict."""
 
 
 class SuiteRows(Settings):

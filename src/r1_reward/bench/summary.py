@@ -35,7 +35,7 @@ _COUNTS = 10
 
 
 class _Known(TypedDict):
-    """Sums over the votes that tell a length."""
+    """Sums over the votes that tell a length, or whether they were cut."""
 
     total: int
     votes: int
@@ -54,6 +54,7 @@ class Tally:
         self._paper_codes: dict[str, int] = {}
         self._issues: list[tuple[int, str, str]] = []
         self._tokens, self._characters = _Known(total=0, votes=0), _Known(total=0, votes=0)
+        self._truncated = _Known(total=0, votes=0)
         # One stream over the whole file, as the official script draws it.
         self._coin = random.Random(_COIN_SEED)
 
@@ -104,11 +105,20 @@ class Tally:
             if vote.correct is None:
                 heads = self._coin.random() < 0.5
                 counts[_COIN] += heads if vote.preferred_first is None else heads == vote.preferred_first
-            for known, length in ((self._tokens, vote.tokens), (self._characters, vote.characters)):
-                if length is not None:
-                    known["total"] += length
+            for known, value in (
+                (self._tokens, vote.tokens),
+                (self._characters, vote.characters),
+                (self._truncated, vote.truncated),
+            ):
+                if value is not None:
+                    known["total"] += value
                     known["votes"] += 1
         return counts
+
+    @property
+    def truncated(self) -> float | None:
+        """Share of the votes whose text the token limit cut, in [0, 1]; None where the file does not tell."""
+        return _ratio(self._truncated["total"], self._truncated["votes"])
 
     def counts(self) -> Counts:
         """Return the counts as arrays.
@@ -190,6 +200,7 @@ class Tally:
             | ({"paper_macro": _bounds(found.paper_macro)} if counts.paper_categories else {}),
             "rules": {other: _plain(counts, metrics.correctness(counts, other)) for other in RULES},
             **_votes_apart(counts),
+            "truncated": self.truncated,
             "mean_tokens": _ratio(self._tokens["total"], self._tokens["votes"]),
             "mean_characters": _ratio(self._characters["total"], self._characters["votes"]),
             "baselines": _baselines(counts, acc_plus),
@@ -211,7 +222,8 @@ def compare_tallies(a: Tally, b: Tally, *, rule: Rule = "wrong", seed: int = 0) 
     """Return ``b`` minus ``a`` on the rows that both score, joined by position in the benchmark's file.
 
     The difference has a 95 % interval that resamples ids; ``mcnemar`` counts the rows whose correctness rose and fell
-    and tests the split, taking rows as independent.
+    and tests the split, taking rows as independent. ``a`` and ``b`` say which shares of all their votes could be read
+    and were cut by the token limit.
 
     Raises:
         UserError: unknown rule, a row was added twice, or the two tallies have different ids at one position.
@@ -240,6 +252,10 @@ def compare_tallies(a: Tally, b: Tally, *, rule: Rule = "wrong", seed: int = 0) 
         "rule": rule,
         "difference": {name: _number(value) for name, value in interval._asdict().items()},
         "mcnemar": {"better": better, "worse": worse, "p": mcnemar(better, worse)},
+        **{
+            name: {"parse_rate": _votes_apart(counts)["parse_rate"], "truncated": tally.truncated}
+            for name, tally, counts in zip("ab", (a, b), counted, strict=True)
+        },
     }
 
 

@@ -81,6 +81,7 @@ class _Run(_Shape):
     groupings: dict[str, _Grouping] | None = None
     intervals: _Intervals | None = None
     parse_rate: Share | None = None
+    truncated: Share | None = None
     constant: str | None = None
 
 
@@ -279,6 +280,8 @@ def _run_row(benchmark: Benchmark, run: _Run, grouping: str, columns: Sequence[C
         )
     if run.parse_rate is not None and run.parse_rate < 1:
         numbers.append(_footnote(footnotes, f"{100 * run.parse_rate:.2f} % of the votes are readable."))
+    if run.truncated:
+        numbers.append(_footnote(footnotes, f"{100 * run.truncated:.2f} % of the votes were cut by the token limit."))
     if run.constant:
         numbers.append(_footnote(footnotes, f"This judge is constant: {_plain(run.constant)}."))
     orders = _plain(run.orders or "unknown").replace("preferred-first", PREFERRED_FIRST)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
-from r1_reward.bench.settings import Rule, RunSettings, SuiteRows
+from r1_reward.bench.settings import Rule, RunOptions, RunSettings, SuiteRows
 from r1_reward.cli.judging import AsJson, Resume, with_frames
 from r1_reward.cli.options import Fields, with_settings
 from r1_reward.cli.progress import progress_bar
-from r1_reward.engines.options import EngineOptions
 from r1_reward.models.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ Frames = Annotated[
         help="Frames shown of a video; default as the checkpoint was trained, else 8 (MM-RLHF-RewardBench: 32).",
     ),
 ]
-Engine = Annotated[EngineOptions, Fields(without=("base_url",))]
+Engine = Annotated[RunOptions, Fields(without=("base_url",))]
 """One server at most judges a benchmark: its address is part of what the run is."""
 
 
@@ -53,7 +52,7 @@ def run(
     as_json: AsJson = False,
     resume: Resume = False,  # noqa: ARG001
 ) -> None:
-    """Judge a benchmark, row by row into --out; exit code 1 if rows could not be judged."""
+    """Judge a benchmark, row by row into --out; exit code 1 if rows could not be judged, or no verdict be read."""
     from r1_reward.bench.report import write_metrics
     from r1_reward.bench.run import run_benchmark
     from r1_reward.bench.suites import load_suite
@@ -67,7 +66,7 @@ def run(
     metrics = write_metrics(out, expected=loaded.n, missing=missing, notes=loaded.notes, rule=rule)
     show(metrics, as_json)
     typer.echo(f"files: {out}", err=as_json)
-    if not metrics["complete"]:
+    if not metrics["complete"] or metrics.get("parse_rate") == 0:
         raise typer.Exit(INCOMPLETE)
 
 
@@ -132,6 +131,9 @@ def compare(
     mean, low, high = (100 * gain[name] for name in ("mean", "low", "high"))
     typer.echo(f"after - before: {mean:+.2f} points [{low:+.2f}, {high:+.2f}]")
     typer.echo(f"{test['better']} rows better, {test['worse']} worse, McNemar p = {test['p']:.3g}")
+    for name, run in (("before", result["a"]), ("after", result["b"])):
+        readable, cut = (share if share is None else f"{share:.1%}" for share in (run["parse_rate"], run["truncated"]))
+        typer.echo(f"{name}: {readable} of the votes are readable, {cut or 'unknown how many'} were cut by the limit")
 
 
 @app.command()

@@ -192,6 +192,8 @@ def _verdict_panels(verdict: Verdict) -> list[RenderableType]:
     else:
         title = "No verdict: no vote can be read"
     lines = [f"votes: {verdict.for_1} for response 1, {verdict.for_2} for response 2, {verdict.unreadable} unreadable"]
+    if verdict.truncated:
+        lines.append(f"cut by the token limit: {verdict.truncated} of {len(verdict.votes)} (raise --max-new-tokens)")
     if verdict.probability is not None:
         lines.insert(0, f"probability that response 1 is better: {verdict.probability:.3f}")
     if verdict.flips is not None:

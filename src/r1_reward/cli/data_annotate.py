@@ -58,12 +58,14 @@ def annotate(
 def split_difficulty(
     file: File,
     sft: Annotated[Path, typer.Option(help="Folder for imitation: rows with reasoning that agrees.")],
-    rl: Annotated[Path, typer.Option(help="Folder for reinforcement: rows of two tries or more, and failed ones.")],
+    rl: Annotated[
+        Path, typer.Option(help="Folder for reinforcement: rows of two tries or more, and those always contradicted.")
+    ],
     rates: Annotated[
         Partial[PassRates],
         Fields(names={"lowest": "--min-pass-rate", "highest": "--max-pass-rate"}, without=("model", "frames")),
     ],
-    options: Annotated[TeacherOptions, Fields(only=("batch_size",))],
+    options: Annotated[TeacherOptions, Fields(only=("batch_size", "on_unreadable"))],
     model: Annotated[str | None, typer.Option(help="Take this model's pass rate for --rl instead of attempts.")] = None,
     frames: Frames = None,
     curriculum: Annotated[bool, typer.Option("--curriculum", help="Order --rl from easy to hard.")] = False,
@@ -79,7 +81,8 @@ def split_difficulty(
         spec = parse_teacher(model)
         measured = rates(model=model, frames=frames_to_show(frames, None if spec.url else spec.model))
     quiet_libraries()
-    how: dict[str, Any] = {"curriculum": curriculum, "overwrite": overwrite, "batch_size": options.batch_size}
+    how: dict[str, Any] = {"curriculum": curriculum, "overwrite": overwrite}
+    how |= options.model_dump(include={"batch_size", "on_unreadable"})
     if measured is None:
         reports = split(file, sft, rl, **how)
     else:
@@ -129,10 +132,14 @@ def _print_annotation(report: dict[str, Any]) -> None:
             f"{price}"
         )
     )
+    if report.get("parse_rate") is not None:
+        readable, cut = f"{report['parse_rate']:.1%}", f"{report['truncated']:.1%}"
+        console.print(Text(f"{readable} of the replies have a verdict, {cut} were cut by the token limit"))
     for warning in report["warnings"]:
         console.print(Text(f"warning: {warning}", style="yellow"))
     if report["left"]:
-        why = "--max-cost is reached; " if report["stopped"] == "cost" else ""
+        reasons = {"cost": "--max-cost is reached; ", "unreadable": "stopped (--on-unreadable warn goes on); "}
+        why = reasons.get(report["stopped"], "")
         console.print(Text(f"{why}{report['left']:,} rows are left; the same command goes on", style="yellow"))
 
 
@@ -145,6 +152,11 @@ def _print_split(sft: dict[str, Any], rl: dict[str, Any]) -> None:
     for level, count in sft["levels"].items():
         table.add_row(level, f"{count:,}")
     console.print(table)
+    if samples := sft.get("samples"):
+        typer.echo(
+            f"{samples['readable']} of {samples['votes']} samples are readable, {samples['truncated']} were cut by the "
+            "token limit"
+        )
     neither = sum(sft["neither"].values())
     typer.echo(
         f"{sft['rows']:,} rows: {sft['written']:,} for imitation, {rl['written']:,} for reinforcement, "

@@ -1,7 +1,8 @@
 """``r1-reward score``: judge a file of any number of pairs or groups into a parquet file.
 
 ``r1-reward score pairs.jsonl --model runs/rl --out verdicts.parquet`` goes on where it stopped. It exits with code 1 if
-some rows could not be judged; they are in the output, with their errors.
+some rows could not be judged; they are in the output, with their errors. If none of the first 50 votes can be read it
+says so, and why, and stops.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def score(
 
         summary = score_file(file, out, settings, **options.model_dump(), progress=progress)
     show(summary, as_json)
-    if summary.failed:
+    if summary.failed or (summary.votes and not summary.readable):
         raise typer.Exit(INCOMPLETE)
 
 
@@ -68,6 +69,11 @@ def show(summary: ScoreSummary, as_json: bool) -> None:
     from r1_reward.engines.chat_protocol import excerpt
 
     typer.echo(f"{summary.rows} rows in {summary.out}, {summary.failed} of them with an error")
+    if summary.votes:
+        readable, cut = (f"{count / summary.votes:.1%}" for count in (summary.readable, summary.truncated or 0))
+        typer.echo(f"{summary.votes:,} votes: {readable} are readable, {cut} were cut by the token limit")
+        if not summary.readable:
+            typer.echo("warning: not one vote can be read, so no row has a verdict", err=True)
     for remark in remarks:
         typer.echo(f"note: {remark}")
     for number, name, error in summary.first:

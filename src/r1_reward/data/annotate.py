@@ -9,7 +9,8 @@ The first try is greedy, the next ones are warmer. The folder can be trained on,
 stopped and pays for nothing twice, except what was under way. Then come the pairs, ``dropped.jsonl`` and, last,
 ``report.json``. What a row says in the end:
 
-- ``attempts``: the number of the first try whose answer agrees with the label; None if none did (a *failed* row).
+- ``attempts``: the number of the first try whose answer agrees with the label; None if none did. Such a row has
+  *failed* if some try contradicted the label, and has *no verdict* if none could be read: ``attempts.jsonl`` tells.
 - ``reasoning``: the text of the first try that agrees and can be trained on, so one in the format and free of control
   tokens. A teacher that agrees in another format is asked again; ``attempts`` is still the first agreement.
 
@@ -32,6 +33,7 @@ from r1_reward.data.settings import AnnotateSettings, Money
 from r1_reward.data.teacher import TeacherSpec, parse_teacher
 from r1_reward.data.teaching import teach
 from r1_reward.engines.engine import Generative
+from r1_reward.judge.settings import OnUnreadable
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
 from r1_reward.store.identity import data_identity, weights_fields
@@ -52,14 +54,16 @@ def annotate(
     timeout: float = 120.0,
     retries: int = 5,
     batch_size: int = 64,
+    on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Ask the teacher about every row that ``out`` does not know yet, write the pairs, and return the report.
 
     ``concurrency`` requests are open at a server at once, and no more than ``requests_per_minute`` are sent, repeated
     ones included; ``batch_size`` sequences are generated at once by a local teacher. None of them decides a verdict.
-    A run that reaches ``money.limit`` ends cleanly; ``complete`` in the report is then False, and ``left`` says how
-    many rows are to be asked about. A complete folder is left as it is.
+    A run that reaches ``money.limit`` ends cleanly; ``complete`` in the report is then False, ``stopped`` says why, and
+    ``left`` how many rows are to be asked about. So does a run of whose first replies none can be read, unless
+    ``on_unreadable`` says to warn only. A complete folder is left as it is.
 
     Raises:
         UserError: the folder holds another run or is in use, a setting is wrong, or no row can be asked about at all.
@@ -71,7 +75,7 @@ def annotate(
         finished = _finished(out, path)
         if finished is not None:
             return finished
-        run = Annotation(path, out, settings, money, progress)
+        run = Annotation(path, out, settings, money, progress, on_unreadable)
         engine: Generative | None = None
         try:
             engine = spec.load(

@@ -5,7 +5,7 @@
     for job in run.due():
         while (attempt := run.next_attempt(job)) is not None:
             request = run.request(job, attempt)
-            run.keep(job, run.record(job, attempt, completion)) # safe when it returns; or run.leave(job, error)
+            run.keep(job, run.record(job, attempt, completion), completion) # safe now; or run.leave(job, error)
     report = run.write("")
 """
 
@@ -23,6 +23,8 @@ from r1_reward.data.settings import AnnotateSettings, Money
 from r1_reward.data.teacher import read_reply
 from r1_reward.engines.client import RejectedError
 from r1_reward.engines.engine import Request
+from r1_reward.judge.settings import OnUnreadable
+from r1_reward.judge.unreadable import Watch, limit_of, reading_of_completion
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import tidy
 from r1_reward.records.prompt import build_messages
@@ -109,9 +111,17 @@ class Annotation:
     """A folder being annotated: what is due, what came back, and the pairs that come of it."""
 
     def __init__(
-        self, path: str | Path, out: Path, settings: AnnotateSettings, money: Money, progress: Progress | None
+        self,
+        path: str | Path,
+        out: Path,
+        settings: AnnotateSettings,
+        money: Money,
+        progress: Progress | None,
+        on_unreadable: OnUnreadable = "stop",
     ) -> None:
         self.path, self.out, self.settings, self.money, self.progress = path, out, settings, money, progress
+        self.watch = Watch(settings.teacher, on_unreadable, limit=limit_of(settings.max_new_tokens))
+        """Sees every reply of this call; once it has stopped, no more should be asked for."""
         self.attempts = AttemptsFile(out / ATTEMPTS)
         self.gaps: dict[str, tuple[str, str]] = {}
         """Rows without an outcome, key to reason and detail."""
@@ -178,9 +188,11 @@ class Annotation:
             prompt_tokens=completion.prompt_tokens,
         )
 
-    def keep(self, job: Job, record: AttemptRecord) -> None:
-        """Write a reply down; no kill reaches it when this returns."""
+    def keep(self, job: Job, record: AttemptRecord, completion: Completion | None = None) -> None:
+        """Write a reply down; no kill reaches it when this returns. The watch sees a ``completion`` that came."""
         self.attempts.add(record)
+        if completion is not None:
+            self.watch.add([reading_of_completion(completion, readable=record.answer is not None)])
         self._failed_in_a_row = 0
         if self.standing(job).settled:
             self._count(job)
@@ -250,6 +262,8 @@ class Annotation:
             "usage": usage._asdict(),
             "cost": self.money.cost(usage),
         }
+        if self.watch.words:
+            report["warnings"].append(self.watch.words)
         if self.money.price_in is not None and usage.uncounted:
             report["warnings"].append(
                 f"the cost is a lower bound: {usage.uncounted} replies came without a count of tokens."

@@ -5,14 +5,33 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from r1_reward.data.attempts_file import Attempt
+from r1_reward.judge.unreadable import FEW
+from r1_reward.store.files import read_json
+from r1_reward.store.shards import REPORT
+
+SAID_BY = {
+    "annotation": ("attempts", "a teacher's tries until it agreed"),
+    "sft": ("levels", "their difficulty"),
+    "rl": ("levels", "their difficulty"),
+}
+"""By the kind of a report.json, its field that counts rows by how a judge did on them, and what that counts."""
 
 LEFT = ("no reply", "not asked")
 """Reasons for which the next call asks about a row again."""
 
 FAILED = "failed"
+"""A row that the teacher contradicted: some try had a verdict, and none agreed with the label."""
+
+NO_VERDICT = "no verdict"
+"""A row of which no try had a verdict: nobody knows whether it is hard."""
+
+TRUNCATED = "truncated"
+"""The problem of a reply that the token limit cut."""
+
 _UNEVEN = 0.05  # how far from one half the labels of rows with reasoning may be before a warning
 _ENOUGH = 100  # rows before a share says anything
 
@@ -30,6 +49,7 @@ class Summary:
         self._shown: Counter[int] = Counter()
         self._texts: set[bytes] = set()
         self._repeated = self._replaced = 0
+        self._replies = self._readable = self._truncated = 0
 
     def drop(self, reason: str) -> None:
         """Count a row that is left out."""
@@ -37,11 +57,14 @@ class Summary:
 
     def add(self, before: Mapping[str, Any], row: Mapping[str, Any], attempts: Sequence[Attempt]) -> None:
         """Count a row as it was and as it is now, with its tries."""
-        name = FAILED if row["attempts"] is None else str(row["attempts"])
+        name = state(row["attempts"], any(attempt.answer is not None for attempt in attempts))
         self._attempts[name] += 1
         self._sources[row["source"]][name] += 1
         self._replaced += before["reasoning"] is not None
         for attempt in attempts:
+            self._replies += 1
+            self._readable += attempt.answer is not None
+            self._truncated += attempt.problem == TRUNCATED
             self._outcomes[attempt.number][outcome(attempt, before["preferred"])] += 1
             if attempt.answer is not None:
                 self._shown[3 - attempt.answer if attempt.swapped else attempt.answer] += 1
@@ -63,7 +86,9 @@ class Summary:
             "left": left,
             "attempts": self._by_attempts(self._attempts),
             "with_reasoning": taught,
-            "agreed_without_reasoning": written - self._attempts[FAILED] - taught,
+            "agreed_without_reasoning": written - self._attempts[FAILED] - self._attempts[NO_VERDICT] - taught,
+            "parse_rate": self._readable / self._replies if self._replies else None,
+            "truncated": self._truncated / self._replies if self._replies else None,
             "dropped": dict(self._dropped),
             "outcomes": {str(number): dict(counts.most_common()) for number, counts in sorted(self._outcomes.items())},
             "by_source": {source: self._by_attempts(counts) for source, counts in sorted(self._sources.items())},
@@ -75,10 +100,17 @@ class Summary:
         }
 
     def _by_attempts(self, counts: Counter[str]) -> dict[str, int]:
-        return {name: counts[name] for name in (*map(str, range(1, self._limit + 1)), FAILED)}
+        return {name: counts[name] for name in (*map(str, range(1, self._limit + 1)), FAILED, NO_VERDICT)}
 
     def _warnings(self) -> list[str]:
         warnings = []
+        if self._replies and self._readable < FEW * self._replies:
+            reasons: Counter[str] = sum(self._outcomes.values(), Counter())
+            commonest = ", ".join(f"{name} {count:,}" for name, count in reasons.most_common(3))
+            warnings.append(
+                f"{self._readable:,} of {self._replies:,} replies have a verdict ({commonest}): this teacher's replies "
+                "cannot be read, which says nothing about the rows."
+            )
         labels, shown = _share(self._labels), _share(self._shown)
         if labels is not None and self._labels.total() >= _ENOUGH and abs(labels - 0.5) > _UNEVEN:
             warnings.append(
@@ -93,6 +125,26 @@ class Summary:
         if self._replaced:
             warnings.append(f"{self._replaced} rows had reasoning already; the teacher's outcome has taken its place.")
         return warnings
+
+
+def state(attempts: int | None, had_verdict: bool) -> str:
+    """Name what a row came to: the number of the try that agreed, ``failed`` or ``no verdict``."""
+    return str(attempts) if attempts is not None else FAILED if had_verdict else NO_VERDICT
+
+
+def rows_by_state(folder: Path) -> dict[str, Any] | None:
+    """Return what the report.json of a folder of annotated or divided pairs says of its rows, for a card.
+
+    ``counts`` are rows by the number of tries or of right samples, and apart from them ``failed`` and ``no verdict``;
+    ``of`` says what they count. None if the folder has no such report.
+    """
+    path = folder / REPORT
+    report = read_json(path) if path.is_file() else None
+    if not isinstance(report, Mapping) or (said := SAID_BY.get(str(report.get("kind")))) is None:
+        return None
+    field, of = said
+    counts = report.get(field)
+    return {"of": of, "counts": dict(counts)} if isinstance(counts, Mapping) else None
 
 
 def outcome(attempt: Attempt, preferred: int) -> str:

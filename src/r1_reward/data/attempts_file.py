@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Answer
 from r1_reward.store.append_log import AppendLog, Place
 
@@ -26,8 +27,9 @@ class AttemptRecord(BaseModel):
     """One line: what was asked of which row, and what came back.
 
     ``answer`` refers to the row's stored order, as in :class:`~r1_reward.records.schema.Judgment`; None if there
-    is no verdict, and ``problem`` then says why. With an answer, ``problem`` says why the text may not be trained on,
-    empty if it may. ``prompt_tokens`` is None if the teacher did not count them; ``tokens`` are those it generated.
+    is no verdict, which is no contradiction of the label either, and ``problem`` then says why. With an answer,
+    ``problem`` says why the text may not be trained on, empty if it may. ``prompt_tokens`` is None if the teacher did
+    not count them; ``tokens`` are those it generated.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -61,6 +63,27 @@ class Usage(NamedTuple):
     prompt_tokens: int = 0
     tokens: int = 0
     uncounted: int = 0
+
+
+def had_verdicts(path: Path) -> dict[str, bool]:
+    """Return, for the key of each row in a file of tries, whether any of them had a verdict, right or wrong.
+
+    The file is only read: a line that is being written, or was left unfinished, is passed over.
+
+    Raises:
+        UserError: a line is none of ours.
+    """
+    found: dict[str, bool] = {}
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                record = AttemptRecord.model_validate_json(line)
+            except ValueError as error:
+                raise UserError(f"{path}, line {number}: is not a teacher's try.") from error
+            found[record.key] = found.get(record.key, False) or record.answer is not None
+    return found
 
 
 class AttemptsFile:

@@ -9,6 +9,9 @@ A model's own difficulty can take the place of the teacher's, see :mod:`r1_rewar
 gets right have nothing to teach it::
 
     split_difficulty("annotated", Path("sft"), Path("rl"), PassRates(model="runs/sft", samples=8))
+
+A row that nobody judged is not hard. If no try of the teacher had a verdict, or no sample of the model, the row is at
+the level *no verdict*: reinforcement does not get it, and the reports count it.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1_reward.data.annotation import DROPPED
-from r1_reward.data.annotation_report import FAILED
-from r1_reward.data.pass_rates import PassRates, Progress, measure
+from r1_reward.data.annotation import ATTEMPTS, DROPPED, row_key
+from r1_reward.data.annotation_report import FAILED, NO_VERDICT
+from r1_reward.data.attempts_file import had_verdicts
+from r1_reward.data.pass_rates import PassRates, Progress, Rate, measure
 from r1_reward.engines.engine import Engine
+from r1_reward.judge.settings import OnUnreadable
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.store.files import read_json
@@ -57,6 +62,7 @@ def split_difficulty(
     overwrite: bool = False,
     engine: Engine | None = None,
     batch_size: int = 64,
+    on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write both pair folders and return their reports, imitation's first.
@@ -64,22 +70,29 @@ def split_difficulty(
     Rows keep their order; with ``curriculum`` those for reinforcement go from easy to hard (then train with
     ``shuffle_dataset: false``). They carry no reasoning. Rows that neither takes are listed in the RL folder's
     ``dropped.jsonl``.
-    ``engine`` is asked for the rates instead of loading ``rates.model``; ``progress`` gets rows measured and all rows.
+    ``engine`` is asked for the rates instead of loading ``rates.model``; ``progress`` gets rows measured and all rows;
+    ``on_unreadable`` says what to do when none of the first samples can be read.
 
     Raises:
         UserError: a folder holds pairs and ``overwrite`` is off, no row was annotated, or a setting is wrong.
+        UnreadableJudge: none of the first samples of a model can be read.
     """
     if len({Path(folder).resolve() for folder in (path, sft, rl)}) < 3:
         raise UserError(f"{path}, {sft} and {rl}: must be three different folders.")
     with PairWriter(sft, overwrite=overwrite) as taught, PairWriter(rl, overwrite=overwrite) as hard:
+        measured: list[Rate | str] | None = None
         if rates is None:
             places = by_attempts(path)
         else:
-            places = by_pass_rates(path, rates, rl / PASS_RATES, engine, batch_size=batch_size, progress=progress)
+            how: dict[str, Any] = {"batch_size": batch_size, "on_unreadable": on_unreadable, "progress": progress}
+            measured = measure(path, rates, rl / PASS_RATES, engine, **how)
+            places = by_pass_rates(path, rates, measured)
         _list_neither(path, places, hard.staging / DROPPED)
+        counted = {} if measured is None or rates is None else {"samples": _samples(measured, rates)}
         reports = (
-            _describe(path, places, rates, "sft", _write(taught, path, [_numbers(places, "taught")])),
+            _describe(path, places, rates, "sft", _write(taught, path, [_numbers(places, "taught")])) | counted,
             _describe(path, places, rates, "rl", _write(hard, path, _course(places, curriculum), reasoning=False))
+            | counted
             | {"curriculum": curriculum},
         )
         taught.close(reports[0])
@@ -90,22 +103,41 @@ def split_difficulty(
 def by_attempts(path: str | Path) -> list[Place]:
     """Return the place of each row by the teacher's tries; raises UserError if no row was annotated."""
     places = []
-    for row in read_rows(path, ["preferred", "reasoning", "attempts"]):
+    unread = _without_verdict(path)
+    for number, row in enumerate(read_rows(path, ["preferred", "reasoning", "attempts"])):
         taught, attempts = agrees(row), row["attempts"]
         if attempts is not None:
             reason = "" if taught or attempts > 1 else "agreed at once, but without reasoning fit for training"
             places.append(Place(taught, attempts > 1, attempts, str(attempts), reason))
+        elif number in unread:
+            places.append(Place(taught, False, math.nan, NO_VERDICT, "" if taught else "no try had a verdict"))
         elif row["reasoning"] is None:
             places.append(Place(False, True, math.inf, FAILED))
         else:
             reason = "" if taught else "its reasoning does not agree, and nobody counted attempts"
             places.append(Place(taught, False, math.nan, "not counted", reason))
-    if not any(place.level not in (FAILED, "not counted") for place in places) and not _was_annotated(path):
+    told = any(place.level not in (FAILED, "not counted") for place in places)
+    if not told and not _was_annotated(path):
         raise UserError(
             f"{path}: no row says how many attempts a teacher needed. Annotate it first (r1-reward data annotate), or "
             "name a model to measure pass rates with (--model)."
         )
     return places
+
+
+def _without_verdict(path: str | Path) -> set[int]:
+    """Return the numbers, from 0, of the rows of which no try had a verdict, as the attempts beside them tell.
+
+    Rows without a file of attempts, such as those of a mixture, do not tell; the teacher is taken to have failed then.
+    """
+    folder = Path(path)
+    attempts = (folder if folder.is_dir() else folder.parent) / ATTEMPTS
+    if not attempts.is_file():
+        return set()
+    unread = {key for key, verdict in had_verdicts(attempts).items() if not verdict}
+    if not unread:
+        return set()
+    return {number for number, row in enumerate(read_rows(path)) if row["attempts"] is None and row_key(row) in unread}
 
 
 def _was_annotated(path: str | Path) -> bool:
@@ -123,29 +155,34 @@ def agrees(row: dict[str, Any]) -> bool:
     return parsed.well_formed and parsed.answer == row["preferred"]
 
 
-def by_pass_rates(
-    path: str | Path,
-    rates: PassRates,
-    file: Path,
-    engine: Engine | None = None,
-    *,
-    batch_size: int = 64,
-    progress: Progress | None = None,
-) -> list[Place]:
-    """Return the place of each row by a model's pass rate; ``file`` keeps what was measured."""
-    right = measure(path, rates, file, engine, batch_size=batch_size, progress=progress)
+def by_pass_rates(path: str | Path, rates: PassRates, measured: Sequence[Rate | str]) -> list[Place]:
+    """Return the place of each row by a model's pass rate."""
     rows = read_rows(path, ["preferred", "reasoning"])
     places = []
-    for row, count in zip(rows, right, strict=True):
+    for row, one in zip(rows, measured, strict=True):
         taught = agrees(row)
-        if isinstance(count, str):
-            places.append(Place(taught, False, math.nan, "not measured", "" if taught else count))
+        if isinstance(one, str):
+            places.append(Place(taught, False, math.nan, "not measured", "" if taught else one))
             continue
-        rate = count / rates.samples
+        if one.unreadable == rates.samples:
+            places.append(Place(taught, False, math.nan, NO_VERDICT, "" if taught else "no sample had a verdict"))
+            continue
+        rate = one.right / rates.samples
         hard = rates.lowest <= rate <= rates.highest
         reason = "" if taught or hard else "pass rate out of range, and no reasoning that agrees"
-        places.append(Place(taught, hard, 1 - rate, f"{count}/{rates.samples}", reason))
+        places.append(Place(taught, hard, 1 - rate, f"{one.right}/{rates.samples}", reason))
     return places
+
+
+def _samples(measured: Sequence[Rate | str], rates: PassRates) -> dict[str, int]:
+    """Return how many samples there are, how many have a verdict and how many were cut, of the rows that tell."""
+    told = [one for one in measured if isinstance(one, Rate) and one.unreadable is not None]
+    votes = len(told) * rates.samples
+    return {
+        "votes": votes,
+        "readable": votes - sum(one.unreadable or 0 for one in told),
+        "truncated": sum(one.truncated or 0 for one in told),
+    }
 
 
 def _numbers(places: Sequence[Place], which: str) -> set[int]:
@@ -198,6 +235,7 @@ def _describe(
         "rows": len(places),
         **written,
         "in_both": len(_numbers(places, "taught") & _numbers(places, "hard")),
+        "no_verdict": sum(place.level == NO_VERDICT for place in places),
         "neither": dict(Counter(place.reason for place in places if not place.taught and not place.hard)),
         "levels": dict(Counter(place.level for place in (*known, *unknown))),
     }

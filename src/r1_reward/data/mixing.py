@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from r1_reward.data.annotation_report import rows_by_state
 from r1_reward.data.card import Statistics, write_card
 from r1_reward.data.choosing import Choice, choose, require_enough
 from r1_reward.data.contamination import BenchmarkIndex, OpenBenchmark
@@ -290,6 +291,7 @@ def _report(
             "not_drawn": read - out - sum(taken.values()),
             "taken": sum(taken.values()),
             "parts": {part: count for part, count in taken.items() if part},
+            "judged": rows_by_state(Path(source.path)),
         }
     return {
         "rows": len(choice.labels),

@@ -1,12 +1,14 @@
 """How often a model judges each pair rightly: the share of K samples, an unreadable one counting as wrong.
 
+A row of which no sample can be read has no pass rate: that says nothing of how hard it is.
+
 Half of the samples see the responses in each order, so that a model which always says "1" passes half of the time on
 every row. (An odd K costs one sample more, which is not counted.) Counts are added to a file a block of rows at a time;
 a killed run resumes there, and a line counts only for the same row, label, weights and settings: those of a model
 that was trained further under the same name are measured anew::
 
-    for right in measure("annotated", PassRates(model="runs/sft", samples=8), Path("rl/pass_rates.jsonl")):
-        ...     # 0 to 8, or a text that says why the row could not be measured
+    for rate in measure("annotated", PassRates(model="runs/sft", samples=8), Path("rl/pass_rates.jsonl")):
+        ...     # a Rate, or a text that says why the row could not be measured
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from r1_reward.data.teacher import parse_teacher
 from r1_reward.engines.engine import Engine, EngineError
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.prepare import prepare_all
+from r1_reward.judge.settings import OnUnreadable
+from r1_reward.judge.unreadable import Reading, Watch, limit_of, reading_of
 from r1_reward.judge.votes import Plan, draw_votes
 from r1_reward.records.schema import Answer
 from r1_reward.store.append_log import AppendLog
@@ -37,6 +41,16 @@ Progress = Callable[[int, int], None]
 """Rows done and all rows."""
 
 
+class Rate(NamedTuple):
+    """What the samples of one row came to."""
+
+    right: int
+    unreadable: int | None = None
+    """Samples without a verdict; None, as for the next one, in files of 0.1.0, which do not tell."""
+    truncated: int | None = None
+    """Samples that the token limit cut."""
+
+
 def measure(
     path: str | Path,
     rates: PassRates,
@@ -44,19 +58,23 @@ def measure(
     engine: Engine | None = None,
     *,
     batch_size: int = 64,
+    on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
-) -> list[int | str]:
-    """Return for every row how many of its samples are right, or why it could not be measured.
+) -> list[Rate | str]:
+    """Return for every row what its samples came to, or why it could not be measured.
 
     ``file`` gives what is known and gets what is new. ``engine`` is asked instead of loading ``rates.model``; it
-    is then known by that name alone, as a server's model is.
+    is then known by that name alone, as a server's model is. ``on_unreadable`` says what to do when none of the first
+    samples can be read.
 
     Raises:
         UserError: a setting is wrong, the model cannot be loaded, or the file holds something else.
+        UnreadableJudge: none of the first samples can be read.
     """
     total = sum(1 for _ in read_rows(path, ["id"]))
-    log = AppendLog(file, "a pass rate", lambda line: (line["key"], int(line["right"])))
-    known: dict[str, int | str] = dict(entry.value for entry in log.entries())
+    log = AppendLog(file, "a pass rate", _rate)
+    known: dict[str, Rate | str] = dict(entry.value for entry in log.entries())
+    watch = Watch(rates.model, on_unreadable, limit=limit_of(rates.max_new_tokens))
     teacher = parse_teacher(rates.model)
     weights = weights_identity(teacher.model) if engine is None and teacher.url is None else None
     spec: Any = _Given(engine) if engine is not None else EngineSpec(teacher.model, batch_size, base_url=teacher.url)
@@ -70,16 +88,23 @@ def measure(
                 yield list(wanted.items())
 
     try:
-        for block, counts in in_workers(_count_right, due(), rates, spec, partial=True):
-            known.update((key, count) for (key, _), count in zip(block, counts, strict=True))
-            right = [(key, job, known[key]) for key, job in block if not isinstance(known[key], str)]
-            log.append([{"key": key, "id": job.row["id"], "right": count} for key, job, count in right])
+        for block, counted in in_workers(_count, due(), rates, spec, go_on=lambda result: watch.add(result.readings)):
+            known.update((key, one.rate) for (key, _), one in zip(block, counted, strict=True))
+            new = [(key, job, rate) for key, job in block if isinstance(rate := known[key], Rate)]
+            log.append([{"key": key, "id": job.row["id"], **rate._asdict()} for key, job, rate in new])
             log.sync()
             if progress is not None:
                 progress(sum(key in known for key in keys), total)
     finally:
         log.close()
+    watch.check(total - sum(key in known for key in keys))
     return [known[key] for key in keys]
+
+
+def _rate(line: Any) -> tuple[str, Rate]:
+    """Read a line of the file; those of 0.1.0 have right answers alone."""
+    counts = [line.get(name) for name in ("unreadable", "truncated")]
+    return line["key"], Rate(int(line["right"]), *(None if count is None else int(count) for count in counts))
 
 
 class _Given(NamedTuple):
@@ -92,8 +117,13 @@ class _Given(NamedTuple):
         return self.engine
 
 
-def _count_right(engine: Engine, jobs: Iterable[tuple[str, Job]], rates: PassRates) -> Iterator[int | str]:
-    """Yield how many samples of each row are right, or why there are none."""
+class _Counted(NamedTuple):
+    rate: Rate | str
+    readings: list[Reading]
+
+
+def _count(engine: Engine, jobs: Iterable[tuple[str, Job]], rates: PassRates) -> Iterator[_Counted]:
+    """Yield what the samples of each row came to, or why there are none."""
     plan = Plan((rates.samples + 1) // 2, "both", rates.temperature, None, rates.max_new_tokens, rates.seed)
     waiting: deque[Answer] = deque()
 
@@ -105,9 +135,13 @@ def _count_right(engine: Engine, jobs: Iterable[tuple[str, Job]], rates: PassRat
     for votes in draw_votes(engine, prepare_all(rows(), video_frames=rates.frames), plan):
         preferred = waiting.popleft()
         if isinstance(votes, EngineError):
-            yield str(votes)
-        else:
-            yield sum(vote.answer == preferred for vote in votes[: rates.samples])
+            yield _Counted(str(votes), [])
+            continue
+        samples = votes[: rates.samples]
+        right = sum(vote.answer == preferred for vote in samples)
+        unreadable = sum(vote.answer is None for vote in samples)
+        truncated = sum(vote.truncated for vote in samples)
+        yield _Counted(Rate(right, unreadable, truncated), list(map(reading_of, votes)))
 
 
 def _key(rates: PassRates, job: Job, weights: str | None) -> str:

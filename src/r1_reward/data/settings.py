@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from r1_reward.judge.settings import Generation
+from r1_reward.judge.settings import Generation, WatchOptions
 from r1_reward.records.schema import FRAMES
 from r1_reward.records.settings import Settings
 
@@ -47,7 +47,7 @@ class AnnotateSettings(Generation):
         return {**self.model_dump(mode="json"), "teacher": parse_teacher(self.teacher).name}
 
 
-class TeacherOptions(Settings):
+class TeacherOptions(WatchOptions):
     """How fast a teacher is asked; nothing here decides a verdict."""
 
     concurrency: int = Field(default=16, ge=1, description="Requests open at the server at once.")

@@ -1,8 +1,8 @@
 """Ask the teacher about the rows of an annotation: many at once, each row's tries one after the other.
 
 A checkpoint in this process and a model behind a server are asked alike, through the loop that draws all votes. Every
-reply is written down when it comes: it has been paid for. So a run that has to end (money, a key that is refused)
-waits for what it has asked already.
+reply is written down when it comes: it has been paid for. So a run that has to end (money, a key that is refused, a
+teacher of whom nothing can be read) waits for what it has asked already.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SYNC_SECONDS = 1.0  # what a power cut may cost; a mere kill costs nothing
 
 
 def teach(run: Annotation, engine: Generative) -> str:
-    """Ask about all rows that are due; return why it stopped before the end, empty if it did not.
+    """Ask about all rows that are due; return why it stopped before the end: ``cost``, ``unreadable``, or nothing.
 
     Raises:
         UserError: no further row can be asked about; what was answered is kept.
@@ -30,7 +30,7 @@ def teach(run: Annotation, engine: Generative) -> str:
     till = _Till(run)
     for _ in work_off(engine, (_Lesson(run, job, till) for job in run.due()), in_order=False, admit=till.admit):
         pass
-    return "" if till.open else "cost"
+    return "" if till.open else "unreadable" if run.watch.stopped else "cost"
 
 
 class _Lesson:
@@ -59,7 +59,7 @@ class _Lesson:
         assert attempt is not None
         self._till.settle()
         if not isinstance(answer, EngineError):
-            run.keep(job, run.record(job, attempt, answer[0]))
+            run.keep(job, run.record(job, attempt, answer[0]), answer[0])
         elif isinstance(answer, RejectedError) and run.attempts.usage.attempts:
             run.reject(job, attempt, answer)
         else:  # a server that has only rejected perhaps rejects everything: nothing to note about the row
@@ -78,8 +78,11 @@ class _Till:
         """Whether the latest request was admitted."""
 
     def admit(self) -> bool:
-        """Say whether one more request of the usual price fits below the limit, together with those under way."""
-        self.open = self._fits()
+        """Say whether one more request of the usual price fits below the limit, together with those under way.
+
+        Nothing fits any more once the teacher has turned out to be unreadable.
+        """
+        self.open = not self._run.watch.stopped and self._fits()
         self._under_way += self.open
         return self.open
 

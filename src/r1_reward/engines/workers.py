@@ -50,6 +50,10 @@ class EngineSpec(NamedTuple):
         return TransformersEngine(model, processor, batch_size=self.batch_size)
 
 
+GoOn = Callable[[Any], bool]
+"""Told of every result, in order; says whether more rows should be judged."""
+
+
 def in_workers(
     judge: Judge,
     blocks: Iterable[list[Any]],
@@ -57,22 +61,27 @@ def in_workers(
     spec: EngineSpec,
     workers: int = 1,
     *,
-    partial: bool = False,
+    go_on: GoOn | None = None,
 ) -> Iterator[tuple[list[Any], list[Any]]]:
     """Yield each block with its results, in order; with several workers each GPU, or share of the CPU, gets one.
 
     A server is asked about all blocks in one stream, so that none of them waits for the slowest request of the one
-    before. If that stream ends with a UserError (the money is used up), ``partial`` yields the beginning of the block
-    that is there first. An engine is loaded when there is a first block. Raises UserError if a worker dies.
+    before; if that stream ends with a UserError (the money is used up), it is raised once what was answered is yielded.
+    An engine is loaded when there is a first block. Once ``go_on`` says no, what is under way is finished. In both
+    cases the last block may come short, with the rows that have a result. Raises UserError if a worker dies.
     """
+    gate = _Gate(go_on)
     if spec.base_url is not None:
-        yield from _in_one_stream(judge, blocks, settings, spec, partial)
+        yield from _in_one_stream(judge, blocks, settings, spec, gate)
         return
     if workers == 1:
         engine = None
         for block in blocks:
             engine = engine or spec.load()
-            yield block, list(judge(engine, block, settings))
+            results = [gate.seen(result) for result in judge(engine, gate.let_through(block), settings)]
+            yield block[: len(results)], results
+            if not gate.open:
+                return
         return
     context = multiprocessing.get_context("spawn")  # a forked CUDA context is of no use
     places = context.SimpleQueue()
@@ -85,10 +94,13 @@ def in_workers(
             waiting.append((block, pool.submit(_work, judge, block, settings)))
             if len(waiting) > 2 * workers:
                 first, future = waiting.popleft()
-                yield first, future.result()
+                yield first, [gate.seen(result) for result in future.result()]
+            if not gate.open:
+                break
         while waiting:
             first, future = waiting.popleft()
-            yield first, future.result()
+            if gate.open or not future.cancel():
+                yield first, [gate.seen(result) for result in future.result()]
     except BrokenProcessPool as error:
         raise UserError(
             "a worker ended before its time (killed, or out of memory); what was judged is kept. "
@@ -98,8 +110,27 @@ def in_workers(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+class _Gate:
+    """Lets rows through until it is closed by what became of those before."""
+
+    def __init__(self, go_on: GoOn | None) -> None:
+        self.open = True
+        self._go_on = go_on
+
+    def seen(self, result: Any) -> Any:
+        if self._go_on is not None and not self._go_on(result):
+            self.open = False
+        return result
+
+    def let_through(self, rows: Iterable[Any]) -> Iterator[Any]:
+        for row in rows:
+            if not self.open:
+                return
+            yield row
+
+
 def _in_one_stream(
-    judge: Judge, blocks: Iterable[list[Any]], settings: Any, spec: EngineSpec, partial: bool
+    judge: Judge, blocks: Iterable[list[Any]], settings: Any, spec: EngineSpec, gate: _Gate
 ) -> Iterator[tuple[list[Any], list[Any]]]:
     stream = iter(blocks)
     first = next(stream, None)
@@ -114,15 +145,17 @@ def _in_one_stream(
 
     results: list[Any] = []
     try:
-        for result in judge(spec.load(), rows(), settings):
-            results.append(result)
+        for result in judge(spec.load(), gate.let_through(rows()), settings):
+            results.append(gate.seen(result))
             if len(results) == len(waiting[0]):
                 yield waiting.popleft(), results
                 results = []
     except UserError:
-        if partial and results:
+        if results:
             yield waiting[0][: len(results)], results
         raise
+    if results:  # no more was asked for
+        yield waiting[0][: len(results)], results
 
 
 _engine: Any = None

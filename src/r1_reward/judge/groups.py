@@ -20,6 +20,7 @@ from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_grou
 from r1_reward.judge.ranking import Comparison, bradley_terry
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Judgment
 from r1_reward.store.video import FRAMES
 
 RewardKind = Literal["win_rate", "bradley_terry"]
@@ -44,6 +45,8 @@ class ScoredGroup(NamedTuple):
     """Of the responses, by their indices; equal texts go by the first of them."""
     errors: list[EngineError]
     """Comparisons that the engine did not answer; they have no probability."""
+    votes: tuple[Judgment, ...] = ()
+    """All votes of all comparisons."""
 
     @property
     def unreadable(self) -> int:
@@ -100,6 +103,7 @@ class _Playing:
         self._error: EngineError | None = None
         self._played: list[Comparison] = []
         self._errors: list[EngineError] = []
+        self._votes: list[Judgment] = []
         self._wanted: list[tuple[int, int]] = []
         if isinstance(group, EngineError):
             self._error = group
@@ -130,6 +134,7 @@ class _Playing:
             self._errors.append(verdict)
         else:
             probability = verdict.probability
+            self._votes += verdict.votes
         self._played.append(Comparison(*self._wanted[len(self._played)], probability))
 
     def result(self, kind: RewardKind) -> ScoredGroup | EngineError:
@@ -137,7 +142,8 @@ class _Playing:
             return self._error
         own = _rewards(self._candidates, self._played, kind)
         comparisons = self._candidates.among_all(self._played)
-        return ScoredGroup([own[place] for place in self._candidates.places], comparisons, self._errors)
+        rewards = [own[place] for place in self._candidates.places]
+        return ScoredGroup(rewards, comparisons, self._errors, tuple(self._votes))
 
 
 def _rewards(candidates: Candidates, played: list[Comparison], kind: RewardKind) -> list[float | None]:

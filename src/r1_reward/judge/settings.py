@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from r1_reward.records.settings import Settings
 
 Stop: TypeAlias = Literal["exact", "sequential"]
+OnUnreadable: TypeAlias = Literal["stop", "warn"]
 
 
 class Generation(Settings):
@@ -27,6 +28,15 @@ class JudgeSettings(Generation):
     model: str = Field(description="A checkpoint folder or Hub id; with --base-url the server's model name.")
     max_pixels: int | None = Field(
         default=None, ge=1, description="Scale larger images down for the model (the paper: 501760)."
+    )
+
+
+class WatchOptions(Settings):
+    """What is done about a judge that cannot be read, see :mod:`r1_reward.judge.unreadable`; it changes no verdict."""
+
+    on_unreadable: OnUnreadable = Field(
+        default="stop",
+        description="When not one of the first 50 answers can be read: stop, or warn and go on; both name the cause.",
     )
 
 

@@ -75,6 +75,11 @@ class Verdict(NamedTuple):
         """Tokens generated for all votes."""
         return sum(vote.tokens for vote in self.votes)
 
+    @property
+    def truncated(self) -> int:
+        """Votes whose text the token limit cut."""
+        return sum(vote.truncated for vote in self.votes)
+
     def correctness(self, preferred: Answer) -> float:
         """Return 1 for the right verdict, 0 for the wrong one or none, 1/2 for a tie: a fair coin's expectation."""
         if self.preferred is None:

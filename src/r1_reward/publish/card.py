@@ -69,7 +69,9 @@ def metadata(facts: CardFacts) -> ModelCardData:
     from huggingface_hub import ModelCardData
 
     kind = facts.weights.kind
-    results = [result for one in facts.measured if one.complete for result in _eval_results(one)]
+    # Nothing was measured where no verdict could be read.
+    told = [one for one in facts.measured if one.complete and one.parse_rate != 0]
+    results = [result for one in told for result in _eval_results(one)]
     more: dict[str, Any] = {}
     if facts.origin.base is not None:
         more["base_model_relation"] = "adapter" if kind == "adapters" else "finetune"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from r1_reward.data.annotation_report import rows_by_state
 from r1_reward.publish.measured import demo_metrics
 from r1_reward.records.errors import UserError
 from r1_reward.store.adapters import ADAPTER_CONFIG, adapted_model
@@ -33,7 +34,8 @@ RECIPE = (
 WATCHED = (
     "accuracy", "reward", "reward/result", "reward/format", "reward/consistency", "parse_rate",
     "completions/mean_length", "completions/clipped_ratio", "entropy", "approx_kl", "filtered", "pre_clipped",
-    "policy_loss", "held_out/accuracy", "held_out/parse_rate", "loss", "mean_token_accuracy", "grad_norm",
+    "policy_loss", "held_out/accuracy", "held_out/parse_rate", "held_out/truncated", "loss",
+    "mean_token_accuracy", "grad_norm",
 )  # fmt: skip
 """Metrics of the training log that the card shows, from their first to their last value."""
 
@@ -158,7 +160,8 @@ def _trained_from(folder: Path) -> str | None:
 
 
 def read_data(folder: Path, recipe: Recipe | None, card: Path | None) -> dict[str, Any]:
-    """Return what is known of the training pairs: ``name``, ``hub`` (ids on the Hub), ``mixture`` (its report.json).
+    """Return what is known of the training pairs: ``name``, ``hub`` (ids on the Hub), ``mixture`` (its report.json),
+    ``judged`` (their numbers by how a teacher or a model did on them).
 
     ``card`` is the folder of a mixture, for when the run's own data do not lie in it.
 
@@ -183,6 +186,7 @@ def read_data(folder: Path, recipe: Recipe | None, card: Path | None) -> dict[st
         "name": Path(source).name if source is not None and not hub else source,
         "hub": sorted(set(hub)),
         "mixture": mixture,
+        "judged": None if local is None else rows_by_state(local if local.is_dir() else local.parent),
         "demo": None if demo is None else {**demo["world"], "command": demo["command"], "attempts": demo["attempts"]},
     }
 

@@ -56,6 +56,8 @@ class Measured(NamedTuple):
     baselines: dict[str, float | None]
     """Accuracy of judges that do not look, on the same rows and orders."""
     known_issues: int
+    truncated: float | None = None
+    """Share of the votes that the token limit cut."""
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -150,6 +152,7 @@ def _measured(metrics: Mapping[str, Any], *, title: str, dataset: str, revision:
         right_second=position.get("second"),
         baselines={name: (baselines.get(name) or {}).get("overall") for name in ("always_1", "longer", "shorter")},
         known_issues=(metrics.get("known_issues") or {}).get("n", 0),
+        truncated=metrics.get("truncated"),
     )
 
 
@@ -207,6 +210,8 @@ def limitations(one: Measured) -> list[str]:
     where, found = f"on {one.title}", []
     if one.parse_rate is not None and one.parse_rate < 1:
         found.append(f"{_percent(1 - one.parse_rate)} of its verdicts {where} could not be read; they count as wrong.")
+    if one.truncated:
+        found.append(f"{_percent(one.truncated)} of its verdicts {where} were cut by the token limit.")
     if one.flip_rate:
         found.append(f"{_percent(one.flip_rate)} of its verdicts {where} changed with the order of the responses.")
     if one.first_share is not None and not 1 - LEAN <= one.first_share <= LEAN:

@@ -34,7 +34,7 @@ def measure(judged: Sequence[Sequence[Judgment]], preferred: Sequence[int]) -> d
     """Return what is logged of some judged pairs.
 
     ``accuracy`` with its 95 % interval ``low`` to ``high`` (pairs are resampled, an unreadable judgment is wrong),
-    ``parse_rate``, and ``mean_tokens`` of a judgment.
+    ``parse_rate``, ``truncated`` (the share that the token limit cut), and ``mean_tokens`` of a judgment.
     """
     interval = accuracy(judged, preferred)
     votes = [judgment for row in judged for judgment in row]
@@ -43,6 +43,7 @@ def measure(judged: Sequence[Sequence[Judgment]], preferred: Sequence[int]) -> d
         "low": interval.low,
         "high": interval.high,
         "parse_rate": sum(vote.answer is not None for vote in votes) / len(votes),
+        "truncated": sum(vote.truncated for vote in votes) / len(votes),
         "mean_tokens": sum(vote.tokens for vote in votes) / len(votes),
     }
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from r1_reward.judge.referee import Referee
+from r1_reward.judge.settings import OnUnreadable
+from r1_reward.judge.unreadable import Reading, UnreadableJudge, Watch, read
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.schema import Answer
@@ -49,6 +51,8 @@ class Scores(NamedTuple):
     """Verdicts asked of the referee."""
     unknown: int
     """How many of them were None."""
+    readings: list[Reading]
+    """What came of reading each text."""
 
 
 def score_judgments(
@@ -100,7 +104,33 @@ def score_judgments(
     if asked:
         metrics["referee_unknown"] = 1 - len(known) / len(asked)
         counts["referee_unknown"] = len(asked)
-    return Scores(rewards, metrics, counts, len(asked), len(asked) - len(known))
+    readings = [
+        read(text, readable=judgment.answer is not None, truncated=ended)
+        for text, judgment, ended in zip(texts, judgments, cut, strict=True)
+    ]
+    return Scores(rewards, metrics, counts, len(asked), len(asked) - len(known), readings)
+
+
+class PolicyWatch:
+    """Says early that none of a policy's first judgements can be read: nothing but the format is rewarded then."""
+
+    def __init__(self, on_unreadable: OnUnreadable, max_completion_length: int | None, *, speaks: bool) -> None:
+        """Take what to do, what limits a judgement, and whether this is the process that speaks."""
+        limit = f"max_completion_length (now {max_completion_length})"
+        self._watch = Watch("the policy", on_unreadable, limit=limit, speaks=speaks)
+
+    def add(self, readings: Sequence[Reading], answers: int, readable: int) -> None:
+        """Count one rollout: this process's judgements, and how many there are, and are readable, in all processes.
+
+        Raises:
+            UnreadableJudge: none of the first judgements can be read, and the run was to stop then.
+        """
+        own = sum(not reading.reason for reading in readings)
+        if not self._watch.add(readings, elsewhere=(answers - len(readings), readable - own)):
+            raise UnreadableJudge(
+                f"{self._watch.words}\nStopped. A policy has to write some verdicts before it can be trained on them: "
+                "begin with a cold start (`r1-reward train sft`), or go on with on_unreadable: warn."
+            )
 
 
 class RefereeWatch:

@@ -41,7 +41,7 @@ from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Answer
 from r1_reward.store.video import FRAMES
 from r1_reward.train.algorithms import algorithm_named, unfiltered_advantages
-from r1_reward.train.judging import METRICS, RefereeWatch, score_judgments
+from r1_reward.train.judging import METRICS, PolicyWatch, RefereeWatch, score_judgments
 from r1_reward.train.pictures_once import open_pictures, processed_once
 from r1_reward.train.processes import all_or_none, deal
 from r1_reward.train.rl_base import RolloutTrainer
@@ -62,7 +62,8 @@ class StableReinforceTrainer(RolloutTrainer):
     ``train_dataset`` holds preference pairs as `load_pairs` returns them; of a video up to ``video_frames`` frames are
     shown. ``referee`` is used instead of the one that ``args.referee`` names. Besides TRL's own metrics it logs
     reward/* (the three parts), accuracy, parse_rate, unscorable, referee_unknown, approx_kl, max_log_ratio,
-    pre_clipped, pre_clip/*, ppo_clipped, filtered and policy_loss.
+    pre_clipped, pre_clip/*, ppo_clipped, filtered and policy_loss. What the token limit cut is TRL's
+    completions/clipped_ratio. Where none of the first judgements can be read, ``args.on_unreadable`` says what to do.
     """
 
     def __init__(
@@ -96,6 +97,11 @@ class StableReinforceTrainer(RolloutTrainer):
             train_dataset=rl_rows(train_dataset, processing_class),
             processing_class=processing_class,
             **kwargs,
+        )
+        self._policy_watch = PolicyWatch(
+            args.on_unreadable,  # type: ignore[arg-type]  # checked by the config
+            args.max_completion_length,
+            speaks=self.accelerator.is_main_process,
         )
 
     # ---- 1. rollout: this process samples one judgement for each of its rows
@@ -201,6 +207,8 @@ class StableReinforceTrainer(RolloutTrainer):
             if name in scores.metrics or count:
                 log_metric(name, totals[i] / count if count else math.nan)
         self._referee_watch.add(int(asked), int(unknown))
+        place = METRICS.index("parse_rate")
+        self._policy_watch.add(scores.readings, int(totals[len(METRICS) + place]), round(totals[place]))
         return scores.rewards
 
     # ---- 3. advantages: over the samples of all processes, before anything is learned from them

@@ -52,6 +52,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "consistency_values": ("binary", "ternary"),
     "format": FORMATS,
     "format_mode": ("add", "require"),
+    "on_unreadable": ("warn", "stop"),
 }
 
 
@@ -110,6 +111,13 @@ class StableReinforceConfig(GRPOConfig):
         metadata={
             "help": "Stop when over 3 rollouts more than this share of verdicts is missing. Only right answers need "
             "one, so what is left looks worse than it is: at 70 % right, a tenth missing makes 67.7 %, half makes 54 %."
+        },
+    )
+    on_unreadable: str = field(
+        default="warn",
+        metadata={
+            "help": "When not one of the first 50 judgements can be read: warn or stop, naming the likely cause. A "
+            "policy may still learn to write verdicts, hence warn."
         },
     )
     log_multimodal: bool = field(

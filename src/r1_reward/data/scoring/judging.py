@@ -19,6 +19,7 @@ from r1_reward.judge.calibration import Calibration
 from r1_reward.judge.groups import Group, ScoredGroup, score_groups
 from r1_reward.judge.prepare import InvalidPair, PairToJudge
 from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.unreadable import Reading, reading_of
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
@@ -36,6 +37,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("unreadable", pa.int32()),
             ("flips", pa.float64()),
             ("tokens", pa.int64()),
+            ("truncated", pa.int32()),
             ("error", pa.string()),
         ]
     ),
@@ -44,11 +46,17 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("id", pa.string()),
             ("rewards", pa.list_(pa.float64())),
             ("order", pa.list_(pa.int32())),
+            ("votes", pa.int32()),
+            ("unreadable", pa.int32()),
+            ("truncated", pa.int32()),
             ("error", pa.string()),
         ]
     ),
 }
-"""The columns of the output. All but ``id`` and ``error`` are null where there is an error."""
+"""The columns of the output. All but ``id`` and ``error`` are null where there is an error.
+
+``truncated`` and ``unreadable`` count votes: those that the token limit cut, and those without a verdict.
+"""
 
 
 class Job(NamedTuple):
@@ -67,6 +75,8 @@ class Result(NamedTuple):
     line: dict[str, Any]
     unanswered: bool = False
     """Whether the row was fit to be judged and the engine failed."""
+    readings: Sequence[Reading] = ()
+    """What came of reading its votes."""
 
 
 def judge_rows(engine: Any, rows: Iterable[Row], job: Job) -> Iterator[Result]:
@@ -120,15 +130,21 @@ def _result(row: Row, result: Result, judged: Verdict | ScoredGroup | EngineErro
     name = result.line["id"]
     if isinstance(judged, EngineError):
         return _failed(row, judged, name)
+    readings = tuple(map(reading_of, judged.votes))
     if isinstance(judged, ScoredGroup):
         if judged.errors:
-            return _failed(row, judged.errors[0], name)
-        return Result({"id": name, **_reward_fields(judged.rewards)})
-    return Result({"id": name, **_verdict_fields(judged)})
+            return _failed(row, judged.errors[0], name)._replace(readings=readings)
+        counts = {
+            "votes": len(readings),
+            "unreadable": sum(bool(reading.reason) for reading in readings),
+            "truncated": sum(reading.truncated for reading in readings),
+        }
+        return Result({"id": name, **_reward_fields(judged.rewards), **counts}, readings=readings)
+    return Result({"id": name, **_verdict_fields(judged)}, readings=readings)
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
-    names = ("preferred", "probability", "for_1", "for_2", "unreadable", "flips", "tokens")
+    names = ("preferred", "probability", "for_1", "for_2", "unreadable", "flips", "tokens", "truncated")
     return {name: getattr(verdict, name) for name in names}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from r1_reward.data.scoring.judging import Job, Result, judge_rows
 from r1_reward.data.scoring.rows import Block, Source, open_rows
 from r1_reward.engines.workers import EngineSpec
+from r1_reward.judge.unreadable import Reading
 from r1_reward.records.errors import UserError
 
 
@@ -26,12 +27,13 @@ class BlockJudge:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Judge the one block of the batch."""
-        (number,) = batch["block"]
+        (number,), (skip,) = batch["block"], batch["skip"]
         try:
             # Not in __init__: a mistake of the user's would come out as an actor that dies.
             self._reader = self._reader or open_rows(self._source)
             self._engine = self._engine or self._spec.load()
-            results = list(judge_rows(self._engine, self._reader.read(self._source.blocks[number]), self._job))
+            block = self._source.blocks[number]._replace(skip=int(skip))
+            results = list(judge_rows(self._engine, self._reader.read(block), self._job))
         except UserError as error:
             return {"block": [number], "results": ["[]"], "error": [str(error)]}
         # As text: a column whose values are null or numbers by chance is no column for Ray.
@@ -56,7 +58,9 @@ def judged_on_ray(
     if (places := int(ray.cluster_resources().get(place, 0))) < workers:
         raise UserError(f"--workers {workers}: the Ray cluster has {places} {place}s; ask for that many at most.")
     ray.data.DataContext.get_current().enable_progress_bars = False
-    blocks = ray.data.from_items([{"block": block.number} for block in missing], override_num_blocks=len(missing))
+    items = [{"block": block.number, "skip": block.skip} for block in missing]
+    blocks = ray.data.from_items(items, override_num_blocks=len(missing))
+    by_number = {block.number: block for block in missing}
     judged = blocks.map_batches(
         BlockJudge,
         batch_size=1,
@@ -68,7 +72,11 @@ def judged_on_ray(
     for row in judged.iter_rows():
         if row["error"]:
             raise UserError(row["error"])
-        yield source.blocks[row["block"]], [Result(*result) for result in json.loads(row["results"])]
+        results = [
+            Result(line, unanswered, tuple(Reading(*reading) for reading in readings))
+            for line, unanswered, readings in json.loads(row["results"])
+        ]
+        yield by_number[row["block"]], results
 
 
 def _connected() -> Any:

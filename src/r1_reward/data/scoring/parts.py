@@ -1,31 +1,38 @@
 """The output of a scoring run while it grows: a parquet file for each block, joined at the end.
 
-A part is complete or not there, so a kill loses the blocks under way and nothing else. What the run was asked for
-stands in ``run.json`` beside the parts, and in the header of the finished file.
+A part is complete or not there, so a kill loses the blocks under way and nothing else. A run that ends by itself in
+the middle of a block keeps what it has of it, in a part whose name says which rows it holds. What the run was asked
+for stands in ``run.json`` beside the parts, and in the header of the finished file.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from r1_reward.data.scoring.rows import Block
 from r1_reward.records.errors import UserError
-from r1_reward.store.files import complete_file, read_json, write_json
+from r1_reward.store.files import complete_file
 from r1_reward.store.rows import RowWriter
 from r1_reward.store.run_folder import LOCK, locked, read_remarks, require_same, run_folder
 
 _KEY, _REMARKS = b"r1_reward.score", b"r1_reward.remarks"
 _ROW_GROUP = 65_536
 _LISTED = 20
+
+
+_PARTIAL = re.compile(r"part-(\d+)\.(\d+)-(\d+)\.parquet")
 
 
 class ScoreSummary(NamedTuple):
@@ -36,6 +43,17 @@ class ScoreSummary(NamedTuple):
     failed: int
     first: list[tuple[int, str | None, str]]
     """Row (from 1), id and error of the first 20 that failed."""
+    votes: int | None = None
+    """Votes of all rows; None, as for the next two, in an output of 0.1.0, which does not tell."""
+    unreadable: int | None = None
+    """How many of them have no verdict."""
+    truncated: int | None = None
+    """How many of them the token limit cut."""
+
+    @property
+    def readable(self) -> int:
+        """Votes with a verdict."""
+        return (self.votes or 0) - (self.unreadable or 0)
 
 
 class Parts:
@@ -70,46 +88,53 @@ class Parts:
         return run_folder(self.folder, run, advice="Choose another --out, or delete the folder.")
 
     def missing(self, blocks: Sequence[Block]) -> list[Block]:
-        """Return the blocks that have no part yet."""
+        """Return the blocks that are not all there, each to skip what is."""
         there = {file.name for file in self.folder.iterdir()}
-        return [block for block in blocks if self.path(block).name not in there]
+        partial = self._partial()
+        missing = []
+        for block in blocks:
+            if self.path(block).name not in there:
+                *_, last = (0, *(end for _, end in _chain(partial, block)))
+                missing += [block._replace(skip=last)] if last < block.rows else []
+        return missing
 
-    def path(self, block: Block) -> Path:
-        """Return where the part of a block is, or will be."""
-        return self.folder / f"part-{block.number:08d}.parquet"
+    def path(self, block: Block, rows: tuple[int, int] | None = None) -> Path:
+        """Return where the part of a block is, or will be, or the part of some of its rows, from one to another."""
+        some = f".{rows[0]}-{rows[1]}" if rows is not None and rows != (0, block.rows) else ""
+        return self.folder / f"part-{block.number:08d}{some}.parquet"
+
+    def _partial(self) -> dict[tuple[int, int], int]:
+        """Return, for the number of a block and one of its rows, up to which row a part goes on from there."""
+        found = (_PARTIAL.fullmatch(file.name) for file in self.folder.iterdir())
+        named = sorted(tuple(map(int, match.groups())) for match in found if match)
+        return {(block, start): end for block, start, end in named}
 
     def write(self, block: Block, lines: Sequence[Mapping[str, Any]]) -> Path:
-        """Keep the lines of a block; they are on disk when this returns. Its beginning alone is no part yet."""
-        path = self.path(block)
-        if len(lines) < block.rows:
-            write_json(path := self._begun(block), list(lines))
-            return path
-        with complete_file(path) as unfinished, self._writer(unfinished) as writer:
+        """Keep lines of a block, the first one that of the row behind those to skip; they are on disk on return."""
+        path = self.path(block, (block.skip, block.skip + len(lines)))
+        with complete_file(path) as unfinished, RowWriter(unfinished, self._schema, group_rows=_ROW_GROUP) as writer:
             for line in lines:
                 writer.add(line)
         return path
 
-    def begun(self, block: Block) -> list[dict[str, Any]]:
-        """Return the lines of the beginning of a block that was written when the run had to end."""
-        path = self._begun(block)
-        return list(read_json(path)) if path.exists() else []
-
-    def _begun(self, block: Block) -> Path:
-        return self.path(block).with_suffix(".begun.json")
-
-    def _writer(self, file: Path) -> RowWriter:
-        return RowWriter(file, self._schema, group_rows=_ROW_GROUP)
-
     def join(self, blocks: Sequence[Block]) -> ScoreSummary:
-        """Make one file of all parts, the same whatever the blocks; the parts can be dropped then."""
-        schema = self._schema
+        """Make one file of all parts, the same whatever the blocks; the parts can be dropped then.
+
+        Raises:
+            UserError: a part is damaged or not there.
+        """
+        if missing := self.missing(blocks):
+            raise UserError(f"{self.path(missing[0])}: is gone; run the same command again, and it is judged again.")
+        schema, partial = self._schema, self._partial()
         if remarks := read_remarks(self.folder):
             schema = schema.with_metadata({**(schema.metadata or {}), _REMARKS: json.dumps(remarks).encode()})
         joined = complete_file(self.out, beside=self.folder / "joined")
         with joined as unfinished, RowWriter(unfinished, schema, group_rows=_ROW_GROUP) as writer:
             for block in blocks:
-                for line in self._read(block).to_pylist():
-                    writer.add(line)
+                whole = self.path(block).exists()
+                for start, end in [(0, block.rows)] if whole else _chain(partial, block):
+                    for line in self._read(self.path(block, (start, end)), end - start).to_pylist():
+                        writer.add(line)
         with pq.ParquetFile(self.out) as file:
             return _summary(self.out, file)
 
@@ -122,21 +147,32 @@ class Parts:
             self.folder.rename(gone)  # with the lock in it: nobody is left holding a file that was removed
         shutil.rmtree(gone, ignore_errors=True)
 
-    def _read(self, block: Block) -> pa.Table:
-        path = self.path(block)
+    def _read(self, path: Path, rows: int) -> pa.Table:
         try:
             table = pq.read_table(path, schema=self._schema)
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: is damaged; delete it and it is judged again.") from error
-        if table.num_rows != block.rows:
-            raise UserError(f"{path}: holds {table.num_rows} rows instead of {block.rows}; delete it.")
+        if table.num_rows != rows:
+            raise UserError(f"{path}: holds {table.num_rows} rows instead of {rows}; delete it.")
         return table
+
+
+def _chain(partial: Mapping[tuple[int, int], int], block: Block) -> Iterator[tuple[int, int]]:
+    """Yield from which row to which the parts of a block go, one after the other from its beginning."""
+    start = 0
+    while (end := partial.get((block.number, start), 0)) > start:
+        yield start, end
+        start = end
 
 
 def _summary(out: Path, file: pq.ParquetFile) -> ScoreSummary:
     rows, failed = 0, 0
     first: list[tuple[int, str | None, str]] = []
-    for batch in file.iter_batches(columns=["id", "error"]):
+    columns = file.schema_arrow.names
+    counted = [name for name in ("for_1", "for_2", "votes", "unreadable", "truncated") if name in columns]
+    sums: Counter[str] = Counter()
+    for batch in file.iter_batches(columns=["id", "error", *counted]):
+        sums.update({name: pc.sum(batch.column(name)).as_py() or 0 for name in counted})
         names, errors = batch.column("id"), batch.column("error")
         failed += batch.num_rows - errors.null_count
         if errors.null_count < batch.num_rows and len(first) < _LISTED:
@@ -145,7 +181,10 @@ def _summary(out: Path, file: pq.ParquetFile) -> ScoreSummary:
             ]
             first += found[: _LISTED - len(first)]
         rows += batch.num_rows
-    return ScoreSummary(out, rows, failed, first)
+    if "truncated" not in columns:
+        return ScoreSummary(out, rows, failed, first)
+    votes = sums["votes"] if "votes" in columns else sums["for_1"] + sums["for_2"] + sums["unreadable"]
+    return ScoreSummary(out, rows, failed, first, votes, sums["unreadable"], sums["truncated"])
 
 
 def remarks_of(out: Path) -> list[str]:

@@ -57,6 +57,13 @@ class Block(NamedTuple):
     """Where it begins in a JSONL file, in bytes."""
     lines: int = 0
     """How many lines stand before it, blank ones included."""
+    skip: int = 0
+    """How many of its rows, from its beginning, are judged already."""
+
+    @property
+    def left(self) -> int:
+        """Rows still to be judged."""
+        return self.rows - self.skip
 
 
 class Source(NamedTuple):
@@ -76,7 +83,7 @@ class Reader(Protocol):
     """Reads the blocks of one file; forwards is fastest."""
 
     def read(self, block: Block) -> list[Row]:
-        """Return the rows of a block; raises UserError if the file is no longer what it was."""
+        """Return the rows of a block behind those to skip; raises UserError if the file is no longer what it was."""
         ...
 
 
@@ -151,7 +158,7 @@ class _Jsonl:
 
     def read(self, block: Block) -> list[Row]:
         lines = (line for line in raw_lines(self._path, block.lines, block.offset) if not is_blank(line[2]))
-        return _all_of([_row(*line) for line in islice(lines, block.rows)], block, self._path)
+        return _all_of([_row(*line) for line in islice(lines, block.skip, block.rows)], block, self._path)
 
 
 def _row(number: int, offset: int, line: bytes) -> Row:
@@ -169,14 +176,15 @@ class _Parquet:
         self._next, self._rows = 0, parquet_rows(self._path, self._columns)
 
     def read(self, block: Block) -> list[Row]:
-        if block.start != self._next:
-            self._rows = parquet_rows(self._path, self._columns, start=block.start)
-        rows = [Row(f"row {number}", row) for number, row in islice(self._rows, block.rows)]
+        first = block.start + block.skip
+        if first != self._next:
+            self._rows = parquet_rows(self._path, self._columns, start=first)
+        rows = [Row(f"row {number}", row) for number, row in islice(self._rows, block.left)]
         self._next = block.start + block.rows
         return _all_of(rows, block, self._path)
 
 
 def _all_of(rows: list[Row], block: Block, path: Path) -> list[Row]:
-    if len(rows) < block.rows:
+    if len(rows) < block.left:
         raise UserError(f"{path}: has become shorter while it was read.")
     return rows

@@ -10,7 +10,8 @@ has to be there; its paths are relative to the file. The output has a row for ea
 0, best first.
 
 The file is read, judged and kept a block at a time. After a kill the same call goes on with the blocks that are
-missing. As a verdict depends on its pair alone, the output is the same whatever the blocks, workers and interruptions.
+missing. If none of the first answers can be read it ends, and keeps what it has of the block under way. As a verdict
+depends on its pair alone, the output is the same whatever the blocks, workers and interruptions.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from r1_reward.data.scoring.rows import Block, Source, open_rows, survey
 from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.calibration import Calibration
+from r1_reward.judge.settings import OnUnreadable
+from r1_reward.judge.unreadable import Watch, limit_of
 from r1_reward.records.errors import UserError
 from r1_reward.store.identity import weights_fields
 from r1_reward.store.run_folder import add_remarks
@@ -59,17 +62,20 @@ def score_file(
     concurrency: int = 16,
     block_rows: int = BLOCK_ROWS,
     ray: bool = False,
+    on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> ScoreSummary:
     """Judge every row of ``file`` that has not been judged yet; return what ``out`` holds.
 
     ``batch_size`` sequences are generated at once by each of ``workers`` processes, with ``ray`` by actors of a Ray
     cluster that see the same files; with servers (``base_url``), ``concurrency`` requests are open at once at each.
-    ``block_rows`` are kept together. A row that cannot be judged gets an error instead of a verdict.
+    ``block_rows`` are kept together. A row that cannot be judged gets an error instead of a verdict. ``on_unreadable``
+    says what to do when none of the first answers can be read.
 
     Raises:
         UserError: a file or an option cannot be used, ``out`` belongs to another run, or nothing can be judged at all;
             what was judged is kept.
+        UnreadableJudge: none of the first answers can be read; they are kept.
     """
     if out.suffix != ".parquet":
         raise UserError(f"{out}: the output is a parquet file; give it a name that ends in .parquet.")
@@ -85,16 +91,16 @@ def score_file(
     urls: Any = tuple(base_url) or None
     usage = Usage()
     spec = EngineSpec(settings.model, batch_size, settings.max_pixels, urls, concurrency, usage)
+    watch = Watch(settings.model, on_unreadable, limit=limit_of(settings.max_new_tokens))
     with parts.opened():
         missing = parts.missing(source.blocks)
-        judged = (
-            _on_ray(source, missing, job, spec, workers) if ray else _judged(source, missing, job, spec, workers, parts)
-        )
+        ask = _on_ray if ray else _judged
         try:
-            with closing(judged):
-                _keep(judged, parts, source.rows, source.rows - sum(block.rows for block in missing), progress)
+            with closing(ask(source, missing, job, spec, workers, watch)) as judged:
+                _keep(judged, parts, source.rows, source.rows - sum(block.left for block in missing), progress)
         finally:
             add_remarks(parts.folder, usage.refused)
+        watch.check(sum(block.left for block in parts.missing(source.blocks)))
         summary = parts.join(source.blocks)
     parts.drop()
     return summary
@@ -118,18 +124,23 @@ def _describe(source: Source, job: Job, *, served: bool) -> dict[str, Any]:
 Judged = Generator[tuple[Block, list[Result]], None, None]
 
 
-def _judged(source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec, workers: int, parts: Parts) -> Judged:
+def _judged(source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec, workers: int, watch: Watch) -> Judged:
     reader = open_rows(source)
-    rows = (reader.read(block)[len(parts.begun(block)) :] for block in missing)
-    judged = in_workers(judge_rows, rows, job, spec, workers, partial=True)
-    for block, (_, results) in zip(missing, judged, strict=True):
+    blocks = (reader.read(block) for block in missing)
+    judged = in_workers(judge_rows, blocks, job, spec, workers, go_on=lambda result: watch.add(result.readings))
+    # Fewer than are missing if the watch ends it. ``judged`` is asked first: an error may follow its last block.
+    for (_, results), block in zip(judged, missing, strict=False):
         yield block, results
 
 
-def _on_ray(source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec, workers: int) -> Judged:
+def _on_ray(source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec, workers: int, watch: Watch) -> Judged:
     from r1_reward.data.scoring.on_ray import judged_on_ray
 
-    return judged_on_ray(source, missing, job, spec, workers)
+    with closing(judged_on_ray(source, missing, job, spec, workers)) as judged:
+        for block, results in judged:
+            yield block, results
+            if not watch.add(reading for result in results for reading in result.readings):
+                return
 
 
 def _keep(judged: Judged, parts: Parts, total: int, done: int, progress: Progress | None) -> None:
@@ -140,9 +151,7 @@ def _keep(judged: Judged, parts: Parts, total: int, done: int, progress: Progres
     if progress is not None:
         progress(state)
     for block, results in judged:
-        begun = parts.begun(block) if len(results) < block.rows else []
-        lines = [*begun, *(result.line for result in results)]
-        path = parts.write(block, lines)
+        path = parts.write(block, [result.line for result in results])
         suspect = [*suspect, path] if unanswered else [path]
         for result in results:
             unanswered = unanswered + 1 if result.unanswered else 0
@@ -156,6 +165,7 @@ def _keep(judged: Judged, parts: Parts, total: int, done: int, progress: Progres
             if not result.unanswered:
                 suspect = [path]
         failed = sum(result.line.get("error") is not None for result in results)
-        state = ScoreState(state.done + len(lines), total, state.judged + len(lines), state.failed + failed)
+        rows = len(results)
+        state = ScoreState(state.done + rows, total, state.judged + rows, state.failed + failed)
         if progress is not None:
             progress(state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from r1_reward.engines.options import EngineOptions
-from r1_reward.judge.settings import JudgeSettings, VoteSettings
+from r1_reward.judge.settings import JudgeSettings, VoteSettings, WatchOptions
 from r1_reward.records.schema import FRAMES
 
 
@@ -15,7 +15,7 @@ class ScoreSettings(VoteSettings, JudgeSettings):
     frames: int = Field(default=FRAMES, ge=1, description="Frames shown of a video.")
 
 
-class ScoreOptions(EngineOptions):
+class ScoreOptions(WatchOptions, EngineOptions):
     """How the work is done; nothing here decides a verdict."""
 
     block_rows: int = Field(default=512, ge=1, description="Rows kept together; a kill loses those under way.")

@@ -1,0 +1,275 @@
+"""Say early that a judge cannot be read, with an example and the likely cause, instead of counting to the end.
+
+Everything that asks a judge for many verdicts shows each answer to a :class:`Watch`, whoever gave it::
+
+    watch = Watch("runs/rl", "stop", limit="--max-new-tokens (now 1024)")
+    for votes in draw_votes(engine, pairs, plan):
+        if not watch.add(map(reading_of, votes)):   # none of the first 50 answers can be read
+            break
+    watch.check(left)                               # raises UnreadableJudge if that is why something is left
+
+The cause is derived from facts: what the engine says of a text (cut by the limit, refused) and what the text holds
+instead of a verdict. It is said, never acted on: another form of verdict is named and still not a vote.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from r1_reward.judge.settings import OnUnreadable
+from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import spoken_from
+from r1_reward.records.schema import Completion, Judgment
+
+_LOG = logging.getLogger(__name__)
+
+FIRST = 50
+"""After so many answers, none of which can be read, a judge is said to be unreadable."""
+
+FEW = 0.1
+"""Below this share of readable answers a report says so before its numbers."""
+
+CUT = "cut by the token limit"
+REFUSED = "refused, or stopped by a filter"
+EMPTY = "empty"
+ONLY_THOUGHT = "a thought with no answer behind it"
+IN_THOUGHT = "the verdict inside the thought, with nothing behind it"
+UNENDED = "a thought that never ends"
+SEVERAL = "several answers"
+UNCLOSED = "an <answer> tag that is not closed, or was not opened"
+BRACKETS = "another form of verdict: [[A]]"
+BOXED = "another form of verdict: \\boxed{1}"
+JSON = "another form of verdict: JSON"
+IN_WORDS = "an <answer> that is not 1 or 2 alone"
+OTHER_TAG = "another form of verdict: a tag that is not <answer>"
+SENTENCE = "another form of verdict: plain words"
+NOTHING = "no verdict in any known form"
+
+_LOOKED_AT = 4000  # characters at the end, where a verdict stands
+
+_OURS = "only <answer>1</answer> or <answer>2</answer> is read: check the model, and that it gets the prompt unchanged"
+_ADVICE = {
+    CUT: "raise {limit}",
+    REFUSED: "the model or a filter declines to judge: read the example, or take another model",
+    EMPTY: "check the server's log, its chat template and its stop words",
+    ONLY_THOUGHT: "if the server returns the reasoning in a field of its own, the answer beside it is empty: raise "
+    "{limit}, or switch the server's reasoning parser off",
+    IN_THOUGHT: "the server's reasoning parser seems to take the whole text for reasoning: switch it off",
+    UNENDED: "raise {limit}, and check the server's reasoning parser and stop words",
+    NOTHING: "check that this is a judge, and that it gets the prompt unchanged, in its own chat template",
+}
+
+_REFUSALS = re.compile(
+    r"(?:i['’]?m (?:really |very )?sorry|sorry,|i (?:can['’]?t|cannot|can not|won['’]?t|am unable|am not able)|"
+    r"i['’]m (?:unable|not able)|as an ai\b|unfortunately, i\b)",
+    re.IGNORECASE,
+)
+_SIDE = (
+    r"(?:answer|response|assistant|output|model|option|candidate|solution|completion|reply)s?"
+    r"\W{0,3}(?:[12ab]|one|two)\b"
+)
+_CHOICE = r"(?:better|best|prefer\w*|winner|choose|verdict|judge?ment|choice|answer|decision)"
+_FORMS = {
+    BRACKETS: re.compile(r"\[\[\s*(?:[abc12]|tie)\b[^\]\n]{0,8}\]\]", re.IGNORECASE),
+    BOXED: re.compile(r"\\boxed\s*\{"),
+    JSON: re.compile(
+        r"[\"'][\w ]{0,30}(?:answer|better|winner|prefer|choice|choose|chosen|verdict|judge?ment|decision|best|rank)"
+        r"[\w ]{0,30}[\"']\s*:",
+        re.IGNORECASE,
+    ),
+    IN_WORDS: re.compile(r"<answer>.*?</answer>", re.DOTALL),
+    UNCLOSED: re.compile(r"<answer>|</answer>"),
+    OTHER_TAG: re.compile(
+        r"<\W?(?:answer|verdict|judge?ment|winner|choice|preference|final|decision|result)\w*>", re.IGNORECASE
+    ),
+    SENTENCE: re.compile(
+        rf"\b{_SIDE}\W+(?:is|was|wins|seems|has|provides|gives)\b|"
+        rf"\b{_CHOICE}\b\W+(?:(?:is|the|one|response|of)\W+)*(?:{_SIDE}|(?:[12ab]|first|second)\b)|"
+        rf"\A\W*(?:{_SIDE}|[12ab])\W*\Z",
+        re.IGNORECASE,
+    ),
+}
+"""Looked for behind the thought, in this order: what is most particular comes first."""
+
+
+class UnreadableJudge(UserError):
+    """None of a judge's first answers can be read, and the run was to stop then; what was answered is kept."""
+
+
+class Reading(NamedTuple):
+    """What came of reading one answer."""
+
+    reason: str = ""
+    """Why there is no verdict in it; empty: there is one."""
+    truncated: bool = False
+    """Whether the token limit cut it."""
+    example: str = ""
+    """Beginning and end of the text on one line, where there is no verdict in it."""
+
+
+def reading_of(vote: Judgment) -> Reading:
+    """Return what came of reading a vote; one of 0.1.0 may hold a draft as its answer, which is none."""
+    draft = spoken_from(vote.text, cut=vote.truncated) is None
+    return read(vote.text, readable=vote.answer is not None and not draft, truncated=vote.truncated)
+
+
+def reading_of_completion(completion: Completion, *, readable: bool) -> Reading:
+    """Return what came of reading a completion, whose engine also tells of refusals."""
+    return read(completion.text, readable=readable, truncated=completion.truncated, refused=completion.refused)
+
+
+def read(text: str, *, readable: bool, truncated: bool = False, refused: bool = False) -> Reading:
+    """Return what came of reading a text; ``readable`` says whether it has a verdict, the rest is the engine's."""
+    if readable:
+        return Reading("", truncated)
+    return Reading(why_unreadable(text, truncated=truncated, refused=refused), truncated, _shortened(text))
+
+
+def why_unreadable(text: str, *, truncated: bool = False, refused: bool = False) -> str:
+    """Return why a text in which no verdict was found has none, as one of the constants of this module.
+
+    >>> why_unreadable("<think>The first one errs.</think><answer>Answer 2 is better</answer>")
+    'an <answer> that is not 1 or 2 alone'
+    """
+    if refused:
+        return REFUSED
+    if truncated:
+        return CUT
+    if not text.strip():
+        return EMPTY
+    start = spoken_from(text)
+    if start is None:
+        return UNENDED
+    tail = text[start:]
+    if not tail.strip():
+        return IN_THOUGHT if "<answer>" in text[:start].lower() else ONLY_THOUGHT
+    if tail.count("<answer>") > 1 or tail.count("</answer>") > 1:
+        return SEVERAL
+    for form, pattern in _FORMS.items():
+        if pattern.search(tail[-_LOOKED_AT:]):
+            return form
+    return REFUSED if _REFUSALS.match(tail.lstrip()) else NOTHING
+
+
+def _shortened(text: str) -> str:
+    """Return the beginning of a stranger's text and its end, where the verdict would be, on one line."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= 240 else f"{line[:100]} ... {line[-140:]}"
+
+
+def limit_of(max_new_tokens: int) -> str:
+    """Return what limits the answer of a command's judge, and by how much."""
+    return f"--max-new-tokens (now {max_new_tokens:,})"
+
+
+class Readings:
+    """Answers counted: how many, how many of them with a verdict, how many cut, and why the others have none."""
+
+    def __init__(self) -> None:
+        self.answers = self.readable = self.truncated = 0
+        self.reasons: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def add(self, reading: Reading) -> None:
+        """Count one answer."""
+        self.answers += 1
+        self.truncated += reading.truncated
+        self.readable += not reading.reason
+        if reading.reason:
+            self.reasons[reading.reason] += 1
+            self._examples.setdefault(reading.reason, reading.example)
+
+    @property
+    def example(self) -> str:
+        """An answer without a verdict, of the commonest reason; empty if there is none."""
+        return self._examples[self.reasons.most_common(1)[0][0]] if self.reasons else ""
+
+    def cause(self, limit: str = "the token limit") -> str:
+        """Return, in words, why answers have no verdict and what to do, commonest reason first; empty if all have one.
+
+        ``limit`` says what limits an answer, so that a reader knows what to raise.
+        """
+        if not self.reasons:
+            return ""
+        unread = self.reasons.total()
+        said = [f"{count:,} of {unread:,}: {reason}" for reason, count in self.reasons.most_common(2)]
+        advice = _ADVICE.get(self.reasons.most_common(1)[0][0], _OURS)
+        return f"{'; '.join(said)}. What helps: {advice.format(limit=limit)}."
+
+    def report(self, limit: str = "the token limit") -> dict[str, Any]:
+        """Return everything as JSON: counts, reasons with their counts, one example, the cause in words."""
+        return {
+            "answers": self.answers,
+            "readable": self.readable,
+            "truncated": self.truncated,
+            "reasons": dict(self.reasons.most_common()),
+            "example": self.example,
+            "cause": self.cause(limit),
+        }
+
+
+class Watch:
+    """Counts what can be read of a judge's answers, and says so once if none of the first :data:`FIRST` can."""
+
+    def __init__(
+        self, judge: str, on_unreadable: OnUnreadable, *, limit: str = "the token limit", speaks: bool = True
+    ) -> None:
+        """Take what the judge is called, what to do, and what limits an answer: ``--max-new-tokens (now 1,024)``.
+
+        Of several processes that watch together one ``speaks``.
+        """
+        self.readings = Readings()
+        self._judge, self._on, self._limit, self._speaks = judge, on_unreadable, limit, speaks
+        self._elsewhere = self._elsewhere_readable = 0
+        self._said = ""
+
+    def add(self, readings: Iterable[Reading], *, elsewhere: tuple[int, int] = (0, 0)) -> bool:
+        """Count answers; return False if no more should be asked for.
+
+        ``elsewhere`` counts answers, and those with a verdict among them, that only another process has seen.
+        """
+        for reading in readings:
+            self.readings.add(reading)
+        self._elsewhere += elsewhere[0]
+        self._elsewhere_readable += elsewhere[1]
+        readable = self.readings.readable + self._elsewhere_readable
+        if not self._said and not readable and self.readings.answers + self._elsewhere >= FIRST:
+            self._said = self._words()
+            if self._on == "warn" and self._speaks:
+                _LOG.warning("%s", self._said)
+        return not self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no more answers should be asked for."""
+        return bool(self._said) and self._on == "stop"
+
+    @property
+    def words(self) -> str:
+        """What is said of an unreadable judge: counts, cause, example; empty if nothing has to be said."""
+        return self._said
+
+    def check(self, left: int) -> None:
+        """Raise UnreadableJudge if that is why ``left`` rows have no answer; if none is left, warn."""
+        if not self.stopped:
+            return
+        if not left:
+            _LOG.warning("%s", self._said)
+            return
+        raise UnreadableJudge(
+            f"{self._said}\nStopped with {left:,} rows left. What was answered is kept, and the same command resumes "
+            "there; to go on whatever comes: --on-unreadable warn."
+        )
+
+    def _words(self) -> str:
+        answers = self.readings.answers + self._elsewhere
+        lines = [
+            f"{self._judge}: not one of the first {answers:,} answers can be read. {self.readings.cause(self._limit)}"
+        ]
+        if self.readings.reasons:
+            lines.append(f"One of them: {self.readings.example or '(empty)'}")
+        return "\n".join(lines)
