@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from r1_reward.records.errors import UserError
+from r1_reward.store.png_texts import PNG, without_large_texts
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 
@@ -39,6 +41,11 @@ _DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RuntimeError,
     EOFError, AssertionError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
+_SHOWN = 200  # characters of a name in messages
+_ADDRESS = re.compile(r"(?:^|/)(?:https?|ftps?|s3|gs|hf|abfss?|az|file):/", re.IGNORECASE)
+_DATA_URI = re.compile(r"(?:^|/)data:(?:[\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*,", re.IGNORECASE)
+_BASE64 = re.compile(r"(?:^|/)(?:iVBORw0KGgo|/?9j/[24]|R0lGODd?|UklGR)[A-Za-z0-9+/]{24}")  # PNG, JPEG, GIF, WebP
+_EMBED = "write the picture to a file, or embed its bytes in parquet"
 _WHITES = {"I": [255.0, 65535.0], "F": [1.0, 255.0, 65535.0]}
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -47,9 +54,15 @@ class ImageError(UserError):
     """A picture cannot be used; ``name`` says which, ``reason`` why."""
 
     def __init__(self, name: str, reason: str) -> None:
+        name = short_name(name)
         super().__init__(f"{name}: {reason}")
         self.name = name
         self.reason = reason
+
+
+def short_name(name: str) -> str:
+    """Return what to call a picture in a message: a picture that is written out as text may be given for its path."""
+    return name if len(name) <= _SHOWN else f"{name[: _SHOWN - 40]}... ({len(name):,} characters)"
 
 
 def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
@@ -67,7 +80,7 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
             raise ImageError(name, "is empty (zero bytes)")
         return _read(io.BytesIO(source), name)
     name = name or os.fspath(source)
-    require_file(Path(source), name)
+    require_file(source, name)
     try:
         with open(source, "rb") as file:
             return _read(file, name)
@@ -96,6 +109,7 @@ def embedded(cell: Any) -> dict[str, Any]:
     if data is None:
         if not path:
             raise ImageError("image", "has neither bytes nor a path")
+        require_file(path, path)
         try:
             data = Path(path).read_bytes()
         except (OSError, ValueError) as error:
@@ -109,7 +123,7 @@ def embedded(cell: Any) -> dict[str, Any]:
 def image_suffix(data: bytes) -> str:
     """Return a file suffix for the bytes of a picture, such as ``.png``; ``.img`` when they are no picture."""
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with identified(io.BytesIO(data)) as image:
             return "." + (image.format or "img").lower().replace("jpeg", "jpg")
     except (*_DECODE_ERRORS, *_BOMBS):
         return ".img"
@@ -127,19 +141,37 @@ def _open_cell(cell: Any) -> Image.Image:
     return open_image(path)
 
 
-def require_file(path: Path, name: str) -> None:
+def require_file(path: str | os.PathLike[str], name: str) -> None:
     """Refuse what is not an ordinary file with bytes in it; a pipe or device could block forever."""
+    text = os.fspath(path)
+    if not text.strip():
+        raise ImageError(name, "is blank, not the path of a file")
+    if _DATA_URI.search(text[:_SHOWN]):
+        raise ImageError(name, f"is a data URI, not the path of a file; {_EMBED}")
     try:
-        if path.is_dir():
+        file = Path(text)
+        if file.is_dir():
             raise ImageError(name, "is a folder, not an image file")
-        if not path.exists():
-            raise ImageError(name, "no such file")
-        if not path.is_file():
+        if not file.exists():
+            raise ImageError(name, _why_no_file(text))
+        if not file.is_file():
             raise ImageError(name, "is not an ordinary file")
-        if path.stat().st_size == 0:
+        if file.stat().st_size == 0:
             raise ImageError(name, "is empty (zero bytes)")
     except (OSError, ValueError) as error:
-        raise ImageError(name, f"is not a usable path ({error})") from error
+        raise ImageError(name, _why_no_file(text, f"is not a usable path ({short_name(str(error))})")) from error
+
+
+def _why_no_file(text: str, otherwise: str = "no such file") -> str:
+    """Return why there is no file of a name that may be something else than a path.
+
+    Where a path was joined to a folder or made real before, the text is behind it, and ``//`` is ``/``.
+    """
+    if _ADDRESS.search(text):
+        return "is an address, and nothing is fetched; download the picture and name its file"
+    if _BASE64.search(text):
+        return f"is a picture in base64, not the path of a file; {_EMBED}"
+    return otherwise
 
 
 def _formats() -> list[str]:
@@ -148,10 +180,42 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
+def identified(file: Any, formats: Sequence[str] | None = None) -> Image.Image:
+    """Open a binary file object as a picture, not decoded yet, in one of the formats (default: all accepted ones).
+
+    Raises what Pillow raises.
+    """
+    try:
+        return Image.open(file, formats=formats or _formats())
+    except ValueError:
+        if (smaller := _smaller(file)) is None:
+            raise
+        return Image.open(smaller, formats=formats or _formats())
+
+
+def _smaller(file: Any) -> io.BytesIO | None:
+    """Return a PNG file without texts that Pillow does not take; None if it has none."""
+    file.seek(0)
+    start = file.read(len(PNG))
+    data = without_large_texts(start + file.read()) if start == PNG else None
+    return None if data is None else io.BytesIO(data)
+
+
 def _read(file: Any, name: str) -> Image.Image:
+    """Decode a binary file object."""
+    try:
+        return _decode(file, name)
+    except ImageError as error:  # such a text may also stand behind the pixels
+        smaller = _smaller(file) if isinstance(error.__cause__, ValueError) else None
+        if smaller is None:
+            raise
+    return _decode(smaller, name)
+
+
+def _decode(file: Any, name: str) -> Image.Image:
     """Open a binary file object, check the size its header declares, and only then decode it."""
     try:
-        with Image.open(file, formats=_formats()) as image:
+        with identified(file) as image:
             return _finish(image, name)
     except Image.UnidentifiedImageError as error:
         raise ImageError(name, "is not an image, or of a kind that is not supported") from error

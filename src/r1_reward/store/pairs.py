@@ -12,7 +12,6 @@ Images stay undecoded in the dataset (``Image(decode=False)``): ``datasets`` wou
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -20,10 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from datasets import Dataset, Features, LargeList, List, Value, concatenate_datasets
 from datasets import Image as ImageFeature
-from datasets.exceptions import DatasetsError
 
 from r1_reward.records.checks import (
     FIELDS,
@@ -38,16 +35,18 @@ from r1_reward.records.schema import PreferencePair
 from r1_reward.store.checker import Checker
 from r1_reward.store.files import complete_file
 from r1_reward.store.images import embedded, image_suffix
+from r1_reward.store.kinds import require_rows
 from r1_reward.store.rows import (
     RowWriter,
     did_you_mean,
-    first_line,
     hub_dataset,
     line_rows,
     may_be_hub_id,
     of_split,
+    parquet_count,
     require_readable,
 )
+from r1_reward.store.tables import parquet_dataset
 from r1_reward.store.video import FRAMES, row_pictures
 
 __all__ = [
@@ -123,6 +122,7 @@ def find_files(path: Path, split: str) -> list[Path]:
     if (path / STAGING).is_dir() and not (path / REPORT).exists():
         raise UserError(f"{path}: is unfinished; the command that wrote it was interrupted or is still running.")
     if path.is_file():
+        require_rows(path)
         if path.suffix not in (".jsonl", ".parquet"):
             raise UserError(f"{path}: pair files end in .jsonl (one JSON object a line) or .parquet.")
         return [path]
@@ -148,13 +148,10 @@ def _why_no_pairs(path: Path, split: str) -> str:
 
 
 def _read_parquet(files: list[Path]) -> Dataset:
-    try:
-        full = [file for file in files if pq.read_metadata(file).num_rows]  # datasets trips over empty ones
-        if not full:
-            raise PairFileError([Problem(str(files[0]), 0, "", "holds no rows")], rows=0)
-        return Dataset.from_parquet([glob.escape(str(file)) for file in full])  # it reads names as patterns
-    except (OSError, ValueError, DatasetsError) as error:
-        raise UserError(f"{files[0]}: cannot be read as parquet ({first_line(error.__cause__ or error)}).") from error
+    full = [file for file in files if parquet_count(file)]
+    if not full:
+        raise PairFileError([Problem(str(files[0]), 0, "", "holds no rows")], rows=0)
+    return parquet_dataset(full)
 
 
 def _load_jsonl(path: Path, checker: Checker) -> Dataset:

@@ -29,6 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r1_reward.records.errors import UserError
+from r1_reward.store.cache import writing_cache
+from r1_reward.store.kinds import first_line, require_rows, why_not_parquet
 from r1_reward.store.video import natural_key
 
 KINDS = (".parquet", ".jsonl", ".json")
@@ -105,6 +107,7 @@ def open_source(
         raise UserError(f"{path}: is a file on this machine; a revision ({revision}) can be asked for on the Hub only.")
     require_readable(path)
     if path.is_file():
+        require_rows(path)
         if path.suffix not in KINDS:
             raise UserError(f"{path}: files of rows end in .jsonl, .json or .parquet.")
         return RowSource(str(path), root or path.parent, lambda: file_rows(path))
@@ -155,6 +158,7 @@ def of_split(files: Sequence[Path], split: str) -> list[Path]:
 
 def file_rows(file: Path) -> Iterator[RawRow]:
     """Yield the rows of one file; what is inside tells JSONL from a JSON array."""
+    require_rows(file)
     if file.suffix == ".parquet":
         return (RawRow(str(file), number, row) for number, row in parquet_rows(file))
     return array_rows(file) if is_array(file) else line_rows(file)
@@ -174,14 +178,14 @@ def line_rows(path: Path) -> Iterator[RawRow]:
 def raw_lines(path: Path, number: int = 0, offset: int = 0) -> Iterator[tuple[int, int, bytes]]:
     """Yield number (from 1), offset in bytes and bytes of every line after the first ``number``, which end at offset.
 
-    Raises UserError if the file is UTF-16 text.
+    Raises UserError if the file is UTF-16 text, compressed or parquet.
     """
+    if not number:
+        require_rows(path)
     with open(path, "rb") as file:
         file.seek(offset)
         for line in file:
             number += 1
-            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise UserError(f"{path}: is UTF-16 text; save it as UTF-8.")
             yield number, offset, line
             offset += len(line)
 
@@ -269,11 +273,6 @@ def _next_token(text: str, file: TextIO) -> str:
     return text
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, for a message of ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
-
-
 # ---- parquet
 
 
@@ -288,6 +287,19 @@ def parquet_rows(
         UserError: it is not parquet, or damaged.
     """
     number = start
+    for batch in parquet_batches(file, columns, start=start):
+        try:
+            rows = batch.to_pylist()
+        except ValueError as error:  # bytes that are no text in a column of texts
+            raise why_not_parquet(file, error, number) from error
+        for row in rows:
+            number += 1
+            yield number, row
+
+
+def parquet_batches(file: Path, columns: Sequence[str] | None = None, *, start: int = 0) -> Iterator[pa.RecordBatch]:
+    """Yield the same rows as record batches, none of them empty; raises UserError."""
+    number = start
     try:
         # Without pre-buffering, and with a bounded buffer, a row group of all images is not read at once.
         with pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER) as table:
@@ -298,11 +310,11 @@ def parquet_rows(
             for batch in table.iter_batches(_ROWS_AT_ONCE, row_groups=groups, columns=there) if groups else ():
                 passed = min(skipped, batch.num_rows)
                 skipped -= passed
-                for row in batch.slice(passed).to_pylist():
-                    number += 1
-                    yield number, row
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as parquet after row {number} ({first_line(error)}).") from error
+                number += batch.num_rows - passed
+                if passed < batch.num_rows:
+                    yield batch.slice(passed)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise why_not_parquet(file, error, number) from error
 
 
 def _leaves(table: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
@@ -317,10 +329,23 @@ def _leaves(table: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
 
 def parquet_columns(file: Path) -> list[str]:
     """Return the names of the columns of a parquet file; raises UserError if it is not one."""
+    return list(parquet_schema(file).names)
+
+
+def parquet_schema(file: Path) -> pa.Schema:
+    """Return the columns of a parquet file with their types; raises UserError if it is not one."""
     try:
-        return list(pq.read_schema(file).names)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as parquet ({first_line(error)}).") from error
+        return pq.read_schema(file)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise why_not_parquet(file, error) from error
+
+
+def parquet_count(file: Path) -> int:
+    """Return the number of rows of a parquet file; raises UserError if it is not one."""
+    try:
+        return pq.read_metadata(file).num_rows
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise why_not_parquet(file, error) from error
 
 
 class RowWriter:
@@ -402,7 +427,8 @@ def hub_dataset(name: str, split: str, *, config: str | None = None, **options: 
     names = (name,) if config is None else (name, config)
     given = {key: value for key, value in options.items() if value is not None}
     try:
-        dataset = datasets.load_dataset(*names, split=split, **given)
+        with writing_cache():
+            dataset = datasets.load_dataset(*names, split=split, **given)
     except _hub_errors() as error:
         raise _no_dataset(name, f"{split} split of a dataset of that name", error) from error
     for column, feature in (dataset.features or {}).items():
