@@ -224,7 +224,7 @@ def test_what_is_no_file_is_named_and_explained(tmp_path: Path) -> None:
     for name, reason in reasons.items():
         with pytest.raises(ImageError, match=reason) as caught:
             open_image(str(tmp_path / name))
-        assert str(caught.value).startswith(str(tmp_path / name))
+        assert str(caught.value).startswith(str(tmp_path / name)[:150])
         assert isinstance(caught.value, UserError)
     with pytest.raises(ImageError, match="image bytes: is empty"):
         open_image(b"")

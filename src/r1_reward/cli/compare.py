@@ -18,6 +18,7 @@ from r1_reward.cli.options import Fields, with_settings
 from r1_reward.engines.options import EngineOptions
 from r1_reward.judge.settings import JudgeSettings, VoteSettings
 from r1_reward.records.errors import UserError
+from r1_reward.records.settings import at_home
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -105,7 +106,7 @@ def calibrate(
         raise UserError(f"{judge.model}: is not a local folder; say with --out where calibration.json goes.")
     folder = out or Path(judge.model)
     shown = frames_to_show(frames, None if engine.base_url else judge.model)
-    pairs = load_pairs(data, split=split, video_frames=shown)
+    pairs = load_pairs(at_home(data), split=split, video_frames=shown)
     model = load_judge(judge, engine, shown)
     rows = track(pairs, "judging", total=len(pairs), console=Console(stderr=True))
     fitted = model.calibrate(rows, plot=plot, save_to=folder)
@@ -143,7 +144,7 @@ def _text(argument: str) -> str:
         return argument
     if argument.startswith("@@"):
         return argument[1:]
-    path = Path(argument[1:])
+    path = at_home(Path(argument[1:]))
     try:
         return path.read_text(encoding="utf-8").strip("\n")
     except OSError as error:

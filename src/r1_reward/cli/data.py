@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from r1_reward.cli import data_annotate, data_import, data_mix
+from r1_reward.cli.options import with_settings
+from r1_reward.records.settings import at_home
 
 if TYPE_CHECKING:
     from r1_reward.records.checks import Problem
@@ -26,6 +28,7 @@ app.command("export")(data_import.export)
 
 
 @app.command()
+@with_settings
 def validate(
     file: Annotated[str, typer.Argument(help="A .jsonl or .parquet file, a folder, or a Hub dataset (owner/name).")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
@@ -36,7 +39,7 @@ def validate(
     from r1_reward.store.pairs import PairFileError, load_pairs
 
     try:
-        pairs = load_pairs(file, split=split, video_frames=frames)
+        pairs = load_pairs(at_home(file), split=split, video_frames=frames)
     except PairFileError as error:
         if as_json:
             _print_json(error.rows, error.problems)

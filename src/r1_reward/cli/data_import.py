@@ -12,12 +12,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from r1_reward.cli.options import with_settings
 from r1_reward.cli.progress import counter
+from r1_reward.records.settings import at_home
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 
 
+@with_settings
 def import_source(
     source: Annotated[
         str,
@@ -47,12 +50,13 @@ def import_source(
     quiet_libraries()
     with counter(source) as note:
         report = import_pairs(
-            source, origin, out, images=images, seed=seed, limit=limit, split=split, config=config,
+            source, at_home(origin), out, images=images, seed=seed, limit=limit, split=split, config=config,
             overwrite=overwrite, progress=lambda read, kept: note(f"{read:,} rows read, {kept:,} pairs kept"),
         )  # fmt: skip
     _show(report, as_json, unit="rows read", left=f"dropped, each in {out / DROPPED}", out=out)
 
 
+@with_settings
 def export(
     to: Annotated[Literal["r1-reward-rl"], typer.Argument(help="The format: r1-reward-rl, the released RL rows.")],
     pairs: Annotated[Path, typer.Argument(help="A pair file or pair folder.")],

@@ -57,9 +57,11 @@ class Settings(Strict):
 
 
 def at_home(value: Any) -> Any:
-    """Return a path with ``~`` replaced by the home folder, alone, in a list or in a tuple; anything else as it is."""
-    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+    """Return a path with ``~`` replaced by the home folder, alone or in lists and dicts; anything else as it is."""
+    if type(value) in (list, tuple):
         return type(value)(map(at_home, value))
+    if type(value) is dict:
+        return {key: at_home(one) for key, one in value.items()}
     if isinstance(value, str) and value.startswith("~"):
         return os.path.expanduser(value)
     if isinstance(value, Path) and value.parts[:1] and value.parts[0].startswith("~"):

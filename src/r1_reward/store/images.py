@@ -15,7 +15,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -180,7 +180,7 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def identified(file: Any, formats: Sequence[str] | None = None) -> Image.Image:
+def identified(file: Any, formats: tuple[str, ...] | None = None) -> Image.Image:
     """Open a binary file object as a picture, not decoded yet, in one of the formats (default: all accepted ones).
 
     Raises what Pillow raises.
