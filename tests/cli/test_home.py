@@ -48,7 +48,7 @@ def test_settings_know_home(home):
 
 
 def test_config_files_know_home_also_in_their_parts(home):
-    (home / "mix.yaml").write_text(yaml.safe_dump({"sources": {"a": {"path": "~/a", "count": "all"}}, "out": "~/o"}))
+    (home / "mix.yaml").write_text(yaml.safe_dump({"sources": {"a": {"path": "~/a", "count": 1}}, "out": "~/o"}))
     mix = load_mix(home / "mix.yaml")
     assert (mix.sources["a"].path, mix.out) == (f"{home}/a", f"{home}/o")
     (home / "sft.yaml").write_text(yaml.safe_dump({"model": "~/m", "data": "~/d.jsonl", "output_dir": "~/runs"}))

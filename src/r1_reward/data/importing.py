@@ -27,6 +27,7 @@ from typing import Any, TextIO
 
 from r1_reward.data.sources import Source, find_source
 from r1_reward.data.sources.common import Candidate, Drop, Row
+from r1_reward.data.sources.error_marks import error_mark
 from r1_reward.data.sources.media import MediaFolder
 from r1_reward.records.checks import text_problems, to_pair
 from r1_reward.records.errors import UserError
@@ -211,7 +212,10 @@ def chosen_place(candidate: Candidate, seed: int) -> Answer:
 
 
 def _require_usable(pair: Mapping[str, Any]) -> None:
-    """Raise Drop for texts that a pair file does not accept."""
+    """Raise Drop for texts that a pair file does not accept, and for error messages in the place of answers."""
+    for name in ("response_1", "response_2"):
+        if (mark := error_mark(pair[name])) is not None:
+            raise Drop("error reply", mark)
     problems = [*to_pair(dict(pair))[1], *text_problems(dict(pair))]
     for name, reason in problems:
         same = reason == "is the same as response_1"

@@ -36,7 +36,7 @@ class PreferencePair(BaseModel):
 
     id: str
     question: NonBlank
-    images: list[NonBlank] = Field(default_factory=list)
+    images: list[str] = Field(default_factory=list)
     video: str | None = None
     response_1: NonBlank
     response_2: NonBlank

@@ -57,6 +57,9 @@ class Checker:
         pair, problems = to_pair({**row, "images": images} if "images" in row else row)
         for field, reason in [*problems, *text_problems(row)]:
             self.add(line, field, reason)
+        for index, key in enumerate(images if isinstance(images, list) else ()):
+            if isinstance(key, str) and not key.strip():
+                self.add(line, f"images[{index}]", "is blank")
         if row.get("images", []) == [] and (video is None or video == ""):
             self.add(line, "images", "no image and no video")
         if self.check_images:

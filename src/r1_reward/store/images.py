@@ -109,11 +109,11 @@ def embedded(cell: Any) -> dict[str, Any]:
     if data is None:
         if not path:
             raise ImageError("image", "has neither bytes nor a path")
-        require_file(path, path)
         try:
             data = Path(path).read_bytes()
         except (OSError, ValueError) as error:
-            raise ImageError(str(path), f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+            reason = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+            raise ImageError(str(path), _why_no_file(str(path), reason)) from error
     if not data:
         raise ImageError(str(path or "image"), "is empty (zero bytes)")
     # A file name may hold bytes that are not text, which come as lone surrogates; parquet takes none.
@@ -144,12 +144,10 @@ def _open_cell(cell: Any) -> Image.Image:
 def require_file(path: str | os.PathLike[str], name: str) -> None:
     """Refuse what is not an ordinary file with bytes in it; a pipe or device could block forever."""
     text = os.fspath(path)
-    if not text.strip():
-        raise ImageError(name, "is blank, not the path of a file")
-    if _DATA_URI.search(text[:_SHOWN]):
-        raise ImageError(name, f"is a data URI, not the path of a file; {_EMBED}")
     try:
         file = Path(text)
+        if not text.strip():
+            raise ImageError(name, _why_no_file(text))
         if file.is_dir():
             raise ImageError(name, "is a folder, not an image file")
         if not file.exists():
@@ -167,6 +165,10 @@ def _why_no_file(text: str, otherwise: str = "no such file") -> str:
 
     Where a path was joined to a folder or made real before, the text is behind it, and ``//`` is ``/``.
     """
+    if not text.strip():
+        return "is blank, not the path of a file"
+    if _DATA_URI.search(text):
+        return f"is a data URI, not the path of a file; {_EMBED}"
     if _ADDRESS.search(text):
         return "is an address, and nothing is fetched; download the picture and name its file"
     if _BASE64.search(text):
