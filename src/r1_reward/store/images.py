@@ -15,7 +15,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -73,19 +73,30 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
     :class:`ImageError` if it is missing, damaged, no picture, over ``MAX_PIXELS`` or over ``MAX_ASPECT_RATIO``.
     """
     if isinstance(source, Image.Image):
-        return _finish(source, name or "image")
+        return _finish(source, name or "image", _to_rgb)
     if isinstance(source, bytes):
         name = name or "image bytes"
         if not source:
             raise ImageError(name, "is empty (zero bytes)")
-        return _read(io.BytesIO(source), name)
+        return _read(io.BytesIO(source), name, _to_rgb)
     name = name or os.fspath(source)
     require_file(source, name)
     try:
         with open(source, "rb") as file:
-            return _read(file, name)
+            return _read(file, name, _to_rgb)
     except OSError as error:
         raise ImageError(name, f"cannot be read ({error.strerror or error})") from error
+
+
+def open_flattened(data: bytes) -> list[Image.Image]:
+    """Return the picture in the bytes of a file in each of the ways to flatten it, the way of :func:`open_image` first.
+
+    One with transparent parts comes on white, on black, and with the colours that lie under the transparency; any
+    other comes once. Raises :class:`ImageError`.
+    """
+    if not data:
+        raise ImageError("image bytes", "is empty (zero bytes)")
+    return _read(io.BytesIO(data), "image bytes", _flattened)
 
 
 def check_image(source: ImageSource, *, name: str | None = None) -> None:
@@ -203,22 +214,22 @@ def _smaller(file: Any) -> io.BytesIO | None:
     return None if data is None else io.BytesIO(data)
 
 
-def _read(file: Any, name: str) -> Image.Image:
-    """Decode a binary file object."""
+def _read(file: Any, name: str, convert: Callable[..., Any]) -> Any:
+    """Decode a binary file object; ``convert`` is :func:`_to_rgb`, or takes what it takes."""
     try:
-        return _decode(file, name)
+        return _decode(file, name, convert)
     except ImageError as error:  # such a text may also stand behind the pixels
         smaller = _smaller(file) if isinstance(error.__cause__, ValueError) else None
         if smaller is None:
             raise
-    return _decode(smaller, name)
+    return _decode(smaller, name, convert)
 
 
-def _decode(file: Any, name: str) -> Image.Image:
+def _decode(file: Any, name: str, convert: Callable[..., Any]) -> Any:
     """Open a binary file object, check the size its header declares, and only then decode it."""
     try:
         with identified(file) as image:
-            return _finish(image, name)
+            return _finish(image, name, convert)
     except Image.UnidentifiedImageError as error:
         raise ImageError(name, "is not an image, or of a kind that is not supported") from error
     except _BOMBS as error:
@@ -227,12 +238,12 @@ def _decode(file: Any, name: str) -> Image.Image:
         raise ImageError(name, f"is damaged or truncated ({error})") from error
 
 
-def _finish(image: Image.Image, name: str) -> Image.Image:
+def _finish(image: Image.Image, name: str, convert: Callable[..., Any]) -> Any:
     """Check the size, decode, turn upright and convert an opened image."""
     check_size(image.size, name)
     try:
         image.load()
-        return _to_rgb(_upright(image), sixteen_bit=image.mode.startswith("I;16") or image.format in ("PNG", "PPM"))
+        return convert(_upright(image), sixteen_bit=image.mode.startswith("I;16") or image.format in ("PNG", "PPM"))
     except _DECODE_ERRORS as error:
         raise ImageError(name, f"is damaged or truncated ({error})") from error
 
@@ -260,13 +271,29 @@ def _to_rgb(image: Image.Image, *, sixteen_bit: bool) -> Image.Image:
     """Convert any Pillow mode to RGB; ``sixteen_bit`` says that white is at 65535 if the mode is a deep one."""
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_to_8bit(image, [65535.0] if sixteen_bit else _WHITES[image.mode])
+    if (transparent := _with_alpha(image)) is not None:
+        return _on(transparent, "white")
+    return image.convert("RGB")
+
+
+def _flattened(image: Image.Image, *, sixteen_bit: bool) -> list[Image.Image]:
+    shown, transparent = _to_rgb(image, sixteen_bit=sixteen_bit), _with_alpha(image)
+    if transparent is None or transparent.getchannel("A").getextrema() == (255, 255):
+        return [shown]
+    return [shown, _on(transparent, "black"), transparent.convert("RGB")]
+
+
+def _with_alpha(image: Image.Image) -> Image.Image | None:
+    """Return a picture that knows transparency as RGBA, None for any other."""
     if image.mode in ("La", "RGBa"):  # premultiplied alpha: Pillow converts these in one direction only
         image = image.convert(image.mode.upper())
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    known = image.mode in ("LA", "PA", "RGBA") or ("transparency" in image.info and image.mode[0] not in "IF")
+    return image.convert("RGBA") if known else None
+
+
+def _on(image: Image.Image, colour: str) -> Image.Image:
+    """Return an RGBA picture on a ground of one colour, as RGB."""
+    return Image.alpha_composite(Image.new("RGBA", image.size, colour), image).convert("RGB")
 
 
 def _scale_to_8bit(image: Image.Image, whites: list[float]) -> Image.Image:
