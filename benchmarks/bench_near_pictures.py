@@ -4,7 +4,8 @@
 
 Pictures of six kinds are generated: photographs (soft blobs with noise), diagrams and pages of text on white, screens
 with coloured bars, icons with transparent parts, and pages of one size on which the same thing lies elsewhere. Every
-copy is a JPEG of quality 85. A pair of pictures of different origin that is near is a false one; so are pairs of the demo's scenes.
+copy is a JPEG of quality 85. A pair of pictures of different origin that is near is a false one; so is one of two
+scenes of the demo.
 """
 
 from __future__ import annotations
