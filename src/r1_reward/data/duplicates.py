@@ -179,12 +179,16 @@ class ImageTable:
         prints, places = PrintMatrix.of_all(numbered)
         if len(places):
             different, inverse = prints.unique()
-            # Pictures with one and the same fingerprint need not be compared.
             firsts = np.full(len(different.hashes), -1)
             firsts[inverse[::-1]] = places[::-1]
-            components.join(places, firsts[inverse])
+            # Pictures with one and the same fingerprint need not be compared; but for their bars they may be different
+            # ones, and are the same only if another is near that one form of them.
+            alike = different.is_whole()
             for first, second in near_prints(different, different, bits, upper=True):
                 components.join(firsts[first], firsts[second])
+                alike[first], alike[second] = True, True
+            same = alike[inverse]
+            components.join(places[same], firsts[inverse][same])
         return components.labels()
 
 
@@ -233,6 +237,10 @@ class PrintMatrix(NamedTuple):
     def _shapes(self) -> np.ndarray:
         return np.zeros((len(self.hashes), 3), dtype=np.uint8) if self.shapes is None else self.shapes
 
+    def is_whole(self) -> np.ndarray:
+        """Return (n,) bool: which are forms of whole pictures, with their bars."""
+        return self._shapes()[:, 0] == 0
+
     def may_be_one(self, i: np.ndarray, other: PrintMatrix, j: np.ndarray) -> np.ndarray:
         """Say of rows i of ours and j of another matrix whether their shapes let them be one picture.
 
@@ -241,7 +249,7 @@ class PrintMatrix(NamedTuple):
         """
         ours, theirs = self._shapes()[i].astype(np.int16), other._shapes()[j].astype(np.int16)
         apart = np.abs(ours[:, 1:] - theirs[:, 1:])
-        whole = (ours[:, 0] == 0) & (theirs[:, 0] == 0)
+        whole = self.is_whole()[i] & other.is_whole()[j]
         return whole | ((apart[:, 0] <= SHAPE_STEPS) & (apart[:, 1] > SHAPE_STEPS))
 
 

@@ -54,7 +54,6 @@ class ImageError(UserError):
     """A picture cannot be used; ``name`` says which, ``reason`` why."""
 
     def __init__(self, name: str, reason: str) -> None:
-        name = short_name(name)
         super().__init__(f"{name}: {reason}")
         self.name = name
         self.reason = reason
@@ -124,7 +123,7 @@ def embedded(cell: Any) -> dict[str, Any]:
             data = Path(path).read_bytes()
         except (OSError, ValueError) as error:
             reason = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-            raise ImageError(str(path), _why_no_file(str(path), reason)) from error
+            raise _no_file(str(path), str(path), reason) from error
     if not data:
         raise ImageError(str(path or "image"), "is empty (zero bytes)")
     # A file name may hold bytes that are not text, which come as lone surrogates; parquet takes none.
@@ -157,34 +156,32 @@ def require_file(path: str | os.PathLike[str], name: str) -> None:
     text = os.fspath(path)
     try:
         file = Path(text)
-        if not text.strip():
-            raise ImageError(name, _why_no_file(text))
+        if not text.strip() or not (file.is_dir() or file.exists()):
+            raise _no_file(text, name, "no such file")
         if file.is_dir():
             raise ImageError(name, "is a folder, not an image file")
-        if not file.exists():
-            raise ImageError(name, _why_no_file(text))
         if not file.is_file():
             raise ImageError(name, "is not an ordinary file")
         if file.stat().st_size == 0:
             raise ImageError(name, "is empty (zero bytes)")
     except (OSError, ValueError) as error:
-        raise ImageError(name, _why_no_file(text, f"is not a usable path ({short_name(str(error))})")) from error
+        raise _no_file(text, name, f"is not a usable path ({error})") from error
 
 
-def _why_no_file(text: str, otherwise: str = "no such file") -> str:
-    """Return why there is no file of a name that may be something else than a path.
+def _no_file(text: str, name: str, otherwise: str) -> ImageError:
+    """Return what to raise where there is no file of a name: what else the name is, or ``otherwise``.
 
     Where a path was joined to a folder or made real before, the text is behind it, and ``//`` is ``/``.
     """
     if not text.strip():
-        return "is blank, not the path of a file"
+        return ImageError(name, "is blank, not the path of a file")
     if _DATA_URI.search(text):
-        return f"is a data URI, not the path of a file; {_EMBED}"
+        return ImageError(short_name(name), f"is a data URI, not the path of a file; {_EMBED}")
     if _ADDRESS.search(text):
-        return "is an address, and nothing is fetched; download the picture and name its file"
+        return ImageError(name, "is an address, and nothing is fetched; download the picture and name its file")
     if _BASE64.search(text):
-        return f"is a picture in base64, not the path of a file; {_EMBED}"
-    return otherwise
+        return ImageError(short_name(name), f"is a picture in base64, not the path of a file; {_EMBED}")
+    return ImageError(name, otherwise)
 
 
 def _formats() -> list[str]:
