@@ -4,8 +4,8 @@
 
 Pictures of six kinds are generated: photographs (soft blobs with noise), diagrams and pages of text on white, screens
 with coloured bars, icons with transparent parts, and pages of one size on which the same thing lies elsewhere. Every
-copy is a JPEG of quality 85. A pair of pictures of different origin that is near is a false one; so is one of two
-scenes of the demo.
+copy is a JPEG of quality 85. A pair of pictures of different origin, each as it is or on a white square, that is near
+is a false one; so is a pair of scenes of the demo.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def padded(picture: Image.Image, colour: tuple[int, int, int], place: float = 0.
 
 
 def flattened(picture: Image.Image, ground: str | tuple[int, int, int] | None) -> Image.Image:
-    """Return a transparent picture on a ground, or with its transparency dropped."""
-    if ground is None:
+    """Return a picture on a ground, if it is transparent, or with its transparency dropped."""
+    if ground is None or picture.mode == "RGB":
         return picture.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", picture.size, ground), picture).convert("RGB")
 
@@ -161,7 +161,9 @@ def measure(count: int, bits: int, forms: Callable[[Fingerprint], Fingerprint]) 
     for kind, make in KINDS.items():
         originals = [make(np.random.default_rng((3, number))) for number in range(count)]
         prints = [forms(fingerprint_of(encoded(one, "PNG"))) for one in originals]
-        false[kind] = [len(near(prints, bits)), count * (count - 1) // 2]
+        squares = [forms(fingerprint_of(encoded(padded(flattened(one, "white"), PADS["white"])))) for one in originals]
+        pairs = [(i, j) for i, j in near([*prints, *squares], bits) if i % count != j % count]
+        false[kind] = [len(pairs), 2 * count * (count - 1)]
         if make is moved:
             continue
         for number, one in enumerate(originals):

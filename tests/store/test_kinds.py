@@ -113,7 +113,7 @@ def test_damaged_parquet_says_where(tmp_path):
     content[place : place + 60] = bytes(60)
     (tmp_path / "pairs.parquet").write_bytes(content)
     for read in readers(tmp_path / "pairs.parquet")[:3]:
-        with pytest.raises(UserError, match="is parquet, but cannot be read after row [0-9]+"):
+        with pytest.raises(UserError, match="cannot be read as parquet after row [0-9]+: it is damaged"):
             read()
 
 

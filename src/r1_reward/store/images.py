@@ -169,19 +169,25 @@ def require_file(path: str | os.PathLike[str], name: str) -> None:
 
 
 def _no_file(text: str, name: str, otherwise: str) -> ImageError:
-    """Return what to raise where there is no file of a name: what else the name is, or ``otherwise``.
+    """Return what to raise where there is no file of a name."""
+    reason = not_a_path(text)
+    return ImageError(short_name(name), reason) if reason else ImageError(name, otherwise)
+
+
+def not_a_path(text: str) -> str | None:
+    """Return what a text that names no file is instead of a path, such as an address; None if it may be one.
 
     Where a path was joined to a folder or made real before, the text is behind it, and ``//`` is ``/``.
     """
     if not text.strip():
-        return ImageError(name, "is blank, not the path of a file")
+        return "is blank, not the path of a file"
     if _DATA_URI.search(text):
-        return ImageError(short_name(name), f"is a data URI, not the path of a file; {_EMBED}")
+        return f"is a data URI, not the path of a file; {_EMBED}"
     if _ADDRESS.search(text):
-        return ImageError(name, "is an address, and nothing is fetched; download the picture and name its file")
+        return "is an address, and nothing is fetched; download the picture and name its file"
     if _BASE64.search(text):
-        return ImageError(short_name(name), f"is a picture in base64, not the path of a file; {_EMBED}")
-    return ImageError(name, otherwise)
+        return f"is a picture in base64, not the path of a file; {_EMBED}"
+    return None
 
 
 def _formats() -> list[str]:

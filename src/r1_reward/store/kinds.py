@@ -67,7 +67,7 @@ def _wide_encoding(start: bytes) -> str | None:
 def why_not_parquet(file: Path, error: BaseException, row: int = 0) -> UserError:
     """Return what to raise where pyarrow could not read a file, after so many rows: what the file is, or what failed.
 
-    ``error`` is an OSError or a ValueError; Arrow's are one of both.
+    ``error`` is an OSError, a ValueError or a NotImplementedError, as Arrow's are.
     """
     said = first_line(error)
     if isinstance(error, OSError) and error.errno is not None:
@@ -91,7 +91,9 @@ def why_not_parquet(file: Path, error: BaseException, row: int = 0) -> UserError
     if end != _PARQUET:
         return UserError(f"{file}: cannot be read as parquet: its end is missing. Is the file complete?")
     after = f" after row {row}" if row else ""
-    return UserError(f"{file}: is parquet, but cannot be read{after} ({said}).")
+    if isinstance(error, NotImplementedError):
+        return UserError(f"{file}: is parquet of a kind that pyarrow does not read ({said}).")
+    return UserError(f"{file}: cannot be read as parquet{after}: it is damaged ({said}).")
 
 
 def _is_text(start: bytes) -> bool:
