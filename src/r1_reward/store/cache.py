@@ -11,6 +11,7 @@ from r1_reward.records.errors import UserError
 
 _REFUSED = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR,
+    errno.ENOENT, errno.ELOOP, errno.EIO, errno.ENAMETOOLONG,
 )  # fmt: skip
 
 
