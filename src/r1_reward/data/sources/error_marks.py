@@ -20,7 +20,7 @@ _SAYINGS = "|".join(
     [
         r"network error due to high traffic",
         r"api request error",
-        r"rate limit (?:per day|of this model)(?: of this model)?(?: is reached)?",
+        r"rate limit (?:per day )?of this model(?: is reached)?",
         r"you have reached the conversation (?:length|turn) limit",
         r"this session has been inactive(?: for too long)?",
         r"(?:your|the) (?:input|text|image|prompt|message|request) violates our content moderation guidelines",
@@ -44,13 +44,14 @@ _PLAIN = "|".join(
 )
 """Words that answers may use as well: a mark only where they are the whole text, which is short."""
 
-_SENTINEL = r"\$(?:[A-Z]+_)?(?:ERROR|MODERATION|TIMEOUT|BLOCKED|FAILED|FAILURE|REFUSED)\$"
+_SENTINEL = r"\$(?:[A-Z]+_)?(?:ERROR|MODERATION|TIMEOUT|BLOCKED|FAILED|FAILURE|REFUSED)\$|(?<=\*\*)RATE LIMIT PER DAY"
 _OPENING = r"[\s*_#\u26a0\ufe0f\u274c\U0001f6ab]*"
 _START = re.compile(rf"{_OPENING}(?P<mark>{_SENTINEL}|(?i:{_SAYINGS}))")
 _PLAIN_START = re.compile(rf"{_OPENING}(?P<mark>(?i:{_PLAIN}))")
 _LINE = re.compile(rf"^{_OPENING}(?P<mark>{_SENTINEL}|{_SAYINGS.upper()})", re.MULTILINE)
 _CUT_IN = re.compile(rf"\*\*(?P<mark>{_SAYINGS.upper()})")
 _CODE = re.compile(r"(?P<line>^|\n)?[ \t]*(?P<mark>\(error_code: ?\d{1,6}(?:,.{0,2000})?\))$", re.DOTALL)
+_CODE_OF_FASTCHAT = re.compile(r"\(error_code: ?(?:1|[45]\d{4})\b")
 _EXCEPTION = re.compile(r"\s*(?P<mark>Error code: \d{3} - [{\[]|HTTPS?ConnectionPool\(host=|<Response \[\d{3}\]>)")
 _UNFINISHED = re.compile(r"(?:(?<![\u2580-\u259f])\u258c|<span class=\"cursor\">(?:</span>)?)\s*$")
 _TAGS = re.compile(r"<[^<>\n]{1,200}>|\(https?://[^\s)]*\)")
@@ -64,8 +65,9 @@ _FAILING = re.compile(
     r"EXPIRED|VIOLAT\w+|FAIL\w*|BLOCKED|EXCEED\w*|REACHED|BUSY)\b"
 )
 _EXPLAINS = re.compile(
-    r"\b(?:means?|indicat\w+|refers?|suggests?|says|reads|appears?|usually|typically|occurs?|because|this (?:error|"
-    r"message|text|is)|(?:the|this|your) (?:image|picture|photo|screen\w*|error|message))\b",
+    r"\b(?:means?|indicat\w+|refers?|suggests?|says|reads|shown|shows|displayed|visible|appears?|usually|typically|"
+    r"occurs?|because|this (?:error|message|text|is)|(?:the|this|your) (?:image|picture|photo|screen\w*|error|"
+    r"message))\b",
     re.IGNORECASE,
 )
 _QUOTING = (":", '"', "'", "`", "(", "\u201c", "\u2018", "\u00ab")
@@ -90,7 +92,9 @@ def _match(found: re.Match[str] | None) -> str | None:
 
 def _at_the_start(text: str) -> str | None:
     found = _START.match(text)
-    return found["mark"] if found and _is_rest(text[found.end() :]) else None
+    if found is None:
+        return None
+    return found["mark"] if _is_rest(text[found.end() :], spoken=not found["mark"].isupper()) else None
 
 
 def _alone(text: str) -> str | None:
@@ -127,7 +131,8 @@ def _code_at_the_end(text: str) -> str | None:
     before = text[: found.start()]
     last = before.rpartition("\n")[2]
     alone = found["line"] is not None or not last.strip()
-    return found["mark"] if alone or not any(sign in last for sign in _QUOTING) else None
+    behind = _CODE_OF_FASTCHAT.match(found["mark"]) and not any(sign in last for sign in _QUOTING)
+    return found["mark"] if alone or behind else None
 
 
 def _object(text: str) -> str | None:
@@ -141,8 +146,11 @@ def _object(text: str) -> str | None:
     return text if isinstance(value, dict) and value.get("object") == "error" else None
 
 
-def _is_rest(rest: str) -> bool:
-    """Say whether what follows the first words of a message belongs to it, rather than being prose about it."""
+def _is_rest(rest: str, *, spoken: bool = False) -> bool:
+    """Say whether what follows the first words of a message belongs to it, rather than being prose about it.
+
+    ``spoken`` is whether those words are not in capitals, so that they may be anybody's.
+    """
     rest = _TAGS.sub("", rest)
     if rest[:1].isalnum() or rest[:1] in _QUOTING[1:4] or rest[:1] == "\u201d" or re.match(r"[*_]*\s+[a-z]", rest):
         return False  # "errors", a closing quote, "is what the server says"
@@ -151,4 +159,6 @@ def _is_rest(rest: str) -> bool:
     body = body[shouted.end() :].strip() if shouted and body[:2].isupper() else body
     if not body.strip("*_ .!") or body.startswith(("(", "{", "[")) or re.match(r"(?i:reason|error_code)\b", body):
         return True
+    if spoken and not re.match(r"(?:Please|Try|Retry)\b", body):
+        return False
     return len(body) <= _SHORT and "\n\n" not in body and not _EXPLAINS.search(body)
