@@ -136,7 +136,7 @@ def _survey_parquet(path: Path, block_rows: int) -> Source:
     try:
         with pq.ParquetFile(path) as parquet:
             names, rows = parquet.schema_arrow.names, parquet.metadata.num_rows
-    except ValueError as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         raise why_not_parquet(path, error) from error
     kind = _kind_of(names)
     if kind is None:
