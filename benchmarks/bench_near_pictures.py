@@ -2,10 +2,10 @@
 
     python benchmarks/bench_near_pictures.py
 
-Pictures of six kinds are generated: photographs (soft blobs with noise), diagrams and pages of text on white, screens
-with coloured bars, icons with transparent parts, and pages of one size on which the same thing lies elsewhere. Every
-copy is a JPEG of quality 85. A pair of pictures of different origin, each as it is or on a white square, that is near
-is a false one; so is a pair of scenes of the demo.
+Pictures of seven kinds are generated: photographs (soft blobs with noise), diagrams and pages of text on white, screens
+with coloured bars, icons with transparent parts, black silhouettes, and pages of one size on which the same thing lies
+elsewhere. Every copy is a JPEG of quality 85. A pair of pictures of different origin, each as it is or on a white
+square, that is near is a false one; so is a pair of scenes of the demo.
 """
 
 from __future__ import annotations
@@ -83,6 +83,13 @@ def icon(rng: np.random.Generator) -> Image.Image:
     return page
 
 
+def silhouette(rng: np.random.Generator) -> Image.Image:
+    """Return an icon that is black wherever it can be seen, and where it cannot."""
+    alpha = icon(rng).getchannel("A")
+    black = Image.new("L", alpha.size, 0)
+    return Image.merge("RGBA", [black, black, black, alpha])
+
+
 def moved(rng: np.random.Generator) -> Image.Image:
     """Return a page on which one red disc lies somewhere: the same thing, another picture."""
     page = Image.new("RGB", (320, 240), "white")
@@ -93,6 +100,7 @@ def moved(rng: np.random.Generator) -> Image.Image:
 
 KINDS = {
     "photographs": photograph, "diagrams": diagram, "pages of text": page_of_text, "screens": screen, "icons": icon,
+    "silhouettes": silhouette,
     "moved discs": moved,
 }  # fmt: skip
 

@@ -109,6 +109,19 @@ def test_different_pictures_stay_different_in_all_forms():
     assert len(set(table.clusters(BITS).tolist())) == 60
 
 
+@pytest.mark.parametrize("ink", [(0, 0, 0), (255, 255, 255), (200, 30, 30)])
+def test_silhouettes_that_differ_in_their_transparency_alone_are_different(ink):
+    """Without transparency each of them is a plain page of one colour."""
+    table, pages = ImageTable(), []
+    for seed in range(12):
+        drawn = np.asarray(icon(seed))[..., 3]
+        pages.append(Image.merge("RGBA", [*(Image.new("L", drawn.shape[::-1], value) for value in ink),
+                                          Image.fromarray(drawn)]))  # fmt: skip
+    table.add([encoded(page) for page in pages])
+    assert len(set(table.clusters(BITS).tolist())) == (1 if ink == (255, 255, 255) else 12)  # white on white is blank
+    assert are_one(encoded(pages[0]), encoded(on(pages[0], "black" if ink[0] else "white"), "JPEG"))
+
+
 def test_an_opaque_picture_has_one_form_and_a_page_of_one_colour_too():
     assert len(fingerprint_of(encoded(picture(1).convert("RGBA"))).forms) == 1
     for size in ((64, 64), (300, 2), (1, 1)):

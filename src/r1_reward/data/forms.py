@@ -57,7 +57,7 @@ class Fingerprint(NamedTuple):
 
 def fingerprint(picture: Image.Image, *flattened: Image.Image) -> Fingerprint:
     """Return what an RGB picture is compared by; ``flattened`` is how else its transparency was resolved."""
-    forms = [form for one in (picture, *flattened) for form in _forms(one)]
+    forms = [form for number, one in enumerate((picture, *flattened)) for form in _forms(one, keep_plain=not number)]
     return Fingerprint(forms[0].hash, forms[0].colours, picture.size, tuple(forms))
 
 
@@ -71,12 +71,22 @@ def shape_of(size: tuple[int, int]) -> int:
     return min(255, max(0, round(math.log2(size[0] / size[1]) * _STEPS_AN_OCTAVE) + _SQUARE))
 
 
-def _forms(picture: Image.Image) -> Iterator[Form]:
+def _forms(picture: Image.Image, *, keep_plain: bool) -> Iterator[Form]:
+    """Yield the forms of a picture; none that is of one colour, as a silhouette is without its transparency.
+
+    ``keep_plain`` keeps the picture itself nevertheless: there must be one form.
+    """
     whole = shape_of(picture.size)
     small = picture.reduce(max(1, min(picture.size) // _SIDE))
-    yield _form(small, 0, whole)
-    for box in _without_bars(small):
-        yield _form(small.crop(box), 1, whole)
+    if keep_plain or not _is_plain(np.asarray(small)):
+        yield _form(small, 0, whole)
+    for left, top, right, bottom in _without_bars(small):
+        if not _is_plain(np.asarray(small)[top:bottom, left:right]):
+            yield _form(small.crop((left, top, right, bottom)), 1, whole)
+
+
+def _is_plain(pixels: np.ndarray) -> bool:
+    return int(np.ptp(pixels.reshape(-1, 3), axis=0).max()) <= _UNIFORM
 
 
 def _form(picture: Image.Image, cut: int, whole: int) -> Form:
@@ -113,7 +123,7 @@ def _bars(lines: np.ndarray) -> Iterator[tuple[int, int]]:
 
 def _bar(lines: np.ndarray) -> np.ndarray:
     """Return the mean colours, (k, 3), of the k lines at the start that have the one colour of the first."""
-    if np.ptp(lines[0], axis=0).max() > _UNIFORM:
+    if not _is_plain(lines[0]):
         return np.zeros((0, 3))
     colour = lines[0].mean(axis=0)
     content = np.abs(lines - colour.astype(np.float32)).mean(axis=(1, 2)) > _CONTENT
