@@ -25,6 +25,7 @@ _PACKED = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"\x04\x22\x4d\x18": "lz4-compressed",
 }
+_TEXTS = (".jsonl", ".json")
 _LONGEST = 16  # bytes that are looked at
 
 
@@ -35,15 +36,15 @@ def require_rows(file: Path) -> None:
             start = opened.read(_LONGEST)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error}).") from error
-    if complaint := _complaint(start, parquet=file.suffix == ".parquet"):
+    if complaint := _complaint(start, text=file.suffix in _TEXTS):
         raise UserError(f"{file}: {complaint}")
 
 
-def _complaint(start: bytes, *, parquet: bool) -> str | None:
+def _complaint(start: bytes, *, text: bool) -> str | None:
     packed = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
     if packed is not None:
         return f"is {packed}, and is read as it is. Unpack it first."
-    if parquet:
+    if not text:
         return None  # whoever reads it says what is wrong with it
     if start.startswith(_PARQUET):
         return "is a parquet file; give it a name that ends in .parquet."
@@ -79,7 +80,7 @@ def why_not_parquet(file: Path, error: BaseException, row: int = 0) -> UserError
             end = opened.read()
     except OSError as other:
         return UserError(f"{file}: cannot be read ({other.strerror or other}).")
-    if complaint := _complaint(start, parquet=True):
+    if complaint := _complaint(start, text=False):
         return UserError(f"{file}: {complaint}")
     if not start:
         return UserError(f"{file}: cannot be read as parquet: it is empty (zero bytes).")
