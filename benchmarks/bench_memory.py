@@ -53,7 +53,7 @@ def generate(folder: Path, count: int) -> Path:
 
 def resident() -> float:
     """Return this process's resident memory in MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * resource.getpagesize() / 2**20
 
 

@@ -64,7 +64,7 @@ def start(stage: str, options: dict[str, Any], output: Path, *, resume: bool) ->
 
 
 def _command(command: list[str], output: str) -> None:
-    with open(output, "a", buffering=1) as file:
+    with open(output, "a", encoding="utf-8", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     from r1_reward.cli import main

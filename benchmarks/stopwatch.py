@@ -65,12 +65,12 @@ def reset_peak() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak_gib() -> float:
     """Return the peak of memory since: of PyTorch on a GPU, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / GIB
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / GIB

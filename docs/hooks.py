@@ -27,7 +27,8 @@ REFERENCE = {
         "Tensors, texts and rewards; no model. The page to read first: `r1_reward.algorithm`.",
         (
             "algorithm", "rewards", "records.parsing", "records.prompt", "records.schema", "judge.referee",
-            "judge.rule_referee", "judge.referee_models", "judge.referee_prompt",
+            "judge.rule_referee", "judge.verdict_grammar", "judge.verdict_names", "judge.referee_models",
+            "judge.referee_prompt",
         ),
     ),
     "judging": (

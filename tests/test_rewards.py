@@ -25,7 +25,36 @@ GOOD = "<think>Response 2 miscounts.</think><answer>1</answer>"
     ],
 )
 def test_format_reward(text, expected):
-    assert format_reward(text) == expected
+    assert format_reward(text) == format_reward(text, "strict") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD, 1.0),
+        ("<think>a</think>\n<answer>1</answer>", 1.0),
+        ("<think>a</think> \r\n\t\n<answer>1</answer>\n", 1.0),
+        ("<think>\na\n</think>\n\n<answer>\n1\n</answer>", 1.0),
+        ("<think>a</think>\n<answer>maybe</answer>", 1.0),
+        ("<think>a</think>\u200b<answer>1</answer>", 0.0),  # not white space
+        ("<think>a</think>\nSo <answer>1</answer>", 0.0),
+        ("<think>a</think>\n<answer>1</answer> Done.", 0.0),
+        ("Well. <think>a</think>\n<answer>1</answer>", 0.0),
+        ("<think>a</think>\n<answer>1</answer>\n<answer>1</answer>", 0.0),
+        ("<think>a</think>\n</think>\n<answer>1</answer>", 0.0),
+        ("< think>a</think>\n<answer>1</answer>", 0.0),
+        ("<think>a\n<answer>1</answer>", 0.0),
+        ("\n<answer>1</answer>", 0.0),
+    ],
+)
+def test_format_reward_up_to_white_space(text, expected):
+    assert format_reward(text, "whitespace") == expected
+    assert format_reward(text) == (1.0 if text == GOOD else 0.0)
+
+
+def test_an_unknown_format_is_refused():
+    with pytest.raises(ValueError, match="format must be one of strict, whitespace; got 'loose'"):
+        format_reward(GOOD, "loose")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +71,21 @@ def test_format_reward(text, expected):
 )
 def test_result_reward(text, preferred, expected):
     assert result_reward(text, preferred) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "cut", "expected"),
+    [
+        ("<think>Perhaps <answer>1</answer>? Let me", True, 0.0),
+        ("<think>Perhaps <answer>1</answer>? Let me", False, 0.0),
+        ("Perhaps <answer>1</answer>? Let me", True, 0.0),
+        ("<think>a</think><answer>1</answer><think>Or", True, 0.0),
+        (GOOD + " And", True, 1.0),
+        ("I say <answer>1</answer>", False, 1.0),
+    ],
+)
+def test_a_draft_earns_no_result(text, cut, expected):
+    assert result_reward(text, 1, cut=cut) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,33 @@ makes the whole sample unscorable. The other ways of combining the parts are swi
 
 from __future__ import annotations
 
-from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.parsing import is_well_formed, parse_judgment
 
 
-def format_reward(text: str) -> float:
-    """Return 1.0 if the text follows the answer format of method section 1 to the letter, else 0.0."""
-    return float(parse_judgment(text).well_formed)
+def format_reward(text: str, format: str = "strict") -> float:
+    """Return 1.0 if the text follows the answer format of method section 1, else 0.0.
+
+    >>> on_two_lines = "<think>Response 1 miscounts.</think>\\n<answer>2</answer>"
+    >>> format_reward(on_two_lines), format_reward(on_two_lines, "whitespace")
+    (0.0, 1.0)
+
+    Args:
+        text: The judgement.
+        format: ``strict`` is the paper's ``^<think>.*?</think><answer>.*?</answer>$``, each tag once. ``whitespace``
+            lets white space stand between ``</think>`` and ``<answer>``, where most models put a line break.
+
+    Raises:
+        ValueError: If ``format`` is neither.
+    """
+    return float(is_well_formed(text, format))
 
 
-def result_reward(text: str, preferred: int) -> float:
-    """Return 1.0 if the text's answer is the preferred response (1 or 2), else 0.0: an unreadable answer is wrong."""
-    return float(parse_judgment(text).answer == preferred)
+def result_reward(text: str, preferred: int, *, cut: bool = False) -> float:
+    """Return 1.0 if the text's answer is the preferred response (1 or 2), else 0.0: an unreadable answer is wrong.
+
+    ``cut`` says that the token limit ended the text: then an answer counts only behind a closed thought.
+    """
+    return float(parse_judgment(text, cut=cut).answer == preferred)
 
 
 def consistency_value(verdict: float | None, values: str = "binary") -> float | None:

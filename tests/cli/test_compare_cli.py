@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -247,3 +248,42 @@ def test_importing_the_command_loads_nothing_heavy():
     code = "import sys, r1_reward.cli.compare; print(sorted({'torch', 'datasets', 'scipy', 'PIL'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("https://example.org/scene.png", "https://example.org/scene.png: is a URL, and nothing is fetched"),
+        ("http://localhost:9/a.png", "is a URL"),
+        ("s3://bucket/a.png", "is a URL"),
+        ("data:image/png,abc", "is a data URI that cannot be read"),
+        ("data:image/png;base64,AAAA", "is not an image"),
+        ("nowhere.png", "nowhere.png: no such file"),
+    ],
+)
+def test_what_is_no_picture_is_named_as_what_it_is(server, image, message):
+    for command, answers in (("compare", ("--a", "one", "--b", "two")), ("rank", ("one", "two"))):
+        result = invoke(command, *ask(server, "--image", image), *answers)
+        assert isinstance(result.exception, UserError) and message in str(result.exception)
+    assert server.bodies == []
+
+
+def test_a_data_uri_is_a_picture(server, picture):
+    uri = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+    for image in (uri, picture.as_uri()):
+        assert invoke("compare", *ask(server, "--image", image, "--a", "one", "--b", "two")).exit_code == 0
+    sent = [[part["type"] for part in body["messages"][-1]["content"]] for body in server.bodies]
+    assert sent == [["image_url", "text"]] * 4
+
+
+@pytest.mark.parametrize("question", ["<image>Which?", "Is <|image_1|> it?", "<video> Which?"])
+def test_a_question_about_a_picture_that_is_not_given_is_refused(server, picture, question):
+    texts = ("--model", "judge", "--base-url", server.url, "--question", question, "--a", "one", "--b", "two")
+    result = invoke("compare", *texts)
+    assert isinstance(result.exception, UserError) and "and none came" in str(result.exception)
+    assert server.bodies == [] and invoke("compare", *texts, "--image", picture).exit_code == 0
+
+
+def test_a_url_of_a_video_is_named(server):
+    result = invoke("compare", *ask(server, "--video", "https://example.org/a.mp4", "--a", "one", "--b", "two"))
+    assert isinstance(result.exception, UserError) and "URLs are not fetched" in str(result.exception)

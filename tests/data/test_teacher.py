@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from teacher_rows import says
 
-from r1_reward.data.teacher import TeacherSpec, parse_teacher, read_reply, tidy
+from r1_reward.data.teacher import TeacherSpec, parse_teacher, read_reply
 from r1_reward.engines.client import OPENAI
 from r1_reward.records.errors import UserError
-from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.parsing import parse_judgment, tidy
 from r1_reward.records.schema import Completion
+from r1_reward.rewards import format_reward
 
 
 @pytest.mark.parametrize(
@@ -36,10 +37,16 @@ from r1_reward.records.schema import Completion
         ("<think>a</think><answer>1/2</answer>", (None, "no verdict")),
         ("<think>a</think><answer>1", (None, "no verdict")),
         ("<think>a</think><answer>3</answer>", (None, "no verdict")),
+        ("<think>a</think>\r\n <answer>2</answer>", (2, "")),
+        ("<think>Perhaps <answer>1</answer>", (None, "unfinished thought")),
+        ("<think>a</think>b<think>c <answer>1</answer>", (None, "unfinished thought")),
+        ("<THINK>a <answer>1</answer>", (None, "unfinished thought")),
     ],
 )
 def test_what_a_reply_is_worth(text, expected):
     assert read_reply(Completion(text=text, tokens=1)) == expected
+    assert not format_reward(text, "whitespace") or expected[1] != "malformed"
+    assert format_reward(tidy(text)) or expected[1]  # what may be trained on is kept in the strict form
     assert read_reply(Completion(text=text, tokens=1, truncated=True)) == (None, "truncated")
     assert read_reply(Completion(text=text, tokens=1, refused=True)) == (None, "refused")
 

@@ -115,12 +115,14 @@ def test_several_completions_are_given_up_only_if_that_was_refused(refusal, is_a
         (reply(None, refusal="I will not judge."), "I will not judge."),
         (reply("", finish="length"), ""),
         (reply("cut", finish="length"), "cut"),
+        (reply("cut", finish="max_tokens"), "cut"),
+        (reply("cut", finish="model_length"), "cut"),
     ],
 )
 def test_what_the_model_said(answer, text):
     completion = read(answer)
     assert completion.text == text
-    assert completion.truncated == (answer["choices"][0]["finish_reason"] == "length")
+    assert completion.truncated == (answer["choices"][0]["finish_reason"] != "stop")
 
 
 BROKEN = {
@@ -243,6 +245,9 @@ EVEN = {"1": math.log(0.5), "2": math.log(0.5)}
         ([("<answer>", {}), ("1</", {"1</": math.log(0.1), "1": math.log(0.1), "2</": math.log(0.2)})], 0.5),
         ([("<think>so <answer>1</answer></think>", {}), ("<answer>", {}), ("1", EVEN)], 0.5),
         ([("<answer>", {}), ("1", EVEN), ("</answer><answer>", {}), ("1", EVEN)], None),
+        ([("<think>so <answer>", {}), ("1", EVEN), ("</answer>", {})], None),
+        ([("<think>", {}), ("</THINK>", {}), ("<answer>", {}), ("1", EVEN), ("</answer>", {})], 0.5),
+        ([("<think></think><answer>", {}), ("1", EVEN), ("</answer>", {}), ("<think>", {})], None),
         ([("<answer>", {}), ("3", EVEN)], None),
         ([("<answer>", {}), ("12", EVEN)], None),
         ([("<answer>", {}), ("1", {})], None),

@@ -141,27 +141,65 @@ def test_probability_is_the_models_own_at_the_answer(tiny, pairs, text):
     assert completion.probability == pytest.approx(wanted[0], abs=1e-4)
 
 
-@pytest.mark.parametrize("text", [
-    "<think>a draft <answer>2</answer> first</think>I would say one.", "<think>so</think><answer>1", "<answer>2",
-])  # fmt: skip
-def test_a_draft_inside_a_thought_has_no_probability(tiny, pairs, text):
-    """Nor has a tag that was never closed: what has no answer has no probability of one."""
+def writing(tiny, text, *, ends=False):
+    """Return an engine whose model writes this text, and goes on for ever or ends there, torn between 1 and 2."""
     model, processor = tiny
     script = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-    engine = TransformersEngine(model, processor)
+    script += [processor.tokenizer.eos_token_id] * ends
 
     def forced(inputs, max_new_tokens, **options):
         rows = inputs["input_ids"]
         for token in script:
             logits = torch.zeros(len(rows), model.config.text_config.vocab_size)
             options["logits_processor"][0](rows, logits)
-            rows = torch.cat([rows, torch.tensor([[token]])], dim=1)
+            rows = torch.cat([rows, torch.full((len(rows), 1), token)], dim=1)
         return rows
 
+    engine = TransformersEngine(model, processor)
     engine._call_generate = forced
-    ((completion,),) = generated(engine, requests_of(pairs, 1), max_new_tokens=30)
-    assert completion.text == text
+    engine._shared_prefix = lambda inputs, counts: None
+    return engine
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("text", [
+    "<think>a draft <answer>2</answer> first</think>I would say one.", "<think>so</think><answer>1", "<answer>2",
+    "<think>a draft <answer>2</answer> first", "<think>so</think>one<think>a draft <answer>2</answer>",
+])  # fmt: skip
+def test_a_draft_inside_a_thought_has_no_probability(tiny, pairs, text, ends):
+    """Nor has a tag that was never closed: what has no answer has no probability of one."""
+    ((completion,),) = generated(writing(tiny, text, ends=ends), requests_of(pairs, 1), max_new_tokens=30)
+    assert (completion.text, completion.truncated) == (text, not ends)
     assert completion.probability is read_judgment(completion, swapped=False).answer is None
+
+
+OPENING = "{% if add_generation_prompt %}<think>\n{% endif %}"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize(("text", "answer"), [
+    ("a draft <answer>2</answer>", None), ("a draft <answer>2</answer> first", None), ("<answer>2</answer>", None),
+    ("a draft <answer>1</answer> first</think><answer>2</answer>", 2), ("so</think><answer>2</answer> then", 2),
+])  # fmt: skip
+def test_a_thought_that_the_template_opened_is_one(tiny, pairs, text, answer, ends):
+    tiny[1].chat_template += OPENING
+    two_votes = requests_of(pairs, 1, votes=2)
+    for completion in generated(writing(tiny, text, ends=ends), two_votes, max_new_tokens=30)[0]:
+        assert completion.text == "<think>" + text
+        judgment = read_judgment(completion, swapped=False)
+        assert judgment.answer == answer
+        assert completion.probability == judgment.probability == (None if answer is None else 0.5)
+
+
+@pytest.mark.parametrize(("text", "ends", "answer"), [
+    ("<answer>2</answer>", True, 2), ("so <answer>2</answer>", True, 2), ("so <answer>2</answer>", False, None),
+    ("<think>so</think><answer>2</answer>", False, 2),
+])  # fmt: skip
+def test_without_such_a_template_the_text_is_what_was_written(tiny, pairs, text, ends, answer):
+    ((completion,),) = generated(writing(tiny, text, ends=ends), requests_of(pairs, 1), max_new_tokens=30)
+    assert completion.text == text
+    assert read_judgment(completion, swapped=False).answer == answer
+    assert completion.probability == (None if answer is None else 0.5)
 
 
 def test_a_draft_is_not_taken_for_an_answer_that_has_no_token_of_its_own():
@@ -179,7 +217,7 @@ def test_a_draft_is_not_taken_for_an_answer_that_has_no_token_of_its_own():
 def test_no_margin_overflows(tiny, margin, probability):
     model, processor = tiny
     row = processor.tokenizer("<think>so</think><answer>1</answer>", add_special_tokens=False)["input_ids"]
-    (completion,) = TransformersEngine(model, processor)._read([row], torch.full((len(row), 1), margin))
+    (completion,) = TransformersEngine(model, processor)._read([row], torch.full((len(row), 1), margin), ["?"])
     assert completion.probability == probability
 
 

@@ -12,10 +12,15 @@ from fakes import Table
 from r1_reward.bench.report import write_metrics
 from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.suites import load_suite
+from r1_reward.engines.engine import Request
+from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.engines.scalar import ScalarEngine, Score, compare_scores
 from r1_reward.engines.workers import EngineSpec
 from r1_reward.judge.prepare import Prepared, opened
 from r1_reward.judge.votes import Plan, draw_votes, read_judgment
+from r1_reward.models.scalar import ScalarRewardModel
+from r1_reward.records.scalar_prompt import build_scalar_messages
+from r1_reward.store.images import decode_images
 
 NAN, INF = math.nan, math.inf
 
@@ -70,7 +75,6 @@ def test_critiques_are_shown_and_counted_and_cannot_vote():
 def scalar_folders(checkpoint, tmp_path_factory):
     """Untrained scalar checkpoints by mode."""
     from r1_reward.models.checkpoint import load_model_and_processor
-    from r1_reward.models.scalar import ScalarRewardModel
 
     folders = {}
     for critique in (False, True):
@@ -133,3 +137,17 @@ def test_max_pixels_reaches_a_scalar_judge(scalar_folders):
     loaded = EngineSpec(str(scalar_folders[False]), batch_size=3, max_pixels=16 * 28 * 28).load()
     assert loaded.batch_size == 3
     assert loaded.processor.image_processor.size.longest_edge == 16 * 28 * 28
+
+
+def test_a_critique_has_no_tag_of_the_templates(tiny, pairs):
+    """It is put behind the prompt again, which opens the thought itself."""
+    model, processor = tiny
+    processor.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    asked = [(row["question"], decode_images(row), row["response_1"]) for row in (pairs[0], pairs[1])]
+    critiques = [
+        s.critique
+        for s in ScalarEngine(ScalarRewardModel(model, critique=True), processor).score(asked, max_new_tokens=4)
+    ]
+    requests = [Request(build_scalar_messages(q, r, images=len(p)), p, max_new_tokens=4) for q, p, r in asked]
+    written = [drawn[0].text for drawn in TransformersEngine(model, processor).generate(requests)]
+    assert written == ["<think>" + critique for critique in critiques]

@@ -114,6 +114,9 @@ def test_a_local_models_own_tokens_are_broken_too():
         (YES + YES, None),
         (YES + " if you like", None),
         (f"<think>{YES}</think>", None),
+        (f"<think>Perhaps {YES}", None),
+        (f"<THINK>Perhaps {YES}", None),
+        (f"<think>a</think>b<think>{YES}", None),
         ("", None),
     ],
 )

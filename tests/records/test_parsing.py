@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1_reward.records import parsing
-from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.parsing import is_well_formed, parse_judgment, spoken_from, tidy, with_template_thought
 
 CASES = [
     # text, answer, reasoning, well_formed
@@ -43,7 +43,6 @@ CASES = [
     ("<answer>1</answer>", 1, "", False),
     ("a <answer>2</answer>", 2, "a", False),
     ("a</think><answer>2</answer>", 2, "a", False),
-    ("<think>a<answer>2</answer>", 2, "a", False),
     ("<think>a</think> <answer>1</answer>", 1, "a", False),
     ("<think>a</think>\n<answer>1</answer>", 1, "a", False),
     ("<think>a</think>So <answer>1</answer>", 1, "a", False),
@@ -54,11 +53,32 @@ CASES = [
     ("<think>a</think>b</think><answer>1</answer>", 1, "a</think>b", False),
     ("<think>a <answer>2</answer></think><answer>1</answer>", 1, "a <answer>2</answer>", False),
     ("<answer>2</answer><think>a</think><answer>1</answer>", 1, "a", False),
+    ("<THINK>a</THINK><answer>1</answer>", 1, "a", False),
+    ("<think >a <answer>2</answer></think\n><answer>1</answer>", 1, "a <answer>2</answer>", False),
+    ("<think>a <answer>2</answer></ THINK ><answer>1</answer>", 1, "a <answer>2</answer>", False),
+    ("<think>a < think>b<thinking>c< /think></think><answer>1</answer>", 1, "a < think>b<thinking>c< /think>", True),
     # --- an answer only before the last </think> is none
     ("<answer>1</answer><think>a</think>", None, "a", False),
     ("<think>a <answer>1</answer></think>", None, "a <answer>1</answer>", False),
     ("<think>a</think><answer>1</answer></think>", None, "a</think><answer>1</answer>", False),
     ("<think>a</think><answer>1</think></answer>", None, "a</think><answer>1", False),
+    # --- a thought that was opened and never closed is all draft
+    ("<think>a <answer>2</answer>", None, "a", False),
+    ("<think>a<answer>2</answer> But wait", None, "a", False),
+    ("<think>a<answer>2</answer> or <answer>1</answer>", None, "a", False),
+    ("<think><answer>1</answer>", None, "", False),
+    ("<THINK>a <answer>1</answer>", None, "a", False),
+    ("<think >a <answer>1</answer>", None, "a", False),
+    ("<Think\n>a <answer>1</answer>", None, "a", False),
+    ("Well. <think>a <answer>1</answer>", None, "a", False),
+    ("<think>a<think>b <answer>1</answer>", None, "a<think>b", False),
+    ("<think>a</think>b<think>c <answer>1</answer>", None, "a", False),
+    ("<think>a</think><answer>1</answer><think>No, ", None, "a", False),
+    ("<think>a</think><answer>1</answer><think>No, <answer>2</answer>", None, "a", False),
+    ("a</think>b<think>c <answer>1</answer>", None, "a", False),
+    ("<answer>1</answer><think>Or", None, "", False),
+    ("<think>a <answer>1</answer></thi", None, "a", False),
+    ("<think>a <answer>1</answer>< /think>", None, "a", False),  # a candidate's tag, quoted: it closes nothing
     # --- more than one
     ("<think>a</think><answer>1</answer><answer>2</answer>", None, "a", False),
     ("<think>a</think><answer>1</answer><answer>1</answer>", None, "a", False),
@@ -87,6 +107,25 @@ CASES = [
     ("[1]", None, "[1]", False),
 ]
 
+CUT = [
+    # text, answer if the limit cut it there, answer if it ended by itself
+    ("<think>a</think><answer>1</answer>", 1, 1),
+    ("<think>a</think><answer>2</answer> I am su", 2, 2),
+    ("a</think><answer>2</answer>", 2, 2),  # the template opened the thought, and it was closed
+    ("a <answer>1</answer> b</think><answer>2</answer>", 2, 2),
+    ("<answer>1</answer>", None, 1),
+    ("a <answer>1</answer>", None, 1),
+    ("a <answer>1</answer> But wai", None, 1),
+    ("<think>a <answer>1</answer> But wai", None, None),
+    ("<think>a</think>b<think>c <answer>1</answer>", None, None),
+    ("<think>a</think>", None, None),
+    ("<think>a</think><ans", None, None),
+    ("<think>a</think><answer>", None, None),
+    ("<think>a</think><answer>1", None, None),
+    ("<think>a</think><answer>1</answ", None, None),
+    ("", None, None),
+]
+
 TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
 MARKED_UP = st.lists(st.sampled_from([*TAGS, "1", "2", " ", "\n", "a"]), max_size=12).map("".join)
 
@@ -94,6 +133,68 @@ MARKED_UP = st.lists(st.sampled_from([*TAGS, "1", "2", " ", "\n", "a"]), max_siz
 @pytest.mark.parametrize(("text", "answer", "reasoning", "well_formed"), CASES)
 def test_table(text, answer, reasoning, well_formed):
     assert parse_judgment(text) == (answer, reasoning, well_formed)
+
+
+@pytest.mark.parametrize(("text", "cut", "whole"), CUT)
+def test_a_text_that_was_cut_has_an_answer_only_behind_a_closed_thought(text, cut, whole):
+    assert parse_judgment(text, cut=True).answer == cut
+    assert parse_judgment(text).answer == whole
+    assert parse_judgment(text, cut=True)[1:] == parse_judgment(text)[1:]  # nothing else depends on it
+
+
+@given(
+    MARKED_UP, st.sampled_from(["<think>", "<THINK>", "<think >"]), MARKED_UP.filter(lambda text: "think" not in text)
+)
+def test_behind_an_opening_that_is_not_closed_nothing_is_an_answer(before, opening, after):
+    text = before + opening + after
+    assert parse_judgment(text).answer is parse_judgment(text, cut=True).answer is None
+    assert spoken_from(text) is None
+
+
+PROMPTS = {
+    "instruct": "<|im_start|>user\nWrite <think> and </think>.<|im_end|>\n<|im_start|>assistant\n",
+    "mentions it last": "Begin with <think>\nASSISTANT:",
+    "thinking is off": "<|im_start|>assistant\n<think>\n\n</think>\n\n",
+    "opened": "<think>a</think><answer>1/2</answer><|im_end|>\n<|im_start|>assistant\n<think>\n",
+    "opened without a line break": "<|Assistant|><think>",
+}
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+@pytest.mark.parametrize(
+    "text", ["a</think><answer>1</answer>", "</think>a", "a <answer>1</answer>", "", "\n <answer>1</answer>"]
+)
+def test_the_tag_that_a_template_wrote_is_put_back(name, text):
+    whole = with_template_thought(PROMPTS[name], text)
+    if not name.startswith("opened"):
+        assert whole == text
+        return
+    assert whole == "<think>" + text
+    assert parse_judgment(whole).answer == (1 if text.startswith("a</think>") else None)
+
+
+@pytest.mark.parametrize("own", ["<think>a", "\n<think>a</think><answer>1</answer>", "<THINK>a"])
+def test_a_thought_of_ones_own_is_not_opened_twice(own):
+    assert with_template_thought(PROMPTS["opened"], own) == own
+
+
+LOOSE = re.compile(r"^<think>.*?</think>\s*<answer>.*?</answer>$", re.DOTALL)
+
+
+@given(MARKED_UP)
+def test_white_space_between_the_tags_is_all_that_the_looser_format_forgives(text):
+    stripped = text.strip()
+    expected = LOOSE.match(stripped) is not None and all(stripped.count(tag) == 1 for tag in TAGS)
+    assert is_well_formed(text, "whitespace") == expected
+    assert is_well_formed(text, "whitespace") >= is_well_formed(text, "strict") == parse_judgment(text).well_formed
+    assert is_well_formed(tidy(text)) == expected
+
+
+@given(MARKED_UP)
+def test_tidying_changes_no_verdict_and_no_thought(text):
+    before, after = parse_judgment(text), parse_judgment(tidy(text))
+    assert (after.answer, after.reasoning) == (before.answer, before.reasoning)
+    assert tidy(tidy(text)) == tidy(text)
 
 
 @given(MARKED_UP)

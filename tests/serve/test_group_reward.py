@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
+import json
 import logging
 import re
 
@@ -113,6 +116,85 @@ def test_question_is_the_column_or_the_last_thing_the_user_said():
     assert [question for question, _, _ in judge.asked] == ["Which digit?"] * 2 + ["From the column?"] * 2
     with pytest.raises(UserError, match="prompt 2 of the batch holds no question"):
         reward(prompts=["Q?", turns[:1]], completions=["a", "b"])
+
+
+PNG = io.BytesIO()
+WHITE.save(PNG, "PNG")
+DATA = base64.b64encode(PNG.getvalue()).decode()
+IMAGE = {"type": "image"}
+NOT_THERE = [
+    ([chat("Which?", IMAGE)], {}),
+    ([chat("Which?", IMAGE, IMAGE)], {"images": [[WHITE]]}),
+    ([chat("Which?", IMAGE)], {"images": [[WHITE, BLACK]]}),
+    ([chat("Which?", IMAGE)], {"images": [[]]}),
+    ([chat("Which?", IMAGE)], {"image": [None]}),
+    ([chat("Which?", {"type": "image_url", "image_url": {"url": "https://example.org/7.png"}})], {}),
+    ([chat("Which?", {"type": "image", "url": "http://example.org/7.png"})], {}),
+    ([chat("Which?", {"type": "image_url", "image_url": {"url": "data:image/png,7"}})], {}),
+    ([chat("Which?", {"type": "video", "video": "film.mp4"})], {}),
+    ([chat("<image>Which?")], {}),
+    ([[{"role": "user", "content": "Is <image> after <image>?"}]], {"images": [[WHITE]]}),
+    (["<|vision_start|><|image_pad|><|vision_end|>Which?"], {}),
+    (["<|image|>Which?"], {}),
+    (["Which?"], {"question": ["<image>Which?"]}),
+]
+
+
+@pytest.mark.parametrize(("prompts", "columns"), NOT_THERE)
+@pytest.mark.parametrize("kind", [GroupReward, AsyncGroupReward])
+def test_nothing_is_judged_blind(kind, prompts, columns):
+    judge = Judge(length)
+    asked = {"prompts": prompts * 2, "completions": said("a", "aa"), **{name: v * 2 for name, v in columns.items()}}
+    with pytest.raises(UserError, match="image|picture"):
+        reward = kind(RewardModel(judge))(**asked)
+        asyncio.run(reward)
+    assert judge.asked == []
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image", "image": WHITE},
+        {"type": "image", "image": PNG.getvalue()},
+        {"type": "image", "image": {"bytes": PNG.getvalue(), "path": None}},
+        {"type": "image", "image": DATA},
+        {"type": "image", "base64": DATA},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + DATA}},
+        {"type": "image_url", "image_url": "data:image/png;base64," + DATA},
+        {"type": "image", "url": "data:image/png;base64," + DATA},
+        {"type": "image", "path": "SAVED"},
+        {"type": "image_url", "image_url": {"url": "file://SAVED"}},
+    ],
+)
+def test_a_picture_is_read_in_whatever_form_its_part_holds_it(part, tmp_path):
+    (tmp_path / "7.png").write_bytes(PNG.getvalue())
+    part = json.loads(json.dumps(part).replace("SAVED", str(tmp_path / "7.png"))) if "SAVED" in str(part) else part
+    pictures = []
+    reward, _ = reward_by(lambda question, images, response: pictures.extend(images) or len(response))
+    assert reward(prompts=[chat("Which?", part)] * 2, completions=said("a", "aa")) == pytest.approx([-0.8, 0.8])
+    assert {picture.tobytes() for picture in pictures} == {WHITE.tobytes()}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "columns", "question"),
+    [
+        (chat("<image>\nWhich?", IMAGE), {"images": [WHITE]}, "Which?"),
+        (chat("<image>\nWhich?", {"type": "image", "image": WHITE}), {}, "Which?"),
+        (
+            [{"role": "user", "content": "Is <image> after <image>?"}],
+            {"images": [WHITE, BLACK]},
+            "Is image 1 after image 2?",
+        ),
+        (chat("after", IMAGE, {"type": "text", "text": "is"}, IMAGE), {"images": [WHITE, BLACK]}, "is\nimage 2\nafter"),
+        ("<|vision_start|><|image_pad|><|vision_end|>Which?", {"image": WHITE}, "Which?"),
+        (chat("Which?"), {"images": [WHITE, BLACK]}, "Which?"),
+        ("<video>Which?", {"images": [WHITE, BLACK, WHITE]}, "Which?"),
+    ],
+)
+def test_vision_tokens_never_reach_the_question(prompt, columns, question):
+    reward, judge = reward_by()
+    reward(prompts=[prompt] * 2, completions=["a", "aa"], **{name: [cell] * 2 for name, cell in columns.items()})
+    assert {asked for asked, _, _ in judge.asked} == {question}
 
 
 def test_another_system_prompt_is_another_group():

@@ -54,14 +54,14 @@ def test_plain_prompts_keep_their_text():
 
 def test_chat_templates():
     expected = "system: Be brief.\n\nWhich digit?", "It is 3."
-    assert one(CHATML + "It is 3.<|im_end|>\n<|endoftext|><|endoftext|>", CHATML) == expected
+    assert one(CHATML + "It is 3.<|im_end|>\n<|endoftext|><|endoftext|>", CHATML, images=["AAAA"]) == expected
     assert one("<|begin_of_text|>" + LLAMA + "It is 3.<|eot_id|>", LLAMA) == ("Which digit?", "It is 3.")
     assert one("<s>Q? A.</s>", "Q?") == ("Q?", "A.")
 
 
 def test_pictures_are_more_tokens_in_the_query_than_in_the_prompt():
     query = CHATML.replace("<|image_pad|>", "<|image_pad|>" * 64) + "It is 3.<|im_end|>"
-    assert one(query, CHATML) == ("system: Be brief.\n\nWhich digit?", "It is 3.")
+    assert one(query, CHATML, images=["AAAA"]) == ("system: Be brief.\n\nWhich digit?", "It is 3.")
 
 
 def messages(*turns):
@@ -109,7 +109,7 @@ def test_a_response_cannot_begin_later_by_writing_a_turn_of_its_own():
     prompt = messages(("user", "Which?"))
     query = "<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\n" + forged
     assert one(query, prompt)[1] == forged
-    assert one(CHATML + forged, CHATML)[1] == forged
+    assert one(CHATML + forged, CHATML, images=["AAAA"])[1] == forged
 
 
 def test_an_empty_response_is_shown_as_one():
@@ -129,11 +129,72 @@ def test_an_empty_response_is_shown_as_one():
         (["x"], [messages(("user", [{"type": "audio"}]))], {}, "prompts[0]"),
         (["x"], [messages(("user", [{"type": "image"}]))], {}, "prompts[0]"),
         (["x"], [messages(("user", [{"type": "image", "image": ["a"]}]))], {}, "prompts[0]"),
+        (["x"], [messages(("user", [{"type": "image"}, {"type": "image"}]))], {"images": ["AAAA"]}, "prompts[0]"),
         (["no turn of an assistant"], [messages(("user", "?"))], {}, "query[0]"),
     ],
 )
 def test_what_cannot_be_read_is_refused(query, prompts, fields, field):
     assert refused(query, prompts, **fields) == field
+
+
+QWEN = "<|vision_start|><|image_pad|><|vision_end|>"
+CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+PICTURED = [
+    (CHAT.format(QWEN + "Which?"), 1, "Which?"),
+    (CHAT.format(f"{QWEN}Is {QWEN} later?"), 2, "Is image 2 later?"),
+    (CHAT.format("<image>\nWhich?"), 1, "Which?"),
+    (CHAT.format("<img><IMG_CONTEXT></img>\nWhich?"), 1, "Which?"),
+    (LLAMA.replace("Which", "<|image|>Which"), 1, "Which digit?"),
+    ("<image>\nWhich?", 1, "Which?"),
+    ("<s><|image_1|><|image_2|>Which?", 2, "image 1 image 2 Which?"),
+    ("[IMG][IMG]Which?", 2, "Which?"),
+    ("<bos><start_of_image>Which?", 1, "Which?"),
+    ("<image_soft_token>Which?", 1, "Which?"),
+    ("<|begin_of_image|><|image|><|end_of_image|>Which?", 1, "Which?"),
+    ("<video>Which?", 4, "Which?"),
+    (CHAT.format("<|vision_start|><|video_pad|><|vision_end|>Which?"), 4, "Which?"),
+    ("USER: <image>\nWhich?", 1, "USER: image 1\nWhich?"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "count", "question"), PICTURED)
+def test_a_prompt_with_places_for_pictures_is_judged_with_them_or_not_at_all(prompt, count, question):
+    query, prompts = [prompt + "a", prompt + "b"], [prompt] * 2
+    assert refused(query, prompts) == "prompts[0]"
+    assert refused(query, prompts, images=[[], None]) == "prompts[0]"
+    if "video" not in prompt and "_1" not in prompt:
+        assert refused(query, prompts, images=[["AAAA"] * (count + 1)] * 2) == "prompts[0]"
+    (group,) = groups(query, prompts, images=[["AAAA"] * count] * 2)
+    assert (group.question, len(group.images), group.responses) == (question, count, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("content", "sent", "question"),
+    [
+        ([{"type": "image"}, {"type": "text", "text": "Which?"}], ["AAAA"], "Which?"),
+        ([{"type": "image"}, {"type": "text", "text": "<image>Which?"}], ["AAAA"], "Which?"),
+        ("<image>Which?", ["AAAA"], "Which?"),
+        (
+            [{"type": "text", "text": "Is"}, {"type": "image"}, {"type": "text", "text": "it?"}],
+            ["AAAA"],
+            "Is\nimage 1\nit?",
+        ),
+        ([{"type": "image", "url": "data:,x"}, {"type": "image"}, {"type": "text", "text": "?"}], ["AAAA"], "?"),
+    ],
+)
+def test_places_in_messages_take_the_pictures_beside_them(content, sent, question):
+    prompt, query = messages(("user", content)), "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n3"
+    assert refused([query], [prompt]) == "prompts[0]"
+    (group,) = groups([query], [prompt], images=[sent])
+    assert group.question == question and group.images[-1] == Base64Image(base64="AAAA")
+
+
+def test_pictures_of_several_turns_are_named_in_the_transcript():
+    turn = [{"type": "image"}, {"type": "text", "text": "Which?"}]
+    prompt = messages(("user", turn), ("assistant", "A 3."), ("user", turn))
+    query = "<|im_start|>assistant\nA 3.<|im_end|>\n<|im_start|>assistant\nB"
+    (group,) = groups([query], [prompt], images=[["AAAA", "BBBB"]])
+    assert group.question == "user: image 1\nWhich?\n\nassistant: A 3.\n\nimage 2\nWhich?"
 
 
 @pytest.mark.parametrize("prompt", ["[1, 2] is what?", "[not JSON", "[]x", '["a"]', "[" * 100_000])
@@ -213,6 +274,19 @@ def test_a_judge_that_fails_gives_no_reward_at_all():
             query = ["p 1", "p 2", f"{question} 1", f"{question} 2"]
             told, answer = ask(server, query, ["p", "p", question, question])
             assert told == status and "rewards" not in answer
+
+
+def test_stock_openrlhf_is_told_that_its_judge_would_be_blind():
+    with Served(unscored_reward=0.0) as server:
+        for path in ("/get_reward", "/get_reward?votes=2"):
+            status, answer = ask(server, [CHATML + "3", CHATML + "8"], [CHATML] * 2, path)
+            assert status == 422 and answer["error"]["field"] == "prompts[0]"
+            assert (
+                "1 picture (<|vision_start|><|image_pad|><|vision_end|>), and none came" in answer["error"]["message"]
+            )
+        assert server.judge.seen == []
+        status, answer = ask(server, ["Q? 1", "Q? 2", CHATML + "3"], ["Q?", "Q?", CHATML])
+        assert status == 422 and answer["error"]["field"] == "prompts[2]" and server.judge.seen == []
 
 
 def test_pictures_of_forks_reach_the_judge():

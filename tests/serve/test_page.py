@@ -185,6 +185,7 @@ def test_hostile_answers_and_questions_through_the_judge(model):
         ({"answers": ["4", " "]}, "Write at least two answers."),
         ({"answers": ["4", "4"]}, "Two answers are the same text"),
         ({"question": " "}, "question: is blank."),
+        ({"question": "<image>Which?"}, "has a place for 1 picture (<image>), and none came"),
         ({"pictures": ["/nowhere/x.png"]}, "/nowhere/x.png"),
         ({"question": "it fails"}, "it answers 500"),
         ({"question": "it is down"}, "cannot be reached"),

@@ -31,13 +31,13 @@ class Scripted:
 def settings(**changes):
     paper = {
         "consistency_mode": "multiply", "consistency_values": "binary", "consistency_weight": 0.5,
-        "format_mode": "add", "format_weight": 0.5,
+        "format": "strict", "format_mode": "add", "format_weight": 0.5,
     }  # fmt: skip
     return SimpleNamespace(**{**paper, **changes})
 
 
-def score(referee, texts=TEXTS, **changes):
-    return score_judgments(texts, [1] * len(texts), referee, settings(**changes))
+def score(referee, texts=TEXTS, cut=None, **changes):
+    return score_judgments(texts, [1] * len(texts), referee, settings(**changes), cut=cut)
 
 
 def test_multiply_asks_about_right_answers_only():
@@ -83,6 +83,32 @@ def test_a_missing_verdict_makes_its_sample_unscorable_and_no_other():
 
 def test_format_required():
     assert score(Scripted(1.0, 1.0), format_mode="require").rewards == [1.5, 0.0, 0.0, 0.0]
+
+
+DRAFTS = ["<think>Perhaps <answer>1</answer>? But", RIGHT + "<think>Or <answer>1</answer>", INFORMAL, RIGHT + " And"]
+
+
+@pytest.mark.parametrize(("cut", "rewards"), [
+    (None, [0.0, 0.0, 1.5, 1.5]),
+    ([True] * 4, [0.0, 0.0, 0.0, 1.5]),
+    ([True, True, False, True], [0.0, 0.0, 1.5, 1.5]),
+])  # fmt: skip
+def test_a_draft_in_an_unfinished_thought_earns_nothing(cut, rewards):
+    referee = Scripted(*[1.0] * 4)
+    scores = score(referee, DRAFTS, cut)
+    assert scores.rewards == rewards
+    assert scores.metrics["parse_rate"] == scores.metrics["accuracy"] == sum(map(bool, rewards)) / 4
+    assert len(referee.asked) == sum(map(bool, rewards))  # nobody is asked about a draft
+
+
+def test_the_format_is_the_configs():
+    apart = [RIGHT.replace("<answer>", "\n<answer>"), RIGHT, INFORMAL]
+    assert score(Scripted(1.0, 1.0, 1.0), apart).rewards == [1.5, 2.0, 1.5]
+    loose = score(Scripted(1.0, 1.0, 1.0), apart, format="whitespace")
+    assert loose.rewards == [2.0, 2.0, 1.5]
+    assert loose.metrics["reward/format"] == pytest.approx(2 / 3)
+    required = score(Scripted(1.0, 1.0, 1.0), apart, format="whitespace", format_mode="require")
+    assert required.rewards == [1.5, 1.5, 0.0]
 
 
 def test_nothing_asked_has_no_share_of_unknown():

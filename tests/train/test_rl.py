@@ -52,7 +52,7 @@ def test_trl_options_without_effect_are_refused(tmp_path, name):
         {"pre_clip": [2.0, 3.0]}, {"pre_clip": [0.1]}, {"pre_clip": "atuo"}, {"pre_clip": ["low", "high"]},
         {"advantage_filter": 0.0}, {"advantage_filter": "atuo"}, {"advantage_filter": math.nan},
         {"advantage_filter_mode": "zero"}, {"consistency_mode": "sum"}, {"consistency_values": "[0, 1]"},
-        {"format_mode": None}, {"max_referee_unknown": -0.1}, {"algorithm": "gppo"},
+        {"format": "loose"}, {"format_mode": None}, {"max_referee_unknown": -0.1}, {"algorithm": "gppo"},
     ],
     ids=str,
 )  # fmt: skip
@@ -318,6 +318,40 @@ def test_a_silent_referee_stops_the_run(tiny, pairs, tmp_path):
         trainer.judgment_reward(right, [1] * 8, lambda *_: None)
 
 
+@pytest.mark.parametrize(("opens", "text", "ends", "reward"), [
+    (False, "<think>Response 1 is better. <answer>1</answer>", False, 0.0),
+    (False, "<think>Response 1 is better. <answer>1</answer>", True, 0.0),
+    (False, "Response 1 is better. <answer>1</answer>", False, 0.0),
+    (False, "Response 1 is better. <answer>1</answer>", True, 1.5),
+    (False, JUDGMENTS[0], False, 2.0),
+    (True, "Response 1 is better. <answer>1</answer>", False, 0.0),
+    (True, "Response 1 is better. <answer>1</answer>", True, 0.0),
+    (True, "Response 1 is better.</think><answer>1</answer>", True, 2.0),
+    (True, JUDGMENTS[0], True, 2.0),
+])  # fmt: skip
+def test_a_draft_earns_nothing_and_a_template_may_open_the_thought(tiny, pairs, tmp_path, opens, text, ends, reward):
+    if opens:
+        tiny[1].chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    trainer = trainer_for(tiny, pairs, tmp_path, max_completion_length=40)
+    tokenizer = tiny[1].tokenizer
+    ids = tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] * ends
+    trainer._generate_single_turn = lambda prompt_ids, *a, **k: ([list(ids) for _ in prompt_ids], None)
+    rows = batch(trainer)
+    trainer._generate_and_score_completions(rows)
+    wrong = 0.5 if reward == 2.0 else 0.0  # the form
+    assert trainer._rewards.tolist() == [reward if row["preferred"] == 1 else wrong for row in rows]
+
+
+def test_the_thought_is_there_where_trl_takes_it_out_of_the_message(tiny, pairs, tmp_path, monkeypatch):
+    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS[:1], max_completion_length=40)
+    tiny[1].tokenizer.response_schema = {"any": "schema"}
+    parsed = {"role": "assistant", "content": "<answer>1</answer>", "reasoning_content": "Response 1 is better."}
+    monkeypatch.setattr("trl.trainer.grpo_trainer.parse_response", lambda *a, **k: parsed)
+    rows = batch(trainer)
+    trainer._generate_and_score_completions(rows)
+    assert trainer._rewards.tolist() == [2.0 if row["preferred"] == 1 else 0.5 for row in rows]
+
+
 def test_compositions_are_read_from_the_config(tiny, pairs, tmp_path):
     texts = [[{"content": text}] for text in (JUDGMENTS[0], JUDGMENTS[1], JUDGMENTS[2])]  # right, wrong, no tags
 
@@ -328,6 +362,9 @@ def test_compositions_are_read_from_the_config(tiny, pairs, tmp_path):
     assert rewards(consistency_mode="add") == [2.0, 1.0, 0.0]
     assert rewards(format_mode="require", consistency_weight=0.25) == [1.25, 0.0, 0.0]
     assert rewards(consistency_values="ternary") == [2.0, 0.5, 0.0]
+    texts = [[{"content": text.replace("<answer>", "\n<answer>")}] for text in JUDGMENTS]
+    assert rewards() == [1.5, 0.0, 0.0]
+    assert rewards(format="whitespace") == [2.0, 0.5, 0.0]
 
 
 def test_loss_is_the_pure_function_on_the_policys_logps(tiny, pairs, tmp_path):

@@ -9,6 +9,7 @@ from r1_reward.bench.benchmark import Benchmark
 from r1_reward.bench.fields import Fields, short
 from r1_reward.bench.rows import Outcome, Vote
 from r1_reward.records.checks import kind_of
+from r1_reward.records.parsing import spoken_from
 from r1_reward.records.schema import Answer
 
 _KEY = re.compile(r"(\d+)-([0-9a-f]{16})")
@@ -48,6 +49,9 @@ def _our_vote(row: Fields, place: str, value: Any, preferred: Answer) -> Vote:
     unreadable = "answer" in value and value["answer"] is None
     answer = None if unreadable else vote.label("answer", [(1, 1), (2, 2)])
     swapped, tokens, text = value.get("swapped"), value.get("tokens"), value.get("text")
+    # Files of 0.1.0 hold drafts as answers.
+    if isinstance(text, str) and spoken_from(text, cut=value.get("truncated") is True) is None:
+        answer = None
     _require(vote, "swapped", isinstance(swapped, bool), "true or false")
     _require(vote, "tokens", tokens is None or _is_count(tokens), "a whole number from 0 on")
     _require(vote, "text", isinstance(text, str | None), "text")

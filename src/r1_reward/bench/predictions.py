@@ -31,6 +31,7 @@ from r1_reward.bench.rows import BenchmarkRow, Outcome, Vote
 from r1_reward.bench.suites import LoadedSuite, RowProblem
 from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import spoken_from
 from r1_reward.store.files import read_json
 from r1_reward.store.rows import RawRow, array_rows, did_you_mean, is_array, line_rows
 
@@ -45,8 +46,11 @@ def _read_rewards(row: Fields, benchmark: Benchmark) -> Judged:
     if not (isinstance(rewards, list) and len(rewards) == 2 and all(map(_is_number, rewards))):
         row.problems.append(("rewards", f"must be two finite numbers, not {short(rewards)}"))
         return Judged(id, (), row)
-    characters = len(critic) if isinstance(critic, str) else None
-    return Judged(id, (Vote(rewards[0] > rewards[1], preferred_first=True, characters=characters),), row)
+    text = critic if isinstance(critic, str) else None
+    # The released scripts score the first answer tag, even a draft in a thought that the token limit cut.
+    correct = None if text is not None and spoken_from(text) is None else rewards[0] > rewards[1]
+    characters = None if text is None else len(text)
+    return Judged(id, (Vote(correct, preferred_first=True, characters=characters),), row)
 
 
 def _is_number(value: Any) -> bool:

@@ -25,7 +25,7 @@ from r1_reward.bench.settings import RunSettings
 from r1_reward.bench.suites import LoadedSuite, row_images
 from r1_reward.engines.engine import Engine, EngineError
 from r1_reward.engines.workers import EngineSpec, in_workers
-from r1_reward.judge.prepare import Attack, InvalidPair, Prepared, opened
+from r1_reward.judge.prepare import Attack, InvalidPair, Prepared, check_pictures, opened
 from r1_reward.judge.votes import draw_votes
 from r1_reward.judge.voting import majority
 from r1_reward.records.errors import UserError
@@ -209,6 +209,7 @@ def judge_attacked(
 def _prepared(row: BenchmarkRow, attack: Attack | None, frames: int) -> Prepared | EngineError:
     try:
         images = opened(row_images(row, frames))
+        check_pictures(row.question, images, exact=False)
     except UserError as error:  # a picture that cannot be shown leaves its row out, not the others
         return InvalidPair(str(error))
     return Prepared(row.question, images, (row.response_1, row.response_2), row.preferred, attack)

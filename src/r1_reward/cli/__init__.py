@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import sys
+from typing import Any
 
 import typer
 
@@ -55,6 +56,8 @@ def _register() -> None:
 def main() -> None:
     """Run the command; a mistake of the user's is one message and exit code 2, an interruption is 130."""
     _register()
+    for stream in (sys.stdout, sys.stderr):
+        _never_fails(stream)
     try:
         app()
     except UserError as error:
@@ -68,6 +71,15 @@ def main() -> None:
             advice = "interrupted; the same command, with --resume where it has that option, goes on or starts over"
             typer.secho(advice, fg=typer.colors.YELLOW, err=True)
         raise
+
+
+def _never_fails(stream: Any) -> None:
+    """Let a stream write what its encoding lacks as "?": an emoji of a judgement on a terminal of code page 1252.
+
+    Else the command would end in a stack trace after the judging. Files are UTF-8 whatever the terminal.
+    """
+    if getattr(stream, "errors", None) in ("strict", "surrogateescape") and hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")
 
 
 def _fail(message: str) -> None:

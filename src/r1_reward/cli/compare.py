@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 _EXCERPT = 100  # characters of an answer in a table
 
-ImagePaths = Annotated[list[Path] | None, typer.Option("--image", help="A picture; may be repeated.")]
+ImagePaths = Annotated[  # as text: a path would make https:/ of https://
+    list[str] | None, typer.Option("--image", help="A picture, or a data URI; may be repeated.", metavar="PATH")
+]
 VideoPaths = Annotated[
     list[Path] | None, typer.Option("--video", help="A video, file or folder of frames, behind the pictures.")
 ]
@@ -132,9 +134,15 @@ def _load(judge: JudgeSettings, engine: EngineOptions, frames: int | None, calib
     return model
 
 
-def _media(images: list[Path] | None, videos: list[Path] | None) -> list[Path | Video]:
+def _media(images: list[str] | None, videos: list[Path] | None) -> list[str | Video]:
+    from r1_reward.store.encoded import kind_of_source
     from r1_reward.store.video import Video
 
+    for path in videos or ():
+        if kind_of_source(str(path)) != "path":
+            raise UserError(
+                "--video: names a file or a folder of frames; URLs are not fetched, so save the video first."
+            )
     return [*(images or ()), *(Video(path) for path in videos or ())]
 
 

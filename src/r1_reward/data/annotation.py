@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 from r1_reward.data.annotation_report import Summary
 from r1_reward.data.attempts_file import Attempt, AttemptRecord, AttemptsFile, Usage
 from r1_reward.data.settings import AnnotateSettings, Money
-from r1_reward.data.teacher import read_reply, tidy
+from r1_reward.data.teacher import read_reply
 from r1_reward.engines.client import RejectedError
 from r1_reward.engines.engine import Request
 from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import tidy
 from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Completion
 from r1_reward.store.identity import data_identity, media_digest

@@ -17,11 +17,10 @@ from r1_reward.engines.client import OPENAI
 from r1_reward.engines.engine import Generative
 from r1_reward.engines.server_pool import server_name
 from r1_reward.records.errors import UserError
-from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.parsing import parse_judgment, spoken_from, tidy
 from r1_reward.records.prompt import neutralize
 from r1_reward.records.schema import Answer, Completion
-
-_VERDICT_AT_THE_END = re.compile(r"</think>\s*<answer>\s*([12])\s*</answer>\Z")
+from r1_reward.rewards import format_reward
 
 
 class TeacherSpec(NamedTuple):
@@ -92,30 +91,28 @@ def parse_teacher(text: str) -> TeacherSpec:
 def read_reply(completion: Completion, *, special_tokens: tuple[str, ...] = ()) -> tuple[Answer | None, str]:
     """Return the verdict in the order shown, and what is wrong with the reply.
 
-    Without a verdict the problem is one of ``refused``, ``truncated``, ``empty``, ``no answer tag``,
-    ``several answers`` and ``no verdict``. With one, it says why the text may not be trained on: ``malformed``,
-    ``no reasoning``, ``control token`` (one that would end the turn or add an image in training); else it is empty.
-    A reply that reached the token limit is no verdict, since nobody knows what would have come next.
+    Without a verdict the problem is one of ``refused``, ``truncated``, ``empty``, ``unfinished thought``,
+    ``no answer tag``, ``several answers`` and ``no verdict``. With one, it says why the text may not be trained on:
+    ``malformed``, ``no reasoning``, ``control token`` (one that would end the turn or add an image in training); else
+    it is empty. A reply that reached the token limit is no verdict, since nobody knows what would have come next.
     """
-    if completion.refused or completion.truncated:
+    if completion.cut:
         return None, "refused" if completion.refused else "truncated"
     if not completion.text.strip():
         return None, "empty"
     text = tidy(completion.text)
     parsed = parse_judgment(text)
     if parsed.answer is None:
-        tail = text.rpartition("</think>")[2]
-        if "<answer>" not in tail:
+        start = spoken_from(text)
+        if start is None:
+            return None, "unfinished thought"
+        said = text[start:]
+        if "<answer>" not in said:
             return None, "no answer tag"
-        return None, "several answers" if max(tail.count("<answer>"), tail.count("</answer>")) > 1 else "no verdict"
-    if not parsed.well_formed:
+        return None, "several answers" if max(said.count("<answer>"), said.count("</answer>")) > 1 else "no verdict"
+    if not format_reward(completion.text, "whitespace"):
         return parsed.answer, "malformed"
     if not parsed.reasoning:
         return parsed.answer, "no reasoning"
     hostile = neutralize(parsed.reasoning, special_tokens) != parsed.reasoning
     return parsed.answer, "control token" if hostile else ""
-
-
-def tidy(text: str) -> str:
-    """Return a judgement without the white space around its two parts and its digit; many teachers put a line there."""
-    return _VERDICT_AT_THE_END.sub(r"</think><answer>\1</answer>", text.strip())

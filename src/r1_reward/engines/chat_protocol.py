@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
+from r1_reward.records.parsing import spoken_from
 from r1_reward.records.schema import Completion
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 LATER = "see the server's log and run again"
 _ALTERNATIVES = 5  # asked for at each token; only 1 and 2 at the answer matter, and they are far ahead there
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+_LIMIT = ("length", "max_tokens", "model_length")  # the protocol's word, and what gateways and Mistral say for it
 _SEEDS = 2**31  # the smallest range of seeds among the servers
 _NAMES_N = re.compile(r"(?<!\\)\bn\b|one completion")  # the parameter n, but not a line feed in JSON
 
@@ -181,7 +183,7 @@ def read_replies(body: bytes, content_type: str) -> list[Completion]:
             Completion(
                 text=text,
                 tokens=own,
-                truncated=choice.finish_reason == "length",
+                truncated=choice.finish_reason in _LIMIT,
                 probability=answer_probability(places),
                 prompt_tokens=usage.prompt_tokens,
                 refused=choice.finish_reason == "content_filter" or _declined(choice.message),
@@ -222,18 +224,18 @@ def answer_probability(tokens: Sequence[tuple[str, Mapping[str, float]]]) -> flo
 
     ``tokens``: each generated token with the log-probabilities (natural, at most 0) of the likeliest tokens at its
     place; an answer that is not among them counts as 0. A token may carry what stands around the digit: ``>1``,
-    ``" 1"``, ``1</``. None if the text has no single ``<answer>`` behind its last ``</think>``, if neither 1 nor 2
-    follows, or without log-probabilities there.
+    ``" 1"``, ``1</``. None if the text has no single ``<answer>`` outside its thought, if neither 1 nor 2 follows, or
+    without log-probabilities there.
 
     >>> tokens = [("<answer>", {}), ("1", {"1": -0.1, "2": -2.3}), ("</answer>", {})]
     >>> round(answer_probability(tokens), 2)
     0.9
     """
     text = "".join(token for token, _ in tokens)
-    tail = text.rfind("</think>") + 1
-    if text.count("<answer>", tail) != 1:
+    spoken = spoken_from(text)
+    if spoken is None or text.count("<answer>", spoken) != 1:
         return None
-    tag_end = text.index("<answer>", tail) + len("<answer>")
+    tag_end = text.index("<answer>", spoken) + len("<answer>")
     digit = len(text) - len(text[tag_end:].lstrip())
     ends = list(accumulate(len(token) for token, _ in tokens))
     place = bisect_right(ends, digit)

@@ -27,12 +27,15 @@ import openai
 
 from r1_reward.engines.chat_protocol import LATER, Dialect, Failure, excerpt, read_replies, retry_after
 from r1_reward.engines.engine import EngineError, Request
+from r1_reward.engines.length import SHORTER, PromptTooLong, says_too_long
 from r1_reward.engines.server_pool import LONGEST_WAIT, Pool, Server
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 
 _Result = TypeVar("_Result")
 OPENAI = "https://api.openai.com/v1"
+TOO_LONG = "too long"
+"""The kind of a :class:`TooLongError`."""
 _CONNECT_TIMEOUT = 10.0
 _PER_CLIENT = 64  # requests at once: the HTTP library looks at all connections of a client for every request
 # The HTTP library that this version of `openai` is built on: httpx up to its version 2, httpx2 later.
@@ -41,7 +44,7 @@ _http: Any = import_module(openai.DefaultAsyncHttpxClient.__bases__[0].__module_
 
 class ServerError(EngineError):
     """One request was not answered; ``kind`` is why in a word or two: "timeout", "no connection", "bad reply",
-    "HTTP 500"."""
+    "too long", "HTTP 500"."""
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
@@ -50,6 +53,10 @@ class ServerError(EngineError):
 
 class RejectedError(ServerError):
     """The server will never accept this request: its text is too long, or a filter does not let it pass."""
+
+
+class TooLongError(RejectedError, PromptTooLong):
+    """The prompt is longer than the server's model can read."""
 
 
 class ServerGone(UserError):
@@ -158,7 +165,7 @@ class ChatClient:
         async with self.pool.slots:
             try:
                 return await _within(self.limit, self._somewhere(messages, request))
-            except asyncio.TimeoutError as error:
+            except TimeoutError as error:
                 names = ", ".join(server.name for server in self.pool.servers)
                 raise ServerError(
                     f"{names} gave no completion within {self.limit:g} seconds, all tries together; "
@@ -193,7 +200,7 @@ class ChatClient:
             words = "; ".join(f"{one.name} cannot be reached ({one.refusal})" for one in self.pool.servers)
             words = words if len(self.pool.servers) == 1 else f"no server is left: {words}"
             return ServerGone(f"{words}; {failure.advice}")
-        kind = ServerError if failure.again else RejectedError
+        kind = ServerError if failure.again else TooLongError if failure.kind == TOO_LONG else RejectedError
         count = f"{tries} {'try' if tries == 1 else 'tries'}"
         return kind(f"{server.name} gave no completion in {count} ({failure}); {failure.advice}", failure.kind)
 
@@ -258,6 +265,9 @@ class ChatClient:
             advice = "lower the concurrency or the requests per minute, or run again later" if status == 429 else LATER
             return Failure(f"it answers {said}{asked}", advice, f"HTTP {status}", delay=delay)
         self.usage.failures += 1
+        if says_too_long(response.text):
+            advice = f"the prompt is too long for its model: {SHORTER}, or ask for fewer new tokens"
+            return Failure(f"it answers {said}", advice, TOO_LONG, again=False)
         advice = "the server will not accept this request as it is"
         return Failure(f"it answers {said}", advice, f"HTTP {status}", again=False)
 
@@ -301,7 +311,7 @@ class _Try(openai.DefaultAsyncHttpxClient):
         started = clock()
         try:
             response = await _within(client.timeout, super().send(request, **options))
-        except (asyncio.TimeoutError, _http.RequestError) as error:
+        except (TimeoutError, _http.RequestError) as error:
             failure = _broken(error, client.timeout)
             self._note(failure)
             if not failure.connected and not client.pool.anybody_heard():

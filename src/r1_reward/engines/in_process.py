@@ -5,19 +5,22 @@
         ...
 
 What comes out depends on the request alone, not on the requests beside it. The prompt and its pictures are encoded
-once per request, however many completions it asks for.
+once per request, however many completions it asks for. A prompt that the model has no positions for is answered by a
+:class:`~r1_reward.engines.length.PromptTooLong` in its place.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from r1_reward.engines.engine import BatchSession, Generative, Request
+from r1_reward.engines.engine import Answered, BatchSession, EngineError, Generative, Request
+from r1_reward.engines.length import PromptTooLong, count_pictures, new_tokens, picture_tokens, position_limit
 from r1_reward.records.errors import UserError
-from r1_reward.records.parsing import answer_position, parse_judgment
+from r1_reward.records.parsing import answer_position, parse_judgment, with_template_thought
 from r1_reward.records.prompt import special_tokens_of
 from r1_reward.records.schema import Completion
 
@@ -26,8 +29,17 @@ if TYPE_CHECKING:
     from PIL import Image
     from transformers import PreTrainedModel, ProcessorMixin
 
+_LOG = logging.getLogger(__name__)
 _WINDOW = 4  # batches sorted by length together: less padding, and what is held in memory stays bounded
 _PROBABILITY_DIGITS = 4
+
+
+class _Row(NamedTuple):
+    """One request as the processor takes it."""
+
+    text: str
+    images: list[Image.Image]
+    seeds: tuple[int, ...]
 
 
 class TransformersEngine(Generative):
@@ -38,6 +50,8 @@ class TransformersEngine(Generative):
         self.model, self.processor, self.batch_size = model, processor, batch_size
         self.special_tokens = special_tokens_of(processor)
         self._digits = _digit_tokens(processor)
+        self._limit = position_limit(model.config)
+        self._told = False
 
     def open(self) -> BatchSession:
         """Start a session: requests are taken and answered a few batches at a time.
@@ -47,55 +61,83 @@ class TransformersEngine(Generative):
         """
         return BatchSession(_WINDOW * self.batch_size, self._answer)
 
-    def _answer(self, window: list[Request]) -> list[list[Completion]]:
+    def _answer(self, window: list[Request]) -> list[Answered]:
         texts = [self._chat(request) for request in window]
-        results: list[list[Completion]] = [[] for _ in window]
+        results: list[Answered] = [[] for _ in window]
         kinds = {(request.temperature, request.max_new_tokens): None for request in window}
         for kind in kinds:  # most often one
             own = [i for i, request in enumerate(window) if (request.temperature, request.max_new_tokens) == kind]
             own.sort(key=lambda i: len(texts[i]))
             for batch in _batches(own, [len(request.seeds) for request in window], self.batch_size):
-                rows = [(texts[i], window[i].images) for i, _ in batch]
-                seeds = [window[i].seeds[part] for i, part in batch]
-                for (i, _), completions in zip(batch, self._generate_batch(rows, seeds, *kind), strict=True):
-                    results[i].extend(completions)
+                rows = [_Row(texts[i], window[i].images, window[i].seeds[part]) for i, part in batch]
+                for (i, _), answer in zip(batch, self._fitting(rows, *kind), strict=True):
+                    if isinstance(answer, EngineError):
+                        results[i] = answer
+                    elif isinstance(known := results[i], list):
+                        known += answer
         return results
 
     def _chat(self, request: Request) -> str:
         return self.processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
 
+    def _fitting(self, rows: list[_Row], temperature: float, max_new_tokens: int) -> list[Answered]:
+        """Return the answer to each row: what the model has no room for is not asked, the others are as if alone."""
+        with _evaluating(self.model):
+            inputs = self._encode(rows)
+            lengths = inputs["attention_mask"].sum(dim=1).tolist()
+            rooms = [new_tokens(length, self._limit, max_new_tokens) for length in lengths]
+            if min(rooms) == max_new_tokens:
+                return list(self._generate_batch(rows, inputs, temperature, max_new_tokens))
+            answers: dict[int, Answered] = {}
+            for i, room in enumerate(rooms):
+                if room < 1:
+                    pictures = count_pictures(inputs["input_ids"][i], self.model.config)
+                    answers[i] = PromptTooLong.counted(lengths[i], self._limit or 0, max_new_tokens, pictures=pictures)
+            for room in sorted({room for room in rooms if room > 0}):  # rows share a limit or are judged apart
+                self._say_short(room, max_new_tokens)
+                own = [i for i, one in enumerate(rooms) if one == room]
+                part = [rows[i] for i in own]
+                answers.update(zip(own, self._generate_batch(part, self._encode(part), temperature, room), strict=True))
+        return [answers[i] for i in range(len(rows))]
+
+    def _say_short(self, room: int, max_new_tokens: int) -> None:
+        if room < max_new_tokens and not self._told:
+            self._told = True
+            _LOG.warning(
+                "a prompt leaves room for %d of %d new tokens (the model has %d positions); a judgement that needs "
+                "more is cut there, and counted as cut; further ones are not named",
+                room, max_new_tokens, self._limit,
+            )  # fmt: skip
+
     def _generate_batch(
-        self,
-        rows: Sequence[tuple[str, list[Image.Image]]],
-        seeds: Sequence[tuple[int, ...]],
-        temperature: float,
-        max_new_tokens: int,
+        self, rows: Sequence[_Row], inputs: Any, temperature: float, max_new_tokens: int
     ) -> list[list[Completion]]:
         import torch
 
-        counts = [len(own) for own in seeds]
+        counts = [len(row.seeds) for row in rows]
         try:
-            with _evaluating(self.model), torch.inference_mode():
-                inputs = self._encode(rows)
+            with torch.inference_mode():
                 if max(counts) > 1:
                     inputs = self._shared_prefix(inputs, counts) or self._encode(
                         [row for row, count in zip(rows, counts, strict=True) for _ in range(count)]
                     )
-                length = inputs["input_ids"].size(1)
-                sampler = _sampler([s for own in seeds for s in own], length, max_new_tokens, temperature, self._digits)
+                length, seeds = inputs["input_ids"].size(1), [seed for row in rows for seed in row.seeds]
+                sampler = _sampler(seeds, length, max_new_tokens, temperature, self._digits)
                 output = self._call_generate(inputs, max_new_tokens, logits_processor=[sampler])
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"out of memory with {sum(counts)} sequences at once; take a smaller batch size (now {self.batch_size})"
             ) from error
-        completions = self._read(output[:, length:].tolist(), sampler.digit_margins())
+        prompts = [row.text for row, count in zip(rows, counts, strict=True) for _ in range(count)]
+        completions = self._read(output[:, length:].tolist(), sampler.digit_margins(), prompts)
         starts = [sum(counts[:i]) for i in range(len(counts))]
         return [completions[start : start + count] for start, count in zip(starts, counts, strict=True)]
 
-    def _encode(self, rows: Sequence[tuple[str, list[Image.Image]]]) -> Any:
-        images = [images for _, images in rows]
+    def _encode(self, rows: Sequence[tuple[Any, ...]]) -> Any:
+        """Return what the processor makes of rows that begin with a text and its pictures."""
+        images = [row[1] for row in rows]
         return self.processor(
-            text=[text for text, _ in rows],
+            text=[row[0] for row in rows],
             images=images if any(images) else None,
             padding=True,
             padding_side="left",
@@ -137,15 +179,15 @@ class TransformersEngine(Generative):
             "past_key_values": cache,
         }
 
-    def _read(self, rows: list[list[int]], margins: torch.Tensor | None) -> list[Completion]:
+    def _read(self, rows: list[list[int]], margins: torch.Tensor | None, prompts: Sequence[str]) -> list[Completion]:
         tokenizer, ends = self.processor.tokenizer, self._end_tokens()
         completions = []
-        for number, row in enumerate(rows):
+        for number, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
             stop = next((i for i, token in enumerate(row) if token in ends), None)
             kept = row if stop is None else row[:stop]
-            text = tokenizer.decode(kept, skip_special_tokens=True)
+            text = with_template_thought(prompt, tokenizer.decode(kept, skip_special_tokens=True))
             # Only where the text has an answer: a tag inside a thought does not count.
-            readable = self._digits is not None and parse_judgment(text).answer is not None
+            readable = self._digits is not None and parse_judgment(text, cut=stop is None).answer is not None
             step = answer_position(kept, self._digits, tokenizer.decode) if readable else None  # type: ignore[arg-type]
             probability = None
             if step is not None and margins is not None:
@@ -167,9 +209,7 @@ class TransformersEngine(Generative):
 
     def _image_tokens(self) -> list[int] | None:
         """A sampled image placeholder would crash the next forward pass, so generation never emits one."""
-        names = ("image_token_id", "video_token_id", "image_token_index", "video_token_index")
-        tokens = [getattr(self.model.config, name, None) for name in names]
-        return [token for token in tokens if token is not None] or None
+        return picture_tokens(self.model.config) or None
 
 
 def _batches(order: Sequence[int], counts: Sequence[int], size: int) -> Iterator[list[tuple[int, slice]]]:

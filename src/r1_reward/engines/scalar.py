@@ -19,10 +19,11 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from r1_reward.engines.engine import BatchSession, Request
+from r1_reward.engines.engine import Answered, BatchSession, EngineError, Request
 from r1_reward.engines.in_process import TransformersEngine
+from r1_reward.engines.length import PromptTooLong, count_pictures, position_limit
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import neutralize, special_tokens_of
 from r1_reward.records.scalar_prompt import build_scalar_messages
@@ -72,10 +73,10 @@ class Scoring:
     batch_size = 64
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, Score] = OrderedDict()
+        self._known: OrderedDict[str, Score | EngineError] = OrderedDict()
 
-    def score(self, candidates: Sequence[Candidate], *, max_new_tokens: int = 1024) -> list[Score]:
-        """Return the score of each candidate, in order; ``max_new_tokens`` limits a critique."""
+    def score(self, candidates: Sequence[Candidate], *, max_new_tokens: int = 1024) -> list[Score | EngineError]:
+        """Return the score of each candidate, in order, or why it has none; ``max_new_tokens`` limits a critique."""
         raise NotImplementedError
 
     def open(self) -> BatchSession:
@@ -96,7 +97,7 @@ class Scoring:
         """Return the request for which of two responses has the larger reward; ``max_new_tokens`` limits a critique."""
         return Comparison(question, list(images), (first, second), len(seeds), max_new_tokens)
 
-    def _answer(self, asked: list[Comparison]) -> Iterator[list[Completion]]:
+    def _answer(self, asked: list[Comparison]) -> Iterator[Answered]:
         keys = [[_key(one, response) for response in one.responses] for one in asked]
         new: dict[int, dict[str, Candidate]] = {}
         for one, own in zip(asked, keys, strict=True):
@@ -107,7 +108,13 @@ class Scoring:
             scores = self.score(list(candidates.values()), max_new_tokens=limit)
             self._known.update(zip(candidates, scores, strict=True))
         for one, own in zip(asked, keys, strict=True):
-            yield [compare_scores(self._known[own[0]], self._known[own[1]])] * one.votes
+            first, second = (self._known[key] for key in own)
+            if isinstance(first, EngineError):
+                yield first
+            elif isinstance(second, EngineError):
+                yield second
+            else:
+                yield [compare_scores(first, second)] * one.votes
         while len(self._known) > _KNOWN:
             self._known.popitem(last=False)
 
@@ -123,26 +130,32 @@ class ScalarEngine(Scoring):
 
     def rewards(self, candidates: Sequence[Candidate]) -> list[float]:
         """Return the reward of each candidate, NaN where the model computed no number."""
-        return [score.reward for score in self.score(candidates)]
+        scores = self.score(candidates)
+        for score in scores:
+            if isinstance(score, EngineError):
+                raise score
+        return [score.reward for score in scores if isinstance(score, Score)]
 
-    def score(self, candidates: Sequence[Candidate], *, max_new_tokens: int = 1024) -> list[Score]:
-        """Return the score of each candidate, in order.
+    def score(self, candidates: Sequence[Candidate], *, max_new_tokens: int = 1024) -> list[Score | EngineError]:
+        """Return the score of each candidate, in order, or why it has none: a prompt too long for the model.
 
         Raises:
             UserError: the accelerator has too little memory for ``batch_size`` answers.
         """
-        written = self._critiques(candidates, max_new_tokens) if self.model.critique else [_UNSCORED] * len(candidates)
+        scores: list[Score | EngineError] = [_UNSCORED] * len(candidates)
+        if self.model.critique:
+            scores = self._critiques(candidates, max_new_tokens)
+        written = {i: score for i, score in enumerate(scores) if isinstance(score, Score)}
         # Answers of similar length share a batch: less padding.
-        order = sorted(range(len(candidates)), key=lambda i: len(candidates[i][2]) + len(written[i].critique))
-        scores = list(written)
+        order = sorted(written, key=lambda i: len(candidates[i][2]) + len(written[i].critique))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
             rewards = self._rewards([candidates[i] for i in batch], [written[i].critique for i in batch])
             for i, reward in zip(batch, rewards, strict=True):
-                scores[i] = written[i]._replace(reward=reward)
+                scores[i] = reward if isinstance(reward, EngineError) else written[i]._replace(reward=reward)
         return scores
 
-    def _critiques(self, candidates: Sequence[Candidate], max_new_tokens: int) -> list[Score]:
+    def _critiques(self, candidates: Sequence[Candidate], max_new_tokens: int) -> list[Score | EngineError]:
         engine = TransformersEngine(self.model.base, self.processor, batch_size=self.batch_size)
         requests = [
             Request(
@@ -152,10 +165,17 @@ class ScalarEngine(Scoring):
             )
             for question, images, response in candidates
         ]
-        completions = [drawn[0] for drawn in engine.generate(requests)]  # type: ignore[index]
-        return [Score(math.nan, one.text, one.tokens, one.truncated) for one in completions]
+        scores: list[Score | EngineError] = []
+        for drawn in engine.generate(requests):
+            if isinstance(drawn, EngineError):
+                scores.append(drawn)
+            else:
+                # Critiques are learned without tags; where the chat template opens a thought, the prompt does so again.
+                critique = drawn[0].text.removeprefix("<think>")
+                scores.append(Score(math.nan, critique, drawn[0].tokens, drawn[0].truncated))
+        return scores
 
-    def _rewards(self, candidates: Sequence[Candidate], critiques: Sequence[str]) -> list[float]:
+    def _rewards(self, candidates: Sequence[Candidate], critiques: Sequence[str]) -> list[float | EngineError]:
         import torch
 
         from r1_reward.models.scalar import encode
@@ -164,6 +184,12 @@ class ScalarEngine(Scoring):
         try:
             inputs = encode(self.processor, candidates, critiques if self.model.critique else None)
             inputs.pop("labels", None)
+            long = self._too_long(inputs)
+            if long:
+                fit = [i for i in range(len(candidates)) if i not in long]
+                found = self._rewards([candidates[i] for i in fit], [critiques[i] for i in fit]) if fit else []
+                known = {**long, **dict(zip(fit, found, strict=True))}
+                return [known[i] for i in range(len(candidates))]
             with torch.inference_mode():
                 output = self.model(**{name: value.to(self.model.base.device) for name, value in inputs.items()})
         except torch.OutOfMemoryError as error:
@@ -172,6 +198,17 @@ class ScalarEngine(Scoring):
                 f"(now {self.batch_size})"
             ) from error
         return output.rewards.tolist()
+
+    def _too_long(self, inputs: dict[str, Any]) -> dict[int, EngineError]:
+        """Return why answers of a batch cannot be scored, by number; a critique was asked for only if it has room."""
+        config = self.model.base.config
+        limit = None if self.model.critique else position_limit(config)
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        return {
+            i: PromptTooLong.counted(length, limit, 0, pictures=count_pictures(inputs["input_ids"][i], config))
+            for i, length in enumerate(lengths)
+            if limit is not None and length > limit
+        }
 
 
 def compare_scores(first: Score, second: Score) -> Completion:

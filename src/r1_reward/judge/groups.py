@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from r1_reward.engines.engine import EngineError
 from r1_reward.judge.candidates import Candidates, net_win_rates
-from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_text, open_images
+from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_group
 from r1_reward.judge.ranking import Comparison, bradley_terry
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.errors import UserError
@@ -105,9 +105,9 @@ class _Playing:
             self._error = group
             return
         try:
-            check_text(group.question, "question")
             self._candidates = Candidates.of(group.responses)
-            self._question, self._images = group.question, open_images(group.images, video_frames=video_frames)
+            self._question = group.question
+            self._images = check_group(group.question, group.images, video_frames=video_frames)
         except UserError as error:
             self._error = InvalidPair(str(error))
             self._error.__cause__ = error

@@ -7,16 +7,21 @@ pair.shown(swapped=True)                # ("An eight.", "A three.")
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from PIL import Image
 
 from r1_reward.engines.engine import EngineError
 from r1_reward.records.checks import MAX_RESPONSE_CHARS
 from r1_reward.records.errors import UserError
+from r1_reward.records.placeholders import find_placeholders, mismatch
 from r1_reward.records.schema import Answer
-from r1_reward.store.images import ImageSource, open_image
+from r1_reward.store.encoded import decode, decode_bare, kind_of_source
+from r1_reward.store.images import ImageError, ImageSource, open_image
 from r1_reward.store.video import FRAMES, Video, open_video, row_pictures
 
 
@@ -26,6 +31,8 @@ class OpenedImages(NamedTuple):
     pictures: tuple[Image.Image, ...]
     digest: str
     """64 hex digits that depend on the pixels alone."""
+    video: bool = False
+    """Whether frames of a video are among them."""
 
 
 Images: TypeAlias = "Sequence[ImageSource | Video] | OpenedImages"
@@ -71,7 +78,8 @@ class Prepared(NamedTuple):
 def open_images(images: Images, *, video_frames: int = FRAMES) -> OpenedImages:
     """Open the pictures of a question: paths, bytes of files, PIL images; what is open already is returned as it is.
 
-    A :class:`Video` among them is shown as its frames, up to ``video_frames`` where it does not say how many.
+    A text may also be a data URI, base64 or a ``file://`` URL; nothing is fetched from elsewhere. A :class:`Video` is
+    shown as its frames, up to ``video_frames`` where it does not say how many.
 
     Raises:
         UserError: ``images`` is one picture instead of a list.
@@ -87,19 +95,38 @@ def open_images(images: Images, *, video_frames: int = FRAMES) -> OpenedImages:
             pictures += open_video(source.path, video_frames if source.frames is None else source.frames)
         else:
             pictures.append(_open(source, f"images[{number}]"))
-    return opened(pictures)
+    return opened(pictures)._replace(video=any(isinstance(source, Video) for source in images))
 
 
 def _open(source: Any, place: str) -> Image.Image:
+    if isinstance(source, Mapping):  # a cell of a data set
+        source = source.get("path") if source.get("bytes") is None else source["bytes"]
+        if source is None:
+            raise ImageError(place, "has neither bytes nor a path")
+    if isinstance(source, str):
+        return _open_text(source, place)
     if isinstance(source, (bytes, Image.Image)):
         return open_image(source, name=place)
     if isinstance(source, (bytearray, memoryview)):
         return open_image(bytes(source), name=place)
-    if not isinstance(source, str) and not hasattr(source, "__fspath__"):
+    if not hasattr(source, "__fspath__"):
         raise UserError(
             f"{place}: must be a path, the bytes of a file, a PIL image or a Video, not {type(source).__name__}."
         )
     return open_image(source)
+
+
+def _open_text(source: str, place: str) -> Image.Image:
+    """Open what a text names or holds."""
+    if kind_of_source(source) == "data":
+        try:
+            return open_image(decode(source), name=place)
+        except ValueError as error:
+            raise ImageError(place, f"is a data URI that cannot be read: it {error}") from error
+    if source[:7].lower() == "file://":
+        return open_image(url2pathname(urlsplit(source).path))
+    data = None if os.path.exists(source) else decode_bare(source)
+    return open_image(source) if data is None else open_image(data, name=place)
 
 
 def opened(pictures: Sequence[Image.Image]) -> OpenedImages:
@@ -121,7 +148,7 @@ def prepare(item: PairToJudge | Mapping[str, Any] | Prepared, *, video_frames: i
     """
     if isinstance(item, Prepared):
         return item
-    preferred = None
+    preferred, is_row = None, isinstance(item, Mapping)
     if isinstance(item, Mapping):
         missing = [name for name in ("question", "response_1", "response_2") if name not in item]
         if missing:
@@ -133,6 +160,7 @@ def prepare(item: PairToJudge | Mapping[str, Any] | Prepared, *, video_frames: i
     check_text(item.response_1, "response_1")
     check_text(item.response_2, "response_2")
     opened = open_images(item.images, video_frames=video_frames)
+    check_pictures(item.question, opened, exact=not is_row)
     return Prepared(item.question, opened, (item.response_1, item.response_2), preferred)
 
 
@@ -152,6 +180,28 @@ def check_text(text: Any, name: str) -> None:
         raise UserError(f"{name}: is blank.")
     if len(text) > MAX_RESPONSE_CHARS:
         raise UserError(f"{name}: has {len(text):,} characters; at most {MAX_RESPONSE_CHARS:,} are accepted.")
+
+
+def check_pictures(question: str, images: OpenedImages, *, exact: bool = True) -> None:
+    """Raise UserError if the question has places for pictures that did not come: it would be judged blind.
+
+    Nor may there be another number of pictures than of places, unless it is not ``exact``, which is for rows of files:
+    these are checked where they are read. A video is any number of frames.
+    """
+    count = len(images.pictures)
+    reason = mismatch(find_placeholders(question), count) if not count or (exact and not images.video) else None
+    if reason:
+        raise UserError(
+            f"question: {reason}; send one for each place, or write it with a space (< image>) where none is meant."
+        )
+
+
+def check_group(question: str, images: Images, *, video_frames: int = FRAMES) -> OpenedImages:
+    """Return the pictures of a question, opened; raises UserError if it cannot be shown with them."""
+    check_text(question, "question")
+    opened = open_images(images, video_frames=video_frames)
+    check_pictures(question, opened)
+    return opened
 
 
 def prepare_all(

@@ -132,7 +132,7 @@ class ModelReferee:
         if not self._engine_counts:
             self.counters.calls += 1
             self.counters.completion_tokens += completion.tokens
-        verdict = read_verdict(completion.text)
+        verdict = read_verdict(completion.text, cut=completion.cut)
         return verdict, "unreadable" if verdict is None else ""
 
     def _request(self, reasoning: str, answer: int) -> Request:

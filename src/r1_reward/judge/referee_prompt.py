@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from importlib import resources
 
 from r1_reward.judge.rule_referee import WINDOW
+from r1_reward.records.parsing import spoken_from
 from r1_reward.records.prompt import neutralize
 
 
@@ -24,15 +25,18 @@ def referee_prompt(reasoning: str, answer: int, *, tail: int = WINDOW, special_t
     return _PLACEHOLDER.sub(lambda match: texts[match[1]], referee_template())
 
 
-def read_verdict(text: str) -> float | None:
-    """Return 1.0 (yes) or 0.0 (no) of the one answer tag behind the last ``</think>``, which must end the text.
+def read_verdict(text: str, *, cut: bool = False) -> float | None:
+    """Return 1.0 (yes) or 0.0 (no) of the one answer tag outside the thought, which must end the text.
 
-    Anything else is None.
+    Anything else is None. ``cut`` as for :func:`r1_reward.records.parsing.parse_judgment`.
 
     >>> read_verdict("<answer>yes</answer>"), read_verdict("<answer>Probably</answer>"), read_verdict("yes")
     (1.0, None, None)
     """
-    said = text.rpartition("</think>")[2]
+    start = spoken_from(text, cut=cut)
+    if start is None:
+        return None
+    said = text[start:]
     verdict = _VERDICT.search(said)
     if verdict is None or said.count("<answer>") != 1 or said.count("</answer>") != 1:
         return None

@@ -24,7 +24,7 @@ from r1_reward.judge import ranking, voting
 from r1_reward.judge.calibration import Calibration, fit_calibration, reliability_plot
 from r1_reward.judge.candidates import Candidates
 from r1_reward.judge.groups import Group, RewardKind, require_kind, score_groups
-from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_text, open_images, prepare, prepare_all
+from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_group, check_text, prepare, prepare_all
 from r1_reward.judge.ranking import Comparison, Ranking
 from r1_reward.judge.settings import Stop, VoteSettings
 from r1_reward.judge.votes import Orders, Plan, draw_votes, watch_votes
@@ -372,8 +372,7 @@ class RewardModel:
         self, question: str, images: Images, texts: Sequence[str], options: VoteOptions
     ) -> ranking.CompareBatch:
         """Return what compares texts by their indices; the pictures are opened once."""
-        check_text(question, "question")
-        opened = open_images(images, video_frames=self.video_frames)
+        opened = check_group(question, images, video_frames=self.video_frames)
         self._plan(**options)
 
         def compare(pairs: Sequence[tuple[int, int]]) -> list[float | None]:

@@ -337,7 +337,7 @@ def votes_to_decide(for_1: int, for_2: int, remaining: int, stopping: Stopping) 
 
 def read_judgment(completion: Completion, *, swapped: bool) -> Judgment:
     """Return one vote, with its answer and probability translated back to the stored order."""
-    parsed = parse_judgment(completion.text)
+    parsed = parse_judgment(completion.text, cut=completion.cut)
     answer, probability = parsed.answer, completion.probability
     if swapped:
         answer = None if answer is None else 1 if answer == 2 else 2

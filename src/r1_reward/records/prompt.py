@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from r1_reward.records.placeholders import name_pictures
+
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
@@ -68,10 +70,11 @@ _HOSTILE = "|".join(
 def build_prompt(question: str, response_1: str, response_2: str, *, special_tokens: Iterable[str] = ()) -> str:
     """Return the text of the user turn (paper, Table 1) with all three texts neutralised.
 
+    Places for pictures in the question (``<image>``) are named or left out: the pictures stand in front of the text.
     The placeholders are filled in one pass, so a response that contains ``{answer2}`` keeps it as it is.
     ``special_tokens``: the tokenizer's, see :func:`neutralize`.
     """
-    texts = {"question": question, "answer1": response_1, "answer2": response_2}
+    texts = {"question": name_pictures(question), "answer1": response_1, "answer2": response_2}
     tokens = tuple(special_tokens)
     safe = {name: neutralize(text, tokens) for name, text in texts.items()}
     return _PLACEHOLDER.sub(lambda match: safe[match[1]], pairwise_template())

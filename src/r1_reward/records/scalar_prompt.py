@@ -22,6 +22,7 @@ from importlib import resources
 from typing import Any
 
 from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.placeholders import name_pictures
 from r1_reward.records.prompt import neutralize
 from r1_reward.records.schema import Answer
 
@@ -45,8 +46,8 @@ def build_scalar_messages(
 
     ``special_tokens``: the tokenizer's, see :func:`r1_reward.records.prompt.neutralize`.
     """
-    tokens = tuple(special_tokens)
-    texts = {name: _safe(text, tokens) for name, text in (("question", question), ("answer", response))}
+    tokens, given = tuple(special_tokens), {"question": name_pictures(question), "answer": response}
+    texts = {name: _safe(text, tokens) for name, text in given.items()}
     text = _PLACEHOLDER.sub(lambda match: texts[match[1]], scalar_template())
     return [{"role": "user", "content": [*[{"type": "image"}] * images, {"type": "text", "text": text}]}]
 

@@ -54,7 +54,7 @@ class PreferencePair(BaseModel):
 
 
 class Completion(BaseModel):
-    """One text an engine generated.
+    """One text an engine generated, behind a ``<think>`` that the chat template may have written.
 
     ``tokens`` counts its generated tokens and ``truncated`` says that the limit cut it. ``probability`` is what the
     model gives the answer 1 against 2 at the answer's token, in [0, 1]; None where that cannot be known.
@@ -68,6 +68,11 @@ class Completion(BaseModel):
     probability: float | None = None
     prompt_tokens: int | None = None
     refused: bool = False
+
+    @property
+    def cut(self) -> bool:
+        """Whether the text was broken off, so that nobody knows what would have come next."""
+        return self.truncated or self.refused
 
 
 class Judgment(BaseModel):

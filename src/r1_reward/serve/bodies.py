@@ -8,11 +8,14 @@ from typing import Any
 from fastapi import Request
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from r1_reward.serve.budget import Budget
+from r1_reward.serve.encodings import ENCODINGS, as_utf8, unpack
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.routes import Call, Route
 from r1_reward.serve.schemas import Base64Image
+from r1_reward.store.encoded import kind_of_source
 
 _IMAGE_SHAPE = 'must be {"base64": ...}, {"url": ...} or {"path": ...}'
 _MOST_FILES = 1000  # of a form, before they are counted; the budget's refusal is clearer than the parser's
@@ -31,19 +34,36 @@ async def read_call(request: Request, route: Route, budget: Budget) -> Call[Any,
         raise Refusal(415, f"the Content-Type must be {kinds}")
     try:
         options = None if route.options is None else route.options.model_validate(dict(request.query_params))
-        reading = _read_form(request, budget) if is_form else _read_body(request)
+        reading = _read(request, budget, is_form=is_form)
         body, uploads = await asyncio.wait_for(reading, budget.left())
-        return Call(route.request.model_validate_json(body), uploads, options, budget)
+        return Call(route.request.model_validate_json(as_utf8(body)), uploads, options, budget)
     except ClientDisconnect as error:
         raise Refusal(400, "the body broke off") from error
-    except asyncio.TimeoutError as error:
+    except TimeoutError as error:
         raise Refusal(408, "the body did not arrive in time", headers={"Connection": "close"}) from error
     except ValidationError as error:
         raise _first_problem(error.errors()) from error
 
 
-async def _read_body(request: Request) -> tuple[bytes, list[bytes]]:
-    return await request.body(), []
+async def _read(request: Request, budget: Budget, *, is_form: bool) -> tuple[bytes, list[bytes]]:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower() or "identity"
+    if encoding != "identity":
+        if encoding not in ENCODINGS:
+            taken = ", ".join(sorted(ENCODINGS))
+            reason = f"the Content-Encoding {encoding[:40]} is not read here; send the body as it is, or as {taken}"
+            raise Refusal(415, reason, headers={"Accept-Encoding": taken})
+        body = await asyncio.to_thread(unpack, await request.body(), encoding, budget.settings)
+        request = _again(request, body)
+    return await _read_form(request, budget) if is_form else (await request.body(), [])
+
+
+def _again(request: Request, body: bytes) -> Request:
+    """Return a request with another body."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request(request.scope, receive)
 
 
 async def _read_form(request: Request, budget: Budget) -> tuple[bytes, list[bytes]]:
@@ -75,5 +95,15 @@ def _first_problem(errors: Any) -> Refusal:
             break  # behind it stand names of types
         field += part if not field else f".{part}"
     if Base64Image.__name__ in first["loc"]:
-        message = _IMAGE_SHAPE
+        message = _IMAGE_SHAPE + _said_alone(first["input"])
+    elif first["type"] == "blank":
+        message = f"{field.replace('_', ' ')} is blank"
     return Refusal(422, message, field or None)
+
+
+def _said_alone(picture: Any) -> str:
+    """Return what a picture is that came as a text of its own."""
+    if not isinstance(picture, str):
+        return ""
+    named = {"url": '; this is a URL: {"url": ...}', "data": '; this is a data URI: {"base64": ...}'}
+    return named.get(kind_of_source(picture), "; this is a text alone, of which nobody says whether it is a path")

@@ -18,7 +18,7 @@ _ERRORS = {
     400: "Malformed HTTP request.",
     403: "The server may not read a picture from there.",
     408: "The body did not arrive in time.",
-    413: "The body is too large.",
+    413: "The body is too large, or a prompt longer than the model has positions.",
     415: "The body is of another kind.",
     422: "A field is wrong.",
     429: "Too many requests are under way.",

@@ -7,8 +7,6 @@ pixels a picture has is read from its header, before any is unpacked.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import http.client
 import io
 import ssl
@@ -23,12 +21,14 @@ from r1_reward.serve.budget import TOO_MANY_PIXELS, Budget
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage
 from r1_reward.serve.settings import ServerSettings
+from r1_reward.store.encoded import decode, kind_of_source
 from r1_reward.store.images import ImageError, identified, open_image
 
 PictureSource = ImageInput | bytes
 """A picture as a request names it, or an uploaded file."""
 
 _FETCH_SECONDS = 10.0
+_OPTION = "its operator names hosts with --allow-host"
 _CHUNK = 65536
 _PORTS = {"http": 80, "https": 443}
 
@@ -72,6 +72,8 @@ class PictureReader:
 
     def _read_path(self, path: str, name: str) -> bytes:
         """Read a file inside an allowed folder; what lies outside is not even said to exist."""
+        if (kind := kind_of_source(path)) != "path":
+            raise Refusal(422, f'is a {"data URI" if kind == "data" else "URL"}, not a path; send {{"url": ...}}', name)
         if not self._folders:
             raise Refusal(403, "this server reads no files; send the picture as base64 or as an upload", name)
         for folder in self._folders:
@@ -121,8 +123,10 @@ class PictureReader:
 
     def _allowed(self, url: str, name: str) -> SplitResult:
         """Split a URL whose host may be asked."""
+        hint = '; this is no URL: a path is sent as {"path": ...}' if kind_of_source(url) == "path" else ""
         if not self._hosts:
-            raise Refusal(403, "this server fetches no URLs; send the picture as base64 or as an upload", name)
+            reason = f"this server fetches no URLs ({_OPTION}); send the picture as base64 or as an upload{hint}"
+            raise Refusal(403, reason, name)
         if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
             raise Refusal(422, "is not a URL: white space, backslashes and other than ASCII must be escaped", name)
         try:
@@ -131,26 +135,23 @@ class PictureReader:
         except ValueError as error:
             raise Refusal(422, "is not a URL", name) from error
         if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
-            raise Refusal(422, "must be like https://host/picture.png, without a name or password in it", name)
+            raise Refusal(422, f"must be like https://host/picture.png, without a name or password in it{hint}", name)
         # A name alone allows the usual port; any other port must be named with it.
         asked = {f"{parts.hostname}:{port or _PORTS[parts.scheme]}"}
         if port in (None, _PORTS[parts.scheme]):
             asked.add(parts.hostname)
         if not asked & self._hosts:
-            raise Refusal(403, "this server fetches nothing from that host", name)
+            raise Refusal(403, f"this server fetches nothing from that host ({_OPTION})", name)
         return parts
 
 
 def _decode(text: str, name: str) -> bytes:
     """Decode base64, with or without the head of a data URL."""
-    if text[:5].lower() == "data:":
-        head, comma, text = text.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
-            raise Refusal(422, "must be like data:image/png;base64,...", name)
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Refusal(422, "is not base64", name) from error
+        return decode(text)
+    except ValueError as error:
+        advice = '; it is a URL: send it as {"url": ...}' if kind_of_source(text) == "url" else ""
+        raise Refusal(422, f"{error}{advice}", name) from error
 
 
 def _too_large(settings: ServerSettings, name: str) -> Refusal:

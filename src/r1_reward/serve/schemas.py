@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic_core import PydanticCustomError
 
 from r1_reward.judge.ranking import Ranking
 from r1_reward.judge.voting import Verdict
@@ -80,6 +81,12 @@ class RewardRequest(Question):
 
     responses: list[str] = Field(min_length=1)
     kind: Kind = "win_rate"
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "is blank")
+    return text
 
 
 class Vote(BaseModel):
@@ -159,7 +166,9 @@ class RequestModels:
 
     def __init__(self, settings: ServerSettings) -> None:
         text = Annotated[
-            str, StringConstraints(pattern=r"\S"), Field(json_schema_extra={"maxLength": settings.max_chars})
+            str,
+            AfterValidator(_not_blank),
+            Field(json_schema_extra={"maxLength": settings.max_chars, "pattern": r"\S"}),
         ]
         most_images: dict[str, Any] = {"maxItems": settings.max_images}
         most_votes: dict[str, Any] = {"maximum": settings.max_votes}

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from r1_reward.engines.engine import EngineError
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.prepare import InvalidPair, OpenedImages, PairToJudge
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.voting import Verdict
@@ -105,7 +106,7 @@ class Service:
         """Wait for work until the deadline; cancelled work that has not begun never begins."""
         try:
             return await asyncio.wait_for(asyncio.wrap_future(work), budget.left())
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             raise budget.timed_out() from error
 
 
@@ -117,6 +118,8 @@ def pairs_of(responses: Sequence[str]) -> int:
 
 def _refused(error: UserError) -> Refusal:
     """Say whether the request is at fault or the model."""
+    if isinstance(error, PromptTooLong):
+        return Refusal(413, str(error))
     if isinstance(error, EngineError) and not isinstance(error, InvalidPair):
         return Refusal(502, f"the model could not judge this: {error}")
     field, colon, _ = str(error).partition(":")

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from r1_reward.records.errors import UserError
+from r1_reward.store.encoded import kind_of_source
 from r1_reward.store.png_texts import PNG, without_large_texts
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
@@ -42,10 +43,8 @@ _DECODE_ERRORS = (
     EOFError, AssertionError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
 _SHOWN = 200  # characters of a name in messages
-_ADDRESS = re.compile(r"(?:^|/)(?:https?|ftps?|s3|gs|hf|abfss?|az|file):/", re.IGNORECASE)
-_DATA_URI = re.compile(r"(?:^|/)data:(?:[\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*,", re.IGNORECASE)
+_MORE_URLS = re.compile(r"(?:^|/)(?:ftps|abfss?|az|file):/", re.IGNORECASE)
 _BASE64 = re.compile(r"(?:^|/)(?:iVBORw0KGgo|/?9j/[24]|R0lGODd?|UklGR)[A-Za-z0-9+/]{24}")  # PNG, JPEG, GIF, WebP
-_EMBED = "write the picture to a file, or embed its bytes in parquet"
 _WHITES = {"I": [255.0, 65535.0], "F": [1.0, 255.0, 65535.0]}
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -181,12 +180,13 @@ def not_a_path(text: str) -> str | None:
     """
     if not text.strip():
         return "is blank, not the path of a file"
-    if _DATA_URI.search(text):
-        return f"is a data URI, not the path of a file; {_EMBED}"
-    if _ADDRESS.search(text):
-        return "is an address, and nothing is fetched; download the picture and name its file"
+    kind = kind_of_source(text, in_folder=True)
+    if kind == "data":
+        return "is a data URI, and a path is wanted here; save the picture and give its path"
+    if kind == "url" or _MORE_URLS.search(text):
+        return "is a URL, and nothing is fetched; save the picture and give its path"
     if _BASE64.search(text):
-        return f"is a picture in base64, not the path of a file; {_EMBED}"
+        return "is a picture in base64, and a path is wanted here; save the picture and give its path"
     return None
 
 

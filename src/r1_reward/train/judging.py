@@ -52,16 +52,23 @@ class Scores(NamedTuple):
 
 
 def score_judgments(
-    texts: Sequence[str], preferred: Sequence[Answer], referee: Referee, config: StableReinforceConfig
+    texts: Sequence[str],
+    preferred: Sequence[Answer],
+    referee: Referee,
+    config: StableReinforceConfig,
+    *,
+    cut: Sequence[bool] | None = None,
 ) -> Scores:
     """Return R of each text (method section 3), composed as the config says.
 
+    ``cut`` says of each text whether the token limit ended it, where that is known.
     With ``consistency_mode`` multiply the referee is asked about right answers only: it could not change what a wrong
     one earns. With add it is asked about every readable answer.
     """
-    judgments = [parse_judgment(text) for text in texts]
-    results = [result_reward(text, label) for text, label in zip(texts, preferred, strict=True)]
-    formats = [format_reward(text) for text in texts]
+    cut = [False] * len(texts) if cut is None else cut
+    judgments = [parse_judgment(text, cut=ended) for text, ended in zip(texts, cut, strict=True)]
+    results = [result_reward(text, label, cut=ended) for text, label, ended in zip(texts, preferred, cut, strict=True)]
+    formats = [format_reward(text, config.format) for text in texts]
     everywhere = config.consistency_mode == "add"
     asked = [
         i for i, judgment in enumerate(judgments) if judgment.answer is not None and (everywhere or results[i] > 0)

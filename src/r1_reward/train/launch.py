@@ -20,6 +20,7 @@ from r1_reward.store.video import FRAMES
 from r1_reward.train.checked_pairs import checked_pairs
 from r1_reward.train.checkpoints import checkpoint_to_resume, clear_staging, saving
 from r1_reward.train.config import LoadedConfig, RunConfig, load_config, save_config
+from r1_reward.train.lengths import Lengths, require_room
 from r1_reward.train.precision import require_room_for_updates
 from r1_reward.train.processes import once
 from r1_reward.train.restore import restore_weights, train_from
@@ -71,6 +72,10 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
         limit_pixels(processor, config.run.max_pixels)
     if any(pairs["video"]):
         keep_video_frames(processor, frames)
+    lengths = Lengths(processor, model.config, frames=frames)
+    new_tokens = getattr(config.trainer, "max_completion_length", None) or 0
+    shown = {} if getattr(config.trainer, "max_length", None) else {stage: pairs}  # sequences that are cut are short
+    once(lambda: require_room(lengths, **shown, judged=held_out, new_tokens=new_tokens))
     once(lambda: _save_config(config, folder))
     trainer = _trainer(stage, config, model, processor, pairs)
     if not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):

@@ -36,6 +36,8 @@ from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, uns
 
 from r1_reward.algorithm import PolicyLoss, filter_outliers, policy_loss, pre_clip_bias
 from r1_reward.judge.referee import Referee
+from r1_reward.records.parsing import with_template_thought
+from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Answer
 from r1_reward.store.video import FRAMES
 from r1_reward.train.algorithms import algorithm_named, unfiltered_advantages
@@ -80,6 +82,13 @@ class StableReinforceTrainer(RolloutTrainer):
         self._referee_watch = RefereeWatch(args.max_referee_unknown, args.referee if referee is None else "your own")
         self._rewards = torch.empty(0)
         self._warned_of_parted_orders = False
+        template_options: Any = args.chat_template_kwargs or {}
+        self._rendered_prompt = processing_class.apply_chat_template(
+            build_messages("question", "response 1", "response 2"),
+            tokenize=False,
+            add_generation_prompt=True,
+            **template_options,
+        )
         super().__init__(
             model=model,
             args=args,
@@ -154,8 +163,15 @@ class StableReinforceTrainer(RolloutTrainer):
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:  # noqa: ARG002
         """Return (N, 1) rewards of all processes' samples, in order; NaN for those that cannot be scored."""
-        preferred = [row["preferred"] for row in inputs]
-        rewards = self.judgment_reward(completions=completions, preferred=preferred, log_metric=self._log_metric)
+        # From the tokens and not from TRL's messages, out of which a tokenizer's response template takes the thought.
+        processor: Any = self.processing_class
+        texts = processor.batch_decode(completion_ids_list, skip_special_tokens=True)
+        rewards = self.judgment_reward(
+            completions=[[{"content": with_template_thought(self._rendered_prompt, text)}] for text in texts],
+            preferred=[row["preferred"] for row in inputs],
+            cut=[ids[-1] not in self.eos_token_ids for ids in completion_ids_list],
+            log_metric=self._log_metric,
+        )
         own = [math.nan if reward is None else reward for reward in rewards]
         self._rewards = self.accelerator.gather(torch.tensor(own, device=self.accelerator.device))
         return self._rewards[:, None]
@@ -165,12 +181,16 @@ class StableReinforceTrainer(RolloutTrainer):
         completions: Sequence[Sequence[dict[str, str]]],
         preferred: Sequence[Answer],
         log_metric: Callable[[str, float], None],
+        cut: Sequence[bool] | None = None,
         **_: Any,
     ) -> list[float | None]:
-        """Return R of each completion, None where it cannot be scored. Raises UserError when the referee is out."""
+        """Return R of each completion, None where it cannot be scored. Raises UserError when the referee is out.
+
+        ``cut`` says of each whether it ended at the limit of tokens, and not by itself.
+        """
         texts = [completion[0]["content"] for completion in completions]
         with all_or_none("asking the referee"):
-            scores = score_judgments(texts, preferred, self.referee, self.args)
+            scores = score_judgments(texts, preferred, self.referee, self.args, cut=cut)
         counts = [scores.counts.get(name, 0) for name in METRICS]
         sums = [scores.metrics[name] * count if count else 0.0 for name, count in zip(METRICS, counts, strict=True)]
         device = self.accelerator.device

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from trl import GRPOConfig
 
+from r1_reward.records.parsing import FORMATS
 from r1_reward.train.algorithms import ALGORITHMS, Algorithm, algorithm_named
 
 _OTHER_LOSS = "it shapes a loss or an advantage of TRL's that is not used here"
@@ -49,6 +50,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "advantage_filter_mode": ("drop", "clamp"),
     "consistency_mode": ("multiply", "add"),
     "consistency_values": ("binary", "ternary"),
+    "format": FORMATS,
     "format_mode": ("add", "require"),
 }
 
@@ -92,6 +94,13 @@ class StableReinforceConfig(GRPOConfig):
         metadata={"help": "binary (the paper): 0 or 1; ternary (on the released code's scale): -1 or 1."},
     )
     format_weight: float = field(default=0.5, metadata={"help": "Weight of the format reward."})
+    format: str = field(
+        default="strict",
+        metadata={
+            "help": "What earns the format reward: strict (the paper, to the letter) or whitespace (white space may "
+            "stand between </think> and <answer>, where most models put a line break)."
+        },
+    )
     format_mode: str = field(
         default="add", metadata={"help": "add (the paper): a bonus; require: R is 0 without the form, and no bonus."}
     )

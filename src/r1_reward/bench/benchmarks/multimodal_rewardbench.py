@@ -27,6 +27,7 @@ from r1_reward.bench.fields import Draft, Fields, short
 from r1_reward.bench.rows import Vote, compare_lengths
 from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import spoken_from
 from r1_reward.records.schema import Answer
 
 CATEGORIES = (
@@ -112,7 +113,12 @@ def _read_outputs(row: Fields, _benchmark: Benchmark) -> Judged:
 
 
 def _verdict(output: str) -> Answer | None:
-    """Return what the official script reads: ``[[A]]`` anywhere in the text goes before ``[[B]]``."""
+    """Return what the official script reads: ``[[A]]`` anywhere in the text goes before ``[[B]]``.
+
+    It was made for judges without tags. A ``<think>`` that was never closed is all draft, and nothing is read from it.
+    """
+    if spoken_from(output) is None:
+        return None
     return 1 if "[[A]]" in output else 2 if "[[B]]" in output else None
 
 

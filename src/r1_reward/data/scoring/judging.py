@@ -14,6 +14,7 @@ import pyarrow as pa
 from r1_reward.data.scoring.rows import Kind, Row
 from r1_reward.data.scoring.settings import ScoreSettings
 from r1_reward.engines.engine import EngineError
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.calibration import Calibration
 from r1_reward.judge.groups import Group, ScoredGroup, score_groups
 from r1_reward.judge.prepare import InvalidPair, PairToJudge
@@ -21,6 +22,7 @@ from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
+from r1_reward.store.encoded import kind_of_source
 from r1_reward.store.video import Video
 
 SCHEMAS: dict[str, pa.Schema] = {
@@ -153,7 +155,7 @@ def _checked(row: Row, texts: Sequence[str]) -> Result:
 
 
 def _failed(row: Row, reason: str | UserError, name: str | None) -> Result:
-    unanswered = isinstance(reason, EngineError) and not isinstance(reason, InvalidPair)
+    unanswered = isinstance(reason, EngineError) and not isinstance(reason, InvalidPair | PromptTooLong)
     said = str(reason) if unanswered else f"{row.place}: {reason}"
     return Result({"id": name, "error": _printable(said)}, unanswered)
 
@@ -176,4 +178,4 @@ def _pictures(row: Mapping[str, Any], folder: Path) -> Any:
 def _picture(cell: Any, folder: Path) -> Any:
     if isinstance(cell, Mapping):  # an embedded one, of parquet
         cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
-    return os.path.join(folder, cell) if isinstance(cell, str) else cell
+    return os.path.join(folder, cell) if isinstance(cell, str) and kind_of_source(cell) == "path" else cell

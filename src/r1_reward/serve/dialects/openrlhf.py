@@ -10,6 +10,7 @@ An empty response is shown to the judge as "(empty response)".
 
 A prompt is plain text, text in a chat template, or chat messages as JSON, which may hold pictures (LMM-R1 and other
 multimodal forks). Of a chat the last user message is the question; earlier turns are put before it as a transcript.
+Where a prompt has places for pictures that did not come, as always from OpenRLHF itself, the request is refused.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from r1_reward.engines.engine import EngineError
 from r1_reward.judge.groups import Group, score_groups
 from r1_reward.judge.reward_model import RewardModel
+from r1_reward.records.placeholders import find_placeholders
+from r1_reward.serve.chats import PromptError, Turn, WrongPictures, read_turn, show
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.routes import Call, Route
 from r1_reward.serve.schemas import Base64Image, ImageInput, Kind, PathImage, StopRule, UrlImage
@@ -37,8 +40,11 @@ _TURN_END = re.compile(r"<\|(?:im_end|eot_id)\|>")
 _TOKEN = r"(?:<[|｜][^\s<>|｜]{1,64}[|｜]>|</?s>|<pad>|<bos>|<eos>)"
 _LEADING, _LAST = re.compile(rf"(?:\s|{_TOKEN})*"), re.compile(rf"{_TOKEN}\Z")
 _LONGEST_TOKEN = 66
-_VISION = re.compile(r"<\|vision_(?:start|end)\|>|<\|(?:image|video)_pad\|>|</?(?:image|img|IMG_CONTEXT)>")
 _NO_RESPONSE = "(empty response)"
+_WHERE = (
+    "OpenRLHF sends none: they must come with the request, in the messages of the prompt or, a list for each query, "
+    "under the key images"
+)
 
 
 class RemoteRewardRequest(BaseModel):
@@ -158,7 +164,7 @@ def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
     """Return the queries by prompt and pictures, in order of first occurrence.
 
     Raises:
-        Refusal: the lists differ in length, or a query does not hold its prompt.
+        Refusal: the lists differ in length, a query does not hold its prompt, or a prompt's pictures did not come.
     """
     count = len(request.query)
     if len(request.prompts) != count:
@@ -172,8 +178,7 @@ def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
         key = (prompt, *sent)
         if key not in groups:
             messages = _messages(prompt)
-            question, images = _question(prompt, messages, place)
-            groups[key] = Asked(question, [*images, *map(_named_image, sent)], [], []), messages
+            groups[key] = Asked(*_question(prompt, messages, sent, place), [], []), messages
         group, messages = groups[key]
         group.responses.append(_response(query, prompt, messages, place) or _NO_RESPONSE)
         group.places.append(place)
@@ -194,53 +199,49 @@ def _messages(prompt: str) -> list[dict[str, Any]] | None:
     return messages
 
 
-def _question(prompt: str, messages: list[dict[str, Any]] | None, place: int) -> tuple[str, list[ImageInput]]:
-    images: list[ImageInput] = []
-    if messages is None:
-        turns = _template_turns(prompt)
-    else:
-        turns = [(str(message["role"]), _content(message["content"], images, place)) for message in messages]
-    turns = [(role, text.strip()) for role, text in turns if text.strip()]
-    asked = max((i for i, (role, _) in enumerate(turns) if role == "user"), default=None)
-    if asked is None:
-        raise Refusal(422, "holds no question: no text of a user", f"prompts[{place}]")
-    before = [f"{role}: {text}" for role, text in turns[:asked]]
-    return "\n\n".join([*before, turns[asked][1]]), images
+def _question(
+    prompt: str, messages: list[dict[str, Any]] | None, sent: list[str], place: int
+) -> tuple[str, list[ImageInput]]:
+    """Return the question of a prompt, with the transcript before it, and its pictures."""
+    field = f"prompts[{place}]"
+    try:
+        if messages is None:
+            asked = _template_turns(prompt)
+        else:
+            asked = [read_turn(str(message["role"]), message["content"]) for message in messages]
+        shown = show(asked, sent)
+    except PromptError as error:
+        advice = f"; {_WHERE}" if isinstance(error, WrongPictures) else ""
+        raise Refusal(422, f"{error}{advice}", field) from error
+    if not all(isinstance(picture, str) for picture in shown.pictures):
+        raise Refusal(422, "has an image part that does not name its picture as text: a URL, a path or base64", field)
+    turns = [(turn.role, text.strip()) for turn, text in zip(asked, shown.texts, strict=True) if text.strip()]
+    last = max((i for i, (role, _) in enumerate(turns) if role == "user"), default=None)
+    if last is None:
+        raise Refusal(422, "holds no question: no text of a user", field)
+    before = [f"{role}: {text}" for role, text in turns[:last]]
+    return "\n\n".join([*before, turns[last][1]]), [_named_image(picture) for picture in shown.pictures]
 
 
-def _template_turns(prompt: str) -> list[tuple[str, str]]:
+def _template_turns(prompt: str) -> list[Turn]:
     """Return the turns of a text in a known chat template; any other text is one turn of the user's."""
-    text = _VISION.sub("", prompt)
-    starts = list(_TURN.finditer(text))
+    starts = list(_TURN.finditer(prompt))
     if not starts:
-        return [("user", _clean(text))]
-    ends = [*(start.start() for start in starts[1:]), len(text)]
+        return [Turn("user", [_without_ends(prompt)])]
+    ends = [*(start.start() for start in starts[1:]), len(prompt)]
     return [
-        (start[1] or start[2], _TURN_END.split(text[start.end() : end], maxsplit=1)[0])
+        Turn(start[1] or start[2], [_TURN_END.split(prompt[start.end() : end], maxsplit=1)[0]])
         for start, end in zip(starts, ends, strict=True)
     ]
 
 
-def _content(content: Any, images: list[ImageInput], place: int) -> str:
-    """Return the text of a message and note its pictures."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise Refusal(422, "a message's content must be text or a list of parts", f"prompts[{place}]")
-    texts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "text":
-            texts.append(str(part.get("text", "")))
-        elif kind in ("image", "image_url"):
-            named = part.get(kind)
-            named = named.get("url") if isinstance(named, dict) else named
-            if not isinstance(named, str):
-                raise Refusal(422, f"a part of type {kind} must name its picture", f"prompts[{place}]")
-            images.append(_named_image(named))
-        else:
-            raise Refusal(422, "parts of a message must be text or images", f"prompts[{place}]")
-    return "\n".join(texts)
+def _without_ends(prompt: str) -> str:
+    """Return a prompt without white space and special tokens at its ends, but with those of pictures."""
+    places = find_placeholders(prompt)
+    if not places:
+        return _clean(prompt)
+    first, last = places[0].start, places[-1].end
+    return prompt[min(_leading(prompt), first) : last] + _clean("." + prompt[last:])[1:]
 
 
 def _named_image(named: str) -> ImageInput:

@@ -12,8 +12,9 @@ With a judge behind a server, :class:`AsyncGroupReward` lets TRL ask it while ot
     reward = AsyncGroupReward.from_server("http://localhost:8000/v1", "R1-Reward", group_size=8, votes=3)
 
 Prompts may be chats or plain text. The question is the column ``question`` of the dataset if it has one, else the text
-of the last user message. The pictures are those of the column ``images`` or ``image``, else those inside the messages.
-A completion the judge cannot tell from the others gets None, which TRL leaves out of the baseline.
+of the last user message. The pictures are those of the column ``images`` or ``image``, else those inside the messages;
+a prompt with a place for a picture that is nowhere ends the training, since it would be judged blind. A completion the
+judge cannot tell from the others gets None, which TRL leaves out of the baseline.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,13 +33,16 @@ from r1_reward.judge.prepare import OpenedImages, open_images
 from r1_reward.judge.reward_model import RewardModel, VoteOptions
 from r1_reward.records.checks import MAX_RESPONSE_CHARS
 from r1_reward.records.errors import UserError
-from r1_reward.store.images import decode_images
+from r1_reward.serve.chats import PromptError, Turn, WrongPictures, read_turn, show
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing import Self
+
+    from typing_extensions import Unpack
 
 _LOG = logging.getLogger(__name__)
 _NO_RESPONSE = "(empty response)"
+_WHERE = "put its pictures into the column images, or each into its image part, one for each place and in that order"
 
 
 class _Prompt(NamedTuple):
@@ -227,18 +231,30 @@ class AsyncGroupReward(_GroupRewards):
 
 def _read_prompt(prompt: Any, columns: Mapping[str, Any], place: int) -> _Prompt:
     """Return the question, the whole text and the pictures of one prompt of the batch."""
-    turns = [("user", prompt)] if isinstance(prompt, str) else [(turn["role"], turn["content"]) for turn in prompt]
+    name = f"prompt {place + 1} of the batch"
+    cells = _cells(columns, place)
+    try:
+        if isinstance(prompt, str):
+            turns = [Turn("user", [prompt])]
+        else:
+            turns = [read_turn(str(turn["role"]), turn.get("content")) for turn in prompt]
+        # The trainer puts the pictures of the column into the parts, too.
+        shown = show([turn.without_sources() for turn in turns] if cells else turns, cells)
+    except PromptError as error:
+        advice = f"; {_WHERE}" if isinstance(error, WrongPictures) else ""
+        raise UserError(f"{name} {error}{advice}.") from error
+    spoken = [text.strip() for turn, text in zip(turns, shown.texts, strict=True) if turn.role == "user"]
     question = _column(columns, "question", place)
     if question is None:
-        spoken = [text for role, content in turns if role == "user" and (text := _text(content).strip())]
-        question = spoken[-1] if spoken else ""
+        question = next((text for text in reversed(spoken) if text), "")
     if not isinstance(question, str) or not question.strip():
-        raise UserError(
-            f"prompt {place + 1} of the batch holds no question: no text of a user; "
-            "give the dataset a column named question."
-        )
-    text = "\n".join(f"{role}: {_text(content)}" for role, content in turns)
-    return _Prompt(question, text, _open(_cells(columns, turns, place)))
+        raise UserError(f"{name} holds no question: no text of a user; give the dataset a column named question.")
+    text = "\n".join(f"{turn.role}: {text}" for turn, text in zip(turns, shown.texts, strict=True))
+    try:
+        images = open_images(shown.pictures)
+    except UserError as error:
+        raise UserError(f"{name}, {error}") from error
+    return _Prompt(question, text, images)
 
 
 def _column(columns: Mapping[str, Any], name: str, place: int) -> Any:
@@ -246,25 +262,20 @@ def _column(columns: Mapping[str, Any], name: str, place: int) -> Any:
     return None if values is None else values[place]
 
 
-def _cells(columns: Mapping[str, Any], turns: Iterable[tuple[str, Any]], place: int) -> list[Any]:
-    """Return the pictures of a prompt as the dataset holds them."""
+def _cells(columns: Mapping[str, Any], place: int) -> list[Any]:
+    """Return the pictures of a prompt in the dataset's column, none if it has no such column."""
     for name in ("images", "image"):
         if name in columns:
             cells = _column(columns, name, place)
             return [] if cells is None else list(cells) if isinstance(cells, (list, tuple)) else [cells]
-    parts = [part for _, content in turns if not isinstance(content, str) for part in content or ()]
-    return [part["image"] for part in parts if part.get("type") == "image" and part.get("image") is not None]
-
-
-def _open(cells: list[Any]) -> OpenedImages:
-    return open_images(decode_images({"images": cells}))
+    return []
 
 
 def _completion_text(completion: Any) -> str:
     """Return what a completion says: text, or the last text of a chat (before it may stand calls of tools)."""
     if isinstance(completion, str):
         return completion
-    texts = [text for turn in completion if turn["role"] == "assistant" and (text := _text(turn["content"]))]
+    texts = [text for turn in completion if turn["role"] == "assistant" and (text := _text(turn.get("content")))]
     return texts[-1] if texts else ""
 
 

@@ -298,7 +298,7 @@ def _consistent_share(judged: list[list[Any]]) -> float | None:
     from r1_reward.judge.referee import RuleReferee
     from r1_reward.records.parsing import parse_judgment
 
-    parsed = [parse_judgment(judgment.text) for votes in judged for judgment in votes]
+    parsed = [parse_judgment(vote.text, cut=vote.truncated) for votes in judged for vote in votes]
     read = [one for one in parsed if one.answer is not None]
     verdicts = RuleReferee().judge([one.reasoning for one in read], [one.answer or 0 for one in read])
     known = [verdict for verdict in verdicts if verdict is not None]

@@ -176,7 +176,11 @@ def sft_figure(phases: Sequence[tuple[str, str, list[dict[str, Any]]]], key: str
         _note(axes, "not logged")
         return figure
     low, high = axes.get_ylim()
-    ticks = [tick for tick in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if max(low, lowest) <= tick <= high]
+    ticks = [
+        tick
+        for tick in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+        if max(low, lowest) <= tick <= high
+    ]
     if key == "loss" and lowest > 0 and len(ticks) > 2:
         axes.set_yscale("log")
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])

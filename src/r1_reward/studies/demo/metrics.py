@@ -24,7 +24,7 @@ def demo_metrics(folder: Path, config: DemoConfig, seconds: dict[str, float], co
     """Return everything the report shows; accuracies in [0, 1], times in seconds, intervals at 95 %."""
     from r1_reward.studies.demo.config import MODELS, VOTING_MODELS
 
-    world = json.loads((folder / "data" / "world.json").read_text())
+    world = json.loads((folder / "data" / "world.json").read_text(encoding="utf-8"))
     greedy = {name: read_predictions(folder / "predictions" / f"{name}-greedy.jsonl") for name in MODELS}
     rows = greedy["sft"][0]
     labels = [row["preferred"] for row in rows]
@@ -83,10 +83,12 @@ def _describe(rows: list[dict[str, Any]], judgments: list[list[Judgment]]) -> di
 
 
 def _count_attempts(path: Path) -> dict[str, int]:
-    counts = Counter(str(json.loads(line)["attempts"] or "failed") for line in path.read_text().splitlines())
+    counts = Counter(
+        str(json.loads(line)["attempts"] or "failed") for line in path.read_text(encoding="utf-8").splitlines()
+    )
     return {key: counts.get(key, 0) for key in ("1", "2", "3", "failed")}
 
 
 def _steps(path: Path) -> list[dict[str, Any]]:
     """Return the logged training steps, without the summary line at the end."""
-    return [row for row in json.loads(path.read_text()) if "loss" in row]
+    return [row for row in json.loads(path.read_text(encoding="utf-8")) if "loss" in row]

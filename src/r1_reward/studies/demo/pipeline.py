@@ -310,7 +310,7 @@ class Demo:
 
     def hard_pairs(self) -> Dataset:
         """Return the RL set: the teacher failed, or the SFT model needed at least two attempts."""
-        lines = (self.folder / "attempts.jsonl").read_text().splitlines()
+        lines = (self.folder / "attempts.jsonl").read_text(encoding="utf-8").splitlines()
         attempts = {row["id"]: row["attempts"] for row in map(json.loads, lines)}
         return self.training_pairs().filter(
             lambda id_, reasoning: reasoning is None or (id_ in attempts and attempts[id_] != 1),

@@ -1,0 +1,99 @@
+"""How long a prompt may be: a model has so many positions and no more, and beyond them it says anything.
+
+    limit = position_limit(model.config)                       # 32,768, or None for a model without a limit of its own
+    PromptTooLong.counted(10_213, limit, 1024, pictures=160)   # what a request ends with that has no room
+
+The limit is the model's, not the tokenizer's ``model_max_length``, which is often a placeholder. Tokens of pictures
+count like any other. A prompt that leaves less room than a judgement may take is judged in what is left; a judgement
+that needs more is cut there and counted as cut.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from r1_reward.engines.engine import EngineError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHORTER = "shorten the question or the responses, or scale pictures down (--max-pixels)"
+"""What to do about it."""
+
+_READ = 20_000  # characters of a refusal that are looked at
+_TOO_LONG = re.compile(
+    r"context[ _-](?:length|window|size|limit)"  # vLLM, SGLang, OpenAI, Mistral, DeepSeek, llama.cpp
+    r"|(?:prompt|inputs?|request|text|messages?)(?: \([^)]*\))? (?:is|are) (?:too long|longer than)"  # Anthropic, vLLM
+    r"|longer than the (?:maximum )?model"
+    r"|too many (?:input |prompt )?tokens"
+    r"|tokens? (?:count )?(?:\(\d+\) )?exceeds? "  # Gemini
+    r"|inputs?`? tokens \+ `?max_new_tokens"  # TGI
+    r"|reduce the length of the (?:messages|prompt|input)",
+    re.IGNORECASE,
+)
+_STRETCHED = ("linear", "dynamic", "yarn", "longrope", "llama3")
+
+
+class PromptTooLong(EngineError):
+    """One prompt is longer than the model can read; nothing was generated. The other requests go on."""
+
+    tokens: int | None = None
+    """Of the prompt; None where only a server knows."""
+    limit: int | None = None
+    """Positions of the model; likewise."""
+    pictures: int = 0
+    """Tokens of pictures among those of the prompt."""
+
+    @classmethod
+    def counted(cls, tokens: int, limit: int, max_new_tokens: int, *, pictures: int = 0) -> PromptTooLong:
+        """Return the error of a prompt of so many tokens, those of ``pictures`` among them."""
+        of_pictures = f" ({pictures:,} of them of pictures)" if pictures else ""
+        judged = f" for prompt and judgement (up to {max_new_tokens:,} new tokens)" if max_new_tokens else ""
+        error = cls(
+            f"the prompt is too long: it has {tokens:,} tokens{of_pictures}, and the model has {limit:,} positions"
+            f"{judged}; {SHORTER}"
+        )
+        error.tokens, error.limit, error.pictures = tokens, limit, pictures
+        return error
+
+
+def says_too_long(refusal: str) -> bool:
+    """Say whether a server refuses a request because its prompt, or prompt and judgement, are longer than its model."""
+    return _TOO_LONG.search(refusal[:_READ]) is not None
+
+
+def position_limit(config: Any) -> int | None:
+    """Return how many tokens a model can tell apart by their places, None if its configuration names no limit.
+
+    Where rotary positions are stretched (``rope_parameters``: YaRN and others), the stretched length counts.
+    """
+    get_text_config = getattr(config, "get_text_config", None)
+    text = get_text_config() if get_text_config is not None else config
+    limit = getattr(text, "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit < 1:
+        return None
+    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    kind = rope.get("rope_type") or rope.get("type")
+    factor, original = rope.get("factor"), rope.get("original_max_position_embeddings")
+    if kind in _STRETCHED and isinstance(factor, (int, float)) and math.isfinite(factor):
+        return max(limit, int((original or limit) * factor))
+    return limit
+
+
+def new_tokens(prompt: int, limit: int | None, wanted: int) -> int:
+    """Return how many of the ``wanted`` new tokens have a position behind a prompt, 0 or less if there is no room."""
+    return wanted if limit is None else min(wanted, limit - prompt)
+
+
+def picture_tokens(config: Any) -> list[int]:
+    """Return the tokens that stand for parts of a picture or video in a model's input."""
+    names = ("image_token_id", "video_token_id", "image_token_index", "video_token_index")
+    tokens = (getattr(config, name, None) for name in names)
+    return [token for token in tokens if token is not None]
+
+
+def count_pictures(tokens: Tensor, config: Any) -> int:
+    """Return how many of a prompt's (T,) tokens are of pictures."""
+    return sum(int((tokens == token).sum()) for token in set(picture_tokens(config)))

@@ -1,0 +1,405 @@
+"""The grammar of comparative judgements: for which of two responses does a sentence speak, and how strongly?
+
+A sentence is cut into segments at commas and joining words. A segment has a *subject* (the response before its verb, or
+the subject of the segment before) and a *head* (what praises or blames it). A response behind "than", "compared to",
+"over", "by" or "of" is no subject but what is measured against, and what its noun phrase says of it ("Response 2's
+incorrect statement") is not read. Concessions ("although ...", "while X is longer, ...") say nothing.
+
+>>> remarks("Response 1 is longer, but its proof is worse than that of Response 2.")
+[Remark(rank=3, prefers=2, about=None)]
+>>> remarks("Although Response 1 is better written, Response 2 counts the cups.")
+[Remark(rank=0, prefers=None, about=2)]
+
+One pass over the words, which looks only a few words back and ahead: no text, however hostile, makes it slow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from r1_reward.judge import verdict_words as w
+from r1_reward.judge.verdict_names import ANSWERS, BOTH, FIRST, NUMERALS, mark_names
+from r1_reward.records.schema import Answer
+
+VERDICT, GROUND, TRAIT, MENTION = 3, 2, 1, 0
+"""Ranks: a verdict ("is better"), a comparison ("is more accurate"), a trait ("is correct"), a mere subject."""
+
+_TOKEN = re.compile(r"[①②③]|'s\b|[a-z]+(?:[-'][a-z]+)*|\d+(?:\.\d+)?|[,;:()/—–?]")
+_NEAR = 12
+"""How many words back or ahead belong together."""
+_SCOPE = re.compile(
+    r"\bin (?:terms|regard|this regard|this respect|this aspect|these aspects|those)\b|\bwhen it comes to\b"
+    r"|\bwith (?:regard|respect)\b|\b(?:regarding|concerning)\b"
+)
+_CONCLUDES = re.compile(
+    r"\b(?:overall|therefore|thus|hence|in (?:conclusion|summary|short|sum)|to (?:conclude|summari[sz]e|sum up)"
+    r"|ultimately|consequently|all in all|on balance|final (?:verdict|judge?ment|decision)|conclusion"
+    r"|(?:given|considering|based on|taking) (?:this|these|all|the above|everything))\b"
+)
+_TIE = re.compile(
+    r"\b(?:tie|tied|equally|equal|equivalent|comparable|on par|evenly matched|(?:similar|same) (?:in )?quality"
+    r"|neither .{0,40}\b(?:better|superior|preferable|wins)"
+    r"|no (?:clear |significant )?(?:winner|difference|preference))\b"
+)
+
+
+class Remark(NamedTuple):
+    """What a sentence says for a response; ``prefers`` is None where it weighs neither above the other."""
+
+    rank: int
+    prefers: Answer | None
+    about: Answer | None = None
+    """The response that is praised or blamed, None where only its rival is named."""
+
+    @property
+    def blames(self) -> bool:
+        """Whether it speaks against the response that it is about."""
+        return self.about is not None and self.prefers not in (None, self.about)
+
+
+def remarks(sentence: str) -> list[Remark]:
+    """Return what a sentence says for one response or the other, in its order; [] for a question."""
+    return read(mark_names(sentence))
+
+
+def read(marked: str) -> list[Remark]:
+    """Return the remarks of one sentence whose names are marked, see :func:`.verdict_names.mark_names`."""
+    tokens = _TOKEN.findall(marked)
+    if not tokens or tokens[-1] == "?":
+        return []
+    if tokens[0] in ("if", "unless") and "i" not in tokens[:4] and "forced" not in tokens[:_NEAR]:
+        return []  # "if detail is what counts, Response 1 is better"; but "if I had to choose, ..."
+    found = [*_named_last(tokens), *_said_of_subjects(tokens)]
+    if _SCOPE.search(marked) and not concludes(marked):
+        found = [one._replace(rank=min(one.rank, GROUND)) for one in found]
+    if all(one.rank == MENTION for one in found) and _TIE.search(marked):
+        return [Remark(VERDICT, None)]
+    if not found and {BOTH, "both", "neither"} & set(tokens):
+        return [Remark(GROUND, None)]
+    return found
+
+
+def concludes(marked: str) -> bool:
+    """Say whether a sentence announces a conclusion: overall, therefore, in summary, given all this."""
+    return bool(_CONCLUDES.search(marked))
+
+
+def scores(marked: str) -> dict[Answer, float]:
+    """Return the last score a sentence gives each response: "Response 1 gets 8/10", "earning it a score of 6"."""
+    tokens = _TOKEN.findall(marked)
+    holder: Answer | None = None
+    found: dict[Answer, float] = {}
+    for place, token in enumerate(tokens):
+        if token in ANSWERS and not _is_object(tokens, place):
+            holder = ANSWERS[token]
+        elif holder is not None and token[0].isdigit():
+            behind = tokens[place + 1 : place + 3]
+            before = [word for word in tokens[max(place - 3, 0) : place] if word not in ("of", ":", "is", "a")]
+            if behind[:1] == ["/"] or behind == ["out", "of"] or before[-1:] in _SCORED:
+                found[holder] = float(token)
+    return found
+
+
+_SCORED = (["score"], ["rating"], ["gets"], ["receives"], ["an"])
+
+
+# --- verdicts that name their response last --------------------------------------------------------------------------
+
+
+def _named_last(tokens: list[str]) -> Iterator[Remark]:
+    """Yield the verdicts of "I choose X", "in favor of X", "the better answer is X", "winner: X"."""
+    for place, token in enumerate(tokens):
+        before = set(tokens[max(place - 4, 0) : place])
+        named, denied = None, bool(w.NOT & before)
+        if token in w.PICKS or (tokens[place - 1] if place else "", token) in w.PICKS_WITH:
+            if not w.MAYBE & before:  # "some might prefer X"
+                named = _name_behind(tokens, place + 1, w.LIGHT | w.NOUNS | {"for", "from"})
+        elif token in w.BETTER | w.WORSE | w.NAMES_IT:
+            named, reversed_ = _linked(tokens, place)
+            denied = (denied or reversed_) != (token in w.WORSE)
+        elif token in w.CORRECT and tokens[place + 1 : place + 2] and tokens[place + 1] in w.NOUNS:
+            correct, denied = _linked(tokens, place)
+            if correct is not None and not denied:
+                yield Remark(TRAIT, correct, correct)
+        elif token == "final" and place == 0 and len(tokens) == 2:  # "final answer: 2" is "final ②" by now
+            named = _name_behind(tokens, 1)
+        if named is not None:
+            yield Remark(VERDICT, _other(named) if denied else named)
+
+
+def _linked(tokens: list[str], place: int) -> tuple[Answer | None, bool]:
+    """Return the response named behind "the better answer is", and whether a negation stands between."""
+    end = place + 1
+    while end < min(len(tokens), place + 7) and (tokens[end] in w.ON_THE_WAY or _light(tokens[end])):
+        end += 1
+    if end >= len(tokens) or (tokens[end] not in w.LINKS and (end > place + 1 or tokens[place] in w.NAMES_IT)):
+        return None, False
+    start, linked = end, tokens[end] in w.LINKS
+    while linked and end < len(tokens) and (tokens[end] in _AFTER_LINK or _light(tokens[end])):
+        end += 1
+    return _name_behind(tokens, end), bool(w.NOT & set(tokens[start:end]))
+
+
+_AFTER_LINK = w.LINKS | w.NOT | w.ON_THE_WAY | {"to"}
+
+
+def _name_behind(tokens: list[str], place: int, passed: frozenset[str] = frozenset()) -> Answer | None:
+    """Return the response named behind words that are passed over, None if it is the subject of a new clause."""
+    while place < len(tokens) and tokens[place] in passed:
+        place += 1
+    if place >= len(tokens) or (place + 1 < len(tokens) and tokens[place + 1] in w.VERBS - {"as", "to"}):
+        return None
+    if tokens[place] in ("1", "2") and "".join(tokens[place + 1 : place + 2]) in _BEHIND_NUMERAL:  # not "2 cups"
+        return ANSWERS[NUMERALS[tokens[place]]]
+    return ANSWERS.get(tokens[place])
+
+
+_BEHIND_NUMERAL = w.words("as because since over due for , : ) ; — –") | {""}
+
+
+def _other(answer: Answer) -> Answer:
+    return 2 if answer == 1 else 1
+
+
+def _light(token: str) -> bool:
+    return token in w.LIGHT or token.endswith("ly")
+
+
+# --- what the clauses say of their subjects --------------------------------------------------------------------------
+
+
+def _segments(tokens: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the parts of a sentence, each with the comma or word that joins it to the part before."""
+    join = ""
+    current: list[str] = []
+    for place, token in enumerate(tokens):
+        if token in (",", "and", "or") and _lists(tokens, place):
+            continue
+        if token in ",;:()—–" or token in w.JOINS or token in w.CONCEDES or token in w.CONTRASTS:
+            if current:
+                yield join, current
+                join, current = "", []
+            join = token if token.isalpha() or not join else join  # ", although": the word says more than the comma
+            if token == "making" or token in w.GIVES:
+                current = [token]
+        else:
+            current.append(token)
+    if current:
+        yield join, current
+
+
+def _lists(tokens: list[str], place: int) -> bool:
+    """Say whether a comma or "and" only joins two adjectives: "more helpful, relevant, and accurate"."""
+    between = ("and", "or", "more", "most", "less")
+    behind = (token for token in tokens[place + 1 : place + 5] if token not in between and token[-2:] != "ly")
+    return next(behind, "") in w.GOOD | w.BAD
+
+
+def _said_of_subjects(tokens: list[str]) -> list[Remark]:
+    found: list[Remark] = []
+    subject: Answer | None = None
+    conceding = contrasting = seen = False
+    last = ""
+    for join, segment in _segments(tokens):
+        if join in w.CONCEDES or (join in w.CONTRASTS and not seen):
+            conceding = True
+        elif join in w.CONTRASTS:
+            conceding, contrasting = False, True
+        elif conceding and join not in ("and", "which", "because", "since", "when", "where", "("):
+            conceding = not _opens_main_clause(segment, seen)
+        elif join in ("but", "so", "therefore", "thus", "hence", "however", ";"):
+            contrasting = False
+        if conceding:
+            continue
+        if join == "which" and "it" not in segment:
+            subject = ANSWERS.get(last)
+        subject, said = _read_segment(segment, subject)
+        seen = seen or any(token in ANSWERS or token == BOTH for token in segment)
+        last = segment[-1]
+        ranks = [one.rank for one in said if one.rank > MENTION]
+        if join in w.TURNS and ranks:  # "accurate, but lacks detail": what stands behind "but" is what is meant
+            found = [one for one in found if one.rank > ranks[0]]
+        found += _by_contrast(found, said) if contrasting else said
+    return found
+
+
+def _by_contrast(found: list[Remark], said: list[Remark]) -> Iterator[Remark]:
+    """Yield what counts of "..., while Y ...": blame of Y, a verdict, and praise that stands against what was found."""
+    for remark in said:
+        disputes = any(one.rank == remark.rank and one.prefers != remark.prefers for one in found)
+        settles = remark.rank == VERDICT and all(one.rank < VERDICT for one in found)
+        if remark.blames:
+            yield remark._replace(rank=max(remark.rank, GROUND))
+        elif disputes or settles:
+            yield remark
+
+
+def _opens_main_clause(segment: list[str], seen: bool) -> bool:
+    """Say whether the segment behind the comma of a concession is the main clause, not a part of the concession."""
+    starts = ("it", "this", "the", "both")
+    opener = next((token for token in segment if token in starts or not _light(token)), "")
+    return (
+        opener in ANSWERS
+        or opener in (*starts, BOTH, "i", "there", "neither", "we", "my")
+        or (seen and opener in w.VERBS)  # "X, despite its length, is better"
+    )
+
+
+def _read_segment(tokens: list[str], inherited: Answer | None) -> tuple[Answer | None, list[Remark]]:
+    """Return the subject that holds behind a segment, and its remarks."""
+    opener = next((token for token in tokens if not _light(token) and token not in w.NOT), "it")
+    if opener in ("making", "makes", "with", "as", "why") and tokens[1:2] == ["it"]:
+        opener = "it"
+    holder = inherited if opener in w.OPENS else None
+    subject, said, start = inherited, [], 0
+    for place, token in enumerate([*tokens, FIRST]):  # the last one closes the last clause
+        if (token not in ANSWERS and token != BOTH) or (place < len(tokens) and _is_object(tokens, place)):
+            continue
+        belief = _belief(tokens[max(start - _NEAR, 0) : max(start - 1, 0)])
+        clause = _read_clause(holder, tokens[start:place], denied=not belief) if belief is not None else []
+        said += clause or ([Remark(MENTION, None, holder)] if holder is not None and start else [])
+        holder, start = ANSWERS.get(token), place + 1
+        subject = holder if place < len(tokens) else subject
+        if token == BOTH:
+            break
+    if "that" in tokens or any(token in w.REPORTS for token in tokens):
+        subject = None  # what follows may be about what the response says
+    return subject, said
+
+
+def _is_object(tokens: list[str], place: int) -> bool:
+    """Say whether the response at a place is not a subject: "than X", "that of X"; but "the answer by X is ..."."""
+    before = place - 1
+    while before >= 0 and tokens[before] in ("the", "that", "what", "those", "only", "how"):
+        before -= 1
+    if before < 0:
+        return False
+    if tokens[before] == "as" and tokens[before - 1] in w.GOOD | w.EVEN:  # "not as good as X"
+        return True
+    if tokens[before] not in w.OBJECT:
+        return False
+    following = next((token for token in tokens[place + 1 : place + 4] if not _light(token)), "")
+    if following not in w.VERBS:
+        return True
+    earlier = set(tokens[max(place - _NEAR, 0) : place])
+    measured = earlier & {*ANSWERS, "than", "compared", "unlike"} or tokens[before] == "over"
+    part = tokens[before] in ("by", "from", "of", "in") and w.NOUNS & earlier and not measured
+    return not (part or following.endswith("ing"))
+
+
+def _belief(before: list[str]) -> bool | None:
+    """Say whether the words before a subject affirm what follows; None if they leave it open ("not clear that")."""
+    words = [token for token in before if token != "that" and not _light(token)]
+    said = set(words[-3:])
+    if "doubt" in said or (w.NOT & said and w.DOUBTS & said):
+        return "no" in said
+    if (w.NOT & said and before[-1:] == ["that"]) or w.REPORTS & said - w.DOUBTS:
+        return None
+    return True
+
+
+def _read_clause(subject: Answer | None, tokens: list[str], *, denied: bool) -> list[Remark]:
+    """Return what the words behind a subject say of it; without a subject, only what is measured against a rival."""
+    place, negated, gives, slack = _verb(tokens), denied, False, 0
+    trait: list[Remark] = []
+    while place < len(tokens):
+        token, following = tokens[place], "".join(tokens[place + 1 : place + 2])
+        head = _head(tokens, place, negated)
+        if head is not None:
+            rank, praises = head
+            rival = _rival(tokens, place)
+            named = _other(rival) if rival is not None else subject
+            if slack and token in w.WINS | w.LOSES | w.EDGE | {"winner", "loser"}:
+                return trait  # "covers the award winner": of something else
+            if named is None or rival == subject or (rank == TRAIT and subject is None):
+                return []
+            remark = Remark(rank, named if praises != negated else _other(named), subject)
+            if rank > TRAIT:
+                return [remark]
+            trait = trait or [remark]
+        elif token in w.NOT:
+            if following in w.LEAVES_OPEN or token in w.BARELY:
+                return trait
+            negated ^= following != "only"
+        elif token in w.MAYBE or token in w.REPORTS or (token in ("would", "should") and following == "have"):
+            return trait
+        elif token in w.GIVES:
+            gives = True
+        elif not (token in w.BE or token in w.NOUNS or _light(token) or subject is None):
+            slack += 1
+            verb = slack == 1 and (negated or token.endswith(("s", "ed"))) and token not in w.WANTS
+            if slack > 3 or not (gives or verb):
+                return trait
+            gives = True
+        place += 1
+    return trait
+
+
+def _verb(tokens: list[str]) -> int:
+    """Return where the verb of a subject begins: behind "'s" and its noun phrase, which says nothing."""
+    if tokens[:1] != ["'s"]:
+        return 0
+    for place, token in enumerate(tokens):
+        if token in w.VERBS or (token in w.COMPARED and tokens[place - 1] in w.NOUNS):  # "rate X's answer higher"
+            return place
+    return len(tokens)
+
+
+def _head(tokens: list[str], place: int, negated: bool) -> tuple[int, bool] | None:
+    """Return rank and sign (does it praise?) of the head at a place, None if there is none."""
+    token = tokens[place]
+    rest = [word for word in tokens[place + 1 : place + 5] if word in w.GOOD or not word.endswith("ly")]
+    following = rest[0] if rest else ""
+    if token in ("as", "so") and following in w.GOOD | w.EVEN and "as" in rest[1:3]:
+        return (VERDICT if following in w.EVEN else GROUND, True) if negated else None
+    if token == "better":
+        return (VERDICT if not rest or following in w.AFTER_BETTER or following in ANSWERS else GROUND), True
+    if token == "best" and place and tokens[place - 1] in ("at", "its"):
+        return None
+    if token in ("edges", "edging") and following != "out":
+        return None
+    if token in ("exceeds", "surpasses", "beats", "beat") and _rival(tokens, place) is None:
+        return None
+    if token in w.BETTER | w.WINS | w.EDGE:
+        return VERDICT, not (token in w.BEATEN and following == "by")
+    if token in w.WORSE | w.LOSES:
+        return VERDICT, False
+    if token in ("more", "most", "less", "fewer", "lower") or token in w.GRADED:
+        return _graded(token, rest)
+    if token in w.CORRECT | w.INCORRECT | w.FAILS:
+        return TRAIT, token in w.CORRECT
+    return (GROUND, False) if token in ("falls", "fell") and following == "short" else None
+
+
+_GRADABLE = w.GOOD | w.BAD | w.MERITS | w.ERRORS | w.SCORES | w.LEVELS
+
+
+def _graded(token: str, rest: list[str]) -> tuple[int, bool] | None:
+    """Return rank and sign of "more accurate", "less detail", "fewer errors", "a higher score", "clearer"."""
+    thing = next((word for word in rest[:2] if word in _GRADABLE), None)
+    up = token not in ("less", "fewer", "lower")
+    if token in ("higher", "lower"):
+        if thing in w.SCORES or not rest or rest[0] in ("than", "in", "due", "for", "because", "overall"):
+            return VERDICT, up
+        return (GROUND, up) if thing is not None else None
+    if token in w.GRADED:
+        return GROUND, True
+    if thing is None or thing in w.SCORES or (thing != rest[0] and rest[0] not in w.GOOD):
+        return None
+    return GROUND, up == (thing in w.GOOD | w.MERITS | w.LEVELS)
+
+
+def _rival(tokens: list[str], place: int) -> Answer | None:
+    """Return the response that a head is measured against: "better than that of X", "outperforms X"."""
+    for ahead in range(place + 1, min(place + _NEAR, len(tokens))):
+        if tokens[ahead] in ANSWERS and (ahead == place + 1 or _is_object(tokens, ahead)):
+            between = set(tokens[place:ahead])
+            by_to = "to" in between and tokens[place] not in w.EDGE  # "superior to X"; but "the edge goes to X"
+            measured = by_to or tokens[place] in w.WINS or between & _MEASURES
+            return ANSWERS[tokens[ahead]] if measured else None
+    return None
+
+
+_MEASURES = w.words("than over compared beyond as")

@@ -1,0 +1,59 @@
+"""Pictures as text: base64, with or without the head of a data URI; how a text is told from a path or a URL.
+
+>>> decode("data:image/png;base64,iVBORw0KGgo=")[1:4]
+b'PNG'
+>>> kind_of_source("https://example.org/7.png"), kind_of_source("data:image/png;base64,iVBO"), kind_of_source("a/7.png")
+('url', 'data', 'path')
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Literal
+
+_URL = r"(?i:https?|ftp|s3|gs|hf):/"  # one slash is left where a path made of a URL is read again
+_DATA = r"(?i:data):[\w.+/-]*[;,]"
+_KINDS = re.compile(rf"(?P<url>{_URL})|(?P<data>{_DATA})")
+_KINDS_IN_FOLDER = re.compile(rf"(?:^|[\\/])(?:(?P<url>{_URL})|(?P<data>{_DATA}))")
+
+
+def kind_of_source(text: str, *, in_folder: bool = False) -> Literal["url", "data", "path"]:
+    """Say what a text that names or holds a picture is; base64 without a head cannot be told from a path.
+
+    ``in_folder``: a folder may stand before it, that of the file of rows whose words it were.
+    """
+    match = _KINDS_IN_FOLDER.search(text) if in_folder else _KINDS.match(text)
+    if match is None:
+        return "path"
+    return "url" if match["url"] else "data"
+
+
+def decode(text: str) -> bytes:
+    """Return the bytes of base64 or of a data URI; white space in it is ignored.
+
+    Raises:
+        ValueError: it is neither; the message says why in words that follow its name.
+    """
+    if text[:5].lower() == "data:":
+        head, comma, text = text.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            raise ValueError("must be like data:image/png;base64,...")
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("is not base64") from error
+
+
+def decode_bare(text: str) -> bytes | None:
+    """Return the bytes of base64 without a head, None where the text reads like a path.
+
+    Base64 has no dots, and only that of a JPEG begins with a slash.
+    """
+    if "." in text[:64] or (text.startswith("/") and not text.startswith("/9j/")) or len(text) < 32:
+        return None
+    try:
+        return decode(text)
+    except ValueError:
+        return None

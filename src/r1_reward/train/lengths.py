@@ -1,0 +1,145 @@
+"""Whether all that training shows the model has room in it, seen before the first step.
+
+Beyond its positions a model learns, and says, anything, and no number of the log would tell. Rows that are certainly
+short enough (no more tokens than bytes, and no more for a picture than for a large square one) cost next to nothing;
+the others are encoded as training encodes them::
+
+    require_room(Lengths(processor, model.config, frames=8), sft=pairs)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from PIL import Image
+
+from r1_reward.engines.length import position_limit
+from r1_reward.records.errors import UserError
+from r1_reward.records.prompt import build_messages, special_tokens_of
+from r1_reward.records.scalar_prompt import build_scalar_messages
+from r1_reward.store.video import row_pictures
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import ProcessorMixin
+
+_LOG = logging.getLogger(__name__)
+_PROBE = (2048, 2048)
+_ODD_SHAPES = 1.5  # a long narrow picture may take more tokens than a square one
+_LISTED = 5
+
+Messages = list[dict[str, Any]]
+Shown = Callable[[Mapping[str, Any], int], Iterator[tuple[Messages, str]]]
+"""A row and its number of pictures to the prompts it is shown in, each with what is to be learned behind it."""
+
+
+class TooLong(NamedTuple):
+    """A row that has no room."""
+
+    name: str
+    tokens: int
+
+
+class Lengths:
+    """Counts the tokens of rows as one processor makes them."""
+
+    def __init__(self, processor: ProcessorMixin, config: Any, *, frames: int) -> None:
+        """Take a processor, the configuration of its model, and how many frames of a video are shown."""
+        self._processor: Any = processor
+        self.limit = position_limit(config)
+        self.frames = frames
+        self.special_tokens = special_tokens_of(processor)
+        self._per_picture: int | None = None
+
+    def over(self, rows: Iterable[Mapping[str, Any]], shown: Shown, most: int) -> Iterator[TooLong]:
+        """Yield the rows of which a prompt, with what is learned behind it, has more than ``most`` tokens."""
+        for row in rows:
+            pictures = len(row["images"] or ()) + (self.frames if row["video"] else 0)
+            tokens = max((self._tokens(row, *one, pictures, most) for one in shown(row, pictures)), default=0)
+            if tokens > most:
+                yield TooLong(str(row["id"]), tokens)
+
+    def _tokens(self, row: Mapping[str, Any], messages: Messages, learned: str, pictures: int, most: int) -> int:
+        """Return how many tokens there are; where they are certainly no more than ``most``, a number that is not."""
+        of_pictures = pictures and pictures * self._most_per_picture()
+        text = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) + learned
+        if len(text.encode()) + of_pictures <= most:
+            return 0
+        tokens = len(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+        if not pictures or tokens + of_pictures <= most:
+            return tokens
+        try:
+            opened = row_pictures(row, self.frames)
+        except UserError:  # whoever shows it says what is wrong with it
+            return tokens
+        if len(opened) != pictures:  # a video of fewer frames
+            return tokens + len(opened) * self._most_per_picture()
+        return self._encoded(text, opened)
+
+    def _most_per_picture(self) -> int:
+        if self._per_picture is None:
+            messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "a"}]}]
+            text = self._processor.apply_chat_template(messages, tokenize=False)
+            self._per_picture = int(self._encoded(text, [Image.new("RGB", _PROBE)]) * _ODD_SHAPES)
+        return self._per_picture
+
+    def _encoded(self, text: str, pictures: Sequence[Image.Image]) -> int:
+        inputs = self._processor(text=[text], images=[list(pictures)], add_special_tokens=False)
+        return len(inputs["input_ids"][0])
+
+
+def require_room(
+    lengths: Lengths,
+    *,
+    sft: Dataset | None = None,
+    rl: Dataset | None = None,
+    scalar: Dataset | None = None,
+    judged: Dataset | None = None,
+    new_tokens: int = 0,
+) -> None:
+    """Raise UserError if rows do not fit the model: those of a stage, or those ``judged`` during training.
+
+    A prompt that has room, but not for ``new_tokens`` behind it, is allowed and said.
+    """
+    if lengths.limit is None:
+        return
+
+    def pairwise(row: Mapping[str, Any], pictures: int, learned: str = "") -> Iterator[tuple[Messages, str]]:
+        texts = (row["question"], row["response_1"], row["response_2"])
+        yield build_messages(*texts, images=pictures, special_tokens=lengths.special_tokens), learned
+
+    def imitated(row: Mapping[str, Any], pictures: int) -> Iterator[tuple[Messages, str]]:
+        if row["reasoning"] is not None:
+            yield from pairwise(row, pictures, row["reasoning"])
+
+    def scored(row: Mapping[str, Any], pictures: int) -> Iterator[tuple[Messages, str]]:
+        for name in ("response_1", "response_2"):
+            options: dict[str, Any] = {"images": pictures, "special_tokens": lengths.special_tokens}
+            yield build_scalar_messages(row["question"], row[name], **options), ""
+
+    limit = lengths.limit
+    for rows, shown, most in (
+        (sft, imitated, limit), (scalar, scored, limit), (rl, pairwise, limit - 1), (judged, pairwise, limit - 1)
+    ):  # fmt: skip
+        found = [] if rows is None else list(lengths.over(rows, shown, most))
+        if found:
+            what = "held-out pairs" if rows is judged else "pairs"
+            raise UserError(f"{_listed(found, what)} than the {limit:,} positions of the model; {_ADVICE}")
+    if rl is not None and new_tokens and (found := list(lengths.over(rl, pairwise, limit - new_tokens))):
+        _LOG.warning(
+            "%s than leave room for %d new tokens (the model has %d positions); lower max_completion_length, or scale "
+            "pictures down with max_pixels: what a judgement says beyond its positions is noise.",
+            _listed(found, "pairs"), new_tokens, limit,
+        )  # fmt: skip
+
+
+_ADVICE = "leave these rows out, or scale their pictures down with max_pixels."
+
+
+def _listed(found: Sequence[TooLong], what: str) -> str:
+    rows = [f"id {one.name}: {one.tokens:,}" for one in found[:_LISTED]]
+    more = ", ..." if len(found) > _LISTED else ""
+    have = f"1 {what[:-1]} has" if len(found) == 1 else f"{len(found):,} {what} have"
+    return f"{have} more tokens, those of pictures included ({', '.join(rows)}{more}),"
