@@ -89,4 +89,4 @@ def test_pictures_are_at_home_and_answers_are_left_alone(home, monkeypatch):
         "compare", "--model=~/m", "--image", "~/a.png", "--image=~/b.png", "--question", "~/.bashrc?",
         "--a", "~/.bashrc", "--b", "@~/answer.txt",
     )  # fmt: skip
-    assert asked == [("~/.bashrc?", [home / "a.png", home / "b.png"], "~/.bashrc", "From the file.")]
+    assert asked == [("~/.bashrc?", [f"{home}/a.png", f"{home}/b.png"], "~/.bashrc", "From the file.")]

@@ -143,7 +143,7 @@ def _media(images: list[str] | None, videos: list[Path] | None) -> list[str | Vi
             raise UserError(
                 "--video: names a file or a folder of frames; URLs are not fetched, so save the video first."
             )
-    return [*(images or ()), *(Video(path) for path in videos or ())]
+    return [*at_home(images or []), *(Video(path) for path in videos or ())]
 
 
 def _text(argument: str) -> str:
