@@ -1,15 +1,18 @@
 """The pictures of a benchmark's row."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from r1_reward.bench.readers import row_images
+from r1_reward.bench.readers import open_pairs, row_images
 from r1_reward.bench.rows import BenchmarkRow
+from r1_reward.bench.suites import SuiteFileError, load_suite
 from r1_reward.records.errors import UserError
 from r1_reward.store.images import ImageError
+from r1_reward.store.pairs import PairFileError, load_pairs
 
 
 def make_frames(folder: Path, names: list[str]) -> Path:
@@ -47,3 +50,58 @@ def test_pictures_that_cannot_be_opened(tmp_path: Path) -> None:
         with pytest.raises(ImageError, match=r"row 5 \(id some/id\): .*0.png: is not an image") as caught:
             row_images(row)
         assert caught.value.reason.startswith("is not an image")
+
+
+def write_pairs(folder: Path, *changes: dict[str, Any]) -> Path:
+    make_frames(folder / "pictures", ["a.png", "b.png"])
+    row = {
+        "id": "7",
+        "question": "Which digit?",
+        "images": ["pictures/a.png"],
+        "response_1": "A three.",
+        "preferred": 1,
+    }
+    rows = [{**row, "response_2": "An eight.", **one} for one in changes]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return folder / "pairs.jsonl"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"id": "8"},
+        {"preferred": 2},
+        {"response_1": "An eight.", "response_2": "A three."},
+        {"response_1": "A three.\u200b"},
+    ],
+)
+def test_rows_that_repeat_are_judged_and_refused_for_training_with_the_remedy(
+    tmp_path: Path, second: dict[str, Any]
+) -> None:
+    file = write_pairs(tmp_path, {}, {"question": "Else?"}, second)
+    assert load_suite("pairs", file).n == 3
+    assert len(list(open_pairs(file, "train").rows())) == 3
+    with pytest.raises(PairFileError, match=r"line 3: (repeats|contradicts) line 1.*r1-reward data mix"):
+        load_pairs(file)
+
+
+def test_the_same_texts_about_another_picture_are_no_repeat(tmp_path: Path) -> None:
+    file = write_pairs(tmp_path, {}, {"images": ["pictures/b.png"], "preferred": 2})
+    assert len(load_pairs(file)) == 2
+
+
+@pytest.mark.parametrize("rows", [[1, 2, 3], ["a"] * 500, [None] * 4])
+def test_a_file_without_a_single_row_is_one_problem(tmp_path: Path, rows: list[Any]) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with pytest.raises(SuiteFileError) as caught:
+        load_suite("vl-rewardbench", tmp_path / "a.json")
+    (problem,) = caught.value.problems
+    assert problem.reason.startswith(f"none of its {len(rows)} rows can be read; row 1 is ")
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\u00ad\u2060", "\ufeff "])
+def test_an_answer_that_shows_nothing_is_blank_in_every_benchmark(tmp_path: Path, text: str) -> None:
+    row = {"id": "1", "prompt": "Which?", "chosen": "A three.", "rejected": text, "image": "a.png"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(SuiteFileError, match="line 1, rejected: is blank"):
+        load_suite("vl-rewardbench", tmp_path / "a.jsonl", check_media=False)

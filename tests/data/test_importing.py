@@ -256,6 +256,34 @@ def test_bad_input_is_refused_in_words_and_leaves_nothing(folder: Path) -> None:
     refused(folder, "wildvision-battle", ties, r"no pair is left of 3 rows \(tie 2, not JSON 1\)")
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([rlaif(n, chosen=["a"]) for n in range(300)], r"300 rows \(wrong type 300\)\. .*chosen is a list, not text\."),
+        (
+            [rlaif(n, chosen={"a": 1} if n else 3, question=None) for n in range(3)]
+            + [rlaif(9, rejected="\u200b")] * 2,
+            r"\(missing field 3, blank text 2\)\. Most often: missing field: question; blank text: rejected\.",
+        ),
+        (
+            [rlaif(n, chosen=3) for n in range(4)] + [rlaif(n, rejected=[]) for n in range(6)],
+            r"wrong type: rejected is a list, not text \(6 of 10\)",
+        ),
+        ([rlaif(n, image=f"gone-{n}.png") for n in range(5)], r"image missing: gone-\d.png \(1 of 5\)"),
+        (["[1]"] * 4, "not JSON: is not an object with fields"),
+        ([rlaif(1, rejected="Good 1\u200b.")], r"\(identical answers 1\)\.$"),
+    ],
+)
+def test_where_no_pair_is_left_the_commonest_detail_is_said(folder: Path, rows: list[Any], said: str) -> None:
+    refused(folder, "rlaif-v", write_lines(folder / "raw" / "all.jsonl", rows), said)
+
+
+def test_a_question_with_places_for_other_pictures_is_dropped_whatever_the_source(folder: Path) -> None:
+    rows = [rlaif(0), rlaif(1, question="Is <image> older than <image>?"), rlaif(2, question="<image>Which?")]
+    report = import_pairs("rlaif-v", write_lines(folder / "raw" / "a.jsonl", rows), folder / "out")
+    assert (report["kept"], report["dropped"]) == (2, {"picture places": 1})
+
+
 def test_a_field_that_no_row_has_is_named_with_those_there_are(folder: Path) -> None:
     lacking = [{name: value for name, value in rlaif(n).items() if name != "rejected"} for n in range(3)]
     file = write_lines(folder / "raw" / "a.jsonl", ["{half", *lacking])

@@ -133,13 +133,44 @@ def test_duplicates_across_sources_are_taken_out_and_different_pictures_stay(tmp
     ]
     mix(config(tmp_path, {"one": [original, make_row(1), other], "two": planted}), tmp_path / "out")
     removed = removed_of(tmp_path / "out")
-    assert removed.pop("two:near")[1].startswith("near one:0: similarity 0.9")
+    first, against = "(source one, pairs-00000.parquet, row 1)", "(source two, pairs-00000.parquet, row 5)"
+    assert removed.pop("two:near")[1].startswith(f"near one:0 {first}: similarity 0.9")
     assert removed == {
-        "two:same": ("exact duplicate", "same as one:0"),
-        "one:5": ("contradiction", "two:against prefers the other response"),
-        "two:against": ("contradiction", "one:5 prefers the other response"),
+        "two:same": ("exact duplicate", f"same as one:0 {first}"),
+        "one:5": ("contradiction", f"two:against {against} prefers the other response"),
+        "two:against": ("contradiction", "one:5 (source one, pairs-00000.parquet, row 3) prefers the other response"),
     }
     assert {row["id"] for row in read(tmp_path / "out")} == {"one:0", "one:1", "two:elsewhere", "two:asks-more"}
+
+
+def test_the_other_row_is_named_by_its_place_where_ids_repeat(tmp_path: Path) -> None:
+    long = {"response_1": sentence("a", 80), "response_2": sentence("b", 80)}
+    again = {**make_row(0), "id": "same"}
+    near = {**make_row(9, **long), "id": "same"}
+    one = [{**make_row(n), "id": "same"} for n in range(3)] + [near]
+    two = [again, {**make_row(2), "id": "same", "preferred": 2}, {**near, "response_2": reworded(long["response_2"])}]
+    mix(config(tmp_path, {"one": one, "two": two}), tmp_path / "out")
+    found = [json.loads(line) for line in (tmp_path / "out" / "removed.jsonl").read_text().splitlines()]
+
+    def place(source: str, row: int) -> dict[str, Any]:
+        return {"source": source, "file": "pairs-00000.parquet", "row": row, "id": "same"}
+
+    assert [(line["source"], line["row"], line["reason"], line["of"]) for line in found] == [
+        ("one", 3, "contradiction", place("two", 2)),
+        ("two", 1, "exact duplicate", place("one", 1)),
+        ("two", 2, "contradiction", place("one", 3)),
+        ("two", 3, "near duplicate", place("one", 4)),
+    ]
+    assert all(f"row {line['of']['row']}" in line["detail"] for line in found)
+
+
+def test_what_nobody_sees_makes_no_other_pair(tmp_path: Path) -> None:
+    rows = [make_row(number, response_1=f"Yes {number}.", response_2=f"No {number}.") for number in range(4)]
+    turned = {"response_1": "No 1.", "response_2": "Yes\u00a01.", "preferred": 1}
+    two = [{**rows[0], "id": "two:0", "response_1": "Yes\u200b 0\u00ad."}, {**rows[1], "id": "two:1", **turned}]
+    mix(config(tmp_path, {"one": rows, "two": two}), tmp_path / "out")
+    reasons = {name: reason for name, (reason, _) in removed_of(tmp_path / "out").items()}
+    assert reasons == {"two:0": "exact duplicate", "one:1": "contradiction", "two:1": "contradiction"}
 
 
 def test_the_thresholds_of_the_config_count(tmp_path: Path) -> None:

@@ -137,6 +137,42 @@ def test_a_mark_inside_the_question_stays() -> None:
     assert pair("povid", povid("  Indented as it was. ")).question == "  Indented as it was. "
 
 
+@pytest.mark.parametrize(
+    ("question", "told"),
+    [
+        ("<image>\n<image>\nWhich is older?", "has places for 2 pictures (<image>), and 1 came"),
+        ("Is <image> taken after <image>?", "has places for 2 pictures (<image>), and 1 came"),
+        ("<image 1> or <image 2>?", "<image 1>, <image 2>"),
+    ],
+)
+def test_places_for_pictures_that_the_row_does_not_have_are_dropped(question: str, told: str) -> None:
+    for source, row in (
+        ("povid", povid(question)),
+        ("mm-rlhf", MM_RLHF | {"prompt": question}),
+        ("rlaif-v", RLAIF_V | {"question": question}),
+    ):
+        said = reason(source, row)
+        assert said.startswith("picture places: ") and told in said
+
+
+def test_places_in_the_tokens_of_a_model_are_taken_off_the_ends() -> None:
+    qwen = "<|vision_start|><|image_pad|><|vision_end|>What is it?"
+    assert pair("povid", povid(qwen)).question == "What is it?"
+    assert pair("povid", povid("[IMG]What is it?\u200b")).question == "What is it?\u200b"
+    video = without(MM_RLHF, "image") | {"video": "video/x", "prompt": "<video>\nWhat happens?"}
+    assert pair("mm-rlhf", video).question == "What happens?"
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\ufeff\u00a0", "\u00ad\n\u2060", "<image>\u200b"])
+def test_a_text_that_shows_nothing_is_blank(text: str) -> None:
+    assert reason("rlaif-v", RLAIF_V | {"question": text}) == "blank text: question"
+    if "<" not in text:
+        assert reason("rlaif-v", RLAIF_V | {"chosen": text}) == "blank text: chosen"
+        assert reason(
+            "povid", povid(rejected_conversations=[*povid()["conversations"][:1], {"from": "gpt", "value": text}])
+        )
+
+
 def test_povid_drops() -> None:
     turns = povid()["conversations"]
     other = povid("<image>\nWhat is this?")["conversations"]
@@ -237,6 +273,45 @@ def test_trl_keeps_all_images_in_order() -> None:
         "7", "Which?", "A cat.", "A dog.", ({"bytes": None, "path": "b"}, PNG)
     )
     assert "marks 2 images and the row has 1" in reason("trl", row | {"images": [PNG]})
+
+
+IMAGE, URL = {"type": "image"}, {"type": "image_url", "image_url": {"url": "a.png"}}
+
+
+def said(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
+
+
+@pytest.mark.parametrize(
+    ("content", "question"),
+    [
+        ([said("Is "), IMAGE, said(" taken after "), IMAGE, said("?")], "Is image 1 taken after image 2?"),
+        ([said("Is "), URL, said(" taken after "), URL, said("?")], "Is image 1 taken after image 2?"),
+        (
+            [said("First"), IMAGE, said("then"), IMAGE, said("Which is older?")],
+            "First image 1 then image 2 Which is older?",
+        ),
+        ([IMAGE, IMAGE, said("Which is older?")], "Which is older?"),
+        ([said("Which is older?"), IMAGE, IMAGE], "Which is older?"),
+        ([IMAGE, said("Is it in "), IMAGE, said("too?")], "Is it in image 2 too?"),
+        (
+            [said("What is "), {"image": "a.png"}, said(" and "), {"image": "b.png"}, said("?")],
+            "What is image 1 and image 2?",
+        ),
+        ("Is <image> taken after <image>?", "Is <image> taken after <image>?"),
+        ([IMAGE, IMAGE, said("<image><image>\nWhich is older?")], "Which is older?"),
+        ([IMAGE, IMAGE, said("Is <image> taken after <image>?")], "Is <image> taken after <image>?"),
+        ("<image><image>\nWhich is older?", "Which is older?"),
+    ],
+)
+def test_trl_images_between_texts_are_named_where_they_stand(content: Any, question: str) -> None:
+    asked = {"role": "user", "content": content}
+    row = {"prompt": [asked], "chosen": [GOOD], "rejected": [BAD], "images": ["b", PNG]}
+    assert pair("trl", row).question == question
+    whole = {"chosen": [asked, GOOD], "rejected": [asked, BAD], "images": ["b", PNG]}
+    assert pair("trl", whole).question == question
+    assert reason("trl", row | {"images": [PNG]}).startswith("picture places: ")
+    assert reason("trl", row | {"images": ["b", PNG, PNG]}).startswith("picture places: ")
 
 
 def test_trl_drops() -> None:

@@ -598,6 +598,10 @@ def test_score_is_the_mean_probability_of_winning():
 
 def test_equal_texts_are_found():
     assert Candidates.of(["b", "a", "b", "A"]) == (["b", "a", "A"], [0, 1, 0, 2])
+    assert Candidates.of(["b\u200b", "a", "b", "\ufeffa\u00ad"]) == (["b\u200b", "a"], [0, 1, 0, 1])
+    for unseen in ("\u200b", "\u00a0\u2060", "\ufe0f\u200e"):
+        with pytest.raises(UserError, match=r"responses\[1\]: is blank"):
+            Candidates.of(["a", unseen])
 
 
 # ---- scalar reward models

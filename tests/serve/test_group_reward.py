@@ -234,7 +234,8 @@ def test_failures_are_no_reward_but_a_failed_batch_is_an_error(caplog):
 
 def test_an_empty_completion_is_judged_and_a_monstrous_one_is_not():
     reward, judge = reward_by(lambda question, images, response: response != "(empty response)")
-    assert reward(prompts=["Q?"] * 2, completions=said("", "Three.")) == pytest.approx([-0.8, 0.8])
+    for empty in ("", " \n", "\u200b", "\ufeff\u00a0"):
+        assert reward(prompts=["Q?"] * 2, completions=said(empty, "Three.")) == pytest.approx([-0.8, 0.8])
     rewards = reward(prompts=["Q?"] * 3, completions=["", "Three.", "x" * 10_000_000])
     assert rewards == [pytest.approx(-0.8), pytest.approx(0.8), None]
 

@@ -114,6 +114,7 @@ def test_a_response_cannot_begin_later_by_writing_a_turn_of_its_own():
 
 def test_an_empty_response_is_shown_as_one():
     assert one("p<|im_end|>", "p") == ("p", "(empty response)")
+    assert one("p\u200b\u2060<|im_end|>", "p") == ("p", "(empty response)")
 
 
 @pytest.mark.parametrize(

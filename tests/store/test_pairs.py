@@ -214,6 +214,93 @@ def test_every_problem_is_reported_at_once_with_its_line(terrible: Path) -> None
     assert "".join(map(str, problems)).encode()  # printable, lone surrogates and all
 
 
+def pair(red: str, blue: str, preferred: int, **changes: Any) -> dict[str, Any]:
+    return make_row(1, response_1=red, response_2=blue, preferred=preferred, **changes)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (pair("blue", "red", 1), "contradicts line 1: the same responses the other way round"),
+        (pair("blue\u200b", "\u00a0red", 1, id="x"), "contradicts line 1"),
+        (pair("blue", "red", 1, question="What is in\u00a0picture 1?"), "contradicts line 1"),
+        (pair("red", "blue", 2), "repeats line 1, with the other response preferred"),
+        (pair("red", "blue", 1, id="x", kind="y"), "repeats line 1;"),
+        (pair("red\ufeff", "blue", 1), "repeats line 1;"),
+        (pair("red", "blue", 1, images=["./a.png"]), "repeats line 1;"),
+        (pair("red", "blue", 1, images=["copy.png"]), "repeats line 1;"),
+        (pair("blue", "red", 2), None),
+        (pair("red", "green", 2), None),
+        (pair("blue", "red", 1, images=["b.png"]), None),
+        (pair("red", "blue", 1, images=["b.png"]), None),
+        (pair("red", "blue", 1, images=["a.png", "a.png"]), None),
+        (pair("red", "blue", 1, question="Else?"), None),
+    ],
+)
+def test_rows_that_repeat_or_contradict_another(folder: Path, other: dict[str, Any], told: str | None) -> None:
+    make_image(folder, "b.png", (0, 0, 9))
+    (folder / "copy.png").write_bytes((folder / "a.png").read_bytes())
+    file = write_rows(folder / "pairs.jsonl", [pair("red", "blue", 1), other])
+    problems = validate_pairs(file)
+    assert [problem.line for problem in problems] == ([] if told is None else [2])
+    if told is not None:
+        assert problems[0].reason.startswith(told)
+        assert "r1-reward data mix" in problems[0].reason
+    assert len(load_pairs(file, repeats=True)) == 2
+
+
+def test_embedded_pictures_are_compared_by_their_bytes(folder: Path) -> None:
+    make_image(folder, "b.png", (0, 0, 9))
+    cells = [{"bytes": (folder / name).read_bytes(), "path": "same.png"} for name in ("a.png", "b.png", "a.png")]
+    rows = [pair("red", "blue", 1, images=[cell]) for cell in cells]
+    rows.append(pair("blue", "red", 1, images=[cells[1]]))
+    pq.write_table(pa.Table.from_pylist(rows), folder / "pairs.parquet")
+    found = [
+        (problem.line, problem.reason.split(";")[0].split(":")[0])
+        for problem in validate_pairs(folder / "pairs.parquet")
+    ]
+    assert found == [(3, "repeats line 1"), (4, "contradicts line 2")]
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "told"),
+    [
+        ("<think>1 is.</think><answer>1</answer>", "prefers response 1, and the row prefers 2"),
+        ("<think>It depends.</think>", "has no verdict that can be read"),
+        ("", "is blank"),
+        ("\u200b", "is blank"),
+        ("<think>2 is.</think><answer>2</answer>", None),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_reasoning_against_its_label_is_a_problem_of_validate_only(
+    folder: Path, suffix: str, reasoning: str, told: str | None
+) -> None:
+    file = folder / f"pairs{suffix}"
+    rows = [make_row(3, reasoning=None), make_row(1, reasoning=reasoning)]
+    if suffix == ".jsonl":
+        del rows[0]["reasoning"]
+        write_rows(file, rows)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    problems = validate_pairs(file)
+    assert [problem[1:3] for problem in problems] == ([] if told is None else [(2, "reasoning")])
+    assert told is None or problems[0].reason.startswith(told)
+    assert len(load_pairs(file)) == 2
+
+
+@pytest.mark.parametrize(
+    ("question", "images"),
+    [("Is <image> after <image>?", 1), ("<image>Which?", 2), ("<|image_pad|> [IMG]?", 1), ("What is <image 3>?", 2)],
+)
+def test_places_for_pictures_that_are_not_there_are_refused(folder: Path, question: str, images: int) -> None:
+    file = write_rows(folder / "pairs.jsonl", [make_row(1), make_row(2, question=question, images=["a.png"] * images)])
+    assert [problem[1:3] for problem in validate_pairs(file)] == [(2, "question")]
+    for options in ({}, {"repeats": True, "check_images": False}):
+        with pytest.raises(PairFileError, match="line 2, question: has (a place|places) for"):
+            load_pairs(file, **options)
+
+
 def test_the_error_lists_twenty_problems_and_counts_the_rest(terrible: Path) -> None:
     with pytest.raises(PairFileError) as caught:
         load_pairs(terrible)

@@ -2,7 +2,76 @@
 
 from __future__ import annotations
 
-from r1_reward.train.rows import rl_rows
+import logging
+
+import pytest
+
+from r1_reward.records.errors import UserError
+from r1_reward.train.rows import imitated, rl_rows, sft_rows
+from r1_reward.train.sft import ColdStartConfig, sft_trainer
+
+UNFIT = {
+    "the other answer": (lambda label: f"<think>x</think><answer>{3 - label}</answer>", "prefers response"),
+    "no verdict": (lambda label: f"Response {label} is better.", "has no verdict"),
+    "two verdicts": (lambda label: f"<answer>{label}</answer><answer>{3 - label}</answer>", "has no verdict"),
+    "an unfinished thought": (lambda label: f"<think>So <answer>{label}</answer>, but", "has no verdict"),
+    "empty": (lambda _: "", "is blank"),
+    "unseen": (lambda _: "\u200b\n", "is blank"),
+}
+
+
+def with_reasoning(pairs, texts):
+    """The first pairs with these texts, each made from the pair's label; None for no reasoning."""
+    rows = [
+        {**pairs[n], "id": f"id{n}", "reasoning": text and text(pairs[n]["preferred"])} for n, text in enumerate(texts)
+    ]
+    return type(pairs).from_list(rows, features=pairs.features)
+
+
+def fit(label):
+    return f"<think>Response {label} is right.</think><answer>{label}</answer>"
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_reasoning_against_its_label_is_left_out_and_counted(tiny, pairs, name):
+    text, reason = UNFIT[name]
+    rows = with_reasoning(pairs, [fit, text, None, fit, text])
+    chosen = imitated(rows)
+    assert chosen.pairs["id"][:] == ["id0", "id3"]
+    assert chosen.without == 1
+    assert sorted(id for ids in chosen.refused.values() for id in ids) == ["id1", "id4"]
+    assert all(one.startswith(reason) for one in chosen.refused)
+    assert len(sft_rows(rows, tiny[1])) == 2
+
+
+def arguments(folder):
+    return ColdStartConfig(output_dir=str(folder), use_cpu=True, bf16=False, report_to="none")
+
+
+def test_what_is_left_out_of_imitation_is_said(tiny, pairs, tmp_path, caplog):
+    rows = with_reasoning(pairs, [fit, UNFIT["empty"][0], None, UNFIT["no verdict"][0], UNFIT["empty"][0]])
+    with caplog.at_level(logging.WARNING):
+        trainer = sft_trainer(tiny[0], arguments(tmp_path), train_dataset=rows, processing_class=tiny[1])
+    assert len(trainer.train_dataset) == 1
+    said = next(record.message for record in caplog.records if "imitated" in record.message)
+    assert said.startswith("1 of 5 pairs are imitated; left out: 1 without reasoning; 2 whose reasoning is blank")
+    assert "1 whose reasoning has no verdict" in said and "(such as id id3)" in said
+
+
+def test_nothing_is_said_where_all_reasoning_is_fit(tiny, pairs, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        sft_trainer(
+            tiny[0], arguments(tmp_path), train_dataset=with_reasoning(pairs, [fit, None]), processing_class=tiny[1]
+        )
+    assert not [record for record in caplog.records if "imitated" in record.message]
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_imitation_without_a_fit_reasoning_is_refused(tiny, pairs, tmp_path, name):
+    rows = with_reasoning(pairs, [UNFIT[name][0]] * 3)
+    with pytest.raises(UserError, match=r"nothing to imitate.*annotate") as refused:
+        sft_trainer(tiny[0], arguments(tmp_path), train_dataset=rows, processing_class=tiny[1])
+    assert f"whose reasoning {UNFIT[name][1]}" in str(refused.value)
 
 
 def test_rows_of_equal_questions_keep_their_own_labels(tiny, pairs):

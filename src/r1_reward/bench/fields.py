@@ -19,6 +19,7 @@ from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Answer
+from r1_reward.records.texts import is_blank
 from r1_reward.store.images import ImageError, not_a_path, short_name
 from r1_reward.store.video import find_video
 
@@ -104,7 +105,7 @@ class Fields:
             reason = missing
         elif not isinstance(value, str):
             reason = f"must be text, not {kind_of(value)}"
-        elif not value.strip():
+        elif is_blank(value):
             reason = "is blank" if missing == _MISSING else missing
         elif not _is_unicode(value):
             reason = "contains a lone surrogate, which no text file can hold"

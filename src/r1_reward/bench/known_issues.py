@@ -16,6 +16,7 @@ import numpy as np
 
 from r1_reward.bench.benchmark import IssueRules, Listed
 from r1_reward.bench.rows import BenchmarkRow
+from r1_reward.records.texts import same_text
 
 _SAME = "both responses are the same text"
 
@@ -34,7 +35,7 @@ class IssueFinder:
         preferred, rejected = row.preference
         if listed := self.rules.listed(row):
             self._listed[row.index].append(listed)
-        if preferred == rejected:
+        if same_text(preferred, rejected):
             self._listed[row.index].append(Listed(_SAME))
         self._groups.append(_number(*self.rules.group(row)))
         self._preferred.append(_number(preferred))

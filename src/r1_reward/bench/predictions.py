@@ -33,7 +33,8 @@ from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import spoken_from
 from r1_reward.store.files import read_json
-from r1_reward.store.rows import RawRow, array_rows, did_you_mean, is_array, line_rows
+from r1_reward.store.rows import RawRow, array_rows, did_you_mean, line_rows
+from r1_reward.store.sniff import is_array
 
 OURS = "ours"
 
@@ -111,7 +112,7 @@ def detect_format(suite: str, file: Path) -> str:
         raise UserError(f"{file}: holds no rows; there is nothing to score.")
     if first.broken is not None:
         raise _broken(file, first, last=next(rows, None) is None)
-    found = _formats(first.data, formats)
+    found = formats_of(first.data, formats)
     if len(found) != 1:
         raise _problem(first, "", _no_format(found, formats))
     owner = formats[found[0]][1] if found[0] in formats else None
@@ -162,7 +163,7 @@ def _rows(file: Path, format: str) -> Iterator[tuple[RawRow, Fields]]:
     for raw in rows:
         if raw.broken is not None:
             raise _broken(file, raw, last=next(rows, None) is None)
-        found = _formats(raw.data, formats)
+        found = formats_of(raw.data, formats)
         if found != [format]:
             reason = f"the first row has the format {format!r}, this one {' and '.join(map(repr, found)) or 'another'}"
             raise _problem(raw, "", f"{reason} ({_no_format(found, formats)})")
@@ -172,7 +173,7 @@ def _rows(file: Path, format: str) -> Iterator[tuple[RawRow, Fields]]:
 _Others = Mapping[str, tuple[PredictionFormat, Benchmark | None]]
 
 
-def _formats(data: Any, others: _Others) -> list[str]:
+def formats_of(data: Any, others: _Others) -> list[str]:
     """Return the formats whose marks a row has: one, unless something is wrong with it."""
     if not isinstance(data, dict):
         return []

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 def open_pairs(source: str | Path, split: str) -> RowSource:
     """Return the rows of a pair file, checked by :func:`r1_reward.store.pairs.load_pairs`, with relative paths.
 
-    Raises PairFileError if a row is wrong, UserError if there is no such file.
+    Rows may repeat, as they do in real sources; each is judged. Raises PairFileError if a row is wrong, UserError if
+    there is no such file.
     """
     from r1_reward.store.pairs import load_pairs
 
-    dataset = load_pairs(source, split=split, check_images=False)
+    dataset = load_pairs(source, split=split, check_images=False, repeats=True)
     path = Path(source)
     folder = Path(os.path.abspath(path if path.is_dir() else path.parent if path.exists() else "."))
 

@@ -178,9 +178,10 @@ def _scan(suite: Benchmark, source: RowSource, check_files: bool) -> Scan:
     finder, digest = IssueFinder(suite.issues), hashlib.sha256()
     categories: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
-    rows = 0
+    rows = unreadable = 0
     for index, raw in enumerate(source.rows()):
         rows += 1
+        unreadable += raw.broken is not None or not isinstance(raw.data, dict)
         row, found = _read(suite, source, raw, index, check_files=check_files)
         problems += found
         if row is None:
@@ -192,6 +193,11 @@ def _scan(suite: Benchmark, source: RowSource, check_files: bool) -> Scan:
             seen.add((row.category, row.id))
     if not rows:
         problems.append(RowProblem("", "", "", "holds no rows"))
+    if unreadable == rows > 1:  # it is one mistake, made once
+        first = problems[0]
+        problems = [
+            RowProblem(first.file, "", "", f"none of its {rows:,} rows can be read; {first.place} {first.reason}")
+        ]
     if problems:
         raise SuiteFileError(suite.title, source, problems, rows)
     ids = Counter(category for category, _ in seen)

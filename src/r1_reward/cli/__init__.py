@@ -61,7 +61,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        _fail(str(error))
+        _fail(f"{error}{_other_kind(error)}")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
@@ -80,6 +80,18 @@ def _never_fails(stream: Any) -> None:
     """
     if getattr(stream, "errors", None) in ("strict", "surrogateescape") and hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")
+
+
+def _other_kind(error: UserError) -> str:
+    """Return a line that says what a file seems to be which is not one of pairs, empty for any other error."""
+    from r1_reward.records.checks import PairFileError
+
+    if not isinstance(error, PairFileError):
+        return ""
+    from r1_reward.bench.file_kinds import hint, looks_like
+
+    kinds = [kind for kind in looks_like(error.problems[0].file) if kind.name != "pairs"]
+    return f"\n{hint(kinds)}." if kinds else ""
 
 
 def _fail(message: str) -> None:

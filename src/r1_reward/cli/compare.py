@@ -108,7 +108,7 @@ def calibrate(
         raise UserError(f"{judge.model}: is not a local folder; say with --out where calibration.json goes.")
     folder = out or Path(judge.model)
     shown = frames_to_show(frames, None if engine.base_url else judge.model)
-    pairs = load_pairs(at_home(data), split=split, video_frames=shown)
+    pairs = load_pairs(at_home(data), split=split, video_frames=shown, repeats=True)
     model = load_judge(judge, engine, shown)
     rows = track(pairs, "judging", total=len(pairs), console=Console(stderr=True))
     fitted = model.calibrate(rows, plot=plot, save_to=folder)

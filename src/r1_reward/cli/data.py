@@ -1,7 +1,8 @@
 """``r1-reward data``: check pair files, and make them: import, mix, annotate, split by difficulty.
 
-``r1-reward data validate pairs.jsonl`` lists everything that is wrong with a file, or says that nothing is. It exits
-with code 0 if the file is valid and 2 if it is not or there is no such file.
+``r1-reward data validate pairs.jsonl`` lists everything that is wrong with a file, or says that nothing is; of a file
+that holds other rows it says which command reads them. It exits with code 0 if the file is valid and 2 if it is not or
+there is no such file.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import typer
 
 from r1_reward.cli import data_annotate, data_import, data_mix
 from r1_reward.cli.options import with_settings
+from r1_reward.records.errors import UserError
 from r1_reward.records.settings import at_home
 
 if TYPE_CHECKING:
+    from r1_reward.bench.file_kinds import FileKind
     from r1_reward.records.checks import Problem
 
 app = typer.Typer(no_args_is_help=True)
@@ -36,18 +39,26 @@ def validate(
     frames: Annotated[int, typer.Option(min=1, help="How many frames of a video have to be readable.")] = 8,
 ) -> None:
     """Check every row, image and video of a pair file and list all problems."""
+    from r1_reward.bench.file_kinds import hint, looks_like
     from r1_reward.store.pairs import PairFileError, load_pairs
 
     try:
-        pairs = load_pairs(at_home(file), split=split, video_frames=frames)
+        pairs = load_pairs(at_home(file), split=split, video_frames=frames, check_reasoning=True)
     except PairFileError as error:
+        kinds = [kind for kind in looks_like(file, split=split) if kind.name != "pairs"]
         if as_json:
-            _print_json(error.rows, error.problems)
+            _print_json(error.rows, error.problems, kinds)
         else:
             _print_table(file, error.rows, error.problems)
+            if kinds:
+                typer.echo(f"{hint(kinds)}.")
         raise typer.Exit(2) from None
+    except UserError as error:
+        if kinds := looks_like(file, split=split):
+            raise UserError(f"{error} {hint(kinds)}.") from error
+        raise
     if as_json:
-        _print_json(len(pairs), [])
+        _print_json(len(pairs), [], [])
     else:
         typer.echo(_summary(pairs))
 
@@ -63,8 +74,10 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _print_json(rows: int, problems: list[Problem]) -> None:
+def _print_json(rows: int, problems: list[Problem], kinds: list[FileKind]) -> None:
     report = {"rows": rows, "valid": not problems, "problems": [problem._asdict() for problem in problems]}
+    if kinds:
+        report["looks_like"] = [kind._asdict() for kind in kinds]
     typer.echo(json.dumps(report))
 
 
@@ -73,10 +86,13 @@ def _print_table(file: str, rows: int, problems: list[Problem]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from r1_reward.records.checks import also_lines, summarise
+
     table = Table("file", "line", "field", "reason")
-    for problem in problems:
+    for problem, also in summarise(problems):
+        line = f"{problem.line} and {also_lines(also)}" if also else str(problem.line)
         # Text, not str: rich would read "[0]" of "images[0]" as markup.
-        table.add_row(*(Text(str(value)) for value in problem))
+        table.add_row(*map(Text, (problem.file, line, problem.field, problem.reason)))
     console = Console()
     console.print(table)
     console.print(f"{_count(len(problems), 'problem')} in {_count(rows, 'row')} of {file}", markup=False)

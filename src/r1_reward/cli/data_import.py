@@ -14,6 +14,7 @@ import typer
 
 from r1_reward.cli.options import with_settings
 from r1_reward.cli.progress import counter
+from r1_reward.records.errors import UserError
 from r1_reward.records.settings import at_home
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
@@ -44,15 +45,21 @@ def import_source(
     as_json: AsJson = False,
 ) -> None:
     """Read a public source of preference pairs into a pair folder, and account for every row left out."""
-    from r1_reward.data.importing import DROPPED, import_pairs
+    from r1_reward.data.importing import DROPPED, NothingImported, import_pairs
     from r1_reward.models.quiet import quiet_libraries
 
     quiet_libraries()
-    with counter(source) as note:
-        report = import_pairs(
-            source, at_home(origin), out, images=images, seed=seed, limit=limit, split=split, config=config,
-            overwrite=overwrite, progress=lambda read, kept: note(f"{read:,} rows read, {kept:,} pairs kept"),
-        )  # fmt: skip
+    try:
+        with counter(source) as note:
+            report = import_pairs(
+                source, at_home(origin), out, images=images, seed=seed, limit=limit, split=split, config=config,
+                overwrite=overwrite, progress=lambda read, kept: note(f"{read:,} rows read, {kept:,} pairs kept"),
+            )  # fmt: skip
+    except NothingImported as error:
+        from r1_reward.bench.file_kinds import hint, looks_like
+
+        kinds = [kind for kind in looks_like(at_home(origin)) if kind.name != source]
+        raise UserError(f"{error} {hint(kinds)}." if kinds else str(error)) from error
     _show(report, as_json, unit="rows read", left=f"dropped, each in {out / DROPPED}", out=out)
 
 

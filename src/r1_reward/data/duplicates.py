@@ -1,7 +1,7 @@
 """When are two pairs, two texts or two pictures the same, or nearly so?
 
-* *The same*: equal after :func:`normalise` (case, width and spacing do not count; nor does the order of the responses)
-  and equal bytes of the pictures: :func:`exact_key`.
+* *The same*: equal after :func:`normalise` (case, width, spacing and what nobody sees do not count; nor does the order
+  of the responses) and equal bytes of the pictures: :func:`exact_key`.
 * *Near texts*: MinHash signatures over windows of five characters, which suits every script; two signatures agree in
   about the share of windows that the texts have in common (64 permutations: a standard error of 0.06 at the worst,
   0.04 at a similarity of 0.9).
@@ -33,6 +33,7 @@ import numpy as np
 
 from r1_reward.data.forms import IMAGE_BITS, SHAPE_STEPS, Fingerprint, Form, fingerprint_of
 from r1_reward.data.forms import fingerprint as fingerprint
+from r1_reward.records.texts import visible
 from r1_reward.store.images import ImageError
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class Duplicate(NamedTuple):
 
 
 def normalise(text: str) -> str:
-    """Return text with compatibility forms, case and spacing made equal."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """Return text with compatibility forms, case and spacing made equal, without what nobody sees."""
+    return " ".join(unicodedata.normalize("NFKC", visible(text)).casefold().split())
 
 
 def exact_key(row: Mapping[str, Any], images: Sequence[bytes]) -> tuple[bytes, bool]:

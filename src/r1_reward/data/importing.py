@@ -29,9 +29,10 @@ from r1_reward.data.sources import Source, find_source
 from r1_reward.data.sources.common import Candidate, Drop, Row
 from r1_reward.data.sources.error_marks import error_mark
 from r1_reward.data.sources.media import MediaFolder
-from r1_reward.records.checks import text_problems, to_pair
+from r1_reward.records.checks import picture_problem, text_problems, to_pair
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Answer
+from r1_reward.records.texts import same_text
 from r1_reward.store.rows import KINDS, RawRow, RowSource, open_source
 from r1_reward.store.shards import PairWriter
 
@@ -39,10 +40,16 @@ DROPPED = "dropped.jsonl"
 WARN_SHARE = 0.01
 """Share of pairs without a usable image above which the report warns."""
 
+_DETAILS = 1000  # different details of a reason that are counted, the rest being names of files and the like
+_LONGEST_DETAIL = 200  # characters
 _IMAGE_REASONS = ("image missing", "image outside root", "image too large", "image damaged", "video missing")
 
 Progress = Callable[[int, int], None]
 """Called with the rows read and the pairs kept so far."""
+
+
+class NothingImported(UserError):
+    """No row of a file could be read as the source's; perhaps it is another's."""
 
 
 @dataclass
@@ -52,6 +59,8 @@ class Tally:
     read: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    details: dict[str, Counter[str]] = field(default_factory=dict)
+    """Why in particular, by reason, of the first so many different ones."""
     missing: Counter[str] = field(default_factory=Counter)
     """Rows without a field, by field."""
     objects: int = 0
@@ -83,8 +92,9 @@ def import_pairs(
     which a row can give several; ``dropped`` counts, by reason, pairs, or rows that gave none.
 
     Raises:
-        UserError: there is no such source, file or folder; all rows lack a field; no pair is left; a file ends in the
-            middle; or ``out`` holds pairs already and ``overwrite`` is False.
+        NothingImported: all rows lack a field, or no pair is left.
+        UserError: there is no such source, file or folder; a file ends in the middle, or is not one of rows; or ``out``
+            holds pairs already and ``overwrite`` is False.
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit: must be 1 or more rows, not {limit}.")
@@ -162,7 +172,7 @@ class _Import:
             "provenance": provenance,
             **candidate.kept,
         }
-        _require_usable(pair)
+        _require_usable(pair | {"images": [""] * len(candidate.images), "video": candidate.video})
         if candidate.video is not None:
             pair["video"] = self.media.video(candidate.video)
         self.writer.add(pair | {"images": media.images(candidate.images)})
@@ -172,6 +182,9 @@ class _Import:
 
     def _drop(self, raw: RawRow, name: str, drop: Drop) -> None:
         self.tally.dropped[drop.reason] += 1
+        details = self.tally.details.setdefault(drop.reason, Counter())
+        if drop.detail in details or len(details) < _DETAILS:
+            details[drop.detail] += 1
         if drop.reason == "missing field":
             self.tally.missing[drop.detail] += 1
         place = {"source": self.name, "file": raw.file, "row": raw.number, "id": name[:200]}
@@ -216,23 +229,37 @@ def _require_usable(pair: Mapping[str, Any]) -> None:
     for name in ("response_1", "response_2"):
         if (mark := error_mark(pair[name])) is not None:
             raise Drop("error reply", mark)
-    problems = [*to_pair(dict(pair))[1], *text_problems(dict(pair))]
-    for name, reason in problems:
-        same = reason == "is the same as response_1"
-        raise Drop("identical answers" if same else "unusable text", "" if same else f"{name} {reason}")
+    if same_text(pair["response_1"], pair["response_2"]):
+        raise Drop("identical answers")
+    if reason := picture_problem(pair):
+        raise Drop("picture places", f"question {reason}")
+    for name, reason in [*to_pair(dict(pair))[1], *text_problems(dict(pair))]:
+        raise Drop("unusable text", f"{name} {reason}")
 
 
 def _require_pairs(tally: Tally, origin: RowSource) -> None:
-    """Raise UserError if nothing was imported, and say why."""
+    """Raise NothingImported if nothing was, and say why."""
     if not tally.read:
         raise UserError(f"{origin.name}: holds no rows.")
     for name, count in tally.missing.items():
         if count == tally.objects:
             there = ", ".join(tally.columns[:20]) or "no fields"
-            raise UserError(f"{origin.name}: no row has the field {name}. The rows have: {there}.")
+            raise NothingImported(f"{origin.name}: no row has the field {name}. The rows have: {there}.")
     if not tally.kept:
         reasons = ", ".join(f"{reason} {count}" for reason, count in tally.dropped.most_common())
-        raise UserError(f"{origin.name}: no pair is left of {tally.read} rows ({reasons}).")
+        why = "; ".join(_details(tally))
+        raise NothingImported(
+            f"{origin.name}: no pair is left of {tally.read} rows ({reasons}).{why and f' Most often: {why}.'}"
+        )
+
+
+def _details(tally: Tally) -> Iterator[str]:
+    """Yield the commonest detail of each reason: ``wrong type: chosen is a list, not text``."""
+    for reason, count in tally.dropped.most_common():
+        detail, often = tally.details[reason].most_common(1)[0]
+        if detail:
+            share = "" if often == count else f" ({often:,} of {count:,})"
+            yield f"{reason}: {detail[:_LONGEST_DETAIL].rstrip('.')}{share}"
 
 
 def _report(tally: Tally, source: str, origin: Any, images: Any, seed: int, limit: Any, split: str) -> dict[str, Any]:

@@ -114,6 +114,10 @@ class Keys:
         found = exact_key({**data, "video": video}, [*images, *frames])
         return found == (self.exact[row], self.orientation[row])
 
+    def place(self, row: int) -> str:
+        """Return where a row was read, in words; ids repeat, places do not."""
+        return f"{self.id[row]} (source {self.source[row]}, {self.file[row]}, row {self.number[row]})"
+
     def unreadable(self, row: int) -> str | None:
         """Return why a picture of a row cannot be read, or None if all can."""
         reasons = (self.images.fingerprints[picture] for picture in self.pictures[row])

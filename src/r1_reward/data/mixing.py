@@ -151,6 +151,8 @@ class Removed(NamedTuple):
 
     reason: str
     detail: str
+    of: int | None = None
+    """The row that it repeats, nearly repeats or contradicts."""
 
 
 def clean(keys: Keys, clusters: np.ndarray, config: MixConfig, benchmarks: BenchmarkIndex) -> dict[int, Removed]:
@@ -162,13 +164,15 @@ def clean(keys: Keys, clusters: np.ndarray, config: MixConfig, benchmarks: Bench
     readable = [row for row in range(len(keys)) if row not in removed]
     exact = exact_duplicates([keys.exact[row] for row in readable], [keys.orientation[row] for row in readable])
     for found in exact:
-        other = keys.id[readable[found.of]]
-        detail = f"{other} prefers the other response" if found.reason == "contradiction" else f"same as {other}"
-        removed[readable[found.row]] = Removed(found.reason, detail)
+        other = readable[found.of]
+        place = keys.place(other)
+        detail = f"{place} prefers the other response" if found.reason == "contradiction" else f"same as {place}"
+        removed[readable[found.row]] = Removed(found.reason, detail, other)
     rest = [row for row in readable if row not in removed]
     media = [_media(keys, row, clusters) for row in range(len(keys))]
     for near in near_duplicates(rest, keys.signatures, media, config.near.text):
-        removed[near.row] = Removed(near.reason, f"near {keys.id[near.of]}: similarity {near.similarity:.2f}")
+        detail = f"near {keys.place(near.of)}: similarity {near.similarity:.2f}"
+        removed[near.row] = Removed(near.reason, detail, near.of)
     pictures = benchmarks.match_images(keys.images)
     for row in rest:
         if row in removed:
@@ -253,9 +257,16 @@ def _example(data: Mapping[str, Any], why: Removed) -> dict[str, str]:
 
 
 def _removed_lines(keys: Keys, removed: Mapping[int, Removed]) -> Iterator[str]:
+    """Yield a line for each row taken out: where it was, why, and where the other row is, if there is one."""
+
+    def where(row: int) -> dict[str, Any]:
+        return {"source": keys.source[row], "file": keys.file[row], "row": keys.number[row], "id": keys.id[row]}
+
     for row, why in sorted(removed.items()):
-        place = {"source": keys.source[row], "file": keys.file[row], "row": keys.number[row], "id": keys.id[row]}
-        yield json.dumps({**place, **why._asdict()}, ensure_ascii=False) + "\n"
+        line = {**where(row), "reason": why.reason, "detail": why.detail}
+        if why.of is not None:
+            line["of"] = where(why.of)
+        yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _report(

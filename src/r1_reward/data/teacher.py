@@ -20,6 +20,7 @@ from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment, spoken_from, tidy
 from r1_reward.records.prompt import neutralize
 from r1_reward.records.schema import Answer, Completion
+from r1_reward.records.texts import is_blank
 from r1_reward.rewards import format_reward
 
 
@@ -98,7 +99,7 @@ def read_reply(completion: Completion, *, special_tokens: tuple[str, ...] = ()) 
     """
     if completion.cut:
         return None, "refused" if completion.refused else "truncated"
-    if not completion.text.strip():
+    if is_blank(completion.text):
         return None, "empty"
     text = tidy(completion.text)
     parsed = parse_judgment(text)

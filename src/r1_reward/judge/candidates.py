@@ -1,4 +1,4 @@
-"""N responses to one question: equal texts are judged once, and what that gives is spread over all of them.
+"""N responses to one question: texts that look the same are judged once, and what that gives goes to all of them.
 
 >>> Candidates.of(["three", "eight", "three"])
 Candidates(texts=['three', 'eight'], places=[0, 1, 0])
@@ -12,6 +12,7 @@ from typing import NamedTuple
 from r1_reward.judge.prepare import check_text
 from r1_reward.judge.ranking import Comparison, Ranking
 from r1_reward.records.errors import UserError
+from r1_reward.records.texts import visible
 
 
 class Candidates(NamedTuple):
@@ -35,8 +36,10 @@ class Candidates(NamedTuple):
             raise UserError(f"{name}: is empty; give at least one response.")
         for number, response in enumerate(responses):
             check_text(response, f"{name}[{number}]")
-        number_of = {text: number for number, text in enumerate(dict.fromkeys(responses))}
-        return cls(list(number_of), [number_of[response] for response in responses])
+        seen = [visible(response) for response in responses]
+        number_of = {text: number for number, text in enumerate(dict.fromkeys(seen))}
+        first = dict(zip(reversed(seen), reversed(responses), strict=True))
+        return cls([first[text] for text in number_of], [number_of[text] for text in seen])
 
     def spread(self, ranking: Ranking) -> Ranking:
         """Return the ranking of all responses, given that of the texts; equal ones stand together."""

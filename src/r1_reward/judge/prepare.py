@@ -20,6 +20,7 @@ from r1_reward.records.checks import MAX_RESPONSE_CHARS
 from r1_reward.records.errors import UserError
 from r1_reward.records.placeholders import find_placeholders, mismatch
 from r1_reward.records.schema import Answer
+from r1_reward.records.texts import is_blank
 from r1_reward.store.encoded import decode, decode_bare, kind_of_source
 from r1_reward.store.images import ImageError, ImageSource, open_image
 from r1_reward.store.video import FRAMES, Video, open_video, row_pictures
@@ -176,7 +177,7 @@ def check_text(text: Any, name: str) -> None:
     """Raise UserError if a question or response is not text, blank, or longer than any judge's prompt has room for."""
     if not isinstance(text, str):
         raise UserError(f"{name}: must be text, not {type(text).__name__}.")
-    if not text.strip():
+    if is_blank(text):
         raise UserError(f"{name}: is blank.")
     if len(text) > MAX_RESPONSE_CHARS:
         raise UserError(f"{name}: has {len(text):,} characters; at most {MAX_RESPONSE_CHARS:,} are accepted.")

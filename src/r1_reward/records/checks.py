@@ -7,13 +7,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.placeholders import find_placeholders, mismatch
 from r1_reward.records.schema import PreferencePair
+from r1_reward.records.texts import is_blank, same_text
 
 MAX_RESPONSE_CHARS = 50_000
 """Longest response accepted, in characters: about 12,000 tokens, more than any judge prompt here has room for."""
@@ -21,8 +25,9 @@ MAX_RESPONSE_CHARS = 50_000
 FIELDS = tuple(PreferencePair.model_fields)
 REQUIRED = tuple(name for name, field in PreferencePair.model_fields.items() if field.is_required())
 _LISTED = 20
+_NUMBER = re.compile(r"\d[\d,]*")
+_FEW = 3  # problems of one kind that are listed one by one
 _SURROGATE = "contains a lone surrogate, which no text file can hold"
-_PATTERNED = ("question", "response_1", "response_2")  # pydantic itself finds a surrogate where there is a pattern
 
 
 class Problem(NamedTuple):
@@ -38,17 +43,48 @@ class Problem(NamedTuple):
         return f"{place}, {self.field}: {self.reason}" if self.field else f"{place}: {self.reason}"
 
 
+class Summarised(NamedTuple):
+    """A problem, and the lines that have one of the same kind beside it: none, or more than two."""
+
+    problem: Problem
+    also: list[int]
+
+
+def summarise(problems: Iterable[Problem]) -> list[Summarised]:
+    """Return the problems in order, but of a kind that is there more than three times the first only.
+
+    A kind is field and reason; numbers in them do not count.
+    """
+    kinds: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(_kind(problem), []).append(problem)
+    many = {kind: found for kind, found in kinds.items() if len(found) > _FEW}
+    few = [Summarised(problem, []) for kind, found in kinds.items() if kind not in many for problem in found]
+    firsts = [Summarised(found[0], [other.line for other in found[1:]]) for found in many.values()]
+    return sorted(few + firsts, key=lambda one: one.problem.line)
+
+
+def _kind(problem: Problem) -> tuple[str, str]:
+    return _NUMBER.sub("#", problem.field), _NUMBER.sub("#", problem.reason)
+
+
+def also_lines(lines: Sequence[int]) -> str:
+    """Return further lines in words, the first three by number: ``71,086 more: lines 2, 3, 4, ...``."""
+    return f"{len(lines):,} more: lines {', '.join(map(str, lines[:3]))}, ..."
+
+
 class PairFileError(UserError):
-    """A pair file has problems: all of them in ``problems``, the first 20 in the message; ``rows`` were read."""
+    """A pair file has problems: all of them in ``problems``, in the message at most 20 kinds; ``rows`` were read."""
 
     def __init__(self, problems: Sequence[Problem], rows: int) -> None:
         self.problems = list(problems)
         self.rows = rows
         file, count = self.problems[0].file, len(self.problems)
-        lines = [f"{file}: {count} problem{'s' if count > 1 else ''} in {rows} row{'' if rows == 1 else 's'}"]
-        lines += [f"  {problem}" for problem in self.problems[:_LISTED]]
-        if count > _LISTED:
-            lines.append(f"  ... and {count - _LISTED} more. To see all: r1-reward data validate {file}")
+        lines = [f"{file}: {count:,} problem{'s' if count > 1 else ''} in {rows:,} row{'' if rows == 1 else 's'}"]
+        shown = summarise(self.problems)
+        lines += [f"  {one.problem}" + (f" ({also_lines(one.also)})" if one.also else "") for one in shown[:_LISTED]]
+        if left := sum(1 + len(one.also) for one in shown[_LISTED:]):
+            lines.append(f"  ... and {left:,} more. To see all: r1-reward data validate {file}")
         super().__init__("\n".join(lines))
 
 
@@ -71,7 +107,6 @@ def _explain(error: Any) -> tuple[str, str]:
     reasons: dict[str, Callable[[], str]] = {
         "missing": lambda: "is missing",
         "extra_forbidden": lambda: unknown_field(field),
-        "string_pattern_mismatch": lambda: "is blank",
         "string_unicode": lambda: _SURROGATE,
         "string_type": lambda: f"must be text, not {kind_of(given)}",
         "list_type": lambda: f"must be a list, not {kind_of(given)}",
@@ -93,14 +128,40 @@ def text_problems(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for field in FIELDS:
         if isinstance(row.get(field), str) and "\0" in row[field]:
             yield field, "contains a NUL character"
-        if field not in _PATTERNED and isinstance(row.get(field), str) and _has_surrogate(row[field]):
+        if isinstance(row.get(field), str) and _has_surrogate(row[field]):
             yield field, _SURROGATE
     first, second = row.get("response_1"), row.get("response_2")
     for field, text in (("response_1", first), ("response_2", second)):
         if isinstance(text, str) and len(text) > MAX_RESPONSE_CHARS:
             yield field, f"has {len(text):,} characters; at most {MAX_RESPONSE_CHARS:,} are accepted"
-    if isinstance(first, str) and isinstance(second, str) and first.strip() and first.strip() == second.strip():
+    if isinstance(first, str) and isinstance(second, str) and not is_blank(first) and same_text(first, second):
         yield "response_2", "is the same as response_1"
+    if reason := picture_problem(row):
+        yield "question", reason
+
+
+def picture_problem(row: Mapping[str, Any]) -> str | None:
+    """Return why the places for pictures in a question are not those of the row's pictures; a video may be any."""
+    question, images = row.get("question"), row.get("images")
+    if not isinstance(question, str) or not isinstance(images, list | tuple | None) or row.get("video"):
+        return None
+    return mismatch(find_placeholders(question), len(images or ()))
+
+
+def reasoning_problem(row: Mapping[str, Any]) -> str | None:
+    """Return why the reasoning of a row must not be imitated, None if it may, or if there is none.
+
+    It must end in a verdict that can be read, and in the one that the label gives.
+    """
+    reasoning, preferred = row.get("reasoning"), row.get("preferred")
+    if not isinstance(reasoning, str):
+        return None
+    if is_blank(reasoning):
+        return "is blank; leave the field out where there is no reasoning"
+    answer = parse_judgment(reasoning).answer
+    if answer is None:
+        return "has no verdict that can be read (<answer>1</answer> or <answer>2</answer>, behind the thought)"
+    return None if answer == preferred else f"prefers response {answer}, and the row prefers {preferred}"
 
 
 def _has_surrogate(text: str) -> bool:

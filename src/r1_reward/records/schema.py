@@ -12,7 +12,10 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from r1_reward.records.texts import is_blank
 
 Answer = Literal[1, 2]
 """Which of the two responses is better."""
@@ -20,7 +23,14 @@ Answer = Literal[1, 2]
 FRAMES = 8
 """How many frames of a video are shown where nobody says otherwise."""
 
-NonBlank = Annotated[str, StringConstraints(pattern=r"\S")]
+
+def _not_blank(text: str) -> str:
+    if is_blank(text):
+        raise PydanticCustomError("blank", "is blank")
+    return text
+
+
+NonBlank = Annotated[str, AfterValidator(_not_blank)]
 
 
 class PreferencePair(BaseModel):

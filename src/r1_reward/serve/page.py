@@ -22,6 +22,7 @@ from r1_reward.judge.prepare import OpenedImages, check_text, open_images
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.errors import UserError
+from r1_reward.records.texts import is_blank, visible
 from r1_reward.serve import cards
 from r1_reward.serve.budget import Budget
 from r1_reward.serve.errors import Refusal
@@ -84,10 +85,10 @@ def judge(
     try:
         opened = _open(pictures or (), budget)
         check_text(question, "question")
-        texts = {number: text for number, text in enumerate(answers, 1) if text and text.strip()}
+        texts = {number: text for number, text in enumerate(answers, 1) if text and not is_blank(text)}
         if len(texts) < 2:
             raise UserError("Write at least two answers.")
-        if len(set(texts.values())) < len(texts):
+        if len(set(map(visible, texts.values()))) < len(texts):
             raise UserError("Two answers are the same text; there is nothing to compare.")
         _spend(budget, question, texts, votes, both_orders)
         each = 1 if model.engine.deterministic else votes * (1 + both_orders)

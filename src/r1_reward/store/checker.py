@@ -5,52 +5,92 @@
     checker = Checker("pairs.jsonl", folder=Path("."), check_images=True)
     checker.check(3, {"id": "7", "question": "Which digit?", ...})      # line 3
     checker.finish()                                                    # raises PairFileError if anything was wrong
+
+Rows that repeat or contradict an earlier one are problems of a training set, not of rows to judge; a reasoning against
+its label is one of rows to imitate. What counts is for the caller to say.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r1_reward.records.checks import PairFileError, Problem, kind_of, text_problems, to_pair
+from r1_reward.records.checks import PairFileError, Problem, kind_of, reasoning_problem, text_problems, to_pair
 from r1_reward.records.schema import PreferencePair
+from r1_reward.records.texts import visible
 from r1_reward.store.images import ImageError, check_image, short_name
 from r1_reward.store.video import FRAMES, open_video
 
+_TELLING = ("question", "images", "response_1", "response_2", "preferred")
+_HASH = "sha256:"
+_OTHER = "and the other one preferred"
+_REMEDY = "`r1-reward data mix` takes such rows out"
+
 
 class Checker:
-    """Collects the problems of one file; remembers the rows and images it has seen, but never pixels."""
+    """Collects the problems of one file; remembers the rows and images it has seen, but never pixels.
 
-    def __init__(self, file: str, folder: Path, check_images: bool, video_frames: int = FRAMES) -> None:
+    ``repeats`` says whether rows that repeat or contradict an earlier one are problems, ``reasoning`` whether one is
+    that says something else than the label.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        folder: Path,
+        check_images: bool,
+        video_frames: int = FRAMES,
+        *,
+        repeats: bool = True,
+        reasoning: bool = False,
+    ) -> None:
         self.file, self.check_images, self.video_frames = file, check_images, video_frames
+        self.repeats, self.reasoning = repeats, reasoning
         self.folder = Path(os.path.abspath(folder))
         self.problems: list[Problem] = []
         self.rows = 0
+        self._unusable = 0
         self._images: dict[str, str | None] = {}
         self._videos: dict[str, str | None] = {}
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._seen: dict[bytes, dict[bool, tuple[int, bool]]] = {}
+        self._contents: dict[str, str] = {}
 
     def add(self, line: int, field: str, reason: str) -> None:
         """Note a problem, in text that any terminal can print."""
         clean = [text.encode("utf-8", "backslashreplace").decode() for text in (field, reason)]
         self.problems.append(Problem(self.file, line, *clean))
 
+    def unusable(self, line: int, reason: str) -> None:
+        """Note a row that is not an object with fields."""
+        self.rows += 1
+        self._unusable += 1
+        self.add(line, "", reason)
+
     def finish(self) -> None:
         """Raise PairFileError if there were problems or no rows at all."""
         if not self.rows and not self.problems:
             self.add(0, "", "holds no rows")
+        if self._unusable == self.rows > 1:  # it is one mistake, made once
+            first = self.problems[0]
+            reason = f"none of its {self.rows:,} rows can be read; line {first.line} {first.reason}"
+            self.problems = [first._replace(line=0, reason=reason)]
         if self.problems:
             raise PairFileError(self.problems, self.rows)
 
     def check(self, line: int, row: Any) -> bool:
         """Check one row, note what is wrong with it, and say whether it is right."""
         before = len(self.problems)
-        self.rows += 1
         if not isinstance(row, dict):
-            self.add(line, "", f"is {kind_of(row)}, not an object with fields")
+            self.unusable(line, f"is {kind_of(row)}, not an object with fields")
+            return False
+        self.rows += 1
+        if not any(name in row for name in _TELLING):
+            names = ", ".join(list(row)[:20]) or "nothing"
+            self.add(line, "", f"is not a pair: it has none of {', '.join(_TELLING)}, only {names}")
             return False
         cells, video = row.get("images"), row.get("video")
         images = [self._identity(cell) for cell in cells] if isinstance(cells, list) else cells
@@ -67,7 +107,9 @@ class Checker:
                 self._check_images(line, cells, images or [])
             if isinstance(video, str) and video:
                 self._check_video(line, video)
-        if pair is not None:
+        if self.reasoning and (problem := reasoning_problem(row)):
+            self.add(line, "reasoning", problem)
+        if pair is not None and self.repeats:
             self._check_repeat(line, pair)
         return len(self.problems) == before
 
@@ -76,7 +118,7 @@ class Checker:
         if isinstance(cell, Mapping):
             cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
         if isinstance(cell, bytes):
-            return "sha256:" + hashlib.sha256(cell).hexdigest()
+            return _HASH + hashlib.sha256(cell).hexdigest()
         if not isinstance(cell, str) or not cell.strip():
             return cell
         try:
@@ -108,10 +150,37 @@ class Checker:
             self.add(line, "video", reason)
 
     def _check_repeat(self, line: int, pair: PreferencePair) -> None:
-        first, preferred = self._seen.setdefault(pair.content_hash(), (line, pair.preferred))
-        if first != line:
-            against = "" if preferred == pair.preferred else ", with the other response preferred"
-            self.add(line, "", f"repeats line {first}{against}")
+        """Note a row that repeats an earlier one, or prefers the other one of the same two responses.
+
+        The two orders of a pair that agree are no repeat: some train on both.
+        """
+        first, second = visible(pair.response_1), visible(pair.response_2)
+        media = [self._content(image) for image in pair.images]
+        video = pair.video and self._identity(pair.video)
+        content = json.dumps([visible(pair.question), media, video, *sorted((first, second))])
+        rows = self._seen.setdefault(hashlib.sha256(content.encode()).digest()[:16], {})
+        in_order = first <= second
+        prefers_first = (pair.preferred == 1) == in_order  # of the two in sorted order
+        if in_order in rows:
+            other, preference = rows[in_order]
+            against = "" if preference == prefers_first else ", with the other response preferred"
+            self.add(line, "", f"repeats line {other}{against}; {_REMEDY}")
+            return
+        rows[in_order] = line, prefers_first
+        other, preference = rows.get(not in_order, (0, prefers_first))
+        if preference != prefers_first:
+            self.add(line, "", f"contradicts line {other}: the same responses the other way round, {_OTHER}; {_REMEDY}")
+
+    def _content(self, image: str) -> str:
+        """Return what a picture is compared by: its bytes where pictures are looked at, else its place."""
+        if not self.check_images or image.startswith(_HASH):
+            return image
+        if image not in self._contents:
+            try:
+                self._contents[image] = _HASH + hashlib.sha256(Path(image).read_bytes()).hexdigest()
+            except (OSError, ValueError):  # said already
+                self._contents[image] = image
+        return self._contents[image]
 
 
 def _image_problem(source: str | bytes) -> str | None:

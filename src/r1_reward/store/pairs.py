@@ -35,7 +35,6 @@ from r1_reward.records.schema import PreferencePair
 from r1_reward.store.checker import Checker
 from r1_reward.store.files import complete_file
 from r1_reward.store.images import embedded, image_suffix
-from r1_reward.store.kinds import require_rows
 from r1_reward.store.rows import (
     RowWriter,
     did_you_mean,
@@ -46,6 +45,7 @@ from r1_reward.store.rows import (
     parquet_count,
     require_readable,
 )
+from r1_reward.store.sniff import is_array, packed, what_it_is
 from r1_reward.store.tables import parquet_dataset
 from r1_reward.store.video import FRAMES, row_pictures
 
@@ -84,33 +84,44 @@ _ROW_GROUP = 32  # rows of a parquet file that are in memory at once, images inc
 
 
 def load_pairs(
-    path_or_hub_id: str | Path, *, split: str = "train", check_images: bool = True, video_frames: int = FRAMES
+    path_or_hub_id: str | Path,
+    *,
+    split: str = "train",
+    check_images: bool = True,
+    video_frames: int = FRAMES,
+    repeats: bool = False,
+    check_reasoning: bool = False,
 ) -> Dataset:
     """Read and check all rows of a pair file, a folder or a Hub dataset; columns as in ``FEATURES``.
 
     A folder holds ``pairs.jsonl`` or parquet files; ``split`` picks ``train-*.parquet`` among those, or the split of
     a Hub dataset (``owner/name``), and means nothing for a single file. Paths of images come back absolute.
     ``check_images`` decodes each image, and the ``video_frames`` frames shown of each video, once to see that they are
-    whole. Raises :class:`PairFileError` when any row is
-    wrong, :class:`UserError` when there is no such file or the Hub cannot be reached.
+    whole. ``repeats`` lets rows pass that repeat or contradict an earlier one: wrong to train on, fit to be judged.
+    ``check_reasoning`` also demands that every reasoning ends in the verdict of the label, which only imitation needs.
+
+    Raises:
+        PairFileError: a row is wrong, or the file is not one of rows.
+        UserError: there is no such file, or the Hub cannot be reached.
     """
     path = Path(path_or_hub_id)
+    rules: dict[str, Any] = {"repeats": not repeats, "reasoning": check_reasoning}
     if path.exists():
         files = find_files(path, split)
         if files[0].suffix == ".jsonl":
-            return _load_jsonl(files[0], Checker(str(files[0]), files[0].parent, check_images, video_frames))
-        checker = Checker(str(path), files[0].parent, check_images, video_frames)
+            return _load_jsonl(files[0], Checker(str(files[0]), files[0].parent, check_images, video_frames, **rules))
+        checker = Checker(str(path), files[0].parent, check_images, video_frames, **rules)
         return _load_table(_read_parquet(files), checker)
     if may_be_hub_id(path_or_hub_id):
-        checker = Checker(str(path_or_hub_id), Path(), check_images, video_frames)
+        checker = Checker(str(path_or_hub_id), Path(), check_images, video_frames, **rules)
         return _load_table(hub_dataset(str(path_or_hub_id), split), checker)
     raise UserError(f"{path}: no such file or folder.{did_you_mean(path)}")
 
 
 def validate_pairs(path_or_hub_id: str | Path, *, split: str = "train", video_frames: int = FRAMES) -> list[Problem]:
-    """Return all problems :func:`load_pairs` finds, none if the file is valid; raises UserError for a wrong path."""
+    """Return all problems :func:`load_pairs` can find, none if the file is valid; raises UserError for a wrong path."""
     try:
-        load_pairs(path_or_hub_id, split=split, video_frames=video_frames)
+        load_pairs(path_or_hub_id, split=split, video_frames=video_frames, check_reasoning=True)
     except PairFileError as error:
         return error.problems
     return []
@@ -122,7 +133,8 @@ def find_files(path: Path, split: str) -> list[Path]:
     if (path / STAGING).is_dir() and not (path / REPORT).exists():
         raise UserError(f"{path}: is unfinished; the command that wrote it was interrupted or is still running.")
     if path.is_file():
-        require_rows(path)
+        if what := packed(path):
+            raise UserError(f"{path}: {what}.")
         if path.suffix not in (".jsonl", ".parquet"):
             raise UserError(f"{path}: pair files end in .jsonl (one JSON object a line) or .parquet.")
         return [path]
@@ -155,11 +167,13 @@ def _read_parquet(files: list[Path]) -> Dataset:
 
 
 def _load_jsonl(path: Path, checker: Checker) -> Dataset:
+    what = "is one JSON array, not an object a line (`jq -c '.[]'` makes it so)" if is_array(path) else what_it_is(path)
+    if what is not None:
+        raise PairFileError([Problem(checker.file, 0, "", what)], rows=0)
     chunks, rows = [], []
     for raw in line_rows(path):
         if raw.broken:
-            checker.rows += 1
-            checker.add(raw.number, "", raw.broken)
+            checker.unusable(raw.number, raw.broken)
             continue
         if checker.check(raw.number, raw.data):
             rows.append(_canonical(raw.data, path.parent))

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from r1_reward.records.errors import UserError
 from r1_reward.store.cache import writing_cache
-from r1_reward.store.kinds import first_line, require_rows, why_not_parquet
+from r1_reward.store.sniff import is_array, packed, parquet_fault, what_it_is
 from r1_reward.store.video import natural_key
 
 KINDS = (".parquet", ".jsonl", ".json")
@@ -107,9 +107,8 @@ def open_source(
         raise UserError(f"{path}: is a file on this machine; a revision ({revision}) can be asked for on the Hub only.")
     require_readable(path)
     if path.is_file():
-        require_rows(path)
         if path.suffix not in KINDS:
-            raise UserError(f"{path}: files of rows end in .jsonl, .json or .parquet.")
+            raise UserError(f"{path}: {packed(path) or 'files of rows end in .jsonl, .json or .parquet'}.")
         return RowSource(str(path), root or path.parent, lambda: file_rows(path))
     named = file is not None and (path / file).is_file()
     files = [path / str(file)] if named else split_files(path, split, kinds)
@@ -158,7 +157,6 @@ def of_split(files: Sequence[Path], split: str) -> list[Path]:
 
 def file_rows(file: Path) -> Iterator[RawRow]:
     """Yield the rows of one file; what is inside tells JSONL from a JSON array."""
-    require_rows(file)
     if file.suffix == ".parquet":
         return (RawRow(str(file), number, row) for number, row in parquet_rows(file))
     return array_rows(file) if is_array(file) else line_rows(file)
@@ -178,10 +176,10 @@ def line_rows(path: Path) -> Iterator[RawRow]:
 def raw_lines(path: Path, number: int = 0, offset: int = 0) -> Iterator[tuple[int, int, bytes]]:
     """Yield number (from 1), offset in bytes and bytes of every line after the first ``number``, which end at offset.
 
-    Raises UserError if the file is UTF-16 text, compressed or parquet.
+    Raises UserError if the file is UTF-16 text, or none of JSON rows at all.
     """
-    if not number:
-        require_rows(path)
+    if not number and (what := what_it_is(path)):
+        raise UserError(f"{path}: {what}.")
     with open(path, "rb") as file:
         file.seek(offset)
         for line in file:
@@ -214,13 +212,6 @@ def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} is given twice")
     return row
-
-
-def is_array(path: Path) -> bool:
-    """Say whether a file holds one JSON array rather than an object a line."""
-    with open(path, "rb") as file:
-        start = file.read(4096)
-    return start.removeprefix(_BYTE_ORDER_MARK).lstrip().startswith(b"[")
 
 
 def array_rows(path: Path) -> Iterator[RawRow]:
@@ -273,6 +264,11 @@ def _next_token(text: str, file: TextIO) -> str:
     return text
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, for a message of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+
+
 # ---- parquet
 
 
@@ -291,7 +287,7 @@ def parquet_rows(
         try:
             rows = batch.to_pylist()
         except ValueError as error:  # bytes that are no text in a column of texts
-            raise why_not_parquet(file, error, number) from error
+            raise not_parquet(file, error, f" after row {number}") from error
         for row in rows:
             number += 1
             yield number, row
@@ -314,7 +310,7 @@ def parquet_batches(file: Path, columns: Sequence[str] | None = None, *, start: 
                 if passed < batch.num_rows:
                     yield batch.slice(passed)
     except (OSError, ValueError, NotImplementedError) as error:
-        raise why_not_parquet(file, error, number) from error
+        raise not_parquet(file, error, f" after row {number}") from error
 
 
 def _leaves(table: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
@@ -337,7 +333,7 @@ def parquet_schema(file: Path) -> pa.Schema:
     try:
         return pq.read_schema(file)
     except (OSError, ValueError, NotImplementedError) as error:
-        raise why_not_parquet(file, error) from error
+        raise not_parquet(file, error) from error
 
 
 def parquet_count(file: Path) -> int:
@@ -345,7 +341,18 @@ def parquet_count(file: Path) -> int:
     try:
         return pq.read_metadata(file).num_rows
     except (OSError, ValueError, NotImplementedError) as error:
-        raise why_not_parquet(file, error) from error
+        raise not_parquet(file, error) from error
+
+
+def not_parquet(file: Path, error: BaseException, place: str = "") -> UserError:
+    """Return what to say of a file that cannot be read as parquet: what it is instead, if that can be seen."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return UserError(f"{file}: cannot be read ({error.strerror or first_line(error)}).")
+    try:
+        what = what_it_is(file) or parquet_fault(file)
+    except OSError:
+        what = None
+    return UserError(f"{file}: {what or f'cannot be read as parquet{place} ({first_line(error)})'}.")
 
 
 class RowWriter:

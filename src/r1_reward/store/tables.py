@@ -23,8 +23,7 @@ from r1_reward.records.errors import UserError
 from r1_reward.store.cache import cache_folder, writing_cache
 from r1_reward.store.digests import file_digest
 from r1_reward.store.files import complete_file
-from r1_reward.store.kinds import first_line
-from r1_reward.store.rows import parquet_batches, parquet_schema
+from r1_reward.store.rows import first_line, parquet_batches, parquet_schema
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features

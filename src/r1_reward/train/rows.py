@@ -5,8 +5,9 @@ A video is that many more images: its frames, behind the row's own pictures.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from r1_reward.records.checks import reasoning_problem
 from r1_reward.records.prompt import build_messages, special_tokens_of
 from r1_reward.store.video import FRAMES, row_pictures
 
@@ -31,10 +32,35 @@ def rl_rows(pairs: Dataset, processor: ProcessorMixin) -> Dataset:
     return pairs.with_transform(transform)
 
 
+class Imitated(NamedTuple):
+    """The pairs whose reasoning can be imitated, and why the others cannot."""
+
+    pairs: Dataset
+    without: int
+    """Pairs that have no reasoning."""
+    refused: dict[str, list[str]]
+    """Ids of the pairs whose reasoning is blank, has no verdict or another one than the label, by reason."""
+
+
+def imitated(pairs: Dataset) -> Imitated:
+    """Choose the pairs to imitate: a text against its label would teach the model to contradict itself."""
+    kept, without = [], 0
+    refused: dict[str, list[str]] = {}
+    for place, row in enumerate(pairs.select_columns(["id", "reasoning", "preferred"])):
+        if row["reasoning"] is None:
+            without += 1
+        elif reason := reasoning_problem(row):
+            refused.setdefault(reason, []).append(row["id"])
+        else:
+            kept.append(place)
+    return Imitated(pairs if len(kept) == len(pairs) else pairs.select(kept), without, refused)
+
+
 def sft_rows(pairs: Dataset, processor: ProcessorMixin, *, video_frames: int = FRAMES) -> Dataset:
-    """Return rows of prompt, images and completion (the teacher's text); pairs without reasoning are left out."""
+    """Return rows of prompt, images and completion (the teacher's text) of the pairs that :func:`imitated` chooses."""
     special_tokens = special_tokens_of(processor)
     end = _end_of_turn(processor)
+    pairs = imitated(pairs).pairs
 
     def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         rows = _rows_of(batch)
@@ -45,7 +71,7 @@ def sft_rows(pairs: Dataset, processor: ProcessorMixin, *, video_frames: int = F
             "completion": [[{"role": "assistant", "content": row["reasoning"] + end}] for row in rows],
         }
 
-    return pairs.filter(lambda reasoning: reasoning is not None, input_columns="reasoning").with_transform(transform)
+    return pairs.with_transform(transform)
 
 
 def _prompt(row: dict[str, Any], images: int, special_tokens: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +12,13 @@ from trl import SFTConfig, SFTTrainer
 from r1_reward.records.errors import UserError
 from r1_reward.store.video import FRAMES
 from r1_reward.train.progress import ExactResume
-from r1_reward.train.rows import sft_rows
+from r1_reward.train.rows import Imitated, imitated, sft_rows
 from r1_reward.train.sharded import WholeCheckpoints
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -71,12 +75,28 @@ def sft_trainer(
 ) -> ColdStartTrainer:
     """Return a trainer over the pairs that carry the teacher's reasoning; videos show ``video_frames`` frames.
 
+    Pairs without reasoning are left out, and so are, counted and said, those whose reasoning is blank, has no verdict,
+    or another one than the label.
+
     Raises:
-        UserError: no pair has reasoning.
+        UserError: no pair is left.
     """
-    rows = sft_rows(train_dataset, processing_class, video_frames=video_frames)
-    if len(rows) == 0:
+    chosen = imitated(train_dataset)
+    left_out = "; ".join(_left_out(chosen))
+    if len(chosen.pairs) == 0:
+        why = f" ({left_out})" if chosen.refused else ""
         raise UserError(
-            "No pair has `reasoning`, so there is nothing to imitate; annotate the pairs with a teacher first."
+            f"No pair has `reasoning` fit for it{why}, so there is nothing to imitate; annotate the pairs with a "
+            "teacher first."
         )
+    if chosen.refused and args.process_index == 0:
+        logger.warning("%d of %d pairs are imitated; left out: %s.", len(chosen.pairs), len(train_dataset), left_out)
+    rows = sft_rows(chosen.pairs, processing_class, video_frames=video_frames)
     return ColdStartTrainer(model, args=args, train_dataset=rows, processing_class=processing_class, **kwargs)
+
+
+def _left_out(chosen: Imitated) -> Iterator[str]:
+    if chosen.without:
+        yield f"{chosen.without:,} without reasoning"
+    for reason, ids in chosen.refused.items():
+        yield f"{len(ids):,} whose reasoning {reason} (such as id {ids[0]})"

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
 from r1_reward.store.identity import media_digest, media_of
-from r1_reward.store.kinds import require_rows, why_not_parquet
-from r1_reward.store.rows import did_you_mean, is_blank, parquet_rows, parse_line, raw_lines
+from r1_reward.store.rows import did_you_mean, is_blank, not_parquet, parquet_rows, parse_line, raw_lines
+from r1_reward.store.sniff import packed
 
 Kind = Literal["pairs", "groups"]
 _FIELDS: dict[str, tuple[str, ...]] = {
@@ -89,8 +89,8 @@ def survey(path: Path, block_rows: int) -> Source:
     """
     if block_rows < 1:
         raise UserError(f"block rows: must be 1 or more, not {block_rows}.")
-    if path.is_file():
-        require_rows(path)
+    if path.is_file() and (what := packed(path)):
+        raise UserError(f"{path}: {what}.")
     if path.suffix not in (".jsonl", ".parquet"):
         raise UserError(f"{path}: a file to score ends in .jsonl (one JSON object a line) or .parquet.")
     if not path.is_file():
@@ -137,7 +137,7 @@ def _survey_parquet(path: Path, block_rows: int) -> Source:
         with pq.ParquetFile(path) as parquet:
             names, rows = parquet.schema_arrow.names, parquet.metadata.num_rows
     except (OSError, ValueError, NotImplementedError) as error:
-        raise why_not_parquet(path, error) from error
+        raise not_parquet(path, error) from error
     kind = _kind_of(names)
     if kind is None:
         raise UserError(f"{path}: has neither the columns response_1 and response_2 (pairs) nor responses (groups).")

@@ -24,6 +24,8 @@ class Source(NamedTuple):
     """From a row to its pairs; raises Drop where the whole row is of no use."""
     hub: str
     """Where it is published on the Hub."""
+    title: str
+    """What people call it."""
     split: str = "train"
     """Split on the Hub or in a folder of ``train-*.parquet``."""
     file: str | None = None
@@ -33,13 +35,13 @@ class Source(NamedTuple):
 
 
 SOURCES = {
-    "mm-rlhf": Source(mm_rlhf.read, "yifanzhang114/MM-RLHF", file="dpo_pairs.jsonl"),
-    "rlaif-v": Source(rlaif_v.read, "openbmb/RLAIF-V-Dataset", by_name=True),
-    "vl-feedback": Source(vl_feedback.read, "MMInstruction/VLFeedback", by_name=True),
-    "povid": Source(povid.read, "YiyangAiLab/POVID_preference_data_for_VLLMs", by_name=True),
-    "wildvision-battle": Source(wildvision.read, "WildVision/wildvision-battle", split="test"),
-    "r1-reward-rl": Source(r1_reward_rl.read, "yifanzhang114/R1-Reward-RL", by_name=True),
-    "trl": Source(trl.read, "trl-lib/rlaif-v"),
+    "mm-rlhf": Source(mm_rlhf.read, "yifanzhang114/MM-RLHF", "MM-RLHF", file="dpo_pairs.jsonl"),
+    "rlaif-v": Source(rlaif_v.read, "openbmb/RLAIF-V-Dataset", "RLAIF-V", by_name=True),
+    "vl-feedback": Source(vl_feedback.read, "MMInstruction/VLFeedback", "VLFeedback", by_name=True),
+    "povid": Source(povid.read, "YiyangAiLab/POVID_preference_data_for_VLLMs", "POVID", by_name=True),
+    "wildvision-battle": Source(wildvision.read, "WildVision/wildvision-battle", "WildVision-Battle", split="test"),
+    "r1-reward-rl": Source(r1_reward_rl.read, "yifanzhang114/R1-Reward-RL", "R1-Reward-RL", by_name=True),
+    "trl": Source(trl.read, "trl-lib/rlaif-v", "TRL preference"),
 }
 
 

@@ -6,15 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from r1_reward.records.checks import kind_of
+from r1_reward.records.placeholders import find_placeholders, mismatch, name_pictures
 from r1_reward.records.schema import Answer
+from r1_reward.records.texts import is_blank, same_text
 
 REASONS = {
     "not JSON": "the line is no JSON object in UTF-8",
     "missing field": "a field is not there, or null",
     "wrong type": "a field holds another kind of value than its source documents",
-    "blank text": "the question or an answer is empty or white space",
+    "blank text": "the question or an answer is empty, white space, or characters that show nothing",
     "unusable text": "a text holds NUL or a lone surrogate, or is longer than a pair file accepts",
-    "identical answers": "both answers are the same text",
+    "identical answers": "both answers are the same text, or look the same",
     "tie": "neither answer is preferred",
     "unreadable label": "the rating, winner or answer cannot be read, such as N/A",
     "machine judge": "the vote is a model's where people's are wanted",
@@ -22,6 +24,7 @@ REASONS = {
     "several turns": "the conversation has more than one question and one answer",
     "unexpected turns": "the turns are not one question and one answer, or the two sides were asked different things",
     "unreadable prompt": "the finished prompt cannot be cut into question and responses without doubt",
+    "picture places": "the question has places (<image>) for another number of pictures than the row has",
     "no image": "the row names no image",
     "several media": "the row has several images, or image and video, where one is allowed",
     "image missing": "the image is not below the image folder",
@@ -32,7 +35,8 @@ REASONS = {
 }
 """Every reason for which a row or pair is dropped, and what it means."""
 
-_IMAGE_TAGS = ("<image>", "<|image|>")
+_IMAGE_PARTS = ("image", "image_url", "input_image")
+_TOKENS = {"image": "<image>", "video": "<video>"}
 
 
 class Drop(Exception):
@@ -106,7 +110,7 @@ def a_text(value: Any, name: str) -> str:
     """Return a text that is not blank, or raise Drop with the name of its field."""
     if not isinstance(value, str):
         raise Drop("wrong type", f"{name} is {kind_of(value)}, not text")
-    if not value.strip():
+    if is_blank(value):
         raise Drop("blank text", name)
     return value
 
@@ -120,27 +124,31 @@ def an_image(value: Any, name: str) -> Mapping[str, Any] | None:
     return {"bytes": data, "path": path} if data is not None or path else None
 
 
-def without_image_tags(question: str, name: str) -> str:
-    """Return a question without the ``<image>`` at its start or end; raises Drop where nothing else is left.
+def without_image_tags(question: str, name: str, pictures: int | None = None) -> str:
+    """Return a question without the places for pictures (``<image>``) at its ends; raises Drop where nothing is left.
 
-    The marks say where a chat format splices the image in; a pair carries its images beside the text. Only those at
-    the ends are marks: a question may speak of ``<image>`` in the middle.
+    They say where a chat format splices the pictures in; a pair carries its pictures beside the text. A question that
+    has one in the middle is returned as it is, for there the place says something. ``pictures`` is how many the row
+    has; places for another number of them raise Drop. None: nobody can say, as with a video.
     """
-    text = question
-    while True:
-        stripped = text.strip()
-        mark = next((tag for tag in _IMAGE_TAGS if stripped.startswith(tag) or stripped.endswith(tag)), None)
-        if mark is None:
-            break
-        text = stripped.removeprefix(mark) if stripped.startswith(mark) else stripped.removesuffix(mark)
-    return a_text(question if text == question else text.strip(), name)
+    found = find_placeholders(question)
+    if pictures is not None and (reason := mismatch(found, pictures)):
+        raise Drop("picture places", f"{name} {reason}")
+    starts, ends = [0, *(place.end for place in found)], [*(place.start for place in found), len(question)]
+    spoken = [text for start, end in zip(starts, ends, strict=True) if not is_blank(text := question[start:end])]
+    return spoken[0].strip() if found and len(spoken) == 1 else a_text(question if spoken else "", name)
+
+
+def require_same_question(first: str, second: str, sides: str) -> None:
+    """Raise Drop if the two sides of a pair were asked different things."""
+    if not same_text(first, second):
+        raise Drop("unexpected turns", f"{sides} different questions")
 
 
 def turns(value: Any, name: str, roles: tuple[str, str] = ("role", "content")) -> Iterator[tuple[str, str]]:
     """Yield role and text of each turn of a chat; ``roles`` names the two fields. Raises Drop where there is no text.
 
-    A text may be a list of parts, ``[{"type": "text", "text": ...}, {"type": "image"}]``: the text parts are joined,
-    the others left out.
+    A text may be a list of parts, as :func:`part_text` reads it.
     """
     if not isinstance(value, list):
         raise Drop("wrong type", f"{name} is {kind_of(value)}, not a list of turns")
@@ -151,15 +159,38 @@ def turns(value: Any, name: str, roles: tuple[str, str] = ("role", "content")) -
 
 
 def part_text(content: Any, name: str) -> str:
-    """Return the text of the content of a turn, which is text or a list of parts; it may be blank."""
+    """Return the text of the content of a turn, which is text or a list of parts; it may be blank.
+
+    Parts are ``[{"type": "text", "text": ...}, {"type": "image"}]``. Text parts are joined. Pictures are shown in front
+    of the text, so one between two texts is named there, by its number: "Is image 1 taken after image 2?" Where a text
+    has places of its own (``<image>``), these say where the pictures belong, and the parts do not.
+    """
     if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, Mapping) and part.get("text") is not None]
-        texts = [part["text"] for part in parts if part.get("type", "text") == "text"]
+        parts = [part for part in content if isinstance(part, Mapping)]
+        texts = [part["text"] for part in parts if _kind(part) == "text" and part.get("text") is not None]
         if all(isinstance(text, str) for text in texts):
-            return "".join(texts)
+            joined = "".join(texts)
+            if find_placeholders(joined) or not any(_kind(part) in _TOKENS for part in parts):
+                return joined
+            shown = [
+                part.get("text") or "" if _kind(part) == "text" else _TOKENS.get(_kind(part), "") for part in parts
+            ]
+            return name_pictures("".join(shown))
     if not isinstance(content, str):
         raise Drop("wrong type", f"{name} is {kind_of(content)}, not text")
     return content
+
+
+def _kind(part: Mapping[str, Any]) -> str:
+    """Return what a part is; without a type, the field it has says so."""
+    kind = part.get("type") or next((name for name in ("text", *_IMAGE_PARTS, "video") if part.get(name)), "text")
+    return "image" if kind in _IMAGE_PARTS else str(kind)
+
+
+def image_parts(content: Any) -> int:
+    """Count the image parts of the content of a turn."""
+    parts = content if isinstance(content, list) else []
+    return sum(isinstance(part, Mapping) and _kind(part) == "image" for part in parts)
 
 
 def one_exchange(chat: list[tuple[str, str]], name: str, roles: tuple[str, str]) -> tuple[str, str]:

@@ -25,7 +25,7 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
     path = (image["path"] or "") if image is not None else a_text(video, "video")
     yield Candidate(
         id=row.label("id"),
-        question=without_image_tags(row.text("prompt"), "prompt"),
+        question=without_image_tags(row.text("prompt"), "prompt", None if video else 1),
         chosen=row.text("chosen"),
         rejected=row.text("rejected"),
         images=() if image is None else (image,),

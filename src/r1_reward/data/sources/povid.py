@@ -10,7 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from r1_reward.data.sources.common import Candidate, Drop, Row, one_exchange, turns, without_image_tags
+from r1_reward.data.sources.common import (
+    Candidate,
+    Drop,
+    Row,
+    one_exchange,
+    require_same_question,
+    turns,
+    without_image_tags,
+)
 
 _FIELDS = ("from", "value")
 
@@ -21,8 +29,7 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
     for name in ("conversations", "rejected_conversations"):
         chat = list(turns(row.value(name), name, _FIELDS))
         question, answer = one_exchange(chat, name, ("human", "gpt"))
-        sides.append((without_image_tags(question, name), answer))
+        sides.append((without_image_tags(question, name, 1), answer))
     (question, chosen), (other, rejected) = sides
-    if question.strip() != other.strip():
-        raise Drop("unexpected turns", "the two conversations ask different questions")
+    require_same_question(question, other, "the two conversations ask")
     yield Candidate(row.label("id"), question, chosen, rejected, (row.image("image"),))

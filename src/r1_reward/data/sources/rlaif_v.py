@@ -15,7 +15,7 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
     """Yield the pair of a row."""
     yield Candidate(
         id=row.label("idx", "id"),
-        question=without_image_tags(row.text("question"), "question"),
+        question=without_image_tags(row.text("question"), "question", 1),
         chosen=row.text("chosen"),
         rejected=row.text("rejected"),
         images=(row.image("image", "image_path"),),

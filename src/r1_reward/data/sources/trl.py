@@ -1,8 +1,9 @@
 """TRL's preference format: ``prompt``, ``chosen`` and ``rejected`` as lists of messages, and ``images``.
 
-Preferred is ``chosen``. A field may also be plain text; a message's content is text or a list of parts; the prompt may
-be missing if ``chosen`` and ``rejected`` both begin with it. Dropped: several turns, a system message, prompts that
-differ, and rows whose prompt marks another number of images than the row has. Ids come from ``id`` or ``idx``.
+Preferred is ``chosen``. A field may also be plain text; a message's content is text or a list of parts, in which an
+image between two texts is named by its number ("Is image 1 taken after image 2?"); the prompt may be missing if
+``chosen`` and ``rejected`` both begin with it. Dropped: several turns, a system message, prompts that differ, and rows
+whose prompt has places for another number of images than the row has. Ids come from ``id`` or ``idx``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from r1_reward.data.sources.common import (
     Row,
     a_text,
     an_image,
+    image_parts,
     one_exchange,
+    require_same_question,
     turns,
     without_image_tags,
 )
@@ -30,19 +33,20 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
     if prompt is None and isinstance(row.data.get("chosen"), str):
         raise Drop("missing field", "prompt")  # plain text cannot begin with a prompt that could be told apart
     before = [] if prompt is None else _chat(prompt, "prompt", "user")
-    questions, answers = [], []
+    sides = []
     for name in ("chosen", "rejected"):
         chat = before + _chat(row.value(name), name, "assistant")
-        question, answer = one_exchange(chat, name, _ROLES)
-        questions.append(without_image_tags(question, "prompt" if before else name))
-        answers.append(answer)
-    if questions[0].strip() != questions[1].strip():
-        raise Drop("unexpected turns", "chosen and rejected ask different questions")
+        sides.append(one_exchange(chat, name, _ROLES))
     images = _images(row)
     marked = _image_parts(prompt if prompt is not None else row.data["chosen"])
     if marked and marked != len(images):
-        raise Drop("unexpected turns", f"the prompt marks {marked} images and the row has {len(images)}")
-    yield Candidate(row.label("id", "idx"), questions[0], answers[0], answers[1], images, kind=row.label("kind"))
+        raise Drop("picture places", f"the prompt marks {marked} images and the row has {len(images)}")
+    first, second = (
+        without_image_tags(question, "prompt" if before else name, len(images))
+        for name, (question, _) in zip(("chosen", "rejected"), sides, strict=True)
+    )
+    require_same_question(first, second, "chosen and rejected ask")
+    yield Candidate(row.label("id", "idx"), first, sides[0][1], sides[1][1], images, kind=row.label("kind"))
 
 
 def _chat(value: Any, name: str, role: str) -> list[tuple[str, str]]:
@@ -61,6 +65,5 @@ def _images(row: Row) -> tuple[Mapping[str, Any], ...]:
 
 def _image_parts(chat: Any) -> int:
     """Count the image parts of all turns of a chat."""
-    contents = [turn.get("content") for turn in chat if isinstance(turn, Mapping)] if isinstance(chat, list) else []
-    parts = [part for content in contents if isinstance(content, list) for part in content]
-    return sum(isinstance(part, Mapping) and part.get("type") == "image" for part in parts)
+    given = chat if isinstance(chat, list) else []
+    return sum(image_parts(turn.get("content")) for turn in given if isinstance(turn, Mapping))

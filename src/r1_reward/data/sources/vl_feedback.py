@@ -21,7 +21,7 @@ ASPECTS = ("Helpfulness", "Ethical Considerations", "Visual Faithfulness")
 
 def read(row: Row) -> Iterator[Candidate | Drop]:
     """Yield a pair, or why not, for each two answers of a row."""
-    question = without_image_tags(row.text("prompt"), "prompt")
+    question = without_image_tags(row.text("prompt"), "prompt", 1)
     completions = _as_list(row.value("completions"))
     image, name = row.image("image", "img_path"), row.label("id")
     if len(completions) < 2:

@@ -10,7 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from r1_reward.data.sources.common import Candidate, Drop, Row, one_exchange, turns, without_image_tags
+from r1_reward.data.sources.common import (
+    Candidate,
+    Drop,
+    Row,
+    one_exchange,
+    require_same_question,
+    turns,
+    without_image_tags,
+)
 from r1_reward.data.sources.error_marks import error_mark
 
 _TIES = ("tie", "tie (bothbad)")
@@ -33,10 +41,9 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
         question, answer = one_exchange(list(turns(row.value(name), name)), name, ("user", "assistant"))
         if error_mark(answer) is not None:
             raise Drop("error reply", name)
-        sides.append((without_image_tags(question, name), answer))
+        sides.append((without_image_tags(question, name, 1), answer))
     (question, first), (other, second) = sides
-    if question.strip() != other.strip():
-        raise Drop("unexpected turns", "the two conversations ask different questions")
+    require_same_question(question, other, "the two conversations ask")
     chosen, rejected = (first, second) if winner == "model_a" else (second, first)
     image = row.image("image")
     yield Candidate(row.label("question_id"), question, chosen, rejected, (image,), kind=row.label("domain"))

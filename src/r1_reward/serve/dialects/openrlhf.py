@@ -27,6 +27,7 @@ from r1_reward.engines.engine import EngineError
 from r1_reward.judge.groups import Group, score_groups
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.placeholders import find_placeholders
+from r1_reward.records.texts import is_blank
 from r1_reward.serve.chats import PromptError, Turn, WrongPictures, read_turn, show
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.routes import Call, Route
@@ -180,7 +181,8 @@ def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
             messages = _messages(prompt)
             groups[key] = Asked(*_question(prompt, messages, sent, place), [], []), messages
         group, messages = groups[key]
-        group.responses.append(_response(query, prompt, messages, place) or _NO_RESPONSE)
+        response = _response(query, prompt, messages, place)
+        group.responses.append(_NO_RESPONSE if is_blank(response) else response)
         group.places.append(place)
     return [group for group, _ in groups.values()]
 

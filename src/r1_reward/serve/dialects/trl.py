@@ -33,6 +33,7 @@ from r1_reward.judge.prepare import OpenedImages, open_images
 from r1_reward.judge.reward_model import RewardModel, VoteOptions
 from r1_reward.records.checks import MAX_RESPONSE_CHARS
 from r1_reward.records.errors import UserError
+from r1_reward.records.texts import is_blank
 from r1_reward.serve.chats import PromptError, Turn, WrongPictures, read_turn, show
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class _GroupRewards:
         groups = []
         for _, run in groupby(range(len(keys)), key=keys.__getitem__):
             for places in self._whole(list(run)):
-                texts = {place: _completion_text(completions[place]).strip() or _NO_RESPONSE for place in places}
+                texts = {place: _shown(completions[place]) for place in places}
                 shown = [place for place in places if len(texts[place]) <= MAX_RESPONSE_CHARS]
                 if len(shown) < len(places):
                     self._warn_once(f"a completion has more than {MAX_RESPONSE_CHARS:,} characters; its reward is None")
@@ -247,7 +248,7 @@ def _read_prompt(prompt: Any, columns: Mapping[str, Any], place: int) -> _Prompt
     question = _column(columns, "question", place)
     if question is None:
         question = next((text for text in reversed(spoken) if text), "")
-    if not isinstance(question, str) or not question.strip():
+    if not isinstance(question, str) or is_blank(question):
         raise UserError(f"{name} holds no question: no text of a user; give the dataset a column named question.")
     text = "\n".join(f"{turn.role}: {text}" for turn, text in zip(turns, shown.texts, strict=True))
     try:
@@ -269,6 +270,12 @@ def _cells(columns: Mapping[str, Any], place: int) -> list[Any]:
             cells = _column(columns, name, place)
             return [] if cells is None else list(cells) if isinstance(cells, (list, tuple)) else [cells]
     return []
+
+
+def _shown(completion: Any) -> str:
+    """Return what a judge is shown of a completion."""
+    text = _completion_text(completion).strip()
+    return _NO_RESPONSE if is_blank(text) else text
 
 
 def _completion_text(completion: Any) -> str:

@@ -1,0 +1,179 @@
+"""What a file of rows seems to be, told by which reader can read its first rows, and the command that reads it.
+
+There is no table of columns: every source, every benchmark and every format of predictions is asked to read the rows,
+so what is named here can be read::
+
+    for kind in looks_like("all.jsonl"):
+        print(kind.what, kind.command)      # R1-Reward-RL rows  r1-reward data import r1-reward-rl --from all.jsonl ...
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from r1_reward.bench.benchmark import Benchmark
+from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
+from r1_reward.bench.fields import Fields
+from r1_reward.bench.predictions import OURS, formats_of, others_formats
+from r1_reward.data.attempts_file import AttemptRecord
+from r1_reward.data.scoring.judging import SCHEMAS
+from r1_reward.data.sources import SOURCES
+from r1_reward.data.sources.common import Candidate, Drop, Row
+from r1_reward.records.checks import text_problems, to_pair
+from r1_reward.records.errors import UserError
+from r1_reward.store.rows import KINDS, open_source
+
+_SAMPLE = 20  # rows of a file that are tried
+_MOST = 10_000  # rows that are counted; no benchmark here has more
+_FOREIGN = 0.25  # share of them that may be of another kind
+_LISTED = 3
+_FITS, _DROPPED, _ELSE = "fits", "dropped", "else"
+"""A row is read, is of the kind but of no use (a tie, a blank answer), or is of another kind."""
+
+
+class FileKind(NamedTuple):
+    """What a file seems to be."""
+
+    name: str
+    """Of the reader: a source, a benchmark, or what the package itself writes."""
+    what: str
+    """In words, as in "this looks like ..."."""
+    command: str
+    """The command that reads it, with capitals where something is to be filled in."""
+
+
+def looks_like(path: str | Path, *, split: str = "train") -> list[FileKind]:
+    """Return what a file, folder or dataset may be, the likeliest first; none where nothing is known of its rows."""
+    rows: list[dict[str, Any]] = []
+    count = 0
+    try:
+        for raw in open_source(path, split=split, kinds=KINDS).rows():
+            count += 1
+            if count > _MOST:
+                break
+            if len(rows) < _SAMPLE and raw.broken is None and isinstance(raw.data, dict):
+                rows.append(raw.data)
+    except UserError:
+        pass
+    return kinds_of(rows, count, str(path))
+
+
+def hint(kinds: Sequence[FileKind]) -> str:
+    """Return the sentence that names what a file may be, empty for none."""
+    if not kinds:
+        return ""
+    named = [f"{kind.what}: `{kind.command}`" for kind in kinds[:_LISTED]]
+    return f"This looks like {'; or '.join(named)}"
+
+
+def kinds_of(rows: Sequence[Mapping[str, Any]], count: int, path: str) -> list[FileKind]:
+    """Return what ``count`` rows may be that begin with these; ``path`` is for the commands."""
+    file = shlex.quote(path)
+    exact = [kind for kind, reads in _of_the_package(file) if _are(rows, reads)] or list(_predictions(rows, file))
+    if exact:
+        return exact[:1]
+    imported = [
+        (name, FileKind(name, f"{source.title} rows", f"r1-reward data import {name} --from {file} --out DIR"))
+        for name, source in SOURCES.items()
+        if _are(rows, _by_source(name))
+    ]
+    judged = [suite for suite in map(find_benchmark, benchmark_names()) if not suite.open and _are(rows, _by(suite))]
+    whole = [suite for suite in judged if count in (size.rows for size in suite.sizes)]
+    benchmarks = [
+        FileKind(
+            suite.name,
+            f"rows of {suite.title}",
+            f"r1-reward bench run {suite.name} --data {file} --model MODEL --out DIR",
+        )
+        for suite in whole or judged
+    ]
+    if whole:
+        return benchmarks
+    # TRL's is the loosest form: plain prompt, chosen and rejected are many a project's.
+    closer = [kind for name, kind in imported if name != "trl"]
+    return [*(closer or [kind for _, kind in imported]), *(benchmarks if closer or not imported else [])]
+
+
+def _are(rows: Sequence[Mapping[str, Any]], reads: Callable[[Mapping[str, Any]], str]) -> bool:
+    found = [reads(row) for row in rows]
+    return _FITS in found and found.count(_ELSE) <= _FOREIGN * len(found)
+
+
+def _by_source(name: str) -> Callable[[Mapping[str, Any]], str]:
+    def reads(row: Mapping[str, Any]) -> str:
+        try:
+            items = list(SOURCES[name].read(Row(row)))
+        except Drop as drop:
+            return _ELSE if drop.reason in ("missing field", "wrong type") else _DROPPED
+        return _FITS if any(isinstance(item, Candidate) for item in items) else _DROPPED
+
+    return reads
+
+
+def _by(suite: Benchmark) -> Callable[[Mapping[str, Any]], str]:
+    def reads(row: Mapping[str, Any]) -> str:
+        fields = Fields(row)
+        suite.parse(fields)
+        if not fields.problems:
+            return _FITS
+        return _DROPPED if all(reason == "is blank" for _, reason in fields.problems) else _ELSE
+
+    return reads
+
+
+def _predictions(rows: Sequence[Mapping[str, Any]], file: str) -> Iterator[FileKind]:
+    """Yield the format of predictions that all rows have."""
+    formats = others_formats()
+    found = {name for row in rows for name in formats_of(row, formats)}
+    for name in sorted(found):
+        if not _are(rows, lambda row, name=name: _FITS if name in formats_of(row, formats) else _ELSE):  # type: ignore[misc]
+            continue
+        owner = formats[name][1] if name in formats else None
+        writer = "this package" if name == OURS else f"{owner.title if owner else name}'s scripts"
+        suite = owner.name if owner else "BENCHMARK"
+        yield FileKind(name, f"predictions of {writer}", f"r1-reward bench score {suite} {file}")
+
+
+def _of_the_package(file: str) -> Iterator[tuple[FileKind, Callable[[Mapping[str, Any]], str]]]:
+    """Yield what the package itself writes and reads, and how a row of it is known."""
+
+    def known(test: Callable[[Mapping[str, Any]], bool]) -> Callable[[Mapping[str, Any]], str]:
+        return lambda row: _FITS if test(row) else _ELSE
+
+    yield FileKind("pairs", "pairs", f"r1-reward data validate {file}"), known(_is_pair)
+    yield (
+        FileKind("groups", "groups of responses", f"r1-reward score {file} --model MODEL --out FILE.parquet"),
+        known(lambda row: "question" in row and isinstance(row.get("responses"), list)),
+    )
+    yield (
+        FileKind("scores", "what this command writes", f"r1-reward score FILE --model MODEL --out {file}"),
+        known(lambda row: any(set(row) == set(schema.names) for schema in SCHEMAS.values())),
+    )
+    yield (
+        FileKind(
+            "attempts", "a teacher's attempts, which belong to its pair folder",
+            "r1-reward data annotate PAIRS --teacher TEACHER --out FOLDER",
+        ),
+        known(_is_attempt),
+    )  # fmt: skip
+
+
+def _is_pair(row: Mapping[str, Any]) -> bool:
+    given = {name: value for name, value in row.items() if value is not None}
+    cells = given.get("images", [])
+    images = ["" if isinstance(cell, Mapping | bytes) else cell for cell in cells] if isinstance(cells, list) else cells
+    pair, _ = to_pair({**given, "images": images})
+    return pair is not None and not list(text_problems(given))
+
+
+def _is_attempt(row: Mapping[str, Any]) -> bool:
+    try:
+        AttemptRecord.model_validate(row)
+    except ValidationError:
+        return False
+    return True

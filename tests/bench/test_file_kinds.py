@@ -1,0 +1,161 @@
+"""A file of rows is named by what can read it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from official_rows import hub_row, mrb_row, png, vl_row, write, write_parquet
+from prediction_rows import our_row
+
+from r1_reward.bench.benchmark import Benchmark
+from r1_reward.bench.benchmarks import REGISTERED, register
+from r1_reward.bench.fields import Draft, Fields
+from r1_reward.bench.file_kinds import hint, kinds_of, looks_like
+from r1_reward.records.prompt import build_prompt
+from r1_reward.store.pairs import save_pairs
+
+
+def rl_row(number: int, answer: str = "1") -> dict[str, Any]:
+    text = build_prompt(f"Which digit {number}?", "A three.", "An eight.")
+    content = [{"type": "image", "image": "a.png"}, {"type": "text", "text": text}]
+    message = json.dumps([{"role": "user", "content": content}])
+    return {"question": "q", "message": message, "answer": [f"<answer>{answer}</answer>"], "image": "a.png"}
+
+
+def chat(*texts: str, names: tuple[str, str] = ("role", "content"), roles: Any = ("user", "assistant")) -> list[Any]:
+    return [dict(zip(names, turn, strict=True)) for turn in zip(roles, texts, strict=True)]
+
+
+def povid_row(number: int) -> dict[str, Any]:
+    sides = [
+        chat("<image>\nWhich?", text, names=("from", "value"), roles=("human", "gpt"))
+        for text in ("A three.", "An eight.")
+    ]
+    return {"id": str(number), "image": "a.png", "conversations": sides[0], "rejected_conversations": sides[1]}
+
+
+def arena_row(number: int) -> dict[str, Any]:
+    sides = {f"conversation_{side}": chat("Which?", text) for side, text in (("a", "A three."), ("b", "An eight."))}
+    return {"question_id": str(number), "winner": "tie" if number < 5 else "model_a", "image": "a.png", **sides}
+
+
+def feedback_row(number: int) -> dict[str, Any]:
+    aspects = ("Helpfulness", "Ethical Considerations", "Visual Faithfulness")
+    completions = [
+        {"response": text, "annotations": {aspect: {"Rating": str(rating)} for aspect in aspects}}
+        for text, rating in (("A three.", 4), ("An eight.", 2))
+    ]
+    return {"id": str(number), "prompt": "Which?", "img_path": "a.png", "completions": completions}
+
+
+def trl_row(number: int) -> dict[str, Any]:
+    sides = {
+        name: chat(text, roles=("assistant",)) for name, text in (("chosen", "A three."), ("rejected", "An eight."))
+    }
+    return {"prompt": chat(f"Which {number}?", roles=("user",)), "images": ["a.png"], **sides}
+
+
+def rlaif_row(number: int) -> dict[str, Any]:
+    return {"idx": number, "question": "Which?", "chosen": "A three.", "rejected": "An eight.", "image_path": "a.png"}
+
+
+def mm_row(number: int) -> dict[str, Any]:
+    return {"prompt": f"Which {number}?", "chosen": "A three.", "rejected": "An eight.", "image": "short/a.png"}
+
+
+SOURCES = {
+    "r1-reward-rl": rl_row, "povid": povid_row, "wildvision-battle": arena_row, "vl-feedback": feedback_row,
+    "trl": trl_row, "rlaif-v": rlaif_row, "mm-rlhf": mm_row,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_every_source_is_known_by_its_rows(tmp_path: Path, name: str, suffix: str) -> None:
+    rows = [SOURCES[name](number) for number in range(30)]
+    file = tmp_path / f"rows{suffix}"
+    file.write_text(json.dumps(rows) if suffix == ".json" else "".join(json.dumps(row) + "\n" for row in rows))
+    kinds = looks_like(file)
+    assert kinds[0].name == name
+    assert kinds[0].command == f"r1-reward data import {name} --from {file} --out DIR"
+
+
+def test_the_sentence_names_what_it_is_and_the_command(tmp_path: Path) -> None:
+    file = write(tmp_path / "all.jsonl", [rl_row(n) for n in range(3)])
+    assert hint(looks_like(file)) == (
+        f"This looks like R1-Reward-RL rows: `r1-reward data import r1-reward-rl --from {file} --out DIR`"
+    )
+    assert hint([]) == ""
+
+
+def test_benchmarks_are_known_by_their_rows_and_sizes(tmp_path: Path) -> None:
+    hub = write(tmp_path / "hub.jsonl", [hub_row(vl_row(n)) for n in range(4)])
+    assert [kind.name for kind in looks_like(hub)] == ["vl-rewardbench"]
+    assert looks_like(hub)[0].command == f"r1-reward bench run vl-rewardbench --data {hub} --model MODEL --out DIR"
+    write_parquet(tmp_path / "test-0.parquet", [hub_row(vl_row(n)) for n in range(4)], "image", lambda _: "a.png")
+    assert [kind.name for kind in looks_like(tmp_path / "test-0.parquet")] == ["vl-rewardbench"]
+    (tmp_path / "all_data.json").write_text(json.dumps([mrb_row(n) for n in range(5)]))
+    assert [kind.name for kind in looks_like(tmp_path / "all_data.json")] == ["multimodal-rewardbench"]
+    # prompt, chosen and rejected are MM-RLHF's fields as well: the number of rows decides, else both are named
+    some = write(tmp_path / "some.jsonl", [vl_row(n) for n in range(4)])
+    assert {"mm-rlhf", "vl-rewardbench"} <= {kind.name for kind in looks_like(some)}
+    whole = write(tmp_path / "whole.jsonl", [vl_row(n) for n in range(1250)])
+    assert [kind.name for kind in looks_like(whole)] == ["vl-rewardbench"]
+
+
+def test_a_benchmark_of_ones_own_is_asked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(row: Fields) -> Draft:
+        good, bad = row.texts("answers")
+        return Draft(row.text("name"), row.text("ask"), good, bad, 1, "all", images=row.image("image"))
+
+    monkeypatch.setattr("r1_reward.bench.benchmarks.REGISTERED", dict(REGISTERED))
+    register(Benchmark(name="cups", title="Cups", parse=parse))
+    file = write(
+        tmp_path / "a.jsonl", [{"name": "1", "ask": "How many?", "answers": ["Two.", "Nine."], "image": "a.png"}]
+    )
+    assert [kind.what for kind in looks_like(file)] == ["rows of Cups"]
+
+
+def test_predictions_are_known_before_the_rows_they_repeat(tmp_path: Path) -> None:
+    released = write(tmp_path / "released.jsonl", [vl_row(n) | {"rewards": [1, 0]} for n in range(3)])
+    assert [kind.command for kind in looks_like(released)] == [f"r1-reward bench score BENCHMARK {released}"]
+    judged = [{"ID": "a", "Label": "A", "output": "[[A]]", "Meta": mrb_row(n)} for n in range(3)]
+    official = write(tmp_path / "official.jsonl", judged)
+    assert [kind.command for kind in looks_like(official)] == [
+        f"r1-reward bench score multimodal-rewardbench {official}"
+    ]
+    (own,) = looks_like(write(tmp_path / "predictions.jsonl", [our_row(0)]))
+    assert own.name == "ours" and own.what == "predictions of this package"
+
+
+def test_what_the_package_writes_is_known(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    pair = {"id": "7", "question": "Which?", "images": ["a.png"], "response_1": "A", "response_2": "B", "preferred": 1}
+    for name in ("pairs.jsonl", "pairs.parquet"):
+        save_pairs([pair], tmp_path / name)
+        assert [kind.name for kind in looks_like(tmp_path / name)] == ["pairs"]
+    attempt = {
+        "key": "k", "id": "7", "attempt": 1, "swapped": False, "temperature": 0.0, "answer": 1, "problem": "",
+        "text": "x", "tokens": 3, "prompt_tokens": None,
+    }  # fmt: skip
+    rows = {
+        "groups": {"question": "Which?", "images": ["a.png"], "responses": ["A", "B"]},
+        "attempts": attempt,
+        "scores": {"id": "7", "rewards": [0.5, -0.5], "order": [0, 1], "error": None},
+    }
+    for name, row in rows.items():
+        assert [kind.name for kind in kinds_of([row], 1, "a.jsonl")] == [name]
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [{"id": "1"}], [{"messages": [{"role": "user", "content": "Hi"}]}], [{"id": 1, "answer": "2"}], [{}]]
+)
+def test_nothing_is_made_up_for_rows_of_no_known_kind(tmp_path: Path, rows: list[Any]) -> None:
+    assert looks_like(write(tmp_path / "a.jsonl", rows)) == []
+    assert looks_like(tmp_path / "gone.jsonl") == []
+
+
+def test_rows_of_several_kinds_are_of_none(tmp_path: Path) -> None:
+    mixed = [SOURCES[name](1) for name in SOURCES]
+    assert looks_like(write(tmp_path / "a.jsonl", mixed)) == []
