@@ -133,10 +133,9 @@ def find_files(path: Path, split: str) -> list[Path]:
     if (path / STAGING).is_dir() and not (path / REPORT).exists():
         raise UserError(f"{path}: is unfinished; the command that wrote it was interrupted or is still running.")
     if path.is_file():
-        if what := packed(path):
-            raise UserError(f"{path}: {what}.")
         if path.suffix not in (".jsonl", ".parquet"):
-            raise UserError(f"{path}: pair files end in .jsonl (one JSON object a line) or .parquet.")
+            ends = "pair files end in .jsonl (one JSON object a line) or .parquet"
+            raise UserError(f"{path}: {packed(path) or ends}.")
         return [path]
     jsonl, parquet = path / "pairs.jsonl", sorted(path.glob("*.parquet"))
     if jsonl.is_file() and parquet:

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from r1_reward.records.errors import UserError
 from r1_reward.store.cache import writing_cache
-from r1_reward.store.sniff import is_array, packed, parquet_fault, what_it_is
+from r1_reward.store.sniff import is_array, packed, parquet_fault, what_it_is, wide_text
 from r1_reward.store.video import natural_key
 
 KINDS = (".parquet", ".jsonl", ".json")
@@ -178,7 +178,7 @@ def raw_lines(path: Path, number: int = 0, offset: int = 0) -> Iterator[tuple[in
 
     Raises UserError if the file is UTF-16 text, or none of JSON rows at all.
     """
-    if not number and (what := what_it_is(path)):
+    if not number and (what := wide_text(path) or what_it_is(path)):
         raise UserError(f"{path}: {what}.")
     with open(path, "rb") as file:
         file.seek(offset)

@@ -54,7 +54,7 @@ def what_it_is(file: Path) -> str | None:
         head = opened.read(_HEAD)
     if file.suffix == ".parquet":
         return None if head.startswith(b"PAR1") or not head else _foreign(head) or _text_as_parquet(head)
-    return _foreign(head) or _wide(head) or _not_lines(file, head)
+    return _foreign(head) or _not_lines(file, head)
 
 
 def packed(file: Path) -> str | None:
@@ -77,6 +77,12 @@ def parquet_fault(file: Path) -> str | None:
     if start == b"PAR1" != end:
         return "cannot be read as parquet: its end is missing. Is the file complete?"
     return None
+
+
+def wide_text(file: Path) -> str | None:
+    """Return in words which text of two or four bytes a character a file is, None if it is not; raises OSError."""
+    with open(file, "rb") as opened:
+        return _wide(opened.read(4))
 
 
 def is_array(file: Path) -> bool:
@@ -134,7 +140,7 @@ def _not_lines(file: Path, head: bytes) -> str | None:
     if text.startswith("[") or head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return None
     if "\0" in text:
-        return "is binary data, not rows of JSON"
+        return _wide(head) or "is binary data, not rows of JSON"
     match, second = _CSV.fullmatch(first.strip()), rest.partition("\n")[0]
     if match and second.count(match[1]) >= first.count(match[1]):
         kind = "tab-separated text" if match[1] == "\t" else "CSV"
