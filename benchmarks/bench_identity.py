@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from r1_reward.store import identity
+from r1_reward.store import digests, identity
 from r1_reward.store.files import write_json
 from r1_reward.studies.machine import describe_machine
 
@@ -63,7 +63,7 @@ def main() -> None:
         forget(folder)
         from_disk = seconds(folder)
         (folder / "cache" / "r1-reward" / "digests.jsonl").unlink()
-        identity._Memory._of.clear()
+        digests._Memory._of.clear()
         from_memory = seconds(folder)
         known = seconds(folder)
     result = {

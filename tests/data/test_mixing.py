@@ -420,6 +420,28 @@ def test_a_killed_mix_starts_over(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == [".out.lock", "one", "out", "two"]
 
 
+@pytest.mark.parametrize("what", ["response_1", "preferred", "images"])
+def test_a_row_that_changes_between_the_passes_is_noticed(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the same ids: the texts, the label or the picture of one row."""
+    mixture = two_sources(tmp_path)
+    rows = list(read_rows(tmp_path / "two"))
+    changed = {"response_1": "Something else.", "preferred": 3 - rows[0]["preferred"], "images": [cell(999)]}
+    original = mixing.choose
+
+    def change(*arguments: Any) -> Any:
+        choice = original(*arguments)
+        for row in rows:
+            row[what] = changed[what]
+        write_folder(tmp_path / "two", rows, overwrite=True)
+        return choice
+
+    monkeypatch.setattr(mixing, "choose", change)
+    with pytest.raises(UserError, match="two: was changed while it was mixed"):
+        mix(mixture, tmp_path / "out")
+
+
 def test_a_source_that_changes_between_the_passes_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mixture = two_sources(tmp_path)
     original = mixing.clean

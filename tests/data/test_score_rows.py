@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +15,9 @@ from hypothesis import strategies as st
 
 from r1_reward.data.scoring.rows import open_rows, survey
 from r1_reward.records.errors import UserError
+
+TEXT = pa.string()
+SCORED = pa.schema([("question", TEXT), ("images", pa.list_(TEXT)), ("response_1", TEXT), ("response_2", TEXT)])
 
 
 def pair(i):
@@ -142,6 +147,28 @@ def test_a_file_that_shrinks_is_noticed(tmp_path):
     jsonl(path, [b"{}"] * 4)
     with pytest.raises(UserError, match="shorter"):
         open_rows(source).read(source.blocks[0])
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_file_that_is_edited_meanwhile_is_noticed(tmp_path, suffix):
+    path = tmp_path / f"rows.{suffix}"
+
+    def write(response):
+        rows = [{"question": "q", "images": [], "response_1": response, "response_2": "b"}] * 4
+        if suffix == "jsonl":
+            jsonl(path, [json.dumps(row).encode() for row in rows])
+        else:
+            pq.write_table(pa.Table.from_pylist(rows, schema=SCORED), path)
+        os.utime(path, (1e9, 1e9))
+
+    write("a")
+    source = survey(path, 2)
+    reader = open_rows(source)
+    assert len(reader.read(source.blocks[0])) == 2
+    time.sleep(0.02)  # a tick of the file system's clock
+    write("c")  # as long as before, and at the same time
+    with pytest.raises(UserError, match="was changed while it was read"):
+        reader.read(source.blocks[1])
 
 
 def write_nonsense(path):

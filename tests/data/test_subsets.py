@@ -119,6 +119,19 @@ def test_a_chain_of_shared_pictures_stays_together() -> None:
         assert ids
 
 
+def test_copies_and_links_of_a_video_stay_together(tmp_path: Path) -> None:
+    for name, content in (("v.mp4", b"film"), ("copy.mp4", b"film"), ("w.mp4", b"another"), ("x.mp4", b"third")):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "v.mp4")
+    videos = [str(tmp_path / name) for name in ("v.mp4", "copy.mp4", "link.mp4", "w.mp4", "x.mp4", "gone.mp4")]
+    dataset = make_dataset([1] * 6, images=[[]] * 6, video=videos)
+    for seed in range(20):
+        _, test = split(dataset, test_size=3, seed=seed)
+        ids = set(test["id"])
+        assert ids & {"0", "1", "2"} in (set(), {"0", "1", "2"})
+        assert ids
+
+
 def test_shared_videos_and_copies_of_a_file_stay_together(tmp_path: Path) -> None:
     for name in ("a.png", "copy_of_a.png"):
         Image.new("RGB", (2, 2), "red").save(tmp_path / name)

@@ -12,8 +12,9 @@ import pytest
 from hub_cache import COMMIT, put_in_cache
 
 from r1_reward.records.errors import UserError
-from r1_reward.store import identity
-from r1_reward.store.identity import data_identity, file_digest, media_digest, weights_fields, weights_identity
+from r1_reward.store import digests
+from r1_reward.store.digests import file_digest
+from r1_reward.store.identity import data_identity, media_digest, weights_fields, weights_identity
 
 
 @pytest.fixture(autouse=True)
@@ -119,8 +120,8 @@ def test_what_is_no_checkpoint_has_no_identity(model, tmp_path):
 
 
 def test_the_digest_of_a_file_is_that_of_its_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr(identity, "_PIECE", 10)
-    monkeypatch.setattr(identity, "_BUFFER", 4)
+    monkeypatch.setattr(digests, "_PIECE", 10)
+    monkeypatch.setattr(digests, "_BUFFER", 4)
     for size in (0, 1, 9, 10, 11, 35):
         content = bytes(range(size))
         (tmp_path / "file").write_bytes(content)
@@ -131,16 +132,16 @@ def test_the_digest_of_a_file_is_that_of_its_pieces(tmp_path, monkeypatch):
 
 
 def test_a_large_file_is_read_once_and_again_when_it_changes(tmp_path, home, monkeypatch):
-    monkeypatch.setattr(identity, "_REMEMBERED", 1)
-    monkeypatch.setattr(identity, "_SETTLED", -1.0)
+    monkeypatch.setattr(digests, "_REMEMBERED", 1)
+    monkeypatch.setattr(digests, "_SETTLED", -1.0)
     read = []
-    original = identity._read_digest
-    monkeypatch.setattr(identity, "_read_digest", lambda path: read.append(path) or original(path))
+    original = digests._read_digest
+    monkeypatch.setattr(digests, "_read_digest", lambda path: read.append(path) or original(path))
     file = tmp_path / "weights"
     file.write_bytes(b"abcdefghij")
     first = file_digest(file)
     assert [file_digest(file), len(read)] == [first, 1]
-    identity._Memory._of.clear()  # as in the next process
+    digests._Memory._of.clear()  # as in the next process
     assert [file_digest(file), len(read)] == [first, 1]
     assert len(home.read_text().split()) == 4  # one line
     time.sleep(0.02)  # a tick of the file system's clock
@@ -154,15 +155,15 @@ def test_a_large_file_is_read_once_and_again_when_it_changes(tmp_path, home, mon
 
 
 def test_a_file_written_just_now_is_not_remembered(tmp_path, home, monkeypatch):
-    monkeypatch.setattr(identity, "_REMEMBERED", 1)
+    monkeypatch.setattr(digests, "_REMEMBERED", 1)
     (tmp_path / "weights").write_bytes(b"abc")
     file_digest(tmp_path / "weights")
     assert not home.exists()
 
 
 def test_without_a_home_every_file_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(identity, "_REMEMBERED", 1)
-    monkeypatch.setattr(identity, "_SETTLED", -1.0)
+    monkeypatch.setattr(digests, "_REMEMBERED", 1)
+    monkeypatch.setattr(digests, "_SETTLED", -1.0)
     (tmp_path / "file").write_bytes(b"abc")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "no folder"))
     assert file_digest(tmp_path / "file") == file_digest(str(tmp_path / "file"))

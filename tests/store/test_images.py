@@ -1,6 +1,8 @@
 """open_image on every kind of picture people really have, and on what only claims to be one."""
 
+import base64
 import io
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +12,10 @@ import pytest
 from PIL import Image
 
 from r1_reward.records.errors import UserError
-from r1_reward.store.images import ImageError, check_image, decode_images, image_suffix, open_image
+from r1_reward.serve.pictures import declared_pixels
+from r1_reward.store.images import ImageError, check_image, decode_images, embedded, image_suffix, open_image
+from r1_reward.store.pairs import validate_pairs
+from r1_reward.store.video import open_video
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -246,3 +251,94 @@ def test_decode_images_reads_bytes_before_paths(tmp_path: Path) -> None:
 def test_image_suffix() -> None:
     assert [image_suffix(encode(noise(), kind)) for kind in ("PNG", "JPEG", "WEBP")] == [".png", ".jpg", ".webp"]
     assert image_suffix(b"nothing") == ".img"
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def with_chunks(file: bytes, *chunks: bytes, behind: bool = False) -> bytes:
+    """A PNG file with more chunks, before or behind its pixels."""
+    place = len(file) - 12 if behind else 33
+    return file[:place] + b"".join(chunks) + file[place:]
+
+
+LARGE = zlib.compress(b"{}" * (2 << 20))
+TEXTS = {
+    "zTXt": [chunk(b"zTXt", b"workflow\0\0" + LARGE)],
+    "iTXt": [chunk(b"iTXt", b"workflow\0\1\0\0\0" + LARGE)],
+    "iCCP": [chunk(b"iCCP", b"profile\0\0" + LARGE)],
+    "both": [chunk(b"zTXt", b"prompt\0\0" + LARGE), chunk(b"iTXt", b"workflow\0\1\0en\0\0" + LARGE)],
+    "many": [chunk(b"tEXt", b"part %d\0" % number + b"x" * (1 << 20)) for number in range(66)],
+}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_png_with_large_texts_shows_its_pixels(kind: str, behind: bool, tmp_path: Path) -> None:
+    file = with_chunks(encode(noise()), *TEXTS[kind], behind=behind)
+    (tmp_path / "a.png").write_bytes(file)
+    for source in (file, tmp_path / "a.png"):
+        assert open_image(source).tobytes() == noise().tobytes()
+    assert image_suffix(file) == ".png"
+    assert declared_pixels(file) == 40 * 30
+
+
+def test_what_else_such_a_png_says_is_kept() -> None:
+    turned = Image.new("RGB", (40, 30), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = with_chunks(encode(turned, exif=exif), *TEXTS["zTXt"])
+    assert open_image(file).size == (30, 40)
+
+
+def test_large_texts_do_not_hide_damage_or_a_bomb() -> None:
+    with pytest.raises(ImageError, match="is damaged or truncated"):
+        open_image(with_chunks(encode(noise()), *TEXTS["iTXt"])[:-400])
+    with pytest.raises(ImageError, match="more than 89,000,000 pixels"):
+        open_image(with_chunks(png(100_000, 100_000), *TEXTS["zTXt"]))
+
+
+def test_a_film_of_png_frames_with_large_texts_is_shown(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "blue")]
+    file = encode(frames[0], save_all=True, append_images=frames[1:])
+    (tmp_path / "a.png").write_bytes(with_chunks(file, *TEXTS["zTXt"]))
+    assert [frame.getpixel((0, 0)) for frame in open_video(tmp_path / "a.png", 2)] == [(255, 0, 0), (0, 0, 255)]
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ("", "is blank"),
+        (" \t", "is blank"),
+        ("https://example.org/a.png", "is a URL, and nothing is fetched"),
+        ("HTTP://example.org/a.png?size=3", "is a URL, and nothing is fetched"),
+        ("s3://bucket/a.png", "is a URL, and nothing is fetched"),
+        ("file:///srv/a.png", "is a URL, and nothing is fetched"),
+        ("data:image/png;base64," + "iVBORw0KGgo" * 400, "is a data URI"),
+        ("data:image/svg+xml,<svg/>", "is a data URI"),
+        (base64.b64encode(encode(noise())).decode(), "is a picture in base64"),
+        (base64.b64encode(encode(noise(), "JPEG")).decode(), "is a picture in base64"),
+        ("gone.png", "no such file"),
+    ],
+)
+def test_what_is_no_path_is_called_what_it_is(cell: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=reason) as told:
+        open_image(cell)
+    assert len(str(told.value)) < 500
+    with pytest.raises(
+        ImageError, match={"": "neither bytes nor a path", "gone.png": "cannot be read"}.get(cell, reason)
+    ):
+        embedded({"bytes": None, "path": cell})
+    row = {"id": "1", "question": "What?", "images": [cell], "response_1": "A.", "response_2": "B.", "preferred": 1}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
+    (problem,) = validate_pairs(tmp_path / "pairs.jsonl")
+    assert (problem.line, problem.field) == (1, "images[0]")
+    assert reason in problem.reason
+    assert len(problem.reason) < 500
+
+
+def test_a_folder_that_is_called_like_an_address_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "https:" / "example.org").mkdir(parents=True)
+    (tmp_path / "https:" / "example.org" / "a.png").write_bytes(encode(noise()))
+    assert open_image(tmp_path / "https:" / "example.org" / "a.png").size == (40, 30)

@@ -20,7 +20,7 @@ from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Answer
 from r1_reward.records.texts import is_blank
-from r1_reward.store.images import ImageError
+from r1_reward.store.images import ImageError, not_a_path, short_name
 from r1_reward.store.video import find_video
 
 _MISSING = "is missing"
@@ -134,7 +134,7 @@ def check_media(fields: Fields, draft: Draft, folder: Path, *, check_files: bool
 
 def _file_problem(file: str) -> str | None:
     if not os.path.isfile(file):
-        return f"{file}: no such file"
+        return f"{short_name(file)}: {not_a_path(file) or 'no such file'}"
     return None if os.path.getsize(file) else f"{file}: is empty (zero bytes)"
 
 

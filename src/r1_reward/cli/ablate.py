@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from r1_reward.cli.options import with_settings
 
+
+@with_settings
 def ablate(
     config: Annotated[Path, typer.Option("--config", help="A study; see recipes/ablate-tiny.yaml.")],
     out: Annotated[Path, typer.Option("--out", help="Study folder; the same command resumes where it stopped.")] = Path(

@@ -88,6 +88,7 @@ def score(
 
 
 @app.command()
+@with_settings
 def table(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or files that `score --json` printed.")],
     format: Annotated[Format, typer.Option("--format", help="How to print it.")] = "terminal",
@@ -112,6 +113,7 @@ def table(
 
 
 @app.command()
+@with_settings
 def compare(
     before: Annotated[Path, typer.Argument(help="A run folder.")],
     after: Annotated[Path, typer.Argument(help="Another run folder on the same rows.")],

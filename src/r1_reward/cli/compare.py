@@ -18,6 +18,7 @@ from r1_reward.cli.options import Fields, with_settings
 from r1_reward.engines.options import EngineOptions
 from r1_reward.judge.settings import JudgeSettings, VoteSettings
 from r1_reward.records.errors import UserError
+from r1_reward.records.settings import at_home
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -107,7 +108,7 @@ def calibrate(
         raise UserError(f"{judge.model}: is not a local folder; say with --out where calibration.json goes.")
     folder = out or Path(judge.model)
     shown = frames_to_show(frames, None if engine.base_url else judge.model)
-    pairs = load_pairs(data, split=split, video_frames=shown, repeats=True)
+    pairs = load_pairs(at_home(data), split=split, video_frames=shown, repeats=True)
     model = load_judge(judge, engine, shown)
     rows = track(pairs, "judging", total=len(pairs), console=Console(stderr=True))
     fitted = model.calibrate(rows, plot=plot, save_to=folder)
@@ -142,7 +143,7 @@ def _media(images: list[str] | None, videos: list[Path] | None) -> list[str | Vi
             raise UserError(
                 "--video: names a file or a folder of frames; URLs are not fetched, so save the video first."
             )
-    return [*(images or ()), *(Video(path) for path in videos or ())]
+    return [*at_home(images or []), *(Video(path) for path in videos or ())]
 
 
 def _text(argument: str) -> str:
@@ -151,7 +152,7 @@ def _text(argument: str) -> str:
         return argument
     if argument.startswith("@@"):
         return argument[1:]
-    path = Path(argument[1:])
+    path = at_home(Path(argument[1:]))
     try:
         return path.read_text(encoding="utf-8").strip("\n")
     except OSError as error:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from r1_reward.cli import data_annotate, data_import, data_mix
+from r1_reward.cli.options import with_settings
 from r1_reward.records.errors import UserError
+from r1_reward.records.settings import at_home
 
 if TYPE_CHECKING:
     from r1_reward.bench.file_kinds import FileKind
@@ -29,6 +31,7 @@ app.command("export")(data_import.export)
 
 
 @app.command()
+@with_settings
 def validate(
     file: Annotated[str, typer.Argument(help="A .jsonl or .parquet file, a folder, or a Hub dataset (owner/name).")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
@@ -40,7 +43,7 @@ def validate(
     from r1_reward.store.pairs import PairFileError, load_pairs
 
     try:
-        pairs = load_pairs(file, split=split, video_frames=frames, check_reasoning=True)
+        pairs = load_pairs(at_home(file), split=split, video_frames=frames, check_reasoning=True)
     except PairFileError as error:
         kinds = [kind for kind in looks_like(file, split=split) if kind.name != "pairs"]
         if as_json:

@@ -12,13 +12,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from r1_reward.cli.options import with_settings
 from r1_reward.cli.progress import counter
 from r1_reward.records.errors import UserError
+from r1_reward.records.settings import at_home
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 
 
+@with_settings
 def import_source(
     source: Annotated[
         str,
@@ -49,17 +52,18 @@ def import_source(
     try:
         with counter(source) as note:
             report = import_pairs(
-                source, origin, out, images=images, seed=seed, limit=limit, split=split, config=config,
+                source, at_home(origin), out, images=images, seed=seed, limit=limit, split=split, config=config,
                 overwrite=overwrite, progress=lambda read, kept: note(f"{read:,} rows read, {kept:,} pairs kept"),
             )  # fmt: skip
     except NothingImported as error:
         from r1_reward.bench.file_kinds import hint, looks_like
 
-        kinds = [kind for kind in looks_like(origin) if kind.name != source]
+        kinds = [kind for kind in looks_like(at_home(origin)) if kind.name != source]
         raise UserError(f"{error} {hint(kinds)}." if kinds else str(error)) from error
     _show(report, as_json, unit="rows read", left=f"dropped, each in {out / DROPPED}", out=out)
 
 
+@with_settings
 def export(
     to: Annotated[Literal["r1-reward-rl"], typer.Argument(help="The format: r1-reward-rl, the released RL rows.")],
     pairs: Annotated[Path, typer.Argument(help="A pair file or pair folder.")],

@@ -12,7 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
+from r1_reward.cli.options import with_settings
 
+
+@with_settings
 def mix_sources(
     config: Annotated[Path, typer.Option("--config", help="YAML file; see recipes/data-200k.yaml.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default `out` of the config.")] = None,

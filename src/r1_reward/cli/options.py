@@ -15,6 +15,9 @@ The description of a field is the help; ``ge`` and ``le`` (of whole numbers ``gt
 range; a Literal is a choice, a bool a flag, a tuple an option that may be repeated. What only the settings
 themselves can check is an error that names the option.
 
+In all paths ``~`` means the home folder, also where a shell does not replace it (``--out=~/x``, quotes). Texts are left
+alone: they may be answers.
+
 Why not a library: typer 0.29 carries a click of its own, which pydanclick's options do not fit; pydantic-typer names
 options ``--settings.votes`` and calls itself unstable; cyclopts and pydantic-settings would replace typer, and with it
 the exit codes and messages of every command.
@@ -28,6 +31,7 @@ import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
@@ -35,7 +39,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from r1_reward.records.errors import UserError
-from r1_reward.records.settings import Settings, explain
+from r1_reward.records.settings import Settings, at_home, explain
 
 Model = TypeVar("Model", bound=Settings)
 
@@ -72,7 +76,7 @@ class Partial(Generic[Model]):
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with an option for every field of the settings among its parameters."""
+    """Return the command with an option for every field of the settings among its parameters, if there are any."""
     hints = get_type_hints(command, include_extras=True)
     shown: list[inspect.Parameter] = []
     settings: dict[str, _Shown] = {}
@@ -88,12 +92,18 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(**values: Any) -> None:
         built = {name: one.build(values) for name, one in settings.items()}
-        command(**built, **values)
+        command(**built, **{name: _paths_at_home(value) for name, value in values.items()})
 
     shown.sort(key=lambda one: one.default is not inspect.Parameter.empty)  # what must be given comes first
     run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     return run
+
+
+def _paths_at_home(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_paths_at_home(one) for one in value]
+    return at_home(value) if isinstance(value, Path) else value
 
 
 class _Shown:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from r1_reward.cli.options import with_settings
+
 if TYPE_CHECKING:
     from r1_reward.train.plan import Plan
 
@@ -14,6 +16,7 @@ GIB = 2**30
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
+@with_settings
 def plan(
     context: typer.Context,
     config: Annotated[Path | None, typer.Option("--config", help="The run's YAML file; see recipes/.")] = None,

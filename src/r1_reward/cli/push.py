@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from r1_reward.cli.options import with_settings
 from r1_reward.records.errors import UserError
 
 if TYPE_CHECKING:
     from r1_reward.publish.push import Package
 
 
+@with_settings
 def push(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the trained model.")],
     hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="Repository on the Hub, OWNER/NAME.")],

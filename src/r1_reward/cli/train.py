@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from r1_reward.cli.options import with_settings
+
 app = typer.Typer(no_args_is_help=True)
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file; see recipes/.")]
@@ -17,18 +19,21 @@ Keys = Annotated[bool, typer.Option("--keys", help="List every key with its defa
 
 
 @app.command(context_settings=OVERRIDES)
+@with_settings
 def sft(context: typer.Context, config: Config = None, resume: Resume = False, keys: Keys = False) -> None:
     """Cold start: imitate the teacher's reasoning. Any key of the file can be overridden with --key value."""
     _train("sft", context.args, config, resume, keys)
 
 
 @app.command(context_settings=OVERRIDES)
+@with_settings
 def rl(context: typer.Context, config: Config = None, resume: Resume = False, keys: Keys = False) -> None:
     """StableReinforce: learn from the labels. Any key of the file can be overridden with --key value."""
     _train("rl", context.args, config, resume, keys)
 
 
 @app.command(context_settings=OVERRIDES)
+@with_settings
 def scalar(context: typer.Context, config: Config = None, resume: Resume = False, keys: Keys = False) -> None:
     """Baselines: score answers alone, or behind a critique. Any key of the file can be overridden with --key value."""
     _train("scalar", context.args, config, resume, keys)

@@ -20,22 +20,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from r1_reward.data.duplicates import (
-    IMAGE_BITS,
-    Fingerprint,
     ImageTable,
     PrintMatrix,
     TextIndex,
-    fingerprint,
     near_prints,
     normalise,
     sign,
     similarity,
     union,
 )
+from r1_reward.data.forms import IMAGE_BITS, Fingerprint, fingerprint, fingerprint_of
 from r1_reward.data.mix_config import Benchmark, Contamination
 from r1_reward.records.errors import UserError
-from r1_reward.store.images import ImageError
-from r1_reward.store.video import row_pictures
+from r1_reward.store.images import ImageError, embedded
+from r1_reward.store.video import open_video
 
 MIDDLE_OF = 3
 """A video's frame that counts is the middle one of so many, evenly spaced."""
@@ -139,29 +137,30 @@ class BenchmarkIndex:
         """Return the nearest benchmark picture of every picture that is near one, by its number in the table."""
         if not self._pictures:
             return {}
-        places = [place for place, _ in self._pictures.values()]
-        theirs = PrintMatrix.of([found for _, found in self._pictures.values()])
+        known = list(self._pictures.values())
+        theirs, owners = PrintMatrix.of_all((number, found) for number, (_, found) in enumerate(known))
         readable = [(number, found) for number, found in enumerate(images.fingerprints) if not isinstance(found, str)]
         matches: dict[int, Match] = {}
         for start in range(0, len(readable), _MATCHES_AT_ONCE):
-            chunk = readable[start : start + _MATCHES_AT_ONCE]
-            ours = PrintMatrix.of([found for _, found in chunk])
+            ours, numbers = PrintMatrix.of_all(readable[start : start + _MATCHES_AT_ONCE])
             for first, second in near_prints(ours, theirs, self.limits.image_bits):
                 different = np.unpackbits(ours.hashes[first] ^ theirs.hashes[second], axis=1).sum(axis=1)
-                for i, j, bits in zip(first.tolist(), second.tolist(), different.tolist(), strict=True):
-                    number, match = chunk[i][0], Match(places[j], 1 - bits / IMAGE_BITS)
+                found = zip(numbers[first].tolist(), owners[second].tolist(), different.tolist(), strict=True)
+                for number, owner, bits in found:
+                    match = Match(known[owner][0], 1 - bits / IMAGE_BITS)
                     if number not in matches or match.similarity > matches[number].similarity:
                         matches[number] = match
         return matches
 
 
 def _prints(row: Any) -> list[Fingerprint]:
-    """Return the fingerprints of a benchmark row's pictures, or of the middle frame of its video."""
+    """Return the fingerprints of a benchmark row's pictures, and of the middle frame of its video."""
     try:
-        pictures = row_pictures({"images": row.images, "video": row.video}, MIDDLE_OF)
+        found = [fingerprint_of(embedded(cell)["bytes"]) for cell in row.images]
+        frames = open_video(row.video, MIDDLE_OF) if row.video else []
     except ImageError as error:
         raise UserError(
             f"row {row.index} (id {row.id}): {str(error).rstrip('.')}. With `images: false` only the texts of this "
             "benchmark are compared."
         ) from error
-    return [fingerprint(picture) for picture in (pictures[len(pictures) // 2 :][:1] if row.video else pictures)]
+    return [*found, *(fingerprint(frame) for frame in frames[len(frames) // 2 :][:1])]

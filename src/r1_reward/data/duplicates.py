@@ -7,6 +7,8 @@
   0.04 at a similarity of 0.9).
 * *Near pictures*: a perceptual hash of 256 bits within a Hamming distance, and 4x4 mean colours within
   ``COLOUR_STEPS``. Perceptual hashes look at brightness only: without the colours a red square would be a blue one.
+  A picture is compared in every form in which it is passed on (:mod:`r1_reward.data.forms`): a transparent one also as
+  it looks on black or without its transparency, and one with bars at its sides also without them.
 
 Two pairs are near duplicates if their texts are near *and* their pictures are near (or both have none)::
 
@@ -29,15 +31,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from r1_reward.data.forms import IMAGE_BITS, SHAPE_STEPS, Fingerprint, Form, fingerprint_of
+from r1_reward.data.forms import fingerprint as fingerprint
 from r1_reward.records.texts import visible
-from r1_reward.store.images import ImageError, open_image
+from r1_reward.store.images import ImageError
 
 if TYPE_CHECKING:
     from datasketch import MinHash, MinHashLSH
-    from PIL import Image
 
 PERMUTATIONS = 64
-IMAGE_BITS = 256
 COLOUR_STEPS = 32
 """Largest difference, of 255, in any of the 16 mean colours of pictures that are near; re-encoding gives 0 to 17."""
 
@@ -147,27 +149,6 @@ def _bands(threshold: float) -> tuple[int, int]:
     return index.b, index.r
 
 
-class Fingerprint(NamedTuple):
-    """What a picture is compared by."""
-
-    hash: np.ndarray
-    """(32,) uint8: the bits of its perceptual hash."""
-    colours: np.ndarray
-    """(48,) uint8: mean colours of a 4x4 grid."""
-    size: tuple[int, int]
-    """Width and height in pixels."""
-
-
-def fingerprint(picture: Image.Image) -> Fingerprint:
-    """Return what an RGB picture is compared by."""
-    import imagehash
-    from PIL import Image
-
-    bits = imagehash.phash(picture, hash_size=16).hash
-    colours = np.asarray(picture.resize((4, 4), Image.Resampling.BOX), dtype=np.uint8).ravel()
-    return Fingerprint(np.packbits(bits), colours, picture.size)
-
-
 class ImageTable:
     """All different pictures of a data set, by their bytes; each is decoded once."""
 
@@ -194,18 +175,21 @@ class ImageTable:
 
         Pictures that cannot be read are each alone.
         """
-        readable = [number for number, found in enumerate(self.fingerprints) if not isinstance(found, str)]
         components = Components(len(self.fingerprints))
-        if readable:
-            places = np.array(readable)
-            prints = PrintMatrix.of([self.fingerprints[number] for number in readable])  # type: ignore[misc]
+        numbered = ((number, found) for number, found in enumerate(self.fingerprints) if not isinstance(found, str))
+        prints, places = PrintMatrix.of_all(numbered)
+        if len(places):
             different, inverse = prints.unique()
-            # Pictures with one and the same fingerprint need not be compared.
             firsts = np.full(len(different.hashes), -1)
             firsts[inverse[::-1]] = places[::-1]
-            components.join(places, firsts[inverse])
+            # Pictures with one and the same fingerprint need not be compared; but for their bars they may be different
+            # ones, and are the same only if another is near that one form of them.
+            alike = different.is_whole()
             for first, second in near_prints(different, different, bits, upper=True):
                 components.join(firsts[first], firsts[second])
+                alike[first], alike[second] = True, True
+            same = alike[inverse]
+            components.join(places[same], firsts[inverse][same])
         return components.labels()
 
 
@@ -213,35 +197,69 @@ def _read(data: bytes | ImageError) -> Fingerprint | str:
     if isinstance(data, ImageError):
         return data.reason
     try:
-        return fingerprint(open_image(data))
+        return fingerprint_of(data)
     except ImageError as error:
         return error.reason
 
 
 class PrintMatrix(NamedTuple):
-    """Fingerprints as arrays: (n, 32) uint8 hashes and (n, 48) uint8 colours."""
+    """Fingerprints as arrays, of which ``shapes`` may be left out where no form is without its bars."""
 
     hashes: np.ndarray
+    """(n, 32) uint8."""
     colours: np.ndarray
+    """(n, 48) uint8."""
+    shapes: np.ndarray | None = None
+    """(n, 3) uint8: whether bars were taken off, the shape of the form, that of the whole picture (``shape_of``)."""
 
     @classmethod
-    def of(cls, prints: Sequence[Fingerprint]) -> PrintMatrix:
-        """Stack fingerprints."""
+    def of(cls, prints: Sequence[Fingerprint | Form]) -> PrintMatrix:
+        """Stack fingerprints, each in its first form."""
+        forms = [one if isinstance(one, Form) else one.forms[0] for one in prints]
         return cls(
-            np.array([one.hash for one in prints], dtype=np.uint8).reshape(-1, IMAGE_BITS // 8),
-            np.array([one.colours for one in prints], dtype=np.uint8).reshape(-1, 48),
+            np.array([one.hash for one in forms], dtype=np.uint8).reshape(-1, IMAGE_BITS // 8),
+            np.array([one.colours for one in forms], dtype=np.uint8).reshape(-1, 48),
+            np.array([one.shapes for one in forms], dtype=np.uint8).reshape(-1, 3),
         )
+
+    @classmethod
+    def of_all(cls, numbered: Iterable[tuple[int, Fingerprint]]) -> tuple[PrintMatrix, np.ndarray]:
+        """Stack all forms of fingerprints; return them and the (n,) number of each form's fingerprint."""
+        forms = [(number, form) for number, one in numbered for form in one.forms]
+        return cls.of([form for _, form in forms]), np.array([number for number, _ in forms], dtype=np.int64)
 
     def unique(self) -> tuple[PrintMatrix, np.ndarray]:
         """Return the different fingerprints, and for each of ours which of those it is."""
-        rows, inverse = np.unique(np.hstack(self), axis=0, return_inverse=True)
-        return PrintMatrix(rows[:, : IMAGE_BITS // 8], rows[:, IMAGE_BITS // 8 :]), inverse.ravel()
+        shapes = self._shapes()
+        rows, inverse = np.unique(np.hstack([self.hashes, self.colours, shapes]), axis=0, return_inverse=True)
+        ends = np.cumsum([self.hashes.shape[1], self.colours.shape[1]])
+        return PrintMatrix(*np.split(rows, ends, axis=1)), inverse.ravel()
+
+    def _shapes(self) -> np.ndarray:
+        return np.zeros((len(self.hashes), 3), dtype=np.uint8) if self.shapes is None else self.shapes
+
+    def is_whole(self) -> np.ndarray:
+        """Return (n,) bool: which are forms of whole pictures, with their bars."""
+        return self._shapes()[:, 0] == 0
+
+    def may_be_one(self, i: np.ndarray, other: PrintMatrix, j: np.ndarray) -> np.ndarray:
+        """Say of rows i of ours and j of another matrix whether their shapes let them be one picture.
+
+        A form without bars is one of a picture that was padded, so the pictures have different shapes and the forms
+        the same. Where the pictures have the same shape, what is alike but for the bars was moved.
+        """
+        ours, theirs = self._shapes()[i].astype(np.int16), other._shapes()[j].astype(np.int16)
+        apart = np.abs(ours[:, 1:] - theirs[:, 1:])
+        whole = self.is_whole()[i] & other.is_whole()[j]
+        return whole | ((apart[:, 0] <= SHAPE_STEPS) & (apart[:, 1] > SHAPE_STEPS))
 
 
 def near_prints(
     first: PrintMatrix, second: PrintMatrix, bits: int, *, upper: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield rows of ``first`` and ``second`` whose hashes differ in at most ``bits`` and whose colours are near.
+    """Yield rows of ``first`` and ``second`` whose hashes differ in at most ``bits``, and whose colours are near.
+
+    Their shapes must let them be one picture, too.
 
     ``upper`` leaves out all but the pairs (i, j) with i < j. All pairs are compared, as products of matrices of +-1.
     """
@@ -253,7 +271,7 @@ def near_prints(
         for part in range(0, len(rows), _PAIRS_AT_ONCE):
             i, j = rows[part : part + _PAIRS_AT_ONCE] + start, columns[part : part + _PAIRS_AT_ONCE] + skipped
             gaps = np.abs(first.colours[i].astype(np.int16) - second.colours[j]).max(axis=1, initial=0)
-            keep = (gaps <= COLOUR_STEPS) & ((i < j) if upper else True)
+            keep = (gaps <= COLOUR_STEPS) & ((i < j) if upper else True) & first.may_be_one(i, second, j)
             yield i[keep], j[keep]
 
 

@@ -27,6 +27,7 @@ from typing import Any, TextIO
 
 from r1_reward.data.sources import Source, find_source
 from r1_reward.data.sources.common import Candidate, Drop, Row
+from r1_reward.data.sources.error_marks import error_mark
 from r1_reward.data.sources.media import MediaFolder
 from r1_reward.records.checks import picture_problem, text_problems, to_pair
 from r1_reward.records.errors import UserError
@@ -224,7 +225,10 @@ def chosen_place(candidate: Candidate, seed: int) -> Answer:
 
 
 def _require_usable(pair: Mapping[str, Any]) -> None:
-    """Raise Drop for texts that a pair file does not accept."""
+    """Raise Drop for texts that a pair file does not accept, and for error messages in the place of answers."""
+    for name in ("response_1", "response_2"):
+        if (mark := error_mark(pair[name])) is not None:
+            raise Drop("error reply", mark)
     if same_text(pair["response_1"], pair["response_2"]):
         raise Drop("identical answers")
     if reason := picture_problem(pair):

@@ -20,6 +20,7 @@ from r1_reward.data.contamination import MIDDLE_OF
 from r1_reward.data.duplicates import PERMUTATIONS, ImageTable, exact_key, normalise, sign
 from r1_reward.data.mix_config import Source
 from r1_reward.records.errors import UserError
+from r1_reward.store.identity import media_digest
 from r1_reward.store.images import ImageError
 from r1_reward.store.shards import pair_files, read_rows
 from r1_reward.store.video import evenly, find_video, open_video
@@ -35,6 +36,7 @@ class Keys:
 
     def __init__(self, rows: int) -> None:
         self.images = ImageTable()
+        self._films: dict[str, str] = {}
         self.source: list[str] = []
         self.id: list[str] = []
         self.file: list[str] = []
@@ -50,6 +52,7 @@ class Keys:
         self.pictures: list[tuple[int, ...]] = []
         """Numbers in ``images``, of a video's middle frame too."""
         self.video: list[str | None] = []
+        """Digests of the bytes of videos."""
         self.prompt: list[bytes] = []
         """Hash of the normalised question."""
         self.text: list[bytes | None] = []
@@ -78,7 +81,8 @@ class Keys:
         if place == len(self.signatures):
             raise UserError(f"{source}: has more rows than when it was counted; is something writing to it?")
         texts = [row["question"], row["response_1"], row["response_2"]]
-        key, orientation = exact_key(row, [self.images.digests[picture] for picture in pictures])
+        video = self._video_key(row["video"])
+        key, orientation = exact_key({**row, "video": video}, [self.images.digests[picture] for picture in pictures])
         normal = [normalise(text) for text in texts]
         self.signatures[place] = [sign(text) for text in texts]
         self.lengths[place] = [len(text) for text in normal]
@@ -93,9 +97,22 @@ class Keys:
         self.exact.append(key)
         self.orientation.append(orientation)
         self.pictures.append(pictures)
-        self.video.append(row["video"])
+        self.video.append(video)
         self.prompt.append(_digest(normal[0]))
         self.text.append(_digest("\0".join([normal[0], *sorted(normal[1:])])) if telling else None)
+
+    def _video_key(self, path: str | None) -> str | None:
+        if path is not None and path not in self._films:
+            self._films[path] = str(media_digest([path]))
+        return None if path is None else self._films[path]
+
+    def holds(self, row: int, data: Mapping[str, Any]) -> bool:
+        """Say whether what is read now has the texts, the label and the pictures of a row that was read before."""
+        images = [hashlib.sha256(cell["bytes"]).digest() for cell in data["images"]]
+        frames = [self.images.digests[picture] for picture in self.pictures[row][len(images) :]]
+        video = str(media_digest([data["video"]])) if data["video"] else None
+        found = exact_key({**data, "video": video}, [*images, *frames])
+        return found == (self.exact[row], self.orientation[row])
 
     def place(self, row: int) -> str:
         """Return where a row was read, in words; ids repeat, places do not."""

@@ -210,6 +210,8 @@ def _write(
 
         def rows_of(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
             for row, data in _read_again(keys, name, config.sources[name]):
+                if row in choice.labels and not keys.holds(row, data):
+                    raise UserError(f"{config.sources[name].path}: was changed while it was mixed. Mix again.")
                 if row in wanted:
                     examples[removed[row].reason].append(_example(data, removed[row]))
                 if row in choice.labels:

@@ -16,6 +16,9 @@ from typing import Any
 from datasets import Dataset
 
 from r1_reward.records.errors import UserError
+from r1_reward.store.identity import media_digest
+from r1_reward.store.images import ImageError
+from r1_reward.store.video import find_video
 
 
 def balance(dataset: Dataset, *, seed: int, keep_order: bool = False) -> Dataset:
@@ -90,7 +93,7 @@ def _with_labels(dataset: Dataset, old: list[int], new: list[int]) -> Dataset:
 def split(
     dataset: Dataset, *, seed: int, test_fraction: float | None = None, test_size: int | None = None
 ) -> tuple[Dataset, Dataset]:
-    """Split into train and test so that no image (judged by its bytes) or video is on both sides.
+    """Split into train and test so that no image or video, judged by their bytes, is on both sides.
 
     Give either ``test_fraction`` (0..1) or ``test_size`` (rows); the test set is at most that large, and smaller only
     where rows that share images would not fit. Raises :class:`UserError` if a side would be empty.
@@ -125,12 +128,23 @@ def _media_groups(dataset: Dataset) -> list[list[int]]:
     files: dict[str, str] = {}
     for index, row in enumerate(dataset.select_columns(["images", "video"])):
         keys = [_media_key(cell, files) for cell in row["images"]]
-        for key in [*keys, row["video"]] if row["video"] else keys:
+        for key in [*keys, _video_key(row["video"], files)] if row["video"] else keys:
             parent[root(index)] = root(owner.setdefault(key, index))
     groups: dict[int, list[int]] = {}
     for index in range(len(parent)):
         groups.setdefault(root(index), []).append(index)
     return list(groups.values())
+
+
+def _video_key(path: str, files: dict[str, str]) -> str:
+    """Hash the bytes of a film or of its frames; one that is not there is known by its path."""
+    if path not in files:
+        try:
+            find_video(path)
+            files[path] = str(media_digest([path]))
+        except ImageError:
+            files[path] = path
+    return files[path]
 
 
 def _media_key(cell: Mapping[str, Any], files: dict[str, str]) -> str:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from r1_reward.judge.rule_referee import RuleReferee
 from r1_reward.records.errors import UserError
+from r1_reward.records.settings import at_home
 
 __all__ = ["Referee", "RuleReferee", "load_referee"]
 
@@ -51,7 +52,7 @@ def load_referee(spec: str, *, cache: Path | None = None) -> Referee:
     if kind == "local" and name.strip():
         from r1_reward.judge.referee_models import LocalReferee
 
-        return LocalReferee(name.strip())
+        return LocalReferee(at_home(name.strip()))
     raise UserError(
         f"{spec!r} is not a referee; the forms are: rule, server:MODEL@http://localhost:8000/v1, local:PATH"
     )

@@ -13,10 +13,12 @@ pages of the site and what the library takes all come from it::
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from r1_reward.records.errors import UserError
 
@@ -30,9 +32,18 @@ _LISTED = 20  # known names that are told where none is near
 
 
 class Strict(BaseModel):
-    """A part of settings that come from a file: its mistakes are told, with their place, by the whole."""
+    """A part of settings that come from a file: its mistakes are told, with their place, by the whole.
+
+    A text or path that begins with ``~/`` or ``~NAME/`` means the home folder, in any field: a shell replaces ``~`` in
+    ``--out ~/x``, but neither in ``--out=~/x`` nor in a file. No field holds prose that could begin so.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _at_home(cls, value: Any) -> Any:
+        return at_home(value)
 
 
 class Settings(Strict):
@@ -43,6 +54,19 @@ class Settings(Strict):
             super().__init__(**values)
         except ValidationError as error:
             raise UserError("\n".join(explain(error, type(self)))) from error
+
+
+def at_home(value: Any) -> Any:
+    """Return a path with ``~`` replaced by the home folder, alone or in lists and dicts; anything else as it is."""
+    if type(value) in (list, tuple):
+        return type(value)(map(at_home, value))
+    if type(value) is dict:
+        return {key: at_home(one) for key, one in value.items()}
+    if isinstance(value, str) and value.startswith("~"):
+        return os.path.expanduser(value)
+    if isinstance(value, Path) and value.parts[:1] and value.parts[0].startswith("~"):
+        return Path(os.path.expanduser(value))
+    return value
 
 
 def explain(error: ValidationError, model: type[BaseModel], name: Callable[[str], str] = str) -> list[str]:

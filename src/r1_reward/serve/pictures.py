@@ -22,7 +22,7 @@ from r1_reward.serve.errors import Refusal
 from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage
 from r1_reward.serve.settings import ServerSettings
 from r1_reward.store.encoded import decode, kind_of_source
-from r1_reward.store.images import ImageError, _formats, open_image
+from r1_reward.store.images import ImageError, identified, open_image
 
 PictureSource = ImageInput | bytes
 """A picture as a request names it, or an uploaded file."""
@@ -161,7 +161,7 @@ def _too_large(settings: ServerSettings, name: str) -> Refusal:
 def declared_pixels(data: bytes) -> int:
     """Return width times height as the header says; 0 if there is none, which ``open_image`` explains better."""
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with identified(io.BytesIO(data)) as image:
             return image.width * image.height
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return TOO_MANY_PIXELS

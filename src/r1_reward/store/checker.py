@@ -22,7 +22,7 @@ from typing import Any
 from r1_reward.records.checks import PairFileError, Problem, kind_of, reasoning_problem, text_problems, to_pair
 from r1_reward.records.schema import PreferencePair
 from r1_reward.records.texts import visible
-from r1_reward.store.images import ImageError, check_image
+from r1_reward.store.images import ImageError, check_image, short_name
 from r1_reward.store.video import FRAMES, open_video
 
 _TELLING = ("question", "images", "response_1", "response_2", "preferred")
@@ -97,6 +97,9 @@ class Checker:
         pair, problems = to_pair({**row, "images": images} if "images" in row else row)
         for field, reason in [*problems, *text_problems(row)]:
             self.add(line, field, reason)
+        for index, key in enumerate(images if isinstance(images, list) else ()):
+            if isinstance(key, str) and not key.strip():
+                self.add(line, f"images[{index}]", "is blank")
         if row.get("images", []) == [] and (video is None or video == ""):
             self.add(line, "images", "no image and no video")
         if self.check_images:
@@ -116,7 +119,7 @@ class Checker:
             cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
         if isinstance(cell, bytes):
             return _HASH + hashlib.sha256(cell).hexdigest()
-        if not isinstance(cell, str):
+        if not isinstance(cell, str) or not cell.strip():
             return cell
         try:
             return os.path.realpath(self.folder / cell)
@@ -125,14 +128,15 @@ class Checker:
 
     def _check_images(self, line: int, cells: list[Any], keys: list[Any]) -> None:
         for index, (cell, key) in enumerate(zip(cells, keys, strict=True)):
-            if not isinstance(key, str):
-                continue  # the type is noted already
+            if not isinstance(key, str) or not key.strip():
+                continue  # that is noted already
             if key not in self._images:
                 data = cell.get("bytes") if isinstance(cell, Mapping) else cell
                 self._images[key] = _image_problem(data if isinstance(data, bytes) else key)
             if reason := self._images[key]:
                 name = cell.get("path") if isinstance(cell, Mapping) else cell
-                self.add(line, f"images[{index}]", f"{name if isinstance(name, str) else 'embedded image'}: {reason}")
+                shown = short_name(name) if isinstance(name, str) else "embedded image"
+                self.add(line, f"images[{index}]", f"{shown}: {reason}")
 
     def _check_video(self, line: int, video: str) -> None:
         path = os.path.join(self.folder, video)

@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 
 from r1_reward.records.errors import UserError
+from r1_reward.store.cache import writing_cache
 
 _LOG = logging.getLogger(__name__)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -38,7 +39,8 @@ def checkpoint_file(checkpoint: str | Path, name: str) -> Path | None:
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(str(checkpoint), name))
+        with writing_cache():
+            return Path(hf_hub_download(str(checkpoint), name))
     except LocalEntryNotFoundError:  # no network; a plain checkpoint that is cached has no such file either
         _LOG.info("%s: whether it holds %s is not known: the Hub cannot be asked.", checkpoint, name)
     except EntryNotFoundError:
@@ -60,7 +62,8 @@ def checkpoint_folder(checkpoint: str | Path) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(str(checkpoint)))
+        with writing_cache():
+            return Path(snapshot_download(str(checkpoint)))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"{checkpoint}: cannot load this checkpoint, locally or from the Hub: {first}") from error

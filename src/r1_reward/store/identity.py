@@ -8,15 +8,7 @@ on. What is written into a run folder (:mod:`r1_reward.store.run_folder`) is con
     data_identity("pairs.jsonl")                # "sha256:..." of the file and of every picture and video it names
     media_digest(["images/7.png"])              # "9b1c..." of the files' bytes, in this order
 
-Files are read in full, so any changed byte is seen; nothing is sampled. A file's digest is the SHA-256 of the SHA-256
-of each of its pieces of 64 MiB, which several threads compute at once, a core for each. On two busy cores 4 GiB took
-3.2 seconds out of the page cache and 4.5 from the disk: 12 and 17 for 16 GB; more cores take less, until the disk is
-the limit (``benchmarks/bench_identity.py``). A file that is known takes less than a millisecond: of files of 32 MiB and
-more the digest is remembered in ``~/.cache/r1-reward/digests.jsonl`` (``XDG_CACHE_HOME`` is kept), by path, size,
-inode, and the times of the last change of content *and* of the inode. No copying tool can set the latter, so a file
-that was replaced under its old modification time is read again. On a file system that does not keep that time (some
-network mounts), a file overwritten in place with equal size and a restored modification time would not be noticed;
-deleting the cache, which is safe at any time, has all files read again.
+Files are read in full, and content alone counts; what that costs is said in :mod:`r1_reward.store.digests`.
 """
 
 from __future__ import annotations
@@ -24,10 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
@@ -35,7 +25,7 @@ from typing import Any
 
 from r1_reward.records.errors import UserError
 from r1_reward.store.adapters import ADAPTER_CONFIG, adapted_model, is_adapters
-from r1_reward.store.append_log import SharedLog
+from r1_reward.store.digests import file_digest, threads
 from r1_reward.store.files import read_json
 from r1_reward.store.hub import checkpoint_file, is_hub_id
 from r1_reward.store.rows import hub_dataset, line_rows, may_be_hub_id, parquet_rows
@@ -53,10 +43,6 @@ _BESIDE_WEIGHTS = (
 )  # fmt: skip
 _NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
 
-_PIECE = 64 << 20
-_BUFFER = 4 << 20
-_REMEMBERED = 32 << 20  # smaller files take less time to read than their memory is worth
-_SETTLED = 2.0  # seconds after a change before the clock of a file system can be trusted to show the next one
 _MISSING = "missing"
 _AT_ONCE = 256  # small files handed to the threads at once
 
@@ -195,7 +181,7 @@ def media_digest(files: Iterable[str]) -> str | None:
     """
     digest, known = hashlib.sha256(), dict[str, str]()
     files = iter(files)
-    with ThreadPoolExecutor(_threads()) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         while names := list(islice(files, _AT_ONCE)):
             new = [name for name in dict.fromkeys(names) if name not in known]
             known.update(zip(new, pool.map(_medium_digest, new), strict=True))
@@ -209,85 +195,3 @@ def _medium_digest(path: str) -> str:
         return ",".join(file_digest(file) for file in find_video(path) or [Path(path)])
     except (UserError, ValueError):  # whoever shows it says what is wrong with it
         return _MISSING
-
-
-def file_digest(path: str | Path) -> str:
-    """Return the digest of a file's bytes in hex: the SHA-256 of the SHA-256 of its pieces of 64 MiB.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        before = os.stat(path)
-        if before.st_size < _REMEMBERED:
-            return _read_digest(str(path))
-        memory = _Memory.of_user()
-        key = _stamp(path, before)
-        if (known := memory.get(key)) is not None:
-            return known
-        started = time.time()
-        digest = _read_digest(str(path))
-        # A file written just now may be written again within one tick of the file system's clock.
-        if _stamp(path, os.stat(path)) == key and started - before.st_ctime > _SETTLED:
-            memory.put(key, digest)
-        return digest
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
-
-
-def _stamp(path: str | Path, stat: os.stat_result) -> str:
-    return f"{os.path.realpath(path)}:{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
-
-
-def _read_digest(path: str) -> str:
-    size = os.stat(path).st_size
-    starts = range(0, max(size, 1), _PIECE)
-    if len(starts) == 1:
-        pieces = [_piece_digest(path, 0)]
-    else:
-        with ThreadPoolExecutor(_threads()) as pool:
-            pieces = list(pool.map(lambda start: _piece_digest(path, start), starts))
-    return hashlib.sha256(b"".join(pieces)).hexdigest()
-
-
-def _piece_digest(path: str, start: int) -> bytes:
-    digest, left, buffer = hashlib.sha256(), _PIECE, memoryview(bytearray(_BUFFER))
-    with open(path, "rb", buffering=0) as file:
-        file.seek(start)
-        while left and (read := file.readinto(buffer[: min(left, _BUFFER)])):
-            digest.update(buffer[:read])
-            left -= read
-    return digest.digest()
-
-
-def _threads() -> int:
-    return min(16, os.cpu_count() or 1)
-
-
-class _Memory:
-    """Digests of large files that were read before, shared by all processes of a user; without a file none are."""
-
-    _of: dict[Path, _Memory] = {}
-
-    def __init__(self, path: Path) -> None:
-        self._log, self._digests = SharedLog(path), dict[str, str]()
-
-    @classmethod
-    def of_user(cls) -> _Memory:
-        """Return the memory of this user."""
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        path = Path(home, "r1-reward", "digests.jsonl")
-        return cls._of.setdefault(path, cls(path))
-
-    def get(self, key: str) -> str | None:
-        if key not in self._digests:
-            with suppress(OSError):  # there is no file yet, or no place for one
-                for entry in self._log.added():
-                    if isinstance(entry, dict) and isinstance(entry.get("digest"), str):
-                        self._digests[str(entry.get("file"))] = entry["digest"]
-        return self._digests.get(key)
-
-    def put(self, key: str, digest: str) -> None:
-        self._digests[key] = digest
-        with suppress(OSError):  # a home that cannot be written: every run reads the files again
-            self._log.put({"file": key, "digest": digest})

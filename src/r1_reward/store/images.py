@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +24,7 @@ from PIL import Image, ImageOps
 
 from r1_reward.records.errors import UserError
 from r1_reward.store.encoded import kind_of_source
+from r1_reward.store.png_texts import PNG, without_large_texts
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 
@@ -40,6 +42,9 @@ _DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RuntimeError,
     EOFError, AssertionError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
+_SHOWN = 200  # characters of a name in messages
+_MORE_URLS = re.compile(r"(?:^|/)(?:ftps|abfss?|az|file):/", re.IGNORECASE)
+_BASE64 = re.compile(r"(?:^|/)(?:iVBORw0KGgo|/?9j/[24]|R0lGODd?|UklGR)[A-Za-z0-9+/]{24}")  # PNG, JPEG, GIF, WebP
 _WHITES = {"I": [255.0, 65535.0], "F": [1.0, 255.0, 65535.0]}
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -53,6 +58,11 @@ class ImageError(UserError):
         self.reason = reason
 
 
+def short_name(name: str) -> str:
+    """Return what to call a picture in a message: a picture that is written out as text may be given for its path."""
+    return name if len(name) <= _SHOWN else f"{name[: _SHOWN - 40]}... ({len(name):,} characters)"
+
+
 def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
     """Return a picture as a new 8-bit RGB image: upright, first frame, transparency on white.
 
@@ -61,19 +71,30 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
     :class:`ImageError` if it is missing, damaged, no picture, over ``MAX_PIXELS`` or over ``MAX_ASPECT_RATIO``.
     """
     if isinstance(source, Image.Image):
-        return _finish(source, name or "image")
+        return _finish(source, name or "image", _to_rgb)
     if isinstance(source, bytes):
         name = name or "image bytes"
         if not source:
             raise ImageError(name, "is empty (zero bytes)")
-        return _read(io.BytesIO(source), name)
+        return _read(io.BytesIO(source), name, _to_rgb)
     name = name or os.fspath(source)
-    require_file(Path(source), name)
+    require_file(source, name)
     try:
         with open(source, "rb") as file:
-            return _read(file, name)
+            return _read(file, name, _to_rgb)
     except OSError as error:
         raise ImageError(name, f"cannot be read ({error.strerror or error})") from error
+
+
+def open_flattened(data: bytes) -> list[Image.Image]:
+    """Return the picture in the bytes of a file in each of the ways to flatten it, the way of :func:`open_image` first.
+
+    One with transparent parts comes on white, on black, and with the colours that lie under the transparency; any
+    other comes once. Raises :class:`ImageError`.
+    """
+    if not data:
+        raise ImageError("image bytes", "is empty (zero bytes)")
+    return _read(io.BytesIO(data), "image bytes", _flattened)
 
 
 def check_image(source: ImageSource, *, name: str | None = None) -> None:
@@ -100,7 +121,8 @@ def embedded(cell: Any) -> dict[str, Any]:
         try:
             data = Path(path).read_bytes()
         except (OSError, ValueError) as error:
-            raise ImageError(str(path), f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+            reason = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+            raise _no_file(str(path), str(path), reason) from error
     if not data:
         raise ImageError(str(path or "image"), "is empty (zero bytes)")
     # A file name may hold bytes that are not text, which come as lone surrogates; parquet takes none.
@@ -110,7 +132,7 @@ def embedded(cell: Any) -> dict[str, Any]:
 def image_suffix(data: bytes) -> str:
     """Return a file suffix for the bytes of a picture, such as ``.png``; ``.img`` when they are no picture."""
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with identified(io.BytesIO(data)) as image:
             return "." + (image.format or "img").lower().replace("jpeg", "jpg")
     except (*_DECODE_ERRORS, *_BOMBS):
         return ".img"
@@ -128,26 +150,44 @@ def _open_cell(cell: Any) -> Image.Image:
     return open_image(path)
 
 
-def require_file(path: Path, name: str) -> None:
+def require_file(path: str | os.PathLike[str], name: str) -> None:
     """Refuse what is not an ordinary file with bytes in it; a pipe or device could block forever."""
-    kind = kind_of_source(str(path), in_folder=True)
-    if kind == "url":
-        raise ImageError(name[:200], "is a URL, and nothing is fetched; save the picture and give its path")
-    if kind == "data":
-        raise ImageError(
-            name[:40] + "...", "is a data URI, and a path is wanted here; save the picture and give its path"
-        )
+    text = os.fspath(path)
     try:
-        if path.is_dir():
+        file = Path(text)
+        if not text.strip() or not (file.is_dir() or file.exists()):
+            raise _no_file(text, name, "no such file")
+        if file.is_dir():
             raise ImageError(name, "is a folder, not an image file")
-        if not path.exists():
-            raise ImageError(name, "no such file")
-        if not path.is_file():
+        if not file.is_file():
             raise ImageError(name, "is not an ordinary file")
-        if path.stat().st_size == 0:
+        if file.stat().st_size == 0:
             raise ImageError(name, "is empty (zero bytes)")
     except (OSError, ValueError) as error:
-        raise ImageError(name, f"is not a usable path ({error})") from error
+        raise _no_file(text, name, f"is not a usable path ({error})") from error
+
+
+def _no_file(text: str, name: str, otherwise: str) -> ImageError:
+    """Return what to raise where there is no file of a name."""
+    reason = not_a_path(text)
+    return ImageError(short_name(name), reason) if reason else ImageError(name, otherwise)
+
+
+def not_a_path(text: str) -> str | None:
+    """Return what a text that names no file is instead of a path, such as an address; None if it may be one.
+
+    Where a path was joined to a folder or made real before, the text is behind it, and ``//`` is ``/``.
+    """
+    if not text.strip():
+        return "is blank, not the path of a file"
+    kind = kind_of_source(text, in_folder=True)
+    if kind == "data":
+        return "is a data URI, and a path is wanted here; save the picture and give its path"
+    if kind == "url" or _MORE_URLS.search(text):
+        return "is a URL, and nothing is fetched; save the picture and give its path"
+    if _BASE64.search(text):
+        return "is a picture in base64, and a path is wanted here; save the picture and give its path"
+    return None
 
 
 def _formats() -> list[str]:
@@ -156,11 +196,43 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def _read(file: Any, name: str) -> Image.Image:
+def identified(file: Any, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Open a binary file object as a picture, not decoded yet, in one of the formats (default: all accepted ones).
+
+    Raises what Pillow raises.
+    """
+    try:
+        return Image.open(file, formats=formats or _formats())
+    except ValueError:
+        if (smaller := _smaller(file)) is None:
+            raise
+        return Image.open(smaller, formats=formats or _formats())
+
+
+def _smaller(file: Any) -> io.BytesIO | None:
+    """Return a PNG file without texts that Pillow does not take; None if it has none."""
+    file.seek(0)
+    start = file.read(len(PNG))
+    data = without_large_texts(start + file.read()) if start == PNG else None
+    return None if data is None else io.BytesIO(data)
+
+
+def _read(file: Any, name: str, convert: Callable[..., Any]) -> Any:
+    """Decode a binary file object; ``convert`` is :func:`_to_rgb`, or takes what it takes."""
+    try:
+        return _decode(file, name, convert)
+    except ImageError as error:  # such a text may also stand behind the pixels
+        smaller = _smaller(file) if isinstance(error.__cause__, ValueError) else None
+        if smaller is None:
+            raise
+    return _decode(smaller, name, convert)
+
+
+def _decode(file: Any, name: str, convert: Callable[..., Any]) -> Any:
     """Open a binary file object, check the size its header declares, and only then decode it."""
     try:
-        with Image.open(file, formats=_formats()) as image:
-            return _finish(image, name)
+        with identified(file) as image:
+            return _finish(image, name, convert)
     except Image.UnidentifiedImageError as error:
         raise ImageError(name, "is not an image, or of a kind that is not supported") from error
     except _BOMBS as error:
@@ -169,12 +241,12 @@ def _read(file: Any, name: str) -> Image.Image:
         raise ImageError(name, f"is damaged or truncated ({error})") from error
 
 
-def _finish(image: Image.Image, name: str) -> Image.Image:
+def _finish(image: Image.Image, name: str, convert: Callable[..., Any]) -> Any:
     """Check the size, decode, turn upright and convert an opened image."""
     check_size(image.size, name)
     try:
         image.load()
-        return _to_rgb(_upright(image), sixteen_bit=image.mode.startswith("I;16") or image.format in ("PNG", "PPM"))
+        return convert(_upright(image), sixteen_bit=image.mode.startswith("I;16") or image.format in ("PNG", "PPM"))
     except _DECODE_ERRORS as error:
         raise ImageError(name, f"is damaged or truncated ({error})") from error
 
@@ -202,13 +274,29 @@ def _to_rgb(image: Image.Image, *, sixteen_bit: bool) -> Image.Image:
     """Convert any Pillow mode to RGB; ``sixteen_bit`` says that white is at 65535 if the mode is a deep one."""
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_to_8bit(image, [65535.0] if sixteen_bit else _WHITES[image.mode])
+    if (transparent := _with_alpha(image)) is not None:
+        return _on(transparent, "white")
+    return image.convert("RGB")
+
+
+def _flattened(image: Image.Image, *, sixteen_bit: bool) -> list[Image.Image]:
+    shown, transparent = _to_rgb(image, sixteen_bit=sixteen_bit), _with_alpha(image)
+    if transparent is None or transparent.getchannel("A").getextrema() == (255, 255):
+        return [shown]
+    return [shown, _on(transparent, "black"), transparent.convert("RGB")]
+
+
+def _with_alpha(image: Image.Image) -> Image.Image | None:
+    """Return a picture that knows transparency as RGBA, None for any other."""
     if image.mode in ("La", "RGBa"):  # premultiplied alpha: Pillow converts these in one direction only
         image = image.convert(image.mode.upper())
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    known = image.mode in ("LA", "PA", "RGBA") or ("transparency" in image.info and image.mode[0] not in "IF")
+    return image.convert("RGBA") if known else None
+
+
+def _on(image: Image.Image, colour: str) -> Image.Image:
+    """Return an RGBA picture on a ground of one colour, as RGB."""
+    return Image.alpha_composite(Image.new("RGBA", image.size, colour), image).convert("RGB")
 
 
 def _scale_to_8bit(image: Image.Image, whites: list[float]) -> Image.Image:

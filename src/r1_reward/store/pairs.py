@@ -12,7 +12,6 @@ Images stay undecoded in the dataset (``Image(decode=False)``): ``datasets`` wou
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -20,10 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from datasets import Dataset, Features, LargeList, List, Value, concatenate_datasets
 from datasets import Image as ImageFeature
-from datasets.exceptions import DatasetsError
 
 from r1_reward.records.checks import (
     FIELDS,
@@ -44,11 +41,12 @@ from r1_reward.store.rows import (
     hub_dataset,
     line_rows,
     may_be_hub_id,
-    not_parquet,
     of_split,
+    parquet_count,
     require_readable,
 )
-from r1_reward.store.sniff import is_array, what_it_is
+from r1_reward.store.sniff import is_array, packed, what_it_is
+from r1_reward.store.tables import parquet_dataset
 from r1_reward.store.video import FRAMES, row_pictures
 
 __all__ = [
@@ -136,7 +134,8 @@ def find_files(path: Path, split: str) -> list[Path]:
         raise UserError(f"{path}: is unfinished; the command that wrote it was interrupted or is still running.")
     if path.is_file():
         if path.suffix not in (".jsonl", ".parquet"):
-            raise UserError(f"{path}: pair files end in .jsonl (one JSON object a line) or .parquet.")
+            ends = "pair files end in .jsonl (one JSON object a line) or .parquet"
+            raise UserError(f"{path}: {packed(path) or ends}.")
         return [path]
     jsonl, parquet = path / "pairs.jsonl", sorted(path.glob("*.parquet"))
     if jsonl.is_file() and parquet:
@@ -160,13 +159,10 @@ def _why_no_pairs(path: Path, split: str) -> str:
 
 
 def _read_parquet(files: list[Path]) -> Dataset:
-    try:
-        full = [file for file in files if pq.read_metadata(file).num_rows]  # datasets trips over empty ones
-        if not full:
-            raise PairFileError([Problem(str(files[0]), 0, "", "holds no rows")], rows=0)
-        return Dataset.from_parquet([glob.escape(str(file)) for file in full])  # it reads names as patterns
-    except (OSError, ValueError, DatasetsError) as error:
-        raise not_parquet(files[0], error.__cause__ or error) from error
+    full = [file for file in files if parquet_count(file)]
+    if not full:
+        raise PairFileError([Problem(str(files[0]), 0, "", "holds no rows")], rows=0)
+    return parquet_dataset(full)
 
 
 def _load_jsonl(path: Path, checker: Checker) -> Dataset:

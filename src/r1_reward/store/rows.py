@@ -29,7 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r1_reward.records.errors import UserError
-from r1_reward.store.sniff import is_array, what_it_is
+from r1_reward.store.cache import writing_cache
+from r1_reward.store.sniff import is_array, packed, parquet_fault, what_it_is, wide_text
 from r1_reward.store.video import natural_key
 
 KINDS = (".parquet", ".jsonl", ".json")
@@ -107,7 +108,7 @@ def open_source(
     require_readable(path)
     if path.is_file():
         if path.suffix not in KINDS:
-            raise UserError(f"{path}: files of rows end in .jsonl, .json or .parquet.")
+            raise UserError(f"{path}: {packed(path) or 'files of rows end in .jsonl, .json or .parquet'}.")
         return RowSource(str(path), root or path.parent, lambda: file_rows(path))
     named = file is not None and (path / file).is_file()
     files = [path / str(file)] if named else split_files(path, split, kinds)
@@ -177,14 +178,12 @@ def raw_lines(path: Path, number: int = 0, offset: int = 0) -> Iterator[tuple[in
 
     Raises UserError if the file is UTF-16 text, or none of JSON rows at all.
     """
-    if not number and (what := what_it_is(path)):
+    if not number and (what := wide_text(path) or what_it_is(path)):
         raise UserError(f"{path}: {what}.")
     with open(path, "rb") as file:
         file.seek(offset)
         for line in file:
             number += 1
-            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise UserError(f"{path}: is UTF-16 text; save it as UTF-8.")
             yield number, offset, line
             offset += len(line)
 
@@ -284,6 +283,19 @@ def parquet_rows(
         UserError: it is not parquet, or damaged.
     """
     number = start
+    for batch in parquet_batches(file, columns, start=start):
+        try:
+            rows = batch.to_pylist()
+        except ValueError as error:  # bytes that are no text in a column of texts
+            raise not_parquet(file, error, f" after row {number}") from error
+        for row in rows:
+            number += 1
+            yield number, row
+
+
+def parquet_batches(file: Path, columns: Sequence[str] | None = None, *, start: int = 0) -> Iterator[pa.RecordBatch]:
+    """Yield the same rows as record batches, none of them empty; raises UserError."""
+    number = start
     try:
         # Without pre-buffering, and with a bounded buffer, a row group of all images is not read at once.
         with pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER) as table:
@@ -294,10 +306,10 @@ def parquet_rows(
             for batch in table.iter_batches(_ROWS_AT_ONCE, row_groups=groups, columns=there) if groups else ():
                 passed = min(skipped, batch.num_rows)
                 skipped -= passed
-                for row in batch.slice(passed).to_pylist():
-                    number += 1
-                    yield number, row
-    except (OSError, ValueError) as error:
+                number += batch.num_rows - passed
+                if passed < batch.num_rows:
+                    yield batch.slice(passed)
+    except (OSError, ValueError, NotImplementedError) as error:
         raise not_parquet(file, error, f" after row {number}") from error
 
 
@@ -313,16 +325,31 @@ def _leaves(table: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
 
 def parquet_columns(file: Path) -> list[str]:
     """Return the names of the columns of a parquet file; raises UserError if it is not one."""
+    return list(parquet_schema(file).names)
+
+
+def parquet_schema(file: Path) -> pa.Schema:
+    """Return the columns of a parquet file with their types; raises UserError if it is not one."""
     try:
-        return list(pq.read_schema(file).names)
-    except (OSError, ValueError) as error:
+        return pq.read_schema(file)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise not_parquet(file, error) from error
+
+
+def parquet_count(file: Path) -> int:
+    """Return the number of rows of a parquet file; raises UserError if it is not one."""
+    try:
+        return pq.read_metadata(file).num_rows
+    except (OSError, ValueError, NotImplementedError) as error:
         raise not_parquet(file, error) from error
 
 
 def not_parquet(file: Path, error: BaseException, place: str = "") -> UserError:
     """Return what to say of a file that cannot be read as parquet: what it is instead, if that can be seen."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return UserError(f"{file}: cannot be read ({error.strerror or first_line(error)}).")
     try:
-        what = what_it_is(file)
+        what = what_it_is(file) or parquet_fault(file)
     except OSError:
         what = None
     return UserError(f"{file}: {what or f'cannot be read as parquet{place} ({first_line(error)})'}.")
@@ -407,7 +434,8 @@ def hub_dataset(name: str, split: str, *, config: str | None = None, **options: 
     names = (name,) if config is None else (name, config)
     given = {key: value for key, value in options.items() if value is not None}
     try:
-        dataset = datasets.load_dataset(*names, split=split, **given)
+        with writing_cache():
+            dataset = datasets.load_dataset(*names, split=split, **given)
     except _hub_errors() as error:
         raise _no_dataset(name, f"{split} split of a dataset of that name", error) from error
     for column, feature in (dataset.features or {}).items():

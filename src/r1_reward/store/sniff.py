@@ -9,7 +9,9 @@ as a line for each row::
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
 import re
 from pathlib import Path
 
@@ -35,6 +37,7 @@ _SIGNATURES = (
     (b"%PDF-", "is a PDF document, not rows"),
     (b"\x93NUMPY", "is a NumPy array; save the rows as JSONL or parquet"),
 )
+_PACKED = tuple((signature, what) for signature, what in _SIGNATURES if "unpack it first" in what)
 _HTML = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 _XML = re.compile(rb"\s*<\?xml\b", re.IGNORECASE)
 _TAR = (257, b"ustar")
@@ -54,12 +57,40 @@ def what_it_is(file: Path) -> str | None:
     return _foreign(head) or _not_lines(file, head)
 
 
+def packed(file: Path) -> str | None:
+    """Return in words how a file is compressed, None if it is not, whatever its name; raises OSError."""
+    with open(file, "rb") as opened:
+        head = opened.read(_TAR[0])
+    return next((what for signature, what in _PACKED if head.startswith(signature)), None)
+
+
+def parquet_fault(file: Path) -> str | None:
+    """Return in words what keeps a file that begins as parquet, or is empty, from being read; raises OSError."""
+    with open(file, "rb") as opened:
+        start = opened.read(4)
+        opened.seek(-len(start), os.SEEK_END)
+        end = opened.read()
+    if not start:
+        return "cannot be read as parquet: it is empty (zero bytes)"
+    if b"PARE" in (start, end):
+        return "is encrypted parquet; decrypt it first"
+    if start == b"PAR1" != end:
+        return "cannot be read as parquet: its end is missing. Is the file complete?"
+    return None
+
+
+def wide_text(file: Path) -> str | None:
+    """Return in words which text of two or four bytes a character a file is, None if it is not; raises OSError."""
+    with open(file, "rb") as opened:
+        return _wide(opened.read(4))
+
+
 def is_array(file: Path) -> bool:
     """Say whether a file holds one JSON array, whole or damaged, rather than a value a line; raises OSError."""
     with open(file, "rb") as opened:
         head = opened.read(_HEAD)
     text = head.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace").lstrip()
-    if not text.startswith("["):
+    if not text.startswith("[") or _wide(head):
         return False
     try:
         _, end = json.JSONDecoder().raw_decode(text)
@@ -82,6 +113,18 @@ def _foreign(head: bytes) -> str | None:
     return None
 
 
+def _wide(head: bytes) -> str | None:
+    """Return what text of two or four bytes a character is, by its mark or the zeros in JSON; None for other text."""
+    zeros = [byte == 0 for byte in head[:4]]
+    four = ([False, True, True, True], [True, True, True, False])
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or zeros in four:
+        return "is UTF-32 text; save it as UTF-8"
+    two = ([False, True, False, True], [True, False, True, False])
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or zeros in two:
+        return "is UTF-16 text; save it as UTF-8"
+    return None
+
+
 def _text_as_parquet(head: bytes) -> str | None:
     if head.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] in (b"{", b"["):
         return "is JSON text, not parquet; give it a name that ends in .jsonl"
@@ -97,7 +140,7 @@ def _not_lines(file: Path, head: bytes) -> str | None:
     if text.startswith("[") or head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return None
     if "\0" in text:
-        return "is binary data, not rows of JSON"
+        return _wide(head) or "is binary data, not rows of JSON"
     match, second = _CSV.fullmatch(first.strip()), rest.partition("\n")[0]
     if match and second.count(match[1]) >= first.count(match[1]):
         kind = "tab-separated text" if match[1] == "\t" else "CSV"

@@ -25,7 +25,15 @@ from PIL import Image
 
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import FRAMES
-from r1_reward.store.images import MAX_PIXELS, ImageError, check_size, decode_images, open_image, require_file
+from r1_reward.store.images import (
+    MAX_PIXELS,
+    ImageError,
+    check_size,
+    decode_images,
+    identified,
+    open_image,
+    require_file,
+)
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 
@@ -76,7 +84,7 @@ def find_video(path: str | os.PathLike[str], *, name: str | None = None) -> list
     except OSError as error:
         raise ImageError(name, f"cannot be read ({error.strerror or error})") from error
     if names is None:
-        require_file(Path(path), name)
+        require_file(path, name)
         return []
     names = [file for file in names if file.lower().endswith(FRAME_SUFFIXES) and not file.startswith(".")]
     if not names:
@@ -109,7 +117,7 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
 def _animation(path: Path, n: int, name: str) -> list[Image.Image]:
     """Return frames of an animated picture, none if the file is of another kind."""
     try:
-        with Image.open(path, formats=_ANIMATIONS) as image:
+        with open(path, "rb") as file, identified(file, _ANIMATIONS) as image:
             check_size(image.size, name)
             pictures = []
             for index in evenly(getattr(image, "n_frames", 1), n):

@@ -13,9 +13,10 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1_reward.records.errors import UserError
+from r1_reward.store.cache import cache_folder
 from r1_reward.store.images import ImageError
 from r1_reward.store.pairs import load_pairs
 from r1_reward.store.video import find_video
@@ -51,21 +52,17 @@ def fingerprint(pairs: Dataset, video_frames: int) -> str:
 
 def _check_pictures(name: str, split: str, video_frames: int) -> None:
     pairs = load_pairs(name, split=split, check_images=False, video_frames=video_frames)
-    known = _folder() / fingerprint(pairs, video_frames)
+    known = cache_folder("r1-reward-checked-pictures") / fingerprint(pairs, video_frames)
     if known.exists():
         return
-    load_pairs(name, split=split, check_images=True, video_frames=video_frames)
+    pairs = load_pairs(name, split=split, check_images=True, video_frames=video_frames)
+    if fingerprint(pairs, video_frames) != known.name:
+        raise UserError(f"{name}: was changed while its pictures were checked. Start again.")
     try:
         known.parent.mkdir(parents=True, exist_ok=True)
         known.touch()
     except OSError as error:
         logger.warning("%s cannot be written (%s): the pictures will be checked again next time.", known, error)
-
-
-def _folder() -> Path:
-    from datasets import config
-
-    return Path(config.HF_DATASETS_CACHE) / "r1-reward-checked-pictures"
 
 
 def _digests(row: Mapping[str, Any], seen: dict[str, bytes]) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from r1_reward.records.errors import UserError
-from r1_reward.records.settings import Settings
+from r1_reward.records.settings import Settings, at_home
 from r1_reward.store.settings_file import read_yaml
 
 Trainer = TypeVar("Trainer")
@@ -110,7 +110,7 @@ def load_config(
             near = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else " `r1-reward train sft --keys` lists them."
             raise UserError(f"{path or 'command line'}: unknown key {key!r}.{hint}")
-    values = {key: _coerce(key, value, known[key]) for key, value in values.items()}
+    values = {key: at_home(_coerce(key, value, known[key])) for key, value in values.items()}
     for name in ("model", "data", "output_dir"):
         if not values.get(name):
             raise UserError(

@@ -22,6 +22,7 @@ from r1_reward.records.checks import kind_of
 from r1_reward.records.errors import UserError
 from r1_reward.store.identity import media_digest, media_of
 from r1_reward.store.rows import did_you_mean, is_blank, not_parquet, parquet_rows, parse_line, raw_lines
+from r1_reward.store.sniff import packed
 
 Kind = Literal["pairs", "groups"]
 _FIELDS: dict[str, tuple[str, ...]] = {
@@ -95,6 +96,8 @@ def survey(path: Path, block_rows: int) -> Source:
     """
     if block_rows < 1:
         raise UserError(f"block rows: must be 1 or more, not {block_rows}.")
+    if path.is_file() and (what := packed(path)):
+        raise UserError(f"{path}: {what}.")
     if path.suffix not in (".jsonl", ".parquet"):
         raise UserError(f"{path}: a file to score ends in .jsonl (one JSON object a line) or .parquet.")
     if not path.is_file():
@@ -140,7 +143,7 @@ def _survey_parquet(path: Path, block_rows: int) -> Source:
     try:
         with pq.ParquetFile(path) as parquet:
             names, rows = parquet.schema_arrow.names, parquet.metadata.num_rows
-    except ValueError as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         raise not_parquet(path, error) from error
     kind = _kind_of(names)
     if kind is None:
@@ -152,13 +155,35 @@ def _survey_parquet(path: Path, block_rows: int) -> Source:
     return Source(path, kind, rows, digest.hexdigest(), media_digest(media_of(path)), blocks)
 
 
+class _Unchanged:
+    """A file that must stay what it is while its blocks are read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._stat = path, _times(path)
+
+    def require(self) -> None:
+        """Raise UserError if somebody has written to the file, or put another in its place."""
+        if _times(self._path) != self._stat:
+            raise UserError(f"{self._path}: was changed while it was read. What was judged of the old file is kept.")
+
+
+def _times(path: Path) -> tuple[int, ...]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
 class _Jsonl:
     def __init__(self, source: Source) -> None:
-        self._path = source.path
+        self._path, self._file = source.path, _Unchanged(source.path)
 
     def read(self, block: Block) -> list[Row]:
         lines = (line for line in raw_lines(self._path, block.lines, block.offset) if not is_blank(line[2]))
-        return _all_of([_row(*line) for line in islice(lines, block.skip, block.rows)], block, self._path)
+        rows = _all_of([_row(*line) for line in islice(lines, block.skip, block.rows)], block, self._path)
+        self._file.require()
+        return rows
 
 
 def _row(number: int, offset: int, line: bytes) -> Row:
@@ -172,7 +197,7 @@ class _Parquet:
     """Goes on where it is, so that reading forwards decodes every row once."""
 
     def __init__(self, source: Source) -> None:
-        self._path, self._columns = source.path, _FIELDS[source.kind]
+        self._path, self._columns, self._file = source.path, _FIELDS[source.kind], _Unchanged(source.path)
         self._next, self._rows = 0, parquet_rows(self._path, self._columns)
 
     def read(self, block: Block) -> list[Row]:
@@ -181,7 +206,9 @@ class _Parquet:
             self._rows = parquet_rows(self._path, self._columns, start=first)
         rows = [Row(f"row {number}", row) for number, row in islice(self._rows, block.left)]
         self._next = block.start + block.rows
-        return _all_of(rows, block, self._path)
+        rows = _all_of(rows, block, self._path)
+        self._file.require()
+        return rows
 
 
 def _all_of(rows: list[Row], block: Block, path: Path) -> list[Row]:

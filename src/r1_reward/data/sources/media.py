@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from r1_reward.data.sources.common import Drop
-from r1_reward.store.images import ImageError, check_image
+from r1_reward.store.images import ImageError, check_image, not_a_path, short_name
 from r1_reward.store.video import find_video
 
 MAX_IMAGE_BYTES = 50 << 20
@@ -80,8 +80,8 @@ class MediaFolder:
                     raise Drop("image outside root", path)
                 return place
         except (OSError, ValueError) as error:  # NUL, a lone surrogate, a name too long
-            raise Drop(missing, f"{path[:200]}: is no usable path") from error
-        raise Drop(missing, path)
+            raise Drop(missing, f"{short_name(path)}: {not_a_path(path) or 'is no usable path'}") from error
+        raise Drop(missing, f"{short_name(path)}: {reason}" if (reason := not_a_path(path)) else path)
 
     def _candidates(self, path: PurePosixPath) -> Iterator[Path]:
         """Yield the places below the root to look at, the likeliest first."""

@@ -2,7 +2,7 @@
 
 Preferred is the answer of the ``winner`` (``model_a`` or ``model_b``). Dropped: both kinds of tie (``tie``,
 ``tie (bothbad)``) and any other winner; conversations of several turns, because the vote is about all of them; votes
-whose ``judge`` names a language model; error messages of the arena's servers. ``kind`` is ``domain``, where given.
+whose ``judge`` names a language model; error messages in the place of answers. ``kind`` is ``domain``, where given.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from r1_reward.data.sources.common import (
     turns,
     without_image_tags,
 )
+from r1_reward.data.sources.error_marks import error_mark
 
 _TIES = ("tie", "tie (bothbad)")
 _MACHINES = re.compile(r"gpt|claude|gemini|llama|llava|qwen|vlm|llm", re.IGNORECASE)
-_ERRORS = re.compile(r"\s*\*\*NETWORK ERROR|\s*\$MODERATION\$")
 
 
 def read(row: Row) -> Iterator[Candidate | Drop]:
@@ -39,7 +39,7 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
     sides = []
     for name in ("conversation_a", "conversation_b"):
         question, answer = one_exchange(list(turns(row.value(name), name)), name, ("user", "assistant"))
-        if _ERRORS.match(answer):
+        if error_mark(answer) is not None:
             raise Drop("error reply", name)
         sides.append((without_image_tags(question, name, 1), answer))
     (question, first), (other, second) = sides

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from r1_reward.records.errors import UserError
-from r1_reward.records.settings import Settings, Strict, unknown
+from r1_reward.records.settings import Settings, Strict, at_home, unknown
 from r1_reward.store.identity import data_identity, weights_identity
 from r1_reward.store.settings_file import load_settings
 
@@ -129,7 +129,7 @@ def identity(study: Study) -> dict[str, Any]:
 def referee_weights(study: Study) -> dict[str, str]:
     """Return a hash of the weights of every referee of a study that is a checkpoint, by its name in the options."""
     names = {str(cell.options.get("referee", "")) for cell in study.cells()}
-    return {name: weights_identity(name.removeprefix("local:")) for name in names if name.startswith("local:")}
+    return {name: weights_identity(at_home(name.removeprefix("local:"))) for name in names if name.startswith("local:")}
 
 
 def load_study(path: Path) -> Study:

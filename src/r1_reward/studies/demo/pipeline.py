@@ -25,9 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 from r1_reward.data.handwriting import World, build_world
 from r1_reward.models.tiny_words import HARD_KINDS, vocabulary
+from r1_reward.store.digests import file_digest
 from r1_reward.store.files import read_json, write_json, write_text
-from r1_reward.store.identity import file_digest, weights_identity
+from r1_reward.store.identity import weights_identity
 from r1_reward.store.run_folder import LOCK, locked, require_same
+from r1_reward.store.tables import parquet_dataset
 from r1_reward.studies.demo.config import MODELS, VOTING_MODELS, DemoConfig
 from r1_reward.studies.demo.files import write_predictions
 
@@ -237,9 +239,7 @@ class Demo:
 
     def ground(self) -> None:
         """Teach the untrained model to read pictures."""
-        from datasets import Dataset
-
-        captions = _chat(Dataset.from_parquet(str(self.folder / "data" / "captions.parquet")))
+        captions = _chat(parquet_dataset([self.folder / "data" / "captions.parquet"]))
         steps, rate = self.config.ground_steps, self.config.sft_learning_rate
         self._fine_tune("ground", "base", captions, steps=steps, learning_rate=rate)
 
@@ -259,7 +259,7 @@ class Demo:
 
     def _imitation(self) -> Dataset:
         """Return the teacher's texts and captions as one dataset of chats."""
-        from datasets import Dataset, concatenate_datasets
+        from datasets import concatenate_datasets
 
         from r1_reward.records.prompt import build_prompt
 
@@ -272,7 +272,7 @@ class Demo:
             .add_column("prompt", prompts)
             .add_column("completion", taught["reasoning"])
         )
-        captions = Dataset.from_parquet(str(self.folder / "data" / "captions.parquet"), features=judging.features)
+        captions = parquet_dataset([self.folder / "data" / "captions.parquet"], features=judging.features)
         share = self.config.caption_share
         wanted = round(len(judging) * share / (1 - share))
         chosen = random.Random(self.config.seed).choices(range(len(captions)), k=wanted)
