@@ -26,6 +26,8 @@ DRAFTS = {
     "ended": ("<think>Perhaps <answer>1</answer>. Let me count", False),
     "in capitals": ("<THINK>Perhaps <answer>1</answer>", False),
     "in odd spacing": ("<think >Perhaps <answer>1</answer>", False),
+    "in another family's tag": ("◁think▷Perhaps <answer>1</answer>", False),
+    "in a longer word": ("<thinking>Perhaps <answer>1</answer>", True),
     "opened twice": ("<think>Well. <think>Perhaps <answer>1</answer>", False),
     "opened again": ("<think>One.</think>Hm. <think>Perhaps <answer>1</answer>", False),
     "opened again behind the answer": ("<think>One.</think><answer>1</answer><think>Or is it", True),
@@ -87,11 +89,11 @@ def test_a_server_that_hands_the_thought_back_apart_says_the_same(server):
     engine.close()
 
 
-def test_a_text_that_a_filter_broke_off_is_cut_too(server):
+def test_a_text_that_a_filter_broke_off_is_no_vote(server):
     engine = ServerEngine("m", server.url)
-    for text, unreadable in (("Perhaps <answer>1</answer>", 2), ("One.</think><answer>1</answer>", 0)):
+    for text in ("Perhaps <answer>1</answer>", "One.</think><answer>1</answer>"):
         server.default = [reply(text, finish="content_filter")]
-        assert RewardModel(engine).compare("?", [], "a three", "an eight").unreadable == unreadable
+        assert RewardModel(engine).compare("?", [], "a three", "an eight").unreadable == 2
     engine.close()
 
 
@@ -139,7 +141,7 @@ def test_files_of_ours_in_which_a_draft_is_the_answer(text, truncated, answer, t
     assert outcome.passes[0][0].correct is (None if answer is None else True)
 
 
-UNCLOSED = [text for text, _ in DRAFTS.values() if "think" in text.lower() and not text.endswith("<answer>")]
+UNCLOSED = [text for text, _ in DRAFTS.values() if "<think" in text.lower() and not text.endswith("<answer>")]
 
 
 @pytest.mark.parametrize("critic", UNCLOSED)

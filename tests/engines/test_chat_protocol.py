@@ -119,6 +119,15 @@ SUMMARY = part("reasoning", [part("summary_text", "Hm.", "text")], "summary")
         ([part("thinking", "So <answer>1</answer>")], "<think>So <answer>1</answer></think>"),
         (TEXT, "<answer>2</answer>"),
         ([], ""),
+        # Kinds of other names, lists within lists, a message in a message, bare objects
+        ([part("analysis", "Hm.", "text"), part("final", "<answer>2</answer>", "text")], THOUGHT_AND_TEXT),
+        ([part("thinking", "Hm.", "content"), part("content", "<answer>2</answer>")], THOUGHT_AND_TEXT),
+        ([part("answer", "<answer>2</answer>", "text")], "<answer>2</answer>"),
+        ([[part("thinking", "Hm.")], [TEXT]], THOUGHT_AND_TEXT),
+        ([part("message", [part("output_text", "<answer>2</answer>", "text")], "content")], "<answer>2</answer>"),
+        ({"role": "model", "parts": [{"text": "Hm.", "thought": True}, TEXT]}, THOUGHT_AND_TEXT),
+        ({"content": "<answer>2</answer>"}, "<answer>2</answer>"),
+        ([part("web_search_result", "found", "text"), TEXT], "<answer>2</answer>"),
         ([part("text", "")], ""),
     ],
 )
@@ -134,6 +143,20 @@ def test_reasoning_beside_the_content(field, value):
     assert read(reply([TEXT], **{field: value})).text == THOUGHT_AND_TEXT
 
 
+@pytest.mark.parametrize("thought", ["<think>Hm.</think>", "<think>Hm.", "\n<think>Hm.</think>\n"])
+def test_reasoning_that_keeps_its_tags_gets_no_second_ones(thought):
+    assert read(reply("<answer>2</answer>", reasoning=thought)).text == THOUGHT_AND_TEXT
+
+
+@pytest.mark.parametrize(
+    ("content", "refusal"), [("", "No."), (None, {"reason": "x", "text": "No."}), (" ", [part("text", "No.")])]
+)
+def test_a_refusal_beside_a_blank_text_is_what_the_model_said(content, refusal):
+    said = read(reply(content, refusal=refusal))
+    assert (said.text, said.refused) == ("No.", True)
+    assert not read(reply("<answer>2</answer>", refusal="")).refused
+
+
 def test_a_refusal_in_parts():
     completion = read(reply([part("refusal", "I will "), part("refusal", "not judge.")]))
     assert (completion.text, completion.refused) == ("I will not judge.", True)
@@ -143,7 +166,8 @@ def test_a_refusal_in_parts():
 # Why it ended: the server's word; whether the limit cut it; whether somebody declined.
 ENDS = {
     "stop eos eos_token end_turn STOP stop_sequence COMPLETE anything tool_calls": (False, False),
-    "length max_tokens MAX_TOKENS model_length max_output_tokens ERROR_LIMIT model_context_window_exceeded": (
+    "length max_tokens MAX_TOKENS model_length max_output_tokens ERROR_LIMIT model_context_window_exceeded"
+    " repetition max_new_tokens token_limit_reached": (
         True,
         False,
     ),

@@ -100,6 +100,26 @@ REFUSALS = [
     ("no top_p and no seed here", {"top_p": False, "seed": False}),
     (openai("Unrecognized argument: seed. Valid arguments: model, temperature, top_p, max_tokens"), {"seed": False}),
     (openai("seed is unknown\ntemperature: a number\ntop_p: a number"), {"seed": False}),
+    (
+        "unknown field `seed`, expected one of `model`, `messages`, `temperature`, `top_p`, `max_tokens`",
+        {"seed": False},
+    ),
+    (json.dumps({"error": "unknown parameter seed; supported parameters are: temperature, top_p"}), {"seed": False}),
+    (openai("The only supported value of temperature is 1"), {"temperature": False}),
+    (openai("not allowed parameters: seed, top_p"), {"seed": False, "top_p": False}),
+    # Zhipu, without a space between the name and the rest
+    (
+        json.dumps({"error": {"code": "1210", "message": "top_p参数非法。取值范围是(0.0,1.0)，不能等于0或1"}}),
+        {"top_p": False},
+    ),
+    (json.dumps({"error": {"code": "1210", "message": "该模型不支持logprobs参数"}}), {"logprobs": False}),
+    # Names as keys, and in lists
+    (json.dumps({"errors": {"seed": ["Unknown field."]}}), {"seed": False}),
+    (json.dumps({"seed": ["Unknown field."], "top_p": "Unknown field."}), {"seed": False, "top_p": False}),
+    (
+        json.dumps({"error": {"message": "Unsupported", "parameters": ["seed", "top_p"]}}),
+        {"seed": False, "top_p": False},
+    ),
 ]
 
 
@@ -254,6 +274,23 @@ MINUTE, DAY = (
             openai("You have reached your specified API usage limits. You will regain access on 2026-12-01."),
             "money",
         ),
+        (403, json.dumps({"error": {"message": "Your account does not have enough credits"}}), "money"),
+        (403, json.dumps({"code": 30001, "message": "Sorry, your account balance is insufficient"}), "money"),
+        (429, json.dumps({"error": {"message": "Account balance is too low"}}), "money"),
+        (403, json.dumps({"error": {"code": "AccountOverdueError", "message": "It has an overdue balance."}}), "money"),
+        (403, json.dumps({"error": {"message": "该令牌额度已用尽"}}), "money"),
+        (401, json.dumps({"error": {"message": "Insufficient balance"}}), "money"),
+        (
+            412,
+            json.dumps({"error": {"message": "Account suspended, for reaching the monthly spending limit"}}),
+            "money",
+        ),
+        (403, json.dumps({"error": {"message": "Key limit exceeded (monthly limit)."}}), "money"),
+        (403, json.dumps({"error": {"message": "This API method requires billing to be enabled."}}), "money"),
+        (403, json.dumps({"error": {"message": "Out of call volume quota. It is replenished in 5 days"}}), "money"),
+        (429, gemini(message="Your prepayment credits are depleted."), "money"),
+        (429, json.dumps({"error": {"message": "You have exceeded your monthly quota."}}), "month"),
+        (429, json.dumps({"message": "A Trial key is limited to 1000 API calls / month."}), "month"),
         (429, gemini(DAY), "day"),
         (429, gemini(MINUTE, DAY), "day"),
         (429, gemini(message=f"{QUOTA}\n* Quota exceeded for metric: free_tier_requests, limit: 0"), "money"),
@@ -280,6 +317,10 @@ def test_what_ends_a_run(status, error, what):
         (429, json.dumps({"error": {"message": "Resource has been exhausted (e.g. check quota).", "status": "x"}})),
         (429, "Too Many Requests"),
         (429, "limits: 10 per minute, 1000 per day"),
+        (429, json.dumps({"message": "A Trial key is limited to 10 API calls / minute."})),
+        (429, json.dumps({"error": {"message": "Allocated quota exceeded, please increase your quota limit."}})),
+        (401, openai("Incorrect API key provided: sk-1. You can find yours in the billing settings.")),
+        (400, openai("The image of a credit balance could not be read.")),
         (503, openai("insufficient_quota of GPUs")),
         (400, json.dumps({"detail": [{"loc": ["body", "messages"], "input": "is the credit balance too low?"}]})),
         (400, openai("This model does not support images.")),

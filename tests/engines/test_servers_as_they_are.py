@@ -173,6 +173,8 @@ OUT_OF_MONEY = {
     ),
     "OpenRouter, in a 200": (200, {"error": {"message": "Insufficient credits", "code": 402}}),
     "DeepSeek": (402, openai("Insufficient Balance")),
+    "a gateway that says 401": (401, openai("Insufficient balance")),
+    "Cohere": (429, {"message": "You are using a Trial key, which is limited to 1000 API calls / month."}),
     "Gemini": (429, [{"error": {**GOOGLE["error"], "details": PER_DAY}}]),
     "Groq": (429, openai("Rate limit reached on tokens per day (TPD): Limit 500000.", code="rate_limit_exceeded")),
 }

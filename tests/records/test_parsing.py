@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from r1_reward.records import parsing
 from r1_reward.records.parsing import is_well_formed, parse_judgment, spoken_from, tidy, with_template_thought
+from r1_reward.records.prompt import neutralize
 
 CASES = [
     # text, answer, reasoning, well_formed
@@ -128,6 +129,26 @@ CUT = [
 
 TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
 MARKED_UP = st.lists(st.sampled_from([*TAGS, "1", "2", " ", "\n", "a"]), max_size=12).map("".join)
+
+
+OTHER_TAGS = [("<thinking>", "</thinking>"), ("<Thought>", "</thought>"), ("<reasoning>", "</reasoning>")]
+OTHER_TAGS += [("<seed:think>", "</seed:think>"), ("◁think▷", "◁/think▷"), ("[THINK]", "[/THINK]")]
+
+
+@pytest.mark.parametrize(("opening", "closing"), OTHER_TAGS)
+def test_thoughts_in_the_tags_of_other_families(opening, closing):
+    for before in ("", "<think>Well.</think>"):
+        assert parse_judgment(f"{before}{opening}Or <answer>1</answer>").answer is None
+    whole = f"{opening}Or <answer>1</answer>?{closing}<answer>2</answer>"
+    assert parse_judgment(whole) == (2, "Or <answer>1</answer>?", False)
+    assert parse_judgment(whole, cut=True).answer == 2
+    assert parse_judgment(whole.removeprefix(opening), cut=True).answer == 2  # opened by the template
+    inner = "" if "THINK" in opening or "◁" in opening else f"<think>a {opening}b{closing} <answer>1</answer>"
+    assert parse_judgment(inner).answer is None, "closed by another thought's end"
+    quoted = neutralize(f"{opening}a{closing}")
+    assert parse_judgment(f"<think>{quoted}</think><answer>1</answer>", cut=True).answer == 1
+    assert parse_judgment(f"<think>{quoted} <answer>1</answer>").answer is None
+    assert spoken_from(quoted) == 0
 
 
 @pytest.mark.parametrize(("text", "answer", "reasoning", "well_formed"), CASES)

@@ -13,7 +13,7 @@ import math
 import re
 import time
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from email.utils import mktime_tz, parsedate_tz
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,7 +33,7 @@ _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 # Why a generation ended, in the words of many servers, in lower case; whatever else they say is an end like any other.
 _UNSAID = ("", "null", "none", "unknown", "unspecified", "finish_reason_unspecified")
 _FILTERED = re.compile(r"filter|safety|refus|recitation|blocklist|prohibited|spii|toxic|sensitive|guardrail|moderation")
-_CUT = re.compile(r"length|max\w*tokens|token_limit|error_limit|context_window|truncat")
+_CUT = re.compile(r"length|max[\w ]*tokens|token[_ ]limit|error_limit|context_window|truncat|repetition")
 _BROKEN = re.compile(r"abort|error|cancel|time_?out|interrupt|insufficient|fail")
 
 
@@ -91,7 +91,7 @@ def _data_url(image: Image.Image) -> str:
 
 class _Message(BaseModel):
     content: Any = None
-    refusal: str | None = None
+    refusal: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
     reasoning_details: Any = None
@@ -197,36 +197,53 @@ class _Said(NamedTuple):
         return f"<think>{self.thought}</think>{content or ''}"
 
 
+# Kinds of parts that are a thought, and kinds whose text, if any, is not the model's answer.
+_THOUGHTS = re.compile(r"think|reason|thought|analysis|commentary|\bcot\b")
+_NOT_SAID = re.compile(
+    r"tool|function|image|audio|video|file|redact|encrypt|signature|citation|reference|search|code|execut|error"
+)
+
+
 def _said(message: _Message) -> _Said:
     """Read a message whose content is a text, or a list of parts of which some are text and some are thoughts."""
     texts: list[str] = []
     thoughts: list[str] = []
-    refusals = [message.refusal] if message.refusal is not None else []
+    refusals = [refusal] if (refusal := _inner_text(message.refusal)) else []
     unread: list[str] = []
-    content = message.content
-    for part in content if isinstance(content, list) else [content]:
-        if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, dict):
-            kind = str(part.get("type") or " ".join(key for key in part if part[key] is not None)).lower()
-            inner = _inner_text(part)
-            if inner is None:
-                unread.append(excerpt(kind))
-            elif part.get("thought") is True or re.search("think|reason|thought", kind):
-                thoughts.append(inner)
-            elif "refusal" in kind:
-                refusals.append(inner)
-            elif "text" in kind:
-                texts.append(inner)
-            else:
-                unread.append(excerpt(kind))
-        elif part is not None:
-            unread.append(type(part).__name__)
+    for kind, text in _parts(message.content):
+        if text is None or _NOT_SAID.search(kind):
+            unread.append(excerpt(kind))
+        elif _THOUGHTS.search(kind):
+            thoughts.append(text)
+        else:
+            (refusals if "refusal" in kind else texts).append(text)
     outside = (message.reasoning_content, message.reasoning, message.reasoning_details)
     thought = next((text for text in map(_inner_text, outside) if text), None) or "\n".join(thoughts)
-    text = "".join(texts) if texts or content == [] else None
+    thought = thought.strip().removeprefix("<think>").removesuffix("</think>") if "<think>" in thought else thought
+    text = "".join(texts) if texts or message.content == [] else None
     refusal = "".join(refusals) if refusals else None
+    if refusal and not (text or "").strip():
+        text = None
     return _Said(text, thought, refusal, tuple(dict.fromkeys(unread)))
+
+
+def _parts(content: Any) -> Iterator[tuple[str, str | None]]:
+    """Yield kind and text of each part of a message's content; lists within lists, and within a part, are opened."""
+    if isinstance(content, str):
+        yield "text", content
+    elif isinstance(content, list):
+        for part in content:
+            yield from _parts(part)
+    elif isinstance(content, dict):
+        kind = str(content.get("type") or " ".join(key for key in content if content[key] is not None)).lower()
+        kind = "thought" if content.get("thought") is True else kind
+        inner = next((content[key] for key in ("parts", "content") if isinstance(content.get(key), list)), None)
+        if inner is not None and not _THOUGHTS.search(kind) and not _NOT_SAID.search(kind):
+            yield from _parts(inner)
+        else:
+            yield kind, _inner_text(content)
+    elif content is not None:
+        yield type(content).__name__, None
 
 
 _TEXT_KEYS = (

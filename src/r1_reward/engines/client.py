@@ -244,14 +244,14 @@ class ChatClient:
         if (failure := response.extensions.get("failure")) is not None:
             return failure
         status, said = response.status_code, self.words(response)
-        if status == 401:
-            raise UserError(f"{server.name} refuses the API key ({said}); set OPENAI_API_KEY or give the right one")
         proxied = proxy_advice(server.url)
         if what := used_up(status, response.text):
             raise UserError(
                 f"{server.name}: {what} is used up ({said}); add to it, or wait until it is renewed, and run the same "
                 "command again: what was answered is kept"
             )
+        if status == 401:
+            raise UserError(f"{server.name} refuses the API key ({said}); set OPENAI_API_KEY or give the right one")
         if status == 407:
             raise UserError(f"the proxy before {server.name} wants a password ({said}){proxied}")
         if status == 403 and not server.answered:  # later on, gateways say 403 to a single text they filter

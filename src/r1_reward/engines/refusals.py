@@ -27,7 +27,10 @@ _PARAMETERS = {
     "n": r"(?-i:n)|best_of|one completion(?: choice)?|(?:one|multiple) candidates?|candidate_?count",
     "max_tokens": r"max_?(?:new_?|output_?|completion_?)?tokens",
 }
-_AS_WORDS = {name: re.compile(rf"(?<!\w)(?:{form})(?!\w)", re.IGNORECASE) for name, form in _PARAMETERS.items()}
+# Where words are only those of ASCII, Chinese may stand right behind a name.
+_AS_WORDS = {
+    name: re.compile(rf"(?<!\w)(?:{form})(?!\w)", re.ASCII | re.IGNORECASE) for name, form in _PARAMETERS.items()
+}
 _PLACES_IN_TEXT = re.compile(r"""loc['"]?\s*:\s*[\[(]\s*['"]body['"]\s*,\s*['"](\w+)""")
 
 
@@ -40,7 +43,12 @@ _UNSUPPORTED = _any_of(
 )
 _REFUSING = _any_of(
     r"un(?:supported|known|recogni[sz]ed|expected)|support|invalid|not |n't|cannot|no longer|deprecated|forbid",
-    r"disabled|must|should|only|extra|exceed",
+    r"disabled|must|should|only|extra|exceed|非法|不支持|不能",
+)
+_WHAT_THERE_IS = re.compile(
+    r"\b(?:expected one of|(?<!not )(?:valid|allowed|supported|available|accepted|known) "
+    r"(?:\w+ )?(?:argument|parameter|field|key)s(?: are)?\s*:).*",
+    re.IGNORECASE | re.DOTALL,
 )
 _ABOUT_A_VALUE = _any_of(
     r"too \w+", r"exceed", r"at (?:most|least)", r"(?:less|greater) than", r"below|above|between|[<>]"
@@ -49,14 +57,19 @@ _MONEY = _any_of(
     r"insufficient[ _-]?(?:\w+[ _-])?(?:quota|credit|balance|fund)",
     r"exceeded_current_quota|check your (?:plan and )?billing",
     r"billing[ _](?:hard[ _]limit|not[ _]active)",
-    r"credit balance|included credits|(?:out of|no|all|more|requires? \w+) ?(?:available )?credits",
+    r"(?:balance|credits?|funds?|quota) (?:\w+ ){0,3}(?:too low|not enough|insufficient|negative|overdue)",
+    r"(?:overdue|negative|not (?:\w+ )?enough|n't (?:\w+ )?enough) (?:account )?(?:balance|credits?|funds?)",
+    r"included credits|(?:out of|no|all|more|requires? \w+) ?(?:available )?credits",
     r"credits? (?:\w+ )*(?:exhausted|depleted|used up)",
-    r"payment required|arrear|欠费|余额不足",
-    r"budget[ _](?:\w+ )*exceeded|(?:spending|spend|usage) (?:hard )?limit",
+    r"payment required|requires billing|arrear|overdue|欠费|余额不足|额度不足|额度已用尽|请充值",
+    r"budget[ _](?:\w+ )*exceeded|(?:spending|spend|usage) (?:hard )?limit|key limit exceeded|out of [\w ]{0,20}quota",
 )
 _A_DAY = re.compile(r"per[-_ ]?day|daily|\b[RT]PD\b", re.IGNORECASE)
-_A_MINUTE = re.compile(r"per[-_ ]?min|per[-_ ]?sec|\b[RT]PM\b", re.IGNORECASE)
+_A_MINUTE = re.compile(r"(?:per[-_ ]?|/ ?)(?:min|sec)|\b[RT]PM\b", re.IGNORECASE)
+_A_MONTH = re.compile(r"(?:per[-_ ]?|/ ?)month|monthly", re.IGNORECASE)
 _GOOGLE = "RESOURCE_EXHAUSTED"
+_GOOGLE_EMPTY = re.compile(r"\blimit: 0\b|credits? are depleted", re.IGNORECASE)
+_MAY_BE_MONEY = (400, 401, 403, 412, 429)
 
 
 class _Said(NamedTuple):
@@ -88,7 +101,8 @@ def refused_parameters(error: str, sent: Collection[str]) -> set[str]:
 
 def _refusing(text: str) -> list[str]:
     """Return the sentences that refuse a parameter, not those that list which ones there are."""
-    naming = [sentence for sentence in re.split(r"(?<=[.!?;])\s+|\n", text) if _names(sentence)]
+    sentences = (_WHAT_THERE_IS.sub("", sentence) for sentence in re.split(r"(?<=[.!?;])\s+|\n", text))
+    naming = [sentence for sentence in sentences if _names(sentence)]
     return [sentence for sentence in naming if _REFUSING.search(sentence)] or naming[:1]
 
 
@@ -108,17 +122,20 @@ def is_refusal(status: int, error: str) -> bool:
 def used_up(status: int, error: str) -> str:
     """Return what an error says that is used up, so that no request gets an answer any more; empty if nothing is.
 
-    That is money, a hard limit, or the quota of a day; a limit by the minute passes.
+    That is money, a hard limit, or the quota of a day or a month; a limit by the minute passes.
     """
     text = _read(error).text
-    day = status == 429 and _A_DAY.search(text) is not None
+    span = next((name for name, words in (("day", _A_DAY), ("month", _A_MONTH)) if words.search(text)), None)
+    quota = f"the quota of the {span}" if status == 429 and span else ""
     if _GOOGLE in text:  # the same sentence about plan and billing stands beside every limit
-        empty = "the money of the account" if re.search(r"\blimit: 0\b", text) else ""
-        return "the quota of the day" if day else empty
-    passes = status == 429 and _A_MINUTE.search(text) is not None
-    if status == 402 or (status in (400, 403, 429) and _MONEY.search(text) and not passes):
+        return quota or ("the money of the account" if _GOOGLE_EMPTY.search(text) else "")
+    if status == 402 or (status in _MAY_BE_MONEY and _MONEY.search(text) and not _passes(status, text)):
         return "the money of the account"
-    return "the quota of the day" if day and not passes else ""
+    return "" if _passes(status, text) else quota
+
+
+def _passes(status: int, text: str) -> bool:
+    return status == 429 and _A_MINUTE.search(text) is not None
 
 
 def disguised_status(body: bytes) -> int | None:
@@ -166,8 +183,10 @@ def _walk(value: Any, places: list[str]) -> Iterator[str]:
             yield from _walk(one, places)
     elif isinstance(value, dict):
         for key, one in value.items():
-            if key in _NAMED_APART and isinstance(one, str):
-                places.append(one)
+            if any(words.fullmatch(key) for words in _AS_WORDS.values()) and isinstance(one, (str, list)):
+                places.append(key)  # {"seed": ["Unknown field."]}
+            if key.removesuffix("s") in _NAMED_APART and isinstance(one, (str, list)):
+                places += [one] if isinstance(one, str) else [name for name in one if isinstance(name, str)]
             elif key == "loc" and isinstance(one, list):
                 places += [part for part in one if isinstance(part, str) and part != "body"][:1]
             elif key not in _ECHOES:

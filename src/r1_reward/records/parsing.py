@@ -34,8 +34,12 @@ FORMATS = ("strict", "whitespace")
 
 _ANSWERS: dict[str, Answer] = {"1": 1, "2": 2}
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-# In every case and spacing that prompt.neutralize() breaks, so that a quoted candidate can neither open nor close one.
-_THOUGHT = re.compile(r"<(/\s*)?think\s*>", re.ASCII | re.IGNORECASE)
+# Of every family, in every case and spacing that prompt.neutralize() breaks, so that a quoted candidate can neither
+# open nor close one.
+_THOUGHT = re.compile(
+    r"<(?:/\s*)?(?P<name>think(?:ing)?|thought|reasoning|seed:think)\s*>|◁/?think▷|(?-i:\[/?THINK\])",
+    re.ASCII | re.IGNORECASE,
+)
 _DIGIT_AT_THE_END = re.compile(r"<answer>\s*([12])\s*</answer>\Z")
 
 
@@ -60,10 +64,10 @@ def parse_judgment(text: str, *, cut: bool = False) -> ParsedJudgment:
     """
     text = text.strip()
     tags = list(_THOUGHT.finditer(text))
-    closing = next((tag for tag in reversed(tags) if tag[1]), None)
+    closing = next((tag for tag in reversed(tags) if _closes(tag)), None)
     end = text.find("<answer>") if closing is None else closing.start()
     end = len(text) if end < 0 else end
-    opening = next((tag for tag in tags if not tag[1] and tag.end() <= end), None)
+    opening = next((tag for tag in tags if not _closes(tag) and tag.end() <= end), None)
     reasoning = text[0 if opening is None else opening.end() : end]
     start = spoken_from(text, cut=cut)
     answer = None if start is None else _answer_in(text[start:])
@@ -74,17 +78,25 @@ def spoken_from(text: str, *, cut: bool = False) -> int | None:
     """Return where in a text the thought is over and the model speaks, None if it never does.
 
     That is behind the last ``</think>``, and at the start of a text without a thought. It is nowhere if a thought was
-    opened and not closed again, nor in a text that was ``cut`` before it closed one: it may be all thought.
+    opened and not closed again, nor in a text that was ``cut`` before it closed one: it may be all thought. Other
+    families' tags count, too (``<thinking>``, ``[THINK]``, ``◁think▷``, ...); each is closed by its own, or with the
+    thought that it lies in.
 
     >>> spoken_from("<think>a</think>b"), spoken_from("b")
     (16, 0)
     >>> spoken_from("a</think>b<THINK>c"), spoken_from("b", cut=True)
     (None, None)
     """
-    *_, last = (None, *_THOUGHT.finditer(text))
-    if last is None:
-        return None if cut else 0
-    return last.end() if last[1] else None
+    opened: list[str] = []  # the names of the thoughts that are open, the outermost first
+    end = None if cut else 0
+    for tag in _THOUGHT.finditer(text):
+        name = (tag["name"] or "think").lower()
+        if _closes(tag):
+            end = tag.end()
+            opened = opened[: opened.index(name)] if name in opened else []
+        elif name not in opened:
+            opened.append(name)
+    return None if opened else end
 
 
 def with_template_thought(prompt: str, text: str) -> str:
@@ -96,9 +108,9 @@ def with_template_thought(prompt: str, text: str) -> str:
     '<think>So.</think><answer>1</answer>'
     """
     *_, last = (None, *_THOUGHT.finditer(prompt))
-    opened = last is not None and not last[1] and not prompt[last.end() :].strip()
+    opened = last is not None and not _closes(last) and not prompt[last.end() :].strip()
     own = _THOUGHT.match(text.lstrip())
-    return f"<think>{text}" if opened and (own is None or own[1]) else text
+    return f"<think>{text}" if opened and (own is None or _closes(own)) else text
 
 
 def answer_position(tokens: Sequence[int], digits: Sequence[int], decode: Callable[[list[int]], str]) -> int | None:
@@ -143,6 +155,10 @@ def tidy(text: str) -> str:
     if closing and spoken.lstrip().startswith("<answer>"):
         spoken = _DIGIT_AT_THE_END.sub(r"<answer>\1</answer>", spoken.lstrip())
     return f"{thought}{closing}{spoken}"
+
+
+def _closes(tag: re.Match[str]) -> bool:
+    return "/" in tag[0]
 
 
 def _answer_in(spoken: str) -> Answer | None:

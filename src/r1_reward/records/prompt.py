@@ -35,6 +35,8 @@ _BARRED = (  # <|im_end|>, DeepSeek's <｜User｜> in fullwidth bars, and the on
 _TAGS = (  # opening or closing, in any case; the reserved words of the known families between angle brackets
     # our own answer format, and tool calls
     ("think", "answer", "tool_call", "tool_response"),
+    # thoughts in other families' words; parsing reads them
+    ("thinking", "thought", "reasoning", "seed:think"),
     # the ends of texts and turns
     ("s", "bos", "eos", "pad", "unk", "mask", "sop", "eop", "endoftext"),
     ("start_of_turn", "end_of_turn", "end_of_utterance", r"unused\d+"),
@@ -61,6 +63,7 @@ _HOSTILE = "|".join(
         *_BARRED,
         rf"<(?:/\s*)?(?i:{_any_of(_TAGS)})\s*/?>",
         rf"\[/?(?:{_any_of(_BRACKETED)})\]",
+        r"◁/?(?i:think)▷",
         r"<</?SYS>>",
         _HEADING,
     ]
