@@ -9,7 +9,7 @@ import time
 import pytest
 
 from r1_reward.data.handwriting import build_world
-from r1_reward.judge import verdict_grammar, verdict_names
+from r1_reward.judge import verdict_grammar, verdict_names, verdict_sentences
 from r1_reward.judge.rule_referee import conclusion
 from r1_reward.judge.verdict_grammar import remarks
 from r1_reward.models.tiny_words import KINDS
@@ -104,6 +104,67 @@ RULES = {
         ("It is hard to say whether Response 1 is better.", None),
         ('The caption in Response 2 reads "Response 2 is much better than Response 1".', None),
     ],
+    "what was thought at first": [
+        ("At first sight Response 1 seems better, but Response 2 is actually right.", 2),
+        ("Granted, Response 1 is better written. Still, Response 2 answers the question.", None),
+        ("Admittedly Response 1 is more polished, yet Response 2 is more accurate.", 2),
+        ("Initially I thought Response 1 was better; on closer look, Response 2 is better.", 2),
+        ("Response 1 should be better than Response 2, but is not.", None),
+        ("One might think Response 1 is better, but it is not.", None),
+        ("Response 1 used to be better in my eyes.", None),
+        ("I expected Response 1 to be better, but Response 2 is.", None),
+        ("True, Response 1 is more detailed; but Response 2 is correct.", 2),
+        ("Response 1 nearly beats Response 2.", None),
+    ],
+    "what is called wrong": [
+        ("It would be wrong to call Response 1 better.", None),
+        ("It would be a mistake to prefer Response 1 over Response 2.", None),
+        ("The claim that Response 1 is better is wrong.", None),
+        ("Response 1's claim that it is more accurate is false.", None),
+        ("Calling Response 1 better would ignore its error.", None),
+        ("Someone could argue that Response 1 is better. I disagree.", None),
+        ("Response 1 is wrongly considered better.", None),
+        ("I fail to see how Response 1 is better.", None),
+        ("I see no way in which Response 1 is better.", None),
+        ("I can't see why anyone would prefer Response 1.", None),
+        ("I would say that Response 1 is better.", 1),
+        ("I have to say that Response 1 is better.", 1),
+    ],
+    "nobody and nothing": [
+        ("Nobody would choose Response 1.", 2),
+        ("Few would prefer Response 1 to Response 2.", 2),
+        ("No one would say Response 1 is better.", None),
+        ("Under no circumstances would I call Response 1 better.", None),
+        ("In no way is Response 1 better than Response 2.", None),
+        ("Length alone doesn't make Response 1 the better response.", None),
+        ("Response 1 is anything but better.", 2),
+        ("Response 1 fails to be better than Response 2.", 2),
+        ("Response 1 is better than nothing.", None),
+        ("There is little to recommend Response 1.", 2),
+        ("Response 1 is better than I expected, but Response 2 is better still.", 2),
+        ("Response 1 sounds more convincing than it is.", None),
+        ("Response 2 is without question the better of the two.", 2),
+    ],
+    "conditions behind the verdict": [
+        ("Response 1 would win if it had counted right.", None),
+        ("Response 1 is better only if the user wants brevity.", None),
+        ("Had Response 1 counted right, it would be better.", None),
+        ("Response 1 would be better were it not for the error.", None),
+        ("But for its error, Response 1 would win.", None),
+        ("Response 1 is better, even if Response 2 is more detailed.", 1),
+        ("Response 1 would be better if it were right, so Response 2 wins.", 2),
+    ],
+    "objects, appositions, attributes": [
+        ("Response 2 corrects Response 1's mistake and is thus better.", 2),
+        ("Response 2, not Response 1, is the better one.", 2),
+        ("I choose Response 2, not Response 1.", 2),
+        ("The less accurate of the two is Response 1.", 2),
+        ("The more helpful response is Response 1.", 1),
+        ("Response 1 has the advantage of brevity, but Response 2 is right.", 2),
+        ("Response 1 gets less right than Response 2.", 2),
+        ("Response 1 is less wrong than Response 2.", 1),
+        ("Response 1 correctly names the superior officer.", None),
+    ],
     "degrees": [
         ("Response 1 is more verbose than Response 2.", 2),
         ("Response 1 contains fewer errors than Response 2.", 1),
@@ -119,6 +180,8 @@ RULES = {
         ("Response 1 earns a score of 7, whereas Response 2 earns a score of 4.", 1),
         ("Response 1 is rated 3 out of 5. Response 2 is rated 4 out of 5.", 2),
         ("Response 1 gets 8/10 and Response 2 gets 8/10.", None),
+        ("Response 1 gets 3/10 facts wrong and Response 2 gets 1/10 facts wrong.", None),
+        ("Response 1 has an error rate of 5/10, Response 2 of 1/10.", None),
         ("Response 1 gets 8/10, but Response 2 is better.", 2),
     ],
     "ties": [
@@ -219,7 +282,7 @@ HOSTILE = [
     "response 1 ", "response 1 is not ", "not think that ", "better ", "more or less ", "than response 2 and ",
     "the ", "although response 1, ", "(", ") ", "winner: ", '" ', '"', "“", "   ", "\t", "'s ", "response 1's ",
     "1 / ", "and, ", "neither ", "[[A]] ", "**", "response 1 is as good as ", "which while but ", "\u0301",
-    "score of 9 ",
+    "score of 9 ", "if it would ", "response 2's claim that ", "calls response 1 ", "at first ", "but not ",
 ]  # fmt: skip
 
 
@@ -233,6 +296,6 @@ def test_a_long_sentence_takes_linear_time(part):
     assert time.perf_counter() - start < 10  # what looks at every word for each word takes minutes
 
 
-@pytest.mark.parametrize("module", [verdict_grammar, verdict_names])
+@pytest.mark.parametrize("module", [verdict_grammar, verdict_names, verdict_sentences])
 def test_docstring(module):
     assert doctest.testmod(module).failed == 0

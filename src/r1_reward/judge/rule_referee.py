@@ -14,8 +14,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from r1_reward.judge.verdict_grammar import GROUND, TRAIT, VERDICT, Remark, concludes, read, scores
+from r1_reward.judge.verdict_grammar import GROUND, TRAIT, VERDICT, Remark, read, scores
 from r1_reward.judge.verdict_names import mark_names
+from r1_reward.judge.verdict_sentences import concludes
 from r1_reward.records.schema import Answer
 
 WINDOW = 600

@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from r1_reward.judge import verdict_words as w
 from r1_reward.judge.verdict_names import ANSWERS, BOTH, FIRST, NUMERALS, mark_names
+from r1_reward.judge.verdict_sentences import IN_NO_WAY, SCOPE, TIE, concludes, without_condition
 from r1_reward.records.schema import Answer
 
 VERDICT, GROUND, TRAIT, MENTION = 3, 2, 1, 0
@@ -29,20 +31,6 @@ VERDICT, GROUND, TRAIT, MENTION = 3, 2, 1, 0
 _TOKEN = re.compile(r"[①②③]|'s\b|[a-z]+(?:[-'][a-z]+)*|\d+(?:\.\d+)?|[,;:()/—–?]")
 _NEAR = 12
 """How many words back or ahead belong together."""
-_SCOPE = re.compile(
-    r"\bin (?:terms|regard|this regard|this respect|this aspect|these aspects|those)\b|\bwhen it comes to\b"
-    r"|\bwith (?:regard|respect)\b|\b(?:regarding|concerning)\b"
-)
-_CONCLUDES = re.compile(
-    r"\b(?:overall|therefore|thus|hence|in (?:conclusion|summary|short|sum)|to (?:conclude|summari[sz]e|sum up)"
-    r"|ultimately|consequently|all in all|on balance|final (?:verdict|judge?ment|decision)|conclusion"
-    r"|(?:given|considering|based on|taking) (?:this|these|all|the above|everything))\b"
-)
-_TIE = re.compile(
-    r"\b(?:tie|tied|equally|equal|equivalent|comparable|on par|evenly matched|(?:similar|same) (?:in )?quality"
-    r"|neither .{0,40}\b(?:better|superior|preferable|wins)"
-    r"|no (?:clear |significant )?(?:winner|difference|preference))\b"
-)
 
 
 class Remark(NamedTuple):
@@ -69,21 +57,17 @@ def read(marked: str) -> list[Remark]:
     tokens = _TOKEN.findall(marked)
     if not tokens or tokens[-1] == "?":
         return []
-    if tokens[0] in ("if", "unless") and "i" not in tokens[:4] and "forced" not in tokens[:_NEAR]:
-        return []  # "if detail is what counts, Response 1 is better"; but "if I had to choose, ..."
+    tokens = without_condition(tokens)
+    if not tokens or IN_NO_WAY.search(marked):
+        return []
     found = [*_named_last(tokens), *_said_of_subjects(tokens)]
-    if _SCOPE.search(marked) and not concludes(marked):
+    if SCOPE.search(marked) and not concludes(marked):
         found = [one._replace(rank=min(one.rank, GROUND)) for one in found]
-    if all(one.rank == MENTION for one in found) and _TIE.search(marked):
+    if all(one.rank == MENTION for one in found) and TIE.search(marked):
         return [Remark(VERDICT, None)]
     if not found and {BOTH, "both", "neither"} & set(tokens):
         return [Remark(GROUND, None)]
     return found
-
-
-def concludes(marked: str) -> bool:
-    """Say whether a sentence announces a conclusion: overall, therefore, in summary, given all this."""
-    return bool(_CONCLUDES.search(marked))
 
 
 def scores(marked: str) -> dict[Answer, float]:
@@ -97,9 +81,21 @@ def scores(marked: str) -> dict[Answer, float]:
         elif holder is not None and token[0].isdigit():
             behind = tokens[place + 1 : place + 3]
             before = [word for word in tokens[max(place - 3, 0) : place] if word not in ("of", ":", "is", "a")]
+            if _counts_errors(tokens, place):
+                continue
             if behind[:1] == ["/"] or behind == ["out", "of"] or before[-1:] in _SCORED:
                 found[holder] = float(token)
     return found
+
+
+def _counts_errors(tokens: list[str], place: int) -> bool:
+    """Say whether the number at a place is one of errors: "an error rate of 2/10", "3/10 facts wrong"."""
+    behind: list[str] = []
+    for token in tokens[place + 1 : place + 7]:
+        if token in ANSWERS or token in (",", "and", "for", "due", "because", "as"):
+            break
+        behind.append(token)
+    return bool((w.ERRORS | {"wrong", "incorrect"}) & {*tokens[max(place - 4, 0) : place], *behind})
 
 
 _SCORED = (["score"], ["rating"], ["gets"], ["receives"], ["an"])
@@ -114,19 +110,36 @@ def _named_last(tokens: list[str]) -> Iterator[Remark]:
         before = set(tokens[max(place - 4, 0) : place])
         named, denied = None, bool(w.NOT & before)
         if token in w.PICKS or (tokens[place - 1] if place else "", token) in w.PICKS_WITH:
-            if not w.MAYBE & before:  # "some might prefer X"
+            to = tokens[place - 1 : place] == ["to"]
+            denied ^= to and "little" in before  # "there is little to recommend X"
+            # "some might prefer X", "why anyone would prefer X", "it would be a mistake to choose X"
+            if not (w.MAYBE | {"anyone", "anybody"}) & before and not (to and w.WRONG & before):
                 named = _name_behind(tokens, place + 1, w.LIGHT | w.NOUNS | {"for", "from"})
         elif token in w.BETTER | w.WORSE | w.NAMES_IT:
             named, reversed_ = _linked(tokens, place)
             denied = (denied or reversed_) != (token in w.WORSE)
-        elif token in w.CORRECT and tokens[place + 1 : place + 2] and tokens[place + 1] in w.NOUNS:
-            correct, denied = _linked(tokens, place)
-            if correct is not None and not denied:
-                yield Remark(TRAIT, correct, correct)
+        elif token in _ADJECTIVES and tokens[place + 1 : place + 2] and tokens[place + 1] in w.NOUNS:
+            yield from _superlative(tokens, place)
         elif token == "final" and place == 0 and len(tokens) == 2:  # "final answer: 2" is "final ②" by now
             named = _name_behind(tokens, 1)
         if named is not None:
             yield Remark(VERDICT, _other(named) if denied else named)
+
+
+def _superlative(tokens: list[str], place: int) -> Iterator[Remark]:
+    """Yield the remark of "the correct answer is X", "the less accurate of the two is X"."""
+    named, denied = _linked(tokens, place)
+    degree = "".join(tokens[place - 1 : place])
+    if named is None or denied:
+        return
+    if degree in ("more", "most", "less", "least"):
+        praises = (tokens[place] not in w.BAD) == (degree in ("more", "most"))
+        yield Remark(GROUND, named if praises else _other(named), named)
+    elif tokens[place] in w.CORRECT:
+        yield Remark(TRAIT, named, named)
+
+
+_ADJECTIVES = w.GOOD | w.BAD | w.CORRECT
 
 
 def _linked(tokens: list[str], place: int) -> tuple[Answer | None, bool]:
@@ -200,10 +213,11 @@ def _lists(tokens: list[str], place: int) -> bool:
 def _said_of_subjects(tokens: list[str]) -> list[Remark]:
     found: list[Remark] = []
     subject: Answer | None = None
-    conceding = contrasting = seen = False
+    conceding = contrasting = seen = at_first = False
     last = ""
     for join, segment in _segments(tokens):
-        if join in w.CONCEDES or (join in w.CONTRASTS and not seen):
+        at_first = join not in w.TURNS and (at_first or (not seen and _is_at_first(segment)))
+        if at_first or join in w.CONCEDES or (join in w.CONTRASTS and not seen):
             conceding = True
         elif join in w.CONTRASTS:
             conceding, contrasting = False, True
@@ -212,6 +226,9 @@ def _said_of_subjects(tokens: list[str]) -> list[Remark]:
         elif join in ("but", "so", "therefore", "thus", "hence", "however", ";"):
             contrasting = False
         if conceding:
+            continue
+        if join in w.TURNS and _takes_back(segment):  # "..., but it is not"
+            found = [one for one in found if one.rank == MENTION]
             continue
         if join == "which" and "it" not in segment:
             subject = ANSWERS.get(last)
@@ -223,6 +240,16 @@ def _said_of_subjects(tokens: list[str]) -> list[Remark]:
             found = [one for one in found if one.rank > ranks[0]]
         found += _by_contrast(found, said) if contrasting else said
     return found
+
+
+def _is_at_first(segment: list[str]) -> bool:
+    """Say whether a segment concedes: "admittedly, ...", "at first sight ...", "X seems better at first"."""
+    return segment[0] in w.AT_FIRST or any(one == "first" and before == "at" for before, one in pairwise(segment))
+
+
+def _takes_back(segment: list[str]) -> bool:
+    words = [token for token in segment if not _light(token)]
+    return bool(words) and words[-1] == "not" and set(words[:-1]) <= w.BE
 
 
 def _by_contrast(found: list[Remark], said: list[Remark]) -> Iterator[Remark]:
@@ -279,7 +306,7 @@ def _is_object(tokens: list[str], place: int) -> bool:
     if tokens[before] == "as" and tokens[before - 1] in w.GOOD | w.EVEN:  # "not as good as X"
         return True
     if tokens[before] not in w.OBJECT:
-        return False
+        return _is_direct_object(tokens, place)
     following = next((token for token in tokens[place + 1 : place + 4] if not _light(token)), "")
     if following not in w.VERBS:
         return True
@@ -289,10 +316,34 @@ def _is_object(tokens: list[str], place: int) -> bool:
     return not (part or following.endswith("ing"))
 
 
+def _is_direct_object(tokens: list[str], place: int) -> bool:
+    """Say whether the response at a place is the object of another's verb: "X corrects Y's mistake"."""
+    verb = tokens[place - 1]
+    behind = tokens[place + 1 : place + 1 + _NEAR]
+    return (
+        verb.endswith(("s", "es"))
+        and verb not in w.VERBS | w.REPORTS | {"'s", "is", "this", "as"}
+        and any(token in ANSWERS for token in tokens[max(place - 4, 0) : place - 1])
+        and (not behind or behind[0] == "'s")
+        and not w.VERBS & set(behind)
+    )
+
+
+_SAYING = (["calling"], ["to", "call"], ["to", "say"], ["saying"])
+
+
 def _belief(before: list[str]) -> bool | None:
     """Say whether the words before a subject affirm what follows; None if they leave it open ("not clear that")."""
     words = [token for token in before if token != "that" and not _light(token)]
     said = set(words[-3:])
+    if w.ONCE & said or (w.MAYBE & said and (w.DOUBTS | w.REPORTS) & said) or words in _SAYING:
+        return None
+    if {"that", "to"} & set(before[-3:]) and (w.WRONG & set(words[-4:]) or (before[-1] == "that" and w.CLAIMS & said)):
+        return None  # "it is wrong to call X", "the claim that X"
+    if "see" in words and (w.NOT | {"fail"}) & set(words):
+        return None  # "I fail to see how X ..."
+    if w.NOT & set(words[-4:]) and words[-1] in ("make", "makes", "made", "say", "call"):
+        return None  # "that does not make X better"
     if "doubt" in said or (w.NOT & said and w.DOUBTS & said):
         return "no" in said
     if (w.NOT & said and before[-1:] == ["that"]) or w.REPORTS & said - w.DOUBTS:
@@ -313,17 +364,26 @@ def _read_clause(subject: Answer | None, tokens: list[str], *, denied: bool) -> 
             named = _other(rival) if rival is not None else subject
             if slack and token in w.WINS | w.LOSES | w.EDGE | {"winner", "loser"}:
                 return trait  # "covers the award winner": of something else
+            if slack and token in _ATTRIBUTES and following and following not in w.AFTER_BETTER | {"answer"}:
+                return trait  # "names the superior officer"
+            if any(one == "than" and other in w.NO_RIVALS for one, other in pairwise(tokens[place + 1 : place + 5])):
+                return trait  # "better than nothing", "more convincing than it is"
+            if token in w.EDGE and following == "of":
+                return trait  # "the advantage of brevity"
             if named is None or rival == subject or (rank == TRAIT and subject is None):
                 return []
             remark = Remark(rank, named if praises != negated else _other(named), subject)
             if rank > TRAIT:
                 return [remark]
             trait = trait or [remark]
+            negated ^= token in ("fails", "failed") and following == "to"
         elif token in w.NOT:
             if following in w.LEAVES_OPEN or token in w.BARELY:
                 return trait
             negated ^= following != "only"
-        elif token in w.MAYBE or token in w.REPORTS or (token in ("would", "should") and following == "have"):
+        elif (
+            token in w.MAYBE or token in w.REPORTS or (token, following) in _NOT_NOW or token in _NEARLY and not negated
+        ):
             return trait
         elif token in w.GIVES:
             gives = True
@@ -337,11 +397,18 @@ def _read_clause(subject: Answer | None, tokens: list[str], *, denied: bool) -> 
     return trait
 
 
+_NEARLY = w.words("nearly almost")
+_NOT_NOW = {("would", "have"), ("should", "have"), ("used", "to")}
+_ATTRIBUTES = (w.BETTER | w.WORSE) - w.COMPARED | {"superior", "inferior"}
+
+
 def _verb(tokens: list[str]) -> int:
     """Return where the verb of a subject begins: behind "'s" and its noun phrase, which says nothing."""
     if tokens[:1] != ["'s"]:
         return 0
     for place, token in enumerate(tokens):
+        if token == "that" and w.CLAIMS & set(tokens[:place]):
+            return len(tokens)  # "X's claim that it is better ..."
         if token in w.VERBS or (token in w.COMPARED and tokens[place - 1] in w.NOUNS):  # "rate X's answer higher"
             return place
     return len(tokens)
@@ -373,7 +440,8 @@ def _head(tokens: list[str], place: int, negated: bool) -> tuple[int, bool] | No
     return (GROUND, False) if token in ("falls", "fell") and following == "short" else None
 
 
-_GRADABLE = w.GOOD | w.BAD | w.MERITS | w.ERRORS | w.SCORES | w.LEVELS
+_RIGHT = w.GOOD | w.MERITS | w.LEVELS | w.CORRECT
+_GRADABLE = _RIGHT | w.INCORRECT | w.BAD | w.ERRORS | w.SCORES
 
 
 def _graded(token: str, rest: list[str]) -> tuple[int, bool] | None:
@@ -388,7 +456,7 @@ def _graded(token: str, rest: list[str]) -> tuple[int, bool] | None:
         return GROUND, True
     if thing is None or thing in w.SCORES or (thing != rest[0] and rest[0] not in w.GOOD):
         return None
-    return GROUND, up == (thing in w.GOOD | w.MERITS | w.LEVELS)
+    return GROUND, up == (thing in _RIGHT)
 
 
 def _rival(tokens: list[str], place: int) -> Answer | None:

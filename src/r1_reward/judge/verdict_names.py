@@ -27,6 +27,16 @@ _BLANKS = re.compile(r"[ \t]+")
 _BRACKETED = re.compile(r"\[\[([AB12])\]\]")
 _QUOTED = re.compile(r"(?i:(verdict|judge?ment|conclusion)\W{0,5})?(?<=\S) [\"“][^\"“”\n]*[\"”]")
 _COUPLED = re.compile(rf"([{FIRST}{SECOND}])(?: 's)?(?:,? (?:and|or|nor)|,? &|/) ?[{FIRST}{SECOND}](?: 's)?")
+# Phrases whose "not", "but" or "no" is none, or hides one.
+_PHRASES = (
+    (
+        re.compile(rf", (?:and |but )?not (?:with |for |to )?[{FIRST}{SECOND}] ?(?=[,.;:)\n]|$)"),
+        ",",
+    ),  # "X, not Y, is better"
+    (re.compile(r"\b(?:anything but|far from)\b"), "not"),
+    (re.compile(r"\bwithout (?:a |any )?(?:question|doubt)\b|\bno doubt(?=,)"), "clearly"),
+    (re.compile(r"\b(?:no[- ]one|nobody|(?:very )?few(?= (?:would|will|people|users|readers)))\b"), "never"),
+)
 _FORMER = re.compile(rf"[{FIRST}{SECOND}]|\bthe (?P<place>former|latter)\b")
 
 
@@ -53,6 +63,8 @@ def mark_names(text: str) -> str:
     text = _name_the_former(text)
     text = text.replace("’", "'").replace("cannot", "can not").replace("can't", "can not").replace("won't", "will not")
     text = _BLANKS.sub(" ", text.replace("n't", " not").replace("'s", " 's"))
+    for form, plain in _PHRASES:
+        text = form.sub(plain, text)
     return _COUPLED.sub(BOTH, text)
 
 

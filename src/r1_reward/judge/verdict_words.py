@@ -68,7 +68,9 @@ GIVES = words(
     " maintains uses resulting warranting receiving providing offering giving having scoring demonstrating presenting"
     " achieving"
 )
-WANTS = words("needs needed requires required tries tried aims attempts attempted wants wanted seeks")
+WANTS = words(
+    "needs needed requires required tries tried aims attempts attempted wants wanted seeks pretends purports strives"
+)
 """Behind these a comparison is a wish: "needs a more precise answer"."""
 LIGHT = words(
     "a an the also still thus hence therefore overall indeed just far much even slight bit little fact by slightly"
@@ -76,13 +78,23 @@ LIGHT = words(
     " significant noticeable most likely rather quite"
 )
 NOUNS = words("response answer choice option one candidate output assistant model solution explanation reply of two")
-NOT = words("not never no rarely hardly barely scarcely neither nor without")
+NOT = words("not never no nothing rarely hardly barely scarcely neither nor without")
 BARELY = words("rarely hardly barely scarcely")
 LEAVES_OPEN = words("necessarily significantly much substantially strictly always entirely particularly notably means")
 """Behind "not" (or "no") these deny a distance, not the preference."""
-MAYBE = words("could might may cannot")
+MAYBE = words("could might may cannot wrongly mistakenly falsely supposedly allegedly")
 REPORTS = words("claims claimed says said states stated asserts argues argued suggests mentions thinks believes")
-DOUBTS = words("think believe agree consider find feel")
+DOUBTS = words("think believe agree consider find feel say call claim argue")
+ONCE = words("thought believed tempted expected hoped wish wished wanted")
+"""What was held first, and is not any more."""
+CLAIMS = words("claim claims view idea notion impression argument assertion suggestion")
+"""Behind these and "that" is what somebody says."""
+WRONG = words("mistake wrong unfair false incorrect untrue misleading inaccurate disagree unreasonable strange absurd")
+"""Before "to" or "that" these deny what follows."""
+AT_FIRST = words("admittedly granted initially true sure")
+"""At the start of a sentence these concede."""
+NO_RIVALS = words("nothing none no average expected before usual random most i it")
+"""What is better than these is not better than the other response."""
 VERBS = BE | GIVES | WINS | LOSES | FAILS | MAYBE | {"falls", "fell"}
 OPENS = VERBS | BETTER | WORSE | GRADED | {"more", "less", "most", "fewer", "lower", "it"}
 """A segment that begins with one of these speaks of the subject before it."""

@@ -80,7 +80,7 @@ def spoken_from(text: str, *, cut: bool = False) -> int | None:
     That is behind the last ``</think>``, and at the start of a text without a thought. It is nowhere if a thought was
     opened and not closed again, nor in a text that was ``cut`` before it closed one: it may be all thought. Other
     families' tags count, too (``<thinking>``, ``[THINK]``, ``◁think▷``, ...); each is closed by its own, or with the
-    thought that it lies in.
+    thought that it lies in; an end that belongs to none of them closes all.
 
     >>> spoken_from("<think>a</think>b"), spoken_from("b")
     (16, 0)
