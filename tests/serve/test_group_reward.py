@@ -136,6 +136,9 @@ NOT_THERE = [
     ([[{"role": "user", "content": "Is <image> after <image>?"}]], {"images": [[WHITE]]}),
     (["<|vision_start|><|image_pad|><|vision_end|>Which?"], {}),
     (["<|image|>Which?"], {}),
+    ([chat("Which?", {"type": "image_url", "image_url": {"url": ""}})], {}),
+    ([chat("Which?", {"type": "image", "image": " "})], {}),
+    ([chat("Which?", {"type": "image", "source": {"type": "url", "url": "https://example.org/7.png"}})], {}),
     (["Which?"], {"question": ["<image>Which?"]}),
 ]
 
@@ -163,6 +166,7 @@ def test_nothing_is_judged_blind(kind, prompts, columns):
         {"type": "image_url", "image_url": "data:image/png;base64," + DATA},
         {"type": "image", "url": "data:image/png;base64," + DATA},
         {"type": "image", "path": "SAVED"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": DATA}},
         {"type": "image_url", "image_url": {"url": "file://SAVED"}},
     ],
 )

@@ -28,7 +28,8 @@ _ROLES = {
     # ends it
     "close": rf"end_of_(?:image|img|video)|{_MEDIUM}[_ ](?:end|eos)|endofimg|/image|/img|/video|frame_end",
     # what a picture is filled with: any number of the same one is one picture
-    "pad": rf"{_MEDIUM}_?(?:pad|patch|context|soft_token|col|row|atom|newline|line_break)|media_pad|patch(?:_newline)?",
+    "pad": rf"{_MEDIUM}_?(?:pad|patch|context|soft_token|col|row|atom|newline|line_break|plh)|media_pad"
+    r"|patch(?:_newline)?|endoftext10",
     # a picture each
     "one": r"(?:vila/)?(?:image|video)|imagehere|(?:kimi_k25_)?(?:image|video)[_@ ](?:placeholder|token)|content_image",
     # says where in a picture, or that one is near

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from r1_reward.records.placeholders import Placeholder, find_placeholders, mismatch, name_pictures
 
 _KINDS = ("image", "image_url", "input_image")
-_HOLDERS = ("image", "image_url", "url", "path", "base64")
+_HOLDERS = ("image", "image_url", "url", "path", "base64", "source")
 _TEXTS = ("text", "input_text")
 _TOKEN = "<image>"
 
@@ -81,9 +81,9 @@ def _piece(part: Any) -> str | Part:
     if kind not in _KINDS:
         raise PromptError(f"has a part of type {str(kind)[:40]}; parts of a message must be text or images")
     source = next((part[name] for name in _HOLDERS if part.get(name) is not None), None)
-    if isinstance(source, Mapping) and "url" in source:
-        source = source["url"]
-    return Part(source)
+    if isinstance(source, Mapping) and not source.keys() & {"bytes", "path"}:
+        source = source.get("url") or source.get("data")  # OpenAI's and Anthropic's forms
+    return Part(None if isinstance(source, str) and not source.strip() else source)
 
 
 def show(turns: Sequence[Turn], beside: Sequence[Any] = ()) -> Shown:
