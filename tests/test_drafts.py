@@ -109,8 +109,8 @@ def test_benchmark(text, truncated, answer, pair_file, tmp_path, monkeypatch):
 @every_case
 def test_pass_rates(text, truncated, answer, tmp_path):
     pairs = write_pairs(tmp_path / "in", [pair(n) for n in range(3)])
-    right = measure(pairs, PassRates(model="m", samples=4), tmp_path / "rates.jsonl", Says(text, truncated))
-    assert right == [0 if answer is None else 2] * 3
+    rates = measure(pairs, PassRates(model="m", samples=4), tmp_path / "rates.jsonl", Says(text, truncated))
+    assert [rate.right for rate in rates] == [0 if answer is None else 2] * 3
 
 
 @every_case

@@ -189,7 +189,8 @@ def test_what_fails_for_all_ends_the_run_at_once(server, code, reason):
         while server.calls["slow"] == 0:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)  # the first answer is out long since
-        return status(code, "insufficient_quota for sk-very-secret")()
+        why = "no such key" if code == 401 else "insufficient_quota"
+        return status(code, f"{why} for sk-very-secret")()
 
     server.scripts = {"slow": [hang], "x": [refuse]}
     results = engine_of(server, api_key="sk-very-secret").generate(map(ask, ["a", "slow", "x", "b"]))
