@@ -303,6 +303,8 @@ def _is_object(tokens: list[str], place: int) -> bool:
         before -= 1
     if before < 0:
         return False
+    if tokens[place - 1] in ("everything", "what", "all") and tokens[place + 1 : place + 2] == ["does"]:
+        return True  # "Y does everything X does, and better"
     if tokens[before] == "as" and tokens[before - 1] in w.GOOD | w.EVEN:  # "not as good as X"
         return True
     if tokens[before] not in w.OBJECT:
@@ -324,7 +326,7 @@ def _is_direct_object(tokens: list[str], place: int) -> bool:
         verb.endswith(("s", "es"))
         and verb not in w.VERBS | w.REPORTS | {"'s", "is", "this", "as"}
         and any(token in ANSWERS for token in tokens[max(place - 4, 0) : place - 1])
-        and (not behind or behind[0] == "'s")
+        and (not behind or behind[0] in ("'s", "in", "on", "for", "at", "by"))
         and not w.VERBS & set(behind)
     )
 

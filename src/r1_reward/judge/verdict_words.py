@@ -89,7 +89,10 @@ ONCE = words("thought believed tempted expected hoped wish wished wanted")
 """What was held first, and is not any more."""
 CLAIMS = words("claim claims view idea notion impression argument assertion suggestion")
 """Behind these and "that" is what somebody says."""
-WRONG = words("mistake wrong unfair false incorrect untrue misleading inaccurate disagree unreasonable strange absurd")
+WRONG = words(
+    "mistake wrong unfair false incorrect untrue misleading inaccurate disagree unreasonable strange absurd"
+    " hard difficult impossible"
+)
 """Before "to" or "that" these deny what follows."""
 AT_FIRST = words("admittedly granted initially true sure")
 """At the start of a sentence these concede."""
