@@ -44,8 +44,9 @@ from r1_reward.store.rows import (
     of_split,
     parquet_count,
     require_readable,
+    what_to_say,
 )
-from r1_reward.store.sniff import is_array, packed, what_it_is
+from r1_reward.store.sniff import is_array, what_it_is
 from r1_reward.store.tables import parquet_dataset
 from r1_reward.store.video import FRAMES, row_pictures
 
@@ -134,8 +135,9 @@ def find_files(path: Path, split: str) -> list[Path]:
         raise UserError(f"{path}: is unfinished; the command that wrote it was interrupted or is still running.")
     if path.is_file():
         if path.suffix not in (".jsonl", ".parquet"):
-            ends = "pair files end in .jsonl (one JSON object a line) or .parquet"
-            raise UserError(f"{path}: {packed(path) or ends}.")
+            raise UserError(
+                f"{path}: {what_to_say(path)}pair files end in .jsonl (one JSON object a line) or .parquet."
+            )
         return [path]
     jsonl, parquet = path / "pairs.jsonl", sorted(path.glob("*.parquet"))
     if jsonl.is_file() and parquet:
