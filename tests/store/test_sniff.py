@@ -30,7 +30,7 @@ NOT_ROWS = {
     "pretty": (lines(ROWS[:3], indent=2), "JSON objects over several lines each"),
     "many pretty": (lines(ROWS, indent=2), "JSON objects over several lines each"),
     "one picture": (json.dumps({"image": "x" * 200_000}, indent=1).encode(), "one JSON object over many lines"),
-    "object on a line": (json.dumps({"data": ROWS}).encode(), "one JSON object, not a row; its field .data. holds a list of 4,"),
+    "object on a line": (json.dumps({"data": ROWS}).encode(), "not a row; its field 'data' holds a list of 4,000"),
     "pages on a line": (lines([{"rows": [{"row_idx": 0, "row": ROWS[0]}]}]), "its field 'rows' holds a list of 1"),
     "by id on a line": (lines([{row["id"]: row for row in ROWS[:9]}]), "its 9 fields hold an object each"),
     "frame on a line": (lines([{"id": {"0": "a"}, "question": {"0": "b"}}]), "its 2 fields hold an object each"),
