@@ -207,6 +207,12 @@ def test_fields_that_many_share_do_not_name_a_data_set(row: dict[str, Any], what
         {"prompt": "Which?", "response": "Three.", "helpfulness": 3, "correctness": 3, "verbosity": 2},
         {"prompt": "Which?", "response_1": "A", "response_2": "B", "preference_strength": -1},
         {"question": "Which?", **TEXTS},
+        {"question": "Which?", "responses": ["A", "B"], "correct": [True, False], "model": "m"},
+        {
+            "question": "Which?",
+            "images": ["a.png"],
+            "responses": [{"text": "A", "model": "m"}, {"text": "B", "model": "n"}],
+        },
         {"question": "Which?", "image": "a.png", "response_1": "A", "response_2": "B", "overall_response": 1},
     ],
 )

@@ -162,7 +162,7 @@ def _of_the_package(file: str) -> Iterator[tuple[FileKind, Callable[[Mapping[str
     yield FileKind("pairs", "pairs", f"r1-reward data validate {file}"), known(_is_pair)
     yield (
         FileKind("groups", "groups of responses", f"r1-reward score {file} --model MODEL --out FILE.parquet"),
-        known(lambda row: "question" in row and isinstance(row.get("responses"), list)),
+        known(_is_group),
     )
     yield (
         FileKind("scores", "what this command writes", f"r1-reward score FILE --model MODEL --out {file}"),
@@ -188,6 +188,13 @@ def _is_pair(row: Mapping[str, Any]) -> bool:
     images = ["" if isinstance(cell, Mapping | bytes) else cell for cell in cells] if isinstance(cells, list) else cells
     pair, _ = to_pair({**given, "images": images})
     return pair is not None and not list(text_problems(given))
+
+
+def _is_group(row: Mapping[str, Any]) -> bool:
+    """Say whether a row has what `score` asks of a group; other projects have question and responses, too."""
+    responses = row.get("responses")
+    texts = isinstance(responses, list) and all(isinstance(text, str) for text in responses)
+    return isinstance(row.get("question"), str) and texts and isinstance(row.get("images"), list)
 
 
 def _is_attempt(row: Mapping[str, Any]) -> bool:

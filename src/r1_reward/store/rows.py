@@ -108,17 +108,12 @@ def open_source(
     require_readable(path)
     if path.is_file():
         if path.suffix not in KINDS:
-            raise UserError(f"{path}: {what_to_say(path)}files of rows end in .jsonl, .json or .parquet.")
+            what = f"{found}; " if (found := what_it_is(path)) else ""
+            raise UserError(f"{path}: {what}files of rows end in .jsonl, .json or .parquet.")
         return RowSource(str(path), root or path.parent, lambda: file_rows(path))
     named = file is not None and (path / file).is_file()
     files = [path / str(file)] if named else split_files(path, split, kinds)
     return RowSource(str(path), root or path, lambda: (row for one in files for row in file_rows(one)))
-
-
-def what_to_say(path: Path) -> str:
-    """Return what a file of another name is, as the beginning of a message; empty if that cannot be seen."""
-    what = what_it_is(path)
-    return f"{what}; " if what else ""
 
 
 def require_readable(path: Path) -> None:
