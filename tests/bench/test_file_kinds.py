@@ -171,6 +171,63 @@ def test_nothing_is_made_up_for_rows_of_no_known_kind(tmp_path: Path, rows: list
     assert looks_like(tmp_path / "gone.jsonl") == []
 
 
+def named(row: dict[str, Any], count: int = 9) -> list[str]:
+    rows = [row | ({"id": f"{row['id']}{number}"} if "id" in row else {}) for number in range(count)]
+    return [kind.what for kind in kinds_of(rows, count, "a.jsonl")]
+
+
+TEXTS = {"chosen": "A three.", "rejected": "An eight."}
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"question": "Which?", "image": "a.png", **TEXTS}, "rows with the fields of RLAIF-V"),  # MMPR's
+        (
+            {"question": "Which?", "image": {"bytes": b"x"}, "image_name": "a", **TEXTS},
+            "rows with the fields of RLAIF-V",
+        ),
+        ({"prompt": "Which?", "image": "a.png", "source": "x", **TEXTS}, "rows with the fields of MM-RLHF"),
+        ({"id": "x", "prompt": "Which?", "image": "images/a.png", **TEXTS}, "rows with the fields of MM-RLHF"),
+        ({"id": "x", "prompt": "Which?", "video": "films/a.mp4", **TEXTS}, "rows with the fields of MM-RLHF"),
+        ({"question": "Which?", "image": "a.png", "origin_dataset": "x", **TEXTS}, "RLAIF-V rows"),
+        ({"prompt": "Which?", "image": {"path": "mcq/a.png", "bytes": b"x"}, **TEXTS}, "MM-RLHF rows"),
+    ],
+)
+def test_fields_that_many_share_do_not_name_a_data_set(row: dict[str, Any], what: str) -> None:
+    assert named(row) == [what]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": "x", "prompt": "Which?", "subset": "chat", "chosen_model": "a", "rejected_model": "b", **TEXTS},
+        {"id": "mmmu_1", "prompt": "Which?", "image": None, **TEXTS},
+        {"id": "x", "prompt": "Which?", "image": "", **TEXTS},
+        {"prompt": "Which?", "response": "Three.", "helpfulness": 3, "correctness": 3, "verbosity": 2},
+        {"prompt": "Which?", "response_1": "A", "response_2": "B", "preference_strength": -1},
+        {"question": "Which?", **TEXTS},
+        {"question": "Which?", "responses": ["A", "B"], "correct": [True, False], "model": "m"},
+        {
+            "question": "Which?",
+            "images": ["a.png"],
+            "responses": [{"text": "A", "model": "m"}, {"text": "B", "model": "n"}],
+        },
+        {"question": "Which?", "image": "a.png", "response_1": "A", "response_2": "B", "overall_response": 1},
+    ],
+)
+def test_rows_of_text_alone_and_of_other_projects_are_of_no_kind(row: dict[str, Any]) -> None:
+    assert named(row) == []
+
+
+def test_a_part_of_a_benchmark_is_named_by_its_ids() -> None:
+    whats = named({"id": "mathverse_", "prompt": "Which?", "image": "vl_reward/img/image_0.jpg", **TEXTS})
+    assert whats == ["rows of VL-RewardBench", "rows with the fields of MM-RLHF"]
+    assert named({"id": "07_6", "prompt": "Which?", "image": "mcq/07.png", **TEXTS}) == [
+        "MM-RLHF rows", "rows of MM-RLHF-RewardBench",
+    ]  # fmt: skip
+
+
 def test_rows_of_several_kinds_are_of_none(tmp_path: Path) -> None:
     mixed = [SOURCES[name](1) for name in SOURCES]
     assert looks_like(write(tmp_path / "a.jsonl", mixed)) == []

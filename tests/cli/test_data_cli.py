@@ -146,3 +146,11 @@ def test_importing_the_command_loads_nothing_heavy() -> None:
     code = "import sys, r1_reward.cli.data; print(sorted({'torch', 'datasets', 'pyarrow', 'PIL'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_pairs_in_another_form_are_not_sent_back_to_this_command(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.json"
+    file.write_text(json.dumps([json.loads(line) for line in write_pairs(tmp_path).read_text().splitlines()]))
+    result = CliRunner().invoke(app, ["validate", str(file)])
+    assert isinstance(result.exception, UserError)
+    assert "is one JSON array" in str(result.exception) and "looks like" not in str(result.exception)

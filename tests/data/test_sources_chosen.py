@@ -293,7 +293,12 @@ def said(text: str) -> dict[str, str]:
         ),
         ([IMAGE, IMAGE, said("Which is older?")], "Which is older?"),
         ([said("Which is older?"), IMAGE, IMAGE], "Which is older?"),
-        ([IMAGE, said("Is it in "), IMAGE, said("too?")], "Is it in image 2 too?"),
+        ([said("Compare "), IMAGE, said(" with "), IMAGE], "Compare image 1 with image 2"),
+        ([IMAGE, said(" is older than "), IMAGE], "image 1 is older than image 2"),
+        ([IMAGE, said("is old."), IMAGE, said("is new. Why?")], "image 1 is old. image 2 is new. Why?"),
+        ([{"type": "input_image"}, URL, {"type": "input_text", "text": "Which is older?"}], "Which is older?"),
+        ("<image> is older than <image>", "<image> is older than <image>"),
+        ([IMAGE, said("Is it in "), IMAGE, said("too?")], "image 1 Is it in image 2 too?"),
         (
             [said("What is "), {"image": "a.png"}, said(" and "), {"image": "b.png"}, said("?")],
             "What is image 1 and image 2?",
@@ -312,6 +317,32 @@ def test_trl_images_between_texts_are_named_where_they_stand(content: Any, quest
     assert pair("trl", whole).question == question
     assert reason("trl", row | {"images": [PNG]}).startswith("picture places: ")
     assert reason("trl", row | {"images": ["b", PNG, PNG]}).startswith("picture places: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"chosen": [parts("assistant", "See", images=1)]}, "picture places: the answer of chosen has an image part"),
+        ({"rejected": [parts("assistant", "See", images=1)]}, "picture places: the answer of rejected has"),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "video"}, said("What?")]}]},
+            "picture places: prompt has a v",
+        ),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "video_url"}, IMAGE, said("?")]}]},
+            "picture places: prompt",
+        ),
+        ({"prompt": [{"role": "user", "content": [IMAGE, {"type": "audio"}, said("What?")]}]}, "wrong type: prompt[0]"),
+        ({"prompt": [{"role": "user", "content": ["What is it?"]}]}, "wrong type: prompt[0].content has a part that"),
+        (
+            {"prompt": None, "chosen": [ASKED, GOOD], "rejected": [parts("user", "What is it?", images=2), BAD]},
+            "picture places: rejected marks 2 images and the row has 1",
+        ),
+    ],
+)
+def test_trl_loses_no_part_without_a_word(changes: dict[str, Any], why: str) -> None:
+    row = {"prompt": [ASKED], "chosen": [GOOD], "rejected": [BAD], "images": [PNG]}
+    assert reason("trl", row | changes).startswith(why)
 
 
 def test_trl_drops() -> None:

@@ -30,6 +30,20 @@ NOT_ROWS = {
     "pretty": (lines(ROWS[:3], indent=2), "JSON objects over several lines each"),
     "many pretty": (lines(ROWS, indent=2), "JSON objects over several lines each"),
     "one picture": (json.dumps({"image": "x" * 200_000}, indent=1).encode(), "one JSON object over many lines"),
+    "object on a line": (json.dumps({"data": ROWS}).encode(), "not a row; its field 'data' holds a list of 4,000"),
+    "pages on a line": (lines([{"rows": [{"row_idx": 0, "row": ROWS[0]}]}]), "its field 'rows' holds a list of 1"),
+    "by id on a line": (lines([{row["id"]: row for row in ROWS[:9]}]), "its 9 fields hold an object each"),
+    "frame on a line": (lines([{"id": {"0": "a"}, "question": {"0": "b"}}]), "its 2 fields hold an object each"),
+    "columns": (lines([{"id": ["1", "2"], "question": ["a", "b"], "label": [1, 2]}]), "hold columns of 2 values"),
+    "pretty columns": (lines([{"id": ["1", "2"], "q": ["a", "b"]}], indent=1), "many lines.* hold columns of 2 values"),
+    "one after the other": (b"".join(json.dumps(row).encode() for row in ROWS[:3]), "several JSON objects on one line"),
+    "with spaces": (b" ".join(json.dumps(row).encode() for row in ROWS), "several JSON objects on one line"),
+    "old line ends": (b"\r".join(json.dumps(row).encode() for row in ROWS[:3]), "several JSON objects on one line"),
+    "commas": (b",\n".join(json.dumps(row).encode() for row in ROWS), "a comma behind every object"),
+    "commas to the end": (lines(ROWS[:2]).replace(b"}\n", b"},\n"), "a comma behind every object"),
+    "workbook": (b"PK\x03\x04\x14\0\x06\0[Content_Types].xml", "Office program .*xlsx"),
+    "old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest", "old Office program"),
+    "arrow stream": (b"\xff\xff\xff\xff\x10\0\0\0rest", "an Arrow stream"),
     "csv": (b"id,question,image\n1,Which?,a.png\n2,Who?,b.png\n", "is CSV .*id, question, image"),
     "quoted csv": (b'\xef\xbb\xbf"id","question"\n"1","Which, say?"\n', "is CSV .*id, question"),
     "semicolons": (b"id;question\n1;Which?\n", "is CSV"),
@@ -64,11 +78,13 @@ def test_parquet_and_jsonl_under_each_others_name(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").write_bytes(lines(ROWS[:3]))
     (tmp_path / "c.parquet").write_bytes(POINTER)
     (tmp_path / "d.parquet").write_bytes(HTML)
+    (tmp_path / "e.parquet").write_bytes(b"id,question\n1,Which?\n")
     for name, reason in (
         ("a.jsonl", "is a parquet file; give it a name that ends in .parquet"),
         ("b.parquet", "is JSON text, not parquet; give it a name that ends in .jsonl"),
         ("c.parquet", "git LFS pointer"),
         ("d.parquet", "is a web page"),
+        ("e.parquet", "is CSV .*, not parquet"),
     ):
         with pytest.raises(UserError, match=reason):
             load_pairs(tmp_path / name)
@@ -85,6 +101,10 @@ def test_parquet_and_jsonl_under_each_others_name(tmp_path: Path) -> None:
         b'{"id": "7", "quest\n' + lines(ROWS),
         b'\xef\xbb\xbf\n\n' + lines(ROWS[:2]),
         b'{"id": "7"}',
+        lines([{"prompt": [{"role": "user"}], "chosen": [{"role": "assistant"}], "rejected": [{"role": "assistant"}]}]),
+        lines([{"images": ["a.png", "b.png"], "responses": ["a", "b"], "question": "Which?"}]),
+        lines([{"id": "7", "completions": [{"a": 1}, {"a": 2}], "annotations": {"a": 1}}]),
+        b'{"id": "7"}{"id": "8"}\n' + lines(ROWS),
         b'"a, b"\n"c, d"\n',
         b"Hello, world\nand so on\n",
         b"[1, 2]",
@@ -123,7 +143,31 @@ def test_an_array_named_jsonl_is_one_problem(tmp_path: Path, value: Any) -> None
 
 
 def test_a_row_that_is_nothing_like_a_pair_is_one_problem(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(lines([{"data": ROWS[:2], "version": 1}]))
+    (tmp_path / "a.jsonl").write_bytes(lines([{"turns": ROWS[:2], "version": 1}]))
     (problem,) = validate_pairs(tmp_path / "a.jsonl")
     assert problem.line == 1
-    assert problem.reason.endswith("only data, version")
+    assert problem.reason.endswith("only turns, version")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("a.csv", b"id,question\n1,Which?\n", "is CSV .*; pair files end in"),
+        ("a.jsonl.gz", gzip.compress(lines(ROWS[:2])), "compressed with gzip"),
+        ("a.xlsx", b"PK\x03\x04\x14\0\x06\0[Content_Types].xml", "Office program"),
+        (
+            "b.json",
+            json.dumps(ROWS[:2]).encode(),
+            "b.json: is one JSON array, not an object a line .*; pair files end in",
+        ),
+        ("a.json", json.dumps({"data": ROWS}).encode(), "one JSON object, not a row; its field 'data'"),
+        ("a.txt", lines(ROWS[:2]), "a.txt: pair files end in"),
+    ],
+)
+def test_a_file_of_another_name_is_named_by_what_it_holds(tmp_path: Path, name: str, content: bytes, what: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=what):
+        load_pairs(tmp_path / name)
+    if not name.endswith(".json"):
+        with pytest.raises(UserError, match=what.replace("pair files", "files of rows")):
+            open_source(tmp_path / name)

@@ -194,6 +194,8 @@ class Benchmark:
     """Reads a row in any format it is published in; wrong values are noted in the row."""
     marks: tuple[str, ...] = ()
     """Fields of which every row has at least one, in whatever format; a row with none is of something else."""
+    own: Callable[[Mapping[str, Any]], bool] = lambda _: True
+    """Whether a row that can be read bears a mark of this benchmark, where its fields are those of many another."""
     hub_id: str | None = None
     hub_split: str = "test"
     open: Callable[[str | Path, str | Path | None, str, str | None], RowSource] | None = None

@@ -77,12 +77,13 @@ def kinds_of(rows: Sequence[Mapping[str, Any]], count: int, path: str) -> list[F
     exact = [kind for kind, reads in _of_the_package(file) if _are(rows, reads)] or list(_predictions(rows, file))
     if exact:
         return exact[:1]
-    imported = [
-        (name, FileKind(name, f"{source.title} rows", f"r1-reward data import {name} --from {file} --out DIR"))
-        for name, source in SOURCES.items()
-        if _are(rows, _by_source(name))
+    sources = [name for name in SOURCES if _are(rows, _by_source(name))]
+    own = [name for name in sources if _most(rows, SOURCES[name].own)]
+    judged = [
+        suite
+        for suite in map(find_benchmark, benchmark_names())
+        if not suite.open and _are(rows, _by(suite)) and _most(rows, suite.own)
     ]
-    judged = [suite for suite in map(find_benchmark, benchmark_names()) if not suite.open and _are(rows, _by(suite))]
     whole = [suite for suite in judged if count in (size.rows for size in suite.sizes)]
     benchmarks = [
         FileKind(
@@ -95,8 +96,21 @@ def kinds_of(rows: Sequence[Mapping[str, Any]], count: int, path: str) -> list[F
     if whole:
         return benchmarks
     # TRL's is the loosest form: plain prompt, chosen and rejected are many a project's.
-    closer = [kind for name, kind in imported if name != "trl"]
-    return [*(closer or [kind for _, kind in imported]), *(benchmarks if closer or not imported else [])]
+    closer = [name for name in own if name != "trl"]
+    if closer:
+        return [*(_to_import(name, file, own=True) for name in closer), *benchmarks]
+    others = [_to_import(name, file, own=name in own) for name in sources if name != "trl"]
+    return [*benchmarks, *others] or [_to_import(name, file, own=True) for name in own]
+
+
+def _most(rows: Sequence[Mapping[str, Any]], own: Callable[[Mapping[str, Any]], bool]) -> bool:
+    return sum(map(own, rows)) >= (1 - _FOREIGN) * len(rows)
+
+
+def _to_import(name: str, file: str, *, own: bool) -> FileKind:
+    title = SOURCES[name].title
+    what = f"{title} rows" if own else f"rows with the fields of {title}"
+    return FileKind(name, what, f"r1-reward data import {name} --from {file} --out DIR")
 
 
 def _are(rows: Sequence[Mapping[str, Any]], reads: Callable[[Mapping[str, Any]], str]) -> bool:
@@ -118,9 +132,9 @@ def _by_source(name: str) -> Callable[[Mapping[str, Any]], str]:
 def _by(suite: Benchmark) -> Callable[[Mapping[str, Any]], str]:
     def reads(row: Mapping[str, Any]) -> str:
         fields = Fields(row)
-        suite.parse(fields)
+        draft = suite.parse(fields)
         if not fields.problems:
-            return _FITS
+            return _FITS if draft.images or draft.video else _ELSE
         return _DROPPED if all(reason == "is blank" for _, reason in fields.problems) else _ELSE
 
     return reads
@@ -148,7 +162,7 @@ def _of_the_package(file: str) -> Iterator[tuple[FileKind, Callable[[Mapping[str
     yield FileKind("pairs", "pairs", f"r1-reward data validate {file}"), known(_is_pair)
     yield (
         FileKind("groups", "groups of responses", f"r1-reward score {file} --model MODEL --out FILE.parquet"),
-        known(lambda row: "question" in row and isinstance(row.get("responses"), list)),
+        known(_is_group),
     )
     yield (
         FileKind("scores", "what this command writes", f"r1-reward score FILE --model MODEL --out {file}"),
@@ -174,6 +188,13 @@ def _is_pair(row: Mapping[str, Any]) -> bool:
     images = ["" if isinstance(cell, Mapping | bytes) else cell for cell in cells] if isinstance(cells, list) else cells
     pair, _ = to_pair({**given, "images": images})
     return pair is not None and not list(text_problems(given))
+
+
+def _is_group(row: Mapping[str, Any]) -> bool:
+    """Say whether a row has what `score` asks of a group; other projects have question and responses, too."""
+    responses = row.get("responses")
+    texts = isinstance(responses, list) and all(isinstance(text, str) for text in responses)
+    return isinstance(row.get("question"), str) and texts and isinstance(row.get("images"), list)
 
 
 def _is_attempt(row: Mapping[str, Any]) -> bool:

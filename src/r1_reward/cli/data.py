@@ -39,13 +39,13 @@ def validate(
     frames: Annotated[int, typer.Option(min=1, help="How many frames of a video have to be readable.")] = 8,
 ) -> None:
     """Check every row, image and video of a pair file and list all problems."""
-    from r1_reward.bench.file_kinds import hint, looks_like
+    from r1_reward.bench.file_kinds import hint
     from r1_reward.store.pairs import PairFileError, load_pairs
 
     try:
         pairs = load_pairs(at_home(file), split=split, video_frames=frames, check_reasoning=True)
     except PairFileError as error:
-        kinds = [kind for kind in looks_like(file, split=split) if kind.name != "pairs"]
+        kinds = _other_kinds(file, split)
         if as_json:
             _print_json(error.rows, error.problems, kinds)
         else:
@@ -54,13 +54,20 @@ def validate(
                 typer.echo(f"{hint(kinds)}.")
         raise typer.Exit(2) from None
     except UserError as error:
-        if kinds := looks_like(file, split=split):
+        if kinds := _other_kinds(file, split):
             raise UserError(f"{error} {hint(kinds)}.") from error
         raise
     if as_json:
         _print_json(len(pairs), [], [])
     else:
         typer.echo(_summary(pairs))
+
+
+def _other_kinds(file: str, split: str) -> list[FileKind]:
+    """Return what a file that is not valid may be instead: that it is one of pairs, its reader has said."""
+    from r1_reward.bench.file_kinds import looks_like
+
+    return [kind for kind in looks_like(file, split=split) if kind.name != "pairs"]
 
 
 def _summary(pairs: Any) -> str:

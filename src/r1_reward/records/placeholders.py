@@ -20,6 +20,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
+from r1_reward.records.texts import is_blank
+
 _MEDIUM = r"(?:image|img|video|vid|vision)"
 # By what a token does in a group that stands for one picture. All are between angle brackets, most with bars inside.
 _ROLES = {
@@ -55,6 +57,7 @@ _TOKEN = re.compile(
 _LONGEST_NAME = 300  # characters of a file's name between an opening and a closing token
 _LONGEST_SHOWN = 60
 _SHOWN = 3
+_OPENING, _CLOSING = ("(", "[", "{"), (".", ",", ";", ":", "!", "?", ")", "]", "}")
 
 
 class Placeholder(NamedTuple):
@@ -97,39 +100,41 @@ def mismatch(found: Sequence[Placeholder], pictures: int) -> str | None:
 def name_pictures(text: str, before: int = 0, *, ends: bool = False) -> str:
     """Return a text for a judge that is shown the pictures in front of it, without any of their tokens.
 
-    At the beginning and the end of a text a place without a number says nothing and is left out with the white space
-    beside it; else "image 2" takes its place. ``before`` pictures were shown earlier in the chat; where several turns
-    have pictures, ``ends`` has the places at the ends named, too.
+    Places without numbers say nothing where all stand before the text, or all behind it: they are left out with the
+    white space beside them. Else "image 2" takes the place of each ("image 1 is older than image 2"). ``before``
+    pictures were shown earlier in the chat; where several turns have pictures, ``ends`` has all places named.
     """
     found, strays = _scan(text)
     if not found and not strays:
         return text
-    first, last = (0, len(found)) if ends else _inner(text, found)
+    silent = not ends and all(place.number is None for place in found) and at_one_end(text, found)
     names = [(*stray, "") for stray in strays]
     numbers = {"image": before, "video": 0}
-    for index, place in enumerate(found):
+    for place in found:
         numbers[place.kind] += place.number is None
         name = f"{place.kind} {place.number or numbers[place.kind]}"
-        names.append((place.start, place.end, name if first <= index < last else ""))
+        names.append((place.start, place.end, "" if silent else name))
     result, end = "", 0
     for start, stop, name in sorted(names):
         result += text[end:start]
         if name:  # a token ends a word, a name does not
-            name = " " * result[-1:].isalnum() + name + " " * text[stop : stop + 1].isalnum()
+            after = text[stop : stop + 1]
+            name = " " * _ends_word(result[-1:]) + name + " " * (after.isalnum() or after in _OPENING)
         result, end = result + name, stop
     return (result + text[end:]).strip()
 
 
-def _inner(text: str, found: Sequence[Placeholder]) -> tuple[int, int]:
-    """Return the range of the places that have text on both sides, or a number."""
-    first, last, start, end = 0, len(found), 0, len(text)
-    while first < last and found[first].number is None and not text[start : found[first].start].strip():
-        start = found[first].end
-        first += 1
-    while last > first and found[last - 1].number is None and not text[found[last - 1].end : end].strip():
-        last -= 1
-        end = found[last].start
-    return first, last
+def at_one_end(text: str, found: Sequence[Placeholder]) -> bool:
+    """Return whether all places of a text stand before it, or all behind it."""
+    starts, ends = [0, *(place.end for place in found)], [*(place.start for place in found), len(text)]
+    spoken = [
+        index for index, (start, end) in enumerate(zip(starts, ends, strict=True)) if not is_blank(text[start:end])
+    ]
+    return not spoken or spoken in ([0], [len(found)])
+
+
+def _ends_word(character: str) -> bool:
+    return character.isalnum() or character in _CLOSING
 
 
 def _scan(text: str) -> tuple[list[Placeholder], list[tuple[int, int]]]:
@@ -160,6 +165,8 @@ def _scan(text: str) -> tuple[list[Placeholder], list[tuple[int, int]]]:
             found.append(Placeholder(*match.span(), _kind(token), token[: token.index(">") + 1], number))
         opened = role in ("open", "tile") or (opened and role != "close")
         before, end = token, match.end()
+    if any(place.number == 0 for place in found):  # they count from 0
+        found = [place._replace(number=None if place.number is None else place.number + 1) for place in found]
     return [_whole(place, text) for place in found], strays
 
 

@@ -2,9 +2,13 @@
 
 Answers come with characters that nobody sees: zero-width spaces and joiners, soft hyphens, byte order marks, variation
 selectors, marks of direction. A judge who is to choose between texts that differ in nothing else has nothing to go by.
+The same characters may be seen elsewhere: a joiner makes one family of three emoji and shapes Persian and Hindi words.
+Markup is text like any other: ``&nbsp;`` and ``<br>`` are what a judge is shown, and not blank.
 
 >>> is_blank("\\u200b\\u00a0\\ufeff")
 True
+>>> same_text("\\U0001f468\\u200d\\U0001f469", "\\U0001f468\\U0001f469")
+False
 >>> visible("An\\u00a0eight\\u200b.\\r\\n") == visible("An eight.")
 True
 """
@@ -14,12 +18,20 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Unicode's Default_Ignorable_Code_Point, the marks around annotations, the blank Braille pattern, and control
-# characters that are no white space.
+# Between letters of scripts that join or stack, and between emoji, a joiner decides what is drawn; so do the tags of a
+# flag (England's, Scotland's).
+_JOINING = r"\u0620-\u0dff\u1000-\u109f\u1780-\u17b3\u17b6-\u17ff\u1820-\u18af\ua840-\ua877\ufb50-\ufdff\ufe70-\ufefc"
+_EMOJI = r"\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
+_FLAG = r"\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f"
+# Unicode's Default_Ignorable_Code_Point, the marks around annotations, characters made to be blank (Braille's, a note
+# head's, hieroglyphs'), and control characters that are no white space.
 _UNSEEN = re.compile(
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+    rf"({_FLAG})"
+    rf"|[\u200c\u200d](?!(?<=[{_JOINING}].)[{_JOINING}]|(?<=[{_EMOJI}\ufe0f]\u200d)[{_EMOJI}])"
+    r"|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U00013441\U00013442\U00016fe4\U0001bca0-\U0001bca3\U0001d159"
+    r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
 )
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _BEGINNING = 200  # characters, nearly always enough to see that a text is not blank
@@ -29,13 +41,13 @@ _SPACES = re.compile("[\x1f\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 def visible(text: str) -> str:
     """Return what can be seen of a text, for comparisons: equal for texts that look the same.
 
-    Characters that show nothing are left out, all kinds of spaces and of line ends are made one, white space around
-    the text is taken off, and a letter with its accent is one character (NFC). White space *within* the text stays:
-    it is meaning in code and tables.
+    Characters that show nothing where they stand are left out, all kinds of spaces and of line ends are made one, white
+    space around the text is taken off, and a letter with its accent is one character (NFC). White space *within* the
+    text stays: it is meaning in code and tables.
     """
     if text.isascii() and text.isprintable():
         return text.strip()
-    text = _SPACES.sub(" ", _LINE_ENDS.sub("\n", _UNSEEN.sub("", text)))
+    text = _SPACES.sub(" ", _LINE_ENDS.sub("\n", _UNSEEN.sub(r"\1", text)))
     return unicodedata.normalize("NFC", text).strip()
 
 

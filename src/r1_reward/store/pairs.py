@@ -45,7 +45,7 @@ from r1_reward.store.rows import (
     parquet_count,
     require_readable,
 )
-from r1_reward.store.sniff import is_array, packed, what_it_is
+from r1_reward.store.sniff import is_array, what_it_is
 from r1_reward.store.tables import parquet_dataset
 from r1_reward.store.video import FRAMES, row_pictures
 
@@ -134,8 +134,8 @@ def find_files(path: Path, split: str) -> list[Path]:
         raise UserError(f"{path}: is unfinished; the command that wrote it was interrupted or is still running.")
     if path.is_file():
         if path.suffix not in (".jsonl", ".parquet"):
-            ends = "pair files end in .jsonl (one JSON object a line) or .parquet"
-            raise UserError(f"{path}: {packed(path) or ends}.")
+            what = f"{found}; " if (found := _not_pairs(path)) else ""
+            raise UserError(f"{path}: {what}pair files end in .jsonl (one JSON object a line) or .parquet.")
         return [path]
     jsonl, parquet = path / "pairs.jsonl", sorted(path.glob("*.parquet"))
     if jsonl.is_file() and parquet:
@@ -165,9 +165,15 @@ def _read_parquet(files: list[Path]) -> Dataset:
     return parquet_dataset(full)
 
 
+def _not_pairs(path: Path) -> str | None:
+    """Return what a file is that does not hold an object a line, None if it may."""
+    if is_array(path):
+        return "is one JSON array, not an object a line (`jq -c '.[]'` makes it so)"
+    return what_it_is(path)
+
+
 def _load_jsonl(path: Path, checker: Checker) -> Dataset:
-    what = "is one JSON array, not an object a line (`jq -c '.[]'` makes it so)" if is_array(path) else what_it_is(path)
-    if what is not None:
+    if (what := _not_pairs(path)) is not None:
         raise PairFileError([Problem(checker.file, 0, "", what)], rows=0)
     chunks, rows = [], []
     for raw in line_rows(path):

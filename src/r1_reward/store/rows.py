@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from r1_reward.records.errors import UserError
 from r1_reward.store.cache import writing_cache
-from r1_reward.store.sniff import is_array, packed, parquet_fault, what_it_is, wide_text
+from r1_reward.store.sniff import is_array, parquet_fault, what_it_is, wide_text
 from r1_reward.store.video import natural_key
 
 KINDS = (".parquet", ".jsonl", ".json")
@@ -108,7 +108,8 @@ def open_source(
     require_readable(path)
     if path.is_file():
         if path.suffix not in KINDS:
-            raise UserError(f"{path}: {packed(path) or 'files of rows end in .jsonl, .json or .parquet'}.")
+            what = f"{found}; " if (found := what_it_is(path)) else ""
+            raise UserError(f"{path}: {what}files of rows end in .jsonl, .json or .parquet.")
         return RowSource(str(path), root or path.parent, lambda: file_rows(path))
     named = file is not None and (path / file).is_file()
     files = [path / str(file)] if named else split_files(path, split, kinds)

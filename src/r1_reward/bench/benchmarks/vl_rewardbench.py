@@ -7,6 +7,8 @@ vl_paper_category("RLAIF-V-14")                      # "general": the released s
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from r1_reward.bench.benchmark import (
     MACRO,
@@ -65,13 +67,25 @@ _SOURCES = {
 }  # fmt: skip
 
 
+_GENERAL = ("wildvision", "VLFeedback", "jailbreak", "LRVInstruction", "politics", "svit")
+
+
+def is_own(row: Mapping[str, Any]) -> bool:
+    """Say whether a row has a ranking, or an id that names one of the benchmark's sources."""
+    return "human_ranking" in row or _source(str(row.get("id"))) in (*_SOURCES, *_GENERAL)
+
+
+def _source(id: str) -> str:
+    return re.split("[_-]", id, maxsplit=1)[0]
+
+
 def vl_category(id: str) -> str:
     """Return the official category: by what stands before the first ``_`` or ``-`` of the id.
 
     Every other beginning is general (WildVision, VLFeedback). Raises UserError for a blank id.
     """
     _require(id)
-    return _SOURCES.get(re.split("[_-]", id, maxsplit=1)[0], "general")
+    return _SOURCES.get(_source(id), "general")
 
 
 def vl_paper_category(id: str) -> str:
@@ -144,6 +158,7 @@ BENCHMARK = Benchmark(
     name="vl-rewardbench",
     title="VL-RewardBench",
     parse=parse,
+    own=is_own,
     marks=("query", "response", "prompt", "chosen"),
     hub_id="MMInstruction/VL-RewardBench",
     sizes=(

@@ -9,8 +9,8 @@ files, resolves images and writes pair folders; a new source is a module here an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from r1_reward.data.sources import mm_rlhf, povid, r1_reward_rl, rlaif_v, trl, vl_feedback, wildvision
 from r1_reward.data.sources.common import Candidate, Drop, Row
@@ -30,13 +30,15 @@ class Source(NamedTuple):
     """Split on the Hub or in a folder of ``train-*.parquet``."""
     file: str | None = None
     """The file to read in a folder that holds several."""
+    own: Callable[[Mapping[str, Any]], bool] = lambda _: True
+    """Whether a row that can be read bears a mark of this source, where its fields are those of many another."""
     by_name: bool = False
     """Whether an image may lie anywhere below the root under its bare name: its rows name folders of their authors."""
 
 
 SOURCES = {
-    "mm-rlhf": Source(mm_rlhf.read, "yifanzhang114/MM-RLHF", "MM-RLHF", file="dpo_pairs.jsonl"),
-    "rlaif-v": Source(rlaif_v.read, "openbmb/RLAIF-V-Dataset", "RLAIF-V", by_name=True),
+    "mm-rlhf": Source(mm_rlhf.read, "yifanzhang114/MM-RLHF", "MM-RLHF", file="dpo_pairs.jsonl", own=mm_rlhf.is_own),
+    "rlaif-v": Source(rlaif_v.read, "openbmb/RLAIF-V-Dataset", "RLAIF-V", own=rlaif_v.is_own, by_name=True),
     "vl-feedback": Source(vl_feedback.read, "MMInstruction/VLFeedback", "VLFeedback", by_name=True),
     "povid": Source(povid.read, "YiyangAiLab/POVID_preference_data_for_VLLMs", "POVID", by_name=True),
     "wildvision-battle": Source(wildvision.read, "WildVision/wildvision-battle", "WildVision-Battle", split="test"),

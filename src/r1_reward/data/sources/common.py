@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from r1_reward.records.checks import kind_of
-from r1_reward.records.placeholders import find_placeholders, mismatch, name_pictures
+from r1_reward.records.placeholders import at_one_end, find_placeholders, mismatch, name_pictures
 from r1_reward.records.schema import Answer
 from r1_reward.records.texts import is_blank, same_text
 
@@ -36,6 +36,8 @@ REASONS = {
 """Every reason for which a row or pair is dropped, and what it means."""
 
 _IMAGE_PARTS = ("image", "image_url", "input_image")
+_VIDEO_PARTS = ("video", "video_url", "input_video")
+_TEXT_PARTS = ("text", "input_text", "output_text")
 _TOKENS = {"image": "<image>", "video": "<video>"}
 
 
@@ -125,18 +127,19 @@ def an_image(value: Any, name: str) -> Mapping[str, Any] | None:
 
 
 def without_image_tags(question: str, name: str, pictures: int | None = None) -> str:
-    """Return a question without the places for pictures (``<image>``) at its ends; raises Drop where nothing is left.
+    """Return a question without the places for pictures (``<image>``) before or behind it; raises Drop if it is blank.
 
     They say where a chat format splices the pictures in; a pair carries its pictures beside the text. A question that
-    has one in the middle is returned as it is, for there the place says something. ``pictures`` is how many the row
-    has; places for another number of them raise Drop. None: nobody can say, as with a video.
+    has some in the middle, or at both ends, is returned as it is, for there the places say something. ``pictures`` is
+    how many the row has; places for another number of them raise Drop. None: nobody can say, as with a video.
     """
     found = find_placeholders(question)
     if pictures is not None and (reason := mismatch(found, pictures)):
         raise Drop("picture places", f"{name} {reason}")
     starts, ends = [0, *(place.end for place in found)], [*(place.start for place in found), len(question)]
     spoken = [text for start, end in zip(starts, ends, strict=True) if not is_blank(text := question[start:end])]
-    return spoken[0].strip() if found and len(spoken) == 1 else a_text(question if spoken else "", name)
+    alone = len(spoken) == 1 and bool(found) and at_one_end(question, found)
+    return spoken[0].strip() if alone else a_text(question if spoken else "", name)
 
 
 def require_same_question(first: str, second: str, sides: str) -> None:
@@ -167,6 +170,10 @@ def part_text(content: Any, name: str) -> str:
     """
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, Mapping)]
+        if len(parts) < len(content):
+            raise Drop("wrong type", f"{name} has a part that is no object")
+        if other := next((kind for kind in map(_kind, parts) if kind != "text" and kind not in _TOKENS), None):
+            raise Drop("wrong type", f"{name} has a part of type {other[:40]!r}; text and pictures are read")
         texts = [part["text"] for part in parts if _kind(part) == "text" and part.get("text") is not None]
         if all(isinstance(text, str) for text in texts):
             joined = "".join(texts)
@@ -183,14 +190,15 @@ def part_text(content: Any, name: str) -> str:
 
 def _kind(part: Mapping[str, Any]) -> str:
     """Return what a part is; without a type, the field it has says so."""
-    kind = part.get("type") or next((name for name in ("text", *_IMAGE_PARTS, "video") if part.get(name)), "text")
-    return "image" if kind in _IMAGE_PARTS else str(kind)
+    kind = part.get("type") or next((name for name in ("text", *_IMAGE_PARTS, *_VIDEO_PARTS) if part.get(name)), "text")
+    names = {"image": _IMAGE_PARTS, "video": _VIDEO_PARTS, "text": _TEXT_PARTS}
+    return next((name for name, spellings in names.items() if kind in spellings), str(kind))
 
 
-def image_parts(content: Any) -> int:
-    """Count the image parts of the content of a turn."""
+def media_parts(content: Any, kind: Literal["image", "video"]) -> int:
+    """Count the parts of a kind in the content of a turn."""
     parts = content if isinstance(content, list) else []
-    return sum(isinstance(part, Mapping) and _kind(part) == "image" for part in parts)
+    return sum(isinstance(part, Mapping) and _kind(part) == kind for part in parts)
 
 
 def one_exchange(chat: list[tuple[str, str]], name: str, roles: tuple[str, str]) -> tuple[str, str]:

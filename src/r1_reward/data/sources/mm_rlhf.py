@@ -7,8 +7,9 @@ image or a video, not both. The stated reasons (``chosen_reason``) are not read:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
+from typing import Any
 
 from r1_reward.data.sources.common import Candidate, Drop, Row, a_text, an_image, without_image_tags
 
@@ -32,6 +33,13 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
         video=video,
         kind="video" if video else part_of(path),
     )
+
+
+def is_own(row: Mapping[str, Any]) -> bool:
+    """Say whether the image or video of a row lies in one of the dataset's parts."""
+    media = row.get("image") or row.get("video")
+    path = media.get("path") if isinstance(media, Mapping) else media
+    return isinstance(path, str) and part_of(path) != ""
 
 
 def part_of(path: str) -> str:

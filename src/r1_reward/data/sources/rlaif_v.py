@@ -6,9 +6,17 @@ Preferred is ``chosen``. ``kind`` is ``origin_dataset``, where the image came fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from r1_reward.data.sources.common import Candidate, Drop, Row, without_image_tags
+
+_MARKS = ("ds_name", "idx", "image_path", "origin_dataset", "origin_split")  # columns that others do not have
+
+
+def is_own(row: Mapping[str, Any]) -> bool:
+    """Say whether a row has a column that tells it from other rows of question, chosen and rejected."""
+    return any(name in row for name in _MARKS)
 
 
 def read(row: Row) -> Iterator[Candidate | Drop]:

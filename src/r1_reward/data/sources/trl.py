@@ -3,7 +3,8 @@
 Preferred is ``chosen``. A field may also be plain text; a message's content is text or a list of parts, in which an
 image between two texts is named by its number ("Is image 1 taken after image 2?"); the prompt may be missing if
 ``chosen`` and ``rejected`` both begin with it. Dropped: several turns, a system message, prompts that differ, and rows
-whose prompt has places for another number of images than the row has. Ids come from ``id`` or ``idx``.
+whose prompt has places for another number of images than the row has, or parts (video, audio, an image in an answer)
+that a pair of images cannot carry. Ids come from ``id`` or ``idx``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from r1_reward.data.sources.common import (
     Row,
     a_text,
     an_image,
-    image_parts,
+    media_parts,
     one_exchange,
     require_same_question,
     turns,
@@ -38,9 +39,8 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
         chat = before + _chat(row.value(name), name, "assistant")
         sides.append(one_exchange(chat, name, _ROLES))
     images = _images(row)
-    marked = _image_parts(prompt if prompt is not None else row.data["chosen"])
-    if marked and marked != len(images):
-        raise Drop("picture places", f"the prompt marks {marked} images and the row has {len(images)}")
+    for name in ("chosen", "rejected") if prompt is None else ("prompt", "chosen", "rejected"):
+        _require_places(row.data[name], name, len(images))
     first, second = (
         without_image_tags(question, "prompt" if before else name, len(images))
         for name, (question, _) in zip(("chosen", "rejected"), sides, strict=True)
@@ -63,7 +63,13 @@ def _images(row: Row) -> tuple[Mapping[str, Any], ...]:
     return tuple(cell for cell in cells if cell is not None)
 
 
-def _image_parts(chat: Any) -> int:
-    """Count the image parts of all turns of a chat."""
-    given = chat if isinstance(chat, list) else []
-    return sum(image_parts(turn.get("content")) for turn in given if isinstance(turn, Mapping))
+def _require_places(chat: Any, name: str, images: int) -> None:
+    """Raise Drop if the turns of a chat show other pictures than the row has, or an answer shows any."""
+    for turn in chat if isinstance(chat, list) else ():
+        marked = media_parts(turn["content"], "image")
+        if media_parts(turn["content"], "video"):
+            raise Drop("picture places", f"{name} has a video part, and rows of this form carry images only")
+        if marked and turn["role"] == "assistant":
+            raise Drop("picture places", f"the answer of {name} has an image part, which a pair cannot carry")
+        if marked and marked != images:
+            raise Drop("picture places", f"{name} marks {marked} images and the row has {images}")
