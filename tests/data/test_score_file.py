@@ -501,9 +501,9 @@ def test_progress_counts_rows(pairs_file, server, tmp_path):
     interrupted(pairs_file, server, tmp_path)
     states = []
     run(pairs_file, tmp_path / "out.parquet", server, progress=states.append)
-    assert [tuple(state) for state in states] == [
-        (8, 23, 0, 0), (12, 23, 4, 0), (16, 23, 8, 0), (20, 23, 12, 0), (23, 23, 15, 0),
-    ]  # fmt: skip
+    first = states[0].done  # two blocks, and what else was answered before the interruption
+    assert 8 <= first < 12
+    assert [tuple(state) for state in states] == [(done, 23, done - first, 0) for done in (first, 12, 16, 20, 23)]
 
 
 # With a model in this process.

@@ -47,7 +47,7 @@ def _child(stage, arguments, resume, die_at, output):
     # An untrained model earns nothing and would not move; any reward that differs between texts will do.
     import r1_reward.train.judging as judging
 
-    judging.format_reward = lambda text: float(len(text) % 2)
+    judging.format_reward = lambda text, _: float(len(text) % 2)
     if die_at is not None:
         _die(*die_at, folder=arguments[arguments.index("--output_dir") + 1])
     sys.argv = ["r1-reward", "train", stage, *arguments, *(["--resume"] if resume else [])]

@@ -69,7 +69,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_interrupted(s
     from safetensors.torch import load_file
 
     # An untrained model earns nothing and would not move; any reward that differs between texts will do.
-    monkeypatch.setattr("r1_reward.train.judging.format_reward", lambda text: float(len(text) % 2))
+    monkeypatch.setattr("r1_reward.train.judging.format_reward", lambda text, _: float(len(text) % 2))
     options = ("--save_steps", "2", "--learning_rate", "1e-3", "--lr_scheduler_type", "constant", "--warmup_steps", "0")
     whole = run(stage, pair_file, tmp_path / "whole", *options, "--max_steps", "4")
     part = run(stage, pair_file, tmp_path / "part", *options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import pyarrow.parquet as parquet
 import pytest
 import torch
 import yaml
@@ -249,9 +250,9 @@ def command(monkeypatch, capsys):
 def test_from_films_to_a_score_on_the_command_line(checkpoint, tmp_path, command):
     """validate, train sft, train rl with held-out accuracy, bench run, score and compare on real files and folders."""
 
-    def said(*arguments):
-        code, text = command(*arguments)
-        assert code == 0, text
+    def said(*arguments, code=0):
+        ended, text = command(*arguments)
+        assert ended == code, text
         return text
 
     train, test = write_films(tmp_path / "films", seed=0, train_pairs=8, test_pairs=4)
@@ -263,10 +264,12 @@ def test_from_films_to_a_score_on_the_command_line(checkpoint, tmp_path, command
     said("train", "rl", *common, "--model", tmp_path / "sft", "--output_dir", tmp_path / "rl", "--held_out", test,
             "--held_out_every", "2", "--max_completion_length", "8", "--steps_per_generation", "1")  # fmt: skip
     judge = ("--model", tmp_path / "rl", "--max-new-tokens", "8")
-    said("bench", "run", "pairs", *judge, "--data", test, "--out", tmp_path / "bench")
+    # Eight tokens are no verdict, which is an error of the whole run.
+    said("bench", "run", "pairs", *judge, "--data", test, "--out", tmp_path / "bench", code=1)
     assert json.loads((tmp_path / "bench" / "run.json").read_text())["frames"] == 3
     assert json.loads((tmp_path / "bench" / "metrics.json").read_text())["complete"]
-    assert json.loads(said("score", test, *judge, "--out", tmp_path / "scores.parquet", "--json"))["failed"] == 0
+    said("score", test, *judge, "--out", tmp_path / "scores.parquet", code=1)
+    assert parquet.read_table(tmp_path / "scores.parquet")["error"].null_count == 4, "no row failed"
     film = next((tmp_path / "films" / "test").glob("*.mp4"))
     verdict = said("compare", *judge, "--video", film, "--question", "Last?", "--a", "one", "--b", "two", "--json")
     assert len(json.loads(verdict)["votes"]) == 2

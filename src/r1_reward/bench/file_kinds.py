@@ -108,7 +108,7 @@ def _most(rows: Sequence[Mapping[str, Any]], own: Callable[[Mapping[str, Any]], 
 
 
 def _to_import(name: str, file: str, *, own: bool) -> FileKind:
-    title = SOURCES[name].title
+    title = SOURCES[name].title or name
     what = f"{title} rows" if own else f"rows with the fields of {title}"
     return FileKind(name, what, f"r1-reward data import {name} --from {file} --out DIR")
 

@@ -24,8 +24,8 @@ class Source(NamedTuple):
     """From a row to its pairs; raises Drop where the whole row is of no use."""
     hub: str
     """Where it is published on the Hub."""
-    title: str
-    """What people call it."""
+    title: str = ""
+    """What people call it, if that is not its name."""
     split: str = "train"
     """Split on the Hub or in a folder of ``train-*.parquet``."""
     file: str | None = None
