@@ -577,7 +577,7 @@ def test_the_command_lists_what_failed(server, tmp_path):
 QUOTA = status(429, "You exceeded your current quota, please check your plan and billing details.")
 
 
-@pytest.mark.parametrize("paid", [1, 5, 8, 19])
+@pytest.mark.parametrize("paid", [5, 19])
 def test_without_money_what_was_judged_is_kept_and_not_asked_for_again(pairs_file, server, tmp_path, paid):
     run(pairs_file, tmp_path / "whole.parquet", server, concurrency=1)
     all_of_it = len(server.bodies)
@@ -668,9 +668,9 @@ def test_stopped_again_and_again_the_output_is_that_of_one_run(pairs_file, serve
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
-@pytest.mark.parametrize("paid", [[30, 7, 9], [3, 110, 1, 20], [115, 115]])
+@pytest.mark.parametrize("paid", [[3, 50, 1, 20]])
 def test_ended_for_money_or_unread_in_the_midst_of_one_block_nothing_is_asked_for_twice(server, tmp_path, paid):
-    rows = [pair(i, images=[]) for i in range(120)]
+    rows = [pair(i, images=[]) for i in range(40)]
     file, out = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "out.parquet"
     server.default = [reply("?")]
     run(file, tmp_path / "whole.parquet", server, block_rows=500, on_unreadable="warn")

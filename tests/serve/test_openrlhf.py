@@ -142,7 +142,7 @@ QWEN = "<|vision_start|><|image_pad|><|vision_end|>"
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 PICTURED = [
     (CHAT.format(QWEN + "Which?"), 1, "Which?"),
-    (CHAT.format(f"{QWEN}Is {QWEN} later?"), 2, "Is image 2 later?"),
+    (CHAT.format(f"{QWEN}Is {QWEN} later?"), 2, "image 1 Is image 2 later?"),
     (CHAT.format("<image>\nWhich?"), 1, "Which?"),
     (CHAT.format("<img><IMG_CONTEXT></img>\nWhich?"), 1, "Which?"),
     (LLAMA.replace("Which", "<|image|>Which"), 1, "Which digit?"),
