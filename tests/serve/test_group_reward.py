@@ -189,7 +189,11 @@ def test_a_picture_is_read_in_whatever_form_its_part_holds_it(part, tmp_path):
             {"images": [WHITE, BLACK]},
             "Is image 1 after image 2?",
         ),
-        (chat("after", IMAGE, {"type": "text", "text": "is"}, IMAGE), {"images": [WHITE, BLACK]}, "image 1\nis\nimage 2\nafter"),
+        (
+            chat("after", IMAGE, {"type": "text", "text": "is"}, IMAGE),
+            {"images": [WHITE, BLACK]},
+            "image 1\nis\nimage 2\nafter",
+        ),
         ("<|vision_start|><|image_pad|><|vision_end|>Which?", {"image": WHITE}, "Which?"),
         (chat("Which?"), {"images": [WHITE, BLACK]}, "Which?"),
         ("<video>Which?", {"images": [WHITE, BLACK, WHITE]}, "Which?"),

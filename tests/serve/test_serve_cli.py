@@ -22,6 +22,8 @@ from typer.testing import CliRunner
 from r1_reward.cli.serve import serve
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.errors import UserError
+from r1_reward.serve.server import listen
+from r1_reward.serve.settings import ServerSettings
 from r1_reward.store.pairs import load_pairs
 
 COMMAND = [sys.executable, "-c", "import typer; from r1_reward.cli.serve import serve; typer.run(serve)"]
@@ -138,3 +140,12 @@ def test_a_port_that_is_taken(checkpoint):
 def test_importing_the_command_loads_no_server():
     code = "import sys; import r1_reward.cli.serve; sys.exit(any(m in sys.modules for m in ('fastapi', 'torch')))"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement():
+    with (
+        listen(ServerSettings(port=0)) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -86,6 +86,7 @@ class Served:
         self.app = create_app(model or RewardModel(self.judge), self.settings, clock=clock)
         self.service = self.app.state.service
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # see r1_reward.serve.server
         self.port = self._socket.getsockname()[1]
         self.server = DrainingServer(uvicorn.Config(self.app, log_level="critical"), self.service)
         self._thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self._socket]})
