@@ -24,7 +24,7 @@ def format_reward(text: str, format: str = "strict") -> float:
     Args:
         text: The judgement.
         format: ``strict`` is the paper's ``^<think>.*?</think><answer>.*?</answer>$``, each tag once. ``whitespace``
-            lets white space stand between ``</think>`` and ``<answer>``, where most models put a line break.
+            allows white space between ``</think>`` and ``<answer>``, where most models put a line break.
 
     Raises:
         ValueError: If ``format`` is neither.

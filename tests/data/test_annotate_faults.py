@@ -436,7 +436,7 @@ def test_the_command_says_why_it_stopped(server, tmp_path):
     assert "warning: server:t@" in result.output and "not one of the first 50 answers can be read" in result.output
     assert "One of them: <answer>Answer 1 is better</answer>" in result.output
     assert "0.0% of the replies have a verdict, 0.0% were cut by the token limit" in result.output
-    assert "stopped (--on-unreadable warn goes on);" in result.output
+    assert "stopped (--on-unreadable warn continues);" in result.output
     result = invoke(*words, "--on-unreadable", "warn")
     assert result.exit_code == 0
     result = invoke("split-difficulty", out, "--sft", tmp_path / "sft", "--rl", tmp_path / "rl")

@@ -283,7 +283,7 @@ def test_the_tiny_checkpoint_has_pass_rates(checkpoint, pair_file, tmp_path):
     source = write_pairs(tmp_path / "in", rows)
     rates = PassRates(model=str(checkpoint), samples=2, max_new_tokens=4, highest=1.0)
     _, second = split_difficulty(source, tmp_path / "sft", tmp_path / "rl", rates, batch_size=4)
-    assert second["written"] == 0  # random weights: no verdict, which is no pass rate of 0
+    assert second["written"] == 0  # random weights: no verdict, which is not a pass rate of 0
     assert second["levels"] == {"no verdict": 3}
     assert second["samples"] == {"votes": 6, "readable": 0, "truncated": 6}
 

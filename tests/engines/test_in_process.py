@@ -142,7 +142,7 @@ def test_probability_is_the_models_own_at_the_answer(tiny, pairs, text):
 
 
 def writing(tiny, text, *, ends=False):
-    """Return an engine whose model writes this text, and goes on for ever or ends there, torn between 1 and 2."""
+    """Return an engine whose model writes this text, and never ends or ends there, torn between 1 and 2."""
     model, processor = tiny
     script = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     script += [processor.tokenizer.eos_token_id] * ends

@@ -154,7 +154,7 @@ def test_answers_that_other_processes_saw_count(caplog):
     assert Watch("m", "stop").add(readings(*["?"] * 80), elsewhere=(10, 1))
 
 
-# ---- workers that are stopped, by the watch or by a server without which nothing goes on
+# ---- workers that are stopped, by the watch or by a server without which nothing can continue
 
 
 class Spec:

@@ -42,7 +42,7 @@ RULES = {
         ("My final verdict is: [[B]]", 2),
         ("If I had to choose, I would pick Response 2.", 2),
     ],
-    "what is measured against is no subject": [
+    "what is measured against is not a subject": [
         ("The count is right, making it significantly better than Response 2's non-response.", 1),
         ("Response 1 gives the right facts compared to Response 2's incorrect statement.", 1),
         ("Compared to Response 1, Response 2 is more accurate.", 2),

@@ -210,7 +210,7 @@ def test_trl_trains_a_step_with_the_snippet(checkpoint, pair_file, tmp_path):
         "gradient_checkpointing": False, "disable_tqdm": True, "save_strategy": "no",
     }  # fmt: skip
     program = snippet("trl_grpo")
-    program.GROUP_SIZE, program.JUDGMENT_TOKENS = 2, 4  # an untrained judge would go on forever
+    program.GROUP_SIZE, program.JUDGMENT_TOKENS = 2, 4  # an untrained judge would never end
     program.train(str(checkpoint), str(checkpoint), data, tmp_path / "out", **options)
     assert (tmp_path / "out" / "config.json").is_file()
 

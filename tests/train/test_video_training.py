@@ -264,7 +264,7 @@ def test_from_films_to_a_score_on_the_command_line(checkpoint, tmp_path, command
     said("train", "rl", *common, "--model", tmp_path / "sft", "--output_dir", tmp_path / "rl", "--held_out", test,
             "--held_out_every", "2", "--max_completion_length", "8", "--steps_per_generation", "1")  # fmt: skip
     judge = ("--model", tmp_path / "rl", "--max-new-tokens", "8")
-    # Eight tokens are no verdict, which is an error of the whole run.
+    # Eight tokens are not a verdict, which is an error of the whole run.
     said("bench", "run", "pairs", *judge, "--data", test, "--out", tmp_path / "bench", code=1)
     assert json.loads((tmp_path / "bench" / "run.json").read_text())["frames"] == 3
     assert json.loads((tmp_path / "bench" / "metrics.json").read_text())["complete"]

@@ -138,7 +138,7 @@ def _print_annotation(report: dict[str, Any]) -> None:
     for warning in report["warnings"]:
         console.print(Text(f"warning: {warning}", style="yellow"))
     if report["left"]:
-        reasons = {"cost": "--max-cost is reached; ", "unreadable": "stopped (--on-unreadable warn goes on); "}
+        reasons = {"cost": "--max-cost is reached; ", "unreadable": "stopped (--on-unreadable warn continues); "}
         why = reasons.get(report["stopped"], "")
         console.print(Text(f"{why}{report['left']:,} rows are left; the same command goes on", style="yellow"))
 

@@ -27,7 +27,7 @@ class AttemptRecord(BaseModel):
     """One line: what was asked of which row, and what came back.
 
     ``answer`` refers to the row's stored order, as in :class:`~r1_reward.records.schema.Judgment`; None if there
-    is no verdict, which is no contradiction of the label either, and ``problem`` then says why. With an answer,
+    is not a verdict, and does not contradict the label either; ``problem`` then says why. With an answer,
     ``problem`` says why the text may not be trained on, empty if it may. ``prompt_tokens`` is None if the teacher did
     not count them; ``tokens`` are those it generated.
     """

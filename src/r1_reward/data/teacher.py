@@ -95,7 +95,7 @@ def read_reply(completion: Completion, *, special_tokens: tuple[str, ...] = ()) 
     Without a verdict the problem is one of ``refused``, ``truncated``, ``empty``, ``unfinished thought``,
     ``no answer tag``, ``several answers`` and ``no verdict``. With one, it says why the text may not be trained on:
     ``malformed``, ``no reasoning``, ``control token`` (one that would end the turn or add an image in training); else
-    it is empty. A reply that reached the token limit is no verdict, since nobody knows what would have come next.
+    it is empty. A reply that reached the token limit is not a verdict, since nobody knows what would have come next.
     """
     if completion.cut:
         return None, "refused" if completion.refused else "truncated"

@@ -37,7 +37,7 @@ _STRETCHED = ("linear", "dynamic", "yarn", "longrope", "llama3")
 
 
 class PromptTooLong(EngineError):
-    """One prompt is longer than the model can read; nothing was generated. The other requests go on."""
+    """One prompt is longer than the model can read; nothing was generated. The other requests continue."""
 
     tokens: int | None = None
     """Of the prompt; None where only a server knows."""

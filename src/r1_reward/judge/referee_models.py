@@ -133,7 +133,7 @@ class ModelReferee:
         if not self._engine_counts:
             self.counters.calls += 1
             self.counters.completion_tokens += completion.tokens
-        if completion.refused:  # "No, I cannot ..." is no verdict
+        if completion.refused:  # "No, I cannot ..." is not a verdict
             return None, "refused"
         verdict = read_verdict(completion.text, cut=completion.cut)
         return verdict, "unreadable" if verdict is None else ""

@@ -36,7 +36,7 @@ class WatchOptions(Settings):
 
     on_unreadable: OnUnreadable = Field(
         default="stop",
-        description="When not one of the first 50 answers can be read: stop, or warn and go on; both name the cause.",
+        description="When not one of the first 50 answers can be read: stop, or warn and continue; both say why.",
     )
 
 

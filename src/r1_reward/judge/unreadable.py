@@ -262,7 +262,7 @@ class Watch:
             return
         raise UnreadableJudge(
             f"{self._said}\nStopped with {left:,} rows left. What was answered is kept, and the same command resumes "
-            "there; to go on whatever comes: --on-unreadable warn."
+            "there; to continue whatever comes: --on-unreadable warn."
         )
 
     def _words(self) -> str:

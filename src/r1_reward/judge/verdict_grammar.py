@@ -2,7 +2,7 @@
 
 A sentence is cut into segments at commas and joining words. A segment has a *subject* (the response before its verb, or
 the subject of the segment before) and a *head* (what praises or blames it). A response behind "than", "compared to",
-"over", "by" or "of" is no subject but what is measured against, and what its noun phrase says of it ("Response 2's
+"over", "by" or "of" is not a subject but what is measured against, and what its noun phrase says of it ("Response 2's
 incorrect statement") is not read. Concessions ("although ...", "while X is longer, ...") say nothing.
 
 >>> remarks("Response 1 is longer, but its proof is worse than that of Response 2.")

@@ -5,7 +5,7 @@ ParsedJudgment(answer=2, reasoning='Response 1 miscounts.', well_formed=True)
 >>> parse_judgment("I would say 2.").answer is None
 True
 
-A draft is not an answer. What stands in a thought that was never closed is not read:
+A draft is not an answer. What is in a thought that was never closed is not read:
 
 >>> parse_judgment("<think>Perhaps <answer>1</answer>? Let me count again").answer is None
 True
@@ -51,7 +51,7 @@ class ParsedJudgment(NamedTuple):
     reasoning: str
     """The analysis before the answer, trimmed and without its tags."""
     well_formed: bool
-    """Whether the text follows the format of method section 1 to the letter, whatever stands in the answer."""
+    """Whether the text follows the format of method section 1 to the letter, whatever the answer holds."""
 
 
 def parse_judgment(text: str, *, cut: bool = False) -> ParsedJudgment:
@@ -130,7 +130,7 @@ def answer_position(tokens: Sequence[int], digits: Sequence[int], decode: Callab
 
 
 def is_well_formed(text: str, format: str = "strict") -> bool:
-    """Say whether a text has the form of method section 1, whatever stands in the answer.
+    """Say whether a text has the form of method section 1, whatever the answer holds.
 
     ``strict``: ``<think>...</think><answer>...</answer>``, each tag once, and nothing else but white space around it
     all. ``whitespace``: the same with white space allowed between ``</think>`` and ``<answer>``.

@@ -67,7 +67,7 @@ class Placeholder(NamedTuple):
     end: int
     kind: Literal["image", "video"]
     text: str
-    """What stands there; where that is long, its first token."""
+    """Its text; where that is long, its first token."""
     number: int | None = None
     """Which picture, from 1, where the text says so (``<image 2>``); None: the next one."""
 
@@ -141,13 +141,13 @@ def _scan(text: str) -> tuple[list[Placeholder], list[tuple[int, int]]]:
     """Return the places, and the spans of tokens that stand for no picture of their own: an end without a beginning."""
     found: list[Placeholder] = []
     strays: list[tuple[int, int]] = []
-    opened, before, end = False, "", 0  # of the last token: whether its group goes on, its text, where it ends
+    opened, before, end = False, "", 0  # of the last token: whether its group is open, its text, where it ends
     for match in filter(_is_token, _TOKEN.finditer(text)):
         role, token, gap = _role(match), match[0], text[end : match.start()]
         near = bool(found) and found[-1].end == end and not gap.strip()  # nothing but space since the last place
         opened = opened and near
         if role == "close":
-            # Between <img> and </img> may stand the name of a file.
+            # <img> and </img> may enclose the name of a file.
             named = len(gap) <= _LONGEST_NAME and not any(character.isspace() for character in gap)
             joins = bool(found) and found[-1].end == end and (named or near)
         else:
@@ -176,7 +176,7 @@ def _whole(place: Placeholder, text: str) -> Placeholder:
 
 
 def _is_token(match: re.Match[str]) -> bool:
-    """Say whether a match is no type or component of a program: ``List<Image>``."""
+    """Say whether a match is not a type or component of a program: ``List<Image>``."""
     name = match[0].strip("<>/")
     return not name.istitle() or not name.isalpha()
 

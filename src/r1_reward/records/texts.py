@@ -24,7 +24,7 @@ _JOINING = r"\u0620-\u0dff\u1000-\u109f\u1780-\u17b3\u17b6-\u17ff\u1820-\u18af\u
 _EMOJI = r"\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
 _FLAG = r"\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f"
 # Unicode's Default_Ignorable_Code_Point, the marks around annotations, characters made to be blank (Braille's, a note
-# head's, hieroglyphs'), and control characters that are no white space.
+# head's, hieroglyphs'), and control characters that are not white space.
 _UNSEEN = re.compile(
     rf"({_FLAG})"
     rf"|[\u200c\u200d](?!(?<=[{_JOINING}].)[{_JOINING}]|(?<=[{_EMOJI}\ufe0f]\u200d)[{_EMOJI}])"
@@ -41,7 +41,7 @@ _SPACES = re.compile("[\x1f\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 def visible(text: str) -> str:
     """Return what can be seen of a text, for comparisons: equal for texts that look the same.
 
-    Characters that show nothing where they stand are left out, all kinds of spaces and of line ends are made one, white
+    Characters that show nothing are left out, all kinds of spaces and of line ends are made one, white
     space around the text is taken off, and a letter with its accent is one character (NFC). White space *within* the
     text stays: it is meaning in code and tables.
     """

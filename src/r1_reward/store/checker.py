@@ -152,7 +152,7 @@ class Checker:
     def _check_repeat(self, line: int, pair: PreferencePair) -> None:
         """Note a row that repeats an earlier one, or prefers the other one of the same two responses.
 
-        The two orders of a pair that agree are no repeat: some train on both.
+        The two orders of a pair that agree are not a repeat: some train on both.
         """
         first, second = visible(pair.response_1), visible(pair.response_2)
         media = [self._content(image) for image in pair.images]

@@ -22,7 +22,7 @@ _KINDS_IN_FOLDER = re.compile(rf"(?:^|[\\/])(?:(?P<url>{_URL})|(?P<data>{_DATA})
 def kind_of_source(text: str, *, in_folder: bool = False) -> Literal["url", "data", "path"]:
     """Say what a text that names or holds a picture is; base64 without a head cannot be told from a path.
 
-    ``in_folder``: a folder may stand before it, that of the file of rows whose words it were.
+    ``in_folder``: its folder may come before it.
     """
     match = _KINDS_IN_FOLDER.search(text) if in_folder else _KINDS.match(text)
     if match is None:

@@ -221,7 +221,7 @@ def _read(file: Any, name: str, convert: Callable[..., Any]) -> Any:
     """Decode a binary file object; ``convert`` is :func:`_to_rgb`, or takes what it takes."""
     try:
         return _decode(file, name, convert)
-    except ImageError as error:  # such a text may also stand behind the pixels
+    except ImageError as error:  # such a text may also follow the pixels
         smaller = _smaller(file) if isinstance(error.__cause__, ValueError) else None
         if smaller is None:
             raise

@@ -287,7 +287,7 @@ def parquet_rows(
     for batch in parquet_batches(file, columns, start=start):
         try:
             rows = batch.to_pylist()
-        except ValueError as error:  # bytes that are no text in a column of texts
+        except ValueError as error:  # bytes that are not text in a column of texts
             raise not_parquet(file, error, f" after row {number}") from error
         for row in rows:
             number += 1

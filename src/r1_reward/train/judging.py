@@ -129,7 +129,7 @@ class PolicyWatch:
         if not self._watch.add(readings, elsewhere=(answers - len(readings), readable - own)):
             raise UnreadableJudge(
                 f"{self._watch.words}\nStopped. A policy has to write some verdicts before it can be trained on them: "
-                "begin with a cold start (`r1-reward train sft`), or go on with on_unreadable: warn."
+                "begin with a cold start (`r1-reward train sft`), or continue with on_unreadable: warn."
             )
 
 

@@ -104,7 +104,7 @@ class Parts:
         return self.folder / f"part-{block.number:08d}{some}.parquet"
 
     def _partial(self) -> dict[tuple[int, int], int]:
-        """Return, for the number of a block and one of its rows, up to which row a part goes on from there."""
+        """Return, for the number of a block and one of its rows, up to which row a part continues from there."""
         found = (_PARTIAL.fullmatch(file.name) for file in self.folder.iterdir())
         named = sorted(tuple(map(int, match.groups())) for match in found if match)
         return {(block, start): end for block, start, end in named}

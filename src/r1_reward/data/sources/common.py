@@ -171,7 +171,7 @@ def part_text(content: Any, name: str) -> str:
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, Mapping)]
         if len(parts) < len(content):
-            raise Drop("wrong type", f"{name} has a part that is no object")
+            raise Drop("wrong type", f"{name} has a part that is not an object")
         if other := next((kind for kind in map(_kind, parts) if kind != "text" and kind not in _TOKENS), None):
             raise Drop("wrong type", f"{name} has a part of type {other[:40]!r}; text and pictures are read")
         texts = [part["text"] for part in parts if _kind(part) == "text" and part.get("text") is not None]

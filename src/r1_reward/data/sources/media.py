@@ -80,7 +80,7 @@ class MediaFolder:
                     raise Drop("image outside root", path)
                 return place
         except (OSError, ValueError) as error:  # NUL, a lone surrogate, a name too long
-            raise Drop(missing, f"{short_name(path)}: {not_a_path(path) or 'is no usable path'}") from error
+            raise Drop(missing, f"{short_name(path)}: {not_a_path(path) or 'is not a usable path'}") from error
         raise Drop(missing, f"{short_name(path)}: {reason}" if (reason := not_a_path(path)) else path)
 
     def _candidates(self, path: PurePosixPath) -> Iterator[Path]:
