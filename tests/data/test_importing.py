@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from source_rows import png, rlaif, rows_of, write_lines
 
-from r1_reward.data.importing import chosen_place, import_pairs, iter_dropped
+from r1_reward.data.importing import chosen_place, import_pairs
 from r1_reward.data.sources.common import Candidate
 from r1_reward.records.checks import MAX_RESPONSE_CHARS
 from r1_reward.records.errors import UserError
@@ -39,6 +39,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 # ---- what is kept
+
+
+def dropped_from(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "dropped.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def test_an_import_is_a_pair_folder_with_provenance(folder: Path) -> None:
@@ -193,7 +197,7 @@ def test_every_drop_is_counted_and_listed_with_file_and_row(folder: Path) -> Non
     ]
     file = write_lines(folder / "raw" / "a.jsonl", [row for row, _ in raw])
     report = import_pairs("rlaif-v", file, folder / "out")
-    listed = list(iter_dropped(folder / "out"))
+    listed = dropped_from(folder / "out")
     assert [(line["row"], line["reason"]) for line in listed] == [
         (number, reason) for number, (_, reason) in enumerate(raw, 1) if reason
     ]
@@ -307,7 +311,7 @@ def test_a_finished_folder_is_replaced_only_if_asked(folder: Path) -> None:
     assert {name: (folder / "out" / name).read_bytes() for name in os.listdir(folder / "out")} == before
     import_pairs("rlaif-v", file, folder / "out", overwrite=True)
     assert [row["id"] for row in rows_of(folder / "out")] == ["rlaif-v:2"]
-    assert len(list(iter_dropped(folder / "out"))) == 1
+    assert len(dropped_from(folder / "out")) == 1
 
 
 KILLED = """

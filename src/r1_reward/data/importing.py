@@ -285,10 +285,3 @@ def _report(tally: Tally, source: str, origin: Any, images: Any, seed: int, limi
         "preferred": {str(label): tally.preferred[label] for label in (1, 2)},
         "warnings": warnings,
     }
-
-
-def iter_dropped(folder: str | Path) -> Iterator[dict[str, Any]]:
-    """Yield what an import into ``folder`` dropped, as ``dropped.jsonl`` lists it."""
-    with open(Path(folder) / DROPPED, encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
