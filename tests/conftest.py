@@ -32,6 +32,11 @@ def pytest_xdist_auto_num_workers(config):
     return min(len(os.sched_getaffinity(0)), 8)
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Name bytes by their length: what they hold may hold the time (gzip's header), and then workers disagree."""
+    return f"{argname}-{len(val)}-bytes" if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Long files first, so that no worker begins one when the others are done; the order within a file stays."""
