@@ -93,7 +93,7 @@ def video_reward_bench(folder: Path, *, seed: int = 0, rows: int | None = None) 
     rng = random.Random(f"{seed} video")
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     film = write_film(folder / "videos" / "0.mp4", greys(4)).read_bytes()
-    lines = []
+    lines: list[Row] = []
     number = 0
     for category, count in VIDEO_REWARD_BENCH.items():
         for place in range(count):
@@ -249,7 +249,7 @@ def edit_group(task: str, number: int, rng: random.Random) -> list[Row]:
     if size == 2:
         scores = sorted(scores, reverse=number % 3 == 1)
         scores[1] = scores[0] if number % 3 == 0 else scores[1]
-    lines = []
+    lines: list[Row] = []
     for left in range(size):
         for right in range(left + 1, size):
             first, second = "ABCD"[left], "ABCD"[right]
