@@ -43,7 +43,7 @@ def test_problems_are_a_table_and_exit_code_2(tmp_path: Path, monkeypatch: pytes
     assert [cell.strip() for cell in line.strip("│ ").split("│")] == [
         str(file), "2", "images[1]", "gone.png: no such file",
     ]  # fmt: skip
-    assert "must be 1 or 2, not 4" in result.stdout
+    assert "must be 1 or 2 (or 0 for a tie), not 4" in result.stdout
     assert f"2 problems in 3 rows of {file}" in result.stdout
 
 

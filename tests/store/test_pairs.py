@@ -78,7 +78,7 @@ def test_columns_are_canonical_and_images_stay_undecoded(folder: Path) -> None:
     assert dataset.features == FEATURES
     assert dataset.column_names == list(PreferencePair.model_fields)
     cell = {"bytes": None, "path": str(folder / "a.png")}
-    assert dataset[0] == {**row, "images": [cell], "video": None, "kind": "", "provenance": ""}
+    assert dataset[0] == {**row, "images": [cell], "video": None, "criteria": None, "kind": "", "provenance": ""}
     assert row_pictures(dataset[0])[0].getpixel((0, 0)) == (200, 0, 0)
 
 
@@ -86,7 +86,7 @@ def test_bom_crlf_and_blank_lines_are_tolerated_and_line_numbers_stay_right(fold
     lines = [json.dumps(make_row(1)), "", "   ", json.dumps(make_row(2)), json.dumps(make_row(3, preferred=3)), ""]
     file = folder / "pairs.jsonl"
     file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    assert validate_pairs(file) == [Problem(str(file), 5, "preferred", "must be 1 or 2, not 3")]
+    assert validate_pairs(file) == [Problem(str(file), 5, "preferred", "must be 1 or 2 (or 0 for a tie), not 3")]
     file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines[:4]).encode())
     assert load_pairs(file)["id"][:] == ["1", "2"]
 
@@ -164,8 +164,8 @@ def broken_rows() -> list[tuple[Any, list[tuple[str, str]]]]:
         (make_row(10, images=["a.png", "text.png"]), [("images[1]", "text.png: is not an image")]),
         (make_row(11, response_1=" \n\t"), [("response_1", "is blank")]),
         (make_row(12, response_1="Same. ", response_2="\nSame."), [("response_2", "is the same as response_1")]),
-        (make_row(13, preferred=0), [("preferred", "must be 1 or 2, not 0")]),
-        (make_row(14, preferred=True), [("preferred", "must be 1 or 2, not True")]),
+        (make_row(13, preferred=0), [("preferred", "is a tie (0), and the prompt asks for a winner")]),
+        (make_row(14, preferred=True), [("preferred", "must be 1 or 2 (or 0 for a tie), not True")]),
         (text_only, [("images", "no image and no video")]),
         (make_row(16, images=[]), [("images", "no image and no video")]),
         (make_row(1, id="17"), [("", "repeats line 1")]),
@@ -176,7 +176,7 @@ def broken_rows() -> list[tuple[Any, list[tuple[str, str]]]]:
         (make_row(22, attempts=0), [("attempts", "must be 1 or more, not 0")]),
         (make_row(23, attempts="2"), [("attempts", "must be a whole number, not '2'")]),
         (make_row(24, images=[], video="gone.mp4"), [("video", "gone.mp4: no such file")]),
-        (make_row(25, preferred=1.0), [("preferred", "must be 1 or 2, not 1.0")]),
+        (make_row(25, preferred=1.0), [("preferred", "must be 1 or 2 (or 0 for a tie), not 1.0")]),
         (make_row(26, zzz=1), [("zzz", "is not one of id, question, images")]),
         ('{"id": "27", "id": "28"}', [("", "field 'id' is given twice")]),
         ("[" * 100_000, [("", "is not usable JSON")]),

@@ -27,7 +27,8 @@ def make_row(number: int, **changes: Any) -> dict[str, Any]:
     row = {
         "id": f"s:{number}", "question": f"What is {number}?", "images": [{"bytes": b"i%d" % number, "path": "a.png"}],
         "video": None, "response_1": f"Cat {number}.", "response_2": f"Dog {number}.", "preferred": 1 + number % 2,
-        "source": "s", "kind": "k", "provenance": f"s:f.jsonl:{number}", "reasoning": None, "attempts": None,
+        "criteria": None, "source": "s", "kind": "k", "provenance": f"s:f.jsonl:{number}", "reasoning": None,
+        "attempts": None,
     }  # fmt: skip
     return {**row, **changes}
 
@@ -249,8 +250,8 @@ def test_files_of_the_caller_appear_with_the_shards(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"question": " "}, "question: is blank"),
-        ({"preferred": 3}, "preferred: must be 1 or 2, not 3"),
-        ({"preferred": True}, "preferred: must be 1 or 2, not True"),
+        ({"preferred": 3}, "preferred: must be 1 or 2 \\(or 0 for a tie\\), not 3"),
+        ({"preferred": True}, "preferred: must be 1 or 2 \\(or 0 for a tie\\), not True"),
         ({"respnse": "x"}, "respnse: is not a known field"),
         ({"response_2": "Cat 1. "}, "response_2: is the same as response_1"),
         ({"response_1": "a\0b"}, "response_1: contains a NUL"),
@@ -283,7 +284,9 @@ def test_what_cannot_be_read_is_explained(tmp_path: Path) -> None:
         list(read_rows(tmp_path / "thin.parquet"))
     assert list(read_rows(tmp_path / "thin.parquet", ["id"])) == [{"id": "1"}]
     pq.write_table(pa.Table.from_pylist([make_row(1), make_row(2, preferred=5)]), tmp_path / "wrong.parquet")
-    with pytest.raises(UserError, match=r"wrong.parquet: row 2 \(id s:2\): preferred: must be 1 or 2, not 5"):
+    with pytest.raises(
+        UserError, match=r"wrong.parquet: row 2 \(id s:2\): preferred: must be 1 or 2 \(or 0 for a tie\), not 5"
+    ):
         list(read_rows(tmp_path / "wrong.parquet"))
     (tmp_path / "half.jsonl").write_text('{"id": "1", "ques\n')
     with pytest.raises(UserError, match="half.jsonl: line 1 is not JSON"):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import cycle
 
 from r1_reward.judge.prepare import Prepared
+from r1_reward.records.content import Shown
 from r1_reward.records.errors import UserError
 
 CONTROL = "neutral"
@@ -113,9 +114,18 @@ def attack_names(names: Sequence[str] | None = None) -> list[str]:
     return [name for name in ATTACKS if name in {*names, CONTROL}]
 
 
-def attacked(name: str, pair: Prepared, swapped: bool) -> tuple[str, str]:
+def attacked(name: str, pair: Prepared, swapped: bool) -> tuple[Shown, Shown]:
     """Return the responses in the order shown, the rejected one edited by the attack ``name``."""
     first, second = pair.in_order(swapped)
     if (pair.preferred == 1) != swapped:
-        return first, ATTACKS[name](second, pair.question, 2)
-    return ATTACKS[name](first, pair.question, 1), second
+        return first, _edited(ATTACKS[name], second, pair, 2)
+    return _edited(ATTACKS[name], first, pair, 1), second
+
+
+def _edited(edit: Edit, response: Shown, pair: Prepared, position: int) -> Shown:
+    """Return a response with its text edited; of several texts between pictures the last one, or one behind them."""
+    question = pair.question if isinstance(pair.question, str) else pair.question.text
+    if isinstance(response, str):
+        return edit(response, question, position)
+    *before, last = response.pieces if isinstance(response.pieces[-1], str) else (*response.pieces, "")
+    return response._replace(pieces=(*before, edit(last, question, position)))

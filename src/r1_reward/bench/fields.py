@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1_reward.bench.rows import BenchmarkRow
-from r1_reward.records.checks import kind_of
-from r1_reward.records.errors import UserError
+from r1_reward.records.errors import UserError, kind_of
 from r1_reward.records.schema import Answer
 from r1_reward.records.texts import is_blank
 from r1_reward.store.images import ImageError, not_a_path, short_name

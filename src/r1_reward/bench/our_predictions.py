@@ -8,7 +8,7 @@ from typing import Any
 from r1_reward.bench.benchmark import Benchmark
 from r1_reward.bench.fields import Fields, short
 from r1_reward.bench.rows import Outcome, Vote
-from r1_reward.records.checks import kind_of
+from r1_reward.records.errors import kind_of
 from r1_reward.records.parsing import spoken_from
 from r1_reward.records.schema import Answer
 

@@ -27,8 +27,7 @@ from r1_reward.bench.fields import Fields, check_media, to_row
 from r1_reward.bench.known_issues import IssueFinder
 from r1_reward.bench.readers import row_images
 from r1_reward.bench.rows import BenchmarkRow
-from r1_reward.records.checks import kind_of
-from r1_reward.records.errors import UserError
+from r1_reward.records.errors import UserError, kind_of
 from r1_reward.store.rows import RawRow, RowSource, open_source
 
 __all__ = ["LoadedSuite", "RowProblem", "SuiteFileError", "load_suite", "row_images"]

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
+from r1_reward.records.content import Shown, pictures_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Completion
@@ -84,16 +85,19 @@ class Engine(Protocol):
 
     def compare(
         self,
-        question: str,
+        question: Shown,
         images: Sequence[Image.Image],
-        first: str,
-        second: str,
+        first: Shown,
+        second: Shown,
         *,
         seeds: tuple[int, ...] = (0,),
         temperature: float = 0.0,
         max_new_tokens: int = 1024,
     ) -> Any:
-        """Return the request that asks which of two responses is better, one judgement for each seed."""
+        """Return the request that asks which of two responses is better, one judgement for each seed.
+
+        ``images`` stand in front of the prompt, the pictures of contents at their places within.
+        """
         ...
 
 
@@ -110,10 +114,10 @@ class Generative:
 
     def compare(
         self,
-        question: str,
+        question: Shown,
         images: Sequence[Image.Image],
-        first: str,
-        second: str,
+        first: Shown,
+        second: Shown,
         *,
         seeds: tuple[int, ...] = (0,),
         temperature: float = 0.0,
@@ -121,7 +125,8 @@ class Generative:
     ) -> Request:
         """Return the judging prompt of method section 1 as a request."""
         messages = build_messages(question, first, second, images=len(images), special_tokens=self.special_tokens)
-        return Request(messages, list(images), seeds, temperature, max_new_tokens)
+        pictures = [*images, *pictures_of(question, first, second)]
+        return Request(messages, pictures, seeds, temperature, max_new_tokens)
 
     def open(self) -> AbstractContextManager[Session]:
         """Start a session."""

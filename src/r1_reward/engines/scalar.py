@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from r1_reward.engines.engine import Answered, BatchSession, EngineError, Request
 from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.engines.length import PromptTooLong, count_pictures, position_limit
+from r1_reward.records.content import Shown, key_of, pictures_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import neutralize, special_tokens_of
 from r1_reward.records.scalar_prompt import build_scalar_messages
@@ -42,9 +43,10 @@ _KNOWN = 4096  # scores kept, so that candidates compared with each other are sc
 class Comparison(NamedTuple):
     """What a scalar engine is asked: two answers, and for how many votes."""
 
-    question: str
+    question: Shown
     images: list[Image.Image]
-    responses: tuple[str, str]
+    """In front of the question."""
+    responses: tuple[Shown, Shown]
     votes: int
     max_new_tokens: int
 
@@ -85,10 +87,10 @@ class Scoring:
 
     def compare(
         self,
-        question: str,
+        question: Shown,
         images: Sequence[Image.Image],
-        first: str,
-        second: str,
+        first: Shown,
+        second: Shown,
         *,
         seeds: tuple[int, ...] = (0,),
         temperature: float = 0.0,  # noqa: ARG002  nothing is drawn
@@ -147,7 +149,7 @@ class ScalarEngine(Scoring):
             scores = self._critiques(candidates, max_new_tokens)
         written = {i: score for i, score in enumerate(scores) if isinstance(score, Score)}
         # Answers of similar length share a batch: less padding.
-        order = sorted(written, key=lambda i: len(candidates[i][2]) + len(written[i].critique))
+        order = sorted(written, key=lambda i: len(key_of(candidates[i][2])) + len(written[i].critique))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
             rewards = self._rewards([candidates[i] for i in batch], [written[i].critique for i in batch])
@@ -160,7 +162,7 @@ class ScalarEngine(Scoring):
         requests = [
             Request(
                 build_scalar_messages(question, response, images=len(images), special_tokens=self.special_tokens),
-                images,
+                [*images, *pictures_of(question, response)],
                 max_new_tokens=max_new_tokens,
             )
             for question, images, response in candidates
@@ -228,9 +230,9 @@ def compare_scores(first: Score, second: Score) -> Completion:
     )
 
 
-def _key(one: Comparison, response: str) -> str:
+def _key(one: Comparison, response: Shown) -> str:
     """Return what names a score: the texts, the pixels and the limit of a critique."""
-    digest = hashlib.sha256(json.dumps([one.question, response, one.max_new_tokens]).encode())
+    digest = hashlib.sha256(json.dumps([key_of(one.question), key_of(response), one.max_new_tokens]).encode())
     for picture in one.images:
         digest.update(f"{picture.width}x{picture.height}:{picture.mode}".encode())
         digest.update(picture.tobytes())

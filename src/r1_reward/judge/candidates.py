@@ -1,7 +1,7 @@
-"""N responses to one question: texts that look the same are judged once, and what that gives goes to all of them.
+"""N responses to one question: those that look the same are judged once, and what that gives goes to all of them.
 
 >>> Candidates.of(["three", "eight", "three"])
-Candidates(texts=['three', 'eight'], places=[0, 1, 0])
+Candidates(different=['three', 'eight'], places=[0, 1, 0])
 """
 
 from __future__ import annotations
@@ -9,40 +9,44 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from r1_reward.judge.prepare import check_text
+from r1_reward.judge.prepare import check_content
 from r1_reward.judge.ranking import Comparison, Ranking
+from r1_reward.records.content import Content, Shown
 from r1_reward.records.errors import UserError
 from r1_reward.records.texts import visible
+from r1_reward.store.video import FRAMES
 
 
 class Candidates(NamedTuple):
-    """The different texts among some responses."""
+    """The different ones among some responses."""
 
-    texts: list[str]
-    """In the order in which they first occur."""
+    different: list[Shown]
+    """Opened, in the order in which they first occur."""
     places: list[int]
-    """For each response, which of the texts it is."""
+    """For each response, which of these it is."""
 
     @classmethod
-    def of(cls, responses: Sequence[str], name: str = "responses") -> Candidates:
-        """Find the different texts.
+    def of(cls, responses: Sequence[Content], name: str = "responses", *, video_frames: int = FRAMES) -> Candidates:
+        """Open the responses and find the different ones: by what can be seen of texts, and by the pixels of pictures.
 
         Raises:
-            UserError: there are no responses, or one is no text, blank or too long; the message says which.
+            UserError: there are no responses, or one is no content, blank or too long; the message says which.
         """
         if isinstance(responses, str) or not isinstance(responses, Sequence):
             raise UserError(f"{name}: must be a list of responses, not one {type(responses).__name__}.")
         if not responses:
             raise UserError(f"{name}: is empty; give at least one response.")
-        for number, response in enumerate(responses):
-            check_text(response, f"{name}[{number}]")
-        seen = [visible(response) for response in responses]
-        number_of = {text: number for number, text in enumerate(dict.fromkeys(seen))}
-        first = dict(zip(reversed(seen), reversed(responses), strict=True))
-        return cls([first[text] for text in number_of], [number_of[text] for text in seen])
+        shown = [
+            check_content(response, f"{name}[{number}]", video_frames=video_frames)
+            for number, response in enumerate(responses)
+        ]
+        seen = [visible(response) if isinstance(response, str) else response.key for response in shown]
+        number_of = {key: number for number, key in enumerate(dict.fromkeys(seen))}
+        first = dict(zip(reversed(seen), reversed(shown), strict=True))
+        return cls([first[key] for key in number_of], [number_of[key] for key in seen])
 
     def spread(self, ranking: Ranking) -> Ranking:
-        """Return the ranking of all responses, given that of the texts; equal ones stand together."""
+        """Return the ranking of all responses, given that of the different ones; equal ones stand together."""
         scores = [ranking.scores[place] for place in self.places]
         mean = sum(scores) / len(scores)
         return Ranking(
@@ -53,8 +57,8 @@ class Candidates(NamedTuple):
         )
 
     def among_all(self, comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
-        """Return comparisons of texts as comparisons of the responses that have them first."""
-        first = [self.places.index(number) for number in range(len(self.texts))]
+        """Return comparisons of the different responses as comparisons of those that have them first."""
+        first = [self.places.index(number) for number in range(len(self.different))]
         return tuple(Comparison(first[i], first[j], probability) for i, j, probability in comparisons)
 
 

@@ -4,8 +4,8 @@
     for scored in score_groups(groups, model.compare_many):
         scored.rewards                              # one for each response, None where nothing could be read
 
-Equal texts are judged once and share their reward. Beside equal texts alone a response is tied, whatever a judge would
-say: 0, for both kinds of reward. A response that is alone has nothing to be compared with: None.
+Responses that look the same are judged once and share their reward. Beside such alone a response is tied, whatever a
+judge would say: 0, for both kinds of reward. A response that is alone has nothing to be compared with: None.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from r1_reward.judge.candidates import Candidates, net_win_rates
 from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_group
 from r1_reward.judge.ranking import Comparison, bradley_terry
 from r1_reward.judge.voting import Verdict
+from r1_reward.records.content import Content
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
 from r1_reward.store.video import FRAMES
@@ -31,9 +32,9 @@ CompareMany: TypeAlias = Callable[[Iterable[PairToJudge]], Iterator[Verdict | En
 class Group(NamedTuple):
     """Responses to one question about the same pictures."""
 
-    question: str
+    question: Content
     images: Images
-    responses: Sequence[str]
+    responses: Sequence[Content]
 
 
 class ScoredGroup(NamedTuple):
@@ -109,14 +110,13 @@ class _Playing:
             self._error = group
             return
         try:
-            self._candidates = Candidates.of(group.responses)
-            self._question = group.question
-            self._images = check_group(group.question, group.images, video_frames=video_frames)
+            self._candidates = Candidates.of(group.responses, video_frames=video_frames)
+            self._question, self._images = check_group(group.question, group.images, video_frames=video_frames)
         except UserError as error:
             self._error = InvalidPair(str(error))
             self._error.__cause__ = error
             return
-        n = len(self._candidates.texts)
+        n = len(self._candidates.different)
         self._wanted = [(i, j) for i in range(n) for j in range(i + 1, n)]
 
     @property
@@ -125,8 +125,8 @@ class _Playing:
 
     def pairs(self) -> Iterator[PairToJudge]:
         for i, j in self._wanted:
-            texts = self._candidates.texts
-            yield PairToJudge(self._question, self._images, texts[i], texts[j])
+            different = self._candidates.different
+            yield PairToJudge(self._question, self._images, different[i], different[j])
 
     def add(self, verdict: Verdict | EngineError) -> None:
         probability = None
@@ -148,7 +148,7 @@ class _Playing:
 
 def _rewards(candidates: Candidates, played: list[Comparison], kind: RewardKind) -> list[float | None]:
     """Return one reward for each different text."""
-    n = len(candidates.texts)
+    n = len(candidates.different)
     if n == 1:
         return [0.0 if len(candidates.places) > 1 else None]
     rates = net_win_rates(n, played)

@@ -6,23 +6,21 @@ pair.shown(swapped=True)                # ("An eight.", "A three.")
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from PIL import Image
 
 from r1_reward.engines.engine import EngineError
-from r1_reward.records.checks import MAX_RESPONSE_CHARS
+from r1_reward.records.checks import MAX_RESPONSE_CHARS, placeholder_problem
+from r1_reward.records.content import Content, ContentError, Mixed, Shown, fill_places, read_parts
 from r1_reward.records.errors import UserError
 from r1_reward.records.placeholders import find_placeholders, mismatch
-from r1_reward.records.schema import Answer
+from r1_reward.records.prompt import with_criteria
+from r1_reward.records.schema import CONTENTS, Label
 from r1_reward.records.texts import is_blank
-from r1_reward.store.encoded import decode, decode_bare, kind_of_source
-from r1_reward.store.images import ImageError, ImageSource, open_image
+from r1_reward.store.contents import open_content, open_picture, pixel_digest
+from r1_reward.store.images import ImageSource
 from r1_reward.store.video import FRAMES, Video, open_video, row_pictures
 
 
@@ -42,36 +40,39 @@ Images: TypeAlias = "Sequence[ImageSource | Video] | OpenedImages"
 class PairToJudge(NamedTuple):
     """A question about pictures and two responses, of which nobody knows yet which is better."""
 
-    question: str
+    question: Content
     images: Images
-    response_1: str
-    response_2: str
+    """In front of the question; pictures elsewhere are parts of a content."""
+    response_1: Content
+    response_2: Content
+    criteria: str | None = None
+    """By what they are to be judged, where that is given."""
 
 
 class InvalidPair(EngineError):
     """One pair cannot be shown to any judge: a blank text, a picture that cannot be opened. The others go on."""
 
 
-Attack: TypeAlias = "Callable[[Prepared, bool], tuple[str, str]]"
+Attack: TypeAlias = "Callable[[Prepared, bool], tuple[Shown, Shown]]"
 """A pair, and whether response 2 is shown first, to the two responses in the order shown, one of them edited."""
 
 
 class Prepared(NamedTuple):
     """A checked pair with its pictures opened."""
 
-    question: str
+    question: Shown
     images: OpenedImages
-    responses: tuple[str, str]
-    preferred: Answer | None = None
+    responses: tuple[Shown, Shown]
+    preferred: Label | None = None
     """The label, where there is one; only the order ``preferred-first`` and attacks look at it."""
     attack: Attack | None = None
     """Edits what is shown; orders and random numbers stay those of the pair as it was."""
 
-    def in_order(self, swapped: bool) -> tuple[str, str]:
+    def in_order(self, swapped: bool) -> tuple[Shown, Shown]:
         """Return the responses in the order they are shown, unedited."""
         return self.responses[::-1] if swapped else self.responses
 
-    def shown(self, swapped: bool) -> tuple[str, str]:
+    def shown(self, swapped: bool) -> tuple[Shown, Shown]:
         """Return what is shown, in its order."""
         return self.in_order(swapped) if self.attack is None else self.attack(self, swapped)
 
@@ -95,48 +96,13 @@ def open_images(images: Images, *, video_frames: int = FRAMES) -> OpenedImages:
         if isinstance(source, Video):
             pictures += open_video(source.path, video_frames if source.frames is None else source.frames)
         else:
-            pictures.append(_open(source, f"images[{number}]"))
+            pictures.append(open_picture(source, f"images[{number}]"))
     return opened(pictures)._replace(video=any(isinstance(source, Video) for source in images))
-
-
-def _open(source: Any, place: str) -> Image.Image:
-    if isinstance(source, Mapping):  # a cell of a data set
-        source = source.get("path") if source.get("bytes") is None else source["bytes"]
-        if source is None:
-            raise ImageError(place, "has neither bytes nor a path")
-    if isinstance(source, str):
-        return _open_text(source, place)
-    if isinstance(source, (bytes, Image.Image)):
-        return open_image(source, name=place)
-    if isinstance(source, (bytearray, memoryview)):
-        return open_image(bytes(source), name=place)
-    if not hasattr(source, "__fspath__"):
-        raise UserError(
-            f"{place}: must be a path, the bytes of a file, a PIL image or a Video, not {type(source).__name__}."
-        )
-    return open_image(source)
-
-
-def _open_text(source: str, place: str) -> Image.Image:
-    """Open what a text names or holds."""
-    if kind_of_source(source) == "data":
-        try:
-            return open_image(decode(source), name=place)
-        except ValueError as error:
-            raise ImageError(place, f"is a data URI that cannot be read: it {error}") from error
-    if source[:7].lower() == "file://":
-        return open_image(url2pathname(urlsplit(source).path))
-    data = None if os.path.exists(source) else decode_bare(source)
-    return open_image(source) if data is None else open_image(data, name=place)
 
 
 def opened(pictures: Sequence[Image.Image]) -> OpenedImages:
     """Return pictures that are open already, with their digest."""
-    digest = hashlib.sha256()
-    for picture in pictures:
-        digest.update(f"{picture.width}x{picture.height}:".encode())
-        digest.update(picture.tobytes())
-    return OpenedImages(tuple(pictures), digest.hexdigest())
+    return OpenedImages(tuple(pictures), pixel_digest(pictures))
 
 
 def prepare(item: PairToJudge | Mapping[str, Any] | Prepared, *, video_frames: int = FRAMES) -> Prepared:
@@ -151,58 +117,111 @@ def prepare(item: PairToJudge | Mapping[str, Any] | Prepared, *, video_frames: i
         return item
     preferred, is_row = None, isinstance(item, Mapping)
     if isinstance(item, Mapping):
-        missing = [name for name in ("question", "response_1", "response_2") if name not in item]
-        if missing:
-            raise UserError(f"{missing[0]}: is missing.")
         preferred = item.get("preferred")
-        images = _row_images(item, video_frames)
-        item = PairToJudge(item["question"], images, item["response_1"], item["response_2"])
-    check_text(item.question, "question")
-    check_text(item.response_1, "response_1")
-    check_text(item.response_2, "response_2")
-    opened = open_images(item.images, video_frames=video_frames)
-    check_pictures(item.question, opened, exact=not is_row)
-    return Prepared(item.question, opened, (item.response_1, item.response_2), preferred)
+        item = _of_row(item, video_frames)
+    contents, images = [item.question, item.response_1, item.response_2], item.images
+    if _have_parts(contents) and isinstance(images, list | tuple):
+        contents, images = _filled(contents, images)
+    question, *responses = (
+        check_content(content, name, video_frames=video_frames)
+        for content, name in zip(contents, CONTENTS, strict=True)
+    )
+    pictures = open_images(images, video_frames=video_frames)
+    check_pictures(question, pictures, exact=not is_row)
+    if item.criteria is not None:
+        question = open_content(with_criteria(question, check_text(item.criteria, "criteria")), "question")
+    return Prepared(question, pictures, (responses[0], responses[1]), preferred)
 
 
-def _row_images(row: Mapping[str, Any], video_frames: int) -> Images:
-    """Open what :func:`r1_reward.store.pairs.load_pairs` returns: cells with the bytes or the path of a picture."""
-    cells = row.get("images") or []
-    if isinstance(cells, list) and any(isinstance(cell, Mapping) for cell in cells):
-        return opened(row_pictures(row, video_frames))
-    return [*cells, Video(row["video"])] if row.get("video") and isinstance(cells, list) else cells
+def _of_row(row: Mapping[str, Any], video_frames: int) -> PairToJudge:
+    missing = [name for name in CONTENTS if name not in row]
+    if missing:
+        raise UserError(f"{missing[0]}: is missing.")
+    contents = [row[name] for name in CONTENTS]
+    images: Any = row.get("images") or []
+    if isinstance(images, list):
+        cells = any(isinstance(cell, Mapping) for cell in images)
+        if cells and all(isinstance(content, str) for content in contents):  # as load_pairs returns them
+            images = opened(row_pictures(row, video_frames))
+        elif row.get("video"):
+            images = [*images, Video(row["video"])]
+    return PairToJudge(contents[0], images, contents[1], contents[2], row.get("criteria"))
 
 
-def check_text(text: Any, name: str) -> None:
-    """Raise UserError if a question or response is not text, blank, or longer than any judge's prompt has room for."""
+def _have_parts(contents: Sequence[Any]) -> bool:
+    return any(isinstance(content, list | tuple) and not isinstance(content, Mixed) for content in contents)
+
+
+def _filled(contents: Sequence[Any], images: Any) -> tuple[list[Any], Any]:
+    """Give the image parts of contents that name no picture the images beside them."""
+    if isinstance(images, OpenedImages):
+        return list(contents), images
+    for content, name in zip(contents, CONTENTS, strict=True):
+        try:
+            read_parts(content)
+        except ContentError as error:
+            raise UserError(f"{name}: {error}.") from error
+    try:
+        return fill_places(contents, images)
+    except ContentError as error:
+        raise UserError(f"images: {error}.") from error
+
+
+def check_text(text: Any, name: str) -> str:
+    """Return a text; raises UserError if it is none, blank, or longer than any judge's prompt has room for."""
     if not isinstance(text, str):
         raise UserError(f"{name}: must be text, not {type(text).__name__}.")
     if is_blank(text):
         raise UserError(f"{name}: is blank.")
-    if len(text) > MAX_RESPONSE_CHARS:
-        raise UserError(f"{name}: has {len(text):,} characters; at most {MAX_RESPONSE_CHARS:,} are accepted.")
+    _check_length(len(text), name)
+    return text
 
 
-def check_pictures(question: str, images: OpenedImages, *, exact: bool = True) -> None:
+def _check_length(length: int, name: str) -> None:
+    if length > MAX_RESPONSE_CHARS:
+        raise UserError(f"{name}: has {length:,} characters; at most {MAX_RESPONSE_CHARS:,} are accepted.")
+
+
+def check_content(content: Any, name: str, *, video_frames: int = FRAMES) -> Shown:
+    """Return a question or response with its pictures opened.
+
+    Raises:
+        UserError: it is neither text nor parts, blank, longer than any judge's prompt has room for, or a picture in it
+            cannot be opened.
+    """
+    if isinstance(content, str | bytes | bytearray | memoryview) or not isinstance(content, Sequence):
+        return check_text(content, name)
+    shown = open_content(content, name, video_frames=video_frames)
+    if isinstance(shown, str):
+        return check_text(shown, name)
+    _check_length(sum(len(piece) for piece in shown.pieces if isinstance(piece, str)), name)
+    return shown
+
+
+def check_pictures(question: Shown, images: OpenedImages, *, exact: bool = True) -> None:
     """Raise UserError if the question has places for pictures that did not come: it would be judged blind.
 
     Nor may there be another number of pictures than of places, unless it is not ``exact``, which is for rows of files:
-    these are checked where they are read. A video is any number of frames.
+    these are checked where they are read. A video is any number of frames. A question of parts has its pictures at
+    their places, so its texts may have none.
     """
-    count = len(images.pictures)
-    reason = mismatch(find_placeholders(question), count) if not count or (exact and not images.video) else None
+    if isinstance(question, Mixed):
+        reason = placeholder_problem(question)
+    else:
+        count = len(images.pictures)
+        judged = not count or (exact and not images.video)
+        reason = mismatch(find_placeholders(question), count) if judged else None
+        reason = reason and f"{reason}; send one for each place"
     if reason:
-        raise UserError(
-            f"question: {reason}; send one for each place, or write it with a space (< image>) where none is meant."
-        )
+        raise UserError(f"question: {reason}, or write it with a space (< image>) where none is meant.")
 
 
-def check_group(question: str, images: Images, *, video_frames: int = FRAMES) -> OpenedImages:
-    """Return the pictures of a question, opened; raises UserError if it cannot be shown with them."""
-    check_text(question, "question")
-    opened = open_images(images, video_frames=video_frames)
-    check_pictures(question, opened)
-    return opened
+def check_group(question: Content, images: Images, *, video_frames: int = FRAMES) -> tuple[Shown, OpenedImages]:
+    """Return a question and its pictures, opened; raises UserError if it cannot be shown with them."""
+    shown = check_content(question, "question", video_frames=video_frames)
+    opened_images = open_images(images, video_frames=video_frames)
+    check_pictures(shown, opened_images)
+    return shown, opened_images
 
 
 def prepare_all(

@@ -24,11 +24,12 @@ from r1_reward.judge import ranking, voting
 from r1_reward.judge.calibration import Calibration, fit_calibration, reliability_plot
 from r1_reward.judge.candidates import Candidates
 from r1_reward.judge.groups import Group, RewardKind, require_kind, score_groups
-from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_group, check_text, prepare, prepare_all
+from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_content, check_group, prepare, prepare_all
 from r1_reward.judge.ranking import Comparison, Ranking
 from r1_reward.judge.settings import Stop, VoteSettings
 from r1_reward.judge.votes import Orders, Plan, draw_votes, watch_votes
 from r1_reward.judge.voting import Verdict, majority
+from r1_reward.records.content import Content, Shown
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
 from r1_reward.store.video import FRAMES
@@ -160,10 +161,11 @@ class RewardModel:
 
     def compare(
         self,
-        question: str,
+        question: Content,
         images: Images,
-        a: str,
-        b: str,
+        a: Content,
+        b: Content,
+        criteria: str | None = None,
         *,
         votes: int = 1,
         both_orders: bool = True,
@@ -173,10 +175,13 @@ class RewardModel:
         """Return which of two responses is better, with every vote.
 
         Args:
-            question: The question about the pictures.
-            images: Paths, bytes of picture files, PIL images or a :class:`Video`; may be empty.
+            question: The question about the pictures, like each response text or a list of parts: texts, pictures and
+                videos in their order (:mod:`r1_reward.records.content`).
+            images: Paths, bytes of picture files, PIL images or a :class:`Video`; may be empty. They are shown in front
+                of the question, or where the contents have places for pictures (``{"type": "image"}``).
             a: Response 1.
             b: Response 2. Comparing b with a gives the same verdict turned round.
+            criteria: By what they are to be judged; the judge is told so behind the question.
             votes: Votes for each order shown. A scalar model has one vote, and needs no orders.
             both_orders: Show each response first as often as the other, ``2 * votes`` votes in all; else each pair is
                 shown in one order only, which is drawn from its content.
@@ -190,7 +195,7 @@ class RewardModel:
             UserError: an option, a text or a picture cannot be used.
             EngineError: the engine could not answer.
         """
-        item = PairToJudge(question, images, a, b)
+        item = PairToJudge(question, images, a, b, criteria)
         (result,) = self.compare_many([item], votes=votes, both_orders=both_orders, temperature=temperature, stop=stop)
         return _verdict_or_raise(result)
 
@@ -216,10 +221,11 @@ class RewardModel:
 
     def watch(
         self,
-        question: str,
+        question: Content,
         images: Images,
-        a: str,
-        b: str,
+        a: Content,
+        b: Content,
+        criteria: str | None = None,
         *,
         votes: int = 1,
         both_orders: bool = True,
@@ -227,32 +233,39 @@ class RewardModel:
     ) -> Iterator[Verdict]:
         """Yield the verdict after each vote; the last one is what :meth:`compare` returns. Errors as there."""
         plan = self._plan(votes, both_orders, temperature)
-        pair = prepare(PairToJudge(question, images, a, b), video_frames=self.video_frames)
+        pair = prepare(PairToJudge(question, images, a, b, criteria), video_frames=self.video_frames)
         return (self._verdict(votes_so_far) for votes_so_far in watch_votes(self.engine, pair, plan))
 
     def score(
-        self, question: str, images: Images, response: str, *, against: Sequence[str], **options: Unpack[VoteOptions]
+        self,
+        question: Content,
+        images: Images,
+        response: Content,
+        *,
+        against: Sequence[Content],
+        **options: Unpack[VoteOptions],
     ) -> float | None:
         """Return the mean probability, in [0, 1], that a response is better than each of those it is held ``against``.
 
-        The same text among these counts as one half, unasked; texts given twice are judged once and count twice.
-        Comparisons that cannot be read are left out; None if that is all of them. Options and errors as for
+        What looks the same among these counts as one half, unasked; what is given twice is judged once and counts
+        twice. Comparisons that cannot be read are left out; None if that is all of them. Options and errors as for
         :meth:`compare`.
         """
-        check_text(response, "response")
-        Candidates.of(against, "against")
-        texts, places = Candidates.of([response, *against])
-        others = range(1, len(texts))
-        asked = self._comparer(question, images, texts, options)([(0, i) for i in others])
-        won: dict[int, float | None] = {0: 0.5, **dict(zip(others, asked, strict=True))}
+        frames = self.video_frames
+        shown = check_content(response, "response", video_frames=frames)
+        others = Candidates.of(against, "against", video_frames=frames)
+        different, places = Candidates.of([shown, *(others.different[place] for place in others.places)])
+        opponents = range(1, len(different))
+        asked = self._comparer(question, images, different, options)([(0, i) for i in opponents])
+        won: dict[int, float | None] = {0: 0.5, **dict(zip(opponents, asked, strict=True))}
         known = [p for place in places[1:] if (p := won[place]) is not None]
         return sum(known) / len(known) if known else None
 
     def rank(
         self,
-        question: str,
+        question: Content,
         images: Images,
-        responses: Sequence[str],
+        responses: Sequence[Content],
         *,
         budget: int | None = None,
         **options: Unpack[VoteOptions],
@@ -263,27 +276,27 @@ class RewardModel:
         :func:`r1_reward.judge.ranking.rank`. Equal texts are judged once and share their score. Comparisons that cannot
         be read are left out of the scores and have the probability None. Options and errors as for :meth:`compare`.
         """
-        candidates = Candidates.of(responses)
-        compare = self._comparer(question, images, candidates.texts, options)
-        return candidates.spread(ranking.rank(len(candidates.texts), compare, budget=budget, seed=self.seed))
+        candidates = Candidates.of(responses, video_frames=self.video_frames)
+        compare = self._comparer(question, images, candidates.different, options)
+        return candidates.spread(ranking.rank(len(candidates.different), compare, budget=budget, seed=self.seed))
 
     def best_of_n(
-        self, question: str, images: Images, responses: Sequence[str], **options: Unpack[VoteOptions]
+        self, question: Content, images: Images, responses: Sequence[Content], **options: Unpack[VoteOptions]
     ) -> Best:
         """Return the winner of a knockout, with about one comparison for each response.
 
         Equal texts are judged once; the first of them stands for all. Options and errors as for :meth:`compare`.
         """
-        candidates = Candidates.of(responses)
-        compare = self._comparer(question, images, candidates.texts, options)
-        index, comparisons = ranking.best_of_n(len(candidates.texts), compare, seed=self.seed)
+        candidates = Candidates.of(responses, video_frames=self.video_frames)
+        compare = self._comparer(question, images, candidates.different, options)
+        index, comparisons = ranking.best_of_n(len(candidates.different), compare, seed=self.seed)
         return Best(candidates.places.index(index), candidates.among_all(comparisons))
 
     def rewards(
         self,
-        question: str,
+        question: Content,
         images: Images,
-        responses: Sequence[str],
+        responses: Sequence[Content],
         *,
         kind: RewardKind = "win_rate",
         **options: Unpack[VoteOptions],
@@ -369,14 +382,14 @@ class RewardModel:
         return probabilities, labels, left_out
 
     def _comparer(
-        self, question: str, images: Images, texts: Sequence[str], options: VoteOptions
+        self, question: Content, images: Images, different: Sequence[Shown], options: VoteOptions
     ) -> ranking.CompareBatch:
-        """Return what compares texts by their indices; the pictures are opened once."""
-        opened = check_group(question, images, video_frames=self.video_frames)
+        """Return what compares responses by their indices; the pictures are opened once."""
+        asked, opened = check_group(question, images, video_frames=self.video_frames)
         self._plan(**options)
 
         def compare(pairs: Sequence[tuple[int, int]]) -> list[float | None]:
-            items = [PairToJudge(question, opened, texts[i], texts[j]) for i, j in pairs]
+            items = [PairToJudge(asked, opened, different[i], different[j]) for i, j in pairs]
             return [_verdict_or_raise(result).probability for result in self.compare_many(items, **options)]
 
         return compare

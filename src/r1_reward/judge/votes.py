@@ -27,9 +27,10 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 from r1_reward.engines.engine import Answered, Engine, EngineError, Session
 from r1_reward.judge.prepare import Prepared, prepare_all
 from r1_reward.judge.voting import Stopping
+from r1_reward.records.content import key_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment
-from r1_reward.records.schema import Completion, Judgment
+from r1_reward.records.schema import Answer, Completion, Judgment
 from r1_reward.store.video import FRAMES
 
 Orders = Literal["both", "one", "random", "stored", "preferred-first"]
@@ -42,6 +43,7 @@ ORDERS: dict[str, str] = {
     "says 1 scores 100 %",
 }
 
+_TURNED: dict[Answer, Answer] = {1: 2, 2: 1}
 _HELD = 2000  # pairs that may wait, decided or unusable, behind one that is still being judged
 
 
@@ -78,7 +80,7 @@ class Plan(NamedTuple):
         for vote in range(self.votes):
             for turned in range(self.passes):
                 swapped = self._swapped(pair, vote) != bool(turned)
-                key = _digest(pair.question, pair.images.digest, *pair.in_order(swapped))
+                key = _digest(key_of(pair.question), pair.images.digest, *map(key_of, pair.in_order(swapped)))
                 slots.append(Slot(swapped, _number("vote", self.seed, key, vote)))
         return slots
 
@@ -87,10 +89,11 @@ class Plan(NamedTuple):
             return False
         if self.orders == "preferred-first":
             return pair.preferred == 2
-        smaller, larger = sorted(pair.responses)
+        smaller, larger = sorted(map(key_of, pair.responses))
         own = (vote,) if self.orders == "random" else ()
-        smaller_first = _number("order", self.seed, pair.question, pair.images.digest, smaller, larger, *own) % 2 == 0
-        return smaller_first != (pair.responses[0] == smaller)
+        shown = (key_of(pair.question), pair.images.digest, smaller, larger)
+        smaller_first = _number("order", self.seed, *shown, *own) % 2 == 0
+        return smaller_first != (key_of(pair.responses[0]) == smaller)
 
     def by_pass(self, votes: Sequence[Judgment]) -> list[list[Judgment]]:
         """Return the votes of a pair, all of them drawn, by pass."""
@@ -340,7 +343,7 @@ def read_judgment(completion: Completion, *, swapped: bool) -> Judgment:
     parsed = parse_judgment(completion.text, cut=completion.cut)
     answer, probability = None if completion.refused else parsed.answer, completion.probability
     if swapped:
-        answer = None if answer is None else 1 if answer == 2 else 2
+        answer = _TURNED[answer] if answer else answer
         probability = None if probability is None else round(1 - probability, 6)
     return Judgment(
         answer=answer,

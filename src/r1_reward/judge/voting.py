@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import comb
 
 from r1_reward.records.errors import UserError
-from r1_reward.records.schema import Answer, Judgment
+from r1_reward.records.schema import Answer, Judgment, Label
 
 MOST_VOTES = 256
 """The most votes a sequential rule is computed for: computing its boundary takes seconds there."""
@@ -38,27 +38,34 @@ class Verdict(NamedTuple):
     for_2: int
     unreadable: int
     votes: tuple[Judgment, ...] = ()
+    ties: int = 0
+    """Votes that said tie, which only judges can whose answer form knows ties."""
+
+    @property
+    def readable(self) -> int:
+        """Votes that can be read, those that said tie included."""
+        return self.for_1 + self.for_2 + self.ties
 
     @property
     def share(self) -> float | None:
-        """Share of the readable votes that name the more frequent answer, in [0.5, 1]; None when none can be read."""
-        readable = self.for_1 + self.for_2
-        return max(self.for_1, self.for_2) / readable if readable else None
+        """Share of the readable votes that name the more frequent answer, in (0, 1]; None when none can be read."""
+        return max(self.for_1, self.for_2, self.ties) / self.readable if self.readable else None
 
     @property
     def probability(self) -> float | None:
         """Probability that response 1 is better, in [0, 1]; None when no vote can be read.
 
         The mean of the readable votes' token probabilities if every one of them has one. Otherwise the estimate from
-        the counts under Jeffreys' prior, ``(for_1 + 1/2) / (for_1 + for_2 + 1)``, which is never 0 or 1.
+        the counts under Jeffreys' prior, ``(for_1 + 1/2) / (for_1 + for_2 + 1)``, which is never 0 or 1; a vote that
+        said tie counts one half for each.
         """
-        readable = self.for_1 + self.for_2
+        readable = self.readable
         if not readable:
             return None
         known = [v.probability for v in self.votes if v.answer is not None and v.probability is not None]
         if len(known) == readable:
             return math.fsum(known) / readable
-        return (self.for_1 + 0.5) / (readable + 1)
+        return (self.for_1 + self.ties / 2 + 0.5) / (readable + 1)
 
     @property
     def flips(self) -> float | None:
@@ -80,8 +87,18 @@ class Verdict(NamedTuple):
         """Votes whose text the token limit cut."""
         return sum(vote.truncated for vote in self.votes)
 
-    def correctness(self, preferred: Answer) -> float:
-        """Return 1 for the right verdict, 0 for the wrong one or none, 1/2 for a tie: a fair coin's expectation."""
+    @property
+    def says_tie(self) -> bool:
+        """Whether more votes said tie than named either response: a verdict, where votes that split evenly are none."""
+        return self.ties > max(self.for_1, self.for_2)
+
+    def correctness(self, preferred: Label) -> float:
+        """Return 1 for the right verdict, 0 for the wrong one or none.
+
+        Votes that split evenly between the responses count 1/2, a fair coin's expectation, where one is preferred.
+        """
+        if self.says_tie or preferred == 0:
+            return float(self.says_tie and preferred == 0)
         if self.preferred is None:
             return 0.5 if self.for_1 or self.for_2 else 0.0
         return float(self.preferred == preferred)
@@ -89,8 +106,9 @@ class Verdict(NamedTuple):
 
 def majority(votes: Sequence[Judgment]) -> Verdict:
     """Count votes, of one order or of several; an unreadable vote does not count."""
-    for_1, for_2 = (sum(vote.answer == answer for vote in votes) for answer in (1, 2))
-    return Verdict(_larger(for_1, for_2), for_1, for_2, len(votes) - for_1 - for_2, tuple(votes))
+    for_1, for_2, ties = (sum(vote.answer == answer for vote in votes) for answer in (1, 2, 0))
+    preferred = None if ties > max(for_1, for_2) else _larger(for_1, for_2)
+    return Verdict(preferred, for_1, for_2, len(votes) - for_1 - for_2 - ties, tuple(votes), ties)
 
 
 def confidence_weighted(votes: Sequence[Judgment]) -> Verdict:
@@ -100,7 +118,7 @@ def confidence_weighted(votes: Sequence[Judgment]) -> Verdict:
     """
     weights: dict[Answer, list[float]] = {1: [], 2: []}
     for vote in votes:
-        if vote.answer is not None:
+        if vote.answer:
             weights[vote.answer].append(1.0 if vote.probability is None else abs(2 * vote.probability - 1))
     return majority(votes)._replace(preferred=_larger(math.fsum(weights[1]), math.fsum(weights[2])))
 

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from r1_reward.models.checkpoint import load_model_and_processor
+from r1_reward.records.content import Shown, pictures_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import neutralize, special_tokens_of
 from r1_reward.records.scalar_prompt import build_scalar_messages, template_version
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
 
-Candidate: TypeAlias = "tuple[str, list[Image.Image], str]"
-"""A question, its pictures, and one response."""
+Candidate: TypeAlias = "tuple[Shown, list[Image.Image], Shown]"
+"""A question, the pictures in front of it, and one response."""
 
 HEAD, MANIFEST, ADAPTER = "scalar_head.safetensors", "scalar.json", "adapter_config.json"
 IGNORED = -100
@@ -186,7 +187,7 @@ def encode(
         )
         for question, images, response in candidates
     ]
-    images = [pictures for _, pictures, _ in candidates]
+    images = [[*pictures, *pictures_of(question, response)] for question, pictures, response in candidates]
     encoded: dict[str, Tensor] = dict(
         processor(
             text=texts,

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from r1_reward.records.errors import UserError
+from r1_reward.records.content import Content, ContentError, blank, read_parts, same_content
+from r1_reward.records.errors import UserError, kind_of
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.placeholders import find_placeholders, mismatch
-from r1_reward.records.schema import PreferencePair
-from r1_reward.records.texts import is_blank, same_text
+from r1_reward.records.schema import CONTENTS, PreferencePair
+from r1_reward.records.texts import is_blank
 
 MAX_RESPONSE_CHARS = 50_000
 """Longest response accepted, in characters: about 12,000 tokens, more than any judge prompt here has room for."""
@@ -26,6 +27,7 @@ FIELDS = tuple(PreferencePair.model_fields)
 REQUIRED = tuple(name for name, field in PreferencePair.model_fields.items() if field.is_required())
 _LISTED = 20
 _NUMBER = re.compile(r"\d[\d,]*")
+_LABELS = "must be 1 or 2 (or 0 for a tie)"
 _FEW = 3  # problems of one kind that are listed one by one
 _SURROGATE = "contains a lone surrogate, which no text file can hold"
 
@@ -91,8 +93,8 @@ class PairFileError(UserError):
 def to_pair(row: dict[str, Any]) -> tuple[PreferencePair | None, list[tuple[str, str]]]:
     """Return a row as a pair, or None and what is wrong with which field."""
     # Pydantic takes True and 1.0 for the literal 1.
-    odd = row.get("preferred") in (1, 2) and type(row["preferred"]) is not int
-    problems = [("preferred", f"must be 1 or 2, not {_short(row['preferred'])}")] if odd else []
+    odd = row.get("preferred") in (0, 1, 2) and type(row["preferred"]) is not int
+    problems = [("preferred", f"{_LABELS}, not {_short(row['preferred'])}")] if odd else []
     try:
         pair = PreferencePair.model_validate(row)
     except ValidationError as error:
@@ -102,8 +104,11 @@ def to_pair(row: dict[str, Any]) -> tuple[PreferencePair | None, list[tuple[str,
 
 def _explain(error: Any) -> tuple[str, str]:
     """Return field and reason, in plain words, of one pydantic error."""
-    field = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in error["loc"])
+    loc = error["loc"][:1] if error["loc"][:1] and error["loc"][0] in CONTENTS else error["loc"]
+    field = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in loc)
     given = error.get("input")
+    if error["type"] == "places":
+        return "images", error["msg"]
     reasons: dict[str, Callable[[], str]] = {
         "missing": lambda: "is missing",
         "extra_forbidden": lambda: unknown_field(field),
@@ -111,7 +116,7 @@ def _explain(error: Any) -> tuple[str, str]:
         "string_type": lambda: f"must be text, not {kind_of(given)}",
         "list_type": lambda: f"must be a list, not {kind_of(given)}",
         "int_type": lambda: f"must be a whole number, not {_short(given)}",
-        "literal_error": lambda: f"must be 1 or 2, not {_short(given)}",
+        "literal_error": lambda: f"{_LABELS}, not {_short(given)}",
         "greater_than_equal": lambda: f"must be 1 or more, not {_short(given)}",
     }
     return field, reasons.get(error["type"], lambda: error["msg"])()
@@ -123,29 +128,58 @@ def unknown_field(name: str) -> str:
     return f"is not a known field; did you mean {near[0]}?" if near else f"is not one of {', '.join(FIELDS)}"
 
 
-def text_problems(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what the schema cannot say about texts."""
+def text_problems(row: dict[str, Any], *, ties: bool = True) -> Iterator[tuple[str, str]]:
+    """Yield what the schema cannot say about texts; without ``ties`` also that a row has no winner."""
     for field in FIELDS:
-        if isinstance(row.get(field), str) and "\0" in row[field]:
-            yield field, "contains a NUL character"
-        if isinstance(row.get(field), str) and _has_surrogate(row[field]):
-            yield field, _SURROGATE
-    first, second = row.get("response_1"), row.get("response_2")
-    for field, text in (("response_1", first), ("response_2", second)):
-        if isinstance(text, str) and len(text) > MAX_RESPONSE_CHARS:
-            yield field, f"has {len(text):,} characters; at most {MAX_RESPONSE_CHARS:,} are accepted"
-    if isinstance(first, str) and isinstance(second, str) and not is_blank(first) and same_text(first, second):
+        for text in _texts(row.get(field)):
+            if "\0" in text:
+                yield field, "contains a NUL character"
+            if _has_surrogate(text):
+                yield field, _SURROGATE
+    first: Any = row.get("response_1")
+    second: Any = row.get("response_2")
+    for field, content in (("response_1", first), ("response_2", second)):
+        if (length := sum(map(len, _texts(content)))) > MAX_RESPONSE_CHARS:
+            yield field, f"has {length:,} characters; at most {MAX_RESPONSE_CHARS:,} are accepted"
+    if _is_content(first) and _is_content(second) and not blank(first) and same_content(first, second):
         yield "response_2", "is the same as response_1"
     if reason := picture_problem(row):
         yield "question", reason
+    if not ties and row.get("preferred") == 0:
+        yield "preferred", "is a tie (0), and the prompt asks for a winner; `r1-reward data mix` takes such rows out"
+
+
+def _is_content(value: Any) -> bool:
+    try:
+        read_parts(value)
+    except ContentError:
+        return False
+    return True
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the texts of a field's value, whatever it is."""
+    if isinstance(value, list):
+        return [text for part in value if isinstance(part, dict) and isinstance(text := part.get("text"), str)]
+    return [value] if isinstance(value, str) else []
 
 
 def picture_problem(row: Mapping[str, Any]) -> str | None:
     """Return why the places for pictures in a question are not those of the row's pictures; a video may be any."""
     question, images = row.get("question"), row.get("images")
+    if isinstance(question, list):
+        return placeholder_problem(question) if _is_content(question) else None
     if not isinstance(question, str) or not isinstance(images, list | tuple | None) or row.get("video"):
         return None
     return mismatch(find_placeholders(question), len(images or ()))
+
+
+def placeholder_problem(question: Content) -> str | None:
+    """Return why nobody knows where pictures are to stand: a token in the text of a question that has parts."""
+    tokens = [place.text for text in read_parts(question) if isinstance(text, str) for place in find_placeholders(text)]
+    if not tokens:
+        return None
+    return f"has a place for a picture in its text ({tokens[0]}) beside its parts; let a part of its own stand there"
 
 
 def reasoning_problem(row: Mapping[str, Any]) -> str | None:
@@ -170,12 +204,6 @@ def _has_surrogate(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
-
-
-def kind_of(value: Any) -> str:
-    """Name the type of a JSON value."""
-    names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text"}
-    return names.get(type(value)) or ("a list" if isinstance(value, list) else "an object")
 
 
 def _short(value: Any) -> str:

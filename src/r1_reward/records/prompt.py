@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from r1_reward.records.content import Content, Shown, read_parts
 from r1_reward.records.placeholders import name_pictures
 
 if TYPE_CHECKING:
@@ -77,21 +78,23 @@ def build_prompt(question: str, response_1: str, response_2: str, *, special_tok
     The placeholders are filled in one pass, so a response that contains ``{answer2}`` keeps it as it is.
     ``special_tokens``: the tokenizer's, see :func:`neutralize`.
     """
-    texts = {"question": name_pictures(question), "answer1": response_1, "answer2": response_2}
-    tokens = tuple(special_tokens)
-    safe = {name: neutralize(text, tokens) for name, text in texts.items()}
-    return _PLACEHOLDER.sub(lambda match: safe[match[1]], pairwise_template())
+    contents = {"question": question, "answer1": response_1, "answer2": response_2}
+    (part,) = fill_template(pairwise_template(), _PLACEHOLDER, contents, special_tokens)
+    text: str = part["text"]
+    return text
 
 
 def build_messages(
-    question: str,
-    response_1: str,
-    response_2: str,
+    question: Shown,
+    response_1: Shown,
+    response_2: Shown,
     *,
     images: int = 0,
     special_tokens: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
     """Return the chat, one user turn, in the form processors take: media parts first, then the text of the prompt.
+
+    The pictures of a content that has some stand where it has them, between the texts; without any there is one text.
 
     Args:
         question: The question about the media.
@@ -100,9 +103,47 @@ def build_messages(
         images: How many ``{"type": "image"}`` parts to put in front; a video is as many as it shows frames.
         special_tokens: The tokenizer's, see :func:`neutralize`.
     """
-    media = [{"type": "image"} for _ in range(images)]
-    text = build_prompt(question, response_1, response_2, special_tokens=special_tokens)
-    return [{"role": "user", "content": [*media, {"type": "text", "text": text}]}]
+    contents = {"question": question, "answer1": response_1, "answer2": response_2}
+    parts = fill_template(pairwise_template(), _PLACEHOLDER, contents, special_tokens)
+    return [{"role": "user", "content": [*({"type": "image"} for _ in range(images)), *parts]}]
+
+
+def fill_template(
+    template: str, placeholder: re.Pattern[str], contents: Mapping[str, Shown], special_tokens: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """Return a template as message parts, in one pass, with a neutralised content at each placeholder's group 1.
+
+    Places for pictures in a plain question are named or left out: its pictures stand in front of the text.
+    """
+    tokens = tuple(special_tokens)
+    pieces: list[str | None] = []  # None is a picture
+    end = 0
+    for match in placeholder.finditer(template):
+        content = contents[match[1]]
+        if isinstance(content, str) and match[1] == "question":
+            content = name_pictures(content)
+        shown = [content] if isinstance(content, str) else content.pieces
+        pieces.append(template[end : match.start()])
+        pieces += [neutralize(piece, tokens) if isinstance(piece, str) else None for piece in shown]
+        end = match.end()
+    pieces.append(template[end:])
+    parts: list[dict[str, Any]] = []
+    for piece in pieces:
+        if piece is None:
+            parts.append({"type": "image"})
+        elif piece and parts and parts[-1]["type"] == "text":
+            parts[-1]["text"] += piece
+        elif piece:
+            parts.append({"type": "text", "text": piece})
+    return parts
+
+
+def with_criteria(question: Content, criteria: str | None) -> Content:
+    """Return a question that says by what the responses are to be judged, where that is given."""
+    if criteria is None:
+        return question
+    asked = f"\n\nJudge the responses by this criterion alone: {criteria}"
+    return question + asked if isinstance(question, str) else [*read_parts(question), asked]
 
 
 def neutralize(text: str, special_tokens: Iterable[str] = ()) -> str:

@@ -21,9 +21,9 @@ from collections.abc import Iterable
 from importlib import resources
 from typing import Any
 
+from r1_reward.records.content import Mixed, Shown
 from r1_reward.records.parsing import parse_judgment
-from r1_reward.records.placeholders import name_pictures
-from r1_reward.records.prompt import neutralize
+from r1_reward.records.prompt import fill_template
 from r1_reward.records.schema import Answer
 
 _PLACEHOLDER = re.compile(r"\{(question|answer)\}")
@@ -40,20 +40,22 @@ _COMPARES = re.compile(
 
 
 def build_scalar_messages(
-    question: str, response: str, *, images: int = 0, special_tokens: Iterable[str] = ()
+    question: Shown, response: Shown, *, images: int = 0, special_tokens: Iterable[str] = ()
 ) -> list[dict[str, Any]]:
-    """Return the chat, one user turn with the pictures first, that shows one answer; both texts are neutralised.
+    """Return the chat, one user turn with the pictures first, that shows one answer; both contents are neutralised.
 
     ``special_tokens``: the tokenizer's, see :func:`r1_reward.records.prompt.neutralize`.
     """
-    tokens, given = tuple(special_tokens), {"question": name_pictures(question), "answer": response}
-    texts = {name: _safe(text, tokens) for name, text in given.items()}
-    text = _PLACEHOLDER.sub(lambda match: texts[match[1]], scalar_template())
-    return [{"role": "user", "content": [*[{"type": "image"}] * images, {"type": "text", "text": text}]}]
+    given = {"question": _without_headings(question), "answer": _without_headings(response)}
+    parts = fill_template(scalar_template(), _PLACEHOLDER, given, special_tokens)
+    return [{"role": "user", "content": [*({"type": "image"} for _ in range(images)), *parts]}]
 
 
-def _safe(text: str, special_tokens: tuple[str, ...]) -> str:
-    return neutralize(_HEADING.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text), special_tokens)
+def _without_headings(content: Shown) -> Shown:
+    if isinstance(content, Mixed):
+        pieces = (_without_headings(piece) if isinstance(piece, str) else piece for piece in content.pieces)
+        return content._replace(pieces=tuple(pieces))
+    return _HEADING.sub(lambda match: f"{match[0][0]} {match[0][1:]}", content)
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from r1_reward.judge.prepare import OpenedImages, check_text, open_images
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.voting import Verdict
+from r1_reward.records.content import text_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.texts import is_blank, visible
 from r1_reward.serve import cards
@@ -59,7 +60,9 @@ def examples() -> list[Example]:
     world = build_world(seed=11, train_pairs=0, test_pairs=60, hard_share=0.5)
     first = {pair.kind: pair for pair in reversed(world.test)}
     return [
-        Example(world.images[pair.images[0]], pair.question, (pair.response_1, pair.response_2))
+        Example(
+            world.images[pair.images[0]], text_of(pair.question), (text_of(pair.response_1), text_of(pair.response_2))
+        )
         for pair in (first[kind] for kind in _EXAMPLE_KINDS)
     ]
 

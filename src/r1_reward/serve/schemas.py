@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from r1_reward.judge.ranking import Ranking
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.parsing import parse_judgment
-from r1_reward.records.schema import Answer, Judgment
+from r1_reward.records.schema import Answer, Judgment, Label
 from r1_reward.serve.settings import ServerSettings
 
 Kind = Literal["win_rate", "bradley_terry"]
@@ -92,7 +92,9 @@ def _not_blank(text: str) -> str:
 class Vote(BaseModel):
     """One reading of the pair by the model."""
 
-    answer: Answer | None = Field(description="The better response as it was sent; null if the vote is unreadable.")
+    answer: Label | None = Field(
+        description="The better response as it was sent, 0 for a tie; null if the vote is unreadable."
+    )
     swapped: bool = Field(description="Whether response 2 was shown first.")
     reasoning: str = Field(description="The analysis before the answer; all of the text if the vote is unreadable.")
     tokens: int

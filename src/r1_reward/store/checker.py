@@ -19,9 +19,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r1_reward.records.checks import PairFileError, Problem, kind_of, reasoning_problem, text_problems, to_pair
+from r1_reward.records.checks import PairFileError, Problem, reasoning_problem, text_problems, to_pair
+from r1_reward.records.content import seen
+from r1_reward.records.errors import kind_of
 from r1_reward.records.schema import PreferencePair
-from r1_reward.records.texts import visible
 from r1_reward.store.images import ImageError, check_image, short_name
 from r1_reward.store.video import FRAMES, open_video
 
@@ -35,7 +36,7 @@ class Checker:
     """Collects the problems of one file; remembers the rows and images it has seen, but never pixels.
 
     ``repeats`` says whether rows that repeat or contradict an earlier one are problems, ``reasoning`` whether one is
-    that says something else than the label.
+    that says something else than the label, ``ties`` whether rows without a winner pass.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class Checker:
         *,
         repeats: bool = True,
         reasoning: bool = False,
+        ties: bool = True,
     ) -> None:
         self.file, self.check_images, self.video_frames = file, check_images, video_frames
-        self.repeats, self.reasoning = repeats, reasoning
+        self.repeats, self.reasoning, self.ties = repeats, reasoning, ties
         self.folder = Path(os.path.abspath(folder))
         self.problems: list[Problem] = []
         self.rows = 0
@@ -95,7 +97,7 @@ class Checker:
         cells, video = row.get("images"), row.get("video")
         images = [self._identity(cell) for cell in cells] if isinstance(cells, list) else cells
         pair, problems = to_pair({**row, "images": images} if "images" in row else row)
-        for field, reason in [*problems, *text_problems(row)]:
+        for field, reason in [*problems, *text_problems(row, ties=self.ties)]:
             self.add(line, field, reason)
         for index, key in enumerate(images if isinstance(images, list) else ()):
             if isinstance(key, str) and not key.strip():
@@ -154,10 +156,10 @@ class Checker:
 
         The two orders of a pair that agree are not a repeat: some train on both.
         """
-        first, second = visible(pair.response_1), visible(pair.response_2)
+        first, second = seen(pair.response_1), seen(pair.response_2)
         media = [self._content(image) for image in pair.images]
         video = pair.video and self._identity(pair.video)
-        content = json.dumps([visible(pair.question), media, video, *sorted((first, second))])
+        content = json.dumps([seen(pair.question), media, video, *sorted((first, second))])
         rows = self._seen.setdefault(hashlib.sha256(content.encode()).digest()[:16], {})
         in_order = first <= second
         prefers_first = (pair.preferred == 1) == in_order  # of the two in sorted order

@@ -63,6 +63,7 @@ FEATURES = Features(
         "response_1": Value("string"),
         "response_2": Value("string"),
         "preferred": Value("int64"),
+        "criteria": Value("string"),
         "source": Value("string"),
         "kind": Value("string"),
         "provenance": Value("string"),
@@ -91,6 +92,7 @@ def load_pairs(
     video_frames: int = FRAMES,
     repeats: bool = False,
     check_reasoning: bool = False,
+    ties: bool = False,
 ) -> Dataset:
     """Read and check all rows of a pair file, a folder or a Hub dataset; columns as in ``FEATURES``.
 
@@ -98,14 +100,15 @@ def load_pairs(
     a Hub dataset (``owner/name``), and means nothing for a single file. Paths of images come back absolute.
     ``check_images`` decodes each image, and the ``video_frames`` frames shown of each video, once to see that they are
     whole. ``repeats`` lets rows pass that repeat or contradict an earlier one: wrong to train on, fit to be judged.
-    ``check_reasoning`` also demands that every reasoning ends in the verdict of the label, which only imitation needs.
+    ``check_reasoning`` also demands that every reasoning ends in the verdict of the label, which only imitation needs;
+    ``ties`` lets rows pass of which neither response is preferred: nothing to learn from, fit to be judged.
 
     Raises:
         PairFileError: a row is wrong, or the file is not one of rows.
         UserError: there is no such file, or the Hub cannot be reached.
     """
     path = Path(path_or_hub_id)
-    rules: dict[str, Any] = {"repeats": not repeats, "reasoning": check_reasoning}
+    rules: dict[str, Any] = {"repeats": not repeats, "reasoning": check_reasoning, "ties": ties}
     if path.exists():
         files = find_files(path, split)
         if files[0].suffix == ".jsonl":

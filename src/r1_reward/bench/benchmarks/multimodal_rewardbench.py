@@ -25,8 +25,7 @@ from r1_reward.bench.benchmark import (
 )
 from r1_reward.bench.fields import Draft, Fields, short
 from r1_reward.bench.rows import Vote, compare_lengths
-from r1_reward.records.checks import kind_of
-from r1_reward.records.errors import UserError
+from r1_reward.records.errors import UserError, kind_of
 from r1_reward.records.parsing import spoken_from
 from r1_reward.records.schema import Answer
 

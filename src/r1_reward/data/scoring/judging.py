@@ -21,8 +21,7 @@ from r1_reward.judge.prepare import InvalidPair, PairToJudge
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.unreadable import Reading, reading_of
 from r1_reward.judge.voting import Verdict
-from r1_reward.records.checks import kind_of
-from r1_reward.records.errors import UserError
+from r1_reward.records.errors import UserError, kind_of
 from r1_reward.store.encoded import kind_of_source
 from r1_reward.store.video import Video
 

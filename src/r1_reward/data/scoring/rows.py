@@ -18,8 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import pyarrow.parquet as pq
 
-from r1_reward.records.checks import kind_of
-from r1_reward.records.errors import UserError
+from r1_reward.records.errors import UserError, kind_of
 from r1_reward.store.identity import media_digest, media_of
 from r1_reward.store.rows import did_you_mean, is_blank, not_parquet, parquet_rows, parse_line, raw_lines
 from r1_reward.store.sniff import packed

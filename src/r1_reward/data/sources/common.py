@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from r1_reward.records.checks import kind_of
+from r1_reward.records.errors import kind_of
 from r1_reward.records.placeholders import at_one_end, find_placeholders, mismatch, name_pictures
 from r1_reward.records.schema import Answer
 from r1_reward.records.texts import is_blank, same_text

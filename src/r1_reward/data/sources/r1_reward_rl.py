@@ -20,8 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from r1_reward.data.sources.common import Candidate, Drop, Row, a_text, an_image
-from r1_reward.records.checks import kind_of
-from r1_reward.records.errors import UserError
+from r1_reward.records.errors import UserError, kind_of
 from r1_reward.records.prompt import build_prompt
 from r1_reward.records.schema import Answer
 from r1_reward.store.images import image_suffix

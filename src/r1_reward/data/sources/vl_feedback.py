@@ -14,7 +14,7 @@ from itertools import combinations
 from typing import Any
 
 from r1_reward.data.sources.common import Candidate, Drop, Row, a_text, without_image_tags
-from r1_reward.records.checks import kind_of
+from r1_reward.records.errors import kind_of
 
 ASPECTS = ("Helpfulness", "Ethical Considerations", "Visual Faithfulness")
 
