@@ -87,7 +87,10 @@ def mmrb2_score(chosen: Mapping[str, str], predictions: Mapping[str, Mapping[str
 
 def mmrb2_pooled(tasks: Iterable[MMRB2Score]) -> MMRB2Score:
     """Return the overall score: the counts of the tasks added up, so that a task judged more often weighs more."""
-    return MMRB2Score(*map(sum, zip(*tasks, strict=True))) if (tasks := list(tasks)) else MMRB2Score(0, 0, 0, 0)
+    total = MMRB2Score(0, 0, 0, 0)
+    for task in tasks:
+        total = MMRB2Score(*(sum(counts) for counts in zip(total, task, strict=True)))
+    return total
 
 
 # ---- Omni-RewardBench
