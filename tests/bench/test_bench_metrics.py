@@ -31,8 +31,6 @@ def official_vl(items):
     """VL-RewardBench: ``items`` are (group, votes), votes agree, reject or doesntMatch."""
     agree, total = defaultdict(int), defaultdict(int)
     for group, votes in items:
-        if "doesntMatch" in votes:
-            continue
         for word in ("agree", "reject"):
             if votes.count(word) > len(votes) / 2:
                 total[group] += 1
@@ -190,7 +188,7 @@ def runs(draw, votes=VOTES):
 def slow_pass(votes, rule):
     right = sum(v.correct is True for v in votes)
     wrong = sum(v.correct is False for v in votes)
-    if rule == "drop" and (right + wrong < len(votes) or right == wrong):
+    if rule == "drop" and max(right, wrong) <= len(votes) / 2:
         return None
     if right + wrong == 0:
         return 0.0

@@ -39,7 +39,7 @@ def test_one_row_under_each_rule():
     rows = [
         row(0, [R, R, W], category="x"),  # right everywhere
         row(1, [R, W], category="x"),  # a tie: one half, dropped
-        row(2, [W, N], category="y"),  # wrong; dropped; the coin can make it a tie
+        row(2, [W, N], category="y"),  # wrong; dropped, as one of two is no majority; the coin can make it a tie
         row(3, [N, N], category="y"),  # wrong; dropped
         row(4, [W, W], category="y"),  # wrong everywhere
     ]
@@ -60,6 +60,33 @@ def test_a_row_is_the_mean_of_its_passes_and_rows_weigh_the_same():
     dropped = summary_of(*rows, rule="drop")
     # Rows 2 and 3 keep the pass that can be read.
     assert (dropped["overall"], dropped["n"]) == ((1 + 0.5 + 0 + 1) / 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("votes", "value"),
+    [
+        ([R, R, N], 1.0),
+        ([N, W, W], 0.0),
+        ([R, W, N], None),  # neither has two of three
+        ([R, N, N], None),
+        ([R, N], None),  # one of two is no majority
+        ([R, R, W, W], None),
+        ([R, R, R, W, N], 1.0),
+        ([R, R, W, N, N], None),
+        ([R] * 6 + [W] * 3 + [N], 1.0),
+        ([R] * 5 + [N] * 5, None),
+        ([W] * 6 + [N] * 4, 0.0),
+        ([N], None),
+        ([N] * 3, None),
+    ],
+)
+def test_drop_asks_for_more_than_half_of_all_votes(votes, value):
+    """An unreadable vote is one for neither response; it does not take the row's other votes with it."""
+    alone = summary_of(row(0, votes, category="x"), row(1, [R], category="y"), rule="drop", resamples=20)
+    assert alone["categories"]["x"]["accuracy"] == value
+    assert alone["n"] == (1 if value is None else 2)
+    both = summary_of(row(0, votes, [W]), rule="drop", resamples=20)  # each pass by itself
+    assert both["overall"] == (0 if value is None else value / 2)
 
 
 def test_categories_macro_and_rows_without_a_category():

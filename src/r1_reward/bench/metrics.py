@@ -6,8 +6,9 @@ where a rule leaves a row's pass out.
 The rules differ only in what an unreadable vote does:
 
 - ``wrong`` (released R1-Reward, UnifiedReward): it is not a vote; a row without a readable vote is wrong.
-- ``drop``: it removes the row's pass from numerator and denominator, and so does a tie.
-- ``coin``: ``random.Random(123)`` turns it into a vote for A or B.
+- ``drop`` (official VL-RewardBench): it is a vote for neither. A response wins a row's pass with more than half of all
+  its votes; a pass that neither wins, by a tie or by unreadable votes, leaves numerator and denominator.
+- ``coin`` (official Multimodal RewardBench): ``random.Random(123)`` turns it into a vote for A or B.
 
 Which one a benchmark's own evaluator follows is in its :class:`~r1_reward.bench.benchmark.Protocol`.
 
@@ -76,7 +77,7 @@ def correctness(counts: Counts, rule: Rule) -> np.ndarray:
     if rule == "wrong":
         value[right + wrong == 0] = 0.0
     elif rule == "drop":
-        value[(unreadable > 0) | (right == wrong)] = np.nan
+        value[2 * np.maximum(right, wrong) <= right + wrong + unreadable] = np.nan
     return value
 
 

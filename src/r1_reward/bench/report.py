@@ -16,9 +16,9 @@ from r1_reward.store.files import read_json, write_json, write_text
 from r1_reward.store.run_folder import read_remarks
 
 RULES = {
-    "wrong": "an unreadable verdict is wrong (released r1_reward, UnifiedReward)",
-    "drop": "a row with an unreadable vote or a tie is left out",
-    "coin": "an unreadable vote becomes a fair coin",
+    "wrong": "an unreadable verdict is wrong (released r1_reward, UnifiedReward); a tied vote counts one half",
+    "drop": "a row in which neither response has more than half of all votes is left out (official VL-RewardBench)",
+    "coin": "an unreadable vote becomes a fair coin; a tied vote counts one half",
 }
 
 
@@ -99,7 +99,7 @@ def _headline(metrics: Mapping[str, Any]) -> list[str]:
     lines.append(f"- Orders: {orders}" + (f" ({ORDERS[orders]})." if orders in ORDERS else "."))
     if metrics["n"]:
         lines.append(f"- Votes per pass: {metrics['votes']}; passes: {metrics['passes']}.")
-        lines.append(f"- Rule: `{metrics['rule']}`, {RULES[metrics['rule']]}. A tied vote counts one half.")
+        lines.append(f"- Rule: `{metrics['rule']}`, {RULES[metrics['rule']]}.")
     if protocol := find_benchmark(metrics["suite"]).protocol:
         lines.append(f"- The benchmark's own evaluator: {protocol}.")
     return [*lines, ""]

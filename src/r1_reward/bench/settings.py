@@ -19,7 +19,7 @@ Protocol: TypeAlias = Literal["both", "random", "stored", "preferred-first"]
 
 
 Rule: TypeAlias = Literal["wrong", "drop", "coin"]
-"""What an unreadable verdict counts as."""
+"""What an unreadable verdict counts as; :mod:`r1_reward.bench.metrics` says it in full."""
 
 
 class RunSettings(JudgeSettings):

@@ -32,7 +32,8 @@ PROTOCOL = ("grouping", "orders", "unreadable", "votes", "n")
 
 _INTERVAL_NOTE = "All numbers are percent; [low, high] is a 95 % bootstrap interval."
 _RULE_NOTE = (
-    "Unreadable verdicts: wrong = counted as wrong; drop = the row is left out; coin = a coin decides. "
+    "Unreadable verdicts: wrong = counted as wrong; drop = a row without a majority of all its votes is left out; "
+    "coin = a coin decides. "
     "Only rows with the same orders and the same rule were measured alike."
 )
 _FIRST_NOTE = "Orders 'preferred first': a judge that always names the first response scores 100 %."

@@ -27,7 +27,10 @@ Format = Literal["terminal", "markdown", "latex", "html"]
 
 Suite = Annotated[str, typer.Argument(help=f"{', '.join(benchmark_names())} (pairs: any pair file).")]
 Out = Annotated[Path, typer.Option(help="Run folder; the same command resumes where it stopped.")]
-RuleOption = Annotated[Rule, typer.Option(help="What an unreadable verdict counts as.")]
+RuleOption = Annotated[
+    Rule,
+    typer.Option(help="Unreadable verdicts: wrong; drop rows without a majority of all votes; or a coin for each."),
+]
 Frames = Annotated[
     int | None,
     typer.Option(
