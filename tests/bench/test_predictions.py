@@ -195,7 +195,7 @@ def test_our_row(tmp_path: Path) -> None:
     row = our_row(17, preferred=2, longer=-1, issue="odd", category="reasoning", passes=passes)
     assert read(VL, tmp_path, [row]) == [
         Outcome(
-            index=17, id="id-17", category="reasoning", paper_category="general", issue="odd", longer=-1,
+            index=17, id="id-17", category="reasoning", paper_category="general", issue="odd", longer=-1, preferred=2,
             passes=(
                 (Vote(True, False, 7, 4, False), Vote(None, False, None, None, False), Vote(False, True, 7, 4, False)),
                 (Vote(True, True, 7, 2, False), Vote(False, False, 7, 4, False), Vote(True, False, 7, 4, False)),
@@ -224,8 +224,8 @@ def test_our_vote(tmp_path_factory: Any, preferred: int, answer: int | None, swa
         ({"id": None}, "id: must be text, not null"),
         ({"category": "sport"}, "category: 'sport' is not a category of VL-RewardBench"),
         ({"category": 1}, "category: must be text or null, not 1"),
-        ({"preferred": 3}, "preferred: must be 1 or 2, not 3"),
-        ({"preferred": True}, "preferred: must be 1 or 2, not true"),
+        ({"preferred": 3}, "preferred: must be 1 or 2 or 0, not 3"),
+        ({"preferred": True}, "preferred: must be 1 or 2 or 0, not true"),
         ({"issue": 1}, "issue: must be text or null"),
         ({"longer": 2}, "longer: must be 1, 0, -1 or null, not 2"),
         ({"longer": True}, "longer: must be"),
@@ -235,7 +235,7 @@ def test_our_vote(tmp_path_factory: Any, preferred: int, answer: int | None, swa
         ({"passes": [[vote(1)]] * 3}, "passes: must be"),
         ({"passes": [vote(1)]}, "passes: must be"),
         ({"passes": [[1]]}, "passes[0][0]: must be an object, not a number"),
-        ({"passes": [[vote(1), vote(3)]]}, "passes[0][1].answer: must be 1 or 2, not 3"),
+        ({"passes": [[vote(1), vote(3)]]}, "passes[0][1].answer: must be 1 or 2 or 0, not 3"),
         ({"passes": [[{"swapped": False}]]}, "passes[0][0].answer: is missing"),
         ({"passes": [[{"answer": 1}]]}, "passes[0][0].swapped: is missing"),
         ({"passes": [[vote(1, swapped=0)]]}, "passes[0][0].swapped: must be true or false, not 0"),

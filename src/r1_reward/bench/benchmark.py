@@ -14,13 +14,14 @@ Loading, judging, scoring and tables ask the record and know no benchmark by nam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from r1_reward.bench.fields import Draft, Fields
-from r1_reward.bench.rows import BenchmarkRow, Vote, compare_lengths
+from r1_reward.bench.rows import BenchmarkRow, Outcome, Vote, compare_lengths
+from r1_reward.records.content import Content
 
 if TYPE_CHECKING:
     from r1_reward.store.rows import RowSource
@@ -34,7 +35,7 @@ NONE = "none"
 
 
 class Size(NamedTuple):
-    """One official size of a benchmark; None is what nobody has published."""
+    """One official size of a benchmark, in its unit; None is what nobody has published."""
 
     label: str
     rows: int
@@ -49,9 +50,14 @@ class Column(NamedTuple):
     """A column of a benchmark's published table: a category, or one of a run's metrics."""
 
     heading: str
-    kind: Literal["category", "metric"]
+    kind: Literal["category", "metric", "official"]
     key: str
-    """The category's name, or ``overall``, ``macro`` or ``acc_plus``."""
+    """The category's name; or ``overall``, ``macro`` or ``acc_plus``; or a number of the benchmark's own score."""
+
+
+def official_columns(names: Iterable[str]) -> tuple[Column, ...]:
+    """Return columns of numbers of the benchmark's own score under their own names."""
+    return tuple(Column(name, "official", name) for name in names)
 
 
 def category_columns(names: Iterable[str]) -> tuple[Column, ...]:
@@ -90,7 +96,7 @@ class Listed(NamedTuple):
 class IssueRules:
     """How suspect rows of one benchmark are recognised."""
 
-    group: Callable[[BenchmarkRow], Iterable[str]] = lambda row: (row.id, row.question)
+    group: Callable[[BenchmarkRow], Iterable[Content]] = lambda row: (row.id, row.question)
     """Rows with the same texts here are compared with each other."""
     right_or_wrong: bool = False
     """Whether a label says that a response is right, so that one preferred here and rejected there is a contradiction;
@@ -184,14 +190,35 @@ class PredictionFormat:
     """Why rows may be missing."""
 
 
+Cluster: TypeAlias = "Sequence[Outcome]"
+"""The outcomes of rows that belong together: the pairs of a group, or one row alone."""
+
+
+@dataclass(frozen=True)
+class OfficialScore:
+    """A benchmark's own score, where that is not a share of right rows."""
+
+    numbers: Callable[[Sequence[Cluster]], Mapping[str, float | None]]
+    """Clusters to numbers by name, the first of them the headline; fractions, None where one is not defined. Clusters
+    may repeat (a bootstrap draws them), so nothing goes by their ids."""
+    cluster: Callable[[Outcome], str] = lambda outcome: outcome.id
+    """Which rows belong together."""
+    about: str = ""
+    """What the numbers are, in a sentence for reports."""
+
+
+Ties: TypeAlias = Literal["judge", "drop"]
+"""What is done with rows whose label is a tie."""
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """One benchmark."""
 
     name: str
     title: str
-    parse: Callable[[Fields], Draft]
-    """Reads a row in any format it is published in; wrong values are noted in the row."""
+    parse: Callable[[Fields], Draft | Sequence[Draft]]
+    """Reads a row in any format it is published in, as one pair or as several; wrong values are noted in the row."""
     marks: tuple[str, ...] = ()
     """Fields of which every row has at least one, in whatever format; a row with none is of something else."""
     own: Callable[[Mapping[str, Any]], bool] = lambda _: True
@@ -215,6 +242,20 @@ class Benchmark:
     """How many rows of each category may be missing before a published row that has lost some is given up."""
     notes: tuple[str, ...] = ()
     """What a reader of the table must know."""
+    unit: str = "rows"
+    """What sizes count: ``rows`` to be judged, or what the rows of one id are (``groups``, ``prompts``)."""
+    official: OfficialScore | None = None
+    """Its own score; None where that is the share of right rows."""
+    needs_media: bool = True
+    """Whether a row without a picture or video is wrong."""
+    max_images: int = 32
+    """How many pictures a row may show unless somebody says otherwise; frames of a video do not count."""
+    ties: Ties = "judge"
+    """What its evaluator does with rows whose label is a tie."""
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    """Names that the reader knows its columns by, each with what it is, where nobody has published them."""
+    export: Callable[[Iterable[Mapping[str, Any]]], Mapping[str, Any]] | None = None
+    """Lines of predictions.jsonl to the official files of predictions: JSON values by file name."""
     id_field: str = "id"
     """What the released R1-Reward scripts call the id; ``id`` is understood everywhere."""
     about: Callable[[Fields, str], About] = about_row
@@ -239,6 +280,8 @@ class Benchmark:
         if sizes is None:
             return {}
         official = {one.heading: sizes[one.key] for one in self.table_columns() if one.kind == "category"}
+        if not official:
+            return {}
         return {OFFICIAL: official, **{name: dict(rows) for name, rows in self.other_groupings.items()}}
 
     @property
@@ -246,6 +289,11 @@ class Benchmark:
         """What ACC+ is a share of, where that is official."""
         ids = self.sizes[0].ids if self.sizes else None
         return None if ids is None else sum(ids.values())
+
+    @property
+    def grouped(self) -> bool:
+        """Whether sizes count what several rows share."""
+        return self.unit != "rows"
 
     def heading(self, metric: str) -> str:
         """Return the heading of a metric's column, the metric's own name if there is none."""

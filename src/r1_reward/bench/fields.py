@@ -11,28 +11,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from r1_reward.bench.rows import BenchmarkRow
+from r1_reward.records.content import Content, Place, map_media, places_of
 from r1_reward.records.errors import UserError, kind_of
-from r1_reward.records.schema import Answer
+from r1_reward.records.schema import Answer, Label
 from r1_reward.records.texts import is_blank
 from r1_reward.store.images import ImageError, not_a_path, short_name
 from r1_reward.store.video import find_video
 
 _MISSING = "is missing"
+AnyLabel = TypeVar("AnyLabel", Answer, Label)
 
 
 class Draft(NamedTuple):
     """A row of any format: texts, label and category, and media as the file gives them."""
 
     id: str
-    question: str
-    response_1: str
-    response_2: str
-    preferred: Answer
+    """Of the row; rows that are scored together share it."""
+    question: Content
+    response_1: Content
+    response_2: Content
+    preferred: Label
     category: str
     images: tuple[dict[str, Any], ...] = ()
     """Cells ``{"bytes": ..., "path": ...}``, with paths as given."""
@@ -40,6 +43,15 @@ class Draft(NamedTuple):
     paper_category: str | None = None
     image_field: str = "image"
     """What the file calls the field of the image."""
+    criteria: str | None = None
+    members: tuple[int, ...] = ()
+    """Which two of its group's responses these are, from 0, where a group has several pairs."""
+
+    @property
+    def places(self) -> list[tuple[str, Place]]:
+        """The pictures and videos within the contents, each with the field that it is in."""
+        contents = (("question", self.question), ("response_1", self.response_1), ("response_2", self.response_2))
+        return [(f"{name}[{i}]", place) for name, content in contents for i, place in enumerate(places_of(content))]
 
 
 class Fields:
@@ -66,7 +78,7 @@ class Fields:
         first, second = (self._checked(f"{name}[{i}]", value[i], _MISSING) for i in (0, 1))
         return first, second
 
-    def label(self, name: str, meanings: list[tuple[Any, Answer]]) -> Answer:
+    def label(self, name: str, meanings: Sequence[tuple[Any, AnyLabel]]) -> AnyLabel:
         """Return which response the value of a field prefers, or note that it is none of the values."""
         value = self.data.get(name)
         for meaning, answer in meanings:
@@ -74,7 +86,7 @@ class Fields:
                 return answer
         known = " or ".join(json.dumps(meaning) for meaning, _ in meanings)
         self.problems.append((name, _MISSING if value is None else f"must be {known}, not {short(value)}"))
-        return 1
+        return meanings[0][1]
 
     def category(self, name: str, rule: Callable[..., str], *values: str) -> str:
         """Return the category by a rule, or note that there is none; nothing is said of a field already at fault."""
@@ -86,9 +98,28 @@ class Fields:
             self.problems.append((name, str(error).rstrip(".")))
             return ""
 
+    def list_of_texts(self, name: str, *, least: int = 1) -> list[str]:
+        """Return a list of texts, or note what it is instead; blank ones are noted, too."""
+        value = self.data.get(name)
+        if not isinstance(value, list) or len(value) < least:
+            wanted = f"must be a list of {least} or more texts"
+            self.problems.append((name, _MISSING if value is None else wanted))
+            return []
+        return [self._checked(f"{name}[{i}]", text, _MISSING) for i, text in enumerate(value)]
+
+    def images(self, name: str) -> list[dict[str, Any]]:
+        """Return a list of images as cells, empty if there is none; what is no image is noted."""
+        value = self.data.get(name)
+        if not isinstance(value, list | None):
+            self.problems.append((name, f"must be a list of images, not {kind_of(value)}"))
+            return []
+        return [cell for i, one in enumerate(value or []) for cell in self._cell(f"{name}[{i}]", one)]
+
     def image(self, name: str) -> tuple[dict[str, Any], ...]:
         """Return the one image as a cell, none if there is none, or note that it is neither path nor bytes."""
-        value = self.data.get(name)
+        return self._cell(name, self.data.get(name))
+
+    def _cell(self, name: str, value: Any) -> tuple[dict[str, Any], ...]:
         cell = value if isinstance(value, Mapping) else {"bytes" if isinstance(value, bytes) else "path": value}
         data, path = cell.get("bytes"), cell.get("path")
         if not isinstance(data, bytes | None) or not isinstance(path, str | None):
@@ -114,21 +145,32 @@ class Fields:
         return ""
 
 
-def check_media(fields: Fields, draft: Draft, folder: Path, *, check_files: bool) -> None:
-    """Note what is wrong with the media of a row: none at all, or (``check_files``) files not there."""
-    problems = fields.problems
-    if not draft.images and draft.video is None and not any(name == draft.image_field for name, _ in problems):
+def check_media(
+    fields: Fields, draft: Draft, folder: Path, *, check_files: bool, needed: bool = True, most: int | None = None
+) -> None:
+    """Note what is wrong with the media of a row: none at all (``needed``), more than ``most`` pictures, or
+    (``check_files``) files not there."""
+    problems, places = fields.problems, draft.places
+    said = any(name == draft.image_field for name, _ in problems)
+    if needed and not draft.images and draft.video is None and not places and not said:
         problems.append(("", "has neither an image nor a video"))
+    count = len(draft.images) + sum(place.kind == "image" for _, place in places)
+    if most is not None and count > most:
+        problems.append(("", f"shows {count} pictures; at most {most} are shown (--max-images)"))
     if not check_files:
         return
-    for cell in draft.images:
+    cells = [(draft.image_field, cell) for cell in draft.images]
+    cells += [(name, place.source) for name, place in places if place.kind == "image"]
+    for name, cell in cells:
         if cell["bytes"] is None and (reason := _file_problem(os.path.join(folder, cell["path"]))):
-            problems.append((draft.image_field, reason))
-    if draft.video:
+            problems.append((name, reason))
+    videos = [("video", draft.video)] if draft.video else []
+    videos += [(name, place.source) for name, place in places if place.kind == "video"]
+    for name, video in videos:
         try:
-            find_video(os.path.join(folder, draft.video))
+            find_video(os.path.join(folder, video))
         except ImageError as error:
-            problems.append(("video", str(error)))
+            problems.append((name, str(error)))
 
 
 def _file_problem(file: str) -> str | None:
@@ -139,22 +181,27 @@ def _file_problem(file: str) -> str | None:
 
 def to_row(draft: Draft, index: int, folder: Path) -> BenchmarkRow:
     """Return a draft without problems as a row, with the paths of its media joined to ``folder``."""
-    images = [
-        {"bytes": None, "path": os.path.join(folder, cell["path"])} if cell["bytes"] is None else cell
-        for cell in draft.images
-    ]
+
+    def joined(cell: dict[str, Any]) -> dict[str, Any]:
+        return {"bytes": None, "path": os.path.join(folder, cell["path"])} if cell["bytes"] is None else cell
+
+    def source(place: Place) -> Any:
+        return joined(place.source) if place.kind == "image" else os.path.join(folder, place.source)
+
     return BenchmarkRow(
         index=index,
         id=draft.id,
-        question=draft.question,
-        response_1=draft.response_1,
-        response_2=draft.response_2,
+        question=map_media(draft.question, source),
+        response_1=map_media(draft.response_1, source),
+        response_2=map_media(draft.response_2, source),
         preferred=draft.preferred,
         category=draft.category,
         content_hash=content_hash(draft),
-        images=tuple(images),
+        images=tuple(map(joined, draft.images)),
         video=None if draft.video is None else os.path.join(folder, draft.video),
         paper_category=draft.paper_category,
+        criteria=draft.criteria,
+        members=draft.members,
     )
 
 
@@ -163,15 +210,22 @@ def content_hash(draft: Draft) -> str:
 
     An embedded image counts by its bytes, a file by its path as given.
     """
-    media = [
-        cell["path"] if cell["bytes"] is None else "sha256:" + hashlib.sha256(cell["bytes"]).hexdigest()
-        for cell in draft.images
-    ]
+
+    def named(cell: dict[str, Any]) -> str:
+        known: str = cell["path"] if cell["bytes"] is None else "sha256:" + hashlib.sha256(cell["bytes"]).hexdigest()
+        return known
+
+    def told(content: Content) -> Content:
+        return map_media(content, lambda place: named(place.source) if place.kind == "image" else place.source)
+
+    media = [named(cell) for cell in draft.images]
     media += [draft.video] if draft.video is not None else []
-    responses = [draft.response_1, draft.response_2]
-    if draft.preferred == 2:
+    question, *responses = map(told, (draft.question, draft.response_1, draft.response_2))
+    if draft.preferred == 2 or (draft.preferred == 0 and json.dumps(responses[0]) > json.dumps(responses[1])):
         responses.reverse()
-    return hashlib.sha256(json.dumps([draft.question, *responses, media]).encode()).hexdigest()[:16]
+    told_more = [draft.criteria] if draft.criteria is not None else []
+    told_more += ["tie"] if draft.preferred == 0 else []
+    return hashlib.sha256(json.dumps([question, *responses, media, *told_more]).encode()).hexdigest()[:16]
 
 
 def _is_unicode(text: str) -> bool:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from r1_reward.bench.benchmark import Benchmark
 from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
-from r1_reward.bench.fields import Fields
+from r1_reward.bench.fields import Draft, Fields
 from r1_reward.bench.predictions import OURS, formats_of, others_formats
 from r1_reward.data.attempts_file import AttemptRecord
 from r1_reward.data.scoring.judging import SCHEMAS
@@ -132,9 +132,11 @@ def _by_source(name: str) -> Callable[[Mapping[str, Any]], str]:
 def _by(suite: Benchmark) -> Callable[[Mapping[str, Any]], str]:
     def reads(row: Mapping[str, Any]) -> str:
         fields = Fields(row)
-        draft = suite.parse(fields)
+        parsed = suite.parse(fields)
+        drafts = [parsed] if isinstance(parsed, Draft) else parsed
         if not fields.problems:
-            return _FITS if draft.images or draft.video else _ELSE
+            shown = all(draft.images or draft.video or draft.places for draft in drafts)
+            return _FITS if drafts and (shown or not suite.needs_media) else _ELSE
         return _DROPPED if all(reason == "is blank" for _, reason in fields.problems) else _ELSE
 
     return reads

@@ -16,7 +16,7 @@ import numpy as np
 
 from r1_reward.bench.benchmark import IssueRules, Listed
 from r1_reward.bench.rows import BenchmarkRow
-from r1_reward.records.texts import same_text
+from r1_reward.records.content import Content, read_parts, same_content
 
 _SAME = "both responses are the same text"
 
@@ -35,12 +35,14 @@ class IssueFinder:
         preferred, rejected = row.preference
         if listed := self.rules.listed(row):
             self._listed[row.index].append(listed)
-        if same_text(preferred, rejected):
+        if same_content(preferred, rejected):
             self._listed[row.index].append(Listed(_SAME))
-        self._groups.append(_number(*self.rules.group(row)))
-        self._preferred.append(_number(preferred))
-        self._rejected.append(_number(rejected))
-        self._wholes.append(_number(row.question, preferred, rejected))
+        told = [_told(content) for content in (row.question, preferred, rejected)]
+        self._groups.append(_number(*map(_told, self.rules.group(row)), row.criteria or ""))
+        # Of a tie nothing is preferred, so nothing can be contradicted.
+        self._preferred.append(_number(told[1]) if row.preferred else row.index)
+        self._rejected.append(_number(told[2]) if row.preferred else -row.index - 1)
+        self._wholes.append(_number(*told, row.criteria or "", str(row.preferred == 0)))
 
     def finish(self) -> dict[int, str]:
         """Return the reasons by position of the row; there is none for a row without suspicion."""
@@ -79,6 +81,11 @@ class IssueFinder:
             other = pairs.get((self._rejected[row], self._preferred[row]), row)
             if other != row:
                 yield row, f"contradicts row {other}: of the same two responses the other one is preferred there"
+
+
+def _told(content: Content) -> str:
+    """Return a content as text, its pictures by their paths or bytes."""
+    return content if isinstance(content, str) else repr(read_parts(content))
 
 
 def _number(*texts: str) -> int:

@@ -10,8 +10,9 @@ from r1_reward.bench.fields import Fields, short
 from r1_reward.bench.rows import Outcome, Vote
 from r1_reward.records.errors import kind_of
 from r1_reward.records.parsing import spoken_from
-from r1_reward.records.schema import Answer
+from r1_reward.records.schema import Label
 
+_LABELS: tuple[tuple[int, Label], ...] = ((1, 1), (2, 2), (0, 0))
 _KEY = re.compile(r"(\d+)-([0-9a-f]{16})")
 
 
@@ -29,7 +30,9 @@ def our_outcome(suite: Benchmark, row: Fields) -> Outcome:
     category = data.get("category")
     if suite.categories is not None and isinstance(category, str) and category not in suite.categories:
         row.problems.append(("category", f"{category!r} is not a category of {suite.title}"))
-    preferred = row.label("preferred", [(1, 1), (2, 2)])
+    preferred = row.label("preferred", _LABELS)
+    members = data.get("members", [])
+    _require(row, "members", isinstance(members, list) and all(map(_is_count, members)), "a list of whole numbers")
     passes = data["passes"]
     _require(row, "passes", _are_passes(passes), "one or two lists of votes")
     if row.problems:
@@ -38,16 +41,26 @@ def our_outcome(suite: Benchmark, row: Fields) -> Outcome:
         tuple(_our_vote(row, f"passes[{p}][{v}]", vote, preferred) for v, vote in enumerate(votes))
         for p, votes in enumerate(passes)
     )
-    return Outcome(data["index"], data["id"], votes, category, data.get("paper_category"), data.get("issue"), longer)
+    return Outcome(
+        data["index"],
+        data["id"],
+        votes,
+        category,
+        data.get("paper_category"),
+        data.get("issue"),
+        longer,
+        preferred,
+        tuple(members),
+    )
 
 
-def _our_vote(row: Fields, place: str, value: Any, preferred: Answer) -> Vote:
+def _our_vote(row: Fields, place: str, value: Any, preferred: Label) -> Vote:
     if not isinstance(value, dict):
         row.problems.append((place, f"must be an object, not {kind_of(value)}"))
         return Vote(None)
     vote = Fields(value)
     unreadable = "answer" in value and value["answer"] is None
-    answer = None if unreadable else vote.label("answer", [(1, 1), (2, 2)])
+    answer = None if unreadable else vote.label("answer", _LABELS)
     swapped, tokens, text = value.get("swapped"), value.get("tokens"), value.get("text")
     # Files of 0.1.0 hold drafts as answers.
     if isinstance(text, str) and spoken_from(text, cut=value.get("truncated") is True) is None:
@@ -60,7 +73,7 @@ def _our_vote(row: Fields, place: str, value: Any, preferred: Answer) -> Vote:
     row.problems += [(f"{place}.{field}", reason) for field, reason in vote.problems]
     return Vote(
         correct=None if answer is None else answer == preferred,
-        preferred_first=(preferred == 1) != swapped,
+        preferred_first=(preferred == 1) != swapped if preferred else None,
         tokens=tokens,
         characters=len(text) if isinstance(text, str) else None,
         truncated=truncated if isinstance(truncated, bool) else None,

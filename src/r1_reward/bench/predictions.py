@@ -123,7 +123,7 @@ def detect_format(suite: str, file: Path) -> str:
 
 def tally_file(suite: str, file: Path, *, rows: LoadedSuite | None = None) -> Tally:
     """Return the counted votes of a prediction file; arguments and errors are those of :func:`read_outcomes`."""
-    tally = Tally()
+    tally = Tally(keep=find_benchmark(suite).official is not None)
     for outcome in read_outcomes(suite, file, rows=rows):
         try:
             tally.add(outcome)

@@ -1,4 +1,4 @@
-"""The rows of a pair file as those of a benchmark, and the pictures of a row.
+"""The rows of a pair file as those of a benchmark, of a benchmark of several tasks, and the pictures of a row.
 
 Raw rows of all other files come from :mod:`r1_reward.store.rows`.
 """
@@ -6,13 +6,16 @@ Raw rows of all other files come from :mod:`r1_reward.store.rows`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from r1_reward.bench.rows import BenchmarkRow
+from r1_reward.records.errors import UserError
+from r1_reward.store.files import read_json
 from r1_reward.store.images import ImageError
-from r1_reward.store.rows import RawRow, RowSource
+from r1_reward.store.rows import KINDS, RawRow, RowSource, may_be_hub_id, open_source
+from r1_reward.store.sniff import is_array
 from r1_reward.store.video import row_pictures
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ def open_pairs(source: str | Path, split: str) -> RowSource:
     """
     from r1_reward.store.pairs import load_pairs
 
-    dataset = load_pairs(source, split=split, check_images=False, repeats=True)
+    dataset = load_pairs(source, split=split, check_images=False, repeats=True, ties=True)
     path = Path(source)
     folder = Path(os.path.abspath(path if path.is_dir() else path.parent if path.exists() else "."))
 
@@ -40,6 +43,94 @@ def open_pairs(source: str | Path, split: str) -> RowSource:
             yield RawRow(str(source), number, {**row, "images": images, "video": relative(row["video"])})
 
     return RowSource(str(source), folder, rows)
+
+
+def open_tasks(
+    source: str | Path,
+    image_root: str | Path | None,
+    split: str,
+    revision: str | None,
+    *,
+    tasks: Mapping[str, Sequence[str]],
+    inside: str | None = None,
+) -> RowSource:
+    """Return the rows of all tasks that are there, each row with its task in the field ``task``.
+
+    ``tasks`` are the names that files, folders and configurations on the Hub begin with, by task. ``source`` is a
+    folder with a folder or file for each task, one file whose name or folder names its task, or a Hub id. Of a JSON
+    file with one object the list ``inside`` it is read.
+
+    Raises:
+        UserError: nothing there is of a task; or as :func:`r1_reward.store.rows.open_source`.
+    """
+    path = Path(source)
+    options: dict[str, Any] = {"split": split, "image_root": image_root}
+    if not path.exists() and may_be_hub_id(source):
+        found = {
+            task: open_source(source, **options, revision=revision, config=names[0]) for task, names in tasks.items()
+        }
+        return _joined(str(source), Path(image_root or ""), found)
+    if not path.exists() or path.is_file():
+        task = _task_of(path, tasks)
+        if path.exists() and task is None:
+            names = ", ".join(name for own in tasks.values() for name in own)
+            raise UserError(f"{path}: neither the file's name nor its folder's says which task it is of: {names}.")
+        return _joined(str(path), Path(image_root or path.parent), {task or "": _open_task(path, options, inside)})
+    if revision is not None:
+        raise UserError(f"{path}: is on this machine; a revision ({revision}) can be asked for on the Hub only.")
+    found = {
+        task: _open_task(place, options, inside)
+        for task, names in tasks.items()
+        if (place := _place_of(path, names)) is not None
+    }
+    if not found:
+        there = ", ".join(sorted(os.listdir(path))[:10]) or "nothing"
+        names = ", ".join(own[0] for own in tasks.values())
+        raise UserError(f"{path}: holds no file or folder of a task ({names}). It holds: {there}.")
+    return _joined(str(path), Path(image_root or path), found)
+
+
+def _task_of(path: Path, tasks: Mapping[str, Sequence[str]]) -> str | None:
+    for name in (path.name, path.parent.name):
+        for task, own in tasks.items():
+            if any(name.startswith(one) for one in own):
+                return task
+    return None
+
+
+def _place_of(folder: Path, names: Sequence[str]) -> Path | None:
+    """Return the folder or file of a task; a file's name may go on behind the task's."""
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
+        files = sorted(file for kind in KINDS for file in folder.glob(f"{name}*{kind}"))
+        if files:
+            return files[0]
+    return None
+
+
+def _open_task(path: Path, options: Mapping[str, Any], inside: str | None) -> RowSource:
+    if inside is not None and path.suffix == ".json" and path.is_file() and not is_array(path):
+        return RowSource(str(path), path.parent, lambda: _rows_inside(path, inside))
+    return open_source(path, **options, kinds=KINDS)
+
+
+def _rows_inside(path: Path, field: str) -> Iterator[RawRow]:
+    value = read_json(path)
+    rows = value.get(field) if isinstance(value, dict) else None
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: must hold one JSON object with a list {field!r}.")
+    return (RawRow(str(path), number, row) for number, row in enumerate(rows, 1))
+
+
+def _joined(name: str, folder: Path, found: Mapping[str, RowSource]) -> RowSource:
+    def rows() -> Iterator[RawRow]:
+        for task, source in found.items():
+            for raw in source.rows():
+                yield raw._replace(data={**raw.data, "task": task}) if isinstance(raw.data, dict) else raw
+
+    revisions = {source.revision for source in found.values() if source.revision}
+    return RowSource(name, folder, rows, revisions.pop() if len(revisions) == 1 else None)
 
 
 def row_images(row: BenchmarkRow, frames: int = 32) -> list[Image.Image]:

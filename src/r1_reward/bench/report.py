@@ -12,6 +12,7 @@ from r1_reward.bench.metrics import Rule
 from r1_reward.bench.run import readings_of
 from r1_reward.judge.unreadable import FEW, Readings, limit_of
 from r1_reward.judge.votes import ORDERS
+from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json, write_text
 from r1_reward.store.run_folder import read_remarks
 
@@ -36,7 +37,9 @@ def write_metrics(
     suite = find_benchmark(run["suite"])
     judged = (out / "predictions.jsonl").stat().st_size > 0
     tally = tally_run(out) if judged else Tally()
-    summary: dict[str, Any] = tally.summary(rule=rule, acc_plus=suite.acc_plus) if len(tally) else {"n": 0}
+    summary: dict[str, Any] = (
+        tally.summary(rule=rule, acc_plus=suite.acc_plus, official=suite.official) if len(tally) else {"n": 0}
+    )
     if len(tally) and summary["parse_rate"] < FEW:
         summary["unreadable"] = _why(out, run["max_new_tokens"])
     metrics = {
@@ -57,6 +60,26 @@ def write_metrics(
     return metrics
 
 
+def export_run(run: Path, out: Path) -> list[Path]:
+    """Write the predictions of a run folder in the benchmark's official form into a folder; return the files.
+
+    Raises:
+        UserError: the folder is no finished run, or the benchmark has no official form.
+    """
+    settings = read_json(run / "run.json")
+    suite = find_benchmark(settings["suite"]) if isinstance(settings, dict) and "suite" in settings else None
+    if suite is None:
+        raise UserError(f"{run}: is not the folder of a benchmark run.")
+    if suite.export is None:
+        raise UserError(f"{run}: {suite.title} has no official form of predictions; predictions.jsonl is ours.")
+    with open(run / "predictions.jsonl", encoding="utf-8") as lines:
+        files = suite.export(map(json.loads, lines))
+    out.mkdir(parents=True, exist_ok=True)
+    for name, value in files.items():
+        write_json(out / name, value)
+    return [out / name for name in files]
+
+
 def _why(out: Path, max_new_tokens: int) -> dict[str, Any]:
     """Return why the verdicts of a run cannot be read, as :meth:`Readings.report` says it."""
     readings = Readings()
@@ -72,6 +95,7 @@ def to_markdown(metrics: Mapping[str, Any]) -> str:
     parts = [f"# {plain(metrics['name'])} on {metrics['suite']}\n", *_headline(metrics)]
     if not metrics["n"]:
         return "\n".join([*parts, "No row was judged."]) + "\n"
+    parts += _official(metrics)
     parts += _categories(metrics)
     parts += _baselines(metrics)
     parts += _behaviour(metrics)
@@ -103,6 +127,23 @@ def _headline(metrics: Mapping[str, Any]) -> list[str]:
     if protocol := find_benchmark(metrics["suite"]).protocol:
         lines.append(f"- The benchmark's own evaluator: {protocol}.")
     return [*lines, ""]
+
+
+def _official(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the benchmark's own score, where it has one."""
+    official = metrics.get("official")
+    if not official:
+        return []
+    rows = [
+        [
+            plain(name),
+            "not defined" if value is None else percent(value),
+            interval_text(official["intervals"].get(name)),
+        ]
+        for name, value in official["values"].items()
+    ]
+    about = f"{official['about']}\n" if official["about"] else ""
+    return ["## Official score\n", *([about] if about else []), markdown_table(["number", "%", "95 %"], rows)]
 
 
 def _unreadable(metrics: Mapping[str, Any]) -> list[str]:

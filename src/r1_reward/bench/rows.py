@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from r1_reward.records.schema import Answer
+from r1_reward.records.content import Content, text_of
+from r1_reward.records.schema import Label
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,11 @@ class BenchmarkRow:
     index: int
     """0-based position in the benchmark's file; ids repeat, positions do not."""
     id: str
-    question: str
-    response_1: str
-    response_2: str
-    preferred: Answer
+    question: Content
+    response_1: Content
+    response_2: Content
+    preferred: Label
+    """1, 2, or 0 for a tie."""
     category: str
     """Category of the official grouping."""
     content_hash: str
@@ -37,17 +39,28 @@ class BenchmarkRow:
     """Category under the R1-Reward paper's grouping, where that is another one (VL-RewardBench)."""
     issue: str | None = None
     """Why the row is known or suspected to be wrong; such rows are scored, and reported apart."""
+    criteria: str | None = None
+    """By what the responses are to be judged, where that is given."""
+    members: tuple[int, ...] = ()
+    """Which two of its group's responses these are, from 0, where a group has several pairs; rows of a group share
+    their id."""
 
     @property
-    def preference(self) -> tuple[str, str]:
-        """The preferred response and the other one."""
+    def preference(self) -> tuple[Content, Content]:
+        """The preferred response and the other one; of a tie as they are stored."""
         pair = (self.response_1, self.response_2)
-        return pair if self.preferred == 1 else (pair[1], pair[0])
+        return (pair[1], pair[0]) if self.preferred == 2 else pair
 
     @property
-    def longer(self) -> int:
-        """1 if the preferred response has more characters than the other, -1 if fewer, 0 if as many."""
-        return compare_lengths(*self.preference)
+    def longer(self) -> int | None:
+        """1 if the preferred response has more characters than the other, -1 if fewer, 0 if as many; None for a tie."""
+        return compare_lengths(*map(text_of, self.preference)) if self.preferred else None
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What is shown, as a row of a pair file."""
+        names = ("question", "images", "video", "response_1", "response_2", "criteria")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def key(self) -> str:
@@ -82,6 +95,10 @@ class Outcome(NamedTuple):
     issue: str | None = None
     longer: int | None = None
     """1 if the preferred response has more characters than the other, -1 if fewer, 0 if as many; None if unknown."""
+    preferred: Label | None = None
+    """The label; None where the file does not tell."""
+    members: tuple[int, ...] = ()
+    """As in :class:`BenchmarkRow`."""
 
 
 def compare_lengths(preferred: str, other: str) -> int:

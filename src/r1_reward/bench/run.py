@@ -27,7 +27,7 @@ from r1_reward.bench.suites import LoadedSuite, row_images
 from r1_reward.engines.engine import Engine, EngineError
 from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, GoOn, in_workers
-from r1_reward.judge.prepare import Attack, InvalidPair, Prepared, check_pictures, opened
+from r1_reward.judge.prepare import Attack, InvalidPair, PairToJudge, Prepared, opened, prepare
 from r1_reward.judge.settings import OnUnreadable
 from r1_reward.judge.unreadable import Reading, Watch, limit_of, reading_of
 from r1_reward.judge.votes import draw_votes
@@ -214,7 +214,7 @@ def with_media(row: BenchmarkRow, line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _media(row: BenchmarkRow) -> list[str]:
-    return list(media_files({"images": row.images, "video": row.video}, ""))
+    return list(media_files(row.shown, ""))
 
 
 def judge_rows(
@@ -244,17 +244,15 @@ def judge_attacked(
 def _prepared(row: BenchmarkRow, attack: Attack | None, frames: int) -> Prepared | EngineError:
     try:
         images = opened(row_images(row, frames))
-        check_pictures(row.question, images, exact=False)
+        item = PairToJudge(row.question, images, row.response_1, row.response_2, row.criteria)
+        pair = prepare(item, video_frames=frames, exact=False)
     except UserError as error:  # a picture that cannot be shown leaves its row out, not the others
         return InvalidPair(str(error))
-    return Prepared(row.question, images, (row.response_1, row.response_2), row.preferred, attack)
+    return pair._replace(preferred=row.preferred, attack=attack)
 
 
 def prediction_line(row: BenchmarkRow, passes: list[list[Any]]) -> dict[str, Any]:
     """Return what predictions.jsonl says of one row: what it is, what is right, every vote."""
-    preferred, other = row.response_1, row.response_2
-    if row.preferred == 2:
-        preferred, other = other, preferred
     return {
         "key": row.key,
         "index": row.index,
@@ -263,6 +261,7 @@ def prediction_line(row: BenchmarkRow, passes: list[list[Any]]) -> dict[str, Any
         "paper_category": row.paper_category,
         "preferred": row.preferred,
         "issue": row.issue,
-        "longer": (len(preferred) > len(other)) - (len(preferred) < len(other)),
+        "longer": row.longer,
+        **({"members": list(row.members)} if row.members else {}),
         "passes": [[judgment.model_dump() for judgment in votes] for votes in passes],
     }

@@ -69,7 +69,9 @@ def score_file(
     notes += _lost_notes(entry, counts)
     blind = foreign is not None and not foreign.tells_unreadable
     used: Rule = "wrong" if blind else rule
-    summary = tally.summary(rule=used, seed=seed, acc_plus=entry.acc_plus, categories=entry.categories)
+    summary = tally.summary(
+        rule=used, seed=seed, acc_plus=entry.acc_plus, categories=entry.categories, official=entry.official
+    )
     if blind:
         summary |= {"parse_rate": None, "rules": {"wrong": summary["rules"]["wrong"]}}
     orders = foreign.orders if foreign else run.get("orders", "unknown")

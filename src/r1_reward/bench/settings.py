@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from r1_reward.engines.options import EngineOptions
 from r1_reward.judge.settings import JudgeSettings, WatchOptions, require_sampling
@@ -62,3 +62,27 @@ class SuiteRows(Settings):
     split: str | None = Field(default=None, description="Split of a folder or Hub dataset.")
     revision: str | None = Field(default=None, description="Revision of a Hub dataset.")
     allow_partial: bool = Field(default=False, description="Accept other numbers of rows than official.")
+    columns: tuple[str, ...] = Field(
+        default=(),
+        description="What the file calls a column, as NAME=THEIRS; NAME is what docs/protocols.md calls it.",
+    )
+    max_images: int | None = Field(
+        default=None, ge=1, description="Most pictures a row may show; default 32, or as the benchmark needs."
+    )
+    ties: Literal["judge", "drop"] | None = Field(
+        default=None, description="Rows whose label is a tie: judge or drop; default as the benchmark does."
+    )
+
+    @field_validator("columns")
+    @classmethod
+    def _name_both(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        for column in columns:
+            name, equals, theirs = column.partition("=")
+            if not (name and equals and theirs):
+                raise ValueError(f"columns: {column!r} must be NAME=THEIRS, such as question=prompt.")
+        return columns
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of :func:`r1_reward.bench.suites.load_suite`."""
+        columns = dict(column.split("=", maxsplit=1) for column in self.columns)
+        return {**self.model_dump(exclude={"data"}), "columns": columns}

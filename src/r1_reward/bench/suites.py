@@ -21,9 +21,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1_reward.bench.benchmark import Benchmark, Size
+from r1_reward.bench.benchmark import Benchmark, Size, Ties
 from r1_reward.bench.benchmarks import find_benchmark
-from r1_reward.bench.fields import Fields, check_media, to_row
+from r1_reward.bench.fields import Draft, Fields, check_media, to_row
 from r1_reward.bench.known_issues import IssueFinder
 from r1_reward.bench.readers import row_images
 from r1_reward.bench.rows import BenchmarkRow
@@ -65,12 +65,23 @@ class SuiteFileError(UserError):
         super().__init__("\n".join(lines))
 
 
+class Reading(NamedTuple):
+    """How rows are read."""
+
+    check_files: bool
+    max_images: int
+    drop_ties: bool
+    columns: Mapping[str, str]
+    """What the file calls a column, by the name that the reader knows it by."""
+
+
 @dataclass(frozen=True)
 class LoadedSuite:
     """A benchmark whose rows have all been checked."""
 
     suite: Benchmark
     n: int
+    """Pairs to be judged."""
     size: Size | None
     """The official size the rows have; None if there is none or it was not demanded."""
     notes: list[str]
@@ -82,17 +93,21 @@ class LoadedSuite:
     revision: str | None
     fingerprint: str
     """SHA-256 over the keys of all rows."""
+    ties: int
+    """How many rows have a tie for a label."""
     _source: RowSource = field(repr=False)
+    _reading: Reading = field(repr=False)
 
     def rows(self) -> Iterator[BenchmarkRow]:
         """Read the rows again from the first, one at a time; raises UserError if a file has changed meanwhile."""
         count = 0
-        for index, raw in enumerate(self._source.rows()):
-            row, problems = _read(self.suite, self._source, raw, index, check_files=False)
-            if row is None:
-                raise SuiteFileError(self.suite.title, self._source, problems, index + 1)
-            count += 1
-            yield replace(row, issue=self.issues.get(index))
+        for number, raw in enumerate(self._source.rows(), 1):
+            rows, problems = _read(self.suite, self._source, raw, count, self._reading._replace(check_files=False))
+            if problems:
+                raise SuiteFileError(self.suite.title, self._source, problems, number)
+            for row in rows:
+                count += 1
+                yield replace(row, issue=self.issues.get(row.index))
         if count != self.n:
             raise UserError(f"{self.source}: had {self.n} rows when it was checked and has {count} now.")
 
@@ -117,34 +132,53 @@ def load_suite(
     revision: str | None = None,
     allow_partial: bool = False,
     check_media: bool = True,
+    columns: Mapping[str, str] | None = None,
+    max_images: int | None = None,
+    ties: Ties | None = None,
 ) -> LoadedSuite:
     """Check all rows of a benchmark and return it; pictures are looked for (``check_media``) but not opened.
 
     ``source`` is a JSONL file, JSON array, parquet file, folder of parquet or Hub id; None is the benchmark's own
     place on the Hub. ``image_root`` is what paths in the rows are relative to (default: the folder of the file).
     ``split`` and ``revision`` are for the Hub, ``split`` also for folders. With ``allow_partial`` numbers of rows that
-    are not the official ones become a note. Raises :class:`SuiteFileError` for rows that cannot be judged, UserError
+    are not the official ones become a note. ``columns`` say what the file calls a column, by the name that the
+    benchmark's reader knows it by. A row may show ``max_images`` pictures (default: the benchmark's own limit). Rows
+    whose label is a tie are judged or, with ``ties`` "drop", left out (default: as the benchmark's evaluator does).
+
+    Raises :class:`SuiteFileError` for rows that cannot be judged, UserError
     for anything else.
     """
     suite = find_benchmark(name)
     opened = _open(suite, source, image_root, split, revision)
-    scan = _scan(suite, opened, check_media)
+    reading = Reading(
+        check_media,
+        suite.max_images if max_images is None else max_images,
+        (suite.ties if ties is None else ties) == "drop",
+        dict(columns or {}),
+    )
+    scan = _scan(suite, opened, reading)
     size, complaint = match_size(suite, scan)
     if complaint and not allow_partial:
         raise UserError(f"{opened.name}: {complaint} To judge these rows nevertheless: --allow-partial.")
     notes = [f"Not the official rows: {complaint}"] if complaint else []
     notes += [f"Revision {opened.revision} of {opened.name}."] if opened.revision else []
     notes += [] if check_media else ["Nobody checked whether the images are there."]
+    notes += [f"{scan.dropped:,} rows whose label is a tie are left out."] if scan.dropped else []
+    if suite.mapping:
+        used = ", ".join(f"{name} = {reading.columns.get(name, name)}" for name in suite.mapping)
+        notes.append(f"The columns of {suite.title} are not published; they were read as {used}.")
     return LoadedSuite(
         suite=suite,
-        n=scan.rows,
+        n=scan.pairs,
         size=size,
         notes=notes,
         issues=scan.issues,
         source=str(suite.hub_id if source is None else source),
         revision=opened.revision,
         fingerprint=scan.fingerprint,
+        ties=scan.ties,
         _source=opened,
+        _reading=reading,
     )
 
 
@@ -161,7 +195,7 @@ def _open(
 
 
 class Scan(NamedTuple):
-    """What the first look at all rows found."""
+    """What the first look at all rows found; rows and categories in the benchmark's unit, left out ties included."""
 
     rows: int
     categories: Counter[str]
@@ -169,72 +203,101 @@ class Scan(NamedTuple):
     """Distinct ids per category, counted where ACC+ is defined."""
     issues: dict[int, str]
     fingerprint: str
+    pairs: int = 0
+    """To be judged."""
+    ties: int = 0
+    """Pairs to be judged whose label is a tie."""
+    dropped: int = 0
+    """Pairs that are left out because their label is a tie."""
 
 
-def _scan(suite: Benchmark, source: RowSource, check_files: bool) -> Scan:
+def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
     """Look at all rows once; raises SuiteFileError if there are none or any cannot be judged."""
     problems: list[RowProblem] = []
     finder, digest = IssueFinder(suite.issues), hashlib.sha256()
-    categories: Counter[str] = Counter()
+    units: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
-    rows = unreadable = 0
-    for index, raw in enumerate(source.rows()):
-        rows += 1
+    raws = unreadable = pairs = ties = dropped = 0
+    for raw in source.rows():
+        raws += 1
         unreadable += raw.broken is not None or not isinstance(raw.data, dict)
-        row, found = _read(suite, source, raw, index, check_files=check_files)
+        rows, found = _read(suite, source, raw, pairs, reading._replace(drop_ties=False))
         problems += found
-        if row is None:
-            continue
-        finder.add(row)
-        digest.update(f"{row.key}\n".encode())
-        categories[row.category] += 1
-        if suite.acc_plus:
-            seen.add((row.category, row.id))
-    if not rows:
+        for row in rows:
+            if not suite.grouped or (row.category, row.id) not in seen:
+                units[row.category] += 1
+            if suite.acc_plus or suite.grouped:
+                seen.add((row.category, row.id))
+            if row.preferred == 0 and reading.drop_ties:
+                dropped += 1
+                continue
+            row = replace(row, index=pairs)
+            pairs += 1
+            ties += row.preferred == 0
+            finder.add(row)
+            digest.update(f"{row.key}\n".encode())
+    if not raws:
         problems.append(RowProblem("", "", "", "holds no rows"))
-    if unreadable == rows > 1:  # it is one mistake, made once
+    if unreadable == raws > 1:  # it is one mistake, made once
         first = problems[0]
         problems = [
-            RowProblem(first.file, "", "", f"none of its {rows:,} rows can be read; {first.place} {first.reason}")
+            RowProblem(first.file, "", "", f"none of its {raws:,} rows can be read; {first.place} {first.reason}")
         ]
     if problems:
-        raise SuiteFileError(suite.title, source, problems, rows)
-    ids = Counter(category for category, _ in seen)
-    return Scan(rows, categories, ids, finder.finish(), digest.hexdigest())
+        raise SuiteFileError(suite.title, source, problems, raws)
+    ids = Counter(category for category, _ in seen) if suite.acc_plus else Counter()
+    return Scan(units.total(), units, ids, finder.finish(), digest.hexdigest(), pairs, ties, dropped)
 
 
 def _read(
-    suite: Benchmark, source: RowSource, raw: RawRow, index: int, *, check_files: bool
-) -> tuple[BenchmarkRow | None, list[RowProblem]]:
-    """Return a row, or None and everything that is wrong with it."""
+    suite: Benchmark, source: RowSource, raw: RawRow, index: int, reading: Reading
+) -> tuple[list[BenchmarkRow], list[RowProblem]]:
+    """Return what is judged of a row, the first at position ``index``; or nothing, and everything that is wrong."""
     broken = raw.broken
     if broken is None and not isinstance(raw.data, dict):
         broken = f"is {kind_of(raw.data)}, not an object with fields"
-    if broken is None and suite.marks and not any(name in raw.data for name in suite.marks):
-        broken = f"is no row of {suite.title}: it has none of {', '.join(suite.marks)}, only {', '.join(raw.data)}"
+    data = {} if broken else {**raw.data, **{name: raw.data.get(theirs) for name, theirs in reading.columns.items()}}
+    if broken is None and suite.marks and not any(name in data for name in suite.marks):
+        broken = f"is no row of {suite.title}: it has none of {', '.join(suite.marks)}, only {', '.join(data)}"
+        broken += f" (--columns {suite.marks[0]}=NAME says what it is called)" if suite.mapping else ""
     file = "" if raw.file == source.name else raw.file
     if broken is not None:
-        return None, [RowProblem(file, raw.place, "", broken)]
-    fields = Fields(raw.data)
-    draft = suite.parse(fields)
-    check_media(fields, draft, source.folder, check_files=check_files)
+        return [], [RowProblem(file, raw.place, "", broken)]
+    fields = Fields(data)
+    parsed = suite.parse(fields)
+    drafts = [parsed] if isinstance(parsed, Draft) else parsed
+    for draft in drafts:
+        check_media(
+            fields,
+            draft,
+            source.folder,
+            check_files=reading.check_files,
+            needed=suite.needs_media,
+            most=reading.max_images,
+        )
     if fields.problems:
-        return None, [RowProblem(file, raw.place, *problem) for problem in fields.problems]
-    return to_row(draft, index, source.folder), []
+        named = [(reading.columns.get(name, name), reason) for name, reason in dict.fromkeys(fields.problems)]
+        return [], [RowProblem(file, raw.place, *problem) for problem in named]
+    kept = [draft for draft in drafts if draft.preferred or not reading.drop_ties]
+    return [to_row(draft, index + number, source.folder) for number, draft in enumerate(kept)], []
 
 
 def match_size(suite: Benchmark, scan: Scan) -> tuple[Size | None, str | None]:
     """Return the official size the rows have, or what differs from the one nearest to them."""
     if not suite.sizes:
         return None, None
+    for size in suite.sizes:
+        if size.rows == scan.rows and not _differences_from(size, scan):
+            return size, None
     nearest = min(suite.sizes, key=lambda size: abs(size.rows - scan.rows))
-    differences = _differences("", nearest.categories, scan.categories)
-    differences += _differences(" ids", nearest.ids, scan.ids)
-    if scan.rows == nearest.rows and not differences:
-        return nearest, None
+    differences = _differences_from(nearest, scan)
     sizes = " or ".join(f"{size.rows:,}" for size in suite.sizes)
-    complaint = f"{suite.title} has {sizes} rows, {scan.rows:,} were found"
+    complaint = f"{suite.title} has {sizes} {suite.unit}, {scan.rows:,} were found"
     return None, f"{complaint} ({'; '.join(differences)})." if differences else f"{complaint}."
+
+
+def _differences_from(size: Size, scan: Scan) -> list[str]:
+    return _differences("", size.categories, scan.categories) + _differences(" ids", size.ids, scan.ids)
 
 
 def _differences(unit: str, expected: Mapping[str, int] | None, found: Counter[str]) -> list[str]:

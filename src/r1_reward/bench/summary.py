@@ -21,6 +21,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from r1_reward.bench import metrics
+from r1_reward.bench.benchmark import OfficialScore
 from r1_reward.bench.metrics import RULES, Counts, Rule
 from r1_reward.bench.rows import Outcome, Vote
 from r1_reward.judge.metrics import Interval, cluster_interval, mcnemar, voting_curve_from_counts
@@ -42,9 +43,13 @@ class _Known(TypedDict):
 
 
 class Tally:
-    """Counts of the votes on a benchmark's rows; rows may be added in any order, each once."""
+    """Counts of the votes on a benchmark's rows; rows may be added in any order, each once.
 
-    def __init__(self) -> None:
+    ``keep`` keeps the outcomes, too, for a benchmark with a score of its own (at most some thousand rows).
+    """
+
+    def __init__(self, *, keep: bool = False) -> None:
+        self._kept: list[Outcome] | None = [] if keep else None
         self._index, self._ids = array("q"), array("Q")
         self._category, self._paper = array("i"), array("i")
         self._issue, self._longer = array("b"), array("b")
@@ -68,6 +73,8 @@ class Tally:
             UserError: the row has no votes in a pass, not one or two passes, or not as many as the rows before it.
         """
         self._check(outcome)
+        if self._kept is not None:
+            self._kept.append(outcome)
         self._passes = len(outcome.passes)
         self._index.append(outcome.index)
         # A hash takes 8 bytes where the id itself and its place in a dict take 200.
@@ -157,11 +164,13 @@ class Tally:
         resamples: int = 2000,
         acc_plus: bool = False,
         categories: Sequence[str] | None = None,
+        official: OfficialScore | None = None,
     ) -> dict[str, Any]:
         """Return all that is reported: fractions in [0, 1], None where a number is not defined.
 
         ``rule`` says what an unreadable vote does, ``categories`` in which order to list (others follow by name). ``n``
         counts the rows in the denominator, ``rows`` all. ``voting_curve`` goes by ``wrong``, whatever the rule.
+        ``official`` is the benchmark's own score; the outcomes must have been kept for it.
 
         Raises:
             UserError: unknown rule, or a row was added twice.
@@ -171,14 +180,14 @@ class Tally:
         passes = metrics.correctness(counts, rule)
         rows = metrics.row_means(passes)
         found = metrics.intervals(counts, passes, seed=seed, resamples=resamples)
-        official = _categories(rows, counts.category, counts.categories, found.categories, categories or ())
+        by_category = _categories(rows, counts.category, counts.categories, found.categories, categories or ())
         paper = _categories(rows, counts.paper, counts.paper_categories, found.paper_categories, categories or ())
         if acc_plus:
             plus = metrics.acc_plus(counts, passes)
             for name, value, ids in zip(counts.categories, plus.categories, plus.ids, strict=True):
-                official[name] |= {"acc_plus": _number(value), "ids": ids}
+                by_category[name] |= {"acc_plus": _number(value), "ids": ids}
         groupings = {
-            "official": {"categories": official, "macro": _number(found.macro.mean)},
+            "official": {"categories": by_category, "macro": _number(found.macro.mean)},
             "paper": {"categories": paper, "macro": _number(found.paper_macro.mean)},
         }
         return {
@@ -190,7 +199,7 @@ class Tally:
             "overall": _number(found.overall.mean),
             "macro": _number(found.macro.mean),
             "acc_plus": _number(found.acc_plus.mean) if acc_plus else None,
-            "categories": official,
+            "categories": by_category,
             "groupings": groupings if counts.paper_categories else {},
             "intervals": {
                 "overall": _bounds(found.overall),
@@ -204,6 +213,7 @@ class Tally:
             "mean_tokens": _ratio(self._tokens["total"], self._tokens["votes"]),
             "mean_characters": _ratio(self._characters["total"], self._characters["votes"]),
             "baselines": _baselines(counts, acc_plus),
+            "official": None if official is None else official_score(official, self._kept or [], seed=seed),
             "known_issues": self._known_issues(counts, rows),
             "voting_curve": _voting_curve(counts, seed, resamples),
         }
@@ -216,6 +226,34 @@ class Tally:
             apart = {"overall": _number(metrics.mean(kept)), "n": _count_known(kept)}
         listed = [{"index": index, "id": id_, "issue": issue} for index, id_, issue in self._issues]
         return {"n": int(counts.issue.sum()), "without_them": apart, "rows": listed}
+
+
+def official_score(
+    official: OfficialScore, outcomes: Sequence[Outcome], *, seed: int = 0, resamples: int = 500
+) -> dict[str, Any]:
+    """Return a benchmark's own numbers with 95 % percentile bootstrap intervals, None where one is not defined.
+
+    Clusters are drawn with replacement within each category, as for the other intervals.
+    """
+    clusters: dict[str, list[Outcome]] = {}
+    for outcome in sorted(outcomes, key=lambda one: one.index):
+        clusters.setdefault(official.cluster(outcome), []).append(outcome)
+    strata: dict[str, list[list[Outcome]]] = {}
+    for members in clusters.values():
+        strata.setdefault(members[0].category or "", []).append(members)
+    values = official.numbers(list(clusters.values()))
+    drawn: dict[str, list[float]] = {name: [] for name in values}
+    generator = np.random.default_rng(seed)
+    for _ in range(resamples if outcomes else 0):
+        sample = [own[i] for own in strata.values() for i in generator.integers(len(own), size=len(own)).tolist()]
+        for name, value in official.numbers(sample).items():
+            if value is not None:
+                drawn[name].append(value)
+    bounds = {
+        name: np.percentile(found, [2.5, 97.5]).tolist() if found and values[name] is not None else None
+        for name, found in drawn.items()
+    }
+    return {"about": official.about, "values": dict(values), "intervals": bounds}
 
 
 def compare_tallies(a: Tally, b: Tally, *, rule: Rule = "wrong", seed: int = 0) -> dict[str, Any]:

@@ -39,6 +39,8 @@ _RULE_NOTE = (
 _FIRST_NOTE = "Orders 'preferred first': a judge that always names the first response scores 100 %."
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Score = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+"""Of a benchmark's own; one has a weight beside its shares, and can reach 1.01."""
 Count = Annotated[int, Field(ge=0)]
 Bounds = Annotated[list[Share], Field(min_length=2, max_length=2)]
 
@@ -63,6 +65,11 @@ class _Intervals(_Shape):
     acc_plus: Bounds | None = None
 
 
+class _Official(_Shape):
+    values: dict[str, Score | None]
+    intervals: dict[str, Annotated[list[Score], Field(min_length=2, max_length=2)] | None] = {}
+
+
 class _Run(_Shape):
     """What is read of a run; other fields are let through."""
 
@@ -81,6 +88,7 @@ class _Run(_Shape):
     categories: dict[str, _Category]
     groupings: dict[str, _Grouping] | None = None
     intervals: _Intervals | None = None
+    official: _Official | None = None
     parse_rate: Share | None = None
     truncated: Share | None = None
     constant: str | None = None
@@ -302,6 +310,9 @@ def _run_cell(run: _Run, grouping: str, column: Column) -> str:
         categories = group.categories if group else run.categories
         category = categories.get(column.key)
         return _percent(category.accuracy if category else None)
+    if column.kind == "official":
+        own = run.official
+        return _percent(own.values.get(column.key), own.intervals.get(column.key)) if own else MISSING
     value = group.macro if group and column.key == "macro" else getattr(run, column.key)
     interval = "paper_macro" if column.key == "macro" and grouping == "paper" else column.key
     return _percent(value, getattr(run.intervals, interval) if run.intervals else None)

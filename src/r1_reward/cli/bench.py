@@ -61,7 +61,7 @@ def run(
     from r1_reward.bench.suites import load_suite
 
     settings = with_frames(settings, frames, None if settings.base_url else settings.model, official_frames(suite))
-    loaded = load_suite(suite, rows.data, **rows.model_dump(exclude={"data"}))
+    loaded = load_suite(suite, rows.data, **rows.options())
     quiet_libraries()
     with progress_bar(loaded.suite.name) as update:
         speed = engine.model_dump(exclude={"base_url"})
@@ -88,6 +88,19 @@ def score(
 
     given = rows.model_dump(include={"data", "image_root", "allow_partial"})
     show(score_file(suite, file, **given, rule=rule, name=name), as_json)
+
+
+@app.command()
+@with_settings
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+) -> None:
+    """Write a run's predictions in the form of the benchmark's own scripts, where it has one."""
+    from r1_reward.bench.report import export_run
+
+    for file in export_run(run, out):
+        typer.echo(file)
 
 
 @app.command()
@@ -161,7 +174,7 @@ def probe(
 
     names = attack_names(None if attacks is None else [name.strip() for name in attacks.split(",")])
     settings = with_frames(settings, frames, None if settings.base_url else settings.model, official_frames(suite))
-    loaded = load_suite(suite, rows.data, **rows.model_dump(exclude={"data"}))
+    loaded = load_suite(suite, rows.data, **rows.options())
     quiet_libraries()
     with progress_bar(f"{loaded.suite.name}, attacked") as update:
         result = probe_benchmark(

@@ -105,18 +105,22 @@ def opened(pictures: Sequence[Image.Image]) -> OpenedImages:
     return OpenedImages(tuple(pictures), pixel_digest(pictures))
 
 
-def prepare(item: PairToJudge | Mapping[str, Any] | Prepared, *, video_frames: int = FRAMES) -> Prepared:
+def prepare(
+    item: PairToJudge | Mapping[str, Any] | Prepared, *, video_frames: int = FRAMES, exact: bool = True
+) -> Prepared:
     """Check a pair, or a row of a pair file, and open its pictures and up to ``video_frames`` frames of its video.
 
-    What is prepared already is returned as it is.
+    What is prepared already is returned as it is. A row, and with ``exact`` False any pair, was checked where it was
+    read: only that its question has pictures at all where it has places for some is looked at (:func:`check_pictures`).
 
     Raises:
         UserError: a text is missing, blank or too long, or a picture cannot be opened; the message says which and why.
     """
     if isinstance(item, Prepared):
         return item
-    preferred, is_row = None, isinstance(item, Mapping)
+    preferred = None
     if isinstance(item, Mapping):
+        exact = False
         preferred = item.get("preferred")
         item = _of_row(item, video_frames)
     contents, images = [item.question, item.response_1, item.response_2], item.images
@@ -127,7 +131,7 @@ def prepare(item: PairToJudge | Mapping[str, Any] | Prepared, *, video_frames: i
         for content, name in zip(contents, CONTENTS, strict=True)
     )
     pictures = open_images(images, video_frames=video_frames)
-    check_pictures(question, pictures, exact=not is_row)
+    check_pictures(question, pictures, exact=exact)
     if item.criteria is not None:
         question = open_content(with_criteria(question, check_text(item.criteria, "criteria")), "question")
     return Prepared(question, pictures, (responses[0], responses[1]), preferred)

@@ -46,6 +46,7 @@ _NO_TEXT = (
     "is missing: all_data_release.json leaves out the texts of other data sets; run 0_download_data.py of "
     "multimodal_rewardbench and read the all_data.json it writes"
 )
+_LETTERS: list[tuple[str, Answer]] = [("A", 1), ("B", 2)]
 _BETTER: list[tuple[str, Answer]] = [("Output1", 1), ("Output2", 2)]
 
 
@@ -90,7 +91,7 @@ def about(row: Fields, id: str) -> About:
 
 def _read_outputs(row: Fields, _benchmark: Benchmark) -> Judged:
     """Return id, a vote for each output, and the fields that describe the row."""
-    id, label = row.text("ID"), row.label("Label", [("A", 1), ("B", 2)])
+    id, label = row.text("ID"), row.label("Label", _LETTERS)
     name = "output" if "output" in row.data else "outputs"
     outputs = [row.data["output"]] if name == "output" else row.data["outputs"]
     if "output" in row.data and "outputs" in row.data:

@@ -32,11 +32,15 @@ from r1_reward.bench.benchmark import (
 from r1_reward.bench.fields import Draft, Fields
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Answer
 
 CATEGORIES = ("general", "hallucination", "reasoning")
 COLUMNS = (*category_columns(CATEGORIES), OVERALL, MACRO)
 
 # ---- rows
+
+
+_RANKS: tuple[tuple[list[int], Answer], ...] = (([0, 1], 1), ([1, 0], 2))
 
 
 def parse(row: Fields) -> Draft:
@@ -45,7 +49,7 @@ def parse(row: Fields) -> Draft:
     if row.has("response", "human_ranking") or not row.has("chosen", "rejected"):
         question, (first, second) = row.text("query"), row.texts("response")
         # The rank of each response: 0 is best.
-        preferred = row.label("human_ranking", [([0, 1], 1), ([1, 0], 2)])
+        preferred = row.label("human_ranking", _RANKS)
     else:
         question, first, second, preferred = row.text("prompt"), row.text("chosen"), row.text("rejected"), 1
     return Draft(

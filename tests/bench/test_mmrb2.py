@@ -1,0 +1,171 @@
+"""MMRB2: both forms of its files, its own score, its own form of predictions, and a run from end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from official_mmrb2 import CHOSEN_A, always_a, mmrb2, mmrb2_built, mmrb2_pairs
+from scripted_server import reply
+from typer.testing import CliRunner
+
+from r1_reward.bench.benchmarks.mmrb2 import TASKS
+from r1_reward.bench.run import prediction_line
+from r1_reward.bench.score import score_file
+from r1_reward.bench.suites import SuiteFileError, load_suite
+from r1_reward.cli.bench import app
+from r1_reward.records.content import read_parts
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Judgment
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    return mmrb2_built(tmp_path_factory.mktemp("built"))
+
+
+def kinds(content) -> list[str]:
+    return [piece if isinstance(piece, str) else piece.kind for piece in read_parts(content)]
+
+
+def test_both_forms_are_of_official_size_and_hold_the_same_pairs(built: Path, tmp_path: Path) -> None:
+    hub, json_form = load_suite("mmrb2", mmrb2(tmp_path)), load_suite("mmrb2", built)
+    assert hub.n == json_form.n == 4000
+    assert hub.size == json_form.size and hub.size.categories == dict.fromkeys(TASKS, 1000)
+    for one, other in zip(hub.rows(), json_form.rows(), strict=True):
+        assert (one.id, one.preferred, one.category) == (other.id, other.preferred, other.category)
+        for name in ("question", "response_1", "response_2"):
+            assert kinds(getattr(one, name)) == kinds(getattr(other, name))
+
+
+def test_one_task_is_a_size_of_its_own(built: Path) -> None:
+    loaded = load_suite("mmrb2", built / "edit.json")
+    assert loaded.size.label == "the task edit (1,000 pairs)" and loaded.n == 1000
+    assert sum(row.preferred == 1 for row in loaded.rows()) == CHOSEN_A["edit"]
+
+
+def test_fewer_rows_are_told(tmp_path: Path) -> None:
+    mmrb2_built(tmp_path, rows=3)
+    with pytest.raises(UserError, match=r"MMRB2 has 4,000 or 1,000 or .* rows, 12 were found"):
+        load_suite("mmrb2", tmp_path)
+    assert load_suite("mmrb2", tmp_path, allow_partial=True).n == 12
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match=r"none: holds no file or folder of a task \(t2i, edit"):
+        load_suite("mmrb2", tmp_path / "none")
+    (tmp_path / "rows.json").write_text("[]")
+    with pytest.raises(UserError, match="neither the file's name nor its folder's says which task"):
+        load_suite("mmrb2", tmp_path / "rows.json")
+
+
+def broken(change) -> dict:
+    pair = json.loads(json.dumps(mmrb2_pairs("edit", rows=1)[0]))
+    change(pair)
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda pair: pair.pop("chosen"), "chosen: is missing"),
+        (lambda pair: pair.update(chosen="tie"), 'chosen: must be "A" or "B" or "a" or "b", not "tie"'),
+        (lambda pair: pair.update(prompt_content=[["text", " "]]), "prompt_content: shows nothing"),
+        (lambda pair: pair["response_a"].pop("response_content"), "response_a.response_content: is missing"),
+        (
+            lambda pair: pair["response_b"].update(response_content=[["video", "x"]]),
+            "response_b.response_content: must be",
+        ),
+        (lambda pair: pair["response_b"].update(response_content=[["image", "images/gone.png"]]), "no such file"),
+        (
+            lambda pair: pair["response_b"].update(response_content=[["image", "images/0.png"]] * 65),
+            "pictures; at most 64 are shown",
+        ),
+        (lambda pair: pair.update(id=7), "id: must be text, not a number"),
+    ],
+)
+def test_a_row_that_cannot_be_judged_is_told_before_any_is(tmp_path: Path, change, reason: str) -> None:
+    mmrb2_built(tmp_path, rows=1)
+    (tmp_path / "edit.json").write_text(json.dumps({"pairs": [broken(change)]}))
+    with pytest.raises(SuiteFileError, match="edit.json, row 1") as error:
+        load_suite("mmrb2", tmp_path, allow_partial=True)
+    assert reason in str(error.value)
+
+
+def test_columns_whose_places_and_pictures_do_not_match(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    mmrb2(tmp_path, rows=2)
+    file = tmp_path / "t2i" / "test-00000-of-00001.parquet"
+    rows = pq.read_table(file).to_pylist()
+    rows[0]["response_a_text"] = "<image_1> and <image_2> and <image_3>"
+    pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(file)), file)
+    with pytest.raises(SuiteFileError, match="response_a_text: has 3 places for pictures, and 1 came"):
+        load_suite("mmrb2", tmp_path, allow_partial=True)
+
+
+# ---- scores
+
+
+def judgment(answer: int | None, swapped: bool) -> Judgment:
+    return Judgment(answer=answer, swapped=swapped, text="", well_formed=True, tokens=1)
+
+
+def predictions(built: Path, folder: Path, answers) -> Path:
+    file = folder / "predictions.jsonl"
+    loaded = load_suite("mmrb2", built)
+    with open(file, "w", encoding="utf-8") as lines:
+        for row in loaded.rows():
+            passes = [[judgment(answers(row, swapped), swapped)] for swapped in (False, True)]
+            lines.write(json.dumps(prediction_line(row, passes)) + "\n")
+    return file
+
+
+def test_the_official_sample_of_a_judge_that_prefers_a(built: Path, tmp_path: Path) -> None:
+    """The repository's README prints 53.2, 55.5, 57.5 and 47.5 for its samples, 53.42 pooled."""
+    scored = score_file("mmrb2", predictions(built, tmp_path, lambda *_: 1))
+    assert scored["official"]["values"] == pytest.approx(
+        {"mean": 0.53425, "pooled": 0.53425, "t2i": 0.532, "edit": 0.555, "interleaved": 0.575, "reasoning": 0.475}
+        | {"coverage": 1.0}
+    )
+    low, high = scored["official"]["intervals"]["pooled"]
+    assert 0.51 < low < 0.534 < high < 0.56
+
+
+def test_what_is_unreadable_leaves_the_denominator(built: Path, tmp_path: Path) -> None:
+    file = predictions(built, tmp_path, lambda row, swapped: None if swapped else row.preferred)
+    values = score_file("mmrb2", file)["official"]["values"]
+    assert values["pooled"] == values["mean"] == 1.0 and values["coverage"] == 0.5
+    silent = score_file("mmrb2", predictions(built, tmp_path, lambda *_: None))["official"]
+    assert silent["values"]["pooled"] is None and silent["values"]["coverage"] == 0.0
+    assert silent["intervals"]["pooled"] is None
+
+
+# ---- a run
+
+
+def test_a_run_is_scored_and_exported_in_the_official_form(built: Path, tmp_path: Path, server) -> None:
+    data = mmrb2_built(tmp_path / "data", rows=4)
+    server.default = [reply("<think>Both.</think><answer>1</answer>")]
+    run = ["run", "mmrb2", "--data", str(data), "--allow-partial", "--base-url", server.url]
+    result = CliRunner().invoke(app, [*run, "--model", "judge", "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["official"]["values"]["pooled"] == 0.5 and metrics["official"]["values"]["coverage"] == 1.0
+    assert "Official score" in (tmp_path / "run" / "report.md").read_text()
+    shown = server.bodies[0]["messages"][-1]["content"]
+    assert [part["type"] for part in shown].count("image_url") >= 2 and shown[-1]["type"] == "text"
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "run"), "--out", str(tmp_path / "official")])
+    assert result.exit_code == 0, result.output
+    for task in TASKS:
+        exported = json.loads((tmp_path / "official" / f"{task}.json").read_text())
+        assert list(exported) == list(always_a(mmrb2_pairs(task, rows=4)))
+        for pair in exported.values():  # a judge that always says 1
+            assert [one["judgement"] for one in (*pair["forward"], *pair["reverse"])] == ["A", "A"]
+
+
+def test_a_benchmark_without_a_form_of_its_own_says_so(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"suite": "vl-rewardbench"}')
+    result = CliRunner().invoke(app, ["export", str(tmp_path), "--out", str(tmp_path / "x")])
+    assert isinstance(result.exception, UserError)
+    assert "VL-RewardBench has no official form of predictions" in str(result.exception)
