@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from r1_reward.judge import ranking
-from r1_reward.judge.ranking import PRIOR_SD, Comparison, best_of_n, bradley_terry, default_budget, rank
+from r1_reward.judge import schedules
+from r1_reward.judge.comparisons import PRIOR_SD, Comparison, bradley_terry
+from r1_reward.judge.ranking import best_of_n, default_budget, rank
 from r1_reward.records.errors import UserError
 
 PRIOR_ERROR = 3.0  # PRIOR_SD, written out: the numbers by hand below depend on it
@@ -380,6 +381,6 @@ def test_information_prefers_close_and_unknown_pairs():
     scores = np.array([0.0, 0.0, 3.0, 0.0])
     covariance = np.diag([1.0, 1.0, 1.0, 4.0])
     covariance[0, 1] = covariance[1, 0] = 0.4
-    value = ranking._information(pairs, scores, covariance)
+    value = schedules._information(pairs, scores, covariance)
     assert value == pytest.approx([0.25 * (2 - 0.8), sigmoid(3) * sigmoid(-3) * 2, 0.25 * 5])
-    assert ranking._disjoint(np.array([[0, 1], [2, 3], [1, 2], [4, 5]]), np.array([1, 2, 3, 0.5]), 9) == [2, 3]
+    assert schedules._disjoint(np.array([[0, 1], [2, 3], [1, 2], [4, 5]]), np.array([1, 2, 3, 0.5]), 9) == [2, 3]

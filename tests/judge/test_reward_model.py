@@ -18,9 +18,9 @@ from scripted_server import reply
 
 from r1_reward.engines.engine import EngineError
 from r1_reward.judge.calibration import Calibration
-from r1_reward.judge.candidates import Candidates, net_win_rates
+from r1_reward.judge.candidates import Candidates
+from r1_reward.judge.comparisons import Comparison, net_win_rates
 from r1_reward.judge.prepare import InvalidPair, PairToJudge, open_images
-from r1_reward.judge.ranking import Comparison
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.votes import votes_to_decide
 from r1_reward.judge.voting import ExactStopping, SequentialStopping, majority, votes_needed

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from r1_reward.judge.comparisons import Comparison
 from r1_reward.judge.prepare import check_content
-from r1_reward.judge.ranking import Comparison, Ranking
+from r1_reward.judge.ranking import Ranking
 from r1_reward.records.content import Content, Shown
 from r1_reward.records.errors import UserError
 from r1_reward.records.texts import visible
@@ -60,17 +61,3 @@ class Candidates(NamedTuple):
         """Return comparisons of the different responses as comparisons of those that have them first."""
         first = [self.places.index(number) for number in range(len(self.different))]
         return tuple(Comparison(first[i], first[j], probability) for i, j, probability in comparisons)
-
-
-def net_win_rates(n: int, comparisons: Iterable[Comparison]) -> list[float | None]:
-    """Return for each of ``n`` candidates the mean of 2 P(win) - 1 over its readable comparisons, in [-1, 1], or None.
-
-    >>> net_win_rates(3, [Comparison(0, 1, 0.75), Comparison(0, 2, None)])
-    [0.5, -0.5, None]
-    """
-    margins: list[list[float]] = [[] for _ in range(n)]
-    for first, second, probability in comparisons:
-        if probability is not None:
-            margins[first].append(2 * probability - 1)
-            margins[second].append(1 - 2 * probability)
-    return [sum(own) / len(own) if own else None for own in margins]

@@ -1,8 +1,11 @@
-"""Score the responses to one question by comparing every two of them: the one place where a group gets its rewards.
+"""Score the responses to one question by comparing them with each other: the one place where a group gets its rewards.
 
     groups = [Group("Which digit?", images, ["A three.", "An eight.", "A three."])]
     for scored in score_groups(groups, model.compare_many):
         scored.rewards                              # one for each response, None where nothing could be read
+
+Every two of them are compared, or, for fewer comparisons, those that a schedule names
+(:mod:`r1_reward.judge.schedules`), which is drawn from the content: not from the order the responses come in.
 
 Responses that look the same are judged once and share their reward. Beside such alone a response is tied, whatever a
 judge would say: 0, for both kinds of reward. A response that is alone has nothing to be compared with: None.
@@ -15,11 +18,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from r1_reward.engines.engine import EngineError
-from r1_reward.judge.candidates import Candidates, net_win_rates
+from r1_reward.judge.candidates import Candidates
+from r1_reward.judge.comparisons import Comparison, bradley_terry, net_win_rates
 from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_group
-from r1_reward.judge.ranking import Comparison, bradley_terry
+from r1_reward.judge.schedules import Pair, Schedule, renamed, schedule_for
+from r1_reward.judge.settings import GroupSettings, ScheduleName
+from r1_reward.judge.votes import content_number
 from r1_reward.judge.voting import Verdict
-from r1_reward.records.content import Content
+from r1_reward.records.content import Content, Shown, key_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
 from r1_reward.store.video import FRAMES
@@ -66,46 +72,75 @@ def score_groups(
     compare: CompareMany,
     *,
     kind: RewardKind = "win_rate",
+    schedule: ScheduleName = "round-robin",
+    comparisons: int | None = None,
+    seed: int = 0,
     video_frames: int = FRAMES,
 ) -> Iterator[ScoredGroup | EngineError]:
     """Yield the rewards of each group, in order; the comparisons of all groups are one stream, so batches are full.
 
     ``win_rate`` gives the mean of 2 P(win) - 1 over the other texts, in [-1, 1]; ``bradley_terry`` gives scores in
-    logits with mean 0 over the different texts, unbounded. N different texts take N (N - 1) / 2 comparisons.
+    logits with mean 0 over the different texts, unbounded. N different texts take N (N - 1) / 2 comparisons; another
+    ``schedule`` takes fewer, ``adaptive`` at most so many ``comparisons`` (default 2 N). P is then the judge's where
+    two texts were compared, and what the scores of all comparisons of the group say where they were not.
+    ``seed`` decides, with the content, what a schedule draws.
 
     A group that cannot be shown yields an :class:`~r1_reward.judge.prepare.InvalidPair` in its place, and an error
     among the ``groups`` is handed on.
 
     Raises:
-        UserError: the kind is unknown.
+        UserError: the kind or the schedule is unknown, or ``comparisons`` are given to a schedule that has its own.
     """
     require_kind(kind)
+    how = GroupSettings(schedule=schedule, comparisons=comparisons)
+    return _scored(iter(groups), compare, kind, lambda group: _Playing(group, how, seed, video_frames))
+
+
+def _scored(
+    groups: Iterator[Group | EngineError],
+    compare: CompareMany,
+    kind: RewardKind,
+    begin: Callable[[Group | EngineError], _Playing],
+) -> Iterator[ScoredGroup | EngineError]:
+    """Play groups side by side: the rounds of those that have begun go before beginning another."""
     waiting: deque[_Playing] = deque()
+    due: deque[tuple[_Playing, Pair]] = deque()
+    asked: deque[tuple[_Playing, Pair]] = deque()
 
     def pairs() -> Iterator[PairToJudge]:
-        for group in groups:
-            waiting.append(_Playing(group, video_frames))
-            yield from waiting[-1].pairs()
+        while True:
+            while not due:
+                group = next(groups, None)
+                if group is None:
+                    return
+                waiting.append(begin(group))
+                due.extend(waiting[-1].next_round())
+            asked.append(due.popleft())
+            playing, pair = asked[-1]
+            yield playing.shown(pair)
 
-    for verdict in compare(pairs()):
-        while waiting[0].done:  # groups that ask nothing
-            yield waiting.popleft().result(kind)
-        waiting[0].add(verdict)
-        if waiting[0].done:
-            yield waiting.popleft().result(kind)
-    while waiting:
+    while True:  # once if all rounds find other groups to be judged with; again for the rounds that are left at the end
+        for verdict in compare(pairs()):
+            playing, pair = asked.popleft()
+            due.extend(playing.add(pair, verdict))
+            while waiting and waiting[0].done:
+                yield waiting.popleft().result(kind)
+        if not due:
+            break
+    while waiting:  # groups that ask nothing
         yield waiting.popleft().result(kind)
 
 
 class _Playing:
     """A group on its way."""
 
-    def __init__(self, group: Group | EngineError, video_frames: int) -> None:
+    def __init__(self, group: Group | EngineError, how: GroupSettings, seed: int, video_frames: int) -> None:
+        self.done = False
         self._error: EngineError | None = None
         self._played: list[Comparison] = []
         self._errors: list[EngineError] = []
         self._votes: list[Judgment] = []
-        self._wanted: list[tuple[int, int]] = []
+        self._open = 0
         if isinstance(group, EngineError):
             self._error = group
             return
@@ -116,26 +151,30 @@ class _Playing:
             self._error = InvalidPair(str(error))
             self._error.__cause__ = error
             return
-        n = len(self._candidates.different)
-        self._wanted = [(i, j) for i in range(n) for j in range(i + 1, n)]
+        self._schedule = _schedule(how, (seed, key_of(self._question), self._images.digest), self._candidates.different)
 
-    @property
-    def done(self) -> bool:
-        return len(self._played) == len(self._wanted)
+    def next_round(self) -> list[tuple[_Playing, Pair]]:
+        """Return the pairs to be judged next, once all of the last round are; none: the group is done."""
+        pairs = [] if self._error is not None else self._schedule(self._played)
+        self._open, self.done = len(pairs), not pairs
+        return [(self, pair) for pair in pairs]
 
-    def pairs(self) -> Iterator[PairToJudge]:
-        for i, j in self._wanted:
-            different = self._candidates.different
-            yield PairToJudge(self._question, self._images, different[i], different[j])
+    def shown(self, pair: Pair) -> PairToJudge:
+        i, j = pair
+        different = self._candidates.different
+        return PairToJudge(self._question, self._images, different[i], different[j])
 
-    def add(self, verdict: Verdict | EngineError) -> None:
+    def add(self, pair: Pair, verdict: Verdict | EngineError) -> list[tuple[_Playing, Pair]]:
+        """Take a verdict on a pair; return what can be judged then."""
         probability = None
         if isinstance(verdict, EngineError):
             self._errors.append(verdict)
         else:
             probability = verdict.probability
             self._votes += verdict.votes
-        self._played.append(Comparison(*self._wanted[len(self._played)], probability))
+        self._played.append(Comparison(*pair, probability))
+        self._open -= 1
+        return [] if self._open else self.next_round()
 
     def result(self, kind: RewardKind) -> ScoredGroup | EngineError:
         if self._error is not None:
@@ -144,6 +183,16 @@ class _Playing:
         comparisons = self._candidates.among_all(self._played)
         rewards = [own[place] for place in self._candidates.places]
         return ScoredGroup(rewards, comparisons, self._errors, tuple(self._votes))
+
+
+def _schedule(how: GroupSettings, shown: tuple[str | int, ...], different: Sequence[Shown]) -> Schedule:
+    """Return the schedule of responses, drawn from what they are: the same ones meet wherever in the group they stand."""
+    numbers = [content_number("schedule", *shown, key_of(response)) for response in different]
+    seed = content_number(*sorted(numbers))
+    schedule = schedule_for(how.schedule, len(different), comparisons=how.comparisons, seed=seed)
+    if how.schedule == "round-robin":  # nothing is drawn
+        return schedule
+    return renamed(schedule, sorted(range(len(different)), key=numbers.__getitem__))
 
 
 def _rewards(candidates: Candidates, played: list[Comparison], kind: RewardKind) -> list[float | None]:

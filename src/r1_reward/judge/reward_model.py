@@ -23,10 +23,11 @@ from r1_reward.engines.engine import Engine, EngineError, TakingTurns
 from r1_reward.judge import ranking, voting
 from r1_reward.judge.calibration import Calibration, fit_calibration, reliability_plot
 from r1_reward.judge.candidates import Candidates
-from r1_reward.judge.groups import Group, RewardKind, require_kind, score_groups
+from r1_reward.judge.comparisons import Comparison
+from r1_reward.judge.groups import Group, RewardKind, score_groups
 from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_content, check_group, prepare, prepare_all
-from r1_reward.judge.ranking import Comparison, Ranking
-from r1_reward.judge.settings import Stop, VoteSettings
+from r1_reward.judge.ranking import Ranking
+from r1_reward.judge.settings import ScheduleName, Stop, VoteSettings
 from r1_reward.judge.votes import Orders, Plan, draw_votes, watch_votes
 from r1_reward.judge.voting import Verdict, majority
 from r1_reward.records.content import Content, Shown
@@ -299,23 +300,34 @@ class RewardModel:
         responses: Sequence[Content],
         *,
         kind: RewardKind = "win_rate",
+        schedule: ScheduleName = "round-robin",
+        comparisons: int | None = None,
         **options: Unpack[VoteOptions],
     ) -> list[float | None]:
         """Return one reward for each response, None where no comparison with it could be read.
 
         ``win_rate`` compares every two different texts, N (N - 1) / 2 of them, and gives the mean of 2 P(win) - 1 over
         the others, in [-1, 1]; ``bradley_terry`` gives scores in logits with mean 0, unbounded, from the same
-        comparisons. Equal texts share their reward, which is 0 where there is no other text; a lone response has none.
-        See :mod:`r1_reward.judge.groups`. Options and errors as for :meth:`compare`.
+        comparisons. Another ``schedule`` takes fewer: ``circular`` N, ``bracket`` N - 1, ``adaptive`` at most
+        ``comparisons`` (default 2 N); their scores stand in for what was not compared. Equal texts share their reward,
+        which is 0 where there is no other text; a lone response has none. See :mod:`r1_reward.judge.groups`. Options
+        and errors as for :meth:`compare`.
         """
-        require_kind(kind)
         self._plan(**options)
 
         def compare(pairs: Iterable[PairToJudge]) -> Iterator[Verdict | EngineError]:
             return self.compare_many(pairs, **options)
 
         group = Group(question, images, responses)
-        (scored,) = score_groups([group], compare, kind=kind, video_frames=self.video_frames)
+        (scored,) = score_groups(
+            [group],
+            compare,
+            kind=kind,
+            schedule=schedule,
+            comparisons=comparisons,
+            seed=self.seed,
+            video_frames=self.video_frames,
+        )
         if isinstance(scored, EngineError):
             raise _cause(scored)
         if scored.errors:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from r1_reward.records.settings import Settings
 
 Stop: TypeAlias = Literal["exact", "sequential"]
+ScheduleName: TypeAlias = Literal["round-robin", "circular", "bracket", "adaptive"]
 OnUnreadable: TypeAlias = Literal["stop", "warn"]
 
 
@@ -59,6 +60,31 @@ class VoteSettings(Settings):
     def _several_votes_differ(self) -> VoteSettings:
         require_sampling(self.votes, self.temperature)
         return self
+
+
+class GroupSettings(Settings):
+    """Which of the responses to one question are compared with each other, see :mod:`r1_reward.judge.schedules`."""
+
+    schedule: ScheduleName = Field(
+        default="round-robin",
+        description="Which responses of a group are compared: all pairs, N in a circle, a knockout, the least certain.",
+    )
+    comparisons: int | None = Field(
+        default=None, ge=1, description="Of adaptive: most comparisons of a group; default twice its responses."
+    )
+
+    @model_validator(mode="after")
+    def _only_adaptive_has_a_budget(self) -> GroupSettings:
+        require_budgeted(self.schedule, self.comparisons)
+        return self
+
+
+def require_budgeted(schedule: ScheduleName, comparisons: int | None) -> None:
+    """Raise ValueError where a number of comparisons is given to a schedule that has its own."""
+    if comparisons is not None and schedule != "adaptive":
+        raise ValueError(
+            f"comparisons: the schedule {schedule} has its own number; leave it out, or ask for the schedule adaptive."
+        )
 
 
 def require_sampling(votes: int, temperature: float | None) -> None:

@@ -81,7 +81,7 @@ class Plan(NamedTuple):
             for turned in range(self.passes):
                 swapped = self._swapped(pair, vote) != bool(turned)
                 key = _digest(key_of(pair.question), pair.images.digest, *map(key_of, pair.in_order(swapped)))
-                slots.append(Slot(swapped, _number("vote", self.seed, key, vote)))
+                slots.append(Slot(swapped, content_number("vote", self.seed, key, vote)))
         return slots
 
     def _swapped(self, pair: Prepared, vote: int) -> bool:
@@ -92,7 +92,7 @@ class Plan(NamedTuple):
         smaller, larger = sorted(map(key_of, pair.responses))
         own = (vote,) if self.orders == "random" else ()
         shown = (key_of(pair.question), pair.images.digest, smaller, larger)
-        smaller_first = _number("order", self.seed, *shown, *own) % 2 == 0
+        smaller_first = content_number("order", self.seed, *shown, *own) % 2 == 0
         return smaller_first != (key_of(pair.responses[0]) == smaller)
 
     def by_pass(self, votes: Sequence[Judgment]) -> list[list[Judgment]]:
@@ -385,6 +385,6 @@ def _digest(*texts: str) -> str:
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
-def _number(*parts: str | int) -> int:
-    """Return 62 random-looking bits that depend on the parts alone."""
+def content_number(*parts: str | int) -> int:
+    """Return 62 random-looking bits that depend on the parts alone; whatever is drawn from content is drawn by it."""
     return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:8], "big") >> 2

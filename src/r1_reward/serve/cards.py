@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from r1_reward.judge.candidates import net_win_rates
-from r1_reward.judge.ranking import Comparison
+from r1_reward.judge.comparisons import Comparison, net_win_rates
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.schema import Judgment
