@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from r1_reward.records.settings import Settings
 
@@ -73,17 +73,19 @@ class GroupSettings(Settings):
         default=None, ge=1, description="Of adaptive: most comparisons of a group; default twice its responses."
     )
 
-    @model_validator(mode="after")
-    def _only_adaptive_has_a_budget(self) -> GroupSettings:
-        require_budgeted(self.schedule, self.comparisons)
-        return self
+    @field_validator("comparisons")
+    @classmethod
+    def _only_adaptive_has_a_budget(cls, comparisons: int | None, others: ValidationInfo) -> int | None:
+        if "schedule" in others.data:
+            require_budgeted(others.data["schedule"], comparisons)
+        return comparisons
 
 
 def require_budgeted(schedule: ScheduleName, comparisons: int | None) -> None:
     """Raise ValueError where a number of comparisons is given to a schedule that has its own."""
     if comparisons is not None and schedule != "adaptive":
         raise ValueError(
-            f"comparisons: the schedule {schedule} has its own number; leave it out, or ask for the schedule adaptive."
+            f"the schedule {schedule} has its own number of them; leave this out, or ask for the schedule adaptive."
         )
 
 

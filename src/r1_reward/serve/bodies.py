@@ -88,7 +88,7 @@ async def _read_form(request: Request, budget: Budget) -> tuple[bytes, list[byte
 def _first_problem(errors: Any) -> Refusal:
     """Return the first of pydantic's errors as a refusal that names the field."""
     first = errors[0]
-    field, message = "", str(first["msg"])
+    field, message = "", str(first["msg"]).removeprefix("Value error, ")
     for part in first["loc"]:
         if isinstance(part, int):
             field += f"[{part}]"

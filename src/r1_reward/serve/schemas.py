@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from r1_reward.judge.ranking import Ranking
+from r1_reward.judge.settings import ScheduleName, require_budgeted
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.schema import Answer, Judgment, Label
@@ -76,11 +86,29 @@ class RankRequest(Question):
     )
 
 
-class RewardRequest(Question):
+class Grouping(BaseModel):
+    """Which responses are compared, and what their comparisons come to; in bodies and in URLs."""
+
+    kind: Kind = "win_rate"
+    schedule: ScheduleName = Field(
+        default="round-robin", description="Compare all pairs, N of them in a circle, a knockout, the least certain."
+    )
+    comparisons: Annotated[int, Field(ge=1, le=1_000_000), _WHOLE] | None = Field(
+        default=None, description="Of adaptive: at most so many; default twice the responses."
+    )
+
+    @field_validator("comparisons")
+    @classmethod
+    def _only_adaptive_has_a_budget(cls, comparisons: int | None, others: ValidationInfo) -> int | None:
+        if "schedule" in others.data:
+            require_budgeted(others.data["schedule"], comparisons)
+        return comparisons
+
+
+class RewardRequest(Grouping, Question):
     """How good is each response, measured against the others?"""
 
     responses: list[str] = Field(min_length=1)
-    kind: Kind = "win_rate"
 
 
 def _not_blank(text: str) -> str:

@@ -18,6 +18,8 @@ from r1_reward.engines.engine import EngineError
 from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.prepare import InvalidPair, OpenedImages, PairToJudge
 from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.schedules import count_comparisons
+from r1_reward.judge.settings import ScheduleName
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.errors import UserError
 from r1_reward.serve.batching import Batcher, Expired, QueuedModel, Sampling, Unavailable
@@ -110,10 +112,9 @@ class Service:
             raise budget.timed_out() from error
 
 
-def pairs_of(responses: Sequence[str]) -> int:
-    """Return how many pairs of different responses there are; equal ones are judged once."""
-    different = len(set(responses))
-    return different * (different - 1) // 2
+def pairs_of(responses: Sequence[str], schedule: ScheduleName = "round-robin", comparisons: int | None = None) -> int:
+    """Return how many pairs of different responses a schedule compares; equal ones are judged once."""
+    return count_comparisons(schedule, len(set(responses)), comparisons)
 
 
 def _refused(error: UserError) -> Refusal:

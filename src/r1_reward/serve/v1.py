@@ -51,11 +51,11 @@ async def reward(service: Service, call: Call[schemas.RewardRequest, None]) -> s
     """Give each response a reward, measured against the others."""
     asked, budget = call.body, call.budget
     _check_responses(budget, asked.responses)
-    _spend(budget, asked, pairs_of(asked.responses), "responses")
+    _spend(budget, asked, pairs_of(asked.responses, asked.schedule, asked.comparisons), "responses")
     (images,) = await service.open([("images", [*asked.images, *call.uploads])], budget)
-    options = _sampling(asked)._asdict()
+    options = _sampling(asked)._asdict() | asked.model_dump(include=set(schemas.Grouping.model_fields))
     rewards = await service.in_rounds(
-        budget, lambda model: model.rewards(asked.question, images, asked.responses, kind=asked.kind, **options)
+        budget, lambda model: model.rewards(asked.question, images, asked.responses, **options)
     )
     return schemas.reward_response(rewards)
 

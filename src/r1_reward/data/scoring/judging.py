@@ -98,7 +98,14 @@ def judge_rows(engine: Any, rows: Iterable[Row], job: Job) -> Iterator[Result]:
     else:
         groups = _items(rows, ("question", "responses"), waiting, lambda fields: _group(fields, job.folder))
         compare = partial(model.compare_many, **options)
-        judged = score_groups(groups, compare, video_frames=model.video_frames)
+        judged = score_groups(
+            groups,
+            compare,
+            schedule=settings.schedule,
+            comparisons=settings.comparisons,
+            seed=settings.seed,
+            video_frames=model.video_frames,
+        )
     for one in judged:
         row, result = waiting.popleft()
         yield result if "error" in result.line else _result(row, result, one)

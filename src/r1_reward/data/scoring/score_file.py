@@ -82,6 +82,8 @@ def score_file(
     if out.exists() and file.exists() and out.samefile(file):
         raise UserError(f"{out}: is the input; choose another file with --out.")
     source = survey(file, block_rows)
+    if source.kind == "pairs" and settings.schedule != "round-robin":
+        raise UserError(f"schedule: {file} holds pairs; {settings.schedule} is for groups (rows with responses).")
     calibration = None if base_url else Calibration.load(settings.model)
     job = Job(settings, source.kind, file.parent, calibration)
     parts = Parts(out, _describe(source, job, served=bool(base_url)), block_rows, SCHEMAS[source.kind])
@@ -110,6 +112,8 @@ def _describe(source: Source, job: Job, *, served: bool) -> dict[str, Any]:
     """Return what decides the output. Which servers give it does not: one may have to be replaced."""
     return {
         **job.settings.model_dump(),
+        # As outputs have it that are older than schedules.
+        "schedule": None if job.settings.schedule == "round-robin" else job.settings.schedule,
         "served": served,
         "calibration": job.calibration.model_dump() if job.calibration else None,
         "kind": source.kind,

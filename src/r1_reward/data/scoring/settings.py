@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import Field
 
 from r1_reward.engines.options import EngineOptions
-from r1_reward.judge.settings import JudgeSettings, VoteSettings, WatchOptions
+from r1_reward.judge.settings import GroupSettings, JudgeSettings, VoteSettings, WatchOptions
 from r1_reward.records.schema import FRAMES
 
 
-class ScoreSettings(VoteSettings, JudgeSettings):
+class ScoreSettings(GroupSettings, VoteSettings, JudgeSettings):
     """What decides the verdicts; an output holds one setting's and no other's."""
 
     frames: int = Field(default=FRAMES, ge=1, description="Frames shown of a video.")

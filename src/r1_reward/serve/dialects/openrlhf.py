@@ -31,7 +31,7 @@ from r1_reward.records.texts import is_blank
 from r1_reward.serve.chats import PromptError, Turn, WrongPictures, read_turn, show
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.routes import Call, Route
-from r1_reward.serve.schemas import Base64Image, ImageInput, Kind, PathImage, StopRule, UrlImage
+from r1_reward.serve.schemas import Base64Image, Grouping, ImageInput, Kind, PathImage, StopRule, UrlImage
 from r1_reward.serve.service import Service, pairs_of
 from r1_reward.serve.settings import ServerSettings
 
@@ -62,10 +62,9 @@ class RemoteRewardRequest(BaseModel):
     )
 
 
-class RemoteRewardOptions(BaseModel):
+class RemoteRewardOptions(Grouping):
     """What stands in the URL, since the trainer decides on the body."""
 
-    kind: Kind = "win_rate"
     votes: int = Field(default=1, ge=1)
     both_orders: bool = True
     stop: StopRule | None = None
@@ -122,7 +121,7 @@ def _spend(asked: Asked, call: Call[RemoteRewardRequest, RemoteRewardOptions], m
     budget.text(asked.question, asked.field)
     budget.responses(len(asked.responses), asked.field)
     shown = [number for number, response in enumerate(asked.responses) if len(response) <= max_chars]
-    pairs = pairs_of([asked.responses[number] for number in shown])
+    pairs = pairs_of([asked.responses[number] for number in shown], options.schedule, options.comparisons)
     budget.judgments(pairs, votes=options.votes, both_orders=options.both_orders, field=asked.field)
     return shown
 
@@ -131,7 +130,8 @@ def _score(model: RewardModel, groups: list[Group], options: RemoteRewardOptions
     """Return the rewards of each group; the first comparison without an answer ends it all."""
     compare = partial(model.compare_many, votes=options.votes, both_orders=options.both_orders, stop=options.stop)
     rewards = []
-    for scored in score_groups(groups, compare, kind=options.kind):
+    grouping = options.model_dump(include=set(Grouping.model_fields))
+    for scored in score_groups(groups, compare, **grouping, seed=model.seed):
         errors = [scored] if isinstance(scored, EngineError) else scored.errors
         if isinstance(scored, EngineError) or errors:
             raise errors[0]

@@ -31,6 +31,7 @@ from r1_reward.engines.engine import EngineError
 from r1_reward.judge.groups import Group, RewardKind, ScoredGroup, require_kind, score_groups
 from r1_reward.judge.prepare import OpenedImages, open_images
 from r1_reward.judge.reward_model import RewardModel, VoteOptions
+from r1_reward.judge.settings import GroupSettings, ScheduleName
 from r1_reward.records.checks import MAX_RESPONSE_CHARS
 from r1_reward.records.errors import UserError
 from r1_reward.records.texts import is_blank
@@ -70,19 +71,25 @@ class _GroupRewards:
         model: RewardModel,
         *,
         kind: RewardKind = "win_rate",
+        schedule: ScheduleName = "round-robin",
+        comparisons: int | None = None,
         group_size: int | None = None,
         name: str | None = None,
         **options: Unpack[VoteOptions],
     ) -> None:
         """Take a judge and how it votes.
 
-        Every two different completions of a prompt are compared, N (N - 1) / 2 comparisons for N of them, those of all
-        prompts of a batch together. Equal completions are judged once and share their reward; if all are equal it is 0.
+        Every two different completions of a prompt are compared, N (N - 1) / 2 comparisons for N of them, unless a
+        ``schedule`` takes fewer; those of all prompts of a batch together. Equal completions are judged once and share
+        their reward; if all are equal it is 0.
 
         Args:
             model: The judge.
             kind: ``win_rate``, the mean of 2 P(win) - 1 over the other completions, in [-1, 1]; or ``bradley_terry``,
                 scores in logits with mean 0 over the different completions.
+            schedule: Which completions are compared: ``round-robin`` all, ``circular`` each with the next of a circle
+                (N comparisons), ``bracket`` a knockout (N - 1), ``adaptive`` where the order is least certain.
+            comparisons: Of ``adaptive``: at most so many for a prompt; default 2 N.
             group_size: The trainer's ``num_generations``. Consecutive completions of one prompt are a group, and a
                 group that processes cut in two is recognised by its size. Without it every run of equal prompts is a
                 group, which is right in one process where no prompt follows itself.
@@ -93,6 +100,7 @@ class _GroupRewards:
             UserError: an option is out of range, or there are several processes and no group size.
         """
         require_kind(kind)
+        grouping = GroupSettings(schedule=schedule, comparisons=comparisons)
         if group_size is not None and group_size < 2:
             raise UserError(f"group_size: must be 2 or more, not {group_size}: a lone completion is not compared.")
         processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -103,6 +111,7 @@ class _GroupRewards:
             )
         model.compare_many((), **options)  # refuses what it would refuse in the middle of training
         self.model, self.kind, self.group_size, self.options = model, kind, group_size, options
+        self.schedule, self.comparisons = grouping.schedule, grouping.comparisons
         self.__name__ = name or f"r1_reward_{kind}"
         self._warned: set[str] = set()
 
@@ -118,6 +127,8 @@ class _GroupRewards:
         max_new_tokens: int = 1024,
         seed: int = 0,
         kind: RewardKind = "win_rate",
+        schedule: ScheduleName = "round-robin",
+        comparisons: int | None = None,
         group_size: int | None = None,
         name: str | None = None,
         **options: Unpack[VoteOptions],
@@ -132,7 +143,15 @@ class _GroupRewards:
             max_new_tokens=max_new_tokens,
             seed=seed,
         )
-        return cls(judge, kind=kind, group_size=group_size, name=name, **options)
+        return cls(
+            judge,
+            kind=kind,
+            schedule=schedule,
+            comparisons=comparisons,
+            group_size=group_size,
+            name=name,
+            **options,
+        )
 
     def _rewards(self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]) -> Any:
         """Return one reward for each completion, None where there is none."""
@@ -185,7 +204,16 @@ class _GroupRewards:
         """
         wanted = (Group(group.prompt.question, group.prompt.images, group.texts) for group in groups)
         scored: list[ScoredGroup] = []
-        for one in score_groups(wanted, partial(self.model.compare_many, **self.options), kind=self.kind):
+        compare = partial(self.model.compare_many, **self.options)
+        judged = score_groups(
+            wanted,
+            compare,
+            kind=self.kind,
+            schedule=self.schedule,
+            comparisons=self.comparisons,
+            seed=self.model.seed,
+        )
+        for one in judged:
             if isinstance(one, EngineError):
                 raise one
             scored.append(one)
