@@ -30,6 +30,7 @@ from r1_reward.data.scoring.score_file import score_file
 from r1_reward.engines.engine import EngineError
 from r1_reward.judge.prepare import PairToJudge
 from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.schedules import count_comparisons
 from r1_reward.judge.unreadable import UnreadableJudge
 from r1_reward.records.errors import UserError
 
@@ -257,6 +258,45 @@ def test_groups_get_the_rewards_the_model_gives_them(server, tmp_path):
     assert lines[0]["rewards"] == [None] and lines[0]["order"] == []
     assert lines[-1]["rewards"][0] == lines[-1]["rewards"][2]
     assert any(len(line["order"]) > 2 for line in lines)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"schedule": "circular"}, {"schedule": "bracket"}, {"schedule": "adaptive", "comparisons": 4}],
+)
+def test_groups_are_judged_by_a_schedule(server, tmp_path, options):
+    groups = [
+        {"id": i, "question": f"q{i}?", "images": ["p.png"], "responses": [f"r{k}" for k in range(1 + i % 6)]}
+        for i in range(12)
+    ]
+    file = write_rows(tmp_path / "groups.jsonl", groups)
+    run(file, tmp_path / "out.parquet", server, ScoreSettings(model="judge", votes=2, **options), block_rows=5)
+    model, picture = RewardModel.from_server(server.url, "judge"), tmp_path / "p.png"
+    for group, line in zip(groups, lines_of(tmp_path / "out.parquet"), strict=True):
+        assert line["rewards"] == model.rewards(group["question"], [picture], group["responses"], votes=2, **options)
+        pairs = count_comparisons(options["schedule"], len(group["responses"]), options.get("comparisons"))
+        assert line["votes"] == 2 * 2 * pairs
+    with pytest.raises(UserError, match="holds another run .*schedule"):
+        run(file, tmp_path / "out.parquet", server)
+
+
+def test_a_schedule_for_pairs_is_refused(pairs_file, server, tmp_path):
+    with pytest.raises(UserError, match="schedule: .* holds pairs; circular is for groups"):
+        run(pairs_file, tmp_path / "out.parquet", server, ScoreSettings(model="judge", schedule="circular"))
+    assert not (tmp_path / "out.parquet.parts").exists()
+
+
+def test_an_output_without_a_schedule_is_one_of_round_robin(server, tmp_path):
+    """As outputs are that are older than schedules."""
+    file = write_rows(tmp_path / "groups.jsonl", [{"question": "q?", "images": [], "responses": ["a", "b"]}])
+    run(file, tmp_path / "out.parquet", server)
+    table = pq.read_table(tmp_path / "out.parquet")
+    (key,) = (key for key, value in table.schema.metadata.items() if b"both_orders" in value)
+    held = json.loads(table.schema.metadata[key])
+    assert held.pop("schedule") is None and held.pop("comparisons") is None
+    old = table.replace_schema_metadata({**table.schema.metadata, key: json.dumps(held).encode()})
+    pq.write_table(old, tmp_path / "out.parquet")
+    assert run(file, tmp_path / "out.parquet", server).rows == 1
 
 
 def test_bad_groups(server, tmp_path):

@@ -82,6 +82,31 @@ def test_bradley_terry_orders_alike_and_is_centred():
     assert low + high + middle == pytest.approx(0)
 
 
+@pytest.mark.parametrize(
+    ("options", "pairs"),
+    [
+        ({"schedule": "circular"}, 8),
+        ({"schedule": "bracket"}, 7),
+        ({"schedule": "adaptive"}, 16),
+        ({"schedule": "adaptive", "comparisons": 11}, 11),
+    ],
+)
+def test_a_schedule_compares_fewer(options, pairs):
+    completions = ["a" * n for n in (3, 7, 1, 8, 5, 2, 6, 4)]
+    reward, judge = reward_by(**options)
+    rewards = reward(prompts=["Q?"] * 8 + ["R?"] * 8, completions=completions * 2)
+    assert len(judge.asked) == 2 * 2 * pairs, "two prompts, both orders"
+    for own in (rewards[:8], rewards[8:]):
+        assert sum(own) == pytest.approx(0, abs=1e-9) and own[3] > 0 > own[2]
+    model = RewardModel(Judge(length))
+    assert rewards[:8] == model.rewards("Q?", [], completions, **options)
+
+
+def test_a_schedule_reaches_the_judge_behind_a_server():
+    reward = GroupReward.from_server("http://localhost:1/v1", "judge", schedule="adaptive", comparisons=5)
+    assert (reward.schedule, reward.comparisons) == ("adaptive", 5)
+
+
 def test_groups_are_judged_apart_and_keep_their_places():
     reward, judge = reward_by()
     rewards = reward(prompts=["Q?"] * 2 + ["R?"] * 2, completions=["a", "aa", "bbbb", "b"])
@@ -281,6 +306,9 @@ def test_several_processes_need_a_size(monkeypatch):
     ("options", "message"),
     [
         ({"kind": "elo"}, "kind: must be win_rate or bradley_terry"),
+        ({"schedule": "swiss"}, "schedule: must be round-robin, circular, bracket or adaptive"),
+        ({"schedule": "bracket", "comparisons": 3}, "comparisons: the schedule bracket has its own number"),
+        ({"schedule": "adaptive", "comparisons": 0}, "comparisons: must be 1 or more"),
         ({"group_size": 1}, "group_size: must be 2 or more"),
         ({"votes": 0}, "votes: must be 1 or more"),
         ({"votes": 3, "temperature": 0.0}, "greedy votes"),

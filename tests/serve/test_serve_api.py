@@ -104,6 +104,45 @@ def test_rewards(server, kind):
         assert answer["rewards"] == pytest.approx([-0.8, 0.8, 0.0])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule": "round-robin"},
+        {"schedule": "circular"},
+        {"schedule": "bracket", "kind": "bradley_terry"},
+        {"schedule": "adaptive"},
+        {"schedule": "adaptive", "comparisons": 9.0},
+    ],
+)
+def test_rewards_by_a_schedule_are_those_of_the_model(server, options):
+    responses = list("284197365")
+    status, answer = server.post("/v1/reward", {"question": "?", "responses": responses, **options})
+    assert status == 200, answer
+    judge = ScriptedJudge()
+    options["comparisons"] = int(options["comparisons"]) if "comparisons" in options else None
+    assert answer["rewards"] == RewardModel(judge).rewards("?", [], responses, **options)
+    assert sorted(server.judge.seen) == sorted(judge.seen)
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "message"),
+    [
+        ({"schedule": "swiss"}, "schedule", "'round-robin', 'circular', 'bracket' or 'adaptive'"),
+        ({"schedule": "adaptive", "comparisons": 0}, "comparisons", "greater than or equal to 1"),
+        ({"comparisons": 5}, "comparisons", "the schedule round-robin has its own number of them"),
+        ({"schedule": "circular", "comparisons": 5}, "comparisons", "the schedule circular has its own number of them"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(server, options, field, message):
+    status, answer = server.post("/v1/reward", {"question": "?", "responses": ["1", "2"], **options})
+    assert (status, answer["error"]["field"]) == (422, field)
+    assert message in answer["error"]["message"] and not answer["error"]["message"].startswith("Value error")
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    status, answer = server.post(f"/get_reward?{query}", {"query": ["p 1", "p 2"], "prompts": ["p"] * 2})
+    assert (status, answer["error"]["field"]) == (422, field) and message in answer["error"]["message"]
+    assert not server.judge.seen
+
+
 @pytest.mark.parametrize(("responses", "rewards"), [(["2"], [None]), (["2", "2"], [0.0, 0.0])])
 def test_a_lone_response_has_no_reward_and_equal_ones_are_tied(server, responses, rewards):
     status, answer = server.post("/v1/reward", {"question": "?", "responses": responses})

@@ -89,6 +89,14 @@ class RankRequest(Question):
 class Grouping(BaseModel):
     """Which responses are compared, and what their comparisons come to; in bodies and in URLs."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {"schedule": {"const": "adaptive"}}, "required": ["schedule"]},
+                {"properties": {"comparisons": {"type": "null"}}},
+            ]
+        }
+    )
     kind: Kind = "win_rate"
     schedule: ScheduleName = Field(
         default="round-robin", description="Compare all pairs, N of them in a circle, a knockout, the least certain."

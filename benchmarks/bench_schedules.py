@@ -1,0 +1,229 @@
+"""What a group costs and what it loses when not all of its pairs are compared: every schedule against round robin.
+
+    r1-reward demo --seed 2 --out runs/demo-seed2
+    python benchmarks/bench_schedules.py runs/demo-seed2
+
+Two kinds of judges. The demo's models judge groups of different answers to questions about held-out handwriting: at
+most half of them are true, in several wordings, the others name another number. Every pair of a group is judged once,
+and the schedules find their answers there: a verdict depends on the pair alone. A simulated judge of known quality has
+worths drawn from N(0, 1) and says P = sigmoid(6 (gap + noise)), with an own noise for every pair that makes it name the
+better of two in 97, 88 or 75 % of all pairs.
+
+Agreement is that of the win rates with round robin's: Kendall's tau, the same best response, mean absolute difference;
+and what counts in the end, how often the best is true (demo) or how the order stands to the true worths (simulation).
+Intervals are 95 % bootstrap intervals over groups. Last, the schedules run for real, for the time they take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.special import expit
+from scipy.stats import kendalltau
+
+from r1_reward.data.handwriting import build_world
+from r1_reward.judge.groups import Group, score_groups
+from r1_reward.judge.metrics import mean_interval
+from r1_reward.judge.prepare import open_images
+from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.settings import ScheduleName
+from r1_reward.models.tiny_words import ANSWERS, CORNERS, DIGITS, answer_of, capitalize
+from r1_reward.store.files import write_json
+from r1_reward.studies.machine import describe_machine
+
+KINDS = ("position", "number", "sum", "largest", "even")  # yes and no have too few wordings for a large group
+SHARPNESS = 6.0
+NOISE = {97: 0.134, 88: 0.56, 75: 1.414}  # standard deviation that makes so many % of signs right: tan(pi (q - 1/2))
+NO_PICTURES = open_images([])
+
+
+class Said(NamedTuple):
+    """What groups use of a verdict."""
+
+    probability: float | None
+    votes: tuple = ()
+
+
+class Case(NamedTuple):
+    """A group, what the judge says of every pair of it, and what is true."""
+
+    group: Group
+    said: dict
+    worth: tuple
+    """Of each response: 1 for a true answer, 0 for a false one; or a simulated worth."""
+
+
+def schedules(n):
+    """Yield name and options of what is measured, round robin first."""
+    yield "round-robin", {}
+    yield "circular", {"schedule": "circular"}
+    yield "bracket", {"schedule": "bracket"}
+    for times in (1, 2, 3):
+        yield f"adaptive, {times} N", {"schedule": "adaptive", "comparisons": times * n}
+
+
+def demo_groups(world, n, count, rng):
+    """Return groups of different answers to held-out questions, and which answers are true."""
+    cases = []
+    for pair in rng.sample([pair for pair in world.test if pair.kind in KINDS], count):
+        digits = world.scenes[pair.images[0]].digits
+        corner = next((i for i, name in enumerate(CORNERS) if name in pair.question), 0)
+        true = answer_of(pair.kind, digits, corner=corner)
+        false = {" ".join(two) for two in combinations(DIGITS, 2)} if pair.kind == "number" else set(DIGITS)
+        wordings = [
+            {capitalize(form.format(a=answer, corner=CORNERS[corner])): answer == true for form in ANSWERS[pair.kind]}
+            for answer in (true, *sorted(false - {true}))
+        ]
+        right = rng.sample(sorted(wordings[0]), min(n // 2, len(wordings[0])))
+        wrong = rng.sample([text for one in wordings[1:] for text in one], n - len(right))
+        texts = rng.sample(right + wrong, n)
+        worth = tuple(float(text in right) for text in texts)
+        cases.append((Group(pair.question, open_images([world.images[pair.images[0]]]), texts), worth))
+    return cases
+
+
+def judged(model, cases):
+    """Return the groups with the model's probability for every pair."""
+    answers = iter(score_groups((group for group, _ in cases), model.compare_many, video_frames=model.video_frames))
+    return [
+        Case(group, {(a, b): p for a, b, p in scored.comparisons}, worth)
+        for (group, worth), scored in zip(cases, answers, strict=True)
+    ]
+
+
+def simulated(n, count, quality, rng):
+    """Return groups with worths and a judge that is right about as many % of all pairs."""
+    cases = []
+    for number in range(count):
+        worth = rng.normal(0, 1, n)
+        said = {
+            (i, j): float(expit(SHARPNESS * (worth[i] - worth[j] + rng.normal(0, NOISE[quality]))))
+            for i, j in combinations(range(n), 2)
+        }
+        texts = [f"response {i} of group {number}" for i in range(n)]
+        cases.append(Case(Group("?", NO_PICTURES, texts), said, tuple(worth)))
+    return cases
+
+
+def rewards(case, options):
+    """Return the win rates of a group by a schedule, and how many comparisons it took."""
+    place = {text: i for i, text in enumerate(case.group.responses)}
+
+    def compare(pairs):
+        for pair in pairs:
+            i, j = place[pair.response_1], place[pair.response_2]
+            p = case.said[min(i, j), max(i, j)]
+            yield Said(p if p is None or i < j else 1 - p)
+
+    (scored,) = score_groups([case.group], compare, **options)
+    return np.array([np.nan if one is None else one for one in scored.rewards]), len(scored.comparisons)
+
+
+def tau(one, other):
+    """Return Kendall's tau-b over what both have; two orders without any order agree as much as chance."""
+    known = ~(np.isnan(one) | np.isnan(other))
+    found = kendalltau(one[known], other[known])[0]
+    return 0.0 if np.isnan(found) else float(found)
+
+
+def best(values):
+    """Return who has the highest reward, all of them if several have."""
+    return set(np.flatnonzero(values >= np.nanmax(values) - 1e-9).tolist())
+
+
+def measured(cases, n, demo):
+    """Return a record for each schedule."""
+    records, full = [], None
+    for name, options in schedules(n):
+        found = [rewards(case, options) for case in cases]
+        full = full or [own for own, _ in found]
+        rows = []
+        for case, (own, _), whole in zip(cases, found, full, strict=True):
+            first = best(own)
+            worth = np.array(case.worth)
+            truth = np.mean([worth[i] for i in first]) if demo else tau(own, worth)
+            same = len(first & best(whole)) / len(first)
+            rows.append((tau(own, whole), same, np.nanmean(np.abs(own - whole)), truth))
+        columns = np.array(rows).T
+        names = ("tau", "same_best", "difference", "best_is_true" if demo else "tau_with_truth")
+        records.append(
+            {
+                "schedule": name,
+                "comparisons": float(np.mean([count for _, count in found])),
+                **{name: list(mean_interval(column)) for name, column in zip(names, columns, strict=True)},
+                "without_reward": float(np.mean([np.isnan(own).mean() for own, _ in found])),
+            }
+        )
+    return records
+
+
+def timed(model, cases):
+    """Return seconds and comparisons of every schedule as it is by default, run for real."""
+    records = []
+    for name in get_args(ScheduleName):
+        began = time.monotonic()
+        groups = (group for group, _ in cases)
+        scored = list(score_groups(groups, model.compare_many, schedule=name, video_frames=model.video_frames))
+        seconds = time.monotonic() - began
+        records.append({"schedule": name, "seconds": seconds, "comparisons": sum(len(s.comparisons) for s in scored)})
+    return records
+
+
+def shown(title, records, demo):
+    """Return a table of records."""
+    table = Table("schedule", "comparisons", "tau", "same best", "difference", "truth", title=title)
+    for one in records:
+        cells = [one[name] for name in ("tau", "same_best", "difference", "best_is_true" if demo else "tau_with_truth")]
+        said = [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in cells]
+        table.add_row(one["schedule"], f"{one['comparisons']:.1f}", *said)
+    return table
+
+
+def main():
+    """Measure, print tables, write them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="A finished demo's folder.")
+    parser.add_argument("--seed", type=int, default=2, help="The demo's.")
+    parser.add_argument("--models", nargs="+", default=["rl", "control"])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[4, 8, 16])
+    parser.add_argument("--groups", type=int, default=120)
+    parser.add_argument("--simulated", type=int, default=500)
+    parser.add_argument("--timed", type=int, default=40)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-schedules.json"))
+    given = parser.parse_args()
+    console, report = Console(width=140), {"demo": {}, "simulated": {}}
+    for quality in NOISE:
+        rng = np.random.default_rng(0)
+        for n in given.sizes:
+            records = measured(simulated(n, given.simulated, quality, rng), n, demo=False)
+            report["simulated"][f"{quality} %, N = {n}"] = records
+            console.print(shown(f"simulated, right in {quality} % of pairs, N = {n}", records, demo=False))
+    world = build_world(seed=given.seed, train_pairs=14000, test_pairs=600, captions=12000)
+    for name in given.models:
+        model = RewardModel.from_pretrained(given.run / name, batch_size=given.batch_size, max_new_tokens=64)
+        model.calibration = None
+        for n in given.sizes:
+            drawn = demo_groups(world, n, given.groups, random.Random(n))
+            cases = judged(model, drawn)
+            records = measured(cases, n, demo=True)
+            unreadable = np.mean([p is None for case in cases for p in case.said.values()])
+            report["demo"][f"{name}, N = {n}"] = {"unreadable": float(unreadable), "schedules": records}
+            console.print(shown(f"demo's {name}, N = {n}, {unreadable:.1%} unreadable", records, demo=True))
+    n = max(given.sizes)
+    report["timed"] = timed(model, demo_groups(world, n, given.timed, random.Random(n)))
+    console.print(f"N = {n}, {given.timed} groups", report["timed"])
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(given).items()}
+    write_json(given.out, {"machine": describe_machine(), "options": options, **report})
+
+
+if __name__ == "__main__":
+    main()
