@@ -9,8 +9,10 @@ and the schedules find their answers there: a verdict depends on the pair alone.
 worths drawn from N(0, 1) and says P = sigmoid(6 (gap + noise)), with an own noise for every pair that makes it name the
 better of two in 97, 88 or 75 % of all pairs.
 
-Agreement is that of the win rates with round robin's: Kendall's tau, the same best response, mean absolute difference;
-and what counts in the end, how often the best is true (demo) or how the order stands to the true worths (simulation).
+Agreement is that of the win rates with round robin's: Kendall's tau (over groups that round robin orders at all), the
+same best response, mean absolute difference. Beside it stands what counts in the end: how often a true answer is above
+a false one, and the best is true (demo); or Kendall's tau with the true worths, and how often the best is found
+(simulation).
 Intervals are 95 % bootstrap intervals over groups. Last, the schedules run for real, for the time they take.
 """
 
@@ -127,11 +129,19 @@ def rewards(case, options):
     return np.array([np.nan if one is None else one for one in scored.rewards]), len(scored.comparisons)
 
 
-def tau(one, other):
-    """Return Kendall's tau-b over what both have; two orders without any order agree as much as chance."""
-    known = ~(np.isnan(one) | np.isnan(other))
-    found = kendalltau(one[known], other[known])[0]
-    return 0.0 if np.isnan(found) else float(found)
+def tau(own, other):
+    """Return Kendall's tau-b over what both have, 0 if only the second is an order, None if it is none either."""
+    known = ~(np.isnan(own) | np.isnan(other))
+    if np.ptp(other[known]) < 1e-9:
+        return None
+    return 0.0 if np.ptp(own[known]) < 1e-9 else float(kendalltau(own[known], other[known])[0])
+
+
+def true_above_false(own, worth):
+    """Return the share of pairs of a true and a false answer in the right order; equal rewards count one half."""
+    gaps = (own[worth == 1][:, None] - own[worth == 0]).ravel()
+    gaps = gaps[~np.isnan(gaps)]
+    return float(np.mean((gaps > 1e-9) + 0.5 * (np.abs(gaps) <= 1e-9)))
 
 
 def best(values):
@@ -139,29 +149,29 @@ def best(values):
     return set(np.flatnonzero(values >= np.nanmax(values) - 1e-9).tolist())
 
 
+def agreement(case, own, whole, demo):
+    """Return the rewards of a group beside those of round robin and beside the truth, by name."""
+    first, worth = best(own), np.array(case.worth)
+    row = {
+        "tau": tau(own, whole),
+        "same best": len(first & best(whole)) / len(first),
+        "difference": np.nanmean(np.abs(own - whole)),
+    }
+    if demo:
+        return {**row, "true above false": true_above_false(own, worth), "best is true": worth[sorted(first)].mean()}
+    return {**row, "tau with truth": tau(own, worth), "best is found": len(first & best(worth)) / len(first)}
+
+
 def measured(cases, n, demo):
-    """Return a record for each schedule."""
+    """Return a record for each schedule: means over groups with their intervals."""
     records, full = [], None
     for name, options in schedules(n):
         found = [rewards(case, options) for case in cases]
         full = full or [own for own, _ in found]
-        rows = []
-        for case, (own, _), whole in zip(cases, found, full, strict=True):
-            first = best(own)
-            worth = np.array(case.worth)
-            truth = np.mean([worth[i] for i in first]) if demo else tau(own, worth)
-            same = len(first & best(whole)) / len(first)
-            rows.append((tau(own, whole), same, np.nanmean(np.abs(own - whole)), truth))
-        columns = np.array(rows).T
-        names = ("tau", "same_best", "difference", "best_is_true" if demo else "tau_with_truth")
-        records.append(
-            {
-                "schedule": name,
-                "comparisons": float(np.mean([count for _, count in found])),
-                **{name: list(mean_interval(column)) for name, column in zip(names, columns, strict=True)},
-                "without_reward": float(np.mean([np.isnan(own).mean() for own, _ in found])),
-            }
-        )
+        rows = [agreement(*one, demo) for one in zip(cases, (own for own, _ in found), full, strict=True)]
+        columns = {key: np.array([row[key] for row in rows if row[key] is not None]) for key in rows[0]}
+        means = {key: list(mean_interval(column)) for key, column in columns.items()}
+        records.append({"schedule": name, "comparisons": float(np.mean([count for _, count in found])), **means})
     return records
 
 
@@ -177,13 +187,13 @@ def timed(model, cases):
     return records
 
 
-def shown(title, records, demo):
+def shown(title, records):
     """Return a table of records."""
-    table = Table("schedule", "comparisons", "tau", "same best", "difference", "truth", title=title)
+    names = [name for name in records[0] if name not in ("schedule", "comparisons")]
+    table = Table("schedule", "comparisons", *names, title=title)
     for one in records:
-        cells = [one[name] for name in ("tau", "same_best", "difference", "best_is_true" if demo else "tau_with_truth")]
-        said = [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in cells]
-        table.add_row(one["schedule"], f"{one['comparisons']:.1f}", *said)
+        said = [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in (one[name] for name in names)]
+        table.add_row(one["schedule"], f"{one['comparisons']:.0f}", *said)
     return table
 
 
@@ -206,7 +216,7 @@ def main():
         for n in given.sizes:
             records = measured(simulated(n, given.simulated, quality, rng), n, demo=False)
             report["simulated"][f"{quality} %, N = {n}"] = records
-            console.print(shown(f"simulated, right in {quality} % of pairs, N = {n}", records, demo=False))
+            console.print(shown(f"simulated, right in {quality} % of pairs, N = {n}", records))
     world = build_world(seed=given.seed, train_pairs=14000, test_pairs=600, captions=12000)
     for name in given.models:
         model = RewardModel.from_pretrained(given.run / name, batch_size=given.batch_size, max_new_tokens=64)
@@ -217,7 +227,7 @@ def main():
             records = measured(cases, n, demo=True)
             unreadable = np.mean([p is None for case in cases for p in case.said.values()])
             report["demo"][f"{name}, N = {n}"] = {"unreadable": float(unreadable), "schedules": records}
-            console.print(shown(f"demo's {name}, N = {n}, {unreadable:.1%} unreadable", records, demo=True))
+            console.print(shown(f"demo's {name}, N = {n}, {unreadable:.1%} unreadable", records))
     n = max(given.sizes)
     report["timed"] = timed(model, demo_groups(world, n, given.timed, random.Random(n)))
     console.print(f"N = {n}, {given.timed} groups", report["timed"])

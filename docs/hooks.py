@@ -36,7 +36,7 @@ REFERENCE = {
         "From a checkpoint or a server to verdicts, rankings and probabilities.",
         (
             "judge.reward_model", "judge.settings", "judge.voting", "judge.ranking", "judge.calibration", "judge.votes",
-            "judge.prepare", "judge.groups",
+            "judge.prepare", "judge.groups", "judge.schedules", "judge.comparisons",
             "engines.options", "engines.in_process", "engines.engine", "engines.server", "engines.client",
             "records.settings", "records.errors",
         ),

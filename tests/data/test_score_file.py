@@ -614,6 +614,19 @@ def test_the_command_lists_what_failed(server, tmp_path):
     assert len(server.bodies) == 1
 
 
+def test_the_command_takes_a_schedule(server, tmp_path):
+    row = {"question": "q?", "images": ["p.png"], "responses": list("abcdefgh")}
+    file, out = write_rows(tmp_path / "groups.jsonl", [row]), tmp_path / "out.parquet"
+    arguments = [file, "--model", "judge", "--out", out, "--base-url", server.url]
+    refused = invoke(*arguments, "--schedule", "circular", "--comparisons", "9")
+    assert str(refused.exception).startswith("--comparisons: the schedule circular has its own number of them")
+    assert invoke(*arguments, "--schedule", "swiss").exit_code == 2 and not server.bodies
+    result = invoke(*arguments, "--schedule", "adaptive", "--comparisons", "9")
+    assert result.exit_code == 0, result.output
+    assert len(server.bodies) == 2 * 9
+    assert lines_of(out)[0]["votes"] == 2 * 9
+
+
 QUOTA = status(429, "You exceeded your current quota, please check your plan and billing details.")
 
 
