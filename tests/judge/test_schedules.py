@@ -304,6 +304,16 @@ def test_rewards_follow_the_texts_not_their_places(name, kind):
 
 
 @pytest.mark.parametrize("name", PARTIAL)
+def test_what_looks_the_same_meets_the_same(name):
+    responses = [*texts(7), "worth 9", "worth\u200b 9"]
+    judge, other = Judge(), Judge()
+    (one,) = scored([Group("Q?", [], responses)], judge, schedule=name)
+    (turned,) = scored([Group("Q?", [], responses[::-1])], other, schedule=name)
+    assert one.rewards[7] == one.rewards[8]
+    assert turned.rewards == pytest.approx(one.rewards[::-1], abs=1e-9)
+
+
+@pytest.mark.parametrize("name", PARTIAL)
 def test_who_meets_whom_is_drawn_from_question_responses_and_seed(name):
     def pairs(question="Q?", seed=0):
         judge = Judge()

@@ -41,7 +41,7 @@ class Candidates(NamedTuple):
             check_content(response, f"{name}[{number}]", video_frames=video_frames)
             for number, response in enumerate(responses)
         ]
-        seen = [visible(response) if isinstance(response, str) else response.key for response in shown]
+        seen = [appearance(response) for response in shown]
         number_of = {key: number for number, key in enumerate(dict.fromkeys(seen))}
         first = dict(zip(reversed(seen), reversed(shown), strict=True))
         return cls([first[key] for key in number_of], [number_of[key] for key in seen])
@@ -61,3 +61,8 @@ class Candidates(NamedTuple):
         """Return comparisons of the different responses as comparisons of those that have them first."""
         first = [self.places.index(number) for number in range(len(self.different))]
         return tuple(Comparison(first[i], first[j], probability) for i, j, probability in comparisons)
+
+
+def appearance(shown: Shown) -> str:
+    """Return what is the same for contents that look the same: what can be seen of a text, or the key of parts."""
+    return visible(shown) if isinstance(shown, str) else shown.key

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from r1_reward.engines.engine import EngineError
-from r1_reward.judge.candidates import Candidates
+from r1_reward.judge.candidates import Candidates, appearance
 from r1_reward.judge.comparisons import Comparison, bradley_terry, net_win_rates
 from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_group
 from r1_reward.judge.schedules import Pair, Schedule, renamed, schedule_for
@@ -186,8 +186,8 @@ class _Playing:
 
 
 def _schedule(how: GroupSettings, shown: tuple[str | int, ...], different: Sequence[Shown]) -> Schedule:
-    """Return the schedule of responses, drawn from what they are: the same ones meet wherever in the group they stand."""
-    numbers = [content_number("schedule", *shown, key_of(response)) for response in different]
+    """Return the schedule of responses, drawn from what they are: the same ones meet wherever they stand."""
+    numbers = [content_number("schedule", *shown, appearance(response)) for response in different]
     seed = content_number(*sorted(numbers))
     schedule = schedule_for(how.schedule, len(different), comparisons=how.comparisons, seed=seed)
     if how.schedule == "round-robin":  # nothing is drawn
