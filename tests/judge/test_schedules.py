@@ -13,6 +13,7 @@ import pytest
 from fakes import FakeEngine, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy import stats
 
 from r1_reward.engines.engine import EngineError
@@ -448,3 +449,30 @@ def test_a_schedule_that_makes_no_sense_is_refused_before_anything_is_judged(opt
     with pytest.raises(UserError, match=message):
         score_groups([], RewardModel(judge).compare_many, **options)
     assert judge.batches == []
+
+
+class DarkestFirst(FakeEngine):
+    """Prefers the darker of the two pictures it is shown; remembers which they were."""
+
+    def __init__(self):
+        self.compared = set()
+
+    def answer(self, requests):
+        for request in requests:
+            first, second = (picture.getpixel((0, 0))[0] for picture in request.images)
+            self.compared.add(frozenset((first, second)))
+            text = f"<think>Seen.</think><answer>{1 if first < second else 2}</answer>"
+            yield [Completion(text=text, tokens=5, probability=sigmoid((second - first) / 50)) for _ in request.seeds]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_responses_that_are_pictures_are_drawn_by_their_pixels(name):
+    greys = [0, 200, 40, 120, 160, 80, 240, 20]
+    responses = [[{"type": "image", "image": Image.new("RGB", (28, 28), (grey,) * 3)}] for grey in greys]
+    engine = DarkestFirst()
+    rewards = RewardModel(engine).rewards("Which is darker?", [], responses, schedule=name)
+    assert len(engine.compared) == count_comparisons(name, 8)
+    assert order(rewards)[0] == 0 or name == "circular"
+    turned = DarkestFirst()
+    back = RewardModel(turned).rewards("Which is darker?", [], responses[::-1], schedule=name)
+    assert turned.compared == engine.compared and back == pytest.approx(rewards[::-1], abs=1e-9)
