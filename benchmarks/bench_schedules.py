@@ -10,10 +10,10 @@ worths drawn from N(0, 1) and says P = sigmoid(6 (gap + noise)), with an own noi
 better of two in 97, 88 or 75 % of all pairs.
 
 Agreement is that of the win rates with round robin's: Kendall's tau (over groups that round robin orders at all), the
-same best response, mean absolute difference. Beside it stands what counts in the end: how often a true answer is above
-a false one, and the best is true (demo); or Kendall's tau with the true worths, and how often the best is found
-(simulation).
-Intervals are 95 % bootstrap intervals over groups. Last, the schedules run for real, for the time they take.
+same best response, mean absolute difference, and that of another estimate, the mean over the opponents met alone. Beside
+it stands what counts in the end: how often a true answer is above a false one, and the best is true (demo); or
+Kendall's tau with the true worths, and how often the best is found (simulation). Intervals are 95 % bootstrap intervals
+over groups. Last, the schedules run for real, for the time they take.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def simulated(n, count, quality, rng):
 
 
 def rewards(case, options):
-    """Return the win rates of a group by a schedule, and how many comparisons it took."""
+    """Return the win rates of a group by a schedule, and the comparisons it took."""
     place = {text: i for i, text in enumerate(case.group.responses)}
 
     def compare(pairs):
@@ -126,7 +126,17 @@ def rewards(case, options):
             yield Said(p if p is None or i < j else 1 - p)
 
     (scored,) = score_groups([case.group], compare, **options)
-    return np.array([np.nan if one is None else one for one in scored.rewards]), len(scored.comparisons)
+    return np.array([np.nan if one is None else one for one in scored.rewards]), scored.comparisons
+
+
+def over_the_met(comparisons, n):
+    """Return the win rates over the opponents met alone, which is what a schedule's rewards are not."""
+    margins = [[] for _ in range(n)]
+    for i, j, p in comparisons:
+        if p is not None:
+            margins[i].append(2 * p - 1)
+            margins[j].append(1 - 2 * p)
+    return np.array([np.mean(own) if own else np.nan for own in margins])
 
 
 def tau(own, other):
@@ -149,13 +159,14 @@ def best(values):
     return set(np.flatnonzero(values >= np.nanmax(values) - 1e-9).tolist())
 
 
-def agreement(case, own, whole, demo):
+def agreement(case, own, met, whole, demo):
     """Return the rewards of a group beside those of round robin and beside the truth, by name."""
     first, worth = best(own), np.array(case.worth)
     row = {
         "tau": tau(own, whole),
         "same best": len(first & best(whole)) / len(first),
         "difference": np.nanmean(np.abs(own - whole)),
+        "over the met": np.nanmean(np.abs(over_the_met(met, len(own)) - whole)),
     }
     if demo:
         return {**row, "true above false": true_above_false(own, worth), "best is true": worth[sorted(first)].mean()}
@@ -168,10 +179,10 @@ def measured(cases, n, demo):
     for name, options in schedules(n):
         found = [rewards(case, options) for case in cases]
         full = full or [own for own, _ in found]
-        rows = [agreement(*one, demo) for one in zip(cases, (own for own, _ in found), full, strict=True)]
+        rows = [agreement(case, *one, whole, demo) for case, one, whole in zip(cases, found, full, strict=True)]
         columns = {key: np.array([row[key] for row in rows if row[key] is not None]) for key in rows[0]}
         means = {key: list(mean_interval(column)) for key, column in columns.items()}
-        records.append({"schedule": name, "comparisons": float(np.mean([count for _, count in found])), **means})
+        records.append({"schedule": name, "comparisons": float(np.mean([len(met) for _, met in found])), **means})
     return records
 
 
@@ -210,7 +221,7 @@ def main():
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-schedules.json"))
     given = parser.parse_args()
-    console, report = Console(width=140), {"demo": {}, "simulated": {}}
+    console, report = Console(width=190), {"demo": {}, "simulated": {}}
     for quality in NOISE:
         rng = np.random.default_rng(0)
         for n in given.sizes:
@@ -231,7 +242,7 @@ def main():
     n = max(given.sizes)
     report["timed"] = timed(model, demo_groups(world, n, given.timed, random.Random(n)))
     console.print(f"N = {n}, {given.timed} groups", report["timed"])
-    options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(given).items()}
+    options = {name: value for name, value in vars(given).items() if name not in ("run", "out")}
     write_json(given.out, {"machine": describe_machine(), "options": options, **report})
 
 

@@ -1,8 +1,12 @@
 """What a reader sees of a text decides what is blank and what is equal."""
 
-import pytest
+import re
 
-from r1_reward.records.texts import is_blank, same_text, visible
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1_reward.records.texts import SEEN, is_blank, same_text, visible
 
 UNSEEN = {
     "zero-width space": "\u200b", "zero-width joiner": "\u200d", "word joiner": "\u2060", "soft hyphen": "\u00ad",
@@ -100,3 +104,10 @@ def test_what_a_judge_is_shown_is_not_blank(text: str) -> None:
 
 def test_a_lone_surrogate_is_no_reason_to_fail() -> None:
     assert visible(" \ud800\u200b ") == "\ud800"
+
+
+@given(
+    st.text(st.characters(max_codepoint=0xFFFF), max_size=6) | st.text("\x04\x1c\x85\u00a0\u00ad\u200c\u200d\u2800a")
+)
+def test_what_documents_say_of_blank_texts_is_what_is_done(text: str) -> None:
+    assert bool(re.search(SEEN, text)) is not is_blank(text)

@@ -25,14 +25,20 @@ _EMOJI = r"\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001
 _FLAG = r"\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f"
 # Unicode's Default_Ignorable_Code_Point, the marks around annotations, characters made to be blank (Braille's, a note
 # head's, hieroglyphs'), and control characters that are not white space.
+_SHOWS_NOTHING = (
+    r"\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+)
 _UNSEEN = re.compile(
     rf"({_FLAG})"
     rf"|[\u200c\u200d](?!(?<=[{_JOINING}].)[{_JOINING}]|(?<=[{_EMOJI}\ufe0f]\u200d)[{_EMOJI}])"
-    r"|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
-    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
-    r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U00013441\U00013442\U00016fe4\U0001bca0-\U0001bca3\U0001d159"
+    rf"|[{_SHOWS_NOTHING}\U00013441\U00013442\U00016fe4\U0001bca0-\U0001bca3\U0001d159"
     r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
 )
+SEEN = rf"[^\s\x1c-\x1f\x85\u200c\u200d{_SHOWS_NOTHING}]"
+"""Matches a character that is seen, for documents: a regular expression that every language reads (but for a few blank
+characters beyond U+FFFF)."""
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _BEGINNING = 200  # characters, nearly always enough to see that a text is not blank
 _SPACES = re.compile("[\x1f\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")

@@ -21,6 +21,7 @@ from r1_reward.judge.settings import ScheduleName, require_budgeted
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.schema import Answer, Judgment, Label
+from r1_reward.records.texts import SEEN, is_blank
 from r1_reward.serve.settings import ServerSettings
 
 Kind = Literal["win_rate", "bradley_terry"]
@@ -120,7 +121,7 @@ class RewardRequest(Grouping, Question):
 
 
 def _not_blank(text: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise PydanticCustomError("blank", "is blank")
     return text
 
@@ -206,7 +207,7 @@ class RequestModels:
         text = Annotated[
             str,
             AfterValidator(_not_blank),
-            Field(json_schema_extra={"maxLength": settings.max_chars, "pattern": r"\S"}),
+            Field(json_schema_extra={"maxLength": settings.max_chars, "pattern": SEEN}),
         ]
         most_images: dict[str, Any] = {"maxItems": settings.max_images}
         most_votes: dict[str, Any] = {"maximum": settings.max_votes}
