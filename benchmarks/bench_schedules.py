@@ -10,8 +10,8 @@ worths drawn from N(0, 1) and says P = sigmoid(6 (gap + noise)), with an own noi
 better of two in 97, 88 or 75 % of all pairs.
 
 Agreement is that of the win rates with round robin's: Kendall's tau (over groups that round robin orders at all), the
-same best response, mean absolute difference, and that of another estimate, the mean over the opponents met alone. Beside
-it stands what counts in the end: how often a true answer is above a false one, and the best is true (demo); or
+same best response, mean absolute difference, and that of another estimate, the mean over the opponents met alone.
+Beside it stands what counts in the end: how often a true answer is above a false one, and the best is true (demo); or
 Kendall's tau with the true worths, and how often the best is found (simulation). Intervals are 95 % bootstrap intervals
 over groups. Last, the schedules run for real, for the time they take.
 """
