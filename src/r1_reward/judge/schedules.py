@@ -6,14 +6,12 @@
         played += [Comparison(i, j, judge(i, j)) for i, j in pairs]
     net_win_rates(5, played)
 
-============= ============================ =============================================================
-schedule      comparisons of N candidates  rounds
-============= ============================ =============================================================
-round-robin   N (N - 1) / 2                one
-circular      N                            one: each candidate against the next of a circle
-bracket       N - 1                        log2 N: a knockout
-adaptive      2 N, or as many as are said  of disjoint pairs, where the order is least certain
-============= ============================ =============================================================
+| schedule | comparisons of N candidates | rounds |
+|---|---|---|
+| `round-robin` | N (N - 1) / 2 | one |
+| `circular` | N | one: each candidate against the next of a circle |
+| `bracket` | N - 1 | about log2 N: a knockout |
+| `adaptive` | 2 N, or as many as are said | of disjoint pairs, where the order is least certain |
 
 A schedule is a function of the comparisons alone: it keeps nothing between two rounds, so asking twice, or asking
 another one that was made alike, gives the same pairs. What it draws comes from its seed. Comparisons that could not be
