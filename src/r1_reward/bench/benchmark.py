@@ -161,12 +161,23 @@ def about_row(row: Fields, id: str) -> About:  # noqa: ARG001
 class Judged(NamedTuple):
     """What a row of a foreign prediction file says."""
 
-    id: str
+    id: str | None
+    """None where the file names no ids: then its rows are known by their position alone."""
     votes: tuple[Vote, ...]
     details: Fields
     """The fields that describe the row."""
     place: str = ""
     """Where they stand in it, such as ``Meta.``; empty for the row itself."""
+    by_text: tuple[Vote, ...] | None = None
+    """The votes as the judge's text says, where ``votes`` are the file's own scores; None if it holds no such text."""
+    index: int | None = None  # type: ignore[assignment]
+    """The row's position in the benchmark, where the file tells it; None for its position in the file."""
+    item: str | None = None
+    """What the row is a vote on, in a file of votes (``draw``)."""
+    about: About | None = None
+    """What is known of the row, where the format tells it in a way of its own; None to ask the benchmark."""
+    remarks: tuple[str, ...] = ()
+    """What is counted over the file for the format's ``remarks``."""
 
 
 @dataclass(frozen=True)
@@ -182,10 +193,19 @@ class PredictionFormat:
     """Reads a row; wrong values are noted in it."""
     orders: str
     """In which order the responses were shown."""
+    writer: str = ""
+    """Who writes it, if not the benchmark's own scripts."""
     tells_unreadable: bool = True
-    """Whether unreadable verdicts can be told from wrong ones."""
+    """Whether the votes themselves tell unreadable verdicts from wrong ones; else the judge's texts may."""
     notes: tuple[str, ...] = ()
     """What to know of every file of the format."""
+    blind_note: str = ""
+    """What to know of a file whose unreadable verdicts cannot be told from wrong ones."""
+    remarks: Callable[[Mapping[str, int]], Sequence[str]] = lambda _counts: ()
+    """What to know of this file, by how often its rows said what (:attr:`Judged.remarks`)."""
+    draw: Callable[[int, int], Sequence[int]] | None = None
+    """In a file of a line a vote: the order in which the official script looks at (lines) for the first (K) votes of
+    each item."""
     missing_rows_hint: str = ""
     """Why rows may be missing."""
 

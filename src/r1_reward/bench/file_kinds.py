@@ -19,14 +19,15 @@ from pydantic import ValidationError
 from r1_reward.bench.benchmark import Benchmark
 from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
 from r1_reward.bench.fields import Draft, Fields
-from r1_reward.bench.predictions import OURS, formats_of, others_formats
+from r1_reward.bench.predictions import OURS, formats_of, others_formats, written_by
 from r1_reward.data.attempts_file import AttemptRecord
 from r1_reward.data.scoring.judging import SCHEMAS
 from r1_reward.data.sources import SOURCES
 from r1_reward.data.sources.common import Candidate, Drop, Row
 from r1_reward.records.checks import text_problems, to_pair
 from r1_reward.records.errors import UserError
-from r1_reward.store.rows import KINDS, open_source
+from r1_reward.store.rows import KINDS, RawRow, open_source
+from r1_reward.store.sheets import SHEETS, sheet_rows
 
 _SAMPLE = 20  # rows of a file that are tried
 _MOST = 10_000  # rows that are counted; no benchmark here has more
@@ -52,7 +53,7 @@ def looks_like(path: str | Path, *, split: str = "train") -> list[FileKind]:
     rows: list[dict[str, Any]] = []
     count = 0
     try:
-        for raw in open_source(path, split=split, kinds=KINDS).rows():
+        for raw in _open(path, split):
             count += 1
             if count > _MOST:
                 break
@@ -61,6 +62,12 @@ def looks_like(path: str | Path, *, split: str = "train") -> list[FileKind]:
     except UserError:
         pass
     return kinds_of(rows, count, str(path))
+
+
+def _open(path: str | Path, split: str) -> Iterator[RawRow]:
+    if Path(path).suffix.lower() in SHEETS:
+        return sheet_rows(Path(path))
+    return open_source(path, split=split, kinds=KINDS).rows()
 
 
 def hint(kinds: Sequence[FileKind]) -> str:
@@ -150,7 +157,7 @@ def _predictions(rows: Sequence[Mapping[str, Any]], file: str) -> Iterator[FileK
         if not _are(rows, lambda row, name=name: _FITS if name in formats_of(row, formats) else _ELSE):  # type: ignore[misc]
             continue
         owner = formats[name][1] if name in formats else None
-        writer = "this package" if name == OURS else f"{owner.title if owner else name}'s scripts"
+        writer = "this package" if name == OURS else written_by(formats[name])
         suite = owner.name if owner else "BENCHMARK"
         yield FileKind(name, f"predictions of {writer}", f"r1-reward bench score {suite} {file}")
 

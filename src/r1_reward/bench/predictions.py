@@ -4,13 +4,16 @@
         print(outcome.id, outcome.passes)
     tally = tally_file("vl-rewardbench", Path("r1_reward.jsonl"))     # the same, counted
 
-The fields of the first row tell which format a file, JSONL or a JSON array, has; every other row must have the same:
+The fields of the first row tell which format a file (JSONL, a JSON array, .xlsx, .csv, .tsv) has; every other row must
+have the same:
 
 - ``ours``: a line of predictions.jsonl as :mod:`r1_reward.bench.run` writes it, with every vote;
 - ``r1_reward``: a row of the released R1-Reward scripts (:data:`R1_REWARD_FILES`), for any benchmark;
-- a format of the benchmark's own scripts, which its file in :mod:`r1_reward.bench.benchmarks` reads.
+- a format of the benchmark's own scripts, or of a harness that has the benchmark, which the benchmark's file in
+  :mod:`r1_reward.bench.benchmarks` reads. Where it has a line a vote, the lines of an item are its votes.
 
-The benchmark's own rows, if given, supply what a file leaves out, and prove that it is about them.
+The benchmark's own rows, if given, supply what a file leaves out, and prove that it is about them. Where a file holds
+scores and the judge's texts, :func:`read_file` counts both.
 """
 
 from __future__ import annotations
@@ -18,22 +21,23 @@ from __future__ import annotations
 import math
 import os
 from array import array
-from collections.abc import Iterator, Mapping
-from itertools import repeat
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from r1_reward.bench.benchmark import About, Benchmark, Judged, PredictionFormat
 from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
 from r1_reward.bench.fields import Fields, short
 from r1_reward.bench.our_predictions import our_outcome
-from r1_reward.bench.rows import BenchmarkRow, Outcome, Vote
+from r1_reward.bench.rows import Outcome, Vote
 from r1_reward.bench.suites import LoadedSuite, RowProblem
 from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
-from r1_reward.records.parsing import spoken_from
+from r1_reward.records.parsing import parse_judgment, spoken_from
 from r1_reward.store.files import read_json
 from r1_reward.store.rows import RawRow, array_rows, did_you_mean, line_rows
+from r1_reward.store.sheets import SHEETS, sheet_rows
 from r1_reward.store.sniff import is_array
 
 OURS = "ours"
@@ -50,8 +54,34 @@ def _read_rewards(row: Fields, benchmark: Benchmark) -> Judged:
     text = critic if isinstance(critic, str) else None
     # The released scripts score the first answer tag, even a draft in a thought that the token limit cut.
     correct = None if text is not None and spoken_from(text) is None else rewards[0] > rewards[1]
-    characters = None if text is None else len(text)
-    return Judged(id, (Vote(correct, preferred_first=True, characters=characters),), row)
+    vote = Vote(correct, preferred_first=True, characters=None if text is None else len(text))
+    # Other rewards than 1 and 0 are a scalar model's: it read no verdict out of a text.
+    if text is None or sorted(rewards) != [0, 1]:
+        return Judged(id, (vote,), row)
+    answer = parse_judgment(text).answer
+    said = vote._replace(correct=None if answer is None else answer == 1)
+    remarks = ["text"]
+    if bool(correct) != bool(said.correct):
+        remarks.append("guessed" if said.correct is None else "contrary")
+    return Judged(id, (vote,), row, by_text=(said,), remarks=tuple(remarks))
+
+
+def _about_rewards(counts: Mapping[str, int]) -> list[str]:
+    """Say what the rewards of a file that holds texts go by, and where these say something else."""
+    n, guessed, contrary = counts["text"], counts["guessed"], counts["contrary"]
+    if not n:
+        return []
+    differ = "The two agree on all of them."
+    if guessed or contrary:
+        differ = (
+            f"The two disagree on {guessed + contrary:,}: in {guessed:,} the rewards are right where the text has no "
+            f"verdict, in {contrary:,} the text names the other response."
+        )
+    return [
+        f"{n:,} rows hold the judge's text (critic). Under the rule wrong the file's own rewards are scored: the "
+        "released scripts take the first answer tag, else the last 1 or 2 anywhere in the text, and write everything "
+        f"else down as wrong. Parse rate and the rules drop and coin go by the texts as we read them. {differ}"
+    ]
 
 
 def _is_number(value: Any) -> bool:
@@ -66,11 +96,13 @@ R1_REWARD_FILES = PredictionFormat(
     orders="preferred-first",
     tells_unreadable=False,
     notes=(
-        "The file does not tell unreadable verdicts from wrong ones: the released scripts write both down as wrong, so "
-        "the parse rate is unknown and the rules drop and coin cannot be applied.",
         "In this file the preferred response is first in every row: a judge that always says 1 would score 100 %. "
         "(Rewards that a model gave to each response alone know no order.)",
     ),
+    blind_note="The file does not tell unreadable verdicts from wrong ones: the released scripts write both down as "
+    "wrong, and texts of the judge (critic) are not in every row, or none of them can be read. So the parse rate is "
+    "unknown and the rules drop and coin cannot be applied.",
+    remarks=_about_rewards,
     missing_rows_hint=" The released scripts write one file for each chunk, and when they are resumed they skip rows "
     "whose id they have already: join all chunks in order, and do not resume.",
 )
@@ -88,14 +120,17 @@ def others_formats() -> dict[str, tuple[PredictionFormat, Benchmark | None]]:
 def read_outcomes(suite: str, file: Path, *, rows: LoadedSuite | None = None) -> Iterator[Outcome]:
     """Return the rows of a prediction file in the file's order; correct is None for a vote that cannot be read.
 
-    ``rows`` are joined by position; where the file of another project has more or fewer rows they supply nothing.
+    ``rows`` are joined by position; where the file of another project has more or fewer rows, and does not tell which
+    they are, they supply nothing.
 
     Raises:
         UserError: there is no such file or nothing in it, it has none of the formats; or, while iterating, a row
             cannot be read, has another format, is there twice or is not the benchmark's row of that position.
     """
     entry, format = find_benchmark(suite), detect_format(suite, file)
-    return _read_ours(entry, file, rows) if format == OURS else _read_others(entry, file, format, rows)
+    if format == OURS:
+        return _read_ours(entry, file, rows)
+    return (outcome for outcome, _ in _read_others(entry, file, format, rows))
 
 
 def detect_format(suite: str, file: Path) -> str:
@@ -117,7 +152,7 @@ def detect_format(suite: str, file: Path) -> str:
         raise _problem(first, "", _no_format(found, formats))
     owner = formats[found[0]][1] if found[0] in formats else None
     if owner is not None and owner.name != entry.name:
-        raise _problem(first, "", f"is a row of {owner.title}'s scripts ({owner.name}), not {entry.name}")
+        raise _problem(first, "", f"is a row of {written_by(formats[found[0]])} ({owner.name}), not {entry.name}")
     return found[0]
 
 
@@ -125,11 +160,48 @@ def tally_file(suite: str, file: Path, *, rows: LoadedSuite | None = None) -> Ta
     """Return the counted votes of a prediction file; arguments and errors are those of :func:`read_outcomes`."""
     tally = Tally(keep=find_benchmark(suite).official is not None)
     for outcome in read_outcomes(suite, file, rows=rows):
-        try:
-            tally.add(outcome)
-        except UserError as error:
-            raise UserError(f"{file}: {error}") from error
+        _add(tally, outcome, file)
     return tally
+
+
+class FileReading(NamedTuple):
+    """What a prediction file says."""
+
+    tally: Tally
+    """Its votes as :func:`read_outcomes` gives them."""
+    by_text: Tally | None = None
+    """Its votes as the judge's texts say, where the others are the file's own scores; None unless every row has one."""
+    remarks: Mapping[str, int] = {}
+    """How often its rows said what the format's notes count."""
+
+
+def read_file(suite: str, file: Path, *, rows: LoadedSuite | None = None, votes: int | None = None) -> FileReading:
+    """Return all that a prediction file says; ``votes`` are the K that an official script draws of each item's.
+
+    Raises:
+        UserError: as :func:`read_outcomes`; or ``votes`` are asked for of a file that is not one of a line a vote.
+    """
+    entry, format = find_benchmark(suite), detect_format(suite, file)
+    if votes is not None and (format == OURS or others_formats()[format][0].draw is None):
+        raise UserError(f"{file}: {votes} votes of each item can be drawn from a file of a line a vote only.")
+    if format == OURS:
+        return FileReading(tally_file(suite, file, rows=rows))
+    keep = entry.official is not None
+    tally, by_text, remarks, n = Tally(keep=keep), Tally(keep=keep), Counter[str](), 0
+    for outcome, judged in _read_others(entry, file, format, rows, votes):
+        n += 1
+        _add(tally, outcome, file)
+        if judged.by_text is not None:
+            _add(by_text, outcome._replace(passes=(judged.by_text,)), file)
+        remarks.update(judged.remarks)
+    return FileReading(tally, by_text if len(by_text) == n else None, remarks)
+
+
+def _add(tally: Tally, outcome: Outcome, file: Path) -> None:
+    try:
+        tally.add(outcome)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def tally_run(folder: Path) -> Tally:
@@ -154,6 +226,8 @@ def _check_file(file: Path) -> None:
 
 
 def _raw_rows(file: Path) -> Iterator[RawRow]:
+    if file.suffix.lower() in SHEETS:
+        return sheet_rows(file)
     return array_rows(file) if is_array(file) else line_rows(file)
 
 
@@ -181,10 +255,18 @@ def formats_of(data: Any, others: _Others) -> list[str]:
     return [*ours, *(name for name, (format, _) in others.items() if format.marked(data))]
 
 
+def written_by(format: tuple[PredictionFormat, Benchmark | None]) -> str:
+    """Return who writes a format, as in "predictions of ..."."""
+    return format[0].writer or f"{format[1].title if format[1] else format[0].name}'s scripts"
+
+
 def _no_format(found: list[str], others: _Others) -> str:
     if found:
         return f"it has the fields of {' and '.join(found)} at once"
-    marks = [f"{format.fields} ({owner.title if owner else format.name})" for format, owner in others.values()]
+    marks = [
+        f"{format.fields} ({format.writer or (owner.title if owner else format.name)})"
+        for format, owner in others.values()
+    ]
     return f"a row has {', '.join(['key and passes (ours)', *marks[:-1]])}, or {marks[-1]}"
 
 
@@ -243,23 +325,93 @@ def _check_hash(raw: RawRow, hashes: array[int], index: int) -> None:
 # ---- others'
 
 
-def _read_others(suite: Benchmark, file: Path, format: str, rows: LoadedSuite | None) -> Iterator[Outcome]:
-    joined: Iterator[BenchmarkRow | None] = repeat(None)
-    if rows is not None and sum(1 for _ in _raw_rows(file)) == rows.n:
-        joined = rows.rows()
-    read = others_formats()[format][0].read
-    for index, ((raw, row), known) in enumerate(zip(_rows(file, format), joined, strict=False)):
-        id, votes, details, place = read(row, suite)
-        if known is not None:
-            about = About(known.category, known.paper_category, known.issue, known.longer)
-        else:
-            about = suite.about(details, id) if id else About()
-        if details is not row:
-            row.problems += [(f"{place}{field}", reason) for field, reason in details.problems]
+class _Read(NamedTuple):
+    """A row that was read, or the first of an item's rows, with what all of them say."""
+
+    raw: RawRow
+    row: Fields
+    judged: Judged
+
+
+def _read_others(
+    suite: Benchmark, file: Path, format: str, rows: LoadedSuite | None, votes: int | None = None
+) -> Iterator[tuple[Outcome, Judged]]:
+    known = None if rows is None else [
+        (row.id, About(row.category, row.paper_category, row.issue, row.longer)) for row in rows.rows()
+    ]  # fmt: skip
+    draw = others_formats()[format][0].draw
+    found: Iterator[_Read] | Sequence[_Read]
+    if draw is not None:
+        found = _items(suite, file, format, draw, votes)
+        whole = known is not None and len(found) == len(known)
+    else:
+        whole = known is not None and sum(1 for _ in _raw_rows(file)) == len(known)
+        found = _lines(suite, file, format)
+    seen: set[int] = set()
+    for position, (raw, row, judged) in enumerate(found):
+        index = position if judged.index is None else judged.index
+        if judged.index is not None:
+            if index in seen:
+                raise _problem(raw, "", f"row {index} of the benchmark is there twice; keep one of them")
+            seen.add(index)
+        joined = None
+        if known is not None and (whole or judged.index is not None):
+            if index >= len(known):
+                raise _problem(raw, "", f"is row {index} of the benchmark, but --data has {len(known):,} rows")
+            joined = known[index]
+        about = joined[1] if joined else judged.about or _about(suite, judged)
+        if judged.details is not row:
+            row.problems += [(f"{judged.place}{field}", reason) for field, reason in judged.details.problems]
         _check(raw, row)
-        if known is not None and known.id != id:
+        id = judged.id if judged.id is not None else joined[0] if joined else str(index)
+        if joined and joined[0] != id:
             raise _problem(
-                raw, "", f"its id is {id!r}, that of row {index} of --data is {known.id!r}: they are other rows, or in "
-                "another order (the parts that a script writes must be joined in the order of their numbers)",
+                raw, "", f"its id is {id!r}, that of row {index} of --data is {joined[0]!r}: they are other "
+                "rows, or in another order (the parts that a script writes must be joined in the order of their "
+                "numbers)",
             )  # fmt: skip
-        yield Outcome(index, id, (votes,), *about)
+        yield Outcome(index, id, (judged.votes,), *about), judged
+
+
+def _about(suite: Benchmark, judged: Judged) -> About:
+    return suite.about(judged.details, judged.id) if judged.id else About()
+
+
+def _lines(suite: Benchmark, file: Path, format: str) -> Iterator[_Read]:
+    read = others_formats()[format][0].read
+    return (_Read(raw, row, read(row, suite)) for raw, row in _rows(file, format))
+
+
+def _items(
+    suite: Benchmark, file: Path, format: str, draw: Callable[[int, int], Sequence[int]], k: int | None
+) -> list[_Read]:
+    """Return the items of a file of a line a vote, in the order of their first lines, each with its votes.
+
+    Of each item the first ``k`` votes are taken in the order that ``draw`` gives, all for None.
+    """
+    lines: list[tuple[str, tuple[Vote, ...], tuple[str, ...]]] = []
+    first: dict[str, _Read] = {}
+    for one in _lines(suite, file, format):
+        _check(one.raw, one.row)
+        item = one.judged.item or ""
+        lines.append((item, one.judged.votes, one.judged.remarks))
+        if one.judged.votes:
+            first.setdefault(item, one)
+    if not first:
+        raise UserError(f"{file}: holds no votes; there is nothing to score.")
+    taken: dict[str, list[int]] = {item: [] for item in first}
+    for number in range(len(lines)) if k is None else draw(len(lines), k):
+        item, votes, _ = lines[number]
+        if votes and (k is None or len(taken[item]) < k):
+            taken[item].append(number)
+    most = max(map(len, taken.values()))
+    if k is not None and most < k:
+        raise UserError(f"{file}: {k} votes of each item are asked for; no item has more than {most}.")
+    found = []
+    for item, one in first.items():
+        numbers = sorted(taken[item])
+        remarks = [remark for number in numbers for remark in lines[number][2]]
+        remarks += ["fewer votes"] if len(numbers) < most else []
+        votes = tuple(vote for number in numbers for vote in lines[number][1])
+        found.append(_Read(one.raw, one.row, one.judged._replace(votes=votes, remarks=tuple(remarks))))
+    return found

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from r1_reward.bench.benchmark import Benchmark, Size
+from r1_reward.bench.benchmark import Benchmark, PredictionFormat, Size
 from r1_reward.bench.benchmarks import find_benchmark
 from r1_reward.bench.metrics import Counts, Rule
-from r1_reward.bench.predictions import OURS, detect_format, others_formats, tally_file
+from r1_reward.bench.predictions import OURS, FileReading, detect_format, others_formats, read_file
 from r1_reward.bench.suites import LoadedSuite, Scan, load_suite, match_size
+from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
 
@@ -40,23 +41,27 @@ def score_file(
     rule: Rule = "wrong",
     seed: int = 0,
     allow_partial: bool = False,
+    votes: int | None = None,
     name: str | None = None,
 ) -> dict[str, Any]:
     """Return all that is reported about a prediction file, as a dict that ``json.dumps`` takes; scores are fractions.
 
     ``data`` (and ``image_root``) name the benchmark's own rows as :func:`load_suite` takes them, for what the file
-    leaves out; pictures are not looked for. ``name`` is what tables call the judge (default: the file's stem).
+    leaves out; pictures are not looked for. ``votes`` is how many votes of each item are taken from a file of a line a
+    vote, as its official script draws them (default: all). ``name`` is what tables call the judge (default: the file's
+    stem).
 
     Raises:
-        UserError: the file cannot be read, a row in it neither, or rows are missing or too many and not
-            ``allow_partial``.
+        UserError: the file cannot be read, a row in it neither, rows are missing or too many and not
+            ``allow_partial``, or ``votes`` cannot be drawn from it.
     """
     entry, path = find_benchmark(suite), Path(file)
     format = detect_format(suite, path)
     foreign = None if format == OURS else others_formats()[format][0]
     rows = _load(entry, data, image_root, allow_partial)
     run = {} if foreign else _read_run(entry, path)
-    tally = tally_file(suite, path, rows=rows)
+    reading = read_file(suite, path, rows=rows, votes=votes)
+    tally, by_text = reading.tally, _readable(reading.by_text)
     counts = tally.counts()
     size, complaints = _complaints(entry, counts, rows, run)
     if complaints and not allow_partial:
@@ -64,16 +69,21 @@ def score_file(
         raise UserError(f"{path}: {' '.join(complaints)}{hint} To score these rows nevertheless: --allow-partial.")
     joined = rows is not None and rows.n == len(tally)
     notes = [f"Not all rows, or not these: {complaint}" for complaint in complaints]
-    notes += foreign.notes if foreign else ()
+    blind = foreign is not None and not foreign.tells_unreadable and by_text is None
+    notes += _notes_of(foreign, reading, blind) if foreign else ()
     notes += _missing_notes(counts, issues=joined or foreign is None)
     notes += _lost_notes(entry, counts)
-    blind = foreign is not None and not foreign.tells_unreadable
     used: Rule = "wrong" if blind else rule
-    summary = tally.summary(
-        rule=used, seed=seed, acc_plus=entry.acc_plus, categories=entry.categories, official=entry.official
-    )
+    options: dict[str, Any] = {
+        "seed": seed, "acc_plus": entry.acc_plus, "categories": entry.categories, "official": entry.official,
+    }  # fmt: skip
+    # The file's own scores go by the rule wrong; what they do not tell, the texts do.
+    summary = (tally if by_text is None or used == "wrong" else by_text).summary(rule=used, **options)
     if blind:
         summary |= {"parse_rate": None, "rules": {"wrong": summary["rules"]["wrong"]}}
+    elif by_text is not None:
+        scores, texts = tally.summary(**options), by_text.summary(**options)
+        summary |= {"parse_rate": texts["parse_rate"], "rules": {**texts["rules"], "wrong": scores["rules"]["wrong"]}}
     orders = foreign.orders if foreign else run.get("orders", "unknown")
     if foreign and orders == "preferred-first" and (summary["overall"] or 0) >= 0.99:
         notes.append(_PERFECT_OR_CONSTANT)
@@ -90,6 +100,17 @@ def score_file(
         "notes": notes,
         **summary,
     }
+
+
+def _readable(by_text: Tally | None) -> Tally | None:
+    """Return the votes of the texts, None if not one can be read: then these are no verdicts in a form we know."""
+    return by_text if by_text is not None and (by_text.counts().right + by_text.counts().wrong).any() else None
+
+
+def _notes_of(format: PredictionFormat, reading: FileReading, blind: bool) -> list[str]:
+    if format.tells_unreadable or not blind:
+        return [*format.notes, *format.remarks(reading.remarks)]
+    return [format.blind_note, *format.notes]
 
 
 def _load(

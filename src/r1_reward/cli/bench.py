@@ -77,9 +77,20 @@ def run(
 @with_settings
 def score(
     suite: Suite,
-    file: Annotated[Path, typer.Argument(help="Predictions: r1_reward's, Multimodal RewardBench's, or ours.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Predictions: ours, r1_reward's, the benchmark's own scripts', VLMEvalKit's or lmms-eval's."
+        ),
+    ],
     rows: Annotated[SuiteRows, Fields(only=("data", "image_root", "allow_partial"))],
     rule: RuleOption = "wrong",
+    votes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Votes of each item, drawn as the official script does; default all. For a line a vote."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What tables call this judge; default the file's name.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -87,7 +98,7 @@ def score(
     from r1_reward.bench.score import score_file
 
     given = rows.model_dump(include={"data", "image_root", "allow_partial"})
-    show(score_file(suite, file, **given, rule=rule, name=name), as_json)
+    show(score_file(suite, file, **given, rule=rule, votes=votes, name=name), as_json)
 
 
 @app.command()

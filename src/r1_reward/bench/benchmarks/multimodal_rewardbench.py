@@ -5,6 +5,8 @@ multimodal_category("reasoning", "mathvista-7")      # "reasoning/math"
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from r1_reward.bench.benchmark import (
     NOT_STATED,
     OVERALL,
@@ -24,6 +26,7 @@ from r1_reward.bench.benchmark import (
     published_row,
 )
 from r1_reward.bench.fields import Draft, Fields, short
+from r1_reward.bench.lmms_eval import general_remarks, is_sample, own_score, own_scores, prompt_of, read_sample
 from r1_reward.bench.rows import Vote, compare_lengths
 from r1_reward.records.errors import UserError, kind_of
 from r1_reward.records.parsing import spoken_from
@@ -122,6 +125,45 @@ def _verdict(output: str) -> Answer | None:
     return 1 if "[[A]]" in output else 2 if "[[B]]" in output else None
 
 
+_METRIC = "multimodal_rewardbench_accuracy"
+
+
+def _read_sample(row: Fields, _benchmark: Benchmark) -> Judged:
+    """Read a sample of lmms-eval, whose text says by the official rule which output is better."""
+    sample = read_sample(row, _METRIC)
+    label = row.label("target", _BETTER)
+    verdict = _verdict(sample.text)
+    about = About()
+    if sample.id and sample.category:
+        about = About(row.category(f"{_METRIC}.category", multimodal_category, sample.category, sample.id))
+    if (lengths := _lengths(prompt_of(row))) is not None:
+        preferred, other = lengths if label == 1 else lengths[::-1]
+        about = about._replace(longer=(preferred > other) - (preferred < other))
+    remarks = own_score(sample, about.category) + ("guess",) * (verdict is None)
+    vote = Vote(None if verdict is None else verdict == label, label == 1, characters=len(sample.text))
+    return Judged(sample.id, (vote,), row, about=about, index=sample.index, remarks=remarks)
+
+
+def _lengths(prompt: str) -> tuple[int, int] | None:
+    """Return how many characters each answer in a prompt has, None where an answer quotes the marks around them."""
+    found = []
+    for name in "AB":
+        start, end = (f"[The {edge} of Assistant {name}'s Answer]" for edge in ("Start", "End"))
+        if prompt.count(start) != 1 or prompt.count(end) != 1:
+            return None
+        found.append(len(prompt.partition(f"{start}\n")[2].partition(f"\n{end}")[0]))
+    return found[0], found[1]
+
+
+def _about_samples(counts: Mapping[str, int]) -> list[str]:
+    overall, _ = own_scores(counts)
+    return [
+        f"{counts.get('guess', 0):,} texts have no verdict and count as unreadable. lmms-eval sets its coin back "
+        f"before each row, so that it scores all of these as [[A]]; its own score with them: {100 * overall:.2f} %.",
+        *general_remarks(counts),
+    ]
+
+
 # ---- known issues
 
 _VISIT = "VisIT rows: question and responses may not belong together (multimodal_rewardbench issue 8)"
@@ -188,6 +230,15 @@ BENCHMARK = Benchmark(
             marked=lambda data: "Label" in data and ("output" in data or "outputs" in data),
             read=_read_outputs,
             orders="stored",
+        ),
+        PredictionFormat(
+            name="lmms-eval-multimodal_rewardbench",
+            fields=_METRIC,
+            marked=lambda data: is_sample(data, _METRIC),
+            read=_read_sample,
+            orders="stored",
+            writer="lmms-eval",
+            remarks=_about_samples,
         ),
     ),
 )  # fmt: skip

@@ -31,8 +31,8 @@ from r1_reward.bench.benchmark import (
 )
 from r1_reward.bench.fields import Draft, Fields
 from r1_reward.bench.rows import BenchmarkRow
+from r1_reward.bench.vl_predictions import LMMS_EVAL, OFFICIAL_VOTES, RANKINGS, VLMEVALKIT, VLMEVALKIT_SCORES
 from r1_reward.records.errors import UserError
-from r1_reward.records.schema import Answer
 
 CATEGORIES = ("general", "hallucination", "reasoning")
 COLUMNS = (*category_columns(CATEGORIES), OVERALL, MACRO)
@@ -40,16 +40,12 @@ COLUMNS = (*category_columns(CATEGORIES), OVERALL, MACRO)
 # ---- rows
 
 
-_RANKS: tuple[tuple[list[int], Answer], ...] = (([0, 1], 1), ([1, 0], 2))
-
-
 def parse(row: Fields) -> Draft:
     """Read the Hub's columns (also UnifiedReward's JSON), or r1_reward's chosen and rejected."""
     id = row.text("id")
     if row.has("response", "human_ranking") or not row.has("chosen", "rejected"):
         question, (first, second) = row.text("query"), row.texts("response")
-        # The rank of each response: 0 is best.
-        preferred = row.label("human_ranking", _RANKS)
+        preferred = row.label("human_ranking", RANKINGS)
     else:
         question, first, second, preferred = row.text("prompt"), row.text("chosen"), row.text("rejected"), 1
     return Draft(
@@ -193,4 +189,5 @@ BENCHMARK = Benchmark(
         "within a section; reasoning and overall are over the same rows under every known grouping.",
     ),
     about=about,
+    prediction_formats=(OFFICIAL_VOTES, VLMEVALKIT, VLMEVALKIT_SCORES, LMMS_EVAL),
 )

@@ -1,0 +1,86 @@
+"""What lmms-eval's samples of pairwise tasks have in common (``--log_samples``: ``*_samples_TASK.jsonl``).
+
+A line holds the prompt (``input``), the judge's text (``filtered_resps``), the row's number (``doc_id``) and, under the
+name of the task's metric, ``question_id``, ``category`` and ``score``. The score is 1 or 0 after a guess where the text
+could not be read; that it was one is not written down, so the text is read again::
+
+    sample = read_sample(row, "vlreward_score")
+    sample.id, sample.text, sample.right        # "RLHF-V-7", "Overall Judgment: Answer 1 is better.", True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from r1_reward.bench.fields import Fields, short
+from r1_reward.records.checks import kind_of
+
+
+class Sample(NamedTuple):
+    """One line; blank and None where the line is at fault, which is noted in it."""
+
+    id: str = ""
+    category: str = ""
+    right: bool = False
+    """What lmms-eval scored."""
+    text: str = ""
+    """What the judge said; the first response if it was asked several times, as lmms-eval scores that."""
+    several: bool = False
+    """Whether it was."""
+    index: int | None = None  # type: ignore[assignment]
+    """The row's number in the benchmark."""
+
+
+def is_sample(data: Mapping[str, Any], metric: str) -> bool:
+    """Say whether a line is a sample of the task with this metric."""
+    return isinstance(data.get(metric), Mapping)
+
+
+def read_sample(row: Fields, metric: str) -> Sample:
+    """Return what a line says; wrong values are noted in it."""
+    scored = Fields(row.data[metric])
+    id, category, score = scored.text("question_id"), scored.text("category"), scored.data.get("score")
+    if type(score) not in (int, float) or score not in (0, 1):
+        scored.problems.append(("score", f"must be 1 or 0, not {short(score)}"))
+    row.problems += [(f"{metric}.{field}", reason) for field, reason in scored.problems]
+    said = row.data.get("filtered_resps")
+    given = said if isinstance(said, list) else [said]
+    texts = [text for text in given if isinstance(text, str)]
+    if not texts or len(texts) < len(given):
+        reason = "is missing" if said is None else f"must be text, or a list of texts, not {short(said)}"
+        row.problems.append(("filtered_resps", reason))
+        texts = [""]
+    index = row.data.get("doc_id")
+    if index is not None and (type(index) is not int or index < 0):
+        row.problems.append(("doc_id", f"must be a whole number from 0 on, not {short(index)}"))
+        index = None
+    return Sample(id, category, score == 1, texts[0], len(texts) > 1, index)
+
+
+def prompt_of(row: Fields) -> str:
+    """Return the prompt, empty where there is none; what it is instead is noted."""
+    given = row.data.get("input")
+    if given is not None and not isinstance(given, str):
+        row.problems.append(("input", f"must be text, not {kind_of(given)}"))
+    return given if isinstance(given, str) else ""
+
+
+def own_score(sample: Sample, category: str | None) -> tuple[str, ...]:
+    """Return the remarks of a row from which the two functions below tell what to know of the file."""
+    return (f"all {category}",) + (f"right {category}",) * sample.right + ("several",) * sample.several
+
+
+def own_scores(counts: Mapping[str, int]) -> tuple[float, float]:
+    """Return overall and macro accuracy as lmms-eval scores the rows, guesses included, in [0, 1]."""
+    all_ = {name[4:]: count for name, count in counts.items() if name.startswith("all ")}
+    right = {name: counts.get(f"right {name}", 0) for name in all_}
+    shares = [right[name] / all_[name] for name in all_]
+    return sum(right.values()) / sum(all_.values()), sum(shares) / len(shares)
+
+
+def general_remarks(counts: Mapping[str, int]) -> list[str]:
+    """Return what to know of any such file."""
+    if several := counts.get("several", 0):
+        return [f"{several:,} rows hold several responses of the judge; the first is scored, as lmms-eval does."]
+    return []
