@@ -370,6 +370,11 @@ def _read_others(
                 "rows, or in another order (the parts that a script writes must be joined in the order of their "
                 "numbers)",
             )  # fmt: skip
+        if joined and judged.id is None and judged.about and judged.about.longer != joined[1].longer:
+            raise _problem(
+                raw, "", f"has no id, and its responses do not have the lengths of those in row {index} of --data: "
+                "they are other rows, or in another order",
+            )  # fmt: skip
         yield Outcome(index, id, (judged.votes,), *about), judged
 
 

@@ -90,7 +90,7 @@ def _read_vote(line: Fields, benchmark: Benchmark) -> Judged:
     """Read a line of the official inference script: one vote on an item."""
     data = _official_row(line.data)
     if data is None:
-        return Judged(None, (), line, remarks=("failed",))
+        return Judged(None, (), line)
     row, meta = Fields(data), Fields(data["meta"])
     id, query, responses = row.text("id"), row.text("query"), row.texts("response")
     preferred = row.label("ranking", RANKINGS)
@@ -273,7 +273,7 @@ VLMEVALKIT = PredictionFormat(
     writer="VLMEvalKit",
     notes=(
         "VLMEvalKit has a language model read each text before it scores; here the texts are read as the official "
-        "script reads them. Its own scores are in the file that ends in _JUDGE, beside this one.",
+        "script reads them. Its own scores are in the file beside this one that also bears that model's name.",
     ),
     remarks=_about_predictions,
 )
