@@ -23,7 +23,7 @@ from harness_rows import (
     vl_group,
     vlmevalkit_rows,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from official_rows import Row, mrb_row, vl_row, write
 from prediction_rows import bare, mm_r1, our_row, vl_r1, write_lines
@@ -484,6 +484,36 @@ def test_formats_of_the_harnesses(tmp_path: Path) -> None:
     # The Hub's rows had a meta of their own once; they are no votes.
     row = {**official_vote("a", "x"), "human_ranking": [0, 1], "meta": "{}"}
     assert "line 1: a row has key and passes (ours)" in told(VL, write_lines(tmp_path / "a.jsonl", [row]))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    row=st.sampled_from([
+        official_vote("a", SAID[0].format(1)), vlm_row(), vlm_row(score=1), lmms_mrb_sample(0, "vqa", "V", "[[A]]"),
+        lmms_vl_sample(0, "mmmu_1", ["ab", "c"], [0, 1], SAID[0].format(1)),
+    ]),
+    data=st.data(),
+)  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_any_value_in_a_field_gives_votes_or_a_message(tmp_path_factory: Any, row: Row, data: st.DataObject) -> None:
+    field = data.draw(st.sampled_from(sorted(row)))
+    value = data.draw(JSON)
+    if isinstance(row[field], dict) and data.draw(st.booleans()):
+        value = {**row[field], data.draw(st.sampled_from(sorted(row[field]))): value}
+    file = write_lines(tmp_path_factory.getbasetemp() / "any.jsonl", [{**row, field: value}])
+    try:
+        found = list(read_outcomes(MRB if "multimodal_rewardbench_accuracy" in row else VL, file))
+    except UserError as error:
+        str(error).encode()
+        assert str(file) in str(error)
+    else:
+        assert [type(one) for one in found] == [Outcome]
 
 
 # ---- the texts of released rows
