@@ -168,7 +168,7 @@ OFFICIAL_VOTES = PredictionFormat(
 
 # ---- VLMEvalKit
 
-_PARITY = "turned where the lengths' sum is odd"
+_PARITY = "by length parity"
 """Both harnesses turn the responses round where they have an odd number of characters together."""
 
 
