@@ -84,6 +84,22 @@ def test_vl_rewardbench_for_each_k_of_the_script(tmp_path: Path, seed: int) -> N
 
 
 @SEEDS
+def test_vl_rewardbench_by_its_own_result_rows(tmp_path: Path, seed: int) -> None:
+    """The script's own file, of a line a vote, with its own draw of K votes; all ten are drawn by --votes 10, too."""
+    file = write_lines(tmp_path / "votes.jsonl", made.vl_result_rows(made.vl_items(seed)))
+    for name, wanted in numbers("vl-rewardbench")[f"seed {seed}"].items():
+        k = None if name == "all votes" else int(name.removeprefix("K="))
+        for votes in (k,) if k else (None, made.VL_VOTES):
+            options = {"rule": "drop", "allow_partial": True, "votes": votes}
+            scored = score_file("vl-rewardbench", file, **options)
+            assert (scored["overall"], scored["n"]) == (wanted["overall"], wanted["n"])
+            assert {name: (one["accuracy"], one["n"]) for name, one in scored["categories"].items()} == {
+                name: (wanted["right"][name] / n, n) for name, n in wanted["of"].items()
+            }
+            assert scored["macro"] == pytest.approx(wanted["macro"], abs=ROUNDED)
+
+
+@SEEDS
 def test_multimodal_rewardbench(tmp_path: Path, seed: int) -> None:
     rows = made.mrb_rows(seed)
     assert any(row["output"] == "" for row in rows)

@@ -45,7 +45,8 @@ class Said(NamedTuple):
 def read_text(text: str) -> Said:
     """Return the last "Answer N is better" behind the first "Overall Judgment" or "Therefore", in linear time.
 
-    The scripts read drafts, too: of a thought that was never closed we read nothing.
+    That is what the scripts read, so that a file has their score to the last digit; but in a thought that was never
+    closed they read drafts, and we nothing.
     """
     flat = text.replace("\n", "").replace("*", "")
     start = _JUDGED.search(flat)
@@ -107,25 +108,26 @@ def _official_vote(meta: Fields, preferred: Answer) -> tuple[Vote, list[str]]:
     text, status, turned = (meta.data.get(name) for name in ("filter_choice", "flag_status", "random_number"))
     if not isinstance(text, str | None):
         meta.problems.append(("filter_choice", f"must be text, not {kind_of(text)}"))
-    if status is not None and (not isinstance(status, str) or status not in _STATUSES):
-        meta.problems.append(("flag_status", f"must be {', '.join(_STATUSES)}, not {short(status)}"))
     if turned is not None and (type(turned) is not int or turned not in (0, 1)):
         meta.problems.append(("random_number", f"must be 0 or 1, not {short(turned)}"))
-    if status is None and (text is None or turned is None):
-        meta.problems.append(("flag_status", "is missing, and so is the text (filter_choice) or its order "
-                              "(random_number)"))  # fmt: skip
     if meta.problems:
         return Vote(None), []
     first = None if turned is None else (preferred == 1) == (turned == 0)
+    recorded = status if isinstance(status, str) and status in _STATUSES else None
     if text is None or first is None:
-        return Vote(_STATUSES[str(status)], first, characters=None if text is None else len(text)), ["no text"]
+        if recorded is None:
+            lost = "text (filter_choice)" if text is None else "order (random_number)"
+            reason = "is missing" if status is None else f"must be {', '.join(_STATUSES)}, not {short(status)}"
+            meta.problems.append(("flag_status", f"{reason}; without the {lost} it alone tells the vote"))
+            return Vote(None), []
+        return Vote(_STATUSES[recorded], first, characters=None if text is None else len(text)), ["no text"]
     said = read_text(text)
     # Whatever is not the rejected response's number is a vote for the other one, 3 too: so the script.
     correct = None if said.number is None else said.number != ("2" if first else "1")
     remarks = ["draft"] if said.draft else []
     if said.number not in ("1", "2", None):
         remarks.append("odd")
-    if status is not None and _STATUSES[status] != correct and not said.draft:
+    if recorded is not None and _STATUSES[recorded] != correct and not said.draft:
         remarks.append("restated")
     return Vote(correct, first, characters=len(text)), remarks
 
