@@ -8,7 +8,7 @@ The fields of the first row tell which format a file (JSONL, a JSON array, .xlsx
 have the same:
 
 - ``ours``: a line of predictions.jsonl as :mod:`r1_reward.bench.run` writes it, with every vote;
-- ``r1_reward``: a row of the released R1-Reward scripts (:data:`R1_REWARD_FILES`), for any benchmark;
+- ``r1_reward``: a row of the released R1-Reward scripts (:mod:`r1_reward.bench.released_rewards`), for any benchmark;
 - a format of the benchmark's own scripts, or of a harness that has the benchmark, which the benchmark's file in
   :mod:`r1_reward.bench.benchmarks` reads. Where it has a line a vote, the lines of an item are its votes.
 
@@ -18,7 +18,6 @@ scores and the judge's texts, :func:`read_file` counts both.
 
 from __future__ import annotations
 
-import math
 import os
 from array import array
 from collections import Counter
@@ -28,85 +27,19 @@ from typing import Any, NamedTuple
 
 from r1_reward.bench.benchmark import About, Benchmark, Judged, PredictionFormat
 from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
-from r1_reward.bench.fields import Fields, short
+from r1_reward.bench.fields import Fields
 from r1_reward.bench.our_predictions import our_outcome
+from r1_reward.bench.released_rewards import R1_REWARD_FILES
 from r1_reward.bench.rows import Outcome, Vote
 from r1_reward.bench.suites import LoadedSuite, RowProblem
 from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
-from r1_reward.records.parsing import parse_judgment, spoken_from
 from r1_reward.store.files import read_json
 from r1_reward.store.rows import RawRow, array_rows, did_you_mean, line_rows
 from r1_reward.store.sheets import SHEETS, sheet_rows
 from r1_reward.store.sniff import is_array
 
 OURS = "ours"
-
-
-def _read_rewards(row: Fields, benchmark: Benchmark) -> Judged:
-    """Return id, the one vote, and the fields that describe the row, which are the row's own."""
-    names = (benchmark.id_field, "id")
-    id = row.text(next((name for name in names if name in row.data), names[0]))
-    rewards, critic = row.data["rewards"], row.data.get("critic")
-    if not (isinstance(rewards, list) and len(rewards) == 2 and all(map(_is_number, rewards))):
-        row.problems.append(("rewards", f"must be two finite numbers, not {short(rewards)}"))
-        return Judged(id, (), row)
-    text = critic if isinstance(critic, str) else None
-    # The released scripts score the first answer tag, even a draft in a thought that the token limit cut.
-    correct = None if text is not None and spoken_from(text) is None else rewards[0] > rewards[1]
-    vote = Vote(correct, preferred_first=True, characters=None if text is None else len(text))
-    # Other rewards than 1 and 0 are a scalar model's: it read no verdict out of a text.
-    if text is None or sorted(rewards) != [0, 1]:
-        return Judged(id, (vote,), row)
-    answer = parse_judgment(text).answer
-    said = vote._replace(correct=None if answer is None else answer == 1)
-    remarks = ["text"]
-    if bool(correct) != bool(said.correct):
-        remarks.append("guessed" if said.correct is None else "contrary")
-    return Judged(id, (vote,), row, by_text=(said,), remarks=tuple(remarks))
-
-
-def _about_rewards(counts: Mapping[str, int]) -> list[str]:
-    """Say what the rewards of a file that holds texts go by, and where these say something else."""
-    n, guessed, contrary = counts["text"], counts["guessed"], counts["contrary"]
-    if not n:
-        return []
-    differ = "The two agree on all of them."
-    if guessed or contrary:
-        differ = (
-            f"The two disagree on {guessed + contrary:,}: in {guessed:,} the rewards are right where the text has no "
-            f"verdict, in {contrary:,} the text names the other response."
-        )
-    return [
-        f"{n:,} rows hold the judge's text (critic). Under the rule wrong the file's own rewards are scored: the "
-        "released scripts take the first answer tag, else the last 1 or 2 anywhere in the text, and write everything "
-        f"else down as wrong. Parse rate and the rules drop and coin go by the texts as we read them. {differ}"
-    ]
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) is int or (type(value) is float and math.isfinite(value))
-
-
-R1_REWARD_FILES = PredictionFormat(
-    name="r1_reward",
-    fields="rewards",
-    marked=lambda data: "rewards" in data,
-    read=_read_rewards,
-    orders="preferred-first",
-    tells_unreadable=False,
-    notes=(
-        "In this file the preferred response is first in every row: a judge that always says 1 would score 100 %. "
-        "(Rewards that a model gave to each response alone know no order.)",
-    ),
-    blind_note="The file does not tell unreadable verdicts from wrong ones: the released scripts write both down as "
-    "wrong, and texts of the judge (critic) are not in every row, or none of them can be read. So the parse rate is "
-    "unknown and the rules drop and coin cannot be applied.",
-    remarks=_about_rewards,
-    missing_rows_hint=" The released scripts write one file for each chunk, and when they are resumed they skip rows "
-    "whose id they have already: join all chunks in order, and do not resume.",
-)
-"""``id`` and ``rewards`` of the preferred and the other response, with or without the other fields."""
 
 
 def others_formats() -> dict[str, tuple[PredictionFormat, Benchmark | None]]:
