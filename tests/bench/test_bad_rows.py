@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from official_rows import hub_row, mm_row, mrb_row, png, problems, told, vl_row, write, write_parquet
 
+from r1_reward.bench.benchmarks import benchmark_names
 from r1_reward.bench.suites import SuiteFileError, load_suite
 from r1_reward.records.errors import UserError
 
@@ -148,7 +149,7 @@ def test_nothing_to_judge(folder: Path) -> None:
     for name in ("empty.jsonl", "empty.json"):
         assert "holds no rows" in told("vl-rewardbench", folder / name, allow_partial=True)
     assert "did you mean vl-rewardbench?" in told("vl-rewardbnech", folder)
-    assert "there are mm-rlhf-rewardbench, multimodal-rewardbench, pairs, vl-rewardbench" in told("x", folder)
+    assert f"there are {', '.join(benchmark_names())}." in told("x", folder)
 
 
 def test_file_that_changes_after_the_check(folder: Path) -> None:
