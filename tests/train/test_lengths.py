@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from test_launch import run
 
+from r1_reward.judge.prepare import prepare
 from r1_reward.records.errors import UserError
 from r1_reward.store.pairs import load_pairs
 from r1_reward.train import lengths
@@ -88,7 +89,12 @@ def test_a_prompt_that_leaves_too_little_room_for_a_rollout_is_said(edited, tiny
 def test_short_rows_are_not_encoded(pair_file, tiny, monkeypatch):
     model, processor = tiny
     config = type(model.config)(text_config={"max_position_embeddings": 100_000})
-    monkeypatch.setattr(lengths, "row_pictures", None)
+
+    def blank(row, **options):
+        assert all(isinstance(picture, Image.Image) for picture in row["images"]), "a picture was opened"
+        return prepare(row, **options)
+
+    monkeypatch.setattr(lengths, "prepare", blank)
     require_room(Lengths(processor, config, frames=8), rl=load_pairs(pair_file), new_tokens=1024)
 
 

@@ -170,7 +170,7 @@ def test_grpo_and_dr_grpo_have_trls_own_advantages(tiny, pairs, tmp_path):
         trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, algorithm=name, num_generations=4)
         trainer._calculate_rewards = lambda *a, t=trainer: _given(t, GROUP_REWARDS)
         trainer.scale_rewards = scale
-        rows = open_pictures(batch(trainer))
+        rows = open_pictures(batch(trainer), trainer.special_tokens)
         theirs = GRPOTrainer._generate_and_score_completions(trainer, rows)["advantages"]
         ours = trainer._generate_and_score_completions(batch(trainer))
         torch.testing.assert_close(ours["advantages"], theirs[:, None] * ours["completion_mask"])
@@ -183,7 +183,7 @@ def test_groups_are_consecutive_samples_of_one_prompt(tiny, pairs, tmp_path):
     assert all(len(set(group)) == 1 for group in prompts)
     assert len({group[0] for group in prompts}) == 4
     rows = next(iter(trainer.get_train_dataloader()))
-    texts = [str(row["prompt"]) for row in rows]
+    texts = [str(row["pair"]) for row in rows]
     assert len(rows) == 16
     assert all(len(set(texts[i : i + 4])) == 1 for i in range(0, 16, 4))
 
@@ -430,7 +430,8 @@ def test_the_image_reaches_policy_old_policy_and_reference(tiny, pairs, tmp_path
     seen = trainer._generate_and_score_completions(rows)
     seen["policy"] = trainer._logps_and_entropies(trainer.model, seen, entropy=False)[0].detach()
     Image.effect_noise((56, 56), 90).convert("RGB").save(tmp_path / "noise.png")
-    changed = [{**row, "images": [{"path": str(tmp_path / "noise.png"), "bytes": None}]} for row in rows]
+    noise = [{"path": str(tmp_path / "noise.png"), "bytes": None}]
+    changed = [{**row, "pair": {**row["pair"], "images": noise}} for row in rows]
     moved = trainer._generate_and_score_completions(changed)
     moved["policy"] = trainer._logps_and_entropies(trainer.model, moved, entropy=False)[0].detach()
     for name in ("policy", "old_per_token_logps", "ref_per_token_logps"):

@@ -1,7 +1,8 @@
 """Reorder and divide a dataset of pairs without teaching a model more than it should know.
 
 :func:`balance` and :func:`both_orders` make the position of the better response say nothing; :func:`split` keeps every
-picture on one side. All are functions of the rows and a seed alone.
+picture on one side. All are functions of the rows and a seed alone. Where a winner is to be learned,
+:func:`refuse_ties` is asked first.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,24 @@ from r1_reward.store.identity import media_digest
 from r1_reward.store.images import ImageError
 from r1_reward.store.video import find_video
 
+_LISTED = 5
+
+
+def refuse_ties(pairs: Dataset | Sequence[Mapping[str, Any]]) -> None:
+    """Raise UserError if pairs have no winner: a tie, or no label, is fit to be judged and nothing to learn from."""
+    # By column: rows of a dataset would bring their pictures.
+    labels = pairs["preferred"] if isinstance(pairs, Dataset) else [row["preferred"] for row in pairs]
+    without = [number for number, label in enumerate(labels) if label not in (1, 2)]
+    if without:
+        names = ", ".join(str(pairs[number].get("id", number)) for number in without[:_LISTED])
+        more = ", ..." if len(without) > _LISTED else ""
+        pairs_have = "1 pair has" if len(without) == 1 else f"{len(without):,} pairs have"
+        raise UserError(
+            f"{pairs_have} no winner (id {names}{more}): `preferred` is 0, a tie, or missing, and a model is taught "
+            "that one response is better. Leave such rows out: `r1-reward data mix` does, and so does "
+            "pairs.filter(lambda row: row['preferred'] in (1, 2))."
+        )
+
 
 def balance(dataset: Dataset, *, seed: int, keep_order: bool = False) -> Dataset:
     """Return the rows in random order, with response 1 preferred in half of them (one more or less if odd).
@@ -29,7 +48,11 @@ def balance(dataset: Dataset, *, seed: int, keep_order: bool = False) -> Dataset
     Responses are exchanged in a random choice of rows, so that position tells nothing about a row's origin either.
     Rows with ``reasoning`` speak of "Response 1" and stay as they are; where they alone outnumber the rest, the
     result is as even as can be and a warning gives the counts.
+
+    Raises:
+        UserError: a row has no winner.
     """
+    refuse_ties(dataset)
     rng = random.Random(seed)
     old = list(dataset["preferred"])
     new = _balanced_labels(old, [bool(text) for text in dataset["reasoning"]], rng)
@@ -52,8 +75,10 @@ def both_orders(dataset: Dataset, *, seed: int) -> Dataset:
     """Return the rows in random order, each twice running: as it is, and with its responses exchanged.
 
     Any batch of an even size then favours no position, so that reinforcement learning is not pushed towards one by
-    the luck of a batch. Rows with ``reasoning``, which speaks of "Response 1", are refused.
+    the luck of a batch. Rows with ``reasoning``, which speaks of "Response 1", are refused, and so are those without a
+    winner (UserError).
     """
+    refuse_ties(dataset)
     if any(dataset["reasoning"]):
         raise ValueError("rows with reasoning cannot be turned round; remove the reasoning first")
     order = list(range(len(dataset)))

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from r1_reward.engines.engine import Answered, BatchSession, EngineError, Request
 from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.engines.length import PromptTooLong, count_pictures, position_limit
-from r1_reward.records.content import Shown, key_of, pictures_of
+from r1_reward.records.content import Shown, key_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import neutralize, special_tokens_of
-from r1_reward.records.scalar_prompt import build_scalar_messages
+from r1_reward.records.scalar_prompt import show_answer
 from r1_reward.records.schema import Completion
 
 if TYPE_CHECKING:
@@ -160,12 +160,8 @@ class ScalarEngine(Scoring):
     def _critiques(self, candidates: Sequence[Candidate], max_new_tokens: int) -> list[Score | EngineError]:
         engine = TransformersEngine(self.model.base, self.processor, batch_size=self.batch_size)
         requests = [
-            Request(
-                build_scalar_messages(question, response, images=len(images), special_tokens=self.special_tokens),
-                [*images, *pictures_of(question, response)],
-                max_new_tokens=max_new_tokens,
-            )
-            for question, images, response in candidates
+            Request(*show_answer(*candidate, special_tokens=self.special_tokens), max_new_tokens=max_new_tokens)
+            for candidate in candidates
         ]
         scores: list[Score | EngineError] = []
         for drawn in engine.generate(requests):

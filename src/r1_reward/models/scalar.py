@@ -30,10 +30,10 @@ import torch
 from torch import Tensor, nn
 
 from r1_reward.models.checkpoint import load_model_and_processor
-from r1_reward.records.content import Shown, pictures_of
+from r1_reward.records.content import Shown
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import neutralize, special_tokens_of
-from r1_reward.records.scalar_prompt import build_scalar_messages, template_version
+from r1_reward.records.scalar_prompt import show_answer, template_version
 from r1_reward.store.files import read_json, write_json
 from r1_reward.store.hub import checkpoint_file, checkpoint_folder
 
@@ -179,15 +179,11 @@ def encode(
     critique that is not to be learned. Question, response and critique are neutralised.
     """
     special = special_tokens_of(processor)
+    shown = [show_answer(*candidate, special_tokens=special) for candidate in candidates]
     texts = [
-        processor.apply_chat_template(
-            build_scalar_messages(question, response, images=len(images), special_tokens=special),
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        for question, images, response in candidates
+        processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) for messages, _ in shown
     ]
-    images = [[*pictures, *pictures_of(question, response)] for question, pictures, response in candidates]
+    images = [pictures for _, pictures in shown]
     encoded: dict[str, Tensor] = dict(
         processor(
             text=texts,

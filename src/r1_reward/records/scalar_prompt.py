@@ -17,11 +17,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
 
-from r1_reward.records.content import Mixed, Shown
+from r1_reward.records.content import Mixed, Shown, pictures_of
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.prompt import fill_template
 from r1_reward.records.schema import Answer
@@ -49,6 +49,17 @@ def build_scalar_messages(
     given = {"question": _without_headings(question), "answer": _without_headings(response)}
     parts = fill_template(scalar_template(), _PLACEHOLDER, given, special_tokens)
     return [{"role": "user", "content": [*({"type": "image"} for _ in range(images)), *parts]}]
+
+
+def show_answer(
+    question: Shown, images: Sequence[Any], response: Shown, *, special_tokens: Iterable[str] = ()
+) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Return the chat of :func:`build_scalar_messages`, and all its pictures in the order of the chat's image parts.
+
+    ``images`` stand in front of the prompt.
+    """
+    messages = build_scalar_messages(question, response, images=len(images), special_tokens=special_tokens)
+    return messages, [*images, *pictures_of(question, response)]
 
 
 def _without_headings(content: Shown) -> Shown:

@@ -15,7 +15,9 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from r1_reward.records.content import places_of
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import CONTENTS
 from r1_reward.store.cache import cache_folder
 from r1_reward.store.images import ImageError
 from r1_reward.store.pairs import load_pairs
@@ -41,10 +43,13 @@ def checked_pairs(name: str, *, split: str, video_frames: int, check_images: boo
 
 
 def fingerprint(pairs: Dataset, video_frames: int) -> str:
-    """Return 64 hex digits of all pictures and films, by their bytes, of the frames shown and of this release."""
+    """Return 64 hex digits of all pictures and films, by their bytes, of the frames shown and of this release.
+
+    Those at places within questions and responses count, too.
+    """
     seen: dict[str, bytes] = {}
     total = hashlib.sha256(f"{version('r1-reward')} {video_frames}\n".encode())
-    for row in pairs.select_columns(["images", "video"]):
+    for row in pairs.select_columns(["images", "video", *CONTENTS]):
         for digest in _digests(row, seen):
             total.update(digest)
     return total.hexdigest()
@@ -66,17 +71,29 @@ def _check_pictures(name: str, split: str, video_frames: int) -> None:
 
 
 def _digests(row: Mapping[str, Any], seen: dict[str, bytes]) -> Iterator[bytes]:
-    """Yield a digest of each picture of a row and of its film; ``seen`` remembers those of files."""
-    for cell in row["images"]:
-        yield hashlib.sha256(cell["bytes"]).digest() if cell["bytes"] is not None else _of_file(cell["path"], seen)
-    video = row["video"]
-    if video is not None:
+    """Yield a digest of each picture of a row and of each of its films; ``seen`` remembers those of files."""
+    places = [place for name in CONTENTS for place in places_of(row[name])]
+    films = [row["video"], *(place.source for place in places if place.kind == "video")]
+    for cell in (*row["images"], *(place.source for place in places if place.kind == "image")):
+        yield _of_picture(cell, seen)
+    for video in films:
+        if video is None:
+            continue
         try:
             files = [str(file) for file in find_video(video)] or [video]
         except ImageError:
             files = [video]  # the check says what is wrong with it
         for file in files:
             yield _of_file(file, seen)
+
+
+def _of_picture(cell: Any, seen: dict[str, bytes]) -> bytes:
+    source = cell
+    if isinstance(cell, Mapping):
+        source = cell["path"] if cell.get("bytes") is None else cell["bytes"]
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).digest()
+    return b"" if source is None else _of_file(str(source), seen)  # None: one of the row's images
 
 
 def _of_file(path: str, seen: dict[str, bytes]) -> bytes:

@@ -20,6 +20,7 @@ from accelerate.utils import gather_object
 from transformers import Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
 
+from r1_reward.data.subsets import refuse_ties
 from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.judge.metrics import accuracy
 from r1_reward.judge.votes import Plan, judge_pairs
@@ -69,10 +70,11 @@ class HeldOutAccuracy(TrainerCallback):
         Of a video ``video_frames`` frames are shown, which should be as many as in training.
 
         Raises:
-            UserError: there are no pairs.
+            UserError: there are no pairs, or one of them has no winner.
         """
         if not len(rows):
             raise UserError("held_out: there are no pairs to judge.")
+        refuse_ties(rows)  # the prompt asks for a winner, so that no answer would be right
         self._trainer, self._rows, self._every = trainer, rows, every
         self._max_new_tokens, self._batch_size, self._video_frames = max_new_tokens, batch_size, video_frames
 

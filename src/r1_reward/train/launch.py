@@ -24,6 +24,7 @@ from r1_reward.train.lengths import Lengths, require_room
 from r1_reward.train.precision import require_room_for_updates
 from r1_reward.train.processes import once
 from r1_reward.train.restore import restore_weights, train_from
+from r1_reward.train.rows import shows_video
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     )
     if config.run.max_pixels is not None:
         limit_pixels(processor, config.run.max_pixels)
-    if any(pairs["video"]):
+    if shows_video(pairs):
         keep_video_frames(processor, frames)
     lengths = Lengths(processor, model.config, frames=frames)
     new_tokens = getattr(config.trainer, "max_completion_length", None) or 0

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image
 
 from r1_reward.engines.length import position_limit
+from r1_reward.judge.prepare import Prepared, prepare
+from r1_reward.records.content import Place, fill_places, read_parts
 from r1_reward.records.errors import UserError
-from r1_reward.records.prompt import build_messages, special_tokens_of
-from r1_reward.records.scalar_prompt import build_scalar_messages
-from r1_reward.store.video import row_pictures
+from r1_reward.records.prompt import special_tokens_of
+from r1_reward.records.scalar_prompt import show_answer
+from r1_reward.records.schema import CONTENTS
+from r1_reward.train.rows import show
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,10 +32,19 @@ _LOG = logging.getLogger(__name__)
 _PROBE = (2048, 2048)
 _ODD_SHAPES = 1.5  # a long narrow picture may take more tokens than a square one
 _LISTED = 5
+_BLANK = Image.new("RGB", (28, 28))
 
-Messages = list[dict[str, Any]]
-Shown = Callable[[Mapping[str, Any], int], Iterator[tuple[Messages, str]]]
-"""A row and its number of pictures to the prompts it is shown in, each with what is to be learned behind it."""
+
+class Shown(NamedTuple):
+    """A prompt, its pictures in the order of its image parts, and what is to be learned behind it."""
+
+    messages: list[dict[str, Any]]
+    pictures: Sequence[Image.Image]
+    learned: str = ""
+
+
+Prompts = Callable[[Mapping[str, Any], Prepared], Iterator[Shown]]
+"""A row, and what is shown of it, to the prompts it is shown in."""
 
 
 class TooLong(NamedTuple):
@@ -53,30 +65,44 @@ class Lengths:
         self.special_tokens = special_tokens_of(processor)
         self._per_picture: int | None = None
 
-    def over(self, rows: Iterable[Mapping[str, Any]], shown: Shown, most: int) -> Iterator[TooLong]:
-        """Yield the rows of which a prompt, with what is learned behind it, has more than ``most`` tokens."""
+    def over(self, rows: Iterable[Mapping[str, Any]], prompts: Prompts, most: int) -> Iterator[TooLong]:
+        """Yield the rows of which a prompt, with what is learned behind it, has more than ``most`` tokens.
+
+        Raises:
+            UserError: a row cannot be shown, whatever its pictures.
+        """
         for row in rows:
-            pictures = len(row["images"] or ()) + (self.frames if row["video"] else 0)
-            tokens = max((self._tokens(row, *one, pictures, most) for one in shown(row, pictures)), default=0)
+            try:
+                blank = prepare(_with_blank_pictures(row, self.frames))
+            except UserError as error:
+                raise UserError(f"id {row['id']}: {error}") from error
+            tokens = max((self._tokens(row, prompts, *one, most) for one in enumerate(prompts(row, blank))), default=0)
             if tokens > most:
                 yield TooLong(str(row["id"]), tokens)
 
-    def _tokens(self, row: Mapping[str, Any], messages: Messages, learned: str, pictures: int, most: int) -> int:
-        """Return how many tokens there are; where they are certainly no more than ``most``, a number that is not."""
-        of_pictures = pictures and pictures * self._most_per_picture()
-        text = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) + learned
+    def _tokens(self, row: Mapping[str, Any], prompts: Prompts, number: int, blank: Shown, most: int) -> int:
+        """Return how many tokens there are; where they are certainly no more than ``most``, a number that is not.
+
+        ``blank`` is the row's prompt of that number with blank pictures, and as many frames as a video may show.
+        """
+        of_pictures = len(blank.pictures) and len(blank.pictures) * self._most_per_picture()
+        text = self._text(blank)
         if len(text.encode()) + of_pictures <= most:
             return 0
         tokens = len(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-        if not pictures or tokens + of_pictures <= most:
+        if not blank.pictures or tokens + of_pictures <= most:
             return tokens
         try:
-            opened = row_pictures(row, self.frames)
+            pair = prepare(row, video_frames=self.frames)
         except UserError:  # whoever shows it says what is wrong with it
             return tokens
-        if len(opened) != pictures:  # a video of fewer frames
-            return tokens + len(opened) * self._most_per_picture()
-        return self._encoded(text, opened)
+        shown = list(prompts(row, pair))[number]
+        return self._encoded(self._text(shown), shown.pictures)
+
+    def _text(self, shown: Shown) -> str:
+        template = self._processor.apply_chat_template
+        text: str = template(shown.messages, tokenize=False, add_generation_prompt=True) + shown.learned
+        return text
 
     def _most_per_picture(self) -> int:
         if self._per_picture is None:
@@ -88,6 +114,23 @@ class Lengths:
     def _encoded(self, text: str, pictures: Sequence[Image.Image]) -> int:
         inputs = self._processor(text=[text], images=[list(pictures)], add_special_tokens=False)
         return len(inputs["input_ids"][0])
+
+
+def _with_blank_pictures(row: Mapping[str, Any], frames: int) -> dict[str, Any]:
+    """Return a row with a blank picture for each of its own, and so many for a video: quickly opened, and as long."""
+
+    def blank(content: Any) -> Any:
+        if isinstance(content, str):
+            return content
+        pieces = ([piece] if isinstance(piece, str) else of(piece) for piece in read_parts(content))
+        return [piece for some in pieces for piece in some]
+
+    def of(place: Place) -> list[Image.Image]:
+        return [_BLANK] * (frames if place.kind == "video" else 1)
+
+    contents, images = fill_places([row[name] for name in CONTENTS], row["images"] or [])
+    blanks = [_BLANK] * (len(images) + (frames if row["video"] else 0))
+    return {**row, **dict(zip(CONTENTS, map(blank, contents), strict=True)), "images": blanks, "video": None}
 
 
 def require_room(
@@ -106,24 +149,24 @@ def require_room(
     if lengths.limit is None:
         return
 
-    def pairwise(row: Mapping[str, Any], pictures: int, learned: str = "") -> Iterator[tuple[Messages, str]]:
-        texts = (row["question"], row["response_1"], row["response_2"])
-        yield build_messages(*texts, images=pictures, special_tokens=lengths.special_tokens), learned
+    special = lengths.special_tokens
 
-    def imitated(row: Mapping[str, Any], pictures: int) -> Iterator[tuple[Messages, str]]:
+    def pairwise(row: Mapping[str, Any], pair: Prepared) -> Iterator[Shown]:  # noqa: ARG001
+        yield Shown(*show(pair, special))
+
+    def imitated(row: Mapping[str, Any], pair: Prepared) -> Iterator[Shown]:
         if row["reasoning"] is not None:
-            yield from pairwise(row, pictures, row["reasoning"])
+            yield Shown(*show(pair, special), row["reasoning"])
 
-    def scored(row: Mapping[str, Any], pictures: int) -> Iterator[tuple[Messages, str]]:
-        for name in ("response_1", "response_2"):
-            options: dict[str, Any] = {"images": pictures, "special_tokens": lengths.special_tokens}
-            yield build_scalar_messages(row["question"], row[name], **options), ""
+    def scored(row: Mapping[str, Any], pair: Prepared) -> Iterator[Shown]:  # noqa: ARG001
+        for response in pair.responses:
+            yield Shown(*show_answer(pair.question, pair.images.pictures, response, special_tokens=special))
 
     limit = lengths.limit
-    for rows, shown, most in (
+    for rows, prompts, most in (
         (sft, imitated, limit), (scalar, scored, limit), (rl, pairwise, limit - 1), (judged, pairwise, limit - 1)
     ):  # fmt: skip
-        found = [] if rows is None else list(lengths.over(rows, shown, most))
+        found = [] if rows is None else list(lengths.over(rows, prompts, most))
         if found:
             what = "held-out pairs" if rows is judged else "pairs"
             raise UserError(f"{_listed(found, what)} than the {limit:,} positions of the model; {_ADVICE}")

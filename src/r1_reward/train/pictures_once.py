@@ -2,42 +2,63 @@
 
 TRL hands the whole rollout batch to the trainer at every step of gradient accumulation and uses it at the first; it
 runs the processor for generation and again for the log-probabilities, and for some families a third time, for tiles.
-Rows therefore carry their pictures as stored, :func:`open_pictures` decodes them when a rollout begins, and
+Rows therefore carry their pairs as stored, :func:`open_pictures` opens them when a rollout begins, and
 :func:`processed_once` remembers what the image processor made of them until it ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from r1_reward.store.video import FRAMES, row_pictures
+from r1_reward.judge.prepare import Prepared, prepare
+from r1_reward.records.schema import CONTENTS
+from r1_reward.store.video import FRAMES
+from r1_reward.train.rows import show
 
 
-def open_pictures(rows: Sequence[Mapping[str, Any]], video_frames: int = FRAMES) -> list[dict[str, Any]]:
-    """Return the rows with their ``images`` decoded; rows that show the same pictures (a group's) share them.
+def open_pictures(
+    rows: Sequence[Mapping[str, Any]], special_tokens: Iterable[str], video_frames: int = FRAMES
+) -> list[dict[str, Any]]:
+    """Return rows with the ``prompt`` and the ``images`` of their ``pair``, in the order of the prompt's image parts.
 
-    Behind them come up to ``video_frames`` frames of the row's video, and the ``prompt`` gets a place for each.
+    Pairs that show the same, in either order of their responses, share their pictures; of a video up to
+    ``video_frames`` frames are shown. ``special_tokens`` are the tokenizer's.
 
     Raises:
-        ImageError: a picture or video cannot be read.
+        UserError: a picture or video cannot be read, or a pair cannot be shown.
     """
-    opened: dict[Any, list[Any]] = {}
+    tokens = tuple(special_tokens)
+    opened: dict[Any, Prepared] = {}
+    shown: dict[Any, tuple[list[dict[str, Any]], list[Any]]] = {}
     result = []
     for row in rows:
-        key = (row.get("video"), *((cell.get("path"), cell.get("bytes")) for cell in row["images"]))
-        if key not in opened:
-            opened[key] = row_pictures(row, video_frames)
-        result.append({**row, "images": opened[key], "prompt": _with_places(row["prompt"], len(opened[key]))})
+        there, back = _key(row["pair"]), _key(row["pair"], turned=True)
+        if there not in shown:
+            other = opened.get(back)
+            pair = prepare(row["pair"], video_frames=video_frames) if other is None else _turned(other)
+            opened[there], shown[there] = pair, show(pair, tokens)
+        messages, pictures = shown[there]
+        result.append({**row, "prompt": messages, "images": pictures})
     return result
 
 
-def _with_places(prompt: Sequence[Mapping[str, Any]], pictures: int) -> list[dict[str, Any]]:
-    """Return a prompt of one turn with so many image parts in front of its text."""
-    (turn,) = prompt
-    text = [part for part in turn["content"] if part["type"] != "image"]
-    return [{**turn, "content": [*({"type": "image"} for _ in range(pictures)), *text]}]
+def _turned(pair: Prepared) -> Prepared:
+    return pair._replace(responses=pair.responses[::-1], preferred=None)
+
+
+def _key(pair: Mapping[str, Any], *, turned: bool = False) -> Any:
+    """Return what is shown of a pair, or of the same pair with its responses exchanged."""
+    question, *responses = CONTENTS
+    names = (question, *(responses[::-1] if turned else responses), "images", "video", "criteria")
+    return tuple(_frozen(pair.get(name)) for name in names)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return tuple((name, _frozen(one)) for name, one in value.items())
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
 @contextmanager

@@ -225,9 +225,10 @@ def _measure_rows(config: LoadedConfig[Any], stage: str) -> tuple[int, int, int]
     """Return the number of rows, and the 95th percentile of text and visual tokens over some of them."""
     import numpy as np
 
-    from r1_reward.records.prompt import build_prompt
+    from r1_reward.judge.prepare import prepare
     from r1_reward.store.pairs import load_pairs
-    from r1_reward.store.video import FRAMES, row_pictures
+    from r1_reward.store.video import FRAMES
+    from r1_reward.train.rows import show
 
     rows = load_pairs(config.run.data, split=config.run.split)
     if len(rows) == 0:
@@ -235,9 +236,9 @@ def _measure_rows(config: LoadedConfig[Any], stage: str) -> tuple[int, int, int]
     limit = config.run.max_pixels or 1280 * 28 * 28
     texts, visuals = [], []
     for row in rows.shuffle(seed=0).select(range(min(SAMPLED_ROWS, len(rows)))):
-        text = build_prompt(row["question"], row["response_1"], row["response_2"])
+        (turn,), pictures = show(prepare(row, video_frames=config.run.video_frames or FRAMES))
+        text = "".join(part.get("text", "") for part in turn["content"])
         text += (row["reasoning"] or "") if stage == "sft" else ""
         texts.append(len(text) / CHARACTERS_A_TOKEN)
-        pictures = row_pictures(row, config.run.video_frames or FRAMES)
         visuals.append(sum(min(picture.width * picture.height, limit) for picture in pictures) / 28**2)
     return len(rows), int(np.percentile(texts, 95)), int(np.percentile(visuals, 95))

@@ -45,6 +45,11 @@ class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
 
     # ---- sampling and log-probabilities
 
+    def _generate(self, *args: Any, **kwargs: Any) -> Any:
+        *sampled, images, tool_images = super()._generate(*args, **kwargs)
+        # Rows without a picture come back as None (as vLLM wants them), which no processor takes among lists.
+        return (*sampled, None if images is None else [of_row or [] for of_row in images], tool_images)
+
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         model: Any = self.model
         # ZeRO-3 gathers weights while it samples, and vLLM's processes talk to each other.

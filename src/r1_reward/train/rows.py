@@ -1,33 +1,50 @@
 """Turn preference pairs into the rows TRL's trainers read, one at a time, so that pictures are decoded when needed.
 
-A video is that many more images: its frames, behind the row's own pictures.
+A row is shown as a judge is shown it: :func:`r1_reward.judge.prepare.prepare` opens it, with its pictures at their
+places, its criteria and the frames of its videos, and :func:`show` makes the prompt of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from r1_reward.data.subsets import refuse_ties
+from r1_reward.judge.prepare import Prepared, prepare
 from r1_reward.records.checks import reasoning_problem
+from r1_reward.records.content import pictures_of, places_of
 from r1_reward.records.prompt import build_messages, special_tokens_of
-from r1_reward.store.video import FRAMES, row_pictures
+from r1_reward.records.schema import CONTENTS
+from r1_reward.store.video import FRAMES
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import ProcessorMixin
 
 
-def rl_rows(pairs: Dataset, processor: ProcessorMixin) -> Dataset:
-    """Return rows of prompt, images and video (as stored: `pictures_once.open_pictures` opens them), preferred."""
-    special_tokens = special_tokens_of(processor)
+def show(pair: Prepared, special_tokens: Iterable[str] = ()) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Return the judging prompt of a pair as chat messages, and its pictures in the order of their image parts."""
+    contents, front = (pair.question, *pair.responses), pair.images.pictures
+    messages = build_messages(*contents, images=len(front), special_tokens=special_tokens)
+    return messages, [*front, *pictures_of(*contents)]
+
+
+def shows_video(pairs: Dataset) -> bool:
+    """Return whether any pair shows frames of a video, beside its texts or within them."""
+    within = (place.kind == "video" for name in CONTENTS for content in pairs[name] for place in places_of(content))
+    return any(pairs["video"]) or any(within)
+
+
+def rl_rows(pairs: Dataset) -> Dataset:
+    """Return rows of preferred and pair, which is as stored: `pictures_once.open_pictures` shows it.
+
+    Raises:
+        UserError: a pair has no winner.
+    """
+    refuse_ties(pairs)
 
     def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        rows = _rows_of(batch)
-        return {
-            "prompt": [_prompt(row, len(row["images"]), special_tokens) for row in rows],
-            "images": [row["images"] for row in rows],
-            "video": [row["video"] for row in rows],
-            "preferred": [row["preferred"] for row in rows],
-        }
+        return {"pair": _rows_of(batch), "preferred": batch["preferred"]}
 
     return pairs.with_transform(transform)
 
@@ -43,7 +60,12 @@ class Imitated(NamedTuple):
 
 
 def imitated(pairs: Dataset) -> Imitated:
-    """Choose the pairs to imitate: a text against its label would teach the model to contradict itself."""
+    """Choose the pairs to imitate: a text against its label would teach the model to contradict itself.
+
+    Raises:
+        UserError: a pair has no winner.
+    """
+    refuse_ties(pairs)
     kept, without = [], 0
     refused: dict[str, list[str]] = {}
     for place, row in enumerate(pairs.select_columns(["id", "reasoning", "preferred"])):
@@ -64,25 +86,14 @@ def sft_rows(pairs: Dataset, processor: ProcessorMixin, *, video_frames: int = F
 
     def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         rows = _rows_of(batch)
-        images = [row_pictures(row, video_frames) for row in rows]
+        shown = [show(prepare(row, video_frames=video_frames), special_tokens) for row in rows]
         return {
-            "prompt": [_prompt(row, len(shown), special_tokens) for row, shown in zip(rows, images, strict=True)],
-            "images": images,
+            "prompt": [messages for messages, _ in shown],
+            "images": [pictures for _, pictures in shown],
             "completion": [[{"role": "assistant", "content": row["reasoning"] + end}] for row in rows],
         }
 
     return pairs.with_transform(transform)
-
-
-def _prompt(row: dict[str, Any], images: int, special_tokens: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return the judging prompt of one row as chat messages with so many pictures, its text made harmless."""
-    return build_messages(
-        row["question"],
-        row["response_1"],
-        row["response_2"],
-        images=images,
-        special_tokens=special_tokens,
-    )
 
 
 def _end_of_turn(processor: Any) -> str:

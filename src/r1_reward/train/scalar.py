@@ -24,10 +24,12 @@ import torch
 from torch import Tensor
 from transformers import TrainingArguments, set_seed
 
+from r1_reward.data.subsets import refuse_ties
+from r1_reward.judge.prepare import prepare
 from r1_reward.models.scalar import ScalarRewardModel, absolute_name, encode, is_scalar
 from r1_reward.records.errors import UserError
 from r1_reward.records.scalar_prompt import critique_of
-from r1_reward.store.video import FRAMES, row_pictures
+from r1_reward.store.video import FRAMES
 from r1_reward.train.progress import ExactResume
 
 if TYPE_CHECKING:
@@ -140,15 +142,20 @@ class PairCollator:
         self.processor, self.critique, self.video_frames = processor, critique, video_frames
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Return what `ScalarRewardModel.forward` takes, for twice as many answers as there are rows."""
-        pictures = [row_pictures(row, self.video_frames) for row in rows]
+        """Return what `ScalarRewardModel.forward` takes, for twice as many answers as there are rows.
+
+        Raises:
+            UserError: a row has no winner, or cannot be shown.
+        """
+        refuse_ties(rows)
+        pairs = [prepare(row, video_frames=self.video_frames) for row in rows]  # as a judge is shown them
         written = [critiques_of(row["reasoning"]) for row in rows]
         candidates: list[Candidate] = []
         critiques: list[str | None] = []
         for place in (0, 1):
-            for row, images, texts in zip(rows, pictures, written, strict=True):
+            for row, pair, texts in zip(rows, pairs, written, strict=True):
                 number = row["preferred"] if place == 0 else 3 - row["preferred"]
-                candidates.append((row["question"], images, row[f"response_{number}"]))
+                candidates.append((pair.question, list(pair.images.pictures), pair.responses[number - 1]))
                 critiques.append(texts[number - 1] if texts else None)
         return encode(self.processor, candidates, critiques if self.critique else None)
 
@@ -181,8 +188,10 @@ def scalar_trainer(
     ``video_frames`` frames of a video are shown.
 
     Raises:
-        UserError: critiques are asked for and no pair has one, or ``base_model`` is a scalar reward model.
+        UserError: a pair has no winner, critiques are asked for and no pair has one, or ``base_model`` is a scalar
+            reward model.
     """
+    refuse_ties(train_dataset)
     _check_pairs(train_dataset, critique=args.critique)
     if base_model is not None and is_scalar(base_model):
         raise UserError(
