@@ -77,14 +77,15 @@ def test_a_damaged_picture_is_found_each_time_until_it_is_switched_off(data, dec
 
 def test_films_and_embedded_pictures_are_known_by_their_bytes(tmp_path):
     folder, prints = tmp_path / "film", []
+    texts = {"question": ["Which?"], "response_1": ["One."], "response_2": ["Two."]}
     folder.mkdir()
     for number in (1, 2):
         Image.new("RGB", (30, 30), (number, 0, 0)).save(folder / "1.png")
-        rows = {"images": [[]], "video": [str(folder)]}
-        embedded = {"images": [[{"bytes": bytes([number]), "path": None}]], "video": [None]}
+        rows = {**texts, "images": [[]], "video": [str(folder)]}
+        embedded = {**texts, "images": [[{"bytes": bytes([number]), "path": None}]], "video": [None]}
         prints += [fingerprint(datasets.Dataset.from_dict(table), 8) for table in (rows, embedded)]
     assert len(set(prints)) == 4
-    missing = datasets.Dataset.from_dict({"images": [[]], "video": [str(tmp_path / "absent.mp4")]})
+    missing = datasets.Dataset.from_dict({**texts, "images": [[]], "video": [str(tmp_path / "absent.mp4")]})
     assert len(fingerprint(missing, 8)) == 64
 
 

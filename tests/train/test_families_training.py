@@ -121,9 +121,10 @@ def test_the_image_reaches_policy_old_policy_and_reference(family, loaded, pairs
     seen = scored(trainer, rows)
     changed = []
     for number, row in enumerate(rows):
-        size = decode_images(row)[0].size
+        size = decode_images(row["pair"])[0].size
         Image.effect_noise(size, 200).convert("RGB").save(tmp_path / f"{number}.png")
-        changed.append({**row, "images": [{"path": str(tmp_path / f"{number}.png"), "bytes": None}]})
+        noise = [{"path": str(tmp_path / f"{number}.png"), "bytes": None}]
+        changed.append({**row, "pair": {**row["pair"], "images": noise}})
     moved = scored(trainer, changed)
     for name in ("policy", "old_per_token_logps", "ref_per_token_logps"):
         gap = (seen[name] - moved[name]).abs() * seen["completion_mask"]

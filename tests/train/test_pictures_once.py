@@ -35,7 +35,7 @@ def test_a_rollout_opens_and_processes_each_picture_once(tiny, pairs, tmp_path, 
 def test_the_pictures_of_a_group_are_opened_once(tiny, pairs, tmp_path):
     trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, algorithm="grpo", num_generations=4)
     row = trainer.train_dataset[0]
-    one, other, third = open_pictures([row, dict(row), trainer.train_dataset[1]], ())
+    one, other, third = open_pictures([row, dict(row), trainer.train_dataset[1]], tiny[1])
     assert one["images"] is other["images"]
     assert one["images"] is not third["images"]
     assert one["prompt"] == other["prompt"] != third["prompt"]
@@ -60,7 +60,7 @@ def test_only_equal_pictures_with_equal_options_are_remembered(tiny):
 
 def test_the_two_orders_of_a_pair_share_what_is_opened(tiny, pairs):
     both = both_orders(without_reasoning(pairs.select(range(2))), seed=0)
-    opened = open_pictures([*rl_rows(both)], ())
+    opened = open_pictures([*rl_rows(both)], tiny[1])
     for there, back in (opened[:2], opened[2:]):
         assert there["pair"]["response_1"] == back["pair"]["response_2"]
         assert there["images"][0] is back["images"][0]
@@ -76,4 +76,4 @@ def test_the_two_orders_of_a_pair_share_what_is_opened(tiny, pairs):
 def test_a_picture_that_is_gone_says_which(tiny, pairs, tmp_path):
     pair = {**pairs[0], "images": [{"path": str(tmp_path / "gone.png"), "bytes": None}]}
     with pytest.raises(UserError, match=r"gone\.png"):
-        open_pictures([{"pair": pair, "preferred": 1}], ())
+        open_pictures([{"pair": pair, "preferred": 1}], tiny[1])

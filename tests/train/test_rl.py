@@ -170,7 +170,7 @@ def test_grpo_and_dr_grpo_have_trls_own_advantages(tiny, pairs, tmp_path):
         trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, algorithm=name, num_generations=4)
         trainer._calculate_rewards = lambda *a, t=trainer: _given(t, GROUP_REWARDS)
         trainer.scale_rewards = scale
-        rows = open_pictures(batch(trainer), trainer.special_tokens)
+        rows = open_pictures(batch(trainer), tiny[1])
         theirs = GRPOTrainer._generate_and_score_completions(trainer, rows)["advantages"]
         ours = trainer._generate_and_score_completions(batch(trainer))
         torch.testing.assert_close(ours["advantages"], theirs[:, None] * ours["completion_mask"])

@@ -52,8 +52,8 @@ def test_a_row_is_trained_on_as_it_is_judged(tiny, rows, kind):
         request = engine.compare(again.question, again.images.pictures, *again.shown(False))
         assert request.messages == turned.messages and pixels(request.images) == pixels(turned.images)
 
-    pairs, tokens = dataset_of([row]), special_tokens_of(tiny[1])
-    (rollout,) = open_pictures([*rl_rows(pairs)], tokens, FRAMES)
+    pairs = dataset_of([row])
+    (rollout,) = open_pictures([*rl_rows(pairs)], tiny[1], FRAMES)
     (imitated,) = sft_rows(pairs, tiny[1], video_frames=FRAMES)
     for shown in (rollout, imitated):
         assert shown["prompt"] == judged.messages
@@ -66,7 +66,7 @@ def test_a_row_is_trained_on_as_it_is_judged(tiny, rows, kind):
 def test_both_orders_of_a_pair_show_its_pictures_in_theirs(tiny, rows, kind):
     engine, pair = TransformersEngine(*tiny), prepare(rows[kind], video_frames=FRAMES)
     both = both_orders(without_reasoning(dataset_of([rows[kind]])), seed=0)
-    shown = open_pictures([*rl_rows(both)], engine.special_tokens, FRAMES)
+    shown = open_pictures([*rl_rows(both)], tiny[1], FRAMES)
     for one, swapped in zip(shown, (False, True), strict=True):
         request = engine.compare(pair.question, pair.images.pictures, *pair.shown(swapped))
         assert one["prompt"] == request.messages and pixels(one["images"]) == pixels(request.images)
@@ -211,7 +211,7 @@ def encoded(processor, messages, pictures):
 @pytest.mark.parametrize("kind", [1, 3, 4, 5, 6])
 def test_a_row_of_parts_is_measured_as_it_is_shown(tiny, rows, kind):
     model, processor = tiny
-    (shown,) = open_pictures([*rl_rows(dataset_of([rows[kind]]))], special_tokens_of(processor), FRAMES)
+    (shown,) = open_pictures([*rl_rows(dataset_of([rows[kind]]))], processor, FRAMES)
     tokens = encoded(processor, shown["prompt"], shown["images"])
 
     def measured(limit):

@@ -7,7 +7,6 @@ import logging
 import pytest
 
 from r1_reward.records.errors import UserError
-from r1_reward.records.prompt import special_tokens_of
 from r1_reward.train.pictures_once import open_pictures
 from r1_reward.train.rows import imitated, rl_rows, sft_rows
 from r1_reward.train.sft import ColdStartConfig, sft_trainer
@@ -80,7 +79,7 @@ def test_rows_of_equal_questions_keep_their_own_labels(tiny, pairs):
     first, second = pairs[0], {**pairs[0], "preferred": 3 - pairs[0]["preferred"]}
     twice = type(pairs).from_list([first, second], features=pairs.features)
     rows = rl_rows(twice)
-    one, other = open_pictures([*rows], special_tokens_of(tiny[1]))
+    one, other = open_pictures([*rows], tiny[1])
     assert one["prompt"] == other["prompt"], "nothing in the text tells these two apart"
     assert [row["preferred"] for row in rows] == [first["preferred"], second["preferred"]]
     assert rows[[1, 0]]["preferred"] == [second["preferred"], first["preferred"]]

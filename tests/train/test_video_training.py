@@ -24,7 +24,6 @@ from r1_reward.data.pass_rates import PassRates, measure
 from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.judge.votes import Plan, judge_pairs
 from r1_reward.models.checkpoint import load_model_and_processor, video_frames_of
-from r1_reward.records.prompt import special_tokens_of
 from r1_reward.store.pairs import load_pairs, save_pairs
 from r1_reward.train import rl
 from r1_reward.train.pictures_once import open_pictures
@@ -70,7 +69,7 @@ def mixed_pairs(mixed):
 
 
 def rollout(pairs, processor):
-    return open_pictures([*rl_rows(pairs)], special_tokens_of(processor), FRAMES)
+    return open_pictures([*rl_rows(pairs)], processor, FRAMES)
 
 
 def image_tokens(processor, ids):
@@ -135,14 +134,14 @@ def test_every_single_frame_reaches_policy_old_policy_and_reference(tiny, mixed_
         return {name: seen[name] for name in names}
 
     row = trainer.train_dataset[3]  # an image and three frames
-    (shown,) = open_pictures([row], trainer.special_tokens, FRAMES)
+    (shown,) = open_pictures([row], tiny[1], FRAMES)
     noise = Image.effect_noise((56, 56), 90).convert("RGB")
     variants = [shown["images"]]
     for number, picture in enumerate(shown["images"]):
         variants.append([*shown["images"]])
         variants[-1][number] = noise.resize(picture.size)
     variants.append([shown["images"][0], *shown["images"][:0:-1]])  # the frames in another order
-    monkeypatch.setattr(rl, "open_pictures", lambda rows, tokens, frames: [{**shown, "images": v} for v in variants])
+    monkeypatch.setattr(rl, "open_pictures", lambda rows, processor, frames: [{**shown, "images": v} for v in variants])
     seen = passes([row] * len(variants))
     for name in names:
         gaps = (seen[name][1:] - seen[name][0]).abs().max(dim=1).values

@@ -61,10 +61,10 @@ class TeacherSpec(NamedTuple):
                 logprobs=False,
             )
         from r1_reward.engines.in_process import TransformersEngine
-        from r1_reward.models.checkpoint import load_model_and_processor
         from r1_reward.models.placing import placed
+        from r1_reward.models.text_only import load_judge
 
-        return TransformersEngine(*placed(lambda: load_model_and_processor(self.model)), batch_size=batch_size)
+        return TransformersEngine(*placed(lambda: load_judge(self.model)), batch_size=batch_size)
 
 
 def parse_teacher(text: str) -> TeacherSpec:

@@ -28,10 +28,10 @@ import openai
 
 from r1_reward.engines.chat_protocol import LATER, Failure, excerpt, read_replies, retry_after
 from r1_reward.engines.dialect import Dialect
-from r1_reward.engines.engine import EngineError, Request
+from r1_reward.engines.engine import EngineError, ReadsTextOnly, Request
 from r1_reward.engines.length import SHORTER, PromptTooLong, says_too_long
 from r1_reward.engines.proxies import client_options, proxy_advice
-from r1_reward.engines.refusals import disguised_status, is_refusal, used_up
+from r1_reward.engines.refusals import disguised_status, is_refusal, reads_text_only, used_up
 from r1_reward.engines.server_pool import LONGEST_WAIT, Pool, Server
 from r1_reward.engines.usage import Usage
 from r1_reward.records.errors import UserError
@@ -42,6 +42,8 @@ _Result = TypeVar("_Result")
 OPENAI = "https://api.openai.com/v1"
 TOO_LONG = "too long"
 """The kind of a :class:`TooLongError`."""
+TEXT_ONLY = "text only"
+"""The kind of a :class:`TextOnlyError`."""
 _CONNECT_TIMEOUT = 10.0
 _PER_CLIENT = 64  # requests at once: the HTTP library looks at all connections of a client for every request
 # The HTTP library that this version of `openai` is built on: httpx up to its version 2, httpx2 later.
@@ -63,6 +65,14 @@ class RejectedError(ServerError):
 
 class TooLongError(RejectedError, PromptTooLong):
     """The prompt is longer than the server's model can read."""
+
+
+class TextOnlyError(RejectedError, ReadsTextOnly):
+    """The server's model reads text only, and the request shows pictures."""
+
+    def __init__(self, model: str, pictures: int, said: str) -> None:
+        ReadsTextOnly.__init__(self, model, pictures, said)
+        self.kind = TEXT_ONLY
 
 
 class ServerGone(UserError):
@@ -124,6 +134,8 @@ class ChatClient:
         self.timeout = timeout
         self._shares = -(-concurrency // _PER_CLIENT)
         self._clients: dict[tuple[str, int], openai.AsyncOpenAI] = {}
+        self._no_pictures = ""  # in whose words the model reads text only
+        self._pictures_seen = False
 
     async def close(self) -> None:
         """Close the connections; the next request opens new ones."""
@@ -141,6 +153,8 @@ class ChatClient:
             ServerError: this request was not answered; others may be.
             UserError: no request will be answered.
         """
+        if request.images and self._no_pictures:
+            raise TextOnlyError(self.model, len(request.images), self._no_pictures)
         # Waiting keeps the slot: a server in trouble gets fewer requests, not others instead.
         async with self.pool.slots:
             try:
@@ -169,10 +183,21 @@ class ChatClient:
                     if failure.again:
                         pool.failed(server, failure, failures_before)
                     if last or not failure.again:
+                        if failure.kind == TEXT_ONLY:
+                            raise self._blind(server, failure, request) from failure
                         raise self._given_up(server, failure, tries) from failure
                 else:
                     pool.answered(server)
                     return completions
+
+    def _blind(self, server: Server, failure: Failure, request: Request) -> TextOnlyError:
+        """Return what a request with pictures ends with; unless one was answered before, no other is sent."""
+        said = f"{server.name}: {failure}"
+        if not self._pictures_seen and not self._no_pictures:
+            self._no_pictures = said
+            self.usage.refused.append(f"{server.name} refuses pictures: requests that show some get no answer")
+            _LOG.warning("%s (%s)", self.usage.refused[-1], failure)
+        return TextOnlyError(self.model, len(request.images), said)
 
     def _given_up(self, server: Server, failure: Failure, tries: int) -> UserError:
         """Return what ends the run, or the request, after its last try."""
@@ -202,7 +227,8 @@ class ChatClient:
                 about_options = is_refusal(error.status_code, error.response.text)
                 poorer = dialect.without(error.response.text, options) if about_options else dialect
                 if poorer == dialect:
-                    raise _Unanswered(self._refused(error.response, server), error.request) from error
+                    refusal = self._refused(error.response, server, pictures=bool(request.images))
+                    raise _Unanswered(refusal, error.request) from error
                 dialect = poorer
             except openai.APIConnectionError as error:
                 raise _Unanswered(_broken(error.__cause__ or error, server, self.timeout), error.request) from error
@@ -210,6 +236,7 @@ class ChatClient:
                 raise _Unanswered(failure) from failure
             else:
                 completions = response.extensions["completions"][:wanted]
+                self._pictures_seen = self._pictures_seen or bool(request.images)
                 self._learn(server, dialect, request.temperature)
                 if len(completions) < wanted:
                     server.dialect = server.dialect._replace(several=False)
@@ -239,11 +266,14 @@ class ChatClient:
             )
         return self._clients[key]
 
-    def _refused(self, response: Any, server: Server) -> Failure:
+    def _refused(self, response: Any, server: Server, *, pictures: bool) -> Failure:
         """Return what an HTTP status means for a request; raises UserError if it means it for all of them."""
         if (failure := response.extensions.get("failure")) is not None:
             return failure
         status, said = response.status_code, self.words(response)
+        if pictures and reads_text_only(response.text):
+            self.usage.failures += not _may_pass(status)  # else it was counted when it came
+            return Failure(f"it answers {said}", "judge these with a model that sees", TEXT_ONLY, again=False)
         proxied = proxy_advice(server.url)
         if what := used_up(status, response.text):
             raise UserError(
@@ -330,7 +360,8 @@ class _Try(openai.DefaultAsyncHttpxClient):
             self._note(Failure(f"it answers {client.words(response)}", LATER))
             wait = retry_after(response.headers.get("retry-after"))
             said = (response.status_code, response.text)
-            if wait > client.longest_wait or used_up(*said) or is_refusal(*said):
+            blind = response.status_code in (500, 501) and reads_text_only(response.text)
+            if wait > client.longest_wait or used_up(*said) or is_refusal(*said) or blind:
                 response.headers["x-should-retry"] = "false"
         return response
 

@@ -47,6 +47,15 @@ class EngineError(UserError):
     """One request could not be answered; the message says by whom and why. The other requests go on."""
 
 
+class ReadsTextOnly(EngineError):
+    """A request shows pictures to a model that reads text only; nothing was generated. The other requests go on."""
+
+    def __init__(self, model: str, pictures: int, said: str = "") -> None:
+        """Name the model, how many pictures it was to see, and its server's words, if one says so."""
+        self.who = f"{model} reads text only" + (f" ({said})" if said else "")
+        super().__init__(f"{self.who}, and the prompt shows {'a picture' if pictures == 1 else f'{pictures} pictures'}")
+
+
 Answered: TypeAlias = "list[Completion] | EngineError"
 """One completion for each seed of a request, or why there are none."""
 

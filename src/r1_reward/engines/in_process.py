@@ -17,8 +17,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from r1_reward.engines.engine import Answered, BatchSession, EngineError, Generative, Request
+from r1_reward.engines.engine import Answered, BatchSession, EngineError, Generative, ReadsTextOnly, Request
 from r1_reward.engines.length import PromptTooLong, count_pictures, new_tokens, picture_tokens, position_limit
+from r1_reward.models.chats import render
+from r1_reward.models.text_only import TextProcessor
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import answer_position, parse_judgment, with_template_thought
 from r1_reward.records.prompt import special_tokens_of
@@ -51,6 +53,7 @@ class TransformersEngine(Generative):
         self.special_tokens = special_tokens_of(processor)
         self._digits = _digit_tokens(processor)
         self._limit = position_limit(model.config)
+        self._text_only = isinstance(processor, TextProcessor)
         self._told = False
 
     def open(self) -> BatchSession:
@@ -62,6 +65,15 @@ class TransformersEngine(Generative):
         return BatchSession(_WINDOW * self.batch_size, self._answer)
 
     def _answer(self, window: list[Request]) -> list[Answered]:
+        if not self._text_only:
+            return self._answer_all(window)
+        answers = iter(self._answer_all([request for request in window if not request.images]))
+        name = str(self.model.name_or_path)
+        return [
+            ReadsTextOnly(name, len(request.images)) if request.images else next(answers) for request in window
+        ]  # fmt: skip
+
+    def _answer_all(self, window: list[Request]) -> list[Answered]:
         texts = [self._chat(request) for request in window]
         results: list[Answered] = [[] for _ in window]
         kinds = {(request.temperature, request.max_new_tokens): None for request in window}
@@ -78,7 +90,7 @@ class TransformersEngine(Generative):
         return results
 
     def _chat(self, request: Request) -> str:
-        return self.processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+        return render(self.processor, request.messages)
 
     def _fitting(self, rows: list[_Row], temperature: float, max_new_tokens: int) -> list[Answered]:
         """Return the answer to each row: what the model has no room for is not asked, the others are as if alone."""
@@ -92,7 +104,9 @@ class TransformersEngine(Generative):
             for i, room in enumerate(rooms):
                 if room < 1:
                     pictures = count_pictures(inputs["input_ids"][i], self.model.config)
-                    answers[i] = PromptTooLong.counted(lengths[i], self._limit or 0, max_new_tokens, pictures=pictures)
+                    answers[i] = PromptTooLong.counted(
+                        lengths[i], self._limit or 0, max_new_tokens, pictures=pictures, shown=len(rows[i].images)
+                    )
             for room in sorted({room for room in rooms if room > 0}):  # rows share a limit or are judged apart
                 self._say_short(room, max_new_tokens)
                 own = [i for i, one in enumerate(rooms) if one == room]

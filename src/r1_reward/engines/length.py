@@ -1,7 +1,7 @@
 """How long a prompt may be: a model has so many positions and no more, and beyond them it says anything.
 
     limit = position_limit(model.config)                       # 32,768, or None for a model without a limit of its own
-    PromptTooLong.counted(10_213, limit, 1024, pictures=160)   # what a request ends with that has no room
+    PromptTooLong.counted(10_213, limit, 1024, pictures=160, shown=2)   # what a request ends with that has no room
 
 The limit is the model's, not the tokenizer's ``model_max_length``, which is often a placeholder. Tokens of pictures
 count like any other. A prompt that leaves less room than a judgement may take is judged in what is left; a judgement
@@ -47,9 +47,12 @@ class PromptTooLong(EngineError):
     """Tokens of pictures among those of the prompt."""
 
     @classmethod
-    def counted(cls, tokens: int, limit: int, max_new_tokens: int, *, pictures: int = 0) -> PromptTooLong:
-        """Return the error of a prompt of so many tokens, those of ``pictures`` among them."""
-        of_pictures = f" ({pictures:,} of them of pictures)" if pictures else ""
+    def counted(
+        cls, tokens: int, limit: int, max_new_tokens: int, *, pictures: int = 0, shown: int = 0
+    ) -> PromptTooLong:
+        """Return the error of a prompt of so many tokens, ``pictures`` of them of the ``shown`` pictures."""
+        many = "pictures" if not shown else "a picture" if shown == 1 else f"{shown:,} pictures"
+        of_pictures = f" ({pictures:,} of them of {many})" if pictures else ""
         judged = f" for prompt and judgement (up to {max_new_tokens:,} new tokens)" if max_new_tokens else ""
         error = cls(
             f"the prompt is too long: it has {tokens:,} tokens{of_pictures}, and the model has {limit:,} positions"

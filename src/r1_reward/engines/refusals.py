@@ -1,4 +1,4 @@
-"""What a server's error is about: a parameter it does not take, or money; no network here.
+"""What a server's error is about: a parameter it does not take, pictures, or money; no network here.
 
 Servers say it in many shapes. OpenAI names the parameter apart (``param``), pydantic its place (``loc``), Google a list
 of ``fieldViolations``; gateways put one JSON into the message of another; many only write a sentence. What is named
@@ -64,6 +64,22 @@ _MONEY = _any_of(
     r"payment required|requires billing|arrear|overdue|欠费|余额不足|额度不足|额度已用尽|请充值",
     r"budget[ _](?:\w+ )*exceeded|(?:spending|spend|usage) (?:hard )?limit|key limit exceeded|out of [\w ]{0,20}quota",
 )
+_SEEN = r"(?:images?|pictures?|vision|image_url|multi-?modal\w*)(?: (?:inputs?|content|modality|parts?))*"
+_TEXT_ONLY = _any_of(
+    r"\bnot (?:a |compiled for )?multi-?modal",  # vLLM, llamafile
+    r"\bat most 0 (?:image|video)",  # vLLM without room for any
+    # Not "unsupported image format": that is about one picture.
+    rf"\b{_SEEN}(?: (?:is|are))? not (?:supported|enabled|allowed)",  # Mistral, Gemini, llama.cpp
+    rf"(?:not|n't|cannot) (?:support|accept|take|handle|process) (?:any )?{_SEEN}\s*(?:[^\w\s]|$|for |in |by )",
+    r"no endpoints found that support image",  # OpenRouter
+    r"\bimage_url is only supported by",  # OpenAI
+    r"unknown variant `?image_url`?, expected `?text",  # DeepSeek
+    r"unsupported content part type:? [\"'`]?image",  # llama.cpp's chat templates
+    r"content must be a string",  # Groq
+    r"input should be ['\"]text['\"]|\[['\"]text['\"]\]",  # the one kind of part there is: pydantic, Zhipu
+    r"missing data required for image input",  # Ollama
+    r"\bonly (?:supports?|accepts?|takes?|handles?) text|\btext[- ]only model|不支持(?:图|视觉|多模态)",
+)
 _A_DAY = re.compile(r"per[-_ ]?day|daily|\b[RT]PD\b", re.IGNORECASE)
 _A_MINUTE = re.compile(r"(?:per[-_ ]?|/ ?)(?:min|sec)|\b[RT]PM\b", re.IGNORECASE)
 _A_MONTH = re.compile(r"(?:per[-_ ]?|/ ?)month|monthly", re.IGNORECASE)
@@ -117,6 +133,14 @@ def is_refusal(status: int, error: str) -> bool:
     if status in (500, 501):  # llama.cpp's server has said it so
         return bool(_UNSUPPORTED.search(error[:_READ]) and refused_parameters(error, _PARAMETERS))
     return 400 <= status < 500 and status not in (401, 408, 409, 429)
+
+
+def reads_text_only(error: str) -> bool:
+    """Say whether an error means that a model is shown no pictures at all, not that these were too many or damaged.
+
+    Only for errors of requests that show some.
+    """
+    return _TEXT_ONLY.search(_read(error).text) is not None
 
 
 def used_up(status: int, error: str) -> str:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from r1_reward.engines.engine import Answered, BatchSession, EngineError, Request
 from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.engines.length import PromptTooLong, count_pictures, position_limit
-from r1_reward.records.content import Shown, key_of
+from r1_reward.records.content import Shown, key_of, pictures_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import neutralize, special_tokens_of
 from r1_reward.records.scalar_prompt import show_answer
@@ -182,7 +182,7 @@ class ScalarEngine(Scoring):
         try:
             inputs = encode(self.processor, candidates, critiques if self.model.critique else None)
             inputs.pop("labels", None)
-            long = self._too_long(inputs)
+            long = self._too_long(inputs, candidates)
             if long:
                 fit = [i for i in range(len(candidates)) if i not in long]
                 found = self._rewards([candidates[i] for i in fit], [critiques[i] for i in fit]) if fit else []
@@ -197,16 +197,18 @@ class ScalarEngine(Scoring):
             ) from error
         return output.rewards.tolist()
 
-    def _too_long(self, inputs: dict[str, Any]) -> dict[int, EngineError]:
+    def _too_long(self, inputs: dict[str, Any], candidates: Sequence[Candidate]) -> dict[int, EngineError]:
         """Return why answers of a batch cannot be scored, by number; a critique was asked for only if it has room."""
         config = self.model.base.config
         limit = None if self.model.critique else position_limit(config)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
-        return {
-            i: PromptTooLong.counted(length, limit, 0, pictures=count_pictures(inputs["input_ids"][i], config))
-            for i, length in enumerate(lengths)
-            if limit is not None and length > limit
-        }
+        too_long: dict[int, EngineError] = {}
+        for i, (length, (question, images, response)) in enumerate(zip(lengths, candidates, strict=True)):
+            if limit is not None and length > limit:
+                of_pictures = count_pictures(inputs["input_ids"][i], config)
+                shown = len(images) + len(pictures_of(question, response))
+                too_long[i] = PromptTooLong.counted(length, limit, 0, pictures=of_pictures, shown=shown)
+        return too_long
 
 
 def compare_scores(first: Score, second: Score) -> Completion:

@@ -36,13 +36,14 @@ class EngineSpec(NamedTuple):
             return ServerEngine(self.model, self.base_url, concurrency=self.concurrency, usage=self.usage)
         from r1_reward.engines.in_process import TransformersEngine
         from r1_reward.engines.scalar import ScalarEngine
-        from r1_reward.models.checkpoint import limit_pixels, load_model_and_processor
+        from r1_reward.models.checkpoint import limit_pixels
         from r1_reward.models.placing import placed
         from r1_reward.models.scalar import is_scalar, load_scalar
+        from r1_reward.models.text_only import load_judge
 
         model: Any
         scalar = is_scalar(self.model)
-        model, processor = placed(lambda: load_scalar(self.model) if scalar else load_model_and_processor(self.model))
+        model, processor = placed(lambda: load_scalar(self.model) if scalar else load_judge(self.model))
         if self.max_pixels is not None:
             limit_pixels(processor, self.max_pixels)
         if scalar:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from r1_reward.engines.engine import EngineError
 from r1_reward.records.checks import MAX_RESPONSE_CHARS, placeholder_problem
-from r1_reward.records.content import Content, ContentError, Mixed, Shown, fill_places, read_parts
+from r1_reward.records.content import Content, ContentError, Mixed, Shown, fill_places, pictures_of, read_parts
 from r1_reward.records.errors import UserError
 from r1_reward.records.placeholders import find_placeholders, mismatch
 from r1_reward.records.prompt import with_criteria
@@ -50,7 +50,7 @@ class PairToJudge(NamedTuple):
 
 
 class InvalidPair(EngineError):
-    """One pair cannot be shown to any judge: a blank text, a picture that cannot be opened. The others go on."""
+    """One pair cannot be shown: a blank text, a damaged picture, a picture to a judge of texts. The others go on."""
 
 
 Attack: TypeAlias = "Callable[[Prepared, bool], tuple[Shown, Shown]]"
@@ -218,6 +218,17 @@ def check_pictures(question: Shown, images: OpenedImages, *, exact: bool = True)
         reason = reason and f"{reason}; send one for each place"
     if reason:
         raise UserError(f"question: {reason}, or write it with a space (< image>) where none is meant.")
+
+
+def where_pictures(pair: Prepared) -> str:
+    """Return in words where a pair shows pictures: "response 1 shows a picture"."""
+    question, (first, second) = pair.question, pair.responses
+    counts = {"the question": len(pair.images.pictures) + len(pictures_of(question))}
+    counts |= {"response 1": len(pictures_of(first)), "response 2": len(pictures_of(second))}
+    said = [
+        f"{name} shows {'a picture' if count == 1 else f'{count} pictures'}" for name, count in counts.items() if count
+    ]
+    return " and ".join(said) or "nothing shows a picture"
 
 
 def check_group(question: Content, images: Images, *, video_frames: int = FRAMES) -> tuple[Shown, OpenedImages]:

@@ -18,9 +18,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from r1_reward.engines.chat_protocol import excerpt
 from r1_reward.engines.client import ServerError, ServerGone
 from r1_reward.engines.engine import Answered, EngineError, Generative, Request
 from r1_reward.engines.in_process import TransformersEngine
@@ -234,54 +232,9 @@ class LocalReferee(ModelReferee):
             UserError: the checkpoint cannot be loaded or has no chat template, or a number is out of range.
         """
         from r1_reward.models.placing import placed
+        from r1_reward.models.text_only import load_judge
 
         if batch_size < 1:
             raise UserError(f"batch size {batch_size}: must be at least 1")
-        engine = TransformersEngine(*placed(lambda: _load_checkpoint(str(path))), batch_size=batch_size)
+        engine = TransformersEngine(*placed(lambda: load_judge(str(path))), batch_size=batch_size)
         super().__init__(engine, str(path), tail=tail, max_new_tokens=max_new_tokens)
-
-
-class _TextProcessor:
-    """A tokenizer where an engine wants a processor."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        self.tokenizer, self.chat_template = tokenizer, tokenizer.chat_template
-
-    def apply_chat_template(self, messages: list[dict[str, Any]], **options: Any) -> Any:
-        plain = [{**message, "content": "".join(part["text"] for part in message["content"])} for message in messages]
-        return self.tokenizer.apply_chat_template(plain, **options)
-
-    def __call__(self, text: list[str], images: None, **options: Any) -> Any:  # noqa: ARG002
-        return self.tokenizer(text, **options)
-
-
-def _load_checkpoint(path: str) -> tuple[Any, Any]:
-    """Return a model and what encodes its chats."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
-
-    from r1_reward.models.checkpoint import load_model_and_processor
-
-    config: Any = None
-    with suppress(OSError, ValueError):  # the loader of image-text checkpoints says what is wrong
-        config = type(AutoConfig.from_pretrained(path))
-    text_only = (
-        config in AutoModelForCausalLM._model_mapping and config not in AutoModelForImageTextToText._model_mapping
-    )
-    model, processor = _load_text_checkpoint(path) if text_only else load_model_and_processor(path)
-    if processor.chat_template is None:
-        raise UserError(f"{path}: this checkpoint has no chat template; take one that was tuned to follow instructions")
-    return model, processor
-
-
-def _load_text_checkpoint(path: str) -> tuple[Any, Any]:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
-        processor = _TextProcessor(AutoTokenizer.from_pretrained(path))
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot load this checkpoint: {excerpt(str(error))}") from error
-    return model, processor

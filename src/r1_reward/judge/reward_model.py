@@ -453,13 +453,14 @@ def _load(name: str, batch_size: int, max_pixels: int | None, dtype: str) -> Any
     if dtype == "auto":
         return EngineSpec(name, batch_size, max_pixels).load()
     from r1_reward.engines.in_process import TransformersEngine
-    from r1_reward.models.checkpoint import limit_pixels, load_model_and_processor
+    from r1_reward.models.checkpoint import limit_pixels
     from r1_reward.models.placing import placed
     from r1_reward.models.scalar import is_scalar
+    from r1_reward.models.text_only import load_judge
 
     if is_scalar(name):
         raise UserError(f"dtype: {name} is a scalar reward model, which runs in the dtype it was trained in (auto).")
-    model, processor = placed(lambda: load_model_and_processor(name, dtype=dtype))
+    model, processor = placed(lambda: load_judge(name, dtype=dtype))
     if max_pixels is not None:
         limit_pixels(processor, max_pixels)
     return TransformersEngine(model, processor, batch_size=batch_size)

@@ -24,8 +24,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from r1_reward.engines.engine import Answered, Engine, EngineError, Session
-from r1_reward.judge.prepare import Prepared, prepare_all
+from r1_reward.engines.engine import Answered, Engine, EngineError, ReadsTextOnly, Session
+from r1_reward.judge.prepare import InvalidPair, Prepared, prepare_all, where_pictures
 from r1_reward.judge.voting import Stopping
 from r1_reward.records.content import key_of
 from r1_reward.records.errors import UserError
@@ -318,7 +318,7 @@ class _Draw:
         drawn: dict[Slot, Judgment] = {}
         for group, completions in zip(self._asked, answers, strict=True):
             if isinstance(completions, EngineError):
-                self.result = completions
+                self.result = self._in_words(completions)
                 return
             for slot, completion in zip(group, completions, strict=True):
                 drawn[slot] = read_judgment(completion, swapped=slot.swapped)
@@ -327,6 +327,12 @@ class _Draw:
         self.result += [drawn[slot] for slot in self._slots[start : start + len(drawn)]]
         if self._watch is not None:
             self._watch(list(self.result))
+
+    def _in_words(self, error: EngineError) -> EngineError:
+        """Say which part of the pair shows pictures to a judge that sees none."""
+        if not isinstance(error, ReadsTextOnly) or self._pair is None:
+            return error
+        return InvalidPair(f"{error.who}, and {where_pictures(self._pair)}")
 
 
 def votes_to_decide(for_1: int, for_2: int, remaining: int, stopping: Stopping) -> int:

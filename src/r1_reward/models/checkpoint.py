@@ -45,7 +45,7 @@ def load_model_and_processor(
         return _named(build_tiny(vocabulary()), TINY)
     if is_adapters(path):
         model, processor = _load_adapted(path, dtype=dtype, attn_implementation=attn_implementation)
-        _prepare(processor, path)
+        prepare_processor(processor, path)
         return _named((model, processor), path)
     if Path(path).exists() and not (Path(path) / "config.json").is_file():
         raise UserError(f"{path}: no checkpoint here (config.json is missing).")
@@ -65,7 +65,7 @@ def load_model_and_processor(
         processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(f"{path}: cannot load this checkpoint: {_first_line(error)}") from error
-    _prepare(processor, path)
+    prepare_processor(processor, path)
     if torch.cuda.is_available() and attn_implementation is None:
         pack_vision_attention(model)
     return _named((model, processor), path)
@@ -103,8 +103,12 @@ def _named(loaded: tuple[Any, Any], path: str) -> tuple[Any, Any]:
     return loaded
 
 
-def _prepare(processor: Any, path: str) -> None:
-    """Make the prompt independent of who tokenises it: TRL's trainers and this package ask in different ways."""
+def prepare_processor(processor: Any, path: str) -> None:
+    """Make the prompt independent of who tokenises it: TRL's trainers and this package ask in different ways.
+
+    Raises:
+        UserError: the checkpoint has no chat template.
+    """
     tokenizer, template = processor.tokenizer, processor.chat_template
     if template is None:
         raise UserError(
@@ -150,6 +154,8 @@ def limit_pixels(processor: Any, max_pixels: int) -> None:
     from transformers.image_utils import SizeDict
 
     images = processor.image_processor
+    if images is None:
+        raise UserError("max_pixels: this model reads text only and is shown no pictures; leave it null.")
     size, name = images.size, type(images).__name__
     if hasattr(images, "max_patches") and getattr(size, "height", None):
         tile = size.height * size.width

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from r1_reward.models.chats import render
 from r1_reward.models.checkpoint import load_model_and_processor
 from r1_reward.records.content import Shown
 from r1_reward.records.errors import UserError
@@ -180,9 +181,7 @@ def encode(
     """
     special = special_tokens_of(processor)
     shown = [show_answer(*candidate, special_tokens=special) for candidate in candidates]
-    texts = [
-        processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) for messages, _ in shown
-    ]
+    texts = [render(processor, messages) for messages, _ in shown]
     images = [pictures for _, pictures in shown]
     encoded: dict[str, Tensor] = dict(
         processor(

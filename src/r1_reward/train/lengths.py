@@ -17,6 +17,7 @@ from PIL import Image
 
 from r1_reward.engines.length import position_limit
 from r1_reward.judge.prepare import Prepared, prepare
+from r1_reward.models.chats import render
 from r1_reward.records.content import Place, fill_places, read_parts
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import special_tokens_of
@@ -100,9 +101,7 @@ class Lengths:
         return self._encoded(self._text(shown), shown.pictures)
 
     def _text(self, shown: Shown) -> str:
-        template = self._processor.apply_chat_template
-        text: str = template(shown.messages, tokenize=False, add_generation_prompt=True) + shown.learned
-        return text
+        return render(self._processor, shown.messages) + shown.learned
 
     def _most_per_picture(self) -> int:
         if self._per_picture is None:

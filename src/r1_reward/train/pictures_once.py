@@ -8,28 +8,30 @@ Rows therefore carry their pairs as stored, :func:`open_pictures` opens them whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from r1_reward.judge.prepare import Prepared, prepare
+from r1_reward.models.chats import placed
+from r1_reward.records.prompt import special_tokens_of
 from r1_reward.records.schema import CONTENTS
 from r1_reward.store.video import FRAMES
 from r1_reward.train.rows import show
 
 
 def open_pictures(
-    rows: Sequence[Mapping[str, Any]], special_tokens: Iterable[str], video_frames: int = FRAMES
+    rows: Sequence[Mapping[str, Any]], processor: Any, video_frames: int = FRAMES
 ) -> list[dict[str, Any]]:
     """Return rows with the ``prompt`` and the ``images`` of their ``pair``, in the order of the prompt's image parts.
 
     Pairs that show the same, in either order of their responses, share their pictures; of a video up to
-    ``video_frames`` frames are shown. ``special_tokens`` are the tokenizer's.
+    ``video_frames`` frames are shown.
 
     Raises:
         UserError: a picture or video cannot be read, or a pair cannot be shown.
     """
-    tokens = tuple(special_tokens)
+    tokens = special_tokens_of(processor)
     opened: dict[Any, Prepared] = {}
     shown: dict[Any, tuple[list[dict[str, Any]], list[Any]]] = {}
     result = []
@@ -38,7 +40,8 @@ def open_pictures(
         if there not in shown:
             other = opened.get(back)
             pair = prepare(row["pair"], video_frames=video_frames) if other is None else _turned(other)
-            opened[there], shown[there] = pair, show(pair, tokens)
+            messages, pictures = show(pair, tokens)
+            opened[there], shown[there] = pair, (placed(processor, messages), pictures)
         messages, pictures = shown[there]
         result.append({**row, "prompt": messages, "images": pictures})
     return result

@@ -37,7 +37,7 @@ from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, uns
 from r1_reward.algorithm import PolicyLoss, filter_outliers, policy_loss, pre_clip_bias
 from r1_reward.judge.referee import Referee
 from r1_reward.records.parsing import with_template_thought
-from r1_reward.records.prompt import build_messages, special_tokens_of
+from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Answer
 from r1_reward.store.video import FRAMES
 from r1_reward.train.algorithms import algorithm_named, unfiltered_advantages
@@ -78,7 +78,7 @@ class StableReinforceTrainer(RolloutTrainer):
         **kwargs: Any,
     ) -> None:
         self.referee = referee if referee is not None else _load_referee(args)
-        self.video_frames, self.special_tokens = video_frames, special_tokens_of(processing_class)
+        self.video_frames = video_frames
         self.algorithm = algorithm_named(args.algorithm)
         self._referee_watch = RefereeWatch(args.max_referee_unknown, args.referee if referee is None else "your own")
         self._rewards = torch.empty(0)
@@ -149,7 +149,7 @@ class StableReinforceTrainer(RolloutTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return a rollout: texts as tokens (B, T) with their mask, old log-probabilities, rewards, advantages."""
         with all_or_none("reading pictures"):
-            rows = open_pictures(inputs, self.special_tokens, self.video_frames)
+            rows = open_pictures(inputs, self.processing_class, self.video_frames)
         with processed_once(self.processing_class):
             rollout = super()._generate_and_score_completions(rows)  # samples, then asks for the rewards below
         old_logps = self._old_logps(rollout)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from r1_reward.data.subsets import refuse_ties
 from r1_reward.judge.prepare import Prepared, prepare
+from r1_reward.models.chats import placed
 from r1_reward.records.checks import reasoning_problem
 from r1_reward.records.content import pictures_of, places_of
 from r1_reward.records.prompt import build_messages, special_tokens_of
@@ -88,7 +89,7 @@ def sft_rows(pairs: Dataset, processor: ProcessorMixin, *, video_frames: int = F
         rows = _rows_of(batch)
         shown = [show(prepare(row, video_frames=video_frames), special_tokens) for row in rows]
         return {
-            "prompt": [messages for messages, _ in shown],
+            "prompt": [placed(processor, messages) for messages, _ in shown],
             "images": [pictures for _, pictures in shown],
             "completion": [[{"role": "assistant", "content": row["reasoning"] + end}] for row in rows],
         }

@@ -1,0 +1,70 @@
+"""A chat as a checkpoint's template shows it, whatever the template makes of pictures between texts.
+
+Most templates show a picture where its part stands. Some (LLaVA's) show all pictures of a turn first and all texts
+behind them, so that nobody could tell which picture belongs to which answer. For those the text names it where it
+stands, as a plain question names the places of its pictures: "image 2"::
+
+    prompt = render(processor, messages)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_KEPT: dict[str, bool] = {}
+"""What is known of templates."""
+
+
+def render(processor: Any, messages: list[dict[str, Any]]) -> str:
+    """Return a chat as text, with the beginning of the assistant's turn."""
+    text: str = processor.apply_chat_template(placed(processor, messages), tokenize=False, add_generation_prompt=True)
+    return text
+
+
+def placed(processor: Any, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages that the processor's template shows without losing the place of a picture.
+
+    The pictures stay in their order. A chat without pictures behind a text is returned as it is.
+    """
+    if not any(_within(message["content"]) for message in messages) or _keeps_places(processor):
+        return messages
+    shown, before = [], 0
+    for message in messages:
+        content = message["content"]
+        if not isinstance(content, str):
+            message = {**message, "content": _named(content, before)}
+            before += sum(part["type"] == "image" for part in content)
+        shown.append(message)
+    return shown
+
+
+def _within(content: Any) -> bool:
+    """Say whether a picture stands behind a text."""
+    kinds = [] if isinstance(content, str) else [part["type"] for part in content]
+    return "text" in kinds and "image" in kinds[kinds.index("text") :]
+
+
+def _keeps_places(processor: Any) -> bool:
+    key = str(processor.chat_template)
+    if key not in _KEPT:
+        first, second, picture = {"type": "text", "text": "a"}, {"type": "text", "text": "b"}, {"type": "image"}
+        within, before = (
+            processor.apply_chat_template([{"role": "user", "content": parts}], tokenize=False)
+            for parts in ([first, picture, second], [picture, first, second])
+        )
+        _KEPT[key] = within != before
+    return _KEPT[key]
+
+
+def _named(content: list[dict[str, Any]], before: int) -> list[dict[str, Any]]:
+    """Return a turn's pictures and then its text, which names those that stand within it by their number."""
+    text, number = "", before
+    for place, part in enumerate(content):
+        if part["type"] == "text":
+            # A name does not end a word as a picture does.
+            parted = place and content[place - 1]["type"] == "image" and text and part["text"][:1].isalnum()
+            text += " " * bool(parted) + part["text"]
+        elif part["type"] == "image":
+            number += 1
+            text += " " * text[-1:].isalnum() + f"image {number}" if text else ""
+    return [*(part for part in content if part["type"] != "text"), {"type": "text", "text": text}]
