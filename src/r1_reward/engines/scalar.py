@@ -230,7 +230,9 @@ def compare_scores(first: Score, second: Score) -> Completion:
 
 def _key(one: Comparison, response: Shown) -> str:
     """Return what names a score: the texts, the pixels and the limit of a critique."""
-    digest = hashlib.sha256(json.dumps([key_of(one.question), key_of(response), one.max_new_tokens]).encode())
+    # No text is taken for a picture, however it is written.
+    contents = [[isinstance(content, str), key_of(content)] for content in (one.question, response)]
+    digest = hashlib.sha256(json.dumps([contents, one.max_new_tokens]).encode())
     for picture in one.images:
         digest.update(f"{picture.width}x{picture.height}:{picture.mode}".encode())
         digest.update(picture.tobytes())
