@@ -81,9 +81,7 @@ def test_a_template_shows_each_picture_at_its_place_or_names_it(family, loaded, 
     before = [chat[:place].count(processor.image_token) for place in places]
     if first:
         assert before == [6] * 4
-        assert (
-            "Like image 2 or\nunlike image 3?" in chat and "so: image 4" in chat and "image 5 image 6 those" in chat
-        )
+        assert "Like image 2 or\nunlike image 3?" in chat and "so: image 4" in chat and "image 5 image 6 those" in chat
     else:
         assert before == [1, 2, 3, 6]
         assert "image 2" not in chat and "image 5" not in chat

@@ -9,6 +9,9 @@ import pytest
 from part_rows import grey, image, text
 from scripted_server import reply, status
 
+from r1_reward.bench.report import write_metrics
+from r1_reward.bench.run import RunSettings, run_benchmark
+from r1_reward.bench.suites import load_suite
 from r1_reward.engines.client import TEXT_ONLY, RejectedError, TextOnlyError
 from r1_reward.engines.engine import EngineError, ReadsTextOnly, Request
 from r1_reward.engines.in_process import TransformersEngine
@@ -243,3 +246,15 @@ def test_a_limit_of_pictures_is_of_one_request(server):
     assert [isinstance(result, EngineError) for result in results] == [True, False, True]
     assert "At most 2 image(s)" in str(results[0]) and not isinstance(results[0], InvalidPair)
     engine.close()
+
+
+def test_a_benchmark_of_pictures_is_not_judged_and_its_report_says_so_once(reader, pair_file, tmp_path):
+    loaded = load_suite("pairs", pair_file)
+    missing = run_benchmark(loaded, RunSettings(model=str(reader), max_new_tokens=4), tmp_path / "run")
+    assert len(missing) == loaded.n > 20
+    write_metrics(tmp_path / "run", expected=loaded.n, missing=missing, notes=[])
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert (
+        f"- {loaded.n} rows (0, 1, 2, 3, 4, ...): {reader} reads text only, and the question shows a picture" in report
+    )
+    assert report.count("reads text only") == 1 and "No row was judged" in report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +114,7 @@ def _headline(metrics: Mapping[str, Any]) -> list[str]:
         )
     if not metrics["complete"]:
         lines.append(f"**Incomplete: {metrics.get('rows', 0)} of {metrics['expected']} rows.**")
-        missing = metrics.get("missing", [])
-        lines += [f"- row {row['index']}: {row['reason']}" for row in missing[:20]]
-        lines += [f"- and {len(missing) - 20} more, in metrics.json"] if len(missing) > 20 else []
-        lines.append("")
+        lines += [*_missing(metrics.get("missing", [])), ""]
     lines += [f"- {note}" for note in metrics.get("notes", [])]
     orders = metrics["orders"]
     lines.append(f"- Orders: {orders}" + (f" ({ORDERS[orders]})." if orders in ORDERS else "."))
@@ -144,6 +141,19 @@ def _official(metrics: Mapping[str, Any]) -> list[str]:
     ]
     about = f"{official['about']}\n" if official["about"] else ""
     return ["## Official score\n", *([about] if about else []), markdown_table(["number", "%", "95 %"], rows)]
+
+
+def _missing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return why rows could not be judged, each reason once."""
+    numbers: dict[str, list[int]] = {}
+    for row in rows:
+        numbers.setdefault(row["reason"], []).append(row["index"])
+    lines, left = [], len(rows)
+    for reason, own in list(numbers.items())[:20]:
+        some = ", ".join(map(str, own[:5])) + (", ..." if len(own) > 5 else "")
+        lines.append(f"- {f'row {some}' if len(own) == 1 else f'{len(own):,} rows ({some})'}: {reason}")
+        left -= len(own)
+    return [*lines, f"- and {left:,} more, in metrics.json"] if left else lines
 
 
 def _unreadable(metrics: Mapping[str, Any]) -> list[str]:
