@@ -156,6 +156,26 @@ def test_what_a_rollout_samples_is_what_the_judge_says(tiny, rows, tmp_path):
     assert said == judged and len(set(judged)) > 1
 
 
+def test_whoever_samples_is_given_the_pictures_in_the_order_of_the_prompt(tiny, rows, tmp_path):
+    """As TRL gives them to vLLM, which wants None for a prompt without any."""
+    pairs = dataset_of([*rows, row_of(8)])
+    trainer, given = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, video_frames=FRAMES), []
+    sample = trainer._generate_single_turn
+
+    def spy(prompt_ids, images, *args, **kwargs):
+        given.extend(images)
+        return sample(prompt_ids, images, *args, **kwargs)
+
+    trainer._generate_single_turn = spy
+    trainer._generate_and_score_completions([trainer.train_dataset[i] for i in range(9)])
+    engine = TransformersEngine(*tiny)
+    for row, pictures in zip([*rows, row_of(8)], given, strict=True):
+        pair = prepare(row, video_frames=FRAMES)
+        request = engine.compare(pair.question, pair.images.pictures, *pair.responses)
+        assert pixels(pictures or []) == pixels(request.images)
+    assert given[-1] is None
+
+
 def test_log_probabilities_do_not_depend_on_the_pictures_of_the_rows_beside(tiny, rows, tmp_path):
     plain = row_of(8)  # no picture at all
     pairs = dataset_of([*rows[1:4], plain])

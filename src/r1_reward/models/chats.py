@@ -48,11 +48,11 @@ def _keeps_places(processor: Any) -> bool:
     key = str(processor.chat_template)
     if key not in _KEPT:
         first, second, picture = {"type": "text", "text": "a"}, {"type": "text", "text": "b"}, {"type": "image"}
-        within, before = (
+        within, behind = (
             processor.apply_chat_template([{"role": "user", "content": parts}], tokenize=False)
-            for parts in ([first, picture, second], [picture, first, second])
+            for parts in ([first, picture, second], [first, second, picture])
         )
-        _KEPT[key] = within != before
+        _KEPT[key] = within != behind
     return _KEPT[key]
 
 
