@@ -36,10 +36,10 @@ from trl import GRPOConfig, GRPOTrainer
 from r1_reward.models import vision_attention
 from r1_reward.models.checkpoint import limit_pixels
 from r1_reward.models.tiny import build_tiny
-from r1_reward.store.images import decode_images
 from r1_reward.store.pairs import load_pairs
 from r1_reward.studies.machine import describe_machine
 from r1_reward.train import memory
+from r1_reward.train.pictures_once import open_pictures
 from r1_reward.train.rl import StableReinforceTrainer
 from r1_reward.train.rl_config import StableReinforceConfig
 from r1_reward.train.rows import rl_rows
@@ -136,11 +136,14 @@ def make_pairs(folder: Path, rows: int, *, mixed: bool, side: tuple[int, int] = 
 
 def decoded_rows(pairs: Any, processor: Any) -> Any:
     """Return rows as a `datasets` image column gives them: decoded whenever they are read."""
-    stored = rl_rows(pairs, processor).format["format_kwargs"]["transform"]
+    stored = rl_rows(pairs).format["format_kwargs"]["transform"]
 
     def transform(batch: Any) -> Any:
-        shown = stored(batch)
-        return {**shown, "images": [decode_images({"images": images}) for images in shown["images"]]}
+        rows = stored(batch)
+        opened = open_pictures(
+            [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)], processor
+        )
+        return {name: [row[name] for row in opened] for name in ("prompt", "images", "preferred")}
 
     return pairs.with_transform(transform)
 
@@ -252,9 +255,9 @@ def peak_beside(planned: float, peak: float, options: argparse.Namespace) -> dic
 
 def measure_generation(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:
     """Time generation alone, with transformers' growing cache or with a static one, for which it compiles."""
-    rows = next(iter(rl_rows(pairs, processor).iter(batch_size=options.sequences)))
+    rows = next(iter(decoded_rows(pairs, processor).iter(batch_size=options.sequences)))
     texts = [processor.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in rows["prompt"]]
-    images = [decode_images({"images": row}) for row in rows["images"]]
+    images = rows["images"]
     inputs = processor(text=texts, images=images, return_tensors="pt", padding=True).to(model.device)
     model.eval()
 
@@ -285,9 +288,8 @@ def measure_generation(run: Run, model: Any, processor: Any, pairs: Any, options
 
 def measure_parts(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:  # noqa: ARG001
     """Time the vision tower forwards and backwards, window by window and packed."""
-    rows = next(iter(rl_rows(pairs, processor).iter(batch_size=options.batch)))
-    images = [decode_images({"images": row}) for row in rows["images"]]
-    inputs = processor.image_processor([image for row in images for image in row], return_tensors="pt")
+    rows = next(iter(decoded_rows(pairs, processor).iter(batch_size=options.batch)))
+    inputs = processor.image_processor([image for row in rows["images"] for image in row], return_tensors="pt")
     pixels, grid = inputs["pixel_values"].to(model.device, model.dtype), inputs["image_grid_thw"].to(model.device)
     result: dict[str, Any] = {}
     seen: dict[str, list[Any]] = defaultdict(list)

@@ -18,7 +18,7 @@ from PIL import Image
 from r1_reward.engines.length import position_limit
 from r1_reward.judge.prepare import Prepared, prepare
 from r1_reward.models.chats import render
-from r1_reward.records.content import Place, fill_places, read_parts
+from r1_reward.records.content import ContentError, Place, fill_places, read_parts
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import special_tokens_of
 from r1_reward.records.scalar_prompt import show_answer
@@ -75,7 +75,7 @@ class Lengths:
         for row in rows:
             try:
                 blank = prepare(_with_blank_pictures(row, self.frames))
-            except UserError as error:
+            except (UserError, ContentError) as error:
                 raise UserError(f"id {row['id']}: {error}") from error
             tokens = max((self._tokens(row, prompts, *one, most) for one in enumerate(prompts(row, blank))), default=0)
             if tokens > most:
