@@ -75,7 +75,7 @@ def test_a_template_shows_each_picture_at_its_place_or_names_it(family, loaded, 
     chat = TransformersEngine(*loaded)._chat(request)
     assert greys(request.images) == [10, 20, 30, 40, 50, 60]
     assert chat.count(processor.image_token) == 6
-    marks = ["Like ", " or\nunlike", "so:", "those"]
+    marks = ["Like", "unlike", "so:", "those"]  # Gemma 3 trims texts
     places = [chat.index(mark) for mark in marks]
     assert places == sorted(places)
     before = [chat[:place].count(processor.image_token) for place in places]
