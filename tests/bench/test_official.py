@@ -8,80 +8,38 @@ from typing import Any
 import pytest
 
 from r1_reward.bench import official
-from r1_reward.bench.official import EditComparison, Share, TiesRow
+from r1_reward.bench.official import Share, TiesRow
 from r1_reward.records.errors import UserError
 
 
-def said(*judgements: Any) -> list[dict[str, Any]]:
-    return [{"judgement": judgement} for judgement in judgements]
-
-
-@pytest.mark.parametrize(
-    ("prediction", "right", "judged"),
-    [
-        ({"forward": said("A"), "reverse": said("B")}, 2, 2),
-        ({"forward": said("A"), "reverse": said("A")}, 1, 2),
-        ({"forward": said("B", "A", "A")}, 0, 1),  # only the first entry
-        ({"forward": said(None, "A"), "reverse": said("", "B")}, 0, 0),
-        ({"forward": said("a"), "reverse": said("tie")}, 0, 2),
-        ({"forward": [], "reverse": said("B")}, 1, 1),
-        ({"forward": [{}]}, 0, 0),
-        ({}, 0, 0),
-    ],
-)
-def test_mmrb2_counts_the_first_entry_of_each_direction(prediction: Any, right: int, judged: int) -> None:
-    score = official.mmrb2_score({"p": "A", "q": "B"}, {"p": prediction})
-    assert score == (right, judged, 2, 1)
-    assert score.accuracy == (right / judged if judged else None)
-    assert score.coverage == judged / 4
-
-
 def test_mmrb2_pools_counts_not_accuracies() -> None:
-    often = official.MMRB2Score(right=90, judged=100, pairs=50, missing=0)
-    seldom = official.MMRB2Score(right=1, judged=10, pairs=50, missing=40)
+    often = official.MMRB2Score(right=90, judged=100, pairs=50)
+    seldom = official.MMRB2Score(right=1, judged=10, pairs=50)
     pooled = official.mmrb2_pooled([often, seldom])
-    assert pooled == (91, 110, 100, 40)
+    assert pooled == (91, 110, 100)
     assert (pooled.accuracy, pooled.coverage) == (91 / 110, 110 / 200)
     assert official.mmrb2_pooled([]).accuracy is official.mmrb2_pooled([]).coverage is None
-    with pytest.raises(UserError, match="pair 'p' of MMRB2: its label is 'a'; it must be A or B"):
-        official.mmrb2_score({"p": "a"}, {})
-
-
-def test_omni_leaves_out_labels_that_are_ties_never_answers() -> None:
-    rows: list[Any] = [(1, 1), (2, None), (0, 0), (0, 1), (1, 0)]
-    assert official.omni_score(rows, ties=True) == Share(2, 5)
-    assert official.omni_score(rows, ties=False) == Share(1, 3)
-    assert official.omni_score([(0, 0)], ties=False).value is None
-    assert official.omni_overall([Share(1, 2), Share(3, 4), Share(0, 0)]) == 0.625
-    assert official.omni_overall([]) is None
-
-
-def group(name: str, candidates: int, *right: bool) -> list[EditComparison]:
-    return [EditComparison(f"{name}_{i}", candidates, 1, 1 if one else 2) for i, one in enumerate(right)]
 
 
 def test_a_group_of_edits_is_right_as_a_whole() -> None:
-    comparisons = [
-        *group("a", 3, True, True, True),
-        *group("b", 3, True, False, True),
-        *group("c", 3, True, True),  # one was never answered
-        *group("d", 4, *[True] * 6),
-        *group("e", 4, *[True] * 5),
-        EditComparison("a_0", 2, 0, 0),
-        EditComparison("a_1", 2, 1, 0),
-        EditComparison("a_1", 2, 2, None),
+    groups: list[tuple[int, list[bool]]] = [
+        (3, [True, True, True]),
+        (3, [True, False, True]),
+        (3, [True, True]),  # one was never answered
+        (3, [True] * 4),  # one is there twice
+        (4, [True] * 6),
+        (4, [True] * 5),
+        (4, []),  # none was ever answered
+        (2, [True]),
+        (2, [False]),
+        (2, [False]),
     ]
-    assert official.edit_reward_score(comparisons) == {
-        "2": Share(1, 3), "3": Share(1, 3), "4": Share(1, 2), "overall": Share(3, 8),
+    assert official.edit_reward_score(groups) == {
+        "2": Share(1, 3), "3": Share(1, 4), "4": Share(1, 2), "overall": Share(3, 9),
     }  # fmt: skip
     assert official.edit_reward_score([])["overall"].value is None
-    with pytest.raises(UserError, match="comparison 'x' is of 5 candidates"):
-        official.edit_reward_score([EditComparison("x", 5, 1, 1)])
-
-
-def test_edits_without_an_underscore_are_grouped_by_ten_characters() -> None:
-    ids = [f"0123456789{letter}" for letter in "abc"]
-    assert official.edit_reward_score(EditComparison(id, 3, 1, 1) for id in ids)["3"] == Share(1, 1)
+    with pytest.raises(UserError, match="a group has 5 candidates; EditReward-Bench has 2, 3 and 4"):
+        official.edit_reward_score([(5, [True])])
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 import witness_rows as made
+from official_files import write_json
 from prediction_rows import our_row, vote, write_lines
 
 from r1_reward.bench import official, summary
+from r1_reward.bench.benchmarks.editreward_bench import group_of
+from r1_reward.bench.benchmarks.omni_rewardbench import TASKS
 from r1_reward.bench.benchmarks.vl_rewardbench import vl_category
 from r1_reward.bench.score import score_file
 
@@ -37,6 +40,7 @@ SEEDS = pytest.mark.parametrize("seed", range(3))
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(summary.Tally.summary.__kwdefaults__, "resamples", 20)
+    monkeypatch.setitem(summary.official_score.__kwdefaults__, "resamples", 5)
 
 
 # ---- the three benchmarks with a file of their own
@@ -146,69 +150,97 @@ def test_mm_rlhf_rewardbench(tmp_path: Path, name: str, script: str, seed: int) 
     }
 
 
-# ---- scores as functions
+# ---- benchmarks with a score, or a form of predictions, of their own
 
 
 @SEEDS
-def test_mmrb2(seed: int) -> None:
-    wanted, scores = numbers("mmrb2")[f"seed {seed}"], []
+def test_mmrb2(tmp_path: Path, seed: int) -> None:
+    """The official form of predictions, beside rows that have the labels."""
+    wanted = numbers("mmrb2")[f"seed {seed}"]
     for task in made.MMRB2_TASKS:
-        score = official.mmrb2_score(*made.mmrb2_task(seed, task))
-        found = (score.accuracy, score.right, score.judged, score.pairs, score.missing)
-        names = ("accuracy", "total_correct", "total_evaluated", "total_pairs", "missing_pairs")
-        assert found == tuple(wanted[task][name] for name in names)
-        assert score.coverage == wanted[task]["total_evaluated"] / 2000
-        scores.append(score)
-    pooled = official.mmrb2_pooled(scores)
-    assert (pooled.accuracy, pooled.judged) == (wanted["overall"]["accuracy"], wanted["overall"]["total_evaluated"])
+        chosen, said = made.mmrb2_task(seed, task)
+        shown = {"response_content": [["text", "Seen."]]}
+        pairs = [
+            {
+                "id": id,
+                "prompt_content": [["text", "Look."]],
+                "response_a": shown,
+                "response_b": shown,
+                "chosen": letter,
+            }
+            for id, letter in chosen.items()
+        ]
+        write_json(tmp_path / "rows" / f"{task}.json", {"pairs": pairs})
+        write_json(tmp_path / "said" / f"{task}.json", said)
+    values = score_file("mmrb2", tmp_path / "said", data=tmp_path / "rows")["official"]["values"]
+    assert {task: values[task] for task in made.MMRB2_TASKS} == {
+        task: wanted[task]["accuracy"] for task in made.MMRB2_TASKS
+    }
+    assert values["pooled"] == wanted["overall"]["accuracy"]
+    assert values["coverage"] == wanted["overall"]["total_evaluated"] / 8000
+    alone = score_file("mmrb2", tmp_path / "said" / "edit.json", data=tmp_path / "rows")["official"]["values"]
+    assert (alone["edit"], alone["coverage"]) == (values["edit"], wanted["edit"]["total_evaluated"] / 2000)
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("task", made.OMNI_TASKS)
-def test_omni_rewardbench(task: str, seed: int) -> None:
-    rows = [(row.preferred, row.answer) for row in made.omni_rows(seed, task)]
+@pytest.mark.parametrize(("task", "theirs"), TASKS.items())
+def test_omni_rewardbench(tmp_path: Path, task: str, theirs: str, seed: int) -> None:
+    rows = made.omni_rows(seed, theirs)
     for ties, name in ((True, "with ties"), (False, "without ties")):
-        share, wanted = official.omni_score(rows, ties=ties), numbers("omni-rewardbench")[f"seed {seed}"][task][name]
-        assert (share.value, share.right, share.of) == (wanted["accuracy"], wanted["right"], wanted["n"])
+        lines = [
+            our_row(i, id=str(i), category=task, preferred=row.preferred, passes=[[vote(row.answer)]])
+            for i, row in enumerate(row for row in rows if ties or row.preferred)
+        ]
+        file = write_lines(tmp_path / "predictions.jsonl", lines)
+        scored = score_file("omni-rewardbench", file, allow_partial=True)
+        wanted = numbers("omni-rewardbench")[f"seed {seed}"][theirs][name]
+        assert (scored["overall"], scored["macro"], scored["n"]) == (*[wanted["accuracy"]] * 2, wanted["n"])
 
 
-def edit_comparisons(seed: int, candidates: int) -> list[official.EditComparison]:
-    return [
-        official.EditComparison(row.id, candidates, row.preferred, None if row.said == made.UNREADABLE else row.said)
-        for row in made.edit_rows(seed, candidates)
-        if row.said not in (made.MISSING, made.FAILED)
-    ]
+def edit_score(file: Path, comparisons: list[tuple[str, int, int, int | None]]) -> dict[str, Any]:
+    """Score (id, candidates, label, answer) of comparisons."""
+    rows = [
+        our_row(
+            i, id=id if candidates == 2 else group_of(id), category=f"{candidates}pair", preferred=label,
+            passes=[[vote(answer)]],
+        )
+        for i, (id, candidates, label, answer) in enumerate(comparisons)
+    ]  # fmt: skip
+    return score_file("editreward-bench", write_lines(file, rows), allow_partial=True)["official"]["values"]
 
 
 @SEEDS
 @pytest.mark.parametrize("candidates", [2, 3, 4])
-def test_editreward_bench(candidates: int, seed: int) -> None:
-    comparisons = edit_comparisons(seed, candidates)
-    share = official.edit_reward_score(comparisons)[str(candidates)]
+def test_editreward_bench(tmp_path: Path, candidates: int, seed: int) -> None:
+    comparisons = [
+        (row.id, candidates, row.preferred, None if row.said == made.UNREADABLE else row.said)
+        for row in made.edit_rows(seed, candidates)
+        if row.said not in (made.MISSING, made.FAILED)
+    ]
+    values = edit_score(tmp_path / "predictions.jsonl", comparisons)
     wanted = numbers("editreward-bench", f"{candidates}pair")[f"seed {seed}"]
     assert len(comparisons) == wanted["total_examples"]
-    if candidates == 2:
-        assert (share.value, share.right) == (wanted["accuracy"], wanted["correct_examples"])
-    else:
-        assert share == (wanted["correct_groups"], wanted["total_groups"])
-        assert share.value == wanted["group_accuracy"]
+    accuracy = wanted["accuracy" if candidates == 2 else "group_accuracy"]
+    assert values == {"overall": accuracy, **dict.fromkeys(["2pair", "3pair", "4pair"]), f"{candidates}pair": accuracy}
 
 
 @SEEDS
-def test_editreward_bench_overall(seed: int) -> None:
+def test_editreward_bench_overall(tmp_path: Path, seed: int) -> None:
     """A scalar model's scores as comparisons: its ranking is right where all its comparisons are."""
-    comparisons = []
+    comparisons: list[tuple[str, int, int, int | None]] = []
     for candidates in (2, 3, 4):
         for group, (ranking, scores) in enumerate(made.edit_scores(seed, candidates)):
             for a, b in combinations("ABCD"[:candidates], 2):
                 preferred = 1 if ranking.index(a) < ranking.index(b) else 2
                 answer = 1 if scores["ABCD".index(a)] > scores["ABCD".index(b)] else 2
-                id = f"{group}_{a}vs{b}"
-                comparisons.append(official.EditComparison(id, candidates, preferred, answer))
-    found, wanted = official.edit_reward_score(comparisons), numbers("editreward-bench", "eval_bench")[f"seed {seed}"]
-    for name, theirs in {"2": "2-Pair", "3": "3-Pair", "4": "4-Pair", "overall": "overall"}.items():
-        assert found[name] == (wanted[theirs]["strict_correct_count"], wanted[theirs]["strict_total_samples"])
-        assert found[name].value == wanted[theirs]["strict_ranking_accuracy"]
+                comparisons.append((f"{candidates}g{group}_{a}vs{b}", candidates, preferred, answer))
+    values = edit_score(tmp_path / "predictions.jsonl", comparisons)
+    wanted = numbers("editreward-bench", "eval_bench")[f"seed {seed}"]
+    theirs = {"2pair": "2-Pair", "3pair": "3-Pair", "4pair": "4-Pair", "overall": "overall"}
+    assert values == {name: wanted[their]["strict_ranking_accuracy"] for name, their in theirs.items()}
+
+
+# ---- scores as functions
 
 
 @SEEDS

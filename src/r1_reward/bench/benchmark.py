@@ -24,6 +24,7 @@ from r1_reward.bench.rows import BenchmarkRow, Outcome, Vote, compare_lengths
 from r1_reward.records.content import Content
 
 if TYPE_CHECKING:
+    from r1_reward.bench.suites import LoadedSuite
     from r1_reward.store.rows import RowSource
 
 OFFICIAL = "official"
@@ -32,6 +33,8 @@ NOT_STATED = "not stated"
 """What nothing establishes about a published row."""
 NONE = "none"
 """Grouping of a published row without categories."""
+WITH_TIES = "with ties"
+"""Grouping of the rows of a benchmark whose official rows are those without a tie, and of its runs with some."""
 
 
 class Size(NamedTuple):
@@ -44,6 +47,22 @@ class Size(NamedTuple):
     """Distinct ids per category."""
     repeats_note: str | None = None
     """What to say of a prediction file of this size in which ``{repeated}`` ids repeat, where none should."""
+    apart: bool = False
+    """Whether some of the categories, each whole, are official rows, too."""
+
+    def of(self, names: Iterable[str]) -> Size:
+        """Return the size that only these categories have, itself where they are not official apart."""
+        found = {name: n for name, n in (self.categories or {}).items() if name in set(names)}
+        if not self.apart or not found or found == self.categories:
+            return self
+        return self._replace(
+            label=f"{', '.join(found)} of the {self.label}", rows=sum(found.values()), categories=found
+        )
+
+    @property
+    def counts(self) -> set[int]:
+        """The numbers of rows of files of this size, of one category or of all."""
+        return {self.rows, *(self.categories or {}).values()} if self.apart else {self.rows}
 
 
 class Column(NamedTuple):
@@ -215,6 +234,23 @@ Cluster: TypeAlias = "Sequence[Outcome]"
 
 
 @dataclass(frozen=True)
+class OfficialForm:
+    """The form in which a benchmark's own scripts keep predictions, where that is another than rows."""
+
+    name: str
+    write: Callable[[Iterable[Mapping[str, Any]]], Mapping[str, Any]]
+    """Lines of predictions.jsonl to JSON values by file name."""
+    marked: Callable[[Path], bool]
+    """Whether a file or folder has this form."""
+    read: Callable[[Path, LoadedSuite | None], Iterable[Outcome]]
+    """Reads it beside the benchmark's own rows, which have the labels; raises UserError."""
+    orders: str
+    """In which order the responses were shown."""
+    notes: tuple[str, ...] = ()
+    """What to know of every file of the form."""
+
+
+@dataclass(frozen=True)
 class OfficialScore:
     """A benchmark's own score, where that is not a share of right rows."""
 
@@ -274,8 +310,10 @@ class Benchmark:
     """What its evaluator does with rows whose label is a tie."""
     mapping: Mapping[str, str] = field(default_factory=dict)
     """Names that the reader knows its columns by, each with what it is, where nobody has published them."""
-    export: Callable[[Iterable[Mapping[str, Any]]], Mapping[str, Any]] | None = None
-    """Lines of predictions.jsonl to the official files of predictions: JSON values by file name."""
+    form: OfficialForm | None = None
+    """Its own form of predictions, where that is another than rows."""
+    cluster: Callable[[str], str] = str
+    """What of the id rows share that are not independent evidence; intervals draw these."""
     id_field: str = "id"
     """What the released R1-Reward scripts call the id; ``id`` is understood everywhere."""
     about: Callable[[Fields, str], About] = about_row
@@ -299,7 +337,7 @@ class Benchmark:
         sizes = self.sizes[0].categories if self.sizes else None
         if sizes is None:
             return {}
-        official = {one.heading: sizes[one.key] for one in self.table_columns() if one.kind == "category"}
+        official = {one.heading: sizes[one.key] for one in self.table_columns() if one.key in sizes}
         if not official:
             return {}
         return {OFFICIAL: official, **{name: dict(rows) for name, rows in self.other_groupings.items()}}
@@ -317,4 +355,4 @@ class Benchmark:
 
     def heading(self, metric: str) -> str:
         """Return the heading of a metric's column, the metric's own name if there is none."""
-        return next((one.heading for one in self.columns if (one.kind, one.key) == ("metric", metric)), metric)
+        return next((one.heading for one in self.columns if one.kind != "category" and one.key == metric), metric)

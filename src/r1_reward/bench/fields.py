@@ -211,21 +211,25 @@ def content_hash(draft: Draft) -> str:
     An embedded image counts by its bytes, a file by its path as given.
     """
 
-    def named(cell: dict[str, Any]) -> str:
-        known: str = cell["path"] if cell["bytes"] is None else "sha256:" + hashlib.sha256(cell["bytes"]).hexdigest()
-        return known
-
-    def told(content: Content) -> Content:
-        return map_media(content, lambda place: named(place.source) if place.kind == "image" else place.source)
-
-    media = [named(cell) for cell in draft.images]
+    media = [media_name(cell) for cell in draft.images]
     media += [draft.video] if draft.video is not None else []
-    question, *responses = map(told, (draft.question, draft.response_1, draft.response_2))
+    question, *responses = map(with_names, (draft.question, draft.response_1, draft.response_2))
     if draft.preferred == 2 or (draft.preferred == 0 and json.dumps(responses[0]) > json.dumps(responses[1])):
         responses.reverse()
     told_more = [draft.criteria] if draft.criteria is not None else []
     told_more += ["tie"] if draft.preferred == 0 else []
     return hashlib.sha256(json.dumps([question, *responses, media, *told_more]).encode()).hexdigest()[:16]
+
+
+def media_name(cell: Mapping[str, Any]) -> str:
+    """Return what tells an image from others: its path, or the digest of what is embedded."""
+    known: str = cell["path"] if cell["bytes"] is None else "sha256:" + hashlib.sha256(cell["bytes"]).hexdigest()
+    return known
+
+
+def with_names(content: Content) -> Content:
+    """Return a content with the names of its media instead of the media."""
+    return map_media(content, lambda place: media_name(place.source) if place.kind == "image" else place.source)
 
 
 def _is_unicode(text: str) -> bool:

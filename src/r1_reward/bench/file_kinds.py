@@ -91,7 +91,7 @@ def kinds_of(rows: Sequence[Mapping[str, Any]], count: int, path: str) -> list[F
         for suite in map(find_benchmark, benchmark_names())
         if not suite.open and _are(rows, _by(suite)) and _most(rows, suite.own)
     ]
-    whole = [suite for suite in judged if count in (size.rows for size in suite.sizes)]
+    whole = [suite for suite in judged if any(count in size.counts for size in suite.sizes)]
     benchmarks = [
         FileKind(
             suite.name,

@@ -15,10 +15,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from r1_reward.bench.benchmark import IssueRules, Listed
+from r1_reward.bench.fields import with_names
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.records.content import Content, read_parts, same_content
 
-_SAME = "both responses are the same text"
+_SAME, _SAME_PICTURES = "both responses are the same text", "both responses are the same"
 
 
 class IssueFinder:
@@ -28,20 +29,24 @@ class IssueFinder:
         self.rules = rules
         self._listed: dict[int, list[Listed]] = defaultdict(list)
         # One number a row: equal numbers for equal texts.
-        self._groups, self._preferred, self._rejected, self._wholes = (array("q") for _ in range(4))
+        self._groups, self._preferred, self._rejected, self._pairs, self._wholes = (array("q") for _ in range(5))
+        self._ties = array("b")
 
     def add(self, row: BenchmarkRow) -> None:
         """Remember what comparisons need of a row."""
-        preferred, rejected = row.preference
+        preferred, rejected = map(with_names, row.preference)
         if listed := self.rules.listed(row):
             self._listed[row.index].append(listed)
         if same_content(preferred, rejected):
-            self._listed[row.index].append(Listed(_SAME))
-        told = [_told(content) for content in (row.question, preferred, rejected)]
-        self._groups.append(_number(*map(_told, self.rules.group(row)), row.criteria or ""))
+            self._listed[row.index].append(Listed(_SAME if isinstance(preferred, str) else _SAME_PICTURES))
+        told = [_told(content) for content in (with_names(row.question), preferred, rejected)]
+        group = (_told(with_names(content)) for content in self.rules.group(row))
+        self._groups.append(_number(*group, row.criteria or ""))
         # Of a tie nothing is preferred, so nothing can be contradicted.
         self._preferred.append(_number(told[1]) if row.preferred else row.index)
         self._rejected.append(_number(told[2]) if row.preferred else -row.index - 1)
+        self._pairs.append(_number(*sorted(told[1:])))
+        self._ties.append(row.preferred == 0)
         self._wholes.append(_number(*told, row.criteria or "", str(row.preferred == 0)))
 
     def finish(self) -> dict[int, str]:
@@ -56,7 +61,7 @@ class IssueFinder:
 
     def _comparisons(self) -> Iterator[tuple[int, str]]:
         for rows in _repeated(self._groups):
-            yield from self._opposed(rows) if self.rules.right_or_wrong else self._turned_round(rows)
+            yield from self._opposed(rows) if self.rules.right_or_wrong else self._relabelled(rows)
         for first, *others in _repeated(self._wholes) if self.rules.repeats else ():
             for row in others:
                 yield row, f"repeats row {first}"
@@ -74,17 +79,22 @@ class IssueFinder:
             if other != row:
                 yield row, f"contradicts row {other}: the response rejected here is preferred there"
 
-    def _turned_round(self, rows: list[int]) -> Iterator[tuple[int, str]]:
-        """Yield rows whose two responses are those of another row with the other one preferred."""
-        pairs = {(self._preferred[row], self._rejected[row]): row for row in reversed(rows)}
+    def _relabelled(self, rows: list[int]) -> Iterator[tuple[int, str]]:
+        """Yield rows whose two responses are those of another row with another label."""
+        first: dict[int, dict[int | None, int]] = defaultdict(dict)
+        labels = {row: None if self._ties[row] else self._preferred[row] for row in rows}
         for row in rows:
-            other = pairs.get((self._rejected[row], self._preferred[row]), row)
-            if other != row:
-                yield row, f"contradicts row {other}: of the same two responses the other one is preferred there"
+            first[self._pairs[row]].setdefault(labels[row], row)
+        for row in rows:
+            others = [other for label, other in first[self._pairs[row]].items() if label != labels[row]]
+            if others:
+                other = min(others)
+                what = "neither" if self._ties[other] else "one" if self._ties[row] else "the other one"
+                yield row, f"contradicts row {other}: of the same two responses {what} is preferred there"
 
 
 def _told(content: Content) -> str:
-    """Return a content as text, its pictures by their paths or bytes."""
+    """Return a content as text, its media by their names."""
     return content if isinstance(content, str) else repr(read_parts(content))
 
 

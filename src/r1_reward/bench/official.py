@@ -1,26 +1,22 @@
 """The official scores of the benchmarks that are not one share of right pairs, as pure functions on plain data.
 
-    forward = [{"judgement": "A"}]
-    mmrb2_score({"t2i-1": "A"}, {"t2i-1": {"forward": forward}}).accuracy           # 1.0, of a coverage of 0.5
-    edit_reward_score([EditComparison("g7_AvsB", 3, preferred=1, answer=1), ...])["overall"].value
+    mmrb2_pooled([MMRB2Score(right=700, judged=1900, pairs=1000), ...]).accuracy
+    edit_reward_score([(3, [True, True, False]), (2, [True])])["overall"].value             # 0.5
     ties_score([TiesRow("ref:0", 1, [9, 2]), TiesRow("tied:0", 2, [9, 8, 2])])
 
-Labels and answers are 1 (the first response), 2 (the second) and 0 (a tie); an answer of None could not be read. All
-scores are fractions; one that nothing defines, such as the accuracy of no judgement, is None, where some scripts print
-0 or nan. ``tests/bench/witnesses`` holds what the benchmarks' own scripts make of the same predictions.
+All scores are fractions; one that nothing defines, such as the accuracy of no judgement, is None, where some scripts
+print 0 or nan. ``tests/bench/witnesses`` holds what the benchmarks' own scripts make of the same predictions.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from r1_reward.records.errors import UserError
-
-Preference: TypeAlias = Literal[0, 1, 2]
 
 
 class Share(NamedTuple):
@@ -44,8 +40,6 @@ class MMRB2Score(NamedTuple):
     right: int
     judged: int
     pairs: int
-    missing: int
-    """Pairs that the predictions do not name."""
 
     @property
     def accuracy(self) -> float | None:
@@ -58,103 +52,36 @@ class MMRB2Score(NamedTuple):
         return self.judged / (2 * self.pairs) if self.pairs else None
 
 
-def mmrb2_score(chosen: Mapping[str, str], predictions: Mapping[str, Mapping[str, Any]]) -> MMRB2Score:
-    """Score one task of MMRB2.
-
-    ``chosen`` has the better response, "A" or "B", by pair id; ``predictions`` are in the official form, by pair id:
-    ``{"forward": [{"judgement": "A"}, ...], "reverse": [...]}``. Of each direction only the first entry counts. A
-    judgement that is None or empty is as if it were not there; any other text than "A" and "B" is wrong. A reverse
-    judgement names the responses in the order in which it saw them, so it is turned round.
-
-    Raises:
-        UserError: a label is neither "A" nor "B".
-    """
-    right = judged = missing = 0
-    for id, letter in chosen.items():
-        if letter not in ("A", "B"):
-            raise UserError(f"pair {id!r} of MMRB2: its label is {letter!r}; it must be A or B.")
-        if id not in predictions:
-            missing += 1
-            continue
-        for direction, wanted in (("forward", letter), ("reverse", {"A": "B", "B": "A"}[letter])):
-            entries = predictions[id].get(direction)
-            judgement = entries[0].get("judgement") if entries else None
-            if judgement:
-                judged += 1
-                right += judgement == wanted
-    return MMRB2Score(right, judged, len(chosen), missing)
-
-
 def mmrb2_pooled(tasks: Iterable[MMRB2Score]) -> MMRB2Score:
     """Return the overall score: the counts of the tasks added up, so that a task judged more often weighs more."""
-    total = MMRB2Score(0, 0, 0, 0)
+    total = MMRB2Score(0, 0, 0)
     for task in tasks:
         total = MMRB2Score(*(sum(counts) for counts in zip(total, task, strict=True)))
     return total
 
 
-# ---- Omni-RewardBench
-
-
-def omni_score(rows: Iterable[tuple[Preference, Preference | None]], *, ties: bool) -> Share:
-    """Score one task of Omni-RewardBench: (label, answer) of each row.
-
-    ``ties`` False is the score *without ties*: rows whose label is a tie are left out. An answer that is a tie stays,
-    and is wrong there. So is an answer that could not be read: the denominator is all rows. The two scores are of two
-    runs, as only the prompt of *with ties* offers a tie.
-    """
-    scored = [label == answer for label, answer in rows if ties or label != 0]
-    return Share(sum(scored), len(scored))
-
-
-def omni_overall(tasks: Iterable[Share]) -> float | None:
-    """Return the plain mean over the tasks that a judge was run on, whatever their sizes; None without any row."""
-    values = [task.value for task in tasks if task.value is not None]
-    return fmean(values) if values else None
-
-
 # ---- EditReward-Bench
 
 
-class EditComparison(NamedTuple):
-    """One judged comparison of two candidates; a comparison that was never answered has none."""
-
-    id: str
-    candidates: int
-    """How many candidates its group has: 2, 3 or 4."""
-    preferred: Preference
-    answer: Preference | None
-
-
-def edit_group(comparison: EditComparison) -> str:
-    """Return the group of a comparison of three or four candidates: its id up to the first underscore."""
-    return comparison.id.split("_")[0] if "_" in comparison.id else comparison.id[:10]
-
-
-def edit_reward_score(comparisons: Iterable[EditComparison]) -> dict[str, Share]:
+def edit_reward_score(groups: Iterable[tuple[int, Sequence[bool]]]) -> dict[str, Share]:
     """Return right and all groups of EditReward-Bench: of ``2``, ``3``, ``4`` candidates, and ``overall``.
 
-    With two candidates each comparison is a group, and a tie is an answer like the others. A group of three is right if
-    all its 3 comparisons are, one of four if all its 6 are; so a group that has lost a comparison is wrong, and one
-    that has lost all is not counted. Overall adds the three up.
+    A group has so many candidates, and says of each of its judged comparisons whether it is right. One of two
+    candidates is its one comparison, in which a tie is an answer like the others. One of three is right if its 3
+    comparisons all are, one of four if its 6 are; so a group that has lost a comparison is wrong, and one that has lost
+    all is not counted. Overall adds the three up.
 
     Raises:
-        UserError: a comparison has another number of candidates.
+        UserError: a group has another number of candidates.
     """
-    groups: dict[tuple[int, str], list[bool]] = defaultdict(list)
-    for number, one in enumerate(comparisons):
-        if one.candidates not in (2, 3, 4):
-            raise UserError(
-                f"comparison {one.id!r} is of {one.candidates} candidates; EditReward-Bench has 2, 3 and 4."
-            )
-        group = str(number) if one.candidates == 2 else edit_group(one)
-        groups[one.candidates, group].append(one.answer == one.preferred)
-    shares = {}
-    for candidates in (2, 3, 4):
-        whole = math.comb(candidates, 2)
-        mine = [right for (size, _), right in groups.items() if size == candidates]
-        shares[str(candidates)] = Share(sum(len(right) == whole and all(right) for right in mine), len(mine))
-    return {**shares, "overall": Share(*map(sum, zip(*shares.values(), strict=True)))}
+    right, counted = Counter[int](), Counter[int]()
+    for candidates, comparisons in groups:
+        if candidates not in (2, 3, 4):
+            raise UserError(f"a group has {candidates} candidates; EditReward-Bench has 2, 3 and 4.")
+        counted[candidates] += bool(comparisons)
+        right[candidates] += len(comparisons) == math.comb(candidates, 2) and all(comparisons)
+    shares = {str(candidates): Share(right[candidates], counted[candidates]) for candidates in (2, 3, 4)}
+    return {**shares, "overall": Share(right.total(), counted.total())}
 
 
 # ---- RewardBench 2

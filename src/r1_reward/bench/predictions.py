@@ -63,16 +63,22 @@ def read_outcomes(suite: str, file: Path, *, rows: LoadedSuite | None = None) ->
     entry, format = find_benchmark(suite), detect_format(suite, file)
     if format == OURS:
         return _read_ours(entry, file, rows)
+    if entry.form is not None and format == entry.form.name:
+        return iter(entry.form.read(file, rows))
     return (outcome for outcome, _ in _read_others(entry, file, format, rows))
 
 
 def detect_format(suite: str, file: Path) -> str:
     """Return the format of the first row: ``ours``, ``r1_reward`` or that of the benchmark's own scripts.
 
+    A file that is not one of rows has the benchmark's own form, or none.
+
     Raises:
         UserError: no such file, no rows, none of the formats, or that of another benchmark.
     """
     entry, formats = find_benchmark(suite), others_formats()
+    if entry.form is not None and entry.form.marked(file):
+        return entry.form.name
     _check_file(file)
     rows = _raw_rows(file)
     first = next(rows, None)
@@ -91,7 +97,7 @@ def detect_format(suite: str, file: Path) -> str:
 
 def tally_file(suite: str, file: Path, *, rows: LoadedSuite | None = None) -> Tally:
     """Return the counted votes of a prediction file; arguments and errors are those of :func:`read_outcomes`."""
-    tally = Tally(keep=find_benchmark(suite).official is not None)
+    tally = _tally(find_benchmark(suite))
     for outcome in read_outcomes(suite, file, rows=rows):
         _add(tally, outcome, file)
     return tally
@@ -114,13 +120,12 @@ def read_file(suite: str, file: Path, *, rows: LoadedSuite | None = None, votes:
     Raises:
         UserError: as :func:`read_outcomes`; or ``votes`` are asked for of a file that is not one of a line a vote.
     """
-    entry, format = find_benchmark(suite), detect_format(suite, file)
-    if votes is not None and (format == OURS or others_formats()[format][0].draw is None):
+    entry, format, formats = find_benchmark(suite), detect_format(suite, file), others_formats()
+    if votes is not None and (format not in formats or formats[format][0].draw is None):
         raise UserError(f"{file}: {votes} votes of each item can be drawn from a file of a line a vote only.")
-    if format == OURS:
+    if format not in formats:
         return FileReading(tally_file(suite, file, rows=rows))
-    keep = entry.official is not None
-    tally, by_text, remarks, n = Tally(keep=keep), Tally(keep=keep), Counter[str](), 0
+    tally, by_text, remarks, n = _tally(entry), _tally(entry), Counter[str](), 0
     for outcome, judged in _read_others(entry, file, format, rows, votes):
         n += 1
         _add(tally, outcome, file)
@@ -128,6 +133,10 @@ def read_file(suite: str, file: Path, *, rows: LoadedSuite | None = None, votes:
             _add(by_text, outcome._replace(passes=(judged.by_text,)), file)
         remarks.update(judged.remarks)
     return FileReading(tally, by_text if len(by_text) == n else None, remarks)
+
+
+def _tally(entry: Benchmark) -> Tally:
+    return Tally(keep=entry.official is not None, cluster=entry.cluster)
 
 
 def _add(tally: Tally, outcome: Outcome, file: Path) -> None:

@@ -75,12 +75,17 @@ def probe_benchmark(
     and ``on_unreadable`` are as in :func:`r1_reward.bench.run.run_benchmark` and change no verdict.
 
     Raises:
-        UserError: an attack is unknown, the settings ask for more than one vote or one order, the folder holds
-            another probe or is in use, the data changed, or nothing can be judged at all.
+        UserError: an attack is unknown, rows are ties, the settings ask for more than one vote or one order, the folder
+            holds another probe or is in use, the data changed, or nothing can be judged at all.
     """
     names = attack_names(attacks)
     if settings.votes != 1 or settings.orders != "both":
         raise UserError("a probe judges every row once in each order: votes must be 1 and orders both.")
+    if loaded.ties:
+        raise UserError(
+            f"{loaded.source}: {loaded.ties:,} of {loaded.n:,} rows are ties: neither response should lose, so there "
+            "is nothing to attack; --ties drop leaves them out."
+        )
     if limit is not None and limit < 1:
         raise UserError(f"limit: at least 1 row must be judged, not {limit}.")
     limit = limit if limit is not None and limit < loaded.n else None

@@ -49,6 +49,7 @@ def write_metrics(
         **summary,
         "expected": expected,
         "complete": not missing and len(tally) == expected,
+        "ties_left_out": (run.get("data") or {}).get("ties_left_out", 0),
         "missing": [{"index": index, "reason": reason} for index, reason in sorted(missing.items())],
         "notes": [*notes, *read_remarks(out)],
         "settings": run,
@@ -70,10 +71,10 @@ def export_run(run: Path, out: Path) -> list[Path]:
     suite = find_benchmark(settings["suite"]) if isinstance(settings, dict) and "suite" in settings else None
     if suite is None:
         raise UserError(f"{run}: is not the folder of a benchmark run.")
-    if suite.export is None:
+    if suite.form is None:
         raise UserError(f"{run}: {suite.title} has no official form of predictions; predictions.jsonl is ours.")
     with open(run / "predictions.jsonl", encoding="utf-8") as lines:
-        files = suite.export(map(json.loads, lines))
+        files = suite.form.write(map(json.loads, lines))
     out.mkdir(parents=True, exist_ok=True)
     for name, value in files.items():
         write_json(out / name, value)

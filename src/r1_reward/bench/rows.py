@@ -7,11 +7,11 @@ is all that the metrics see.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from r1_reward.records.content import Content, text_of
+from r1_reward.records.content import Content, read_parts, text_of
 from r1_reward.records.schema import Label
 
 
@@ -53,8 +53,15 @@ class BenchmarkRow:
 
     @property
     def longer(self) -> int | None:
-        """1 if the preferred response has more characters than the other, -1 if fewer, 0 if as many; None for a tie."""
-        return compare_lengths(*map(text_of, self.preference)) if self.preferred else None
+        """1 if the preferred response has more characters than the other, -1 if fewer, 0 if as many.
+
+        None for a tie, and where neither response has any text.
+        """
+        if not self.preferred or not any(
+            isinstance(piece, str) for one in self.preference for piece in read_parts(one)
+        ):
+            return None
+        return compare_lengths(*map(text_of, self.preference))
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -99,6 +106,11 @@ class Outcome(NamedTuple):
     """The label; None where the file does not tell."""
     members: tuple[int, ...] = ()
     """As in :class:`BenchmarkRow`."""
+
+
+def right_by_majority(votes: Sequence[Vote]) -> bool:
+    """Return whether more votes are right than wrong; what cannot be read counts for neither."""
+    return sum(vote.correct is True for vote in votes) > sum(vote.correct is False for vote in votes)
 
 
 def compare_lengths(preferred: str, other: str) -> int:

@@ -77,9 +77,11 @@ def run_benchmark(
     them changes a verdict.
 
     Raises:
-        UserError: the folder holds another run or is in use, the data changed, or nothing can be judged at all.
+        UserError: the folder holds another run or is in use, the data changed, rows are ties and the judge cannot say
+            so, or nothing can be judged at all.
         UnreadableJudge: none of the first answers can be read.
     """
+    check_ties(loaded, settings)
     usage = Usage()
     spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency, usage)
     with opened_folder(out, loaded, settings):
@@ -88,6 +90,21 @@ def run_benchmark(
             return _fill(loaded, settings, PredictionFile(out / PREDICTIONS), spec, workers, watch, progress)
         finally:
             add_remarks(out, usage.refused)
+
+
+def check_ties(loaded: LoadedSuite, settings: RunSettings) -> None:
+    """Raise UserError if the label of some rows is a tie and the judge's form of verdict has none."""
+    dialect, says_tie = dialect_of(settings)
+    if loaded.ties and not says_tie:
+        raise UserError(
+            f"{loaded.source}: {loaded.ties:,} of {loaded.n:,} rows are ties, and a judge of the dialect {dialect} "
+            "cannot say so; --ties drop leaves them out, or choose a dialect that knows ties."
+        )
+
+
+def dialect_of(settings: RunSettings) -> tuple[str, bool]:  # noqa: ARG001
+    """Return the name of the judge's form of verdict, and whether it has a tie."""
+    return "r1-reward", False
 
 
 def watch_of(settings: RunSettings, on_unreadable: OnUnreadable) -> Watch:

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from r1_reward.bench.benchmark import Benchmark, PredictionFormat, Size
+from r1_reward.bench.benchmark import Benchmark, PredictionFormat, Size, Ties
 from r1_reward.bench.benchmarks import find_benchmark
 from r1_reward.bench.metrics import Counts, Rule
-from r1_reward.bench.predictions import OURS, FileReading, detect_format, others_formats, read_file
+from r1_reward.bench.predictions import FileReading, detect_format, others_formats, read_file
 from r1_reward.bench.suites import LoadedSuite, Scan, load_suite, match_size
 from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
@@ -38,6 +38,7 @@ def score_file(
     *,
     data: str | Path | None = None,
     image_root: str | Path | None = None,
+    ties: Ties | None = None,
     rule: Rule = "wrong",
     seed: int = 0,
     allow_partial: bool = False,
@@ -46,10 +47,10 @@ def score_file(
 ) -> dict[str, Any]:
     """Return all that is reported about a prediction file, as a dict that ``json.dumps`` takes; scores are fractions.
 
-    ``data`` (and ``image_root``) name the benchmark's own rows as :func:`load_suite` takes them, for what the file
-    leaves out; pictures are not looked for. ``votes`` is how many votes of each item are taken from a file of a line a
-    vote, as its official script draws them (default: all). ``name`` is what tables call the judge (default: the file's
-    stem).
+    ``data`` (and ``image_root``, ``ties``) name the benchmark's own rows as :func:`load_suite` takes them, for what the
+    file leaves out; pictures are not looked for. ``votes`` is how many votes of each item are taken from a file of a
+    line a vote, as its official script draws them (default: all). ``name`` is what tables call the judge (default: the
+    file's stem).
 
     Raises:
         UserError: the file cannot be read, a row in it neither, rows are missing or too many and not
@@ -57,21 +58,23 @@ def score_file(
     """
     entry, path = find_benchmark(suite), Path(file)
     format = detect_format(suite, path)
-    foreign = None if format == OURS else others_formats()[format][0]
-    rows = _load(entry, data, image_root, allow_partial)
-    run = {} if foreign else _read_run(entry, path)
+    foreign, _ = others_formats().get(format, (None, None))
+    own = entry.form if entry.form is not None and format == entry.form.name else None
+    rows = _load(entry, data, image_root, ties, allow_partial)
+    run = {} if foreign or own else _read_run(entry, path)
     reading = read_file(suite, path, rows=rows, votes=votes)
     tally, by_text = reading.tally, _readable(reading.by_text)
     counts = tally.counts()
-    size, complaints = _complaints(entry, counts, rows, run)
+    # What the benchmark's own form holds is read out of the rows, all of the tasks that it is of.
+    size, complaints = _complaints(entry, counts, None if own else rows, run)
     if complaints and not allow_partial:
         hint = foreign.missing_rows_hint if foreign else ""
         raise UserError(f"{path}: {' '.join(complaints)}{hint} To score these rows nevertheless: --allow-partial.")
     joined = rows is not None and rows.n == len(tally)
     notes = [f"Not all rows, or not these: {complaint}" for complaint in complaints]
     blind = foreign is not None and not foreign.tells_unreadable and by_text is None
-    notes += _notes_of(foreign, reading, blind) if foreign else ()
-    notes += _missing_notes(counts, issues=joined or foreign is None)
+    notes += _notes_of(foreign, reading, blind) if foreign else own.notes if own else ()
+    notes += _missing_notes(counts, told=joined or foreign is None)
     notes += _lost_notes(entry, counts)
     used: Rule = "wrong" if blind else rule
     options: dict[str, Any] = {
@@ -84,7 +87,7 @@ def score_file(
     elif by_text is not None:
         scores, texts = tally.summary(**options), by_text.summary(**options)
         summary |= {"parse_rate": texts["parse_rate"], "rules": {**texts["rules"], "wrong": scores["rules"]["wrong"]}}
-    orders = foreign.orders if foreign else run.get("orders", "unknown")
+    orders = foreign.orders if foreign else own.orders if own else run.get("orders", "unknown")
     if foreign and orders == "preferred-first" and (summary["overall"] or 0) >= 0.99:
         notes.append(_PERFECT_OR_CONSTANT)
     if not joined and foreign:
@@ -114,12 +117,20 @@ def _notes_of(format: PredictionFormat, reading: FileReading, blind: bool) -> li
 
 
 def _load(
-    entry: Benchmark, data: str | Path | None, image_root: str | Path | None, allow_partial: bool
+    entry: Benchmark,
+    data: str | Path | None,
+    image_root: str | Path | None,
+    ties: Ties | None,
+    allow_partial: bool,
 ) -> LoadedSuite | None:
     if data is not None:
-        return load_suite(entry.name, data, image_root=image_root, allow_partial=allow_partial, check_media=False)
+        return load_suite(
+            entry.name, data, image_root=image_root, ties=ties, allow_partial=allow_partial, check_media=False
+        )
     if image_root is not None:
         raise UserError(f"{image_root}: the root of image paths (--image-root) means nothing without --data.")
+    if ties is not None:
+        raise UserError(f"what is done with ties (--ties {ties}) means nothing without --data.")
     return None
 
 
@@ -143,9 +154,11 @@ def _complaints(
 ) -> tuple[int | None, list[str]]:
     """Return the number of rows there should be, None if nobody says, and what differs from it."""
     n, expected = len(counts.index), None
-    _, complaint = _compare(entry, counts)
+    size, complaint = _compare(entry, counts)
     complaints = [complaint] if complaint else []
-    if entry.sizes:
+    if size is not None:
+        expected = n
+    elif entry.sizes and not entry.grouped:
         expected = min((size.rows for size in entry.sizes), key=lambda rows: abs(rows - n))
     judged = run.get("data")
     planned = judged.get("n") if isinstance(judged, dict) else None
@@ -159,7 +172,7 @@ def _complaints(
 
 def _compare(entry: Benchmark, counts: Counts) -> tuple[Size | None, str | None]:
     """Return the official size that the rows have, or what differs; without categories only totals can differ."""
-    n = len(counts.index)
+    n = len(np.unique(counts.ids)) if entry.grouped else len(counts.index)
     if not (counts.category >= 0).any():
         totals = tuple(
             size._replace(categories=None, ids=size.ids and {"all": sum(size.ids.values())}) for size in entry.sizes
@@ -169,19 +182,24 @@ def _compare(entry: Benchmark, counts: Counts) -> tuple[Size | None, str | None]
     members = {name: counts.category == number for number, name in enumerate(counts.categories)}
     if (counts.category < 0).any():
         members["no category"] = counts.category < 0
-    categories = Counter({name: int(rows.sum()) for name, rows in members.items()})
     ids = Counter({name: len(np.unique(counts.ids[rows])) for name, rows in members.items()})
+    categories = ids if entry.grouped else Counter({name: int(rows.sum()) for name, rows in members.items()})
+    n = ids.total() if entry.grouped else n
     return match_size(entry, Scan(n, categories, ids, {}, ""))
 
 
-def _missing_notes(counts: Counts, *, issues: bool) -> list[str]:
-    """Return a note on what the file does not tell, if there is anything."""
+def _missing_notes(counts: Counts, *, told: bool) -> list[str]:
+    """Return a note on what the file does not tell, if there is anything.
+
+    Where the rows themselves were ``told`` of, nothing but categories can be missing: of a tie or of two pictures
+    neither is longer.
+    """
     missing = []
     if unknown := int((counts.category < 0).sum()):
         missing.append("the categories" if unknown == len(counts.index) else f"the categories of {unknown:,} rows")
-    if (counts.longer == Counts.UNKNOWN).any():
+    if not told and (counts.longer == Counts.UNKNOWN).any():
         missing.append("which response is longer")
-    if not issues:
+    if not told:
         missing.append("which rows are known or suspected to be wrong")
     return [f"The file does not tell {', '.join(missing)}; --data (the benchmark's rows) does."] if missing else []
 

@@ -95,6 +95,8 @@ class LoadedSuite:
     """SHA-256 over the keys of all rows."""
     ties: int
     """How many rows have a tie for a label."""
+    ties_left_out: int
+    """How many others had one, and were left out."""
     _source: RowSource = field(repr=False)
     _reading: Reading = field(repr=False)
 
@@ -119,6 +121,7 @@ class LoadedSuite:
             "revision": self.revision,
             "n": self.n,
             "size": self.size and self.size.label,
+            **({"ties_left_out": self.ties_left_out} if self.ties_left_out else {}),
             "fingerprint": self.fingerprint,
         }
 
@@ -162,6 +165,7 @@ def load_suite(
         raise UserError(f"{opened.name}: {complaint} To judge these rows nevertheless: --allow-partial.")
     notes = [f"Not the official rows: {complaint}"] if complaint else []
     notes += [f"Revision {opened.revision} of {opened.name}."] if opened.revision else []
+    notes += opened.notes
     notes += [] if check_media else ["Nobody checked whether the images are there."]
     notes += [f"{scan.dropped:,} rows whose label is a tie are left out."] if scan.dropped else []
     if suite.mapping:
@@ -177,6 +181,7 @@ def load_suite(
         revision=opened.revision,
         fingerprint=scan.fingerprint,
         ties=scan.ties,
+        ties_left_out=scan.dropped,
         _source=opened,
         _reading=reading,
     )
@@ -286,13 +291,15 @@ def match_size(suite: Benchmark, scan: Scan) -> tuple[Size | None, str | None]:
     """Return the official size the rows have, or what differs from the one nearest to them."""
     if not suite.sizes:
         return None, None
-    for size in suite.sizes:
+    found = [size.of(scan.categories) for size in suite.sizes]
+    for size in found:
         if size.rows == scan.rows and not _differences_from(size, scan):
             return size, None
-    nearest = min(suite.sizes, key=lambda size: abs(size.rows - scan.rows))
+    nearest = min(found, key=lambda size: abs(size.rows - scan.rows))
     differences = _differences_from(nearest, scan)
     sizes = " or ".join(f"{size.rows:,}" for size in suite.sizes)
-    complaint = f"{suite.title} has {sizes} {suite.unit}, {scan.rows:,} were found"
+    some = " (or some of its categories, each whole)" if any(size.apart for size in suite.sizes) else ""
+    complaint = f"{suite.title} has {sizes} {suite.unit}{some}, {scan.rows:,} were found"
     return None, f"{complaint} ({'; '.join(differences)})." if differences else f"{complaint}."
 
 

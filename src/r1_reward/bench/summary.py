@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from array import array
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, TypedDict
 
@@ -45,10 +45,13 @@ class _Known(TypedDict):
 class Tally:
     """Counts of the votes on a benchmark's rows; rows may be added in any order, each once.
 
-    ``keep`` keeps the outcomes, too, for a benchmark with a score of its own (at most some thousand rows).
+    ``keep`` keeps the outcomes, too, for a benchmark with a score of its own (at most some thousand rows). ``cluster``
+    says what of the id rows share that are not independent evidence.
     """
 
-    def __init__(self, *, keep: bool = False) -> None:
+    def __init__(self, *, keep: bool = False, cluster: Callable[[str], str] = str) -> None:
+        self._cluster = cluster
+        self._ties = self._labels = 0
         self._kept: list[Outcome] | None = [] if keep else None
         self._index, self._ids = array("q"), array("Q")
         self._category, self._paper = array("i"), array("i")
@@ -78,12 +81,14 @@ class Tally:
         self._passes = len(outcome.passes)
         self._index.append(outcome.index)
         # A hash takes 8 bytes where the id itself and its place in a dict take 200.
-        digest = blake2b(outcome.id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        digest = blake2b(self._cluster(outcome.id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
         self._ids.append(int.from_bytes(digest, "little"))
         self._category.append(_code(self._category_codes, outcome.category))
         self._paper.append(_code(self._paper_codes, outcome.paper_category))
         self._longer.append(Counts.UNKNOWN if outcome.longer is None else outcome.longer)
         self._issue.append(outcome.issue is not None)
+        self._ties += outcome.preferred == 0
+        self._labels += outcome.preferred is not None
         if outcome.issue is not None:
             insort(self._issues, (outcome.index, outcome.id, outcome.issue))
             del self._issues[_LISTED_ISSUES:]
@@ -168,6 +173,7 @@ class Tally:
     ) -> dict[str, Any]:
         """Return all that is reported: fractions in [0, 1], None where a number is not defined.
 
+        ``ties`` counts the rows whose label is a tie, None where the file does not tell labels.
         ``rule`` says what an unreadable vote does, ``categories`` in which order to list (others follow by name). ``n``
         counts the rows in the denominator, ``rows`` all. ``voting_curve`` goes by ``wrong``, whatever the rule.
         ``official`` is the benchmark's own score; the outcomes must have been kept for it.
@@ -192,6 +198,7 @@ class Tally:
         }
         return {
             "rows": len(self),
+            "ties": self._ties if self._labels == len(self) else None,
             "n": _count_known(rows),
             "votes": _votes(counts).min().item() if len(self) else None,
             "passes": self._passes,

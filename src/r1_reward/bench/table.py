@@ -19,7 +19,16 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from r1_reward.bench.benchmark import NONE, NOT_STATED, OFFICIAL, PREFERRED_FIRST, Benchmark, Column, PublishedRow
+from r1_reward.bench.benchmark import (
+    NONE,
+    NOT_STATED,
+    OFFICIAL,
+    PREFERRED_FIRST,
+    WITH_TIES,
+    Benchmark,
+    Column,
+    PublishedRow,
+)
 from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
 from r1_reward.bench.published import explained_by_drops, fits, impossible, sizes_of
 from r1_reward.bench.settings import Rule
@@ -77,6 +86,8 @@ class _Run(_Shape):
     name: str = ""
     n: Count
     rows: Count | None = None
+    ties: Count | None = None
+    ties_left_out: Count = 0
     expected: Count | None = None
     complete: bool | None = None
     rule: Rule
@@ -185,6 +196,8 @@ def build_table(runs: Sequence[Mapping[str, Any]], *, published: bool = True) ->
         rows += [_run_row(benchmark, run, name, columns, footnotes) for name in _groupings_of(benchmark, run)]
     orders = PROTOCOL.index("orders")
     notes = [_INTERVAL_NOTE, _RULE_NOTE, *benchmark.notes]
+    if benchmark.grouped:
+        notes.append(f"n of a run counts its pairs; published rows are shares of {benchmark.unit}.")
     if any(row.protocol[orders] == PREFERRED_FIRST for row in rows):
         notes.append(_FIRST_NOTE)
     if beside:
@@ -243,13 +256,20 @@ def _heading(benchmark: Benchmark, grouping: str) -> str:
     if not benchmark.groupings:
         return "All pairs"
     names = "/".join(benchmark.groupings[grouping])
-    titles = {OFFICIAL: "Official grouping", "paper": "Grouping of the R1-Reward paper"}
-    return f"{titles.get(grouping, grouping)}: {names} = {sizes_of(benchmark, grouping)} rows"
+    without = ", without ties" if WITH_TIES in benchmark.groupings else ""
+    titles = {
+        OFFICIAL: f"Official grouping{without}",
+        WITH_TIES: "With ties, and a judge that may say so",
+        "paper": "Grouping of the R1-Reward paper",
+    }
+    return f"{titles.get(grouping, grouping)}: {names} = {sizes_of(benchmark, grouping)} {benchmark.unit}"
 
 
 def _groupings_of(benchmark: Benchmark, run: _Run) -> list[str]:
     """Return the sections a run stands in."""
     known = benchmark.groupings
+    if run.ties and WITH_TIES in known:
+        return [WITH_TIES]
     return [OFFICIAL, *(name for name in run.groupings or {} if name in known and name != OFFICIAL)]
 
 
@@ -262,7 +282,8 @@ def _published_row(benchmark: Benchmark, row: PublishedRow, columns: Sequence[Co
         numbers.append(_footnote(footnotes, f"Impossible on all rows: {reason}."))
     if row.note:
         numbers.append(_footnote(footnotes, f"{row.note[0].upper()}{row.note[1:]}."))
-    fit = next(iter(fits(benchmark, row).values()), None)
+    found = fits(benchmark, row)
+    fit = found.get(row.grouping) or next(iter(found.values()), None)
     n = f"{fit.rows:,}" if fit and not reason else MISSING
     return Row(
         model=_plain(row.model),
@@ -282,11 +303,7 @@ def _run_row(benchmark: Benchmark, run: _Run, grouping: str, columns: Sequence[C
     if partial:
         share = f"{judged:,} of {run.expected:,} rows" if run.expected is not None else f"only {judged:,} rows"
         numbers.append(_footnote(footnotes, f"Partial: {share} were judged; the numbers are of these."))
-    official = sum(benchmark.groupings.get(OFFICIAL, {}).values())
-    if official and run.expected is not None and run.expected != official:
-        numbers.append(
-            _footnote(footnotes, f"On a version of {run.expected:,} rows, the published one has {official:,}.")
-        )
+    numbers += [_footnote(footnotes, text) for text in _other_rows(benchmark, run, grouping, columns)]
     if run.parse_rate is not None and run.parse_rate < 1:
         numbers.append(_footnote(footnotes, f"{100 * run.parse_rate:.2f} % of the votes are readable."))
     if run.truncated:
@@ -302,6 +319,19 @@ def _run_row(benchmark: Benchmark, run: _Run, grouping: str, columns: Sequence[C
         cells=tuple(_run_cell(run, grouping, column) for column in columns),
         mark=_mark("partial" if partial else "", numbers),
     )
+
+
+def _other_rows(benchmark: Benchmark, run: _Run, grouping: str, columns: Sequence[Column]) -> list[str]:
+    """Return in what the rows of a run are others than those of the published rows of its section."""
+    told = []
+    sizes = benchmark.groupings.get(grouping if grouping == WITH_TIES else OFFICIAL, {})
+    whole = sum(sizes.values())
+    own = sum(sizes[one.heading] for one in columns if one.heading in sizes and one.key in run.categories)
+    if whole and run.expected not in (None, whole, own) and not benchmark.grouped:
+        told.append(f"On a version of {run.expected:,} rows, the published one has {whole:,}.")
+    if run.ties_left_out and benchmark.ties == "judge":
+        told.append(f"{run.ties_left_out:,} rows whose label is a tie were left out; the published rows count them.")
+    return told
 
 
 def _run_cell(run: _Run, grouping: str, column: Column) -> str:

@@ -83,7 +83,7 @@ def score(
             help="Predictions: ours, r1_reward's, the benchmark's own scripts', VLMEvalKit's or lmms-eval's."
         ),
     ],
-    rows: Annotated[SuiteRows, Fields(only=("data", "image_root", "allow_partial"))],
+    rows: Annotated[SuiteRows, Fields(only=("data", "image_root", "ties", "allow_partial"))],
     rule: RuleOption = "wrong",
     votes: Annotated[
         int | None,
@@ -97,7 +97,7 @@ def score(
     """Score predictions that others wrote."""
     from r1_reward.bench.score import score_file
 
-    given = rows.model_dump(include={"data", "image_root", "allow_partial"})
+    given = rows.model_dump(include={"data", "image_root", "ties", "allow_partial"})
     show(score_file(suite, file, **given, rule=rule, votes=votes, name=name), as_json)
 
 

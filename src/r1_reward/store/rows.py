@@ -72,6 +72,8 @@ class RowSource:
     rows: Callable[[], Iterator[RawRow]]
     revision: str | None = None
     """Commit of a Hub dataset, as far as known."""
+    notes: tuple[str, ...] = ()
+    """What a report on the rows should say."""
 
 
 def open_source(

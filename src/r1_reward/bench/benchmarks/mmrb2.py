@@ -5,6 +5,7 @@ counts by itself; one that is missing or cannot be read leaves the denominator, 
 
     r1-reward bench run mmrb2 --data MMRB2 --model MODEL --out RUN      # {t2i,edit,interleaved,reasoning}/ or .json
     r1-reward bench export RUN --out PREDICTIONS                        # the form that its own script scores
+    r1-reward bench score mmrb2 PREDICTIONS --data MMRB2                # the same form, whoever wrote it
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain, zip_longest
+from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from r1_reward.bench.benchmark import (
     Benchmark,
     Cluster,
+    OfficialForm,
     OfficialScore,
     Protocol,
     PublishedRow,
@@ -27,12 +30,18 @@ from r1_reward.bench.benchmark import (
     official_columns,
     published_row,
 )
-from r1_reward.bench.fields import Draft, Fields
+from r1_reward.bench.fields import Draft, Fields, short
 from r1_reward.bench.official import MMRB2Score, mmrb2_pooled
 from r1_reward.bench.readers import open_tasks
+from r1_reward.bench.rows import BenchmarkRow, Outcome, Vote
 from r1_reward.records.content import Content, Place, to_parts
-from r1_reward.records.errors import kind_of
+from r1_reward.records.errors import UserError, kind_of
 from r1_reward.records.schema import Answer
+from r1_reward.store.files import read_json
+from r1_reward.store.sniff import is_array
+
+if TYPE_CHECKING:
+    from r1_reward.bench.suites import LoadedSuite
 
 TASKS = ("t2i", "edit", "interleaved", "reasoning")
 COLUMNS = official_columns((*TASKS, "mean"))
@@ -104,7 +113,7 @@ def _content(row: Fields, name: str, pieces: Iterable[str | Place]) -> Content:
 
 
 def numbers(clusters: Sequence[Cluster]) -> dict[str, float | None]:
-    """Return the accuracy of each task, their plain mean, all tasks' counts pooled, and the coverage.
+    """Return the plain mean of the four tasks, their counts pooled, the accuracy of each, and the coverage.
 
     Of each order only the first vote counts; one that cannot be read leaves the denominator.
     """
@@ -116,9 +125,9 @@ def numbers(clusters: Sequence[Cluster]) -> dict[str, float | None]:
             if votes[0].correct is not None:
                 judged[task] += 1
                 right[task] += votes[0].correct
-    scores = {task: MMRB2Score(right[task], judged[task], pairs[task], 0) for task in TASKS}
-    known = [score.accuracy for score in scores.values() if score.pairs]
-    mean = None if None in known or not known else fmean(value for value in known if value is not None)
+    scores = {task: MMRB2Score(right[task], judged[task], pairs[task]) for task in TASKS}
+    known = [score.accuracy for score in scores.values() if score.accuracy is not None]
+    mean = fmean(known) if len(known) == len(TASKS) else None
     pooled = mmrb2_pooled(scores.values())
     by_task = {task: score.accuracy for task, score in scores.items()}
     return {"mean": mean, "pooled": pooled.accuracy, **by_task, "coverage": pooled.coverage}
@@ -127,7 +136,7 @@ def numbers(clusters: Sequence[Cluster]) -> dict[str, float | None]:
 # ---- predictions in the official form
 
 
-def export(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def write_form(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return ``{task}.json``: by pair id the judgements of each direction, in the letters that the judge saw."""
     files: dict[str, Any] = {}
     for line in lines:
@@ -138,6 +147,66 @@ def export(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             pair["reverse" if vote["swapped"] else "forward"].append(entry)
         files.setdefault(f"{line['category']}.json", {})[line["id"]] = pair
     return files
+
+
+def has_form(path: Path) -> bool:
+    """Say whether a path is a JSON file of one object, or a folder of JSON files that is no run of ours."""
+    if path.is_dir():
+        return any(path.glob("*.json")) and not (path / "run.json").exists()
+    return path.suffix == ".json" and path.is_file() and not is_array(path)
+
+
+def read_form(path: Path, rows: LoadedSuite | None) -> list[Outcome]:
+    """Return the outcomes of all pairs of the tasks that the predictions are of; a pair they lack was never judged.
+
+    Of each direction only the first entry counts. A judgement that is None or empty is as if it were not there; any
+    other text than "A" and "B" is wrong. A reverse judgement names the responses in the order in which it saw them.
+
+    Raises:
+        UserError: there are no rows to compare with, or a file is not of this form, or has a pair that they have not.
+    """
+    if rows is None:
+        raise UserError(f"{path}: MMRB2's own form of predictions has no labels; --data names the benchmark's rows.")
+    said = _said(path)
+    outcomes = [_outcome(row, said.get(row.id, {})) for row in rows.rows()]
+    tasks = {one.category for one in outcomes if one.id in said}
+    if strange := sorted(said.keys() - {one.id for one in outcomes}):
+        raise UserError(f"{path}: {len(strange)} of its {len(said)} pairs are not in --data, such as {strange[0]!r}.")
+    return [one for one in outcomes if one.category in tasks]
+
+
+def _said(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Return the predictions of a file, or of all files of a folder, by pair."""
+    said: dict[str, Mapping[str, Any]] = {}
+    for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+        pairs = read_json(file)
+        if not isinstance(pairs, dict) or not pairs:
+            raise UserError(f'{file}: must hold one JSON object, {{PAIR: {{"forward": [...], "reverse": [...]}}}}.')
+        for id, pair in pairs.items():
+            if id in said:
+                raise UserError(f"{file}: pair {id!r} is in another file, too; keep one of them.")
+            said[id] = _checked(file, id, pair)
+    return said
+
+
+def _checked(file: Path, id: str, pair: Any) -> Mapping[str, Any]:
+    entries = [pair.get(name) or [] for name in ("forward", "reverse")] if isinstance(pair, Mapping) else [None]
+    if not all(isinstance(one, list) and all(isinstance(entry, Mapping) for entry in one) for one in entries):
+        wanted = 'lists "forward" and "reverse" of objects with a "judgement"'
+        raise UserError(f"{file}: pair {id!r} must have {wanted}, and has {short(pair)}.")
+    return cast("Mapping[str, Any]", pair)
+
+
+def _outcome(row: BenchmarkRow, pair: Mapping[str, Any]) -> Outcome:
+    passes = []
+    for name, wanted in (("forward", row.preferred), ("reverse", 3 - row.preferred)):
+        entries = pair.get(name)
+        judgement = entries[0].get("judgement") if entries else None
+        correct = judgement == "AB"[wanted - 1] if judgement else None
+        passes.append((Vote(correct, preferred_first=wanted == 1),))
+    return Outcome(
+        row.index, row.id, tuple(passes), row.category, issue=row.issue, longer=row.longer, preferred=row.preferred
+    )
 
 
 # ---- published rows
@@ -175,10 +244,7 @@ BENCHMARK = Benchmark(
     marks=("pair_id", "prompt_content"),
     hub_id="rl-research/multimodal-rewardbench-2",
     open=partial(open_tasks, tasks={task: (task,) for task in TASKS}, inside="pairs"),
-    sizes=(
-        Size("release of December 2025 (4,000 pairs)", 4000, dict.fromkeys(TASKS, 1000)),
-        *(Size(f"the task {task} (1,000 pairs)", 1000, {task: 1000}) for task in TASKS),
-    ),
+    sizes=(Size("release of December 2025 (4,000 pairs)", 4000, dict.fromkeys(TASKS, 1000), apart=True),),
     categories=TASKS,
     columns=COLUMNS,
     protocol=Protocol(orders="both", rule="a missing one leaves the denominator"),
@@ -191,6 +257,13 @@ BENCHMARK = Benchmark(
         "that says little is not punished in accuracy, so look at the coverage. The published average is the mean of "
         "the tasks; the official script pools their counts.",
     ),
-    export=export,
+    form=OfficialForm(
+        "mmrb2",
+        write_form,
+        has_form,
+        read_form,
+        orders="both",
+        notes=("Of each direction the first judgement counts; a pair without any was never judged.",),
+    ),  # fmt: skip
     notes=("MMRB2's data are for evaluation only (CC BY-NC 4.0).",),
 )
