@@ -41,15 +41,19 @@ def test_both_forms_are_of_official_size_and_hold_the_same_pairs(built: Path, tm
 
 def test_one_task_is_a_size_of_its_own(built: Path) -> None:
     loaded = load_suite("mmrb2", built / "edit.json")
-    assert loaded.size.label == "the task edit (1,000 pairs)" and loaded.n == 1000
+    assert loaded.size.label == "edit of the release of December 2025 (4,000 pairs)"
+    assert loaded.size.rows == loaded.n == 1000
     assert sum(row.preferred == 1 for row in loaded.rows()) == CHOSEN_A["edit"]
 
 
 def test_fewer_rows_are_told(tmp_path: Path) -> None:
     mmrb2_built(tmp_path, rows=3)
-    with pytest.raises(UserError, match=r"MMRB2 has 4,000 or 1,000 or .* rows, 12 were found"):
+    with pytest.raises(UserError, match=r"MMRB2 has 4,000 rows \(or some of its .* 12 were found \(edit: 1,0"):
         load_suite("mmrb2", tmp_path)
     assert load_suite("mmrb2", tmp_path, allow_partial=True).n == 12
+    (tmp_path / "t2i.json").unlink()
+    with pytest.raises(UserError, match=r"9 were found \(edit: 1,000 expected, 3 found; interleaved"):
+        load_suite("mmrb2", tmp_path)
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match=r"none: holds no file or folder of a task \(t2i, edit"):
         load_suite("mmrb2", tmp_path / "none")
@@ -139,6 +143,113 @@ def test_what_is_unreadable_leaves_the_denominator(built: Path, tmp_path: Path) 
     silent = score_file("mmrb2", predictions(built, tmp_path, lambda *_: None))["official"]
     assert silent["values"]["pooled"] is None and silent["values"]["coverage"] == 0.0
     assert silent["intervals"]["pooled"] is None
+
+
+def test_tasks_alone_have_no_mean(built: Path, tmp_path: Path) -> None:
+    for task in ("edit", "t2i"):
+        (tmp_path / f"{task}.json").write_bytes((built / f"{task}.json").read_bytes())
+    (tmp_path / "images").symlink_to(built / "images")
+    (tmp_path / "input_images").symlink_to(built / "input_images")
+    loaded = load_suite("mmrb2", tmp_path)
+    assert loaded.size.rows == 2000 and loaded.size.categories == {"t2i": 1000, "edit": 1000}
+    scored = score_file("mmrb2", predictions(tmp_path, tmp_path, lambda *_: 1))
+    assert scored["complete"] and scored["expected"] == 2000
+    values = scored["official"]["values"]
+    assert values["mean"] is None and values["pooled"] == pytest.approx(0.5435) and values["reasoning"] is None
+
+
+# ---- predictions in the official form
+
+
+def said(*judgements) -> list[dict]:
+    return [{"judgement": judgement, "evaluator": "e", "metadata": {}} for judgement in judgements]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory) -> Path:
+    return mmrb2_built(tmp_path_factory.mktemp("few"), rows=2)
+
+
+def official(folder: Path, few: Path, predictions, task="edit") -> dict:
+    (folder / "said.json").write_text(json.dumps(predictions))
+    return score_file("mmrb2", folder / "said.json", data=few, allow_partial=True)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "right", "judged"),
+    [
+        ({"forward": said("A"), "reverse": said("B")}, 2, 2),
+        ({"forward": said("A"), "reverse": said("A")}, 1, 2),
+        ({"forward": said("B", "A", "A")}, 0, 1),  # only the first entry
+        ({"forward": said(None, "A"), "reverse": said("", "B")}, 0, 0),
+        ({"forward": said("a"), "reverse": said("tie")}, 0, 2),
+        ({"forward": [], "reverse": said("B")}, 1, 1),
+        ({"forward": None, "reverse": said("B")}, 1, 1),
+        ({"forward": [{}]}, 0, 0),
+        ({}, 0, 0),
+    ],
+)
+def test_the_first_entry_of_each_direction_counts(tmp_path: Path, few: Path, prediction, right, judged) -> None:
+    """One of two pairs is in the file; the other one was never judged."""
+    pairs = mmrb2_pairs("edit", rows=2)
+    id = next(pair["id"] for pair in pairs if pair["chosen"] == "A")
+    scored = official(tmp_path, few, {id: prediction})
+    assert (scored["format"], scored["orders"], scored["rows"]) == ("mmrb2", "both", 2)
+    values = scored["official"]["values"]
+    assert values["edit"] == (right / judged if judged else None)
+    assert values["coverage"] == judged / 4
+    assert scored["parse_rate"] == judged / 4
+
+
+def test_what_a_run_exports_scores_as_the_run(built: Path, tmp_path: Path) -> None:
+    from r1_reward.bench.benchmarks.mmrb2 import write_form
+
+    answers = lambda row, swapped: [None, 1, 2][(row.index + swapped) % 3]  # noqa: E731
+    file = predictions(built, tmp_path, answers)
+    for name, value in write_form(map(json.loads, file.read_text().splitlines())).items():
+        (tmp_path / "official").mkdir(exist_ok=True)
+        (tmp_path / "official" / name).write_text(json.dumps(value))
+    ours, theirs = score_file("mmrb2", file), score_file("mmrb2", tmp_path / "official", data=built)
+    assert ours["official"] == theirs["official"] and ours["by_position"] == theirs["by_position"]
+    assert theirs["complete"] and theirs["rows"] == 4000
+    one = score_file("mmrb2", tmp_path / "official" / "edit.json", data=built)
+    assert one["complete"] and one["rows"] == 1000
+    assert one["official"]["values"]["edit"] == ours["official"]["values"]["edit"]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ([], "holds no rows"),
+        ({}, "must hold one JSON object"),
+        ("A", "must hold one JSON object"),
+        ({"p": ["A"]}, 'pair \'p\' must have lists "forward" and "reverse"'),
+        ({"p": {"forward": "A"}}, "pair 'p' must have lists"),
+        ({"p": {"forward": ["A"]}}, "pair 'p' must have lists"),
+        ({"p": {"reverse": {"judgement": "A"}}}, "pair 'p' must have lists"),
+        ({"p": {"forward": said("A")}}, "1 of its 1 pairs are not in --data, such as 'p'"),
+    ],
+)
+def test_what_is_not_of_the_official_form_is_told(tmp_path: Path, few: Path, value, told: str) -> None:
+    with pytest.raises(UserError, match="said.json") as error:
+        official(tmp_path, few, value)
+    assert told in str(error.value)
+
+
+def test_the_official_form_needs_labels_and_each_pair_once(tmp_path: Path, few: Path) -> None:
+    folder = tmp_path / "said"
+    folder.mkdir()
+    text = json.dumps(always_a(mmrb2_pairs("edit", rows=2)))
+    (folder / "task2_edit.json").write_text(text)
+    with pytest.raises(UserError, match="has no labels; --data names"):
+        score_file("mmrb2", folder)
+    assert score_file("mmrb2", folder, data=few, allow_partial=True)["official"]["values"]["coverage"] == 1.0
+    (folder / "task2_edit_again.json").write_text(text)
+    with pytest.raises(UserError, match="again.json: pair .* is in another file, too"):
+        score_file("mmrb2", folder, data=few, allow_partial=True)
+    (folder / "task2_edit_again.json").write_text(text[:-9])
+    with pytest.raises(UserError, match="again.json: is not JSON"):
+        score_file("mmrb2", folder, data=few, allow_partial=True)
 
 
 # ---- a run
