@@ -261,6 +261,8 @@ class OfficialScore:
     """Which rows belong together."""
     about: str = ""
     """What the numbers are, in a sentence for reports."""
+    shares: bool = False
+    """Whether the numbers that are named after categories are shares of the units of these, and ``overall`` of all."""
 
 
 Ties: TypeAlias = Literal["judge", "drop"]
@@ -337,7 +339,10 @@ class Benchmark:
         sizes = self.sizes[0].categories if self.sizes else None
         if sizes is None:
             return {}
-        official = {one.heading: sizes[one.key] for one in self.table_columns() if one.key in sizes}
+        kinds = ("category", "official") if self.official is not None and self.official.shares else ("category",)
+        official = {
+            one.heading: sizes[one.key] for one in self.table_columns() if one.kind in kinds and one.key in sizes
+        }
         if not official:
             return {}
         return {OFFICIAL: official, **{name: dict(rows) for name, rows in self.other_groupings.items()}}
