@@ -234,7 +234,7 @@ def _hint(benchmark: Benchmark, row: PublishedRow, names: Sequence[str]) -> str:
     if benchmark.max_missing:
         reduced = [fit for name in names if (fit := _fit(benchmark, row, name, benchmark.max_missing))]
         if not reduced:
-            return f"not even leaving out up to {benchmark.max_missing} rows of each category explains it"
+            return f"not even leaving out up to {benchmark.max_missing} {benchmark.unit} of each category explains it"
         fewest = min(reduced, key=lambda one: one.missing)
         parts = ", ".join(f"{k}/{n}" for k, n in fewest.counts)
         dropped = ", which the rule 'drop' leaves out" if row.rule == "drop" else ""
