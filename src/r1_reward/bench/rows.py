@@ -108,9 +108,10 @@ class Outcome(NamedTuple):
     """As in :class:`BenchmarkRow`."""
 
 
-def right_by_majority(votes: Sequence[Vote]) -> bool:
-    """Return whether more votes are right than wrong; what cannot be read counts for neither."""
-    return sum(vote.correct is True for vote in votes) > sum(vote.correct is False for vote in votes)
+def won(votes: Sequence[Vote]) -> bool | None:
+    """Return whether more votes of a pass are for the preferred response than against it; None if as many are."""
+    lead = sum(1 if vote.correct else -1 for vote in votes if vote.correct is not None)
+    return lead > 0 if lead else None
 
 
 def compare_lengths(preferred: str, other: str) -> int:

@@ -184,8 +184,7 @@ def _compare(entry: Benchmark, counts: Counts) -> tuple[Size | None, str | None]
         members["no category"] = counts.category < 0
     ids = Counter({name: len(np.unique(counts.ids[rows])) for name, rows in members.items()})
     categories = ids if entry.grouped else Counter({name: int(rows.sum()) for name, rows in members.items()})
-    n = ids.total() if entry.grouped else n
-    return match_size(entry, Scan(n, categories, ids, {}, ""))
+    return match_size(entry, Scan(categories.total(), categories, ids, {}, ""))
 
 
 def _missing_notes(counts: Counts, *, told: bool) -> list[str]:

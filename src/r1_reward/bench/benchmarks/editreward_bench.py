@@ -28,7 +28,7 @@ from r1_reward.bench.benchmark import (
 from r1_reward.bench.fields import Draft, Fields, short
 from r1_reward.bench.official import edit_reward_score
 from r1_reward.bench.readers import open_tasks
-from r1_reward.bench.rows import right_by_majority
+from r1_reward.bench.rows import won
 from r1_reward.records.content import Content, Place, to_parts
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Label
@@ -119,7 +119,7 @@ def numbers(clusters: Sequence[Cluster]) -> dict[str, float | None]:
     for cluster in clusters:
         candidates = int((cluster[0].category or "0")[0])
         for votes in zip(*(outcome.passes for outcome in cluster), strict=True):
-            right = [right_by_majority(one) for one in votes]
+            right = [won(one) is True for one in votes]
             groups += [(2, [one]) for one in right] if candidates == 2 else [(candidates, right)]
     shares = edit_reward_score(groups)
     return {"overall": shares["overall"].value, **{name: shares[name[0]].value for name in GROUPS}}
