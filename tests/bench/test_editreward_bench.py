@@ -243,11 +243,12 @@ def test_a_run_a_table_a_comparison_and_a_probe(tmp_path: Path, server) -> None:
     assert metrics["official"]["values"]["2pair"] == 0.5  # a judge that always says 1, in both orders
     assert metrics["baselines"]["longer"] is None
     report = (tmp_path / "run" / "report.md").read_text()
-    assert "1 rows whose label is a tie are left out." in report and "A group of three or four edits" in report
+    assert "Rows whose label is a tie are left out: 1." in report and "A group of three or four edits" in report
     (section,) = build_table([load_run(tmp_path / "run")], published=False).sections
     assert section.rows[0].mark.startswith("(")
     table = build_table([load_run(tmp_path / "run")])
-    assert any("1 rows whose label is a tie were left out; the published" in note for note in table.footnotes)
+    assert any("Rows whose label is a tie were left out: 1; the published" in note for note in table.footnotes)
+    assert "Not on the official 484 groups." in table.footnotes
     compare = ["compare", str(tmp_path / "run"), str(tmp_path / "run"), "--json"]
     assert json.loads(CliRunner().invoke(app, compare).output)["n"] == 19
     server.default = [reply("<think>Both.</think><answer>2</answer>")]

@@ -53,7 +53,7 @@ def test_without_ties_by_default_and_with_them_if_asked(hub: Path, json_form: Pa
         )
         assert counts(without) == {task: ROWS[task] - TIES[task] for task in TASKS}
         assert (without.n, without.ties, without.ties_left_out) == (1824, 0, 302)
-        assert "302 rows whose label is a tie are left out." in without.notes
+        assert "Rows whose label is a tie are left out: 302." in without.notes
         assert counts(everything) == ROWS
         assert (everything.n, everything.ties, everything.ties_left_out) == (2126, 302, 0)
         assert without.size == everything.size and everything.size.rows == 2126

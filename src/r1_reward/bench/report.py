@@ -48,6 +48,7 @@ def write_metrics(
         "orders": run["orders"],
         **summary,
         "expected": expected,
+        "size": (run.get("data") or {}).get("size"),
         "complete": not missing and len(tally) == expected,
         "ties_left_out": (run.get("data") or {}).get("ties_left_out", 0),
         "missing": [{"index": index, "reason": reason} for index, reason in sorted(missing.items())],

@@ -66,7 +66,7 @@ def score_file(
     tally, by_text = reading.tally, _readable(reading.by_text)
     counts = tally.counts()
     # What the benchmark's own form holds is read out of the rows, all of the tasks that it is of.
-    size, complaints = _complaints(entry, counts, None if own else rows, run)
+    expected, size, complaints = _complaints(entry, counts, None if own else rows, run)
     if complaints and not allow_partial:
         hint = foreign.missing_rows_hint if foreign else ""
         raise UserError(f"{path}: {' '.join(complaints)}{hint} To score these rows nevertheless: --allow-partial.")
@@ -98,7 +98,8 @@ def score_file(
         "file": str(file),
         "format": format,
         "orders": orders,
-        "expected": size,
+        "expected": expected,
+        "size": size and size.label,
         "complete": not complaints,
         "notes": notes,
         **summary,
@@ -151,8 +152,8 @@ def _read_run(entry: Benchmark, path: Path) -> dict[str, Any]:
 
 def _complaints(
     entry: Benchmark, counts: Counts, rows: LoadedSuite | None, run: dict[str, Any]
-) -> tuple[int | None, list[str]]:
-    """Return the number of rows there should be, None if nobody says, and what differs from it."""
+) -> tuple[int | None, Size | None, list[str]]:
+    """Return the number of rows there should be (None if nobody says), the official size they have, what differs."""
     n, expected = len(counts.index), None
     size, complaint = _compare(entry, counts)
     complaints = [complaint] if complaint else []
@@ -167,7 +168,7 @@ def _complaints(
             expected = count if expected is None else expected
             if count != n:
                 complaints.append(f"The file has {n:,} rows, {source} says {count:,}.")
-    return expected, complaints
+    return expected, size, complaints
 
 
 def _compare(entry: Benchmark, counts: Counts) -> tuple[Size | None, str | None]:

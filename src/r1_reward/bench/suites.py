@@ -167,7 +167,7 @@ def load_suite(
     notes += [f"Revision {opened.revision} of {opened.name}."] if opened.revision else []
     notes += opened.notes
     notes += [] if check_media else ["Nobody checked whether the images are there."]
-    notes += [f"{scan.dropped:,} rows whose label is a tie are left out."] if scan.dropped else []
+    notes += [f"Rows whose label is a tie are left out: {scan.dropped:,}."] if scan.dropped else []
     if suite.mapping:
         used = ", ".join(f"{name} = {reading.columns.get(name, name)}" for name in suite.mapping)
         notes.append(f"The columns of {suite.title} are not published; they were read as {used}.")

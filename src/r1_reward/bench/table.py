@@ -88,6 +88,8 @@ class _Run(_Shape):
     rows: Count | None = None
     ties: Count | None = None
     ties_left_out: Count = 0
+    size: str | None = ""
+    """What the official rows that it is on are called, None if it is on others; empty where the file does not tell."""
     expected: Count | None = None
     complete: bool | None = None
     rule: Rule
@@ -329,8 +331,12 @@ def _other_rows(benchmark: Benchmark, run: _Run, grouping: str, columns: Sequenc
     own = sum(sizes[one.heading] for one in columns if one.heading in sizes and one.key in run.categories)
     if whole and run.expected not in (None, whole, own) and not benchmark.grouped:
         told.append(f"On a version of {run.expected:,} rows, the published one has {whole:,}.")
+    if benchmark.grouped and run.size is None:
+        told.append(
+            f"Not on the official {whole:,} {benchmark.unit}." if whole else f"Not on the official {benchmark.unit}."
+        )
     if run.ties_left_out and benchmark.ties == "judge":
-        told.append(f"{run.ties_left_out:,} rows whose label is a tie were left out; the published rows count them.")
+        told.append(f"Rows whose label is a tie were left out: {run.ties_left_out:,}; the published rows count them.")
     return told
 
 
