@@ -165,7 +165,7 @@ def predictions(file: Path, whole: Path, answer, passes: int = 1, ties: str = "j
 
 def test_one_wrong_comparison_loses_a_group(whole: Path, tmp_path: Path) -> None:
     file = predictions(
-        tmp_path / "a.jsonl", whole, lambda row, _: 3 - row.preferred if row.members == (0, 1) else row.preferred
+        tmp_path / "a.jsonl", whole, lambda row, _: row.preferred % 2 + 1 if row.members == (0, 1) else row.preferred
     )
     values = score_file("editreward-bench", file, data=whole)["official"]["values"]
     assert values == {"overall": 0.0, "2pair": 0.0, "3pair": 0.0, "4pair": 0.0}

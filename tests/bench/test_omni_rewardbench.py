@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from official_files import OMNI, OMNI_MEDIA, omni_reward_bench, omni_rows, write_json
+from official_files import OMNI, OMNI_MEDIA, PICTURES, omni_reward_bench, omni_rows, write_json
 from prediction_rows import our_row, vote, write_lines
 from scripted_server import reply
 from typer.testing import CliRunner
@@ -222,10 +222,9 @@ def test_ties_are_refused_before_the_first_judgement(tmp_path: Path, server) -> 
 
 
 def test_a_pair_file_with_ties_is_refused_the_same(tmp_path: Path, server) -> None:
-    rows = [
-        {"id": str(i), "question": f"Which {i}?", "images": [], "response_1": "a", "response_2": "b", "preferred": i}
-        for i in range(3)
-    ]
+    (tmp_path / "a.png").write_bytes(PICTURES[0])
+    shown = {"images": ["a.png"], "response_1": "a", "response_2": "b"}
+    rows = [{"id": str(i), "question": f"Which {i}?", **shown, "preferred": i} for i in range(3)]
     write_lines(tmp_path / "pairs.jsonl", rows)
     command = ["run", "pairs", "--data", str(tmp_path / "pairs.jsonl"), "--base-url", server.url, "--model", "judge"]
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
