@@ -10,6 +10,7 @@ import torch
 from hub_cache import put_in_cache
 from safetensors.torch import load_file
 
+from r1_reward.judge.calibration import Calibration
 from r1_reward.models.checkpoint import load_model_and_processor
 from r1_reward.records.errors import UserError
 
@@ -73,15 +74,13 @@ def test_adapters_of_the_tiny_model_find_it(tmp_path):
 
 
 def test_adapters_of_the_hub_bring_their_base_and_calibration(adapters, checkpoint, tmp_path, monkeypatch):
-    from test_calibration import calibration
-
     from r1_reward import RewardModel
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     folder = shutil.copytree(adapters[0], tmp_path / "lora")
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "me/base"}))
-    fitted = calibration()
+    fitted = Calibration(temperature=1.0, n=20, ece_before=0.2, ece_after=0.1, brier_before=0.3, brier_after=0.2)
     fitted.save(folder)
     put_in_cache(tmp_path / "cache", "me/base", checkpoint)
     put_in_cache(tmp_path / "cache", "me/judge", folder)

@@ -24,7 +24,6 @@ from r1_reward.bench.rows import BenchmarkRow, Outcome, Vote, compare_lengths
 from r1_reward.records.content import Content
 
 if TYPE_CHECKING:
-    from r1_reward.bench.suites import LoadedSuite
     from r1_reward.store.rows import RowSource
 
 OFFICIAL = "official"
@@ -242,7 +241,7 @@ class OfficialForm:
     """Lines of predictions.jsonl to JSON values by file name."""
     marked: Callable[[Path], bool]
     """Whether a file or folder has this form."""
-    read: Callable[[Path, LoadedSuite | None], Iterable[Outcome]]
+    read: Callable[[Path, Iterable[BenchmarkRow] | None], Iterable[Outcome]]
     """Reads it beside the benchmark's own rows, which have the labels; raises UserError."""
     orders: str
     """In which order the responses were shown."""

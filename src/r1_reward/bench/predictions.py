@@ -64,7 +64,7 @@ def read_outcomes(suite: str, file: Path, *, rows: LoadedSuite | None = None) ->
     if format == OURS:
         return _read_ours(entry, file, rows)
     if entry.form is not None and format == entry.form.name:
-        return iter(entry.form.read(file, rows))
+        return iter(entry.form.read(file, None if rows is None else rows.rows()))
     return (outcome for outcome, _ in _read_others(entry, file, format, rows))
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from r1_reward.bench.benchmark import (
     Benchmark,
@@ -39,9 +39,6 @@ from r1_reward.records.errors import UserError, kind_of
 from r1_reward.records.schema import Answer
 from r1_reward.store.files import read_json
 from r1_reward.store.sniff import is_array
-
-if TYPE_CHECKING:
-    from r1_reward.bench.suites import LoadedSuite
 
 TASKS = ("t2i", "edit", "interleaved", "reasoning")
 COLUMNS = official_columns((*TASKS, "mean"))
@@ -156,7 +153,7 @@ def has_form(path: Path) -> bool:
     return path.suffix == ".json" and path.is_file() and not is_array(path)
 
 
-def read_form(path: Path, rows: LoadedSuite | None) -> list[Outcome]:
+def read_form(path: Path, rows: Iterable[BenchmarkRow] | None) -> list[Outcome]:
     """Return the outcomes of all pairs of the tasks that the predictions are of; a pair they lack was never judged.
 
     Of each direction only the first entry counts. A judgement that is None or empty is as if it were not there; any
@@ -168,7 +165,7 @@ def read_form(path: Path, rows: LoadedSuite | None) -> list[Outcome]:
     if rows is None:
         raise UserError(f"{path}: MMRB2's own form of predictions has no labels; --data names the benchmark's rows.")
     said = _said(path)
-    outcomes = [_outcome(row, said.get(row.id, {})) for row in rows.rows()]
+    outcomes = [_outcome(row, said.get(row.id, {})) for row in rows]
     tasks = {one.category for one in outcomes if one.id in said}
     if strange := sorted(said.keys() - {one.id for one in outcomes}):
         raise UserError(f"{path}: {len(strange)} of its {len(said)} pairs are not in --data, such as {strange[0]!r}.")
