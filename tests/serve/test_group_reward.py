@@ -212,13 +212,19 @@ def test_a_picture_is_read_in_whatever_form_its_part_holds_it(part, tmp_path):
         (
             [{"role": "user", "content": "Is <image> after <image>?"}],
             {"images": [WHITE, BLACK]},
-            "Is image 1 after image 2?",
+            "Is [image] after [image]?",
         ),
         (
             chat("after", IMAGE, {"type": "text", "text": "is"}, IMAGE),
             {"images": [WHITE, BLACK]},
-            "image 1\nis\nimage 2\nafter",
+            "[image]is[image]after",
         ),
+        (
+            chat("Which?", IMAGE, {"type": "text", "text": "Or:"}, IMAGE),
+            {"images": [WHITE, BLACK]},
+            "[image]Or:[image]Which?",
+        ),
+        ("Is <image_2> after <image_1>?", {"images": [WHITE, BLACK]}, "Is image 2 after image 1?"),
         ("<|vision_start|><|image_pad|><|vision_end|>Which?", {"image": WHITE}, "Which?"),
         (chat("Which?"), {"images": [WHITE, BLACK]}, "Which?"),
         ("<video>Which?", {"images": [WHITE, BLACK, WHITE]}, "Which?"),
@@ -228,6 +234,60 @@ def test_vision_tokens_never_reach_the_question(prompt, columns, question):
     reward, judge = reward_by()
     reward(prompts=[prompt] * 2, completions=["a", "aa"], **{name: [cell] * 2 for name, cell in columns.items()})
     assert {asked for asked, _, _ in judge.asked} == {question}
+
+
+BESIDE = {"images": [[WHITE, BLACK]] * 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ("Is <image> taken after <image>?", BESIDE),
+        (["Is ", {"type": "image", "image": WHITE}, " taken after ", {"type": "image", "image": BLACK}, "?"], {}),
+        ([{"type": "text", "text": "Is "}, WHITE, {"type": "text", "text": " taken after "}, BLACK, "?"], {}),
+        (["Is ", IMAGE, " taken after ", IMAGE, "?"], BESIDE),
+        ([IMAGE, IMAGE, "Is <image> taken after <image>?"], BESIDE),
+    ],
+)
+@pytest.mark.parametrize("before", [[], [{"role": "system", "content": "Be brief."}]])
+def test_a_prompt_keeps_the_order_of_texts_and_pictures(content, columns, before):
+    pictures = []
+    reward, judge = reward_by(lambda question, images, response: pictures.append(images) or len(response))
+    prompt = [*before, {"role": "user", "content": content}]
+    assert reward(prompts=[prompt] * 2, completions=said("a", "aa"), **columns) == pytest.approx([-0.8, 0.8])
+    assert {question for question, _, _ in judge.asked} == {"Is [image] taken after [image]?"}
+    assert all([one.tobytes() for one in shown] == [WHITE.tobytes(), BLACK.tobytes()] for shown in pictures)
+
+
+def test_the_same_pictures_at_other_places_are_another_group():
+    reward, judge = reward_by()
+    prompts = [chat("now", IMAGE, {"type": "text", "text": "then"}, IMAGE)] * 2
+    prompts += [chat("now", IMAGE, IMAGE, {"type": "text", "text": "then"})] * 2
+    reward(prompts=prompts, completions=said("a", "aa", "b", "bb"), images=[[WHITE, BLACK]] * 4)
+    assert {question for question, _, _ in judge.asked} == {"[image]then[image]now", "then\nnow"}
+    assert all(("a" in first) == ("a" in second) for _, first, second in judge.asked)
+
+
+def test_pictures_of_earlier_turns_are_in_front_of_the_question():
+    pictures = []
+    reward, judge = reward_by(lambda question, images, response: pictures.append(images) or len(response))
+    turns = [*chat("What is this?", IMAGE), *said("A three.")[0], *chat("And this?", IMAGE)]
+    reward(prompts=[turns] * 2, completions=said("a", "aa"), images=[[WHITE, BLACK]] * 2)
+    reward(prompts=[turns] * 2, completions=said("a", "aa"), images=[[WHITE, BLACK]] * 2, question=["From here?"] * 2)
+    reward(prompts=[[*turns[:2], *chat("Sure?")]] * 2, completions=said("a", "aa"), images=[[WHITE]] * 2)
+    assert list(dict.fromkeys(asked for asked, _, _ in judge.asked)) == ["[image]And this?", "From here?", "Sure?"]
+    assert [[one.getpixel((0, 0))[0] for one in shown] for shown in pictures[::4]] == [[255, 0], [255, 0], [255]]
+
+
+@pytest.mark.parametrize(
+    "part", [{"type": "image", "image": WHITE}, {"type": "image"}, {"type": "video", "video": "a"}]
+)
+def test_a_completion_with_a_picture_is_refused(part):
+    reward, judge = reward_by()
+    completion = [{"role": "assistant", "content": [{"type": "text", "text": "Here:"}, part]}]
+    with pytest.raises(UserError, match="completion 2 of the batch has a picture"):
+        reward(prompts=["Q?"] * 2, completions=["a", completion])
+    assert judge.asked == []
 
 
 def test_another_system_prompt_is_another_group():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from served import ScriptedJudge, Served, base64_png
 
 from r1_reward.judge.reward_model import RewardModel
+from r1_reward.records.content import places_of, text_of
 from r1_reward.serve.dialects.openrlhf import RemoteRewardRequest, _clean, read_prompts
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.schemas import Base64Image, PathImage, UrlImage
@@ -142,7 +143,7 @@ QWEN = "<|vision_start|><|image_pad|><|vision_end|>"
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 PICTURED = [
     (CHAT.format(QWEN + "Which?"), 1, "Which?"),
-    (CHAT.format(f"{QWEN}Is {QWEN} later?"), 2, "image 1 Is image 2 later?"),
+    (CHAT.format(f"{QWEN}{QWEN}Which?"), 2, "Which?"),
     (CHAT.format("<image>\nWhich?"), 1, "Which?"),
     (CHAT.format("<img><IMG_CONTEXT></img>\nWhich?"), 1, "Which?"),
     (LLAMA.replace("Which", "<|image|>Which"), 1, "Which digit?"),
@@ -154,8 +155,18 @@ PICTURED = [
     ("<|begin_of_image|><|image|><|end_of_image|>Which?", 1, "Which?"),
     ("<video>Which?", 4, "Which?"),
     (CHAT.format("<|vision_start|><|video_pad|><|vision_end|>Which?"), 4, "Which?"),
-    ("USER: <image>\nWhich?", 1, "USER: image 1\nWhich?"),
 ]
+IN_BETWEEN = [
+    (CHAT.format(f"{QWEN}Is {QWEN} later?"), "[image]Is [image] later?"),
+    (CHAT.format(f"Is {QWEN} taken after {QWEN}?"), "Is [image] taken after [image]?"),
+    ("USER: <image>\nWhich?", "USER: [image]\nWhich?"),
+    ("Which digit? <image>", "Which digit? [image]"),
+    ("Is [IMG] a cat?", "Is [image] a cat?"),
+    ("<bos>Is <start_of_image><end_of_image> a cat?", "Is [image] a cat?"),
+    (CHAT.format("Hello.<|im_end|>\n<|im_start|>assistant\nHi.<|im_end|>\n<|im_start|>user\n<image>Which?"),
+     "user: Hello.\n\nassistant: Hi.\n\n[image]Which?"),
+    ("<|im_start|>system\nShort.<|im_end|>\n" + CHAT.format("Is <image> one?"), "system: Short.\n\nIs [image] one?"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("prompt", "count", "question"), PICTURED)
@@ -169,6 +180,31 @@ def test_a_prompt_with_places_for_pictures_is_judged_with_them_or_not_at_all(pro
     assert (group.question, len(group.images), group.responses) == (question, count, ["a", "b"])
 
 
+def named(group):
+    """Return what the pictures of a question are called, and what they are."""
+    (field, question), asked = next(iter(group.unopened.contents.items())), group.unopened
+    assert field == asked.field == f"{group.field}.images"
+    return [(place.source.field, place.source.source) for place in places_of(question)]
+
+
+@pytest.mark.parametrize(("prompt", "question"), IN_BETWEEN)
+def test_pictures_within_a_prompt_stay_at_their_places(prompt, question):
+    sent = [f"AAA{n}" for n in range(question.count("[image]"))]
+    assert refused([prompt + "a"], [prompt]) == "prompts[0]"
+    assert refused([prompt + "a"], [prompt], images=[[*sent, "AAAA"]]) == "prompts[0]"
+    (group,) = groups([prompt + "a", prompt + "b"], [prompt] * 2, images=[sent] * 2)
+    assert (text_of(group.question), group.images, group.responses) == (question, [], ["a", "b"])
+    assert named(group) == [(f"prompts[0].images[{n}]", Base64Image(base64=one)) for n, one in enumerate(sent)]
+
+
+def test_a_chat_of_parts_keeps_its_order():
+    parts = [("text", "Is "), ("image", "a.png"), ("text", " taken after "), ("image", "b.png"), ("text", "?")]
+    prompt = messages(("user", [{"type": kind, kind: value} for kind, value in parts]))
+    (group,) = groups(["<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n3"], [prompt])
+    assert text_of(group.question) == "Is [image] taken after [image]?" and group.images == []
+    assert [source for _, source in named(group)] == [PathImage(path="a.png"), PathImage(path="b.png")]
+
+
 @pytest.mark.parametrize(
     ("content", "sent", "question"),
     [
@@ -178,8 +214,10 @@ def test_a_prompt_with_places_for_pictures_is_judged_with_them_or_not_at_all(pro
         (
             [{"type": "text", "text": "Is"}, {"type": "image"}, {"type": "text", "text": "it?"}],
             ["AAAA"],
-            "Is\nimage 1\nit?",
+            "Is[image]it?",
         ),
+        ([{"type": "text", "text": "Which?"}, {"type": "image"}], ["AAAA"], "Which?[image]"),
+        ([{"type": "image"}, {"type": "text", "text": "Is <image> it?"}], ["AAAA"], "Is [image] it?"),
         ([{"type": "image", "url": "data:,x"}, {"type": "image"}, {"type": "text", "text": "?"}], ["AAAA"], "?"),
     ],
 )
@@ -187,15 +225,23 @@ def test_places_in_messages_take_the_pictures_beside_them(content, sent, questio
     prompt, query = messages(("user", content)), "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n3"
     assert refused([query], [prompt]) == "prompts[0]"
     (group,) = groups([query], [prompt], images=[sent])
-    assert group.question == question and group.images[-1] == Base64Image(base64="AAAA")
+    assert text_of(group.question) == question
+    assert [*group.images, *(source for _, source in named(group))][-1] == Base64Image(base64="AAAA")
 
 
-def test_pictures_of_several_turns_are_named_in_the_transcript():
+def test_pictures_of_several_turns_are_at_their_places_in_the_transcript():
     turn = [{"type": "image"}, {"type": "text", "text": "Which?"}]
     prompt = messages(("user", turn), ("assistant", "A 3."), ("user", turn))
     query = "<|im_start|>assistant\nA 3.<|im_end|>\n<|im_start|>assistant\nB"
     (group,) = groups([query], [prompt], images=[["AAAA", "BBBB"]])
-    assert group.question == "user: image 1\nWhich?\n\nassistant: A 3.\n\nimage 2\nWhich?"
+    assert text_of(group.question) == "user: [image]Which?\n\nassistant: A 3.\n\n[image]Which?"
+    assert [source.base64 for _, source in named(group)] == ["AAAA", "BBBB"]
+
+
+def test_a_picture_behind_the_question_is_shown_with_it():
+    prompt = messages(("user", "Which?"), ("user", [{"type": "image"}]))
+    (group,) = groups(["<|im_start|>assistant\nA"], [prompt], images=["AAAA"])
+    assert (group.question, group.images) == ("Which?", [Base64Image(base64="AAAA")])
 
 
 @pytest.mark.parametrize("prompt", ["[1, 2] is what?", "[not JSON", "[]x", '["a"]', "[" * 100_000])
@@ -288,6 +334,21 @@ def test_stock_openrlhf_is_told_that_its_judge_would_be_blind():
         assert server.judge.seen == []
         status, answer = ask(server, ["Q? 1", "Q? 2", CHATML + "3"], ["Q?", "Q?", CHATML])
         assert status == 422 and answer["error"]["field"] == "prompts[2]" and server.judge.seen == []
+
+
+def test_pictures_within_a_prompt_reach_the_judge_in_order():
+    prompt = messages(("user", ["Is ", {"type": "image"}, " after ", {"type": "image"}, "?"]))
+    query = "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n"
+    with Served(max_images=2) as server:
+        sent = [[base64_png(5, 4), base64_png(6, 5)]] * 2
+        status, answer = ask(server, [query + "1", query + "2"], [prompt] * 2, images=sent)
+        assert status == 200, answer
+        assert {question for question, _, _ in server.judge.seen} == {"Is [image] after [image]?"}
+        assert server.judge.images == [[(5, 4), (6, 5)]] * 2
+        status, answer = ask(server, [query + "1"], [prompt], images=[[base64_png(), "!!"]])
+        assert (status, answer["error"]["field"]) == (422, "prompts[0].images[1]")
+        status, answer = ask(server, [query + "1", "p 2"], [prompt, "p"], images=[sent[0], sent[0][:1]])
+        assert status == 422 and "3 pictures; this server takes at most 2" in answer["error"]["message"]
 
 
 def test_pictures_of_forks_reach_the_judge():

@@ -13,8 +13,9 @@ _SHOWN = re.compile(
 
 
 def shown(request):
-    """Return question, first and second response, as the prompt of a request shows them."""
-    return _SHOWN.search(request.messages[0]["content"][-1]["text"]).groups()
+    """Return question, first and second response, as the prompt of a request shows them: [image] for a picture."""
+    prompt = "".join(part.get("text", "[image]") for part in request.messages[0]["content"])
+    return _SHOWN.search(prompt).groups()
 
 
 class FakeEngine(Generative):

@@ -41,6 +41,8 @@ class Group(NamedTuple):
     question: Content
     images: Images
     responses: Sequence[Content]
+    criteria: str | None = None
+    """By what they are to be judged, where that is given."""
 
 
 class ScoredGroup(NamedTuple):
@@ -146,7 +148,9 @@ class _Playing:
             return
         try:
             self._candidates = Candidates.of(group.responses, video_frames=video_frames)
-            self._question, self._images = check_group(group.question, group.images, video_frames=video_frames)
+            self._question, self._images = check_group(
+                group.question, group.images, group.criteria, video_frames=video_frames
+            )
         except UserError as error:
             self._error = InvalidPair(str(error))
             self._error.__cause__ = error

@@ -132,9 +132,14 @@ def prepare(
     )
     pictures = open_images(images, video_frames=video_frames)
     check_pictures(question, pictures, exact=exact)
-    if item.criteria is not None:
-        question = open_content(with_criteria(question, check_text(item.criteria, "criteria")), "question")
-    return Prepared(question, pictures, (responses[0], responses[1]), preferred)
+    return Prepared(_asked(question, item.criteria), pictures, (responses[0], responses[1]), preferred)
+
+
+def _asked(question: Shown, criteria: str | None) -> Shown:
+    """Return an opened question that says by what the responses are to be judged, where that is given."""
+    if criteria is None:
+        return question
+    return open_content(with_criteria(question, check_text(criteria, "criteria")), "question")
 
 
 def _of_row(row: Mapping[str, Any], video_frames: int) -> PairToJudge:
@@ -231,12 +236,18 @@ def where_pictures(pair: Prepared) -> str:
     return " and ".join(said) or "nothing shows a picture"
 
 
-def check_group(question: Content, images: Images, *, video_frames: int = FRAMES) -> tuple[Shown, OpenedImages]:
-    """Return a question and its pictures, opened; raises UserError if it cannot be shown with them."""
+def check_group(
+    question: Content, images: Images, criteria: str | None = None, *, video_frames: int = FRAMES
+) -> tuple[Shown, OpenedImages]:
+    """Return a question, which names the criteria, and its pictures, opened.
+
+    Raises:
+        UserError: it cannot be shown with them.
+    """
     shown = check_content(question, "question", video_frames=video_frames)
     opened_images = open_images(images, video_frames=video_frames)
     check_pictures(shown, opened_images)
-    return shown, opened_images
+    return _asked(shown, criteria), opened_images
 
 
 def prepare_all(

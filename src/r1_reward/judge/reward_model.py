@@ -244,20 +244,21 @@ class RewardModel:
         response: Content,
         *,
         against: Sequence[Content],
+        criteria: str | None = None,
         **options: Unpack[VoteOptions],
     ) -> float | None:
         """Return the mean probability, in [0, 1], that a response is better than each of those it is held ``against``.
 
         What looks the same among these counts as one half, unasked; what is given twice is judged once and counts
-        twice. Comparisons that cannot be read are left out; None if that is all of them. Options and errors as for
-        :meth:`compare`.
+        twice. Comparisons that cannot be read are left out; None if that is all of them. Criteria, options and errors
+        as for :meth:`compare`.
         """
         frames = self.video_frames
         shown = check_content(response, "response", video_frames=frames)
         others = Candidates.of(against, "against", video_frames=frames)
         different, places = Candidates.of([shown, *(others.different[place] for place in others.places)])
         opponents = range(1, len(different))
-        asked = self._comparer(question, images, different, options)([(0, i) for i in opponents])
+        asked = self._comparer(question, images, different, criteria, options)([(0, i) for i in opponents])
         won: dict[int, float | None] = {0: 0.5, **dict(zip(opponents, asked, strict=True))}
         known = [p for place in places[1:] if (p := won[place]) is not None]
         return sum(known) / len(known) if known else None
@@ -269,27 +270,36 @@ class RewardModel:
         responses: Sequence[Content],
         *,
         budget: int | None = None,
+        criteria: str | None = None,
         **options: Unpack[VoteOptions],
     ) -> Ranking:
         """Return the order and Bradley-Terry scores of responses, with at most ``budget`` comparisons.
 
         Without a budget few responses are all compared with each other, many by a schedule; see
         :func:`r1_reward.judge.ranking.rank`. Equal texts are judged once and share their score. Comparisons that cannot
-        be read are left out of the scores and have the probability None. Options and errors as for :meth:`compare`.
+        be read are left out of the scores and have the probability None. Criteria, options and errors as for
+        :meth:`compare`.
         """
         candidates = Candidates.of(responses, video_frames=self.video_frames)
-        compare = self._comparer(question, images, candidates.different, options)
+        compare = self._comparer(question, images, candidates.different, criteria, options)
         return candidates.spread(ranking.rank(len(candidates.different), compare, budget=budget, seed=self.seed))
 
     def best_of_n(
-        self, question: Content, images: Images, responses: Sequence[Content], **options: Unpack[VoteOptions]
+        self,
+        question: Content,
+        images: Images,
+        responses: Sequence[Content],
+        *,
+        criteria: str | None = None,
+        **options: Unpack[VoteOptions],
     ) -> Best:
         """Return the winner of a knockout, with about one comparison for each response.
 
-        Equal texts are judged once; the first of them stands for all. Options and errors as for :meth:`compare`.
+        Equal texts are judged once; the first of them stands for all. Criteria, options and errors as for
+        :meth:`compare`.
         """
         candidates = Candidates.of(responses, video_frames=self.video_frames)
-        compare = self._comparer(question, images, candidates.different, options)
+        compare = self._comparer(question, images, candidates.different, criteria, options)
         index, comparisons = ranking.best_of_n(len(candidates.different), compare, seed=self.seed)
         return Best(candidates.places.index(index), candidates.among_all(comparisons))
 
@@ -300,6 +310,7 @@ class RewardModel:
         responses: Sequence[Content],
         *,
         kind: RewardKind = "win_rate",
+        criteria: str | None = None,
         schedule: ScheduleName = "round-robin",
         comparisons: int | None = None,
         **options: Unpack[VoteOptions],
@@ -310,15 +321,15 @@ class RewardModel:
         the others, in [-1, 1]; ``bradley_terry`` gives scores in logits with mean 0, unbounded, from the same
         comparisons. Another ``schedule`` takes fewer: ``circular`` N, ``bracket`` N - 1, ``adaptive`` at most
         ``comparisons`` (default 2 N); their scores stand in for what was not compared. Equal texts share their reward,
-        which is 0 where there is no other text; a lone response has none. See :mod:`r1_reward.judge.groups`. Options
-        and errors as for :meth:`compare`.
+        which is 0 where there is no other text; a lone response has none. See :mod:`r1_reward.judge.groups`. Criteria,
+        options and errors as for :meth:`compare`.
         """
         self._plan(**options)
 
         def compare(pairs: Iterable[PairToJudge]) -> Iterator[Verdict | EngineError]:
             return self.compare_many(pairs, **options)
 
-        group = Group(question, images, responses)
+        group = Group(question, images, responses, criteria)
         (scored,) = score_groups(
             [group],
             compare,
@@ -394,10 +405,15 @@ class RewardModel:
         return probabilities, labels, left_out
 
     def _comparer(
-        self, question: Content, images: Images, different: Sequence[Shown], options: VoteOptions
+        self,
+        question: Content,
+        images: Images,
+        different: Sequence[Shown],
+        criteria: str | None,
+        options: VoteOptions,
     ) -> ranking.CompareBatch:
         """Return what compares responses by their indices; the pictures are opened once."""
-        asked, opened = check_group(question, images, video_frames=self.video_frames)
+        asked, opened = check_group(question, images, criteria, video_frames=self.video_frames)
         self._plan(**options)
 
         def compare(pairs: Sequence[tuple[int, int]]) -> list[float | None]:

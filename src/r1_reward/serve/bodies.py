@@ -14,10 +14,8 @@ from r1_reward.serve.budget import Budget
 from r1_reward.serve.encodings import ENCODINGS, as_utf8, unpack
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.routes import Call, Route
-from r1_reward.serve.schemas import Base64Image
 from r1_reward.store.encoded import kind_of_source
 
-_IMAGE_SHAPE = 'must be {"base64": ...}, {"url": ...} or {"path": ...}'
 _MOST_FILES = 1000  # of a form, before they are counted; the budget's refusal is clearer than the parser's
 
 
@@ -86,19 +84,42 @@ async def _read_form(request: Request, budget: Budget) -> tuple[bytes, list[byte
 
 
 def _first_problem(errors: Any) -> Refusal:
-    """Return the first of pydantic's errors as a refusal that names the field."""
+    """Return the first of pydantic's errors as a refusal that names the place."""
     first = errors[0]
-    field, message = "", str(first["msg"]).removeprefix("Value error, ")
-    for part in first["loc"]:
-        if isinstance(part, int):
-            field += f"[{part}]"
-            break  # behind it stand names of types
-        field += part if not field else f".{part}"
-    if Base64Image.__name__ in first["loc"]:
-        message = _IMAGE_SHAPE + _said_alone(first["input"])
-    elif first["type"] == "blank":
+    kind, given, message = first["type"], first["input"], str(first["msg"]).removeprefix("Value error, ")
+    field = _place(first["loc"])
+    if kind == "picture":
+        message += _said_alone(given)
+    elif kind == "part":
+        message += _said_of_kind(given)
+    elif kind == "blank":
         message = f"{field.replace('_', ' ')} is blank"
+    elif kind == "too_long":
+        message = f"has too many parts; this server takes at most {first['ctx']['max_length']} (--max-parts)"
     return Refusal(422, message, field or None)
+
+
+def _place(location: Any) -> str:
+    """Return a place as in ``response_1[2].image``, without pydantic's names of types and our tags of unions."""
+    place, inside = "", True
+    for part in location:
+        if isinstance(part, int):
+            place, inside = f"{place}[{part}]", False
+        elif part.startswith("("):
+            inside = True  # a tag, behind which fields follow again
+        elif inside:
+            place += f".{part}" if place else part
+        else:
+            break
+    return place
+
+
+def _said_of_kind(part: Any) -> str:
+    """Return what may be done about a part of a kind that is not taken."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(kind, str) and "video" in kind:
+        return "; no videos are taken here: send frames of it as pictures"
+    return "; a text among parts is a part of its own" if isinstance(part, str) else ""
 
 
 def _said_alone(picture: Any) -> str:

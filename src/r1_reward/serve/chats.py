@@ -1,26 +1,26 @@
-"""Which pictures a trainer's prompt shows, and what its turns say beside them: the one place for every dialect.
+"""Which pictures a trainer's prompt shows, and what its turns say around them: the one place for every dialect.
 
 A trainer marks a picture by a token in the text, by a part of a message that holds it, or by a part without it, whose
 picture travels beside the prompt::
 
-    turns = [read_turn("user", [{"type": "image"}, {"type": "text", "text": "Which digit?"}])]
-    show(turns, [picture])              # Shown(texts=["Which digit?"], pictures=[picture])
-    show(turns)                         # WrongPictures: has a place for 1 picture (an image part), and none came
+    turns = [read_turn("user", ["Is ", {"type": "image"}, " older than ", {"type": "image"}, "?"])]
+    show(turns, [one, other]).contents  # [["Is ", Place("image", one), " older than ", Place("image", other), "?"]]
+    show(turns)                         # WrongPictures: has places for 2 pictures (an image part), and none came
 
 Nothing is judged blind: every place has its picture, and no other number of pictures comes with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from r1_reward.records.content import Content, ContentError, Piece, Place, places_of, read_parts
 from r1_reward.records.placeholders import Placeholder, find_placeholders, mismatch, name_pictures
+from r1_reward.records.texts import is_blank
 
-_KINDS = ("image", "image_url", "input_image")
-_HOLDERS = ("image", "image_url", "url", "path", "base64", "source")
-_TEXTS = ("text", "input_text")
 _TOKEN = "<image>"
+_SILENT = ("system", "developer")
 
 
 class PromptError(ValueError):
@@ -31,30 +31,34 @@ class WrongPictures(PromptError):
     """The pictures that came are not as many as the places for them."""
 
 
-class Part(NamedTuple):
-    """A picture within a message; ``source`` is as the trainer gave it, None if it is elsewhere."""
-
-    source: Any
-
-
 class Turn(NamedTuple):
     """One message: texts and pictures in their order."""
 
     role: str
-    pieces: list[str | Part]
+    pieces: list[Piece]
 
     def without_sources(self) -> Turn:
         """Return the turn for pictures that all come beside the chat."""
-        return Turn(self.role, [piece if isinstance(piece, str) else Part(None) for piece in self.pieces])
+        return Turn(self.role, [piece if isinstance(piece, str) else Place("image") for piece in self.pieces])
 
 
 class Shown(NamedTuple):
     """What a judge is shown of a chat."""
 
-    texts: list[str]
-    """Of each turn, without any vision token; a picture within the text is named ("image 2")."""
+    contents: list[Content]
+    """Of each turn, without any vision token: text, or texts and pictures in their order."""
     pictures: list[Any]
-    """In the order of the chat."""
+    """Those without a place: pictures that the text speaks of by number, frames of a video, what came beside others."""
+
+    @property
+    def everything(self) -> list[Any]:
+        """All pictures, in the order of the chat."""
+        return [*sources_of(*self.contents), *self.pictures]
+
+
+def sources_of(*contents: Content) -> list[Any]:
+    """Return the pictures of contents, in their order."""
+    return [place.source for content in contents for place in places_of(content)]
 
 
 def read_turn(role: str, content: Any) -> Turn:
@@ -63,39 +67,26 @@ def read_turn(role: str, content: Any) -> Turn:
     Raises:
         PromptError: it is neither, or a part is neither text nor picture.
     """
-    if isinstance(content, str):
-        return Turn(role, [content])
-    if not isinstance(content, Iterable | None) or isinstance(content, Mapping):
-        raise PromptError("has a message whose content is neither text nor a list of parts")
-    return Turn(role, [_piece(part) for part in content or ()])
-
-
-def _piece(part: Any) -> str | Part:
-    if isinstance(part, str):
-        return part
-    if not isinstance(part, Mapping):
-        raise PromptError(f"has a part that is neither text nor an object, but {type(part).__name__}")
-    kind = part.get("type") or next((name for name in (*_KINDS, "text") if part.get(name) is not None), None)
-    if kind in _TEXTS:
-        return str(part.get("text") or "")
-    if kind not in _KINDS:
-        raise PromptError(f"has a part of type {str(kind)[:40]}; parts of a message must be text or images")
-    source = next((part[name] for name in _HOLDERS if part.get(name) is not None), None)
-    if isinstance(source, Mapping) and not source.keys() & {"bytes", "path"}:
-        source = source.get("url") or source.get("data")  # OpenAI's and Anthropic's forms
-    return Part(None if isinstance(source, str) and not source.strip() else source)
+    try:
+        pieces = [] if content is None else read_parts(content)
+    except ContentError as error:
+        raise PromptError(f"has a message whose content {error}") from error
+    if any(isinstance(piece, Place) and piece.kind == "video" for piece in pieces):
+        raise PromptError("has a part of type video; parts of a message must be text or images")
+    return Turn(role, pieces)
 
 
 def show(turns: Sequence[Turn], beside: Sequence[Any] = ()) -> Shown:
     """Return what a judge is shown of a chat, the pictures of which are in its parts or came ``beside`` it, in order.
 
-    Without any place for a picture that is not in its part, those beside are shown behind the others. Parts and tokens
-    may mark the same pictures (a trainer that adds parts to a text with ``<image>`` in it).
+    Parts and tokens may mark the same pictures (a trainer that adds parts to a text with ``<image>`` in it). Where
+    pictures have numbers in the text, or a video is named there, all are shown in front, and the text names them
+    ("image 2").
 
     Raises:
         WrongPictures: they are not as many as the places for them.
     """
-    parts = [piece for turn in turns for piece in turn.pieces if isinstance(piece, Part)]
+    parts = [piece for turn in turns for piece in turn.pieces if isinstance(piece, Place)]
     texts = [piece for turn in turns for piece in turn.pieces if isinstance(piece, str)]
     tokens = [place for text in texts for place in find_placeholders(text)]
     nameless = sum(part.source is None for part in parts)
@@ -105,14 +96,71 @@ def show(turns: Sequence[Turn], beside: Sequence[Any] = ()) -> Shown:
     places = [Placeholder(0, 0, "image", "an image part") for _ in parts] + ([] if twice else tokens)
     if (nameless or tokens) and (reason := mismatch(places, total)):
         raise WrongPictures(reason)
+    pictures = list(_in_order(turns, beside, tokens=not twice))
     by_token = twice and bool(tokens)  # which says where in the text
-    marked = [_marked(turn, parts=not by_token) for turn in turns]
+    if any(place.number is not None or place.kind == "video" for place in tokens):
+        return Shown(list(_named(turns, parts=not by_token)), pictures)
+    left = iter(pictures)
+    placed: list[Content] = [_placed(turn, left, parts=not by_token) for turn in turns]
+    return Shown(placed, list(left))
+
+
+def in_front(turns: Iterable[tuple[str, Content]]) -> bool:
+    """Return whether all pictures of some turns come before whatever is said, other than by the system."""
+    spoken = False
+    for role, content in turns:
+        for piece in read_parts(content):
+            if isinstance(piece, Place) and spoken:
+                return False
+            spoken = spoken or (isinstance(piece, str) and role not in _SILENT and not is_blank(piece))
+    return True
+
+
+def said(content: Content) -> str:
+    """Return what a turn says, without its pictures and without white space around it."""
+    return "".join(piece for piece in read_parts(content) if isinstance(piece, str)).strip()
+
+
+def joined(pieces: Iterable[Piece]) -> Content:
+    """Return pieces as a content: neighbouring texts are one, and there is no white space around it."""
+    whole: list[Piece] = []
+    for piece in pieces:
+        if isinstance(piece, str) and whole and isinstance(whole[-1], str):
+            whole[-1] += piece
+        elif piece != "":
+            whole.append(piece)
+    if whole and isinstance(whole[0], str):
+        whole[0] = whole[0].lstrip()
+    if whole and isinstance(whole[-1], str):
+        whole[-1] = whole[-1].rstrip()
+    if all(isinstance(piece, str) for piece in whole):
+        return "".join(piece for piece in whole if isinstance(piece, str))
+    return [piece for piece in whole if piece != ""]
+
+
+def _placed(turn: Turn, pictures: Iterator[Any], *, parts: bool) -> Content:
+    """Return a turn with the next pictures at its tokens and, if these are places, its parts."""
+    pieces: list[Piece] = []
+    for piece in turn.pieces:
+        if isinstance(piece, Place):
+            pieces += [Place("image", next(pictures))] if parts else ["\n"]
+            continue
+        end = 0
+        for place in find_placeholders(piece):
+            pieces += [name_pictures(piece[end : place.start]), Place("image", next(pictures))]
+            end = place.end
+        pieces.append(name_pictures(piece[end:]))
+    return joined(pieces)
+
+
+def _named(turns: Sequence[Turn], *, parts: bool) -> Iterator[str]:
+    """Yield the texts of turns that name their pictures, all of which are shown in front."""
+    marked = [_marked(turn, parts=parts) for turn in turns]
     several = sum(bool(find_placeholders(text)) for text in marked) > 1
-    named, before = [], 0
+    before = 0
     for text in marked:
-        named.append(name_pictures(text, before, ends=several))
+        yield name_pictures(text, before, ends=several)
         before += len(_unnumbered(text))
-    return Shown(named, list(_in_order(turns, beside, tokens=not twice)))
 
 
 def _unnumbered(text: str) -> list[Placeholder]:
@@ -130,7 +178,7 @@ def _in_order(turns: Sequence[Turn], beside: Sequence[Any], *, tokens: bool) -> 
     left = iter(beside)
     for turn in turns:
         for piece in turn.pieces:
-            if isinstance(piece, Part):
+            if isinstance(piece, Place):
                 yield piece.source if piece.source is not None else next(left)
             elif tokens:
                 yield from (picture for _, picture in zip(_unnumbered(piece), left, strict=False))

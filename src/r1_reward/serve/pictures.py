@@ -3,6 +3,9 @@
 Nothing is fetched or read that was not allowed by name: a URL's host must be one of ``allow_hosts`` to the letter, a
 redirect is not followed, and a path must lie in one of ``allow_folders`` once all its links are resolved. How many
 pixels a picture has is read from its header, before any is unpacked.
+
+    contents, left = named_contents({"question": asked.question}, sources)
+    reader.open_contents(contents, left, budget)        # those in front, and the contents with theirs at their places
 """
 
 from __future__ import annotations
@@ -10,22 +13,33 @@ from __future__ import annotations
 import http.client
 import io
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from PIL import Image
 
 from r1_reward.judge.prepare import OpenedImages, open_images
+from r1_reward.records.content import Content, ContentError, Place, Shown, fill_places, places_of, read_parts
 from r1_reward.serve.budget import TOO_MANY_PIXELS, Budget
 from r1_reward.serve.errors import Refusal
-from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage
+from r1_reward.serve.schemas import Base64Image, ImageInput, ImagePart, PartsOrText, PathImage, TextPart, UrlImage
 from r1_reward.serve.settings import ServerSettings
+from r1_reward.store.contents import open_content
 from r1_reward.store.encoded import decode, kind_of_source
 from r1_reward.store.images import ImageError, identified, open_image
 
 PictureSource = ImageInput | bytes
 """A picture as a request names it, or an uploaded file."""
+
+
+class Named(NamedTuple):
+    """A picture of a request, and what messages call it."""
+
+    source: PictureSource
+    field: str
+
 
 _FETCH_SECONDS = 10.0
 _OPTION = "its operator names hosts with --allow-host"
@@ -48,18 +62,43 @@ class PictureReader:
             Refusal: one cannot be used or may not be named, they exceed the request's budget, or time is up.
         """
         budget.pictures(len(sources), field)
-        opened = []
-        for number, source in enumerate(sources):
-            name = f"{field}[{number}]"
-            budget.check_time()
-            data = source if isinstance(source, bytes) else self._read(source, name, budget)
-            budget.pixels(declared_pixels(data), name)
-            budget.check_time()
-            try:
-                opened.append(open_image(data, name="the picture"))
-            except ImageError as error:
-                raise Refusal(422, str(error), name) from error
-        return open_images(opened)
+        named = [Named(source, f"{field}[{number}]") for number, source in enumerate(sources)]
+        return open_images([self._picture(one, budget) for one in named])
+
+    def open_contents(
+        self, contents: Mapping[str, Content], images: Sequence[PictureSource], budget: Budget, field: str = "images"
+    ) -> tuple[OpenedImages, list[Shown]]:
+        """Return the pictures in front of a question, and contents with theirs at their places.
+
+        ``contents`` are given by the names that messages use; their pictures are :class:`Named`. All are counted before
+        the first is opened.
+
+        Raises:
+            Refusal: as of :meth:`open`.
+        """
+        for name, content in contents.items():
+            budget.pictures(len(places_of(content)), name)
+        opened = self.open(images, budget, field)
+        return opened, [self._content(content, name, budget) for name, content in contents.items()]
+
+    def _content(self, content: Content, field: str, budget: Budget) -> Shown:
+        if isinstance(content, str):
+            return content
+        pieces = read_parts(content)
+        return open_content(
+            [piece if isinstance(piece, str) else self._picture(piece.source, budget) for piece in pieces], field
+        )
+
+    def _picture(self, named: Named, budget: Budget) -> Image.Image:
+        source, name = named
+        budget.check_time()
+        data = source if isinstance(source, bytes) else self._read(source, name, budget)
+        budget.pixels(declared_pixels(data), name)
+        budget.check_time()
+        try:
+            return open_image(data, name="the picture")
+        except ImageError as error:
+            raise Refusal(422, str(error), name) from error
 
     def _read(self, source: ImageInput, name: str, budget: Budget) -> bytes:
         if isinstance(source, Base64Image):
@@ -143,6 +182,54 @@ class PictureReader:
         if not asked & self._hosts:
             raise Refusal(403, f"this server fetches nothing from that host ({_OPTION})", name)
         return parts
+
+
+def named_contents(
+    sent: Mapping[str, PartsOrText], beside: Sequence[PictureSource]
+) -> tuple[dict[str, Content], list[PictureSource]]:
+    """Return the contents of a request with the source of every picture at its place, and the pictures left over.
+
+    Parts without a picture take those ``beside`` the contents in order. What stands at a place is :class:`Named`.
+
+    Raises:
+        Refusal: these are not as many as the parts that take them.
+    """
+    nameless = [
+        f"{field}[{number}]"
+        for field, content in sent.items()
+        for number, part in enumerate(content)
+        if isinstance(part, ImagePart) and part.image is None
+    ]
+    images = [Named(source, f"images[{number}]") for number, source in enumerate(beside)]
+    contents = [_named(content, field) for field, content in sent.items()]
+    try:
+        filled, left = fill_places(contents, images)
+    except ContentError as error:
+        raise Refusal(422, str(error), [*nameless, "images"][min(len(images), len(nameless))]) from error
+    return dict(zip(sent, filled, strict=True)), [one.source for one in left]
+
+
+def _named(content: PartsOrText, field: str) -> Content:
+    """Return a content whose places hold the pictures with their names, and None where they come beside it."""
+    if isinstance(content, str):
+        return content
+    pieces: list[str | Place] = []
+    for number, part in enumerate(content):
+        name = f"{field}[{number}]"
+        if isinstance(part, TextPart):
+            pieces.append(part.text)
+        elif isinstance(part, ImagePart):
+            pieces.append(Place("image", None if part.image is None else Named(part.image, f"{name}.image")))
+        else:
+            pieces.append(Place("image", Named(UrlImage(url=part.image_url.url), f"{name}.image_url")))
+    return pieces
+
+
+def key_of_sent(content: Content) -> object:
+    """Return what is equal for contents that were sent as the same, before their pictures are opened."""
+    if isinstance(content, str):
+        return content
+    return tuple(piece if isinstance(piece, str) else piece.source.source for piece in read_parts(content))
 
 
 def _decode(text: str, name: str) -> bytes:

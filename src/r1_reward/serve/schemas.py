@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     create_model,
     field_validator,
@@ -28,6 +30,7 @@ Kind = Literal["win_rate", "bradley_terry"]
 StopRule = Literal["exact", "sequential"]
 
 _NO_VOTE = "no vote can be read, so there is no verdict"
+_SAY_TIE = "more votes say tie than prefer either response"
 _NO_COMPARISON = "no comparison can be read; {}"
 
 
@@ -37,7 +40,10 @@ _VOTES = "Votes for each order shown; several are sampled, one is greedy."
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+# Tags of unions are in parentheses, which tells them from the names of fields where messages name a place.
 
 
 class Base64Image(_Request):
@@ -58,14 +64,94 @@ class PathImage(_Request):
     path: str
 
 
-ImageInput = Base64Image | UrlImage | PathImage
+def _holder(image: Any) -> str | None:
+    """Return the tag of a picture by the one key it has."""
+    keys = list(image) if isinstance(image, dict) else list(getattr(type(image), "model_fields", ()))
+    return f"({keys[0]})" if len(keys) == 1 else None
+
+
+ImageInput = Annotated[
+    Annotated[Base64Image, Tag("(base64)")] | Annotated[UrlImage, Tag("(url)")] | Annotated[PathImage, Tag("(path)")],
+    Discriminator(
+        _holder,
+        custom_error_type="picture",
+        custom_error_message='must be {"base64": ...}, {"url": ...} or {"path": ...}',
+    ),
+]
+
+
+class TextPart(_Request):
+    """A text between pictures."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImagePart(_Request):
+    """A picture at its place; without ``image`` it is the next of ``images``, or of the files of a form."""
+
+    type: Literal["image"]
+    image: ImageInput | None = None
+
+
+class _LinkedImage(_Request):
+    url: str = Field(description="A data URL, or a URL on a host the operator allows (--allow-host).")
+    detail: Literal["auto", "low", "high"] | None = Field(default=None, description="Has no effect here.")
+
+
+class ImageUrlPart(_Request):
+    """A picture at its place, in OpenAI's form."""
+
+    type: Literal["image_url"]
+    image_url: _LinkedImage
+
+
+def _kind_of_part(part: Any) -> str:
+    kind = part.get("type") if isinstance(part, dict) else getattr(part, "type", None)
+    return f"({kind})"
+
+
+Part = Annotated[
+    Annotated[TextPart, Tag("(text)")]
+    | Annotated[ImagePart, Tag("(image)")]
+    | Annotated[ImageUrlPart, Tag("(image_url)")],
+    Discriminator(
+        _kind_of_part,
+        custom_error_type="part",
+        custom_error_message='must be {"type": "text", "text": ...}, {"type": "image", "image": ...} or '
+        '{"type": "image_url", "image_url": {"url": ...}}',
+    ),
+]
+
+
+def _kind_of_content(content: Any) -> str | None:
+    return "(words)" if isinstance(content, str) else "(parts)" if isinstance(content, list) else None
+
+
+def _contents(words: Any, parts: Any) -> Any:
+    """Return the type of a text, or a list of parts."""
+    return Annotated[
+        Annotated[words, Tag("(words)")] | Annotated[parts, Tag("(parts)")],
+        Discriminator(
+            _kind_of_content, custom_error_type="content", custom_error_message="must be text or a list of parts"
+        ),
+    ]
+
+
+PartsOrText: TypeAlias = str | list[TextPart | ImagePart | ImageUrlPart]
+"""A question or a response as it was sent."""
+_CONTENT = "Text, or a list of parts: texts and pictures in their order."
+_CRITERIA = "By what the responses are to be judged."
 
 
 class Question(_Request):
     """A question about pictures, and how votes are drawn."""
 
-    question: str
-    images: list[ImageInput] = Field(default_factory=list)
+    question: PartsOrText = Field(description=_CONTENT)
+    images: list[ImageInput] = Field(
+        default_factory=list, description="Shown in front of the question, or where parts without a picture are."
+    )
+    criteria: str | None = Field(default=None, description=_CRITERIA)
     votes: Annotated[int, Field(ge=1), _WHOLE] = Field(default=1, description=_VOTES)
     both_orders: bool = Field(default=True, description="Show each response first as often as the other.")
     stop: StopRule | None = Field(default=None, description="Leave out votes that cannot change the verdict.")
@@ -74,14 +160,14 @@ class Question(_Request):
 class CompareRequest(Question):
     """Which of two responses is better?"""
 
-    response_1: str
-    response_2: str
+    response_1: PartsOrText = Field(description=_CONTENT)
+    response_2: PartsOrText = Field(description=_CONTENT)
 
 
 class RankRequest(Question):
     """In which order do the responses stand?"""
 
-    responses: list[str] = Field(min_length=1)
+    responses: list[PartsOrText] = Field(min_length=1)
     budget: Annotated[int, Field(ge=0, le=1_000_000), _WHOLE] | None = Field(
         default=None, description="At most so many comparisons."
     )
@@ -117,13 +203,14 @@ class Grouping(BaseModel):
 class RewardRequest(Grouping, Question):
     """How good is each response, measured against the others?"""
 
-    responses: list[str] = Field(min_length=1)
+    responses: list[PartsOrText] = Field(min_length=1)
 
 
-def _not_blank(text: str) -> str:
-    if is_blank(text):
+def _not_blank(content: Any) -> Any:
+    texts = [content] if isinstance(content, str) else [getattr(part, "text", "a picture") for part in content]
+    if all(map(is_blank, texts)):
         raise PydanticCustomError("blank", "is blank")
-    return text
+    return content
 
 
 class Vote(BaseModel):
@@ -146,6 +233,7 @@ class CompareResponse(BaseModel):
     probability: float | None = Field(description="That response 1 is better; null without a readable vote.")
     for_1: int
     for_2: int
+    ties: int = Field(description="Votes that say tie, which only some judges can.")
     unreadable: int
     flips: float | None = Field(description="Share of votes that change with the order shown.")
     tokens: int
@@ -209,12 +297,23 @@ class RequestModels:
             AfterValidator(_not_blank),
             Field(json_schema_extra={"maxLength": settings.max_chars, "pattern": SEEN}),
         ]
+        # The one limit that is held here: without it every part would be read before they are counted.
+        parts = Annotated[list[Part], AfterValidator(_not_blank), Field(min_length=1, max_length=settings.max_parts)]
+        content = _contents(text, parts)
         most_images: dict[str, Any] = {"maxItems": settings.max_images}
         most_votes: dict[str, Any] = {"maximum": settings.max_votes}
         most_responses: dict[str, Any] = {"maxItems": min(settings.max_candidates, settings.max_responses)}
         question: dict[str, Any] = {
-            "question": (text, ...),
-            "images": (list[ImageInput], Field(default_factory=list, json_schema_extra=most_images)),
+            "question": (content, Field(description=_CONTENT)),
+            "images": (
+                list[ImageInput],
+                Field(
+                    default_factory=list,
+                    description=Question.model_fields["images"].description,
+                    json_schema_extra=most_images,
+                ),
+            ),
+            "criteria": (text | None, Field(default=None, description=_CRITERIA)),
             "votes": (
                 Annotated[int, Field(ge=1), _WHOLE],
                 Field(default=1, description=_VOTES, json_schema_extra=most_votes),
@@ -222,9 +321,10 @@ class RequestModels:
         }
         responses: dict[str, Any] = {
             **question,
-            "responses": (list[text], Field(min_length=1, json_schema_extra=most_responses)),
+            "responses": (list[content], Field(min_length=1, json_schema_extra=most_responses)),  # type: ignore[valid-type]
         }
-        self.compare = _limited(CompareRequest, {**question, "response_1": (text, ...), "response_2": (text, ...)})
+        response: Any = (content, Field(description=_CONTENT))
+        self.compare = _limited(CompareRequest, {**question, "response_1": response, "response_2": response})
         self.rank = _limited(RankRequest, responses)
         self.reward = _limited(RewardRequest, responses)
 
@@ -238,12 +338,13 @@ def _limited(model: type[_Model], fields: dict[str, Any]) -> type[_Model]:
 
 def compare_response(verdict: Verdict) -> CompareResponse:
     """Return a verdict as it is sent."""
-    tied = "the votes are tied" if verdict.for_1 or verdict.for_2 else _NO_VOTE
+    tied = _SAY_TIE if verdict.says_tie else "the votes are tied" if verdict.readable else _NO_VOTE
     return CompareResponse(
         preferred=verdict.preferred,
         probability=verdict.probability,
         for_1=verdict.for_1,
         for_2=verdict.for_2,
+        ties=verdict.ties,
         unreadable=verdict.unreadable,
         flips=verdict.flips,
         tokens=verdict.tokens,

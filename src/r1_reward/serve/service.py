@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from r1_reward.engines.engine import EngineError
 from r1_reward.engines.length import PromptTooLong
@@ -21,17 +22,37 @@ from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.schedules import count_comparisons
 from r1_reward.judge.settings import ScheduleName
 from r1_reward.judge.voting import Verdict
+from r1_reward.records.content import Content, Shown
 from r1_reward.records.errors import UserError
 from r1_reward.serve.batching import Batcher, Expired, QueuedModel, Sampling, Unavailable
 from r1_reward.serve.budget import Budget, Clock
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.limits import State
 from r1_reward.serve.metrics import Metrics
-from r1_reward.serve.pictures import PictureReader, PictureSource
+from r1_reward.serve.pictures import PictureReader, PictureSource, key_of_sent
 from r1_reward.serve.settings import ServerSettings
 
 _T = TypeVar("_T")
+_FIELD = re.compile(r"\w+(?:\[\d+\])*")
 _RANKING_THREADS = 64  # requests that compare in rounds wait in threads; more of them wait for a thread
+
+
+class Unopened(NamedTuple):
+    """A question, and responses that may have pictures, as a request names them."""
+
+    contents: Mapping[str, Content]
+    """By the names that messages use; at the places of pictures is :class:`~r1_reward.serve.pictures.Named`."""
+    images: Sequence[PictureSource]
+    """In front of the question."""
+    field: str = "images"
+    """What messages call these."""
+
+
+class Opened(NamedTuple):
+    """The same with its pictures opened."""
+
+    images: OpenedImages
+    contents: list[Shown]
 
 
 class Service:
@@ -51,17 +72,15 @@ class Service:
         """Return what a request that comes now may use."""
         return Budget(self.settings, self._clock)
 
-    async def open(
-        self, questions: Sequence[tuple[str, Sequence[PictureSource]]], budget: Budget
-    ) -> list[OpenedImages]:
-        """Return the pictures of each question, given with the field that messages call them by.
+    async def open(self, asked: Sequence[Unopened], budget: Budget) -> list[Opened]:
+        """Return contents and the pictures in front of them, opened.
 
         Raises:
-            Refusal: one cannot be used, all together exceed the budget, or time is up.
+            Refusal: a picture cannot be used, all together exceed the budget, or time is up.
         """
 
-        def work() -> list[OpenedImages]:
-            return [self._pictures.open(sources, budget, field) for field, sources in questions]
+        def work() -> list[Opened]:
+            return [Opened(*self._pictures.open_contents(one.contents, one.images, budget, one.field)) for one in asked]
 
         return await self._until(budget, self._openers.submit(work))
 
@@ -112,9 +131,16 @@ class Service:
             raise budget.timed_out() from error
 
 
-def pairs_of(responses: Sequence[str], schedule: ScheduleName = "round-robin", comparisons: int | None = None) -> int:
+def pairs_of(
+    responses: Sequence[Content], schedule: ScheduleName = "round-robin", comparisons: int | None = None
+) -> int:
     """Return how many pairs of different responses a schedule compares; equal ones are judged once."""
-    return count_comparisons(schedule, len(set(responses)), comparisons)
+    return count_comparisons(schedule, different(responses), comparisons)
+
+
+def different(responses: Sequence[Content]) -> int:
+    """Return how many different responses there are, as they were sent."""
+    return len(set(map(key_of_sent, responses)))
 
 
 def _refused(error: UserError) -> Refusal:
@@ -124,4 +150,4 @@ def _refused(error: UserError) -> Refusal:
     if isinstance(error, EngineError) and not isinstance(error, InvalidPair):
         return Refusal(502, f"the model could not judge this: {error}")
     field, colon, _ = str(error).partition(":")
-    return Refusal(422, str(error), field if colon and field.isidentifier() else None)
+    return Refusal(422, str(error), field if colon and _FIELD.fullmatch(field) else None)

@@ -30,6 +30,7 @@ class ServerSettings(Settings):
     max_body_mb: float = Field(default=32.0, gt=0, allow_inf_nan=False, description="Largest request body, in MiB.")
     max_pixels: int = Field(default=16_777_216, gt=0, description="Most pixels of a request's pictures together.")
     max_images: int = Field(default=16, gt=0, description="Most pictures of a request.")
+    max_parts: int = Field(default=64, gt=0, description="Most parts of a question or response.")
     max_candidates: int = Field(default=64, gt=0, description="Most responses to one question.")
     max_responses: int = Field(default=16_384, gt=0, description="Most responses of a request.")
     max_votes: int = Field(default=16, gt=0, description="Most votes for each order shown.")

@@ -19,6 +19,7 @@ import json
 import math
 import re
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -26,13 +27,15 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from r1_reward.engines.engine import EngineError
 from r1_reward.judge.groups import Group, score_groups
 from r1_reward.judge.reward_model import RewardModel
+from r1_reward.records.content import Content, Piece, map_media, places_of, read_parts, text_of
 from r1_reward.records.placeholders import find_placeholders
 from r1_reward.records.texts import is_blank
-from r1_reward.serve.chats import PromptError, Turn, WrongPictures, read_turn, show
+from r1_reward.serve.chats import PromptError, Turn, WrongPictures, in_front, joined, read_turn, said, show, sources_of
 from r1_reward.serve.errors import Refusal
+from r1_reward.serve.pictures import Named
 from r1_reward.serve.routes import Call, Route
 from r1_reward.serve.schemas import Base64Image, Grouping, ImageInput, Kind, PathImage, StopRule, UrlImage
-from r1_reward.serve.service import Service, pairs_of
+from r1_reward.serve.service import Service, Unopened, pairs_of
 from r1_reward.serve.settings import ServerSettings
 
 # Start of a turn with its role, in ChatML (Qwen, InternVL) and Llama 3's template.
@@ -93,15 +96,15 @@ async def get_reward(service: Service, call: Call[RemoteRewardRequest, RemoteRew
     """Answer OpenRLHF: the responses to each prompt are judged against each other."""
     asked = await service.read(call.budget, lambda: read_prompts(call.body))
     shown = [_spend(one, call, service.settings.max_chars) for one in asked]
-    pictures = await service.open([(f"{one.field}.images", one.images) for one in asked], call.budget)
+    opened = await service.open([one.unopened for one in asked], call.budget)
     rewards: list[float | None] = [None] * len(call.body.query)
     sizes = [0.0] * len(rewards)
     groups, places = [], []
-    for one, numbers, images in zip(asked, shown, pictures, strict=True):
+    for one, numbers, (images, (question,)) in zip(asked, shown, opened, strict=True):
         for place in one.places:
             sizes[place] = float(len(one.places))
         if numbers:
-            groups.append(Group(one.question, images, [one.responses[number] for number in numbers]))
+            groups.append(Group(question, images, [one.responses[number] for number in numbers]))
             places.append([one.places[number] for number in numbers])
     scored = await service.in_rounds(call.budget, lambda model: _score(model, groups, call.options))
     for own, of_group in zip(places, scored, strict=True):
@@ -118,7 +121,7 @@ async def get_reward(service: Service, call: Call[RemoteRewardRequest, RemoteRew
 def _spend(asked: Asked, call: Call[RemoteRewardRequest, RemoteRewardOptions], max_chars: int) -> list[int]:
     """Draw a prompt from the request's budget; return the responses that can be shown: one too long has no reward."""
     budget, options = call.budget, call.options
-    budget.text(asked.question, asked.field)
+    budget.text(text_of(asked.question), asked.field)
     budget.responses(len(asked.responses), asked.field)
     shown = [number for number, response in enumerate(asked.responses) if len(response) <= max_chars]
     pairs = pairs_of([asked.responses[number] for number in shown], options.schedule, options.comparisons)
@@ -150,8 +153,10 @@ def _as_probability(reward: float, kind: Kind) -> float:
 class Asked(NamedTuple):
     """The responses to one prompt, and where they stand in the request."""
 
-    question: str
+    question: Content
+    """Text, or texts and pictures in their order."""
     images: list[ImageInput]
+    """In front of it."""
     responses: list[str]
     places: list[int]
 
@@ -160,6 +165,14 @@ class Asked(NamedTuple):
         """What messages call the prompt."""
         return f"prompts[{self.places[0]}]"
 
+    @property
+    def unopened(self) -> Unopened:
+        """The question and its pictures, which messages count from the first in front of it."""
+        field = f"{self.field}.images"
+        number = count(len(self.images))  # those at their places come behind those in front
+        question = map_media(self.question, lambda place: Named(place.source, f"{field}[{next(number)}]"))
+        return Unopened({field: question}, self.images, field)
+
 
 def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
     """Return the queries by prompt and pictures, in order of first occurrence.
@@ -167,11 +180,11 @@ def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
     Raises:
         Refusal: the lists differ in length, a query does not hold its prompt, or a prompt's pictures did not come.
     """
-    count = len(request.query)
-    if len(request.prompts) != count:
-        raise Refusal(422, f"{len(request.prompts)} prompts for {count} queries", "prompts")
-    if request.images is not None and len(request.images) != count:
-        raise Refusal(422, f"pictures for {len(request.images)} of {count} queries", "images")
+    queries = len(request.query)
+    if len(request.prompts) != queries:
+        raise Refusal(422, f"{len(request.prompts)} prompts for {queries} queries", "prompts")
+    if request.images is not None and len(request.images) != queries:
+        raise Refusal(422, f"pictures for {len(request.images)} of {queries} queries", "images")
     groups: dict[Any, tuple[Asked, list[dict[str, Any]] | None]] = {}
     for place, (query, prompt) in enumerate(zip(request.query, request.prompts, strict=True)):
         sent = request.images[place] if request.images is not None else None
@@ -203,8 +216,8 @@ def _messages(prompt: str) -> list[dict[str, Any]] | None:
 
 def _question(
     prompt: str, messages: list[dict[str, Any]] | None, sent: list[str], place: int
-) -> tuple[str, list[ImageInput]]:
-    """Return the question of a prompt, with the transcript before it, and its pictures."""
+) -> tuple[Content, list[ImageInput]]:
+    """Return the question of a prompt, with the transcript before it, and the pictures in front of it."""
     field = f"prompts[{place}]"
     try:
         if messages is None:
@@ -215,14 +228,27 @@ def _question(
     except PromptError as error:
         advice = f"; {_WHERE}" if isinstance(error, WrongPictures) else ""
         raise Refusal(422, f"{error}{advice}", field) from error
-    if not all(isinstance(picture, str) for picture in shown.pictures):
+    if not all(isinstance(picture, str) for picture in shown.everything):
         raise Refusal(422, "has an image part that does not name its picture as text: a URL, a path or base64", field)
-    turns = [(turn.role, text.strip()) for turn, text in zip(asked, shown.texts, strict=True) if text.strip()]
-    last = max((i for i, (role, _) in enumerate(turns) if role == "user"), default=None)
+    turns = [(turn.role, content) for turn, content in zip(asked, shown.contents, strict=True)]
+    last = max((i for i, (role, content) in enumerate(turns) if role == "user" and said(content)), default=None)
     if last is None:
         raise Refusal(422, "holds no question: no text of a user", field)
-    before = [f"{role}: {text}" for role, text in turns[:last]]
-    return "\n\n".join([*before, turns[last][1]]), [_named_image(picture) for picture in shown.pictures]
+    if in_front(turns):
+        turns = [(role, said(content)) for role, content in turns]
+        return _transcript(turns[: last + 1]), [_named_image(picture) for picture in shown.everything]
+    behind = sources_of(*(content for _, content in turns[last + 1 :]))
+    question = map_media(_transcript(turns[: last + 1]), lambda place: _named_image(place.source))
+    return question, [_named_image(picture) for picture in [*behind, *shown.pictures]]
+
+
+def _transcript(turns: list[tuple[str, Content]]) -> Content:
+    """Return the last turn as it is, behind those before it with their roles; a turn that shows nothing is left out."""
+    pieces: list[Piece] = []
+    for role, content in turns[:-1]:
+        if said(content) or places_of(content):
+            pieces += [f"{role}: ", *read_parts(joined(read_parts(content))), "\n\n"]
+    return joined([*pieces, *read_parts(joined(read_parts(turns[-1][1])))])
 
 
 def _template_turns(prompt: str) -> list[Turn]:

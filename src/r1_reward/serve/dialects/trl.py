@@ -11,10 +11,11 @@ With a judge behind a server, :class:`AsyncGroupReward` lets TRL ask it while ot
 
     reward = AsyncGroupReward.from_server("http://localhost:8000/v1", "R1-Reward", group_size=8, votes=3)
 
-Prompts may be chats or plain text. The question is the column ``question`` of the dataset if it has one, else the text
-of the last user message. The pictures are those of the column ``images`` or ``image``, else those inside the messages;
-a prompt with a place for a picture that is nowhere ends the training, since it would be judged blind. A completion the
-judge cannot tell from the others gets None, which TRL leaves out of the baseline.
+Prompts may be chats or plain text. The question is the column ``question`` of the dataset if it has one, else the last
+user message that says something, with its pictures between its texts where they are. The pictures are those of the
+column ``images`` or ``image``, else those inside the messages; a prompt with a place for a picture that is nowhere ends
+the training, since it would be judged blind. Completions are text: a policy that TRL trains writes nothing else. One
+the judge cannot tell from the others gets None, which TRL leaves out of the baseline.
 """
 
 from __future__ import annotations
@@ -33,9 +34,12 @@ from r1_reward.judge.prepare import OpenedImages, open_images
 from r1_reward.judge.reward_model import RewardModel, VoteOptions
 from r1_reward.judge.settings import GroupSettings, ScheduleName
 from r1_reward.records.checks import MAX_RESPONSE_CHARS
+from r1_reward.records.content import Content, ContentError, Shown, key_of, places_of, text_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.texts import is_blank
-from r1_reward.serve.chats import PromptError, Turn, WrongPictures, read_turn, show
+from r1_reward.serve import chats
+from r1_reward.serve.chats import PromptError, Turn, WrongPictures, read_turn, said, show, sources_of
+from r1_reward.store.contents import open_content
 
 if TYPE_CHECKING:
     from typing import Self
@@ -50,9 +54,11 @@ _WHERE = "put its pictures into the column images, or each into its image part, 
 class _Prompt(NamedTuple):
     """What the completions of a group have in common."""
 
-    question: str
+    question: Shown
     text: str
+    """The whole chat."""
     images: OpenedImages
+    """In front of the question."""
 
 
 class _Group(NamedTuple):
@@ -171,11 +177,11 @@ class _GroupRewards:
     def _groups(self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]) -> list[_Group]:
         """Return the groups that can be judged."""
         asked = [_read_prompt(prompt, columns, place) for place, prompt in enumerate(prompts)]
-        keys = [(prompt.question, prompt.text, prompt.images.digest) for prompt in asked]
+        keys = [(key_of(prompt.question), prompt.text, prompt.images.digest) for prompt in asked]
         groups = []
         for _, run in groupby(range(len(keys)), key=keys.__getitem__):
             for places in self._whole(list(run)):
-                texts = {place: _shown(completions[place]) for place in places}
+                texts = {place: _shown(completions[place], place) for place in places}
                 shown = [place for place in places if len(texts[place]) <= MAX_RESPONSE_CHARS]
                 if len(shown) < len(places):
                     self._warn_once(f"a completion has more than {MAX_RESPONSE_CHARS:,} characters; its reward is None")
@@ -272,18 +278,30 @@ def _read_prompt(prompt: Any, columns: Mapping[str, Any], place: int) -> _Prompt
     except PromptError as error:
         advice = f"; {_WHERE}" if isinstance(error, WrongPictures) else ""
         raise UserError(f"{name} {error}{advice}.") from error
-    spoken = [text.strip() for turn, text in zip(turns, shown.texts, strict=True) if turn.role == "user"]
-    question = _column(columns, "question", place)
-    if question is None:
-        question = next((text for text in reversed(spoken) if text), "")
-    if not isinstance(question, str) or is_blank(question):
+    column = _column(columns, "question", place)
+    question, pictures = _question(turns, shown) if column is None else (column, shown.everything)
+    if column is not None and (not isinstance(column, str) or is_blank(column)) or not question:
         raise UserError(f"{name} holds no question: no text of a user; give the dataset a column named question.")
-    text = "\n".join(f"{turn.role}: {text}" for turn, text in zip(turns, shown.texts, strict=True))
+    text = "\n".join(f"{turn.role}: {text_of(content)}" for turn, content in zip(turns, shown.contents, strict=True))
     try:
-        images = open_images(shown.pictures)
+        return _Prompt(open_content(question, "question"), text, open_images(pictures))
     except UserError as error:
         raise UserError(f"{name}, {error}") from error
-    return _Prompt(question, text, images)
+
+
+def _question(turns: Sequence[Turn], shown: chats.Shown) -> tuple[Content, list[Any]]:
+    """Return the last user message that says something, blank if none does, and the pictures in front of it.
+
+    These are what other messages show, and its own where all come before its text and no others do.
+    """
+    spoken = [i for i, turn in enumerate(turns) if turn.role == "user" and said(shown.contents[i])]
+    if not spoken:
+        return "", []
+    own = shown.contents[spoken[-1]]
+    others = sources_of(*(content for i, content in enumerate(shown.contents) if i != spoken[-1]))
+    if not others and chats.in_front([("user", own)]):
+        return said(own), shown.everything
+    return own, [*others, *shown.pictures]
 
 
 def _column(columns: Mapping[str, Any], name: str, place: int) -> Any:
@@ -300,9 +318,16 @@ def _cells(columns: Mapping[str, Any], place: int) -> list[Any]:
     return []
 
 
-def _shown(completion: Any) -> str:
-    """Return what a judge is shown of a completion."""
-    text = _completion_text(completion).strip()
+def _shown(completion: Any, place: int) -> str:
+    """Return what a judge is shown of a completion.
+
+    Raises:
+        UserError: it is no text.
+    """
+    try:
+        text = _completion_text(completion).strip()
+    except ContentError as error:
+        raise UserError(f"completion {place + 1} of the batch {error}.") from error
     return _NO_RESPONSE if is_blank(text) else text
 
 
@@ -310,12 +335,8 @@ def _completion_text(completion: Any) -> str:
     """Return what a completion says: text, or the last text of a chat (before it may stand calls of tools)."""
     if isinstance(completion, str):
         return completion
-    texts = [text for turn in completion if turn["role"] == "assistant" and (text := _text(turn.get("content")))]
+    spoken = [turn.get("content") or "" for turn in completion if turn["role"] == "assistant"]
+    texts = [text for content in spoken if (text := text_of(content))]
+    if any(map(places_of, spoken)):
+        raise ContentError("has a picture, which no policy writes here; to compare pictures, use RewardModel.rewards")
     return texts[-1] if texts else ""
-
-
-def _text(content: Any) -> str:
-    """Return the text of a message's content: text, parts, or nothing."""
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.get("text") or "" for part in content or () if part.get("type") == "text")
