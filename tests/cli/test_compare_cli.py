@@ -71,9 +71,98 @@ def test_compare_names_the_winner(server, picture):
     assert {part["type"] for part in server.bodies[0]["messages"][-1]["content"]} == {"image_url", "text"}
     report = json.loads(invoke("compare", *arguments, "--json").stdout)
     votes = report.pop("votes")
-    assert report == {"preferred": 1, "probability": 0.9, "for_1": 4, "for_2": 0, "unreadable": 0, "flips": 0.0,
-                      "tokens": 28}  # fmt: skip
+    assert report == {"preferred": 1, "probability": 0.9, "for_1": 4, "for_2": 0, "ties": 0, "unreadable": 0,
+                      "flips": 0.0, "tokens": 28}  # fmt: skip
     assert [vote["answer"] for vote in votes] == [1] * 4
+
+
+def prompt_of(body):
+    """Return what a server was shown as one text, [image] for a picture."""
+    content = body["messages"][-1]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "[image]") for part in content)
+
+
+def test_pictures_of_answers_stand_behind_their_text(server, picture, tmp_path):
+    Image.new("RGB", (28, 28), "blue").save(tmp_path / "blue.png")
+    server.default = [judged(1)]
+    more = ("--image-1", picture, "--image-1", tmp_path / "blue.png", "--image-2", picture)
+    for texts, first, second in (
+        (("--a", "Red, blue: <image>", "--b", "Red:"), "Red, blue: < image>[image][image]", "Red:[image]"),
+        (("--a", " ", "--b", ""), "[image][image]", "[image]"),
+    ):
+        server.bodies.clear()
+        result = invoke("compare", *ask(server, *texts, *more))
+        assert result.exit_code == 0, result.output
+        shown = {prompt_of(body) for body in server.bodies}
+        assert len(shown) == 2 and not any(one.startswith("[image]") for one in shown)
+        for one, other in ((first, second), (second, first)):
+            assert any(f"[Response 1]:\n{one}  \n" in text and f"[Response 2]:\n{other}  \n" in text for text in shown)
+    alone = invoke("compare", *ask(server, "--a", "one", "--b", " ", "--image-1", picture))
+    assert isinstance(alone.exception, UserError) and "response_2: is blank" in str(alone.exception)
+
+
+def test_criteria_reach_the_judge(server, tmp_path):
+    (tmp_path / "criteria.txt").write_text("Only the colours.\n")
+    server.default = [prefers("one")]
+    for criteria in ("Only the colours.", f"@{tmp_path / 'criteria.txt'}"):
+        for command, answers in (("compare", ("--a", "one", "--b", "two")), ("rank", ("one", "two"))):
+            server.bodies.clear()
+            assert invoke(command, *ask(server, "--criteria", criteria, *answers)).exit_code == 0
+            assert server.bodies and all(
+                "Which digit?\n\nJudge the responses by this criterion alone: Only the colours.  \n" in prompt_of(body)
+                for body in server.bodies
+            )
+    blank = invoke("compare", *ask(server, "--a", "one", "--b", "two", "--criteria", " "))
+    assert isinstance(blank.exception, UserError) and "criteria: is blank" in str(blank.exception)
+
+
+@pytest.mark.parametrize("option", ["--image", "--image-1", "--image-2"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone.png", "gone.png: no such file"),
+        ("notes.png", "is not an image"),
+        (".", ""),
+        ("https://example.org/a.png", "is a URL"),
+        ("data:image/png;base64,AAAA", "is not an image"),
+    ],
+)
+def test_wrong_pictures_are_told_before_the_model_is_loaded(tmp_path, monkeypatch, option, name, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("r1_reward.cli.compare.load_judge", lambda *_: pytest.fail("the model is loaded"))
+    (tmp_path / "notes.png").write_text("no picture")
+    result = invoke("compare", "--model", "m", "--question", "?", "--a", "one", "--b", "two", option, name)
+    assert isinstance(result.exception, UserError) and message in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("answers", "title", "counts"),
+    [
+        (
+            (0, 0, 1),
+            "A tie: neither response is better",
+            "1 for response 1, 0 for response 2, 2 for a tie, 0 unreadable",
+        ),
+        ((0, 1), "Response 1 is better", "1 for response 1, 0 for response 2, 1 for a tie"),
+        ((0, 1, 2), "No verdict: the votes are tied", "1 for response 1, 1 for response 2, 1 for a tie"),
+        ((0,), "A tie", "0 for response 1, 0 for response 2, 1 for a tie"),
+        ((1,), "Response 1 is better", "1 for response 1, 0 for response 2, 0 unreadable"),
+    ],
+)
+def test_ties_are_told(answers, title, counts):
+    from rich.console import Console
+
+    from r1_reward.judge.voting import majority
+    from r1_reward.records.schema import Judgment
+
+    votes = [Judgment(answer=a, swapped=False, text="Both.", well_formed=True, tokens=3) for a in answers]
+    console = Console(width=150)
+    with console.capture() as shown:
+        for panel in commands._verdict_panels(majority(votes)):
+            console.print(panel)
+    assert title in shown.get() and counts in shown.get()
+    assert shown.get().count("says tie") == answers.count(0)
+    assert commands._verdict_json(majority(votes))["ties"] == answers.count(0)
 
 
 def test_no_verdict_is_said_plainly(server):

@@ -61,10 +61,12 @@ def page_of(answers, votes, total=None):
 
 
 def run(
-    model, answers=("4", "7"), question="Which is larger?", pictures=(), votes=1, both_orders=True, clock=None, **limits
-):
+    model, answers=("4", "7"), question="Which is larger?", pictures=(), votes=1, both_orders=True, clock=None,
+    criterion="", **limits,
+):  # fmt: skip
     budget = Budget(ServerSettings(**limits), clock or time.monotonic)
-    return list(judge(model, pictures, question, answers, votes=votes, both_orders=both_orders, budget=budget))
+    options = {"votes": votes, "both_orders": both_orders, "budget": budget, "criterion": criterion}
+    return list(judge(model, pictures, question, answers, **options))
 
 
 @pytest.fixture
@@ -174,6 +176,80 @@ def test_hostile_answers_and_questions_through_the_judge(model):
         assert not {"script", "img", "b"} & set(Reader(markup).tags) - {"b"}
         assert "onerror" not in dict(Reader(markup).attributes)
     assert html.escape("<script>") in markup
+
+
+# Pictures of answers, a criterion, ties.
+
+
+@pytest.fixture
+def files(tmp_path):
+    for colour in ("red", "blue", "green"):
+        Image.new("RGB", (56, 28), colour).save(tmp_path / f"{colour}.png")
+    return {colour: str(tmp_path / f"{colour}.png") for colour in ("red", "blue", "green")}
+
+
+def test_pictures_of_answers_reach_the_judge_behind_the_text_and_are_shown(model, files):
+    answers = [{"text": "4", "files": [files["red"], files["blue"]]}, {"text": "", "files": [files["green"]]}, None, ""]
+    last = run(model, answers, pictures=[files["green"]], criterion="size")[-1]
+    asked, first, second = model.engine.engine.seen[0]
+    assert asked == "Which is larger?\n\nJudge the responses by this criterion alone: size"
+    assert {first, second} == {"4[image][image]", "[image]"}
+    assert model.engine.engine.images[0] == [(56, 28)] * 4
+    assert Reader(last).tags.count("img") == 3
+    assert "Answer 1 is better" in text_of(last)
+
+
+def test_an_answer_of_text_beside_one_of_pictures(model, files):
+    last = run(model, ["4", {"text": "7", "files": [files["red"]]}])[-1]
+    assert "answer 1: no picture" in text_of(last) and Reader(last).tags.count("img") == 1
+    assert "no picture" not in text_of(run(model)[-1])
+
+
+def test_several_answers_are_ranked_with_their_pictures(model, files):
+    answers = [{"text": str(n), "files": [files[colour]]} for n, colour in enumerate(("red", "blue", "green"))]
+    last = run(model, answers)[-1]
+    assert text_of(last).startswith("Answer 3 is best") and Reader(last).tags.count("img") == 3
+
+
+@pytest.mark.parametrize(
+    ("answers", "limits", "message"),
+    [
+        ([{"text": "4", "files": ["red"]}] * 2, {}, "Two answers are the same text and pictures"),
+        ([{"text": "", "files": ["red"]}, {"text": " ", "files": []}], {}, "Write at least two answers."),
+        ([{"text": "4", "files": ["gone"]}, "7"], {}, "no such file"),
+        ([{"text": "4", "files": ["notes"]}, "7"], {}, "is not an image"),
+        ([{"text": "4", "files": ["red"]}, {"files": ["blue"]}], {"max_images": 1}, "--max-images"),
+        ([{"text": "4", "files": ["red"]}, {"files": ["blue"]}], {"max_pixels": 2 * 56 * 28 - 1}, "--max-pixels"),
+        ([{"text": "4" * 30, "files": ["red"]}, "7"], {"max_chars": 20}, "--max-chars"),
+        (["4", "7"], {"criterion": "x" * 21, "max_chars": 20}, "--max-chars"),
+    ],
+)  # fmt: skip
+def test_mistakes_with_pictures_are_messages(model, files, tmp_path, answers, limits, message):
+    (tmp_path / "notes.png").write_text("no picture")
+    files = {**files, "gone": str(tmp_path / "gone.png"), "notes": str(tmp_path / "notes.png")}
+    named = [one if isinstance(one, str) else {**one, "files": [files[f] for f in one["files"]]} for one in answers]
+    last = run(model, named, question="Which?", **limits)[-1]
+    assert message in text_of(last) and "rr-notice" in last and "better" not in last
+    assert model.engine.engine.calls == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "title", "counts"),
+    [
+        ((0, 0, 1), "A tie: neither answer is better", "1 for answer 1 · 0 for answer 2 · 2 for a tie"),
+        ((0, 2), "Answer 2 is better", "0 for answer 1 · 1 for answer 2 · 1 for a tie"),
+        ((0, 1, 2), "No verdict: the votes are tied", "1 for a tie"),
+    ],
+)
+def test_votes_that_say_tie(answers, title, counts):
+    says = text_of(page_of(["A", "B"], [vote(answer) for answer in answers]))
+    assert says.startswith(title) and counts in says
+    assert says.count("says tie") == answers.count(0)
+
+
+def test_large_pictures_are_made_small():
+    large = cards.thumbnails([Image.effect_noise((2000, 1500), 90).convert("RGB")])
+    assert len(large) < 400_000 and cards.thumbnails([]) == ""
 
 
 # What is wrong is said on the page.
@@ -343,12 +419,12 @@ class Person:
         return found
 
     def write(self, field, text):
-        box = self.wait(lambda: self.find(f"#{field} textarea, #{field} input"))
+        box = self.wait(lambda: self.find(f"#{field} textarea, #{field} input:not([type=file])"))
         box.clear()
         box.send_keys(text)
 
     def has(self, field, text):
-        return self.find(f"#{field} textarea, #{field} input").get_attribute("value") == text
+        return self.find(f"#{field} textarea, #{field} input:not([type=file])").get_attribute("value") == text
 
     def result(self):
         found = self.find("#result")
@@ -378,6 +454,22 @@ def test_a_person_uploads_a_picture_and_reads_the_verdict(browser, url, tmp_path
     assert "**seven** 7" in says
     assert browser.title == "r1-reward"
     assert person.find("#result img") is None
+
+
+def test_a_person_compares_two_pictures(browser, url, files):
+    person = Person(browser, url)
+    person.write("question", "Which is larger?")
+    person.write("criterion", "The number")
+    for number, colour in ((1, "red"), (2, "blue")):
+        person.write(f"answer-{number}", str(number))
+        person.wait(lambda number=number: person.find(f"#answer-{number} input[type=file]")).send_keys(files[colour])
+        person.wait(lambda number=number: person.find(f"#answer-{number} img"))
+    person.click("judge")
+    person.wait(lambda: "Answer 2 is better" in person.result() and "being drawn" not in person.result())
+    assert len(browser.find_elements("css selector", "#result img")) == 2
+    person.click("example-1")
+    person.wait(partial(person.has, "answer-1", examples()[0].answers[0]))
+    person.wait(lambda: person.find("#answer-1 img") is None and person.has("criterion", ""))
 
 
 def test_votes_come_in_one_by_one_for_several_answers(browser, url):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 from served import ScriptedJudge, Served, base64_png, form, pair, png
@@ -289,3 +293,16 @@ def test_pixels_are_counted_over_all_parts():
         status, answer = server.post("/v1/compare", pair(parts, [text("7"), image(9, 8)]))
         assert (status, answer["error"]["field"]) == (422, "response_2[1].image")
         assert "108 pixels in all pictures together" in answer["error"]["message"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_example_of_the_documentation(server, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```\n(curl .*?)```", page, re.DOTALL) if '{"type": "image"}' in block]
+    (tmp_path / "one.png").write_bytes(png(4, 3))
+    (tmp_path / "two.png").write_bytes(png(5, 4))
+    command = block.replace("localhost:8000", f"127.0.0.1:{server.port}")
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    assert "ties" in json.loads(done.stdout), done.stdout
+    question, pictures = shown_in(server, "Here it is:[image]", "[image]As you wished.")
+    assert "by this criterion alone: Which picture follows" in question and pictures == [(4, 3), (5, 4)]

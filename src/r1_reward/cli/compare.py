@@ -3,6 +3,7 @@
 ``r1-reward compare --model M --image scene.png --question "Which digit?" --a "A three." --b "An eight."``
 
 A question or an answer that begins with ``@`` is read from the file of that name; ``@@`` stands for the character.
+Answers that have pictures (``--image-1 one.png --image-2 two.png``) are shown with these behind their text.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from r1_reward.records.errors import UserError
 from r1_reward.records.settings import at_home
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from rich.console import RenderableType
     from rich.text import Text
 
@@ -38,6 +40,15 @@ ImagePaths = Annotated[  # as text: a path would make https:/ of https://
 VideoPaths = Annotated[
     list[Path] | None, typer.Option("--video", help="A video, file or folder of frames, behind the pictures.")
 ]
+FirstPictures = Annotated[
+    list[str] | None,
+    typer.Option("--image-1", help="A picture of response 1, behind its text; may be repeated.", metavar="PATH"),
+]
+SecondPictures = Annotated[
+    list[str] | None,
+    typer.Option("--image-2", help="A picture of response 2, behind its text; may be repeated.", metavar="PATH"),
+]
+Criteria = Annotated[str | None, typer.Option(help="By what the answers are to be judged, or @FILE.")]
 Question = Annotated[str, typer.Option(help="The question about the pictures, or @FILE.")]
 Votes = Annotated[VoteSettings, Fields(names={"both_orders": "/--one-order"})]
 CalibrationFolder = Annotated[
@@ -54,15 +65,20 @@ def compare(
     votes: Votes,
     engine: OneProcess,
     image: ImagePaths = None,
+    image_1: FirstPictures = None,
+    image_2: SecondPictures = None,
     video: VideoPaths = None,
+    criteria: Criteria = None,
     frames: Frames = None,
     calibration: CalibrationFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Say which of two answers is better, and why."""
-    asked, first, second = (_text(text) for text in (question, a, b))
+    asked, told = _text(question), None if criteria is None else _text(criteria)
+    first, second = _answer(_text(a), image_1), _answer(_text(b), image_2)
+    media = _media(image, video)
     model = _load(judge, engine, frames, calibration)
-    verdict = model.compare(asked, _media(image, video), first, second, **votes.model_dump())
+    verdict = model.compare(asked, media, first, second, told, **votes.model_dump())
     _show(_verdict_json(verdict), lambda: _verdict_panels(verdict), as_json)
 
 
@@ -75,6 +91,7 @@ def rank(
     engine: OneProcess,
     image: ImagePaths = None,
     video: VideoPaths = None,
+    criteria: Criteria = None,
     frames: Frames = None,
     budget: Annotated[int | None, typer.Option(min=0, help="At most so many comparisons.")] = None,
     calibration: CalibrationFolder = None,
@@ -82,8 +99,10 @@ def rank(
 ) -> None:
     """Order answers from best to worst, with scores; --json counts them from 0."""
     asked, responses = _text(question), [_text(answer) for answer in answers]
+    told = None if criteria is None else _text(criteria)
+    media = _media(image, video)
     model = _load(judge, engine, frames, calibration)
-    ranking = model.rank(asked, _media(image, video), responses, budget=budget, **votes.model_dump())
+    ranking = model.rank(asked, media, responses, budget=budget, criteria=told, **votes.model_dump())
     _show(_ranking_json(ranking), lambda: _ranking_table(ranking, responses), as_json)
 
 
@@ -134,7 +153,8 @@ def _load(judge: JudgeSettings, engine: EngineOptions, frames: int | None, calib
     return model
 
 
-def _media(images: list[str] | None, videos: list[Path] | None) -> list[str | Video]:
+def _media(images: list[str] | None, videos: list[Path] | None) -> list[Image | Video]:
+    """Return what stands in front of the question; pictures are opened, so that a wrong one is told before loading."""
     from r1_reward.store.encoded import kind_of_source
     from r1_reward.store.video import Video
 
@@ -143,7 +163,19 @@ def _media(images: list[str] | None, videos: list[Path] | None) -> list[str | Vi
             raise UserError(
                 "--video: names a file or a folder of frames; URLs are not fetched, so save the video first."
             )
-    return [*at_home(images or []), *(Video(path) for path in videos or ())]
+    return [*_pictures(images), *(Video(path) for path in videos or ())]
+
+
+def _pictures(paths: list[str] | None) -> list[Image]:
+    from r1_reward.store.contents import open_picture
+
+    return [open_picture(path, "the picture") for path in at_home(paths or [])]
+
+
+def _answer(text: str, pictures: list[str] | None) -> str | list[str | Image]:
+    """Return an answer: its text, and behind it its pictures if it has any."""
+    opened = _pictures(pictures)
+    return [*([text] if text.strip() else []), *opened] if opened else text
 
 
 def _text(argument: str) -> str:
@@ -173,7 +205,9 @@ def _show(report: dict[str, Any], render: Any, as_json: bool) -> None:
 
 
 def _verdict_json(verdict: Verdict) -> dict[str, Any]:
-    fields = {name: getattr(verdict, name) for name in ("preferred", "probability", "for_1", "for_2", "unreadable")}
+    fields = {
+        name: getattr(verdict, name) for name in ("preferred", "probability", "for_1", "for_2", "ties", "unreadable")
+    }
     votes = [vote.model_dump() for vote in verdict.votes]
     return {**fields, "flips": verdict.flips, "tokens": verdict.tokens, "votes": votes}
 
@@ -188,11 +222,15 @@ def _verdict_panels(verdict: Verdict) -> list[RenderableType]:
 
     if verdict.preferred is not None:
         title = f"Response {verdict.preferred} is better"
-    elif verdict.for_1:
+    elif verdict.says_tie:
+        title = "A tie: neither response is better"
+    elif verdict.readable:
         title = "No verdict: the votes are tied"
     else:
         title = "No verdict: no vote can be read"
-    lines = [f"votes: {verdict.for_1} for response 1, {verdict.for_2} for response 2, {verdict.unreadable} unreadable"]
+    ties = f"{verdict.ties} for a tie, " if verdict.ties else ""
+    counts = f"{verdict.for_1} for response 1, {verdict.for_2} for response 2, {ties}{verdict.unreadable} unreadable"
+    lines = [f"votes: {counts}"]
     if verdict.truncated:
         lines.append(f"cut by the token limit: {verdict.truncated} of {len(verdict.votes)} (raise --max-new-tokens)")
     if verdict.probability is not None:
@@ -209,7 +247,7 @@ def _vote_panel(number: int, vote: Judgment) -> RenderableType:
 
     from r1_reward.records.parsing import parse_judgment
 
-    says = "cannot be read" if vote.answer is None else f"prefers response {vote.answer}"
+    says = {None: "cannot be read", 0: "says tie"}.get(vote.answer) or f"prefers response {vote.answer}"
     title = f"vote {number}, response {2 if vote.swapped else 1} shown first as [Response 1]: {says}"
     reasoning = parse_judgment(vote.text).reasoning if vote.answer is not None else vote.text
     end = "\n(cut off at the token limit)" if vote.truncated else ""

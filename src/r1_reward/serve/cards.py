@@ -8,18 +8,20 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from r1_reward.judge.comparisons import Comparison, net_win_rates
 from r1_reward.judge.voting import Verdict
+from r1_reward.records.content import Shown
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.schema import Judgment
 
 if TYPE_CHECKING:
     from PIL import Image
 
+_THUMBNAIL = (320, 320)  # pixels; they are shown at half of that
 _HEADING = re.compile(r"^[ \t]*\[Response ([12])\][ \t]*:?", re.MULTILINE)
 
 CSS = """
@@ -30,6 +32,15 @@ CSS = """
 .rr-thumb { display: flex; justify-content: center; align-items: center; height: 64px; }
 .rr-thumb img { max-height: 56px; max-width: 100%; min-width: 0; width: auto;
   image-rendering: pixelated; border: 1px solid var(--border-color-primary); }
+.rr-pictures { display: flex; flex-wrap: wrap; gap: 6px; }
+.rr-pictures img { max-height: 160px; max-width: 100%; border: 1px solid var(--border-color-primary);
+  border-radius: 4px; margin: 4px 0 0; background: white; }
+.rr-shown { margin: 0 0 10px; }
+.rr-rank .rr-pictures img { max-height: 44px; max-width: 88px; margin: 0; }
+.rr-answer .input-container { border: var(--input-border-width) solid var(--input-border-color);
+  border-radius: var(--input-radius); background: var(--input-background-fill); box-shadow: var(--input-shadow);
+  padding: 0 6px; }
+.rr-answer .input-container:focus-within { border-color: var(--input-border-color-focus); }
 #pictures img { image-rendering: pixelated; }
 #pictures .grid-wrap { overflow-y: auto; padding-top: 32px; }
 .rr-box { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 14px 16px; margin: 0 0 12px;
@@ -106,40 +117,78 @@ def notice(message: str) -> str:
 
 def thumbnail(picture: Image.Image) -> str:
     """Return a small picture that is part of the page."""
+    return f'<div class="rr-thumb"><img alt="handwritten digits" src="{_data_url(picture)}"></div>'
+
+
+def thumbnails(pictures: Iterable[Image.Image]) -> str:
+    """Return the pictures of an answer, made small, empty if it has none."""
+    small = ""
+    for number, picture in enumerate(pictures, 1):
+        reduced = picture.copy()
+        reduced.thumbnail(_THUMBNAIL)
+        small += f'<img alt="picture {number} of the answer" src="{_data_url(reduced)}">'
+    return f'<div class="rr-pictures">{small}</div>' if small else ""
+
+
+def _data_url(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<div class="rr-thumb"><img alt="handwritten digits" src="data:image/png;base64,{data}"></div>'
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def result(answers: Mapping[int, str], found: Mapping[tuple[int, int], Verdict], total: int) -> str:
-    """Return all that is known: ``answers`` by number, the verdict on each pair of them so far, votes in all."""
+def result(
+    answers: Mapping[int, Shown],
+    found: Mapping[tuple[int, int], Verdict],
+    total: int,
+    pictures: Mapping[int, str] | None = None,
+) -> str:
+    """Return all that is known: ``answers`` by number, the verdict on each pair of them so far, votes in all.
+
+    ``pictures`` are the thumbnails of answers by number.
+    """
+    pictures = pictures or {}
     drawn = sum(len(verdict.votes) for verdict in found.values())
     progress = "" if drawn >= total else f'<div class="rr-facts">Vote {drawn + 1} of {total} is being drawn …</div>'
     if len(answers) == 2:
         (pair,) = [tuple(answers)]
         verdict = found.get((pair[0], pair[1]))
+        both = _both_pictures(pair[0], pair[1], pictures)
         if verdict is None:
-            return f'<div class="rr-box">{progress}</div>'
-        return _verdict_box(verdict, pair[0], pair[1], progress) + _votes(verdict, pair[0], pair[1])
+            return f'<div class="rr-box">{both}{progress}</div>'
+        return _verdict_box(verdict, pair[0], pair[1], both + progress) + _votes(verdict, pair[0], pair[1])
     details = "".join(
         f'<details class="rr-pair"><summary>Answer {i} against answer {j}: {_says(verdict, i, j)}</summary>'
         f"{_votes(verdict, i, j)}</details>"
         for (i, j), verdict in found.items()
     )
-    return _standings(answers, found, progress) + details
+    return _standings(list(answers), found, progress, pictures) + details
+
+
+def _both_pictures(i: int, j: int, pictures: Mapping[int, str]) -> str:
+    """Return the pictures of two answers side by side, nothing where neither has any."""
+    if not pictures.get(i) and not pictures.get(j):
+        return ""
+    sides = "".join(
+        f'<div class="rr-side {kind}"><small>answer {number}{"" if pictures.get(number) else ": no picture"}</small>'
+        f"{pictures.get(number, '')}</div>"
+        for kind, number in (("rr-left", i), ("rr-right", j))
+    )
+    return f'<div class="rr-sides rr-shown">{sides}</div>'
 
 
 def _says(verdict: Verdict, i: int, j: int) -> str:
     if verdict.preferred is not None:
         return f"answer {i if verdict.preferred == 1 else j} is better"
-    return "the votes are tied" if verdict.for_1 else "no vote can be read"
+    if verdict.says_tie:
+        return "a tie: neither answer is better"
+    return "the votes are tied" if verdict.readable else "no vote can be read"
 
 
 def _verdict_box(verdict: Verdict, i: int, j: int, progress: str) -> str:
     """Return who of two wins, a bar with the probability, and the counts."""
     says = _says(verdict, i, j)
-    title = says.capitalize() if verdict.preferred is not None else f"No verdict: {says}"
+    decided = verdict.preferred is not None or verdict.says_tie
+    title = says.capitalize() if decided else f"No verdict: {says}"
     probability = verdict.probability
     bar = ""
     if probability is not None:
@@ -150,6 +199,8 @@ def _verdict_box(verdict: Verdict, i: int, j: int, progress: str) -> str:
         labels = "".join(f"<span>answer {number} is better: {share:.0%}</span>" for _, number, share in ends)
         bar = f'<div class="rr-bar">{parts}</div><div class="rr-ends">{labels}</div>'
     facts = [f"{verdict.for_1} for answer {i}", f"{verdict.for_2} for answer {j}"]
+    if verdict.ties:
+        facts.append(f"{verdict.ties} for a tie")
     if verdict.unreadable:
         facts.append(f"{verdict.unreadable} unreadable")
     if verdict.flips is not None:
@@ -170,10 +221,10 @@ def _votes(verdict: Verdict, i: int, j: int) -> str:
 def _vote(number: int, vote: Judgment, i: int, j: int) -> str:
     """Return one vote: what it prefers, and its text in parts where it has them."""
     parsed = parse_judgment(vote.text)
-    says = "cannot be read" if vote.answer is None else f"prefers answer {i if vote.answer == 1 else j}"
+    says = {None: "cannot be read", 0: "says tie", 1: f"prefers answer {i}", 2: f"prefers answer {j}"}[vote.answer]
     shown_first = j if vote.swapped else i
     chips = [f"answer {shown_first} shown first, as Response 1", f"{vote.tokens} tokens"]
-    if vote.probability is not None:
+    if vote.probability is not None and vote.answer != 0:
         chips.insert(1, f"{max(vote.probability, 1 - vote.probability):.0%} certain")
     if vote.truncated:
         chips.append("cut off at the token limit")
@@ -198,9 +249,10 @@ def _side(kind: str, number: int, claim: str) -> str:
     )
 
 
-def _standings(answers: Mapping[int, str], found: Mapping[tuple[int, int], Verdict], progress: str) -> str:
+def _standings(
+    numbers: list[int], found: Mapping[tuple[int, int], Verdict], progress: str, pictures: Mapping[int, str]
+) -> str:
     """Return several answers from best to worst by their mean probability of winning."""
-    numbers = list(answers)
     played = [Comparison(numbers.index(i), numbers.index(j), v.probability) for (i, j), v in found.items()]
     rates = dict(zip(numbers, net_win_rates(len(numbers), played), strict=True))
     known = {number: (rate + 1) / 2 for number, rate in rates.items() if rate is not None}
@@ -210,7 +262,7 @@ def _standings(answers: Mapping[int, str], found: Mapping[tuple[int, int], Verdi
         share = known.get(number)
         width = 0.0 if share is None else 100 * share
         rows += (
-            f"<div>Answer {number}</div>"
+            f"<div>Answer {number}{pictures.get(number, '')}</div>"
             f'<div class="rr-track"><div class="rr-fill" style="width:{width:.1f}%"></div></div>'
             f"<div>{'-' if share is None else f'{share:.0%}'}</div>"
         )

@@ -1,4 +1,4 @@
-"""The web page: drop pictures, write a question and answers, watch the votes come in.
+"""The web page: drop pictures, write a question and answers, which may have pictures, and watch the votes come in.
 
     app = create_app(model, settings)
     mount_page(app, model)                  # at /ui, beside the HTTP routes
@@ -16,19 +16,22 @@ from contextlib import suppress
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from r1_reward.judge.candidates import Candidates
 from r1_reward.judge.prepare import OpenedImages, check_text, open_images
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.voting import Verdict
-from r1_reward.records.content import text_of
+from r1_reward.records.checks import MAX_RESPONSE_CHARS
+from r1_reward.records.content import Shown, pictures_of, text_of
 from r1_reward.records.errors import UserError
-from r1_reward.records.texts import is_blank, visible
+from r1_reward.records.texts import is_blank
 from r1_reward.serve import cards
 from r1_reward.serve.budget import Budget
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.pictures import declared_pixels
 from r1_reward.serve.settings import ServerSettings
+from r1_reward.store.contents import open_content
 
 if TYPE_CHECKING:
     import gradio
@@ -43,6 +46,10 @@ _UPLOAD = "32mb"
 _KEEP_UPLOADS = 3600  # seconds
 # On a narrow screen the result stands below everything else.
 _SHOW_RESULT = "() => { if (innerWidth < 700) document.querySelector('#result').scrollIntoView({behavior: 'smooth'}) }"
+
+
+Answer: TypeAlias = "str | Mapping[str, Any] | None"
+"""What a box of the page holds: a text, or ``{"text": ..., "files": [path, ...]}``."""
 
 
 class Example(NamedTuple):
@@ -71,58 +78,84 @@ def judge(
     model: RewardModel,
     pictures: Sequence[Any] | None,
     question: str,
-    answers: Sequence[str],
+    answers: Sequence[Answer],
     *,
     votes: int,
     both_orders: bool,
     budget: Budget,
+    criterion: str = "",
 ) -> Iterator[str]:
     """Yield the page's result as HTML after each vote; what is wrong is said in it, above the votes that are there.
 
-    ``pictures`` are paths, or pairs of a path and a caption; blank ``answers`` are left out and keep their numbers. All
-    that one press of the button uses comes out of one ``budget``, as for the HTTP routes.
+    ``pictures`` are paths, or pairs of a path and a caption. An answer is a text, or a text with pictures, which stand
+    behind it; blank ones are left out, and the others keep their numbers. All that one press of the button uses comes
+    out of one ``budget``, as for the HTTP routes.
     """
-    texts: dict[int, str] = {}
+    shown: dict[int, Shown] = {}
     found: dict[tuple[int, int], Verdict] = {}
-    total = 0
+    total, thumbnails = 0, {}
     try:
-        opened = _open(pictures or (), budget)
+        paths = [one[0] if isinstance(one, (tuple, list)) else one for one in pictures or ()]
+        opened = _open(paths, budget, "pictures")
         check_text(question, "question")
-        texts = {number: text for number, text in enumerate(answers, 1) if text and not is_blank(text)}
-        if len(texts) < 2:
-            raise UserError("Write at least two answers.")
-        if len(set(map(visible, texts.values()))) < len(texts):
-            raise UserError("Two answers are the same text; there is nothing to compare.")
-        _spend(budget, question, texts, votes, both_orders)
+        criteria = None if is_blank(criterion or "") else criterion
+        shown = _answers(answers, budget)
+        _spend(budget, question, criteria, shown, votes, both_orders)
+        thumbnails = {number: cards.thumbnails(pictures_of(answer)) for number, answer in shown.items()}
         each = 1 if model.engine.deterministic else votes * (1 + both_orders)
-        total = each * len(list(combinations(texts, 2)))
-        yield cards.result(texts, found, total)
-        for i, j in combinations(texts, 2):
-            watched = model.watch(question, opened, texts[i], texts[j], votes=votes, both_orders=both_orders)
+        total = each * len(list(combinations(shown, 2)))
+        yield cards.result(shown, found, total, thumbnails)
+        for i, j in combinations(shown, 2):
+            watched = model.watch(question, opened, shown[i], shown[j], criteria, votes=votes, both_orders=both_orders)
             for verdict in watched:
                 found[i, j] = verdict
-                yield cards.result(texts, found, total)
+                yield cards.result(shown, found, total, thumbnails)
                 budget.check_time()
     except (UserError, Refusal) as error:
-        yield cards.notice(str(error)) + (cards.result(texts, found, total) if found else "")
+        yield cards.notice(str(error)) + (cards.result(shown, found, total, thumbnails) if found else "")
 
 
-def _open(pictures: Sequence[Any], budget: Budget) -> OpenedImages:
+def _answers(answers: Sequence[Answer], budget: Budget) -> dict[int, Shown]:
+    """Return the answers that show something, by their numbers, with their pictures opened.
+
+    Raises:
+        UserError: there are fewer than two, or two that are the same.
+    """
+    shown: dict[int, Shown] = {}
+    for number, answer in enumerate(answers, 1):
+        text, paths = (
+            (answer, []) if isinstance(answer, str) else ((answer or {}).get(key) for key in ("text", "files"))
+        )
+        opened = _open(paths or (), budget, f"pictures of answer {number}")
+        said = [] if is_blank(text or "") else [text]
+        if said or opened.pictures:
+            shown[number] = open_content([*said, *opened.pictures], f"answer {number}")
+    if len(shown) < 2:
+        raise UserError("Write at least two answers.")
+    if len(Candidates.of(list(shown.values())).different) < len(shown):
+        what = "text and pictures" if pictures_of(*shown.values()) else "text"
+        raise UserError(f"Two answers are the same {what}; there is nothing to compare.")
+    return shown
+
+
+def _open(paths: Sequence[Any], budget: Budget, field: str) -> OpenedImages:
     """Open uploaded pictures, whose size is read from their headers before any is unpacked."""
-    paths = [one[0] if isinstance(one, (tuple, list)) else one for one in pictures]
-    budget.pictures(len(paths), "pictures")
+    budget.pictures(len(paths), field)
     for number, path in enumerate(paths):
         with suppress(OSError):  # opening it says what is wrong
-            budget.pixels(declared_pixels(Path(path).read_bytes()), f"pictures[{number}]")
-    return open_images(paths)
+            budget.pixels(declared_pixels(Path(path).read_bytes()), f"{field}[{number}]")
+    return open_images(list(paths))
 
 
-def _spend(budget: Budget, question: str, texts: Mapping[int, str], votes: int, both_orders: bool) -> None:
+def _spend(
+    budget: Budget, question: str, criteria: str | None, answers: Mapping[int, Shown], votes: int, both_orders: bool
+) -> None:
     budget.text(question, "question")
-    for number, text in texts.items():
-        budget.text(text, f"answer {number}")
-    budget.responses(len(texts), "answers")
-    pairs = len(list(combinations(texts, 2)))
+    budget.text(criteria or "", "criterion")
+    for number, answer in answers.items():
+        budget.text(text_of(answer), f"answer {number}")
+    budget.responses(len(answers), "answers")
+    pairs = len(list(combinations(answers, 2)))
     budget.judgments(pairs, votes=votes, both_orders=both_orders, field="answers")
 
 
@@ -139,10 +172,19 @@ def build_page(model: RewardModel, settings: ServerSettings, *, name: str) -> gr
                     height=170, columns=4, fit_columns=False, object_fit="contain", buttons=[], elem_id="pictures",
                 )  # fmt: skip
                 question = gradio.Textbox(label="Question", lines=1, max_lines=6, elem_id="question")
+                criterion = gradio.Textbox(
+                    label="Criterion", placeholder="by what to judge; may stay empty", lines=1, max_lines=4,
+                    elem_id="criterion",
+                )  # fmt: skip
                 boxes = [
-                    gradio.Textbox(label=f"Answer {n}", lines=2, max_lines=12, visible=n <= 2, elem_id=f"answer-{n}")
+                    gradio.MultimodalTextbox(
+                        label=f"Answer {n}", lines=2, max_lines=12, visible=n <= 2, elem_id=f"answer-{n}",
+                        sources="upload", file_types=["image"], file_count="multiple", submit_btn=False,
+                        placeholder="text, pictures, or both", max_plain_text_length=MAX_RESPONSE_CHARS,
+                        elem_classes="rr-answer",
+                    )
                     for n in range(1, MAX_ANSWERS + 1)
-                ]
+                ]  # fmt: skip
                 more = gradio.Button("Add an answer", size="sm", elem_id="more")
                 with gradio.Row():
                     votes = gradio.Slider(
@@ -154,9 +196,9 @@ def build_page(model: RewardModel, settings: ServerSettings, *, name: str) -> gr
             with gradio.Column(scale=7, min_width=320):
                 result = gradio.HTML(cards.waiting(), elem_id="result")
         shown = gradio.State(2)
-        _connect(gradio, model, settings, pictures, question, boxes, votes, orders, button, result)
+        _connect(gradio, model, settings, pictures, question, criterion, boxes, votes, orders, button, result)
         more.click(_one_more, shown, [shown, more, *boxes], api_visibility="private", show_progress="hidden")
-        filled = [pictures, question, shown, more, *boxes, result]
+        filled = [pictures, question, criterion, shown, more, *boxes, result]
         for loader, example in loaders:
             loader.click(partial(_fill, example), None, filled, api_visibility="private", show_progress="hidden")
     return page
@@ -176,18 +218,20 @@ def _add_examples(gradio: Any) -> list[tuple[Any, Example]]:
 
 
 def _connect(
-    gradio: Any, model: RewardModel, settings: ServerSettings, pictures: Any, question: Any, boxes: list[Any],
-    votes: Any, orders: Any, button: Any, result: Any,
+    gradio: Any, model: RewardModel, settings: ServerSettings, pictures: Any, question: Any, criterion: Any,
+    boxes: list[Any], votes: Any, orders: Any, button: Any, result: Any,
 ) -> None:  # fmt: skip
     """Let the button start judging and be out of use meanwhile."""
 
-    def run(pictures: Any, question: str, votes: float, both_orders: bool, *answers: str) -> Iterator[str]:
+    def run(
+        pictures: Any, question: str, criterion: str, votes: float, both_orders: bool, *answers: Answer
+    ) -> Iterator[str]:
         # The page keeps to these bounds; whoever writes requests by hand need not.
         count = min(MAX_VOTES, max(1, int(votes)))
-        budget = Budget(settings)
-        yield from judge(model, pictures, question, answers, votes=count, both_orders=both_orders, budget=budget)
+        options = {"votes": count, "both_orders": both_orders, "budget": Budget(settings), "criterion": criterion}
+        yield from judge(model, pictures, question, answers, **options)
 
-    inputs = [pictures, question, votes, orders, *boxes]
+    inputs = [pictures, question, criterion, votes, orders, *boxes]
     button.click(None, js=_SHOW_RESULT)
     begin = button.click(
         lambda: gradio.update(interactive=False), None, button, api_visibility="private", show_progress="hidden"
@@ -209,8 +253,8 @@ def _fill(example: Example) -> list[Any]:
     import gradio
 
     texts = [*example.answers, *[""] * (MAX_ANSWERS - 2)]
-    boxes = [gradio.update(value=text, visible=number < 2) for number, text in enumerate(texts)]
-    return [[example.picture], example.question, 2, gradio.update(interactive=True), *boxes, cards.waiting()]
+    boxes = [gradio.update(value={"text": text, "files": []}, visible=number < 2) for number, text in enumerate(texts)]
+    return [[example.picture], example.question, "", 2, gradio.update(interactive=True), *boxes, cards.waiting()]
 
 
 def mount_page(app: FastAPI, model: RewardModel, *, name: str = "reward model") -> FastAPI:
