@@ -52,11 +52,12 @@ CSS = """
 .rr-bar { display: flex; height: 26px; border-radius: 6px; overflow: hidden; font-size: .82rem; font-weight: 600; }
 .rr-bar > span { display: flex; align-items: center; color: white; white-space: nowrap; overflow: hidden;
   transition: width .3s; }
-.rr-bar i { font-style: normal; padding: 0 8px; }
+.rr-bar i { font-style: normal; padding: 0 8px; color: white; }
 .rr-one { background: #2563eb; }
 .rr-two { background: #b45309; justify-content: flex-end; }
 .rr-ends { display: flex; justify-content: space-between; gap: 12px; font-size: .82rem; margin-top: 3px; opacity: .85; }
 .rr-rank { display: grid; grid-template-columns: auto 1fr auto; gap: 6px 10px; align-items: center; font-size: .9rem; }
+.rr-rank { margin-top: 8px; }
 .rr-rank .rr-track { background: var(--background-fill-secondary); border-radius: 5px; height: 16px; }
 .rr-rank .rr-fill { background: #2563eb; border-radius: 5px; height: 16px; }
 .rr-vote { font-size: .9rem; }
@@ -69,7 +70,10 @@ CSS = """
 .rr-side.rr-left { border-color: #2563eb; } .rr-side.rr-right { border-color: #b45309; }
 .rr-side small { opacity: .75; }
 .rr-pair > summary { cursor: pointer; font-weight: 600; margin: 4px 0 8px; }
-@media (max-width: 560px) { .rr-sides { grid-template-columns: 1fr; } .rr-verdict { font-size: 1.1rem; } }
+@media (max-width: 560px) {
+  .rr-sides:not(.rr-shown) { grid-template-columns: 1fr; }
+  .rr-verdict { font-size: 1.1rem; }
+}
 """
 
 
