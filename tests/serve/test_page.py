@@ -467,6 +467,7 @@ def test_a_person_compares_two_pictures(browser, url, files):
     person.click("judge")
     person.wait(lambda: "Answer 2 is better" in person.result() and "being drawn" not in person.result())
     assert len(browser.find_elements("css selector", "#result img")) == 2
+    person.wait(lambda: person.find("#judge").is_enabled())
     person.click("example-1")
     person.wait(partial(person.has, "answer-1", examples()[0].answers[0]))
     person.wait(lambda: person.find("#answer-1 img") is None and person.has("criterion", ""))
