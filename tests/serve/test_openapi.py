@@ -20,6 +20,8 @@ from schemathesis.specs.openapi.checks import (
 )
 from served import Served, base64_png
 
+from r1_reward.records.texts import is_blank
+
 KEY = "a-key"
 CHECKS = [
     content_type_conformance,
@@ -60,7 +62,7 @@ def has_open_parts(body):
         known = [part for part in parts if isinstance(part, dict)]
         if any(part.get("type") == "image" and not part.get("image") for part in known):
             return True
-        if not any(str(part.get("text", "a picture")).strip() for part in known):
+        if all(is_blank(str(part.get("text", "a picture"))) for part in known):
             return True
     return False
 

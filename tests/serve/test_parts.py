@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -269,9 +270,14 @@ def test_bodies_that_are_large_or_deep(server):
         json.dumps(pair([pictured({"base64": "A" * 31 * 2**20})])).encode(),
         b'{"question": "?", "response_1": ' + b"[" * 100_000 + b"]" * 100_000 + b', "response_2": "a"}',
         json.dumps(pair([text("")] * 500_000)).encode(),
+        json.dumps(pair([1] * 8_000_000)).encode(),
+        json.dumps(pair(images=[1] * 8_000_000)).encode(),
+        json.dumps({**pair(), "response_1": [[]] * 8_000_000}).encode(),
     ):
+        started = time.process_time()
         status, answer = server.post("/v1/compare", body)
         assert 400 <= status < 500 and answer["error"]["message"]
+        assert time.process_time() - started < 15, "a problem for each of its parts would take longer"
     assert server.post("/v1/compare", pair())[0] == 200
 
 

@@ -34,7 +34,9 @@ async def read_call(request: Request, route: Route, budget: Budget) -> Call[Any,
         options = None if route.options is None else route.options.model_validate(dict(request.query_params))
         reading = _read(request, budget, is_form=is_form)
         body, uploads = await asyncio.wait_for(reading, budget.left())
-        return Call(route.request.model_validate_json(as_utf8(body)), uploads, options, budget)
+        # In a thread: millions of parts take seconds, in which others are to be answered.
+        asked = await asyncio.to_thread(lambda: route.request.model_validate_json(as_utf8(body)))
+        return Call(asked, uploads, options, budget)
     except ClientDisconnect as error:
         raise Refusal(400, "the body broke off") from error
     except TimeoutError as error:

@@ -297,8 +297,12 @@ class RequestModels:
             AfterValidator(_not_blank),
             Field(json_schema_extra={"maxLength": settings.max_chars, "pattern": SEEN}),
         ]
-        # The one limit that is held here: without it every part would be read before they are counted.
-        parts = Annotated[list[Part], AfterValidator(_not_blank), Field(min_length=1, max_length=settings.max_parts)]
+        # The one limit that is held here, and first: else millions of parts would be read before they are counted.
+        parts = Annotated[
+            list[Part],
+            Field(max_length=settings.max_parts, fail_fast=True, json_schema_extra={"minItems": 1}),
+            AfterValidator(_not_blank),
+        ]
         content = _contents(text, parts)
         most_images: dict[str, Any] = {"maxItems": settings.max_images}
         most_votes: dict[str, Any] = {"maximum": settings.max_votes}
@@ -309,6 +313,7 @@ class RequestModels:
                 list[ImageInput],
                 Field(
                     default_factory=list,
+                    fail_fast=True,
                     description=Question.model_fields["images"].description,
                     json_schema_extra=most_images,
                 ),
@@ -321,7 +326,10 @@ class RequestModels:
         }
         responses: dict[str, Any] = {
             **question,
-            "responses": (list[content], Field(min_length=1, json_schema_extra=most_responses)),  # type: ignore[valid-type]
+            "responses": (
+                list[content],  # type: ignore[valid-type]
+                Field(min_length=1, fail_fast=True, json_schema_extra=most_responses),
+            ),
         }
         response: Any = (content, Field(description=_CONTENT))
         self.compare = _limited(CompareRequest, {**question, "response_1": response, "response_2": response})
