@@ -123,11 +123,10 @@ def _answers(answers: Sequence[Answer], budget: Budget) -> dict[int, Shown]:
     """
     shown: dict[int, Shown] = {}
     for number, answer in enumerate(answers, 1):
-        text, paths = (
-            (answer, []) if isinstance(answer, str) else ((answer or {}).get(key) for key in ("text", "files"))
-        )
-        opened = _open(paths or (), budget, f"pictures of answer {number}")
-        said = [] if is_blank(text or "") else [text]
+        box = {"text": answer} if isinstance(answer, str) else answer or {}
+        text, paths = box.get("text") or "", box.get("files") or ()
+        opened = _open(paths, budget, f"pictures of answer {number}")
+        said = [] if is_blank(text) else [text]
         if said or opened.pictures:
             shown[number] = open_content([*said, *opened.pictures], f"answer {number}")
     if len(shown) < 2:
@@ -228,8 +227,16 @@ def _connect(
     ) -> Iterator[str]:
         # The page keeps to these bounds; whoever writes requests by hand need not.
         count = min(MAX_VOTES, max(1, int(votes)))
-        options = {"votes": count, "both_orders": both_orders, "budget": Budget(settings), "criterion": criterion}
-        yield from judge(model, pictures, question, answers, **options)
+        yield from judge(
+            model,
+            pictures,
+            question,
+            answers,
+            votes=count,
+            both_orders=both_orders,
+            budget=Budget(settings),
+            criterion=criterion,
+        )
 
     inputs = [pictures, question, criterion, votes, orders, *boxes]
     button.click(None, js=_SHOW_RESULT)
