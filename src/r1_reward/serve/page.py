@@ -123,7 +123,7 @@ def _answers(answers: Sequence[Answer], budget: Budget) -> dict[int, Shown]:
     """
     shown: dict[int, Shown] = {}
     for number, answer in enumerate(answers, 1):
-        box = {"text": answer} if isinstance(answer, str) else answer or {}
+        box: Mapping[str, Any] = {"text": answer} if isinstance(answer, str) else answer or {}
         text, paths = box.get("text") or "", box.get("files") or ()
         opened = _open(paths, budget, f"pictures of answer {number}")
         said = [] if is_blank(text) else [text]
