@@ -18,6 +18,7 @@ from r1_reward.data.annotation_report import Summary
 from r1_reward.data.attempts_file import Attempt
 from r1_reward.data.teacher import TeacherSpec
 from r1_reward.engines.engine import BatchSession, EngineError, Generative
+from r1_reward.records.dialects import find_dialect
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.schema import Completion
@@ -245,7 +246,8 @@ def test_requests_are_sent_as_the_call_says(server, tmp_path, monkeypatch):
     server.default = [reply(says(1))]
     folder = write_pairs(tmp_path / "in", [pair(0, preferred=1)])
     run(server, folder, tmp_path / "out", concurrency=3, requests_per_minute=600, timeout=7.0, batch_size=9)
-    assert loaded == [{"concurrency": 3, "requests_per_minute": 600, "timeout": 7.0, "retries": 0, "batch_size": 9}]
+    asked = {"concurrency": 3, "requests_per_minute": 600, "timeout": 7.0, "retries": 0, "batch_size": 9}
+    assert loaded == [{**asked, "dialect": find_dialect("r1-reward")}]
     assert "logprobs" not in server.bodies[0]
 
 

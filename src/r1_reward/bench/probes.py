@@ -37,6 +37,7 @@ from r1_reward.bench.run import (
     judge_attacked,
     opened_folder,
     shown_to,
+    spec_of,
     watch_of,
     with_media,
 )
@@ -90,7 +91,7 @@ def probe_benchmark(
         raise UserError(f"limit: at least 1 row must be judged, not {limit}.")
     limit = limit if limit is not None and limit < loaded.n else None
     usage = Usage()
-    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency, usage)
+    spec = spec_of(settings, batch_size, concurrency, usage)
     with opened_folder(out, loaded, settings, attacks=names, limit=limit):
         watch = watch_of(settings, on_unreadable)
         try:

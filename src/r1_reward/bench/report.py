@@ -12,6 +12,7 @@ from r1_reward.bench.metrics import Rule
 from r1_reward.bench.run import readings_of
 from r1_reward.judge.unreadable import FEW, Readings, limit_of
 from r1_reward.judge.votes import ORDERS
+from r1_reward.records.dialects import DEFAULT, find_dialect
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json, write_text
 from r1_reward.store.run_folder import read_remarks
@@ -41,7 +42,7 @@ def write_metrics(
         tally.summary(rule=rule, acc_plus=suite.acc_plus, official=suite.official) if len(tally) else {"n": 0}
     )
     if len(tally) and summary["parse_rate"] < FEW:
-        summary["unreadable"] = _why(out, run["max_new_tokens"])
+        summary["unreadable"] = _why(out, run)
     metrics = {
         "suite": suite.name,
         "name": run["model"],
@@ -82,14 +83,15 @@ def export_run(run: Path, out: Path) -> list[Path]:
     return [out / name for name in files]
 
 
-def _why(out: Path, max_new_tokens: int) -> dict[str, Any]:
+def _why(out: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     """Return why the verdicts of a run cannot be read, as :meth:`Readings.report` says it."""
-    readings = Readings()
+    dialect = find_dialect(run.get("dialect", DEFAULT))
+    readings = Readings(dialect)
     with open(out / "predictions.jsonl", encoding="utf-8") as lines:
         for line in lines:
-            for reading in readings_of(json.loads(line)):
+            for reading in readings_of(json.loads(line), dialect):
                 readings.add(reading)
-    return readings.report(limit_of(max_new_tokens))
+    return readings.report(limit_of(run["max_new_tokens"]))
 
 
 def to_markdown(metrics: Mapping[str, Any]) -> str:
@@ -123,6 +125,8 @@ def _headline(metrics: Mapping[str, Any]) -> list[str]:
     if metrics["n"]:
         lines.append(f"- Votes per pass: {metrics['votes']}; passes: {metrics['passes']}.")
         lines.append(f"- Rule: `{metrics['rule']}`, {RULES[metrics['rule']]}.")
+    if dialect := metrics.get("settings", {}).get("dialect"):
+        lines.append(f"- Dialect: `{plain(dialect)}`.")
     if protocol := find_benchmark(metrics["suite"]).protocol:
         lines.append(f"- The benchmark's own evaluator: {protocol}.")
     return [*lines, ""]

@@ -29,12 +29,14 @@ from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, GoOn, in_workers
 from r1_reward.judge.prepare import Attack, InvalidPair, PairToJudge, Prepared, opened, prepare
 from r1_reward.judge.settings import OnUnreadable
-from r1_reward.judge.unreadable import Reading, Watch, limit_of, reading_of
+from r1_reward.judge.unreadable import OURS, Reading, Watch, limit_of, reading_of
 from r1_reward.judge.votes import draw_votes
 from r1_reward.judge.voting import majority
+from r1_reward.records.dialect import Dialect
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
 from r1_reward.store.identity import media_digest, media_files, weights_fields
+from r1_reward.store.model_names import chosen_dialect, dialect_fields
 from r1_reward.store.prediction_file import Judged, PredictionFile
 from r1_reward.store.run_folder import RUN_FILE, Run, add_remarks, run_folder
 
@@ -83,7 +85,7 @@ def run_benchmark(
     """
     check_ties(loaded, settings)
     usage = Usage()
-    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency, usage)
+    spec = spec_of(settings, batch_size, concurrency, usage)
     with opened_folder(out, loaded, settings):
         watch = watch_of(settings, on_unreadable)
         try:
@@ -102,28 +104,37 @@ def check_ties(loaded: LoadedSuite, settings: RunSettings) -> None:
         )
 
 
-def dialect_of(settings: RunSettings) -> tuple[str, bool]:  # noqa: ARG001
+def dialect_of(settings: RunSettings) -> tuple[str, bool]:
     """Return the name of the judge's form of verdict, and whether it has a tie."""
-    return "r1-reward", False
+    dialect = chosen_dialect(settings.dialect, settings.model, served=settings.base_url is not None)
+    return dialect.name, dialect.ties
+
+
+def spec_of(settings: RunSettings, batch_size: int, concurrency: int, usage: Usage) -> EngineSpec:
+    """Return how each process makes the engine that the settings name."""
+    return EngineSpec(
+        settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency, usage, settings.dialect
+    )
 
 
 def watch_of(settings: RunSettings, on_unreadable: OnUnreadable) -> Watch:
     """Return what says early that this judge cannot be read."""
-    return Watch(settings.model, on_unreadable, limit=limit_of(settings.max_new_tokens))
+    dialect = chosen_dialect(settings.dialect, settings.model, served=settings.base_url is not None)
+    return Watch(settings.model, on_unreadable, limit=limit_of(settings.max_new_tokens), dialect=dialect)
 
 
 def shown_to(watch: Watch) -> GoOn:
     """Return what shows the votes of each judged row to a watch."""
 
     def go_on(result: dict[str, Any] | str) -> bool:
-        return watch.add([] if isinstance(result, str) else readings_of(result))
+        return watch.add([] if isinstance(result, str) else readings_of(result, watch.dialect))
 
     return go_on
 
 
-def readings_of(line: Mapping[str, Any]) -> list[Reading]:
+def readings_of(line: Mapping[str, Any], dialect: Dialect = OURS) -> list[Reading]:
     """Return what came of reading the votes of a line of predictions."""
-    return [reading_of(Judgment(**vote)) for votes in line["passes"] for vote in votes]
+    return [reading_of(Judgment(**vote), dialect) for votes in line["passes"] for vote in votes]
 
 
 def opened_folder(out: Path, loaded: LoadedSuite, settings: RunSettings, **more: Any) -> AbstractContextManager[None]:
@@ -135,8 +146,13 @@ def opened_folder(out: Path, loaded: LoadedSuite, settings: RunSettings, **more:
     Raises:
         UserError: there is no such model, or the folder holds another run, is in use, or cannot be written.
     """
-    run = {"suite": loaded.suite.name, **settings.model_dump(), **more, "data": loaded.describe(), "format": 1}
-    run |= weights_fields(settings.model, served=settings.base_url is not None)
+    served = settings.base_url is not None
+    asked = {
+        **settings.model_dump(exclude={"dialect"}),
+        **dialect_fields(settings.dialect, settings.model, served=served),
+    }
+    run = {"suite": loaded.suite.name, **asked, **more, "data": loaded.describe(), "format": 1}
+    run |= weights_fields(settings.model, served=served)
     return run_folder(out, run, deciding=_deciding)
 
 

@@ -54,6 +54,7 @@ def load_judge(
         "max_new_tokens": judge.max_new_tokens,
         "seed": judge.seed,
         "video_frames": frames,
+        "dialect": judge.dialect,
     }
     if engine.base_url:
         if judge.max_pixels is not None:

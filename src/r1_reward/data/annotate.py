@@ -84,6 +84,7 @@ def annotate(
                 requests_per_minute=requests_per_minute,
                 timeout=timeout,
                 retries=retries,
+                dialect=run.dialect,
             )
             stopped = teach(run, engine)
         finally:

@@ -22,12 +22,10 @@ from r1_reward.data.attempts_file import Attempt, AttemptRecord, AttemptsFile, U
 from r1_reward.data.settings import AnnotateSettings, Money
 from r1_reward.data.teacher import read_reply
 from r1_reward.engines.client import RejectedError
-from r1_reward.engines.engine import Request
+from r1_reward.engines.engine import Generative
 from r1_reward.judge.settings import OnUnreadable
 from r1_reward.judge.unreadable import Watch, limit_of, reading_of_completion
 from r1_reward.records.errors import UserError
-from r1_reward.records.parsing import tidy
-from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Completion
 from r1_reward.store.identity import data_identity, media_digest
 from r1_reward.store.images import ImageError
@@ -120,12 +118,16 @@ class Annotation:
         on_unreadable: OnUnreadable = "stop",
     ) -> None:
         self.path, self.out, self.settings, self.money, self.progress = path, out, settings, money, progress
-        self.watch = Watch(settings.teacher, on_unreadable, limit=limit_of(settings.max_new_tokens))
+        self.dialect = settings.spoken()
+        limit = limit_of(settings.max_new_tokens)
+        self.watch = Watch(settings.teacher, on_unreadable, limit=limit, dialect=self.dialect)
         """Sees every reply of this call; once it has stopped, no more should be asked for."""
         self.attempts = AttemptsFile(out / ATTEMPTS)
         self.gaps: dict[str, tuple[str, str]] = {}
         """Rows without an outcome, key to reason and detail."""
-        self.special_tokens: tuple[str, ...] = ()
+        self.engine = Generative()
+        """Asks; whoever asks the teacher puts it here."""
+        self.engine.dialect = self.dialect
         self._total = sum(1 for _ in read_rows(path, ["id"]))
         self._done = self._agreed = self._failed_in_a_row = 0
 
@@ -151,20 +153,20 @@ class Annotation:
         """Say whether response 2 is shown first: the first try is in the stored order."""
         return self.settings.reorder and attempt > 1 and self._number("order", job, attempt) % 2 == 1
 
-    def request(self, job: Job, attempt: int) -> Request:
+    def request(self, job: Job, attempt: int) -> Any:
         """Return what is asked; raises ImageError if a picture cannot be shown."""
         row, images = job.row, row_pictures(job.row, self.settings.frames)
         responses = (row["response_1"], row["response_2"])
         if self.swapped(job, attempt):
             responses = responses[::-1]
-        messages = build_messages(row["question"], *responses, images=len(images), special_tokens=self.special_tokens)
         settings = self.settings
-        return Request(
-            messages,
+        return self.engine.compare(
+            row["question"],
             images,
-            (self._number("seed", job, attempt),),
-            settings.temperatures[attempt - 1],
-            settings.max_new_tokens,
+            *responses,
+            seeds=(self._number("seed", job, attempt),),
+            temperature=settings.temperatures[attempt - 1],
+            max_new_tokens=settings.max_new_tokens,
         )
 
     def _number(self, purpose: str, job: Job, attempt: int) -> int:
@@ -174,7 +176,7 @@ class Annotation:
     def record(self, job: Job, attempt: int, completion: Completion) -> AttemptRecord:
         """Return the line for a reply, its answer in the stored order."""
         swapped = self.swapped(job, attempt)
-        shown, problem = read_reply(completion, special_tokens=self.special_tokens)
+        shown, problem = read_reply(completion, special_tokens=self.engine.special_tokens, dialect=self.dialect)
         return AttemptRecord(
             key=job.key,
             id=job.row["id"],
@@ -192,7 +194,8 @@ class Annotation:
         """Write a reply down; no kill reaches it when this returns. The watch sees a ``completion`` that came."""
         self.attempts.add(record)
         if completion is not None:
-            self.watch.add([reading_of_completion(completion, readable=record.answer is not None)])
+            readable = record.answer is not None or record.problem == "tie"
+            self.watch.add([reading_of_completion(completion, readable=readable, dialect=self.dialect)])
         self._failed_in_a_row = 0
         if self.standing(job).settled:
             self._count(job)
@@ -286,7 +289,7 @@ class Annotation:
         """Return the row with reasoning and attempts, in the order its reasoning speaks of."""
         row = {**job.row, "attempts": stands.agreed, "reasoning": None}
         if stands.taught is not None:
-            row["reasoning"] = tidy(self.attempts.text(stands.taught))
+            row["reasoning"] = self.dialect.as_ours(self.attempts.text(stands.taught))
             if stands.taught.swapped:
                 row["response_1"], row["response_2"] = row["response_2"], row["response_1"]
                 row["preferred"] = 3 - row["preferred"]

@@ -23,13 +23,14 @@ from typing import Any, NamedTuple
 
 from r1_reward.data.annotation import Job, read_jobs
 from r1_reward.data.settings import PassRates
-from r1_reward.data.teacher import parse_teacher
+from r1_reward.data.teacher import TeacherSpec, parse_teacher
 from r1_reward.engines.engine import Engine, EngineError
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.prepare import prepare_all
 from r1_reward.judge.settings import OnUnreadable
 from r1_reward.judge.unreadable import Reading, Watch, limit_of, reading_of
 from r1_reward.judge.votes import Plan, draw_votes
+from r1_reward.records.dialects import DEFAULT
 from r1_reward.records.schema import Answer
 from r1_reward.store.append_log import AppendLog
 from r1_reward.store.identity import weights_identity
@@ -77,7 +78,7 @@ def measure(
     watch = Watch(rates.model, on_unreadable, limit=limit_of(rates.max_new_tokens))
     teacher = parse_teacher(rates.model)
     weights = weights_identity(teacher.model) if engine is None and teacher.url is None else None
-    spec: Any = _Given(engine) if engine is not None else EngineSpec(teacher.model, batch_size, base_url=teacher.url)
+    spec: Any = _Given(engine) if engine is not None else _spec(teacher, batch_size)
     keys: list[str] = []
 
     def due() -> Iterator[list[tuple[str, Job]]]:
@@ -105,6 +106,11 @@ def _rate(line: Any) -> tuple[str, Rate]:
     """Read a line of the file; those of 0.1.0 have right answers alone."""
     counts = [line.get(name) for name in ("unreadable", "truncated")]
     return line["key"], Rate(int(line["right"]), *(None if count is None else int(count) for count in counts))
+
+
+def _spec(teacher: TeacherSpec, batch_size: int) -> EngineSpec:
+    """Return how the student's engine is made: it is asked in the words it will be trained in."""
+    return EngineSpec(teacher.model, batch_size, base_url=teacher.url, dialect=DEFAULT)
 
 
 class _Given(NamedTuple):

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from r1_reward.judge.settings import Generation, WatchOptions
+from r1_reward.judge.settings import DIALECT_HELP, DialectName, Generation, WatchOptions
+from r1_reward.records.dialect import Dialect
+from r1_reward.records.dialects import AUTO
 from r1_reward.records.schema import FRAMES
 from r1_reward.records.settings import Settings
+from r1_reward.store.model_names import chosen_dialect, dialect_fields
 
 if TYPE_CHECKING:
     from r1_reward.data.attempts_file import Usage
@@ -22,6 +25,7 @@ class AnnotateSettings(Generation):
     temperatures: tuple[float, ...] = Field(default=(0.0, 0.7, 1.0), description="One for each try; 0 is greedy.")
     reorder: bool = Field(default=False, description="Later tries see the answers in random order.")
     frames: int = Field(default=FRAMES, ge=1, description="Frames shown of a video.")
+    dialect: DialectName = Field(default=AUTO, description=DIALECT_HELP)
 
     @field_validator("temperatures", mode="before")
     @classmethod
@@ -44,7 +48,16 @@ class AnnotateSettings(Generation):
         """Return the settings as JSON; whether two runs are the same one does not depend on a server's address."""
         from r1_reward.data.teacher import parse_teacher
 
-        return {**self.model_dump(mode="json"), "teacher": parse_teacher(self.teacher).name}
+        teacher = parse_teacher(self.teacher)
+        spoken = dialect_fields(self.dialect, teacher.model, served=teacher.url is not None)
+        return {**self.model_dump(mode="json", exclude={"dialect"}), **spoken, "teacher": teacher.name}
+
+    def spoken(self) -> Dialect:
+        """Return how the teacher is asked and answers."""
+        from r1_reward.data.teacher import parse_teacher
+
+        teacher = parse_teacher(self.teacher)
+        return chosen_dialect(self.dialect, teacher.model, served=teacher.url is not None)
 
 
 class TeacherOptions(WatchOptions):

@@ -15,7 +15,10 @@ from typing import NamedTuple
 
 from r1_reward.engines.client import OPENAI
 from r1_reward.engines.engine import Generative
+from r1_reward.engines.pointwise import comparing
 from r1_reward.engines.server_pool import server_name
+from r1_reward.judge.unreadable import OURS
+from r1_reward.records.dialect import Dialect
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment, spoken_from, tidy
 from r1_reward.records.prompt import neutralize
@@ -43,15 +46,17 @@ class TeacherSpec(NamedTuple):
         requests_per_minute: float | None = None,
         timeout: float = 120.0,
         retries: int = 5,
+        dialect: Dialect | None = None,
     ) -> Generative:
         """Return an engine that generates with the model; raises UserError if it cannot be loaded.
 
-        ``batch_size`` is for a checkpoint in this process, the other arguments are for servers.
+        ``batch_size`` is for a checkpoint in this process, the other numbers are for servers. ``dialect`` is how it is
+        asked and answers, the default one if that is not said.
         """
         if self.url is not None:
             from r1_reward.engines.server import ServerEngine
 
-            return ServerEngine(
+            engine = ServerEngine(
                 self.model,
                 self.url,
                 concurrency=concurrency,
@@ -59,12 +64,15 @@ class TeacherSpec(NamedTuple):
                 timeout=timeout,
                 retries=retries,
                 logprobs=False,
+                dialect=dialect,
             )
+            return comparing(engine)
         from r1_reward.engines.in_process import TransformersEngine
         from r1_reward.models.placing import placed
         from r1_reward.models.text_only import load_judge
 
-        return TransformersEngine(*placed(lambda: load_judge(self.model)), batch_size=batch_size)
+        loaded = placed(lambda: load_judge(self.model))
+        return comparing(TransformersEngine(*loaded, batch_size=batch_size, dialect=dialect))
 
 
 def parse_teacher(text: str) -> TeacherSpec:
@@ -89,31 +97,41 @@ def parse_teacher(text: str) -> TeacherSpec:
     return TeacherSpec(text)
 
 
-def read_reply(completion: Completion, *, special_tokens: tuple[str, ...] = ()) -> tuple[Answer | None, str]:
+def read_reply(
+    completion: Completion, *, special_tokens: tuple[str, ...] = (), dialect: Dialect = OURS
+) -> tuple[Answer | None, str]:
     """Return the verdict in the order shown, and what is wrong with the reply.
 
     Without a verdict the problem is one of ``refused``, ``truncated``, ``empty``, ``unfinished thought``,
-    ``no answer tag``, ``several answers`` and ``no verdict``. With one, it says why the text may not be trained on:
-    ``malformed``, ``no reasoning``, ``control token`` (one that would end the turn or add an image in training); else
-    it is empty. A reply that reached the token limit is not a verdict, since nobody knows what would have come next.
+    ``no answer tag``, ``several answers``, ``no verdict`` and ``tie``. With one, it says why the text, in the default
+    dialect's form, may not be trained on: ``malformed``, ``no reasoning``, ``control token`` (one that would end the
+    turn or add an image in training); else it is empty. A reply that reached the token limit is not a verdict, since
+    nobody knows what would have come next.
     """
     if completion.cut:
         return None, "refused" if completion.refused else "truncated"
     if is_blank(completion.text):
         return None, "empty"
     text = tidy(completion.text)
-    parsed = parse_judgment(text)
-    if parsed.answer is None:
-        start = spoken_from(text)
-        if start is None:
-            return None, "unfinished thought"
-        said = text[start:]
-        if "<answer>" not in said:
-            return None, "no answer tag"
-        return None, "several answers" if max(said.count("<answer>"), said.count("</answer>")) > 1 else "no verdict"
-    if not format_reward(completion.text, "whitespace"):
-        return parsed.answer, "malformed"
-    if not parsed.reasoning:
-        return parsed.answer, "no reasoning"
-    hostile = neutralize(parsed.reasoning, special_tokens) != parsed.reasoning
-    return parsed.answer, "control token" if hostile else ""
+    answer = dialect.parse(text).answer
+    if not answer:
+        return None, "tie" if answer == 0 else _unread(text, dialect)
+    ours = dialect.as_ours(text)
+    if not format_reward(ours, "whitespace"):
+        return answer, "malformed"
+    reasoning = parse_judgment(ours).reasoning
+    if not reasoning:
+        return answer, "no reasoning"
+    return answer, "control token" if neutralize(reasoning, special_tokens) != reasoning else ""
+
+
+def _unread(text: str, dialect: Dialect) -> str:
+    """Return why a reply has no verdict."""
+    start = spoken_from(text)
+    if start is None:
+        return "unfinished thought"
+    said = text[start:]
+    if dialect is OURS and "<answer>" not in said:
+        return "no answer tag"
+    several = max(said.count("<answer>"), said.count("</answer>"), len(dialect.read(said).spans)) > 1
+    return "several answers" if several else "no verdict"

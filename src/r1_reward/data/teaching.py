@@ -26,7 +26,7 @@ def teach(run: Annotation, engine: Generative) -> str:
     Raises:
         UserError: no further row can be asked about; what was answered is kept.
     """
-    run.special_tokens = engine.special_tokens
+    run.engine = engine
     till = _Till(run)
     for _ in work_off(engine, (_Lesson(run, job, till) for job in run.due()), in_order=False, admit=till.admit):
         pass

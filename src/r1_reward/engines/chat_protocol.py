@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
-from r1_reward.records.parsing import spoken_from
+from r1_reward.records.dialect import Dialect
+from r1_reward.records.dialects import DEFAULT, find_dialect
 from r1_reward.records.schema import Completion
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from r1_reward.engines.engine import Request
 
 LATER = "see the server's log and run again"
+JUDGES = find_dialect(DEFAULT)
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 # Why a generation ended, in the words of many servers, in lower case; whatever else they say is an end like any other.
 _UNSAID = ("", "null", "none", "unknown", "unspecified", "finish_reason_unspecified")
@@ -122,8 +124,10 @@ class _Place(_Token):
     top_logprobs: list[_Token] | None = None
 
 
-def read_replies(body: bytes, content_type: str) -> list[Completion]:
+def read_replies(body: bytes, content_type: str, verdicts: Dialect = JUDGES) -> list[Completion]:
     """Turn the body of a 200 and its content type into the completions it holds, at least one.
+
+    ``verdicts`` says where a judgement's verdict stands, whose probability is read.
 
     ``tokens`` is what the server counts, else the number of log-probabilities, else 0. A server counts the tokens of
     all its completions together: with several, ``tokens`` is the number of each one's log-probabilities, else its
@@ -160,7 +164,7 @@ def read_replies(body: bytes, content_type: str) -> list[Completion]:
                 text=text or "",
                 tokens=own,
                 truncated=cut,
-                probability=answer_probability(places),
+                probability=answer_probability(places, verdicts),
                 prompt_tokens=usage.prompt_tokens,
                 refused=filtered or (said.text is None and said.refusal is not None),
                 finish=finish,
@@ -282,43 +286,42 @@ def _places(logprobs: Any) -> list[tuple[str, dict[str, float]]]:
     return [(p.token, {t.token: t.logprob for t in (*p.top_logprobs, p)} if p.top_logprobs else {}) for p in places]
 
 
-def answer_probability(tokens: Sequence[tuple[str, Mapping[str, float]]]) -> float | None:
-    """Return P("1") at the answer's token, renormalised over "1" and "2", in [0, 1].
+def answer_probability(tokens: Sequence[tuple[str, Mapping[str, float]]], verdicts: Dialect = JUDGES) -> float | None:
+    """Return P("1") at the answer's token, renormalised over "1" and "2" (or what stands for them), in [0, 1].
 
     ``tokens``: each generated token with the log-probabilities (natural, at most 0) of the likeliest tokens at its
     place; an answer that is not among them counts as 0. A token may carry what stands around the digit: ``>1``,
-    ``" 1"``, ``1</``. None if the text has no single ``<answer>`` outside its thought, if neither 1 nor 2 follows, or
-    without log-probabilities there.
+    ``" 1"``, ``1</``. None if the text has no place for one answer outside its thought, if neither 1 nor 2 stands
+    there, or without log-probabilities there.
 
     >>> tokens = [("<answer>", {}), ("1", {"1": -0.1, "2": -2.3}), ("</answer>", {})]
     >>> round(answer_probability(tokens), 2)
     0.9
     """
-    text = "".join(token for token, _ in tokens)
-    spoken = spoken_from(text)
-    if spoken is None or text.count("<answer>", spoken) != 1:
-        return None
-    tag_end = text.index("<answer>", spoken) + len("<answer>")
-    digit = len(text) - len(text[tag_end:].lstrip())
+    at = None if verdicts.verdicts is None else verdicts.place("".join(token for token, _ in tokens))
     ends = list(accumulate(len(token) for token, _ in tokens))
-    place = bisect_right(ends, digit)
-    if place == len(tokens):
+    if at is None or verdicts.verdicts is None or at >= ends[-1]:
         return None
+    place = bisect_right(ends, at)
     token, alternatives = tokens[place]
-    tag = token[: max(0, tag_end - (ends[place] - len(token)))]
-    weights = {"1": 0.0, "2": 0.0}
-    if _answer(token, tag) not in weights:
+    before = token[: at - (ends[place] - len(token))].rstrip()
+    behind = verdicts.form.partition("{}")[2][:1]
+    weights = dict.fromkeys(verdicts.verdicts, 0.0)
+    if _answer(token, before, behind) not in weights:
         return None
     for alternative, logprob in alternatives.items():
-        if (answer := _answer(alternative, tag)) in weights:
+        if (answer := _answer(alternative, before, behind)) in weights:
             weights[answer] += math.exp(min(logprob, 0.0))
     total = sum(weights.values())
-    return weights["1"] / total if total > 0 else None
+    return weights[verdicts.verdicts[0]] / total if total > 0 else None
 
 
-def _answer(token: str, tag: str) -> str:
-    """Return what a token puts into the answer, if it begins with the ``tag`` characters that end the opening tag."""
-    return token[len(tag) :].partition("<")[0].strip() if token.startswith(tag) else ""
+def _answer(token: str, before: str, behind: str) -> str:
+    """Return what a token puts between the characters ``before`` an answer, which it begins with, and ``behind`` it."""
+    if not token.startswith(before):
+        return ""
+    core = token[len(before) :].strip()
+    return core.partition(behind)[0].strip() if behind.strip() else core.split()[0] if core else ""
 
 
 def retry_after(header: str | None) -> float:

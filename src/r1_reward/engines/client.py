@@ -34,6 +34,7 @@ from r1_reward.engines.proxies import client_options, proxy_advice
 from r1_reward.engines.refusals import disguised_status, is_refusal, reads_text_only, used_up
 from r1_reward.engines.server_pool import LONGEST_WAIT, Pool, Server
 from r1_reward.engines.usage import Usage
+from r1_reward.records import dialect as judging
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 
@@ -109,6 +110,7 @@ class ChatClient:
         requests_per_minute: float | None,
         logprobs: bool,
         usage: Usage,
+        verdicts: judging.Dialect,
     ) -> None:
         """Raise UserError if a URL is not one or given twice, OpenAI is asked without a key, or a number is wrong."""
         given = [base_url] if isinstance(base_url, str) else list(base_url or ())
@@ -129,6 +131,7 @@ class ChatClient:
         if twice := [server.name for number, server in enumerate(servers) if server.url in urls[:number]]:
             raise UserError(f"{twice[0]} is given twice; raise the concurrency to send it more requests at once")
         self.model, self.retries, self.limit, self.usage = model, retries, limit, usage
+        self.verdicts = verdicts
         self.pool = Pool(servers, concurrency)
         self.pace = Pace(requests_per_minute)
         self.timeout = timeout
@@ -367,7 +370,8 @@ class _Try(openai.DefaultAsyncHttpxClient):
 
     def _read(self, response: Any) -> None:
         try:
-            completions = read_replies(response.content, response.headers.get("content-type", "application/json"))
+            kind = response.headers.get("content-type", "application/json")
+            completions = read_replies(response.content, kind, self._of.verdicts)
         except Failure as failure:
             if (status := disguised_status(response.content)) is not None:  # an error in a 200
                 response.status_code = status

@@ -23,8 +23,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from r1_reward.records.content import Shown, pictures_of
+from r1_reward.records.dialect import Dialect
+from r1_reward.records.dialects import DEFAULT, find_dialect
 from r1_reward.records.errors import UserError
-from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Completion
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Engine(Protocol):
 
     special_tokens: tuple[str, ...]
     """Tokens with a meaning of their own for the model, which no question or response may contain."""
+    dialect: Dialect
+    """How its completions say which response is better."""
     deterministic: bool
     """Whether a second vote, another order or another temperature would say the same (a scalar model)."""
 
@@ -114,6 +117,7 @@ class Generative:
     """The part of an engine that is the same for every model that writes its judgements."""
 
     special_tokens: tuple[str, ...] = ()
+    dialect: Dialect = find_dialect(DEFAULT)
     deterministic = False
 
     @property
@@ -132,10 +136,31 @@ class Generative:
         temperature: float = 0.0,
         max_new_tokens: int = 1024,
     ) -> Request:
-        """Return the judging prompt of method section 1 as a request."""
-        messages = build_messages(question, first, second, images=len(images), special_tokens=self.special_tokens)
-        pictures = [*images, *pictures_of(question, first, second)]
-        return Request(messages, pictures, seeds, temperature, max_new_tokens)
+        """Return the judging prompt of the dialect as a request."""
+        return self._ask(question, images, (first, second), (seeds, temperature, max_new_tokens))
+
+    def ask_alone(
+        self,
+        question: Shown,
+        images: Sequence[Image.Image],
+        response: Shown,
+        *,
+        seeds: tuple[int, ...] = (0,),
+        temperature: float = 0.0,
+        max_new_tokens: int = 1024,
+    ) -> Request:
+        """Return the request for the score of one response, where the dialect is a pointwise one."""
+        return self._ask(question, images, (response,), (seeds, temperature, max_new_tokens))
+
+    def _ask(
+        self,
+        question: Shown,
+        images: Sequence[Image.Image],
+        responses: tuple[Shown, ...],
+        options: tuple[tuple[int, ...], float, int],
+    ) -> Request:
+        messages = self.dialect.messages(question, *responses, images=len(images), special_tokens=self.special_tokens)
+        return Request(messages, [*images, *pictures_of(question, *responses)], *options)
 
     def open(self) -> AbstractContextManager[Session]:
         """Start a session."""
@@ -148,6 +173,9 @@ class Generative:
 
 class BatchSession:
     """A session of an engine that answers a batch of requests at a time, while its caller waits."""
+
+    exclusive = True
+    """Whether threads have to take turns."""
 
     def __init__(self, size: int, answer: Callable[[list[Any]], Iterable[Answered]]) -> None:
         """Take how many requests are welcome at once, and what answers them, in order."""
@@ -187,6 +215,7 @@ class TakingTurns:
         """Take the engine that is shared."""
         self.engine = engine
         self.special_tokens, self.deterministic = engine.special_tokens, engine.deterministic
+        self.dialect = engine.dialect
         self.compare = engine.compare
         self._lock = threading.Lock()
 
@@ -195,7 +224,7 @@ class TakingTurns:
         """Start a session."""
         with self.engine.open() as session:
             # A session that works in a thread of its own needs no turn.
-            yield _Turn(session, self._lock) if isinstance(session, BatchSession) else session
+            yield _Turn(session, self._lock) if getattr(session, "exclusive", False) else session
 
 
 class _Turn:

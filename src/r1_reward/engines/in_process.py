@@ -21,8 +21,9 @@ from r1_reward.engines.engine import Answered, BatchSession, EngineError, Genera
 from r1_reward.engines.length import PromptTooLong, count_pictures, new_tokens, picture_tokens, position_limit
 from r1_reward.models.chats import render
 from r1_reward.models.text_only import TextProcessor
+from r1_reward.records.dialect import Dialect
 from r1_reward.records.errors import UserError
-from r1_reward.records.parsing import answer_position, parse_judgment, with_template_thought
+from r1_reward.records.parsing import with_template_thought
 from r1_reward.records.prompt import special_tokens_of
 from r1_reward.records.schema import Completion
 
@@ -47,11 +48,22 @@ class _Row(NamedTuple):
 class TransformersEngine(Generative):
     """A model and its processor in this process, generating in batches."""
 
-    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, *, batch_size: int = 64) -> None:
-        """Take a loaded model; ``batch_size`` counts sequences generated at once, all completions of all requests."""
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        *,
+        batch_size: int = 64,
+        dialect: Dialect | None = None,
+    ) -> None:
+        """Take a loaded model; ``batch_size`` counts sequences generated at once, all completions of all requests.
+
+        ``dialect`` is how it is asked and answers, the default one if that is not said.
+        """
         self.model, self.processor, self.batch_size = model, processor, batch_size
+        self.dialect = dialect or self.dialect
         self.special_tokens = special_tokens_of(processor)
-        self._digits = _digit_tokens(processor)
+        self._verdicts = _verdict_tokens(processor, self.dialect)
         self._limit = position_limit(model.config)
         self._text_only = isinstance(processor, TextProcessor)
         self._told = False
@@ -136,14 +148,14 @@ class TransformersEngine(Generative):
                         [row for row, count in zip(rows, counts, strict=True) for _ in range(count)]
                     )
                 length, seeds = inputs["input_ids"].size(1), [seed for row in rows for seed in row.seeds]
-                sampler = _sampler(seeds, length, max_new_tokens, temperature, self._digits)
+                sampler = _sampler(seeds, length, max_new_tokens, temperature, self._verdicts)
                 output = self._call_generate(inputs, max_new_tokens, logits_processor=[sampler])
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"out of memory with {sum(counts)} sequences at once; take a smaller batch size (now {self.batch_size})"
             ) from error
         prompts = [row.text for row, count in zip(rows, counts, strict=True) for _ in range(count)]
-        completions = self._read(output[:, length:].tolist(), sampler.digit_margins(), prompts)
+        completions = self._read(output[:, length:].tolist(), sampler.verdict_margins(), prompts)
         starts = [sum(counts[:i]) for i in range(len(counts))]
         return [completions[start : start + count] for start, count in zip(starts, counts, strict=True)]
 
@@ -201,8 +213,8 @@ class TransformersEngine(Generative):
             kept = row if stop is None else row[:stop]
             text = with_template_thought(prompt, tokenizer.decode(kept, skip_special_tokens=True))
             # Only where the text has an answer: a tag inside a thought does not count.
-            readable = self._digits is not None and parse_judgment(text, cut=stop is None).answer is not None
-            step = answer_position(kept, self._digits, tokenizer.decode) if readable else None  # type: ignore[arg-type]
+            readable = self._verdicts is not None and self.dialect.parse(text, cut=stop is None).answer is not None
+            step = self.dialect.position(kept, self._verdicts or (), tokenizer.decode, text) if readable else None
             probability = None
             if step is not None and margins is not None:
                 probability = round(0.5 + 0.5 * math.tanh(float(margins[step, number]) / 2), _PROBABILITY_DIGITS)
@@ -242,19 +254,21 @@ def _batches(order: Sequence[int], counts: Sequence[int], size: int) -> Iterator
         yield batch
 
 
-def _digit_tokens(processor: ProcessorMixin) -> tuple[int, int] | None:
-    """Return the tokens of the answers 1 and 2, None if they are not one token each."""
+def _verdict_tokens(processor: ProcessorMixin, dialect: Dialect) -> tuple[int, int] | None:
+    """Return the tokens of the two verdicts, None if they are not one token each."""
+    if dialect.verdicts is None:
+        return None
     tokenizer: Any = getattr(processor, "tokenizer", processor)
-    texts = ("<answer>1</answer>", "<answer>2</answer>")
+    texts = [dialect.form.format(verdict) for verdict in dialect.verdicts]
     one, two = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
     differing = [(a, b) for a, b in zip(one, two, strict=False) if a != b]
     return differing[0] if len(one) == len(two) and len(differing) == 1 else None
 
 
 def _sampler(
-    seeds: Sequence[int], prompt_length: int, steps: int, temperature: float, digits: tuple[int, int] | None
+    seeds: Sequence[int], prompt_length: int, steps: int, temperature: float, verdicts: tuple[int, int] | None
 ) -> Any:
-    """Return a logits processor that draws each sequence with its own seed and notes how it weighs 1 against 2."""
+    """Return a logits processor that draws each sequence with its own seed and notes how it weighs the verdicts."""
     import torch
     from transformers import LogitsProcessor
 
@@ -269,8 +283,8 @@ def _sampler(
             self._uniform = torch.stack(draws) if temperature > 0 else None
 
         def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            if digits is not None:
-                self._margins.append(scores[:, digits[0]].float() - scores[:, digits[1]].float())
+            if verdicts is not None:
+                self._margins.append(scores[:, verdicts[0]].float() - scores[:, verdicts[1]].float())
             if self._uniform is None:
                 return scores
             step = input_ids.size(1) - prompt_length
@@ -279,8 +293,8 @@ def _sampler(
             drawn = torch.searchsorted(cdf, target, right=True).clamp(max=scores.size(1) - 1)
             return scores.scatter(1, drawn, math.inf)  # the maximum, which generate() takes
 
-        def digit_margins(self) -> torch.Tensor | None:
-            """Return (steps, sequences) logit of "1" minus logit of "2"."""
+        def verdict_margins(self) -> torch.Tensor | None:
+            """Return (steps, sequences) logit of the first verdict minus logit of the second."""
             return torch.stack(self._margins).cpu() if self._margins else None
 
     return SeededSampling()

@@ -25,6 +25,8 @@ from r1_reward.engines.engine import Answered, BatchSession, EngineError, Reques
 from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.engines.length import PromptTooLong, count_pictures, position_limit
 from r1_reward.records.content import Shown, key_of, pictures_of
+from r1_reward.records.dialect import Dialect
+from r1_reward.records.dialects import DEFAULT, find_dialect
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import neutralize, special_tokens_of
 from r1_reward.records.scalar_prompt import show_answer
@@ -71,6 +73,8 @@ class Scoring:
     """An engine whose votes come from scores of single answers; how these are had is for :meth:`score` to say."""
 
     special_tokens: tuple[str, ...] = ()
+    dialect: Dialect = find_dialect(DEFAULT)
+    """The form that its votes are written in; the model itself speaks none."""
     deterministic = True
     batch_size = 64
 

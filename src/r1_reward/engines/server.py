@@ -37,6 +37,7 @@ from r1_reward.engines.chat_protocol import chat_messages
 from r1_reward.engines.client import ChatClient
 from r1_reward.engines.engine import Answered, EngineError, Generative, Request
 from r1_reward.engines.usage import Usage
+from r1_reward.records.dialect import Dialect
 from r1_reward.records.schema import Completion
 
 _PATIENCE = 10.0  # seconds for the thread to end; the garbage collector may call at a bad moment
@@ -66,6 +67,7 @@ class ServerEngine(Generative):
         limit: float | None = None,
         requests_per_minute: float | None = None,
         usage: Usage | None = None,
+        dialect: Dialect | None = None,
     ) -> None:
         """Name a model as the server does, and the URL before ``/chat/completions``, or those of several servers.
 
@@ -77,12 +79,14 @@ class ServerEngine(Generative):
         ``requests_per_minute`` counts the repeated ones. ``batch_votes`` asks for all completions of a request
         together; see above for what that costs. Without ``logprobs`` no completion has a probability. What is sent and
         what comes back is counted in ``usage``, which also names the parameters that a server refused and that are left
-        out since: a temperature of 0 is greedy decoding only where the server takes it.
+        out since: a temperature of 0 is greedy decoding only where the server takes it. ``dialect`` is how the model is
+        asked and answers, the default one if that is not said.
 
         Raises:
             UserError: a URL is not one or given twice, OpenAI is asked without a key, or a number is out of range.
         """
         self.model, self.concurrency, self.batch_votes = model, concurrency, batch_votes
+        self.dialect = dialect or self.dialect
         self.usage = Usage() if usage is None else usage
         self._make_client = partial(
             ChatClient,
@@ -96,6 +100,7 @@ class ServerEngine(Generative):
             requests_per_minute=requests_per_minute,
             logprobs=logprobs,
             usage=self.usage,
+            verdicts=self.dialect,
         )
         self.client = self._make_client()  # no connection yet
         self._lock = threading.Lock()

@@ -10,8 +10,11 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from typing import Any, NamedTuple
 
+from r1_reward.engines.pointwise import comparing
 from r1_reward.engines.usage import Usage
+from r1_reward.records.dialects import AUTO
 from r1_reward.records.errors import UserError
+from r1_reward.store.model_names import chosen_dialect
 
 Judge = Callable[[Any, Iterable[Any], Any], Iterable[Any]]
 """Engine, rows and settings to the results of the rows, in order."""
@@ -27,13 +30,17 @@ class EngineSpec(NamedTuple):
     concurrency: int = 16
     usage: Usage | None = None
     """Where a server's engine counts what is sent, and keeps what the server refuses."""
+    dialect: str = AUTO
+    """How the judge is asked and answers: a name, or ``auto``, by the model's name."""
 
     def load(self) -> Any:
         """Load the checkpoint, generative or scalar, or take up the server."""
         if self.base_url is not None:
             from r1_reward.engines.server import ServerEngine
 
-            return ServerEngine(self.model, self.base_url, concurrency=self.concurrency, usage=self.usage)
+            dialect = chosen_dialect(self.dialect, self.model, served=True)
+            options: dict[str, Any] = {"concurrency": self.concurrency, "usage": self.usage, "dialect": dialect}
+            return comparing(ServerEngine(self.model, self.base_url, **options))
         from r1_reward.engines.in_process import TransformersEngine
         from r1_reward.engines.scalar import ScalarEngine
         from r1_reward.models.checkpoint import limit_pixels
@@ -47,8 +54,16 @@ class EngineSpec(NamedTuple):
         if self.max_pixels is not None:
             limit_pixels(processor, self.max_pixels)
         if scalar:
+            require_no_dialect(self.model, self.dialect)
             return ScalarEngine(model, processor, batch_size=self.batch_size)
-        return TransformersEngine(model, processor, batch_size=self.batch_size)
+        dialect = chosen_dialect(self.dialect, self.model)
+        return comparing(TransformersEngine(model, processor, batch_size=self.batch_size, dialect=dialect))
+
+
+def require_no_dialect(model: str, dialect: str) -> None:
+    """Raise UserError if a dialect is asked for with a scalar model, which writes no verdict."""
+    if dialect != AUTO:
+        raise UserError(f"dialect: {model} is a scalar reward model, which writes no verdict; leave {dialect} out.")
 
 
 GoOn = Callable[[Any], bool]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from r1_reward.engines.engine import Engine, EngineError, TakingTurns
+from r1_reward.engines.pointwise import comparing
 from r1_reward.judge import ranking, voting
 from r1_reward.judge.calibration import Calibration, fit_calibration, reliability_plot
 from r1_reward.judge.candidates import Candidates
@@ -31,8 +32,10 @@ from r1_reward.judge.settings import ScheduleName, Stop, VoteSettings
 from r1_reward.judge.votes import Orders, Plan, draw_votes, watch_votes
 from r1_reward.judge.voting import Verdict, majority
 from r1_reward.records.content import Content, Shown
+from r1_reward.records.dialects import AUTO
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
+from r1_reward.store.model_names import chosen_dialect
 from r1_reward.store.video import FRAMES
 
 if TYPE_CHECKING:
@@ -113,18 +116,20 @@ class RewardModel:
         max_new_tokens: int = 1024,
         seed: int = 0,
         video_frames: int | None = None,
+        dialect: str = AUTO,
     ) -> RewardModel:
         """Load a checkpoint, generative or scalar, from a folder or the Hub, and its ``calibration.json`` if any.
 
         ``batch_size`` counts sequences generated at once, ``max_pixels`` scales larger pictures down, ``dtype`` is
         ``auto`` (the checkpoint's), ``float32``, ``bfloat16`` or ``float16``. Of a video up to ``video_frames`` frames
-        are shown, by default as many as in training, 8 if that was on images only.
+        are shown, by default as many as in training, 8 if that was on images only. ``dialect`` names prompt and form of
+        verdict of the judge, by default those that its name or model card says (docs/dialects.md), else R1-Reward's.
 
         Raises:
             UserError: the checkpoint or its calibration cannot be read, or an option is out of range.
         """
         name = str(path_or_hub_id)
-        engine = _load(name, batch_size, max_pixels, dtype)
+        engine = _load(name, batch_size, max_pixels, dtype, dialect)
         calibration = Calibration.load(name)
         return cls(engine, max_new_tokens=max_new_tokens, calibration=calibration, seed=seed, video_frames=video_frames)
 
@@ -151,13 +156,19 @@ class RewardModel:
         max_new_tokens: int = 1024,
         seed: int = 0,
         video_frames: int | None = None,
+        dialect: str = AUTO,
     ) -> RewardModel:
-        """Judge by a model behind one OpenAI-compatible server, or several of the same; see ``ServerEngine``."""
+        """Judge by a model behind one OpenAI-compatible server, or several of the same; see ``ServerEngine``.
+
+        ``dialect`` as in :meth:`from_pretrained`; of a served model only the name that its server gives it is known.
+        """
         from r1_reward.engines.server import ServerEngine
 
         if not base_url:
             raise UserError("base_url: give the URL of at least one server, such as http://localhost:8000/v1.")
-        engine = ServerEngine(model, base_url, api_key=api_key, concurrency=concurrency, timeout=timeout)
+        options: dict[str, Any] = {"api_key": api_key, "concurrency": concurrency, "timeout": timeout}
+        spoken = chosen_dialect(dialect, model, served=True)
+        engine = comparing(ServerEngine(model, base_url, **options, dialect=spoken))
         return cls(engine, max_new_tokens=max_new_tokens, seed=seed, video_frames=video_frames)
 
     def compare(
@@ -459,7 +470,7 @@ class RewardModel:
         return calibrated
 
 
-def _load(name: str, batch_size: int, max_pixels: int | None, dtype: str) -> Any:
+def _load(name: str, batch_size: int, max_pixels: int | None, dtype: str, dialect: str) -> Any:
     from r1_reward.engines.workers import EngineSpec
 
     if batch_size < 1:
@@ -467,7 +478,7 @@ def _load(name: str, batch_size: int, max_pixels: int | None, dtype: str) -> Any
     if dtype not in _DTYPES:
         raise UserError(f"dtype: must be one of {', '.join(_DTYPES)}, not {dtype!r}.")
     if dtype == "auto":
-        return EngineSpec(name, batch_size, max_pixels).load()
+        return EngineSpec(name, batch_size, max_pixels, dialect=dialect).load()
     from r1_reward.engines.in_process import TransformersEngine
     from r1_reward.models.checkpoint import limit_pixels
     from r1_reward.models.placing import placed
@@ -479,7 +490,8 @@ def _load(name: str, batch_size: int, max_pixels: int | None, dtype: str) -> Any
     model, processor = placed(lambda: load_judge(name, dtype=dtype))
     if max_pixels is not None:
         limit_pixels(processor, max_pixels)
-    return TransformersEngine(model, processor, batch_size=batch_size)
+    spoken = chosen_dialect(dialect, name)
+    return comparing(TransformersEngine(model, processor, batch_size=batch_size, dialect=spoken))
 
 
 def _verdict_or_raise(result: Verdict | EngineError) -> Verdict:

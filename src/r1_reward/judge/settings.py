@@ -5,15 +5,32 @@ Commands and files of settings build on these, so that an option means the same 
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from r1_reward.records.dialects import AUTO, find_dialect
+from r1_reward.records.errors import UserError
 from r1_reward.records.settings import Settings
 
 Stop: TypeAlias = Literal["exact", "sequential"]
 ScheduleName: TypeAlias = Literal["round-robin", "circular", "bracket", "adaptive"]
 OnUnreadable: TypeAlias = Literal["stop", "warn"]
+
+
+DIALECT_HELP = "How the judge is asked and answers, see docs/dialects.md; auto goes by the model's name."
+
+
+def _known(dialect: str) -> str:
+    if dialect != AUTO:
+        try:
+            find_dialect(dialect)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+    return dialect
+
+
+DialectName: TypeAlias = Annotated[str, AfterValidator(_known)]
 
 
 class Generation(Settings):
@@ -30,6 +47,7 @@ class JudgeSettings(Generation):
     max_pixels: int | None = Field(
         default=None, ge=1, description="Scale larger images down for the model (the paper: 501760)."
     )
+    dialect: DialectName = Field(default=AUTO, description=DIALECT_HELP)
 
 
 class WatchOptions(Settings):

@@ -17,16 +17,19 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from r1_reward.judge.settings import OnUnreadable
+from r1_reward.records.dialect import Dialect
+from r1_reward.records.dialects import DEFAULT, dialect_names, find_dialect
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import spoken_from
 from r1_reward.records.schema import Completion, Judgment
 
 _LOG = logging.getLogger(__name__)
 
+OURS = find_dialect(DEFAULT)
 FIRST = 50
 """After so many answers, none of which can be read, a judge is said to be unreadable."""
 
@@ -51,7 +54,7 @@ NOTHING = "no verdict in any known form"
 
 _LOOKED_AT = 4000  # characters at the end, where a verdict stands
 
-_OURS = "only <answer>1</answer> or <answer>2</answer> is read: check the model, and that it gets the prompt unchanged"
+_OURS = "only {form} is read: check the model, and that it gets the prompt unchanged"
 _ADVICE = {
     CUT: "raise {limit}",
     REFUSED: "the model or a filter declines to judge: read the example, or take another model",
@@ -109,27 +112,41 @@ class Reading(NamedTuple):
     """Whether the token limit cut it."""
     example: str = ""
     """Beginning and end of the text on one line, where there is no verdict in it."""
+    others: tuple[str, ...] = ()
+    """Dialects that would read a verdict there."""
 
 
-def reading_of(vote: Judgment) -> Reading:
+def reading_of(vote: Judgment, dialect: Dialect = OURS) -> Reading:
     """Return what came of reading a vote; one of 0.1.0 may hold a draft as its answer, which is none."""
     draft = spoken_from(vote.text, cut=vote.truncated) is None
-    return read(vote.text, readable=vote.answer is not None and not draft, truncated=vote.truncated)
+    return read(vote.text, readable=vote.answer is not None and not draft, truncated=vote.truncated, dialect=dialect)
 
 
-def reading_of_completion(completion: Completion, *, readable: bool) -> Reading:
+def reading_of_completion(completion: Completion, *, readable: bool, dialect: Dialect = OURS) -> Reading:
     """Return what came of reading a completion, whose engine also tells of refusals."""
-    return read(completion.text, readable=readable, truncated=completion.truncated, refused=completion.refused)
+    truncated, refused = completion.truncated, completion.refused
+    return read(completion.text, readable=readable, truncated=truncated, refused=refused, dialect=dialect)
 
 
-def read(text: str, *, readable: bool, truncated: bool = False, refused: bool = False) -> Reading:
+def read(
+    text: str, *, readable: bool, truncated: bool = False, refused: bool = False, dialect: Dialect = OURS
+) -> Reading:
     """Return what came of reading a text; ``readable`` says whether it has a verdict, the rest is the engine's."""
     if readable:
         return Reading("", truncated)
-    return Reading(why_unreadable(text, truncated=truncated, refused=refused), truncated, _shortened(text))
+    reason = why_unreadable(text, truncated=truncated, refused=refused, dialect=dialect)
+    others = () if truncated or refused else tuple(_others(text, dialect))
+    return Reading(reason, truncated, _shortened(text), others)
 
 
-def why_unreadable(text: str, *, truncated: bool = False, refused: bool = False) -> str:
+def _others(text: str, dialect: Dialect) -> Iterator[str]:
+    """Yield the dialects that would read a text which ``dialect`` does not."""
+    for other in map(find_dialect, dialect_names()):
+        if other.name != dialect.name and not other.pointwise and other.parse(text).answer is not None:
+            yield other.name
+
+
+def why_unreadable(text: str, *, truncated: bool = False, refused: bool = False, dialect: Dialect = OURS) -> str:
     """Return why a text in which no verdict was found has none, as one of the constants of this module.
 
     >>> why_unreadable("<think>The first one errs.</think><answer>Answer 2 is better</answer>")
@@ -147,7 +164,7 @@ def why_unreadable(text: str, *, truncated: bool = False, refused: bool = False)
     tail = text[start:]
     if not tail.strip():
         return IN_THOUGHT if "<answer>" in text[:start].lower() else ONLY_THOUGHT
-    if tail.count("<answer>") > 1 or tail.count("</answer>") > 1:
+    if tail.count("<answer>") > 1 or tail.count("</answer>") > 1 or len(dialect.read(tail).spans) > 1:
         return SEVERAL
     for form, pattern in _FORMS.items():
         if pattern.search(tail[-_LOOKED_AT:]):
@@ -169,10 +186,13 @@ def limit_of(max_new_tokens: int) -> str:
 class Readings:
     """Answers counted: how many, how many of them with a verdict, how many cut, and why the others have none."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Dialect = OURS) -> None:
+        """Take the dialect in which the answers are read."""
         self.answers = self.readable = self.truncated = 0
         self.reasons: Counter[str] = Counter()
+        self._dialect = dialect
         self._examples: dict[str, str] = {}
+        self._others: Counter[str] = Counter()
 
     def add(self, reading: Reading) -> None:
         """Count one answer."""
@@ -182,6 +202,7 @@ class Readings:
         if reading.reason:
             self.reasons[reading.reason] += 1
             self._examples.setdefault(reading.reason, reading.example)
+            self._others.update(reading.others)
 
     @property
     def example(self) -> str:
@@ -197,8 +218,17 @@ class Readings:
             return ""
         unread = self.reasons.total()
         said = [f"{count:,} of {unread:,}: {reason}" for reason, count in self.reasons.most_common(2)]
-        advice = _ADVICE.get(self.reasons.most_common(1)[0][0], _OURS)
-        return f"{'; '.join(said)}. What helps: {advice.format(limit=limit)}."
+        dialect = self._dialect
+        form = " or ".join(map(dialect.form.format, dialect.verdicts)) if dialect.verdicts else dialect.form
+        advice = _ADVICE.get(self.reasons.most_common(1)[0][0], _OURS).format(limit=limit, form=form)
+        return f"{'; '.join(said)}. What helps: {advice}{self._hint()}."
+
+    def _hint(self) -> str:
+        """Return which dialects would read most of what is unreadable; to choose one is for a person."""
+        names = [name for name, count in self._others.items() if 2 * count > self.reasons.total()]
+        if not names:
+            return ""
+        return f"; or, if that is how the judge was trained to answer, --dialect {' or '.join(names)}, which reads it"
 
     def report(self, limit: str = "the token limit") -> dict[str, Any]:
         """Return everything as JSON: counts, reasons with their counts, one example, the cause in words."""
@@ -216,13 +246,20 @@ class Watch:
     """Counts what can be read of a judge's answers, and says so once if none of the first :data:`FIRST` can."""
 
     def __init__(
-        self, judge: str, on_unreadable: OnUnreadable, *, limit: str = "the token limit", speaks: bool = True
+        self,
+        judge: str,
+        on_unreadable: OnUnreadable,
+        *,
+        limit: str = "the token limit",
+        speaks: bool = True,
+        dialect: Dialect = OURS,
     ) -> None:
         """Take what the judge is called, what to do, and what limits an answer: ``--max-new-tokens (now 1,024)``.
 
-        Of several processes that watch together one ``speaks``.
+        Of several processes that watch together one ``speaks``. ``dialect`` is what the judge is read in.
         """
-        self.readings = Readings()
+        self.dialect = dialect
+        self.readings = Readings(dialect)
         self._judge, self._on, self._limit, self._speaks = judge, on_unreadable, limit, speaks
         self._elsewhere = self._elsewhere_readable = 0
         self._said = ""

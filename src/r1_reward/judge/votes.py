@@ -28,8 +28,9 @@ from r1_reward.engines.engine import Answered, Engine, EngineError, ReadsTextOnl
 from r1_reward.judge.prepare import InvalidPair, Prepared, prepare_all, where_pictures
 from r1_reward.judge.voting import Stopping
 from r1_reward.records.content import key_of
+from r1_reward.records.dialect import Dialect
+from r1_reward.records.dialects import DEFAULT, find_dialect
 from r1_reward.records.errors import UserError
-from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.schema import Answer, Completion, Judgment
 from r1_reward.store.video import FRAMES
 
@@ -316,12 +317,13 @@ class _Draw:
     def take(self, answers: Sequence[Answered]) -> None:
         """Put the votes of the round into their sequence."""
         drawn: dict[Slot, Judgment] = {}
+        dialect = self._engine.dialect
         for group, completions in zip(self._asked, answers, strict=True):
             if isinstance(completions, EngineError):
                 self.result = self._in_words(completions)
                 return
             for slot, completion in zip(group, completions, strict=True):
-                drawn[slot] = read_judgment(completion, swapped=slot.swapped)
+                drawn[slot] = read_judgment(completion, swapped=slot.swapped, dialect=dialect)
         assert isinstance(self.result, list)
         start = len(self.result)
         self.result += [drawn[slot] for slot in self._slots[start : start + len(drawn)]]
@@ -344,9 +346,12 @@ def votes_to_decide(for_1: int, for_2: int, remaining: int, stopping: Stopping) 
     return remaining
 
 
-def read_judgment(completion: Completion, *, swapped: bool) -> Judgment:
-    """Return one vote, with its answer and probability translated back to the stored order."""
-    parsed = parse_judgment(completion.text, cut=completion.cut)
+def read_judgment(completion: Completion, *, swapped: bool, dialect: Dialect | None = None) -> Judgment:
+    """Return one vote, with its answer and probability translated back to the stored order.
+
+    ``dialect`` is what its judge speaks, the default one if that is not said.
+    """
+    parsed = (dialect or find_dialect(DEFAULT)).parse(completion.text, cut=completion.cut)
     answer, probability = None if completion.refused else parsed.answer, completion.probability
     if swapped:
         answer = _TURNED[answer] if answer else answer

@@ -27,7 +27,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from r1_reward.records.schema import Answer
+from r1_reward.records.schema import Answer, Label
 
 FORMATS = ("strict", "whitespace")
 """Which texts are well formed: those that follow method section 1 to the letter, or up to white space between tags."""
@@ -46,8 +46,8 @@ _DIGIT_AT_THE_END = re.compile(r"<answer>\s*([12])\s*</answer>\Z")
 class ParsedJudgment(NamedTuple):
     """What one generated text says."""
 
-    answer: Answer | None
-    """The response it prefers, None when that cannot be read."""
+    answer: Label | None
+    """The response it prefers, None when that cannot be read; 0 for a tie, which only some dialects know."""
     reasoning: str
     """The analysis before the answer, trimmed and without its tags."""
     well_formed: bool

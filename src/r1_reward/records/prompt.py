@@ -109,7 +109,11 @@ def build_messages(
 
 
 def fill_template(
-    template: str, placeholder: re.Pattern[str], contents: Mapping[str, Shown], special_tokens: Iterable[str] = ()
+    template: str,
+    placeholder: re.Pattern[str],
+    contents: Mapping[str, Shown],
+    special_tokens: Iterable[str] = (),
+    hostile: tuple[str, ...] = (),
 ) -> list[dict[str, Any]]:
     """Return a template as message parts, in one pass, with a neutralised content at each placeholder's group 1.
 
@@ -124,7 +128,7 @@ def fill_template(
             content = name_pictures(content)
         shown = [content] if isinstance(content, str) else content.pieces
         pieces.append(template[end : match.start()])
-        pieces += [neutralize(piece, tokens) if isinstance(piece, str) else None for piece in shown]
+        pieces += [neutralize(piece, tokens, hostile) if isinstance(piece, str) else None for piece in shown]
         end = match.end()
     pieces.append(template[end:])
     parts: list[dict[str, Any]] = []
@@ -146,7 +150,7 @@ def with_criteria(question: Content, criteria: str | None) -> Content:
     return question + asked if isinstance(question, str) else [*read_parts(question), asked]
 
 
-def neutralize(text: str, special_tokens: Iterable[str] = ()) -> str:
+def neutralize(text: str, special_tokens: Iterable[str] = (), hostile: tuple[str, ...] = ()) -> str:
     """Return ``text`` with every control token and every heading of the template broken by one space.
 
     Known are the control tokens of the common vision-language families, the tags ``<think>`` and ``<answer>``, and
@@ -158,8 +162,10 @@ def neutralize(text: str, special_tokens: Iterable[str] = ()) -> str:
         special_tokens: Further strings that may not occur in the result, such as a tokenizer's ``all_special_tokens``.
             White space around them is ignored, and so are those of which one character or less is then left: a space
             cannot break them.
+        hostile: Further patterns that may not match in the result, such as a dialect's; none of them may match any more
+            once a space stands behind its first character.
     """
-    pattern = _hostile_pattern(frozenset(special_tokens))
+    pattern = _hostile_pattern(frozenset(special_tokens), hostile)
     text = _UNENCODABLE.sub("\ufffd", text)
     # Again, because matches can overlap and, with odd special tokens, a new space can complete another one. It ends:
     # each pass widens a gap between two characters, and a gap wider than those inside the tokens is out of play.
@@ -181,10 +187,10 @@ def pairwise_template() -> str:
     return (resources.files("r1_reward.records") / "templates" / "pairwise.txt").read_text(encoding="utf-8")
 
 
-@functools.lru_cache(maxsize=16)
-def _hostile_pattern(special_tokens: frozenset[str]) -> re.Pattern[str]:
+@functools.lru_cache(maxsize=32)
+def _hostile_pattern(special_tokens: frozenset[str], hostile: tuple[str, ...]) -> re.Pattern[str]:
     known = re.compile(_HOSTILE)
     cores = {token.strip() for token in special_tokens}
     # Thousands of reserved tokens (<unused0>, ...) are known already; a pattern that lists them all would be slow.
     new = sorted(core for core in cores if len(core) > 1 and not known.search(core))
-    return re.compile("|".join([_HOSTILE, *map(re.escape, new)]))
+    return re.compile("|".join([_HOSTILE, *hostile, *map(re.escape, new)]))

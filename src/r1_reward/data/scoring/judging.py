@@ -21,6 +21,7 @@ from r1_reward.judge.prepare import InvalidPair, PairToJudge
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.unreadable import Reading, reading_of
 from r1_reward.judge.voting import Verdict
+from r1_reward.records.dialect import Dialect
 from r1_reward.records.errors import UserError, kind_of
 from r1_reward.store.encoded import kind_of_source
 from r1_reward.store.video import Video
@@ -108,7 +109,7 @@ def judge_rows(engine: Any, rows: Iterable[Row], job: Job) -> Iterator[Result]:
         )
     for one in judged:
         row, result = waiting.popleft()
-        yield result if "error" in result.line else _result(row, result, one)
+        yield result if "error" in result.line else _result(row, result, one, model.engine.dialect)
 
 
 def _items(
@@ -132,11 +133,11 @@ def _group(fields: dict[str, Any], folder: Path) -> Group:
     return Group(fields["question"], _pictures(fields, folder), fields["responses"])
 
 
-def _result(row: Row, result: Result, judged: Verdict | ScoredGroup | EngineError) -> Result:
+def _result(row: Row, result: Result, judged: Verdict | ScoredGroup | EngineError, dialect: Dialect) -> Result:
     name = result.line["id"]
     if isinstance(judged, EngineError):
         return _failed(row, judged, name)
-    readings = tuple(map(reading_of, judged.votes))
+    readings = tuple(reading_of(vote, dialect) for vote in judged.votes)
     if isinstance(judged, ScoredGroup):
         if judged.errors:
             return _failed(row, judged.errors[0], name)._replace(readings=readings)

@@ -31,6 +31,7 @@ from r1_reward.judge.settings import OnUnreadable
 from r1_reward.judge.unreadable import Watch, limit_of
 from r1_reward.records.errors import UserError
 from r1_reward.store.identity import weights_fields
+from r1_reward.store.model_names import chosen_dialect, dialect_fields
 from r1_reward.store.run_folder import add_remarks
 
 GIVE_UP = 100  # rows the engine fails on one after the other before a run ends
@@ -92,8 +93,9 @@ def score_file(
         return summary
     urls: Any = tuple(base_url) or None
     usage = Usage()
-    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, urls, concurrency, usage)
-    watch = Watch(settings.model, on_unreadable, limit=limit_of(settings.max_new_tokens))
+    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, urls, concurrency, usage, settings.dialect)
+    dialect = chosen_dialect(settings.dialect, settings.model, served=bool(base_url))
+    watch = Watch(settings.model, on_unreadable, limit=limit_of(settings.max_new_tokens), dialect=dialect)
     with parts.opened():
         missing = parts.missing(source.blocks)
         ask = _on_ray if ray else _judged
@@ -110,10 +112,12 @@ def score_file(
 
 def _describe(source: Source, job: Job, *, served: bool) -> dict[str, Any]:
     """Return what decides the output. Which servers give it does not: one may have to be replaced."""
+    settings = job.settings
     return {
-        **job.settings.model_dump(),
+        **settings.model_dump(exclude={"dialect"}),
+        **dialect_fields(settings.dialect, settings.model, served=served),
         # As outputs have it that are older than schedules.
-        "schedule": None if job.settings.schedule == "round-robin" else job.settings.schedule,
+        "schedule": None if settings.schedule == "round-robin" else settings.schedule,
         "served": served,
         "calibration": job.calibration.model_dump() if job.calibration else None,
         "kind": source.kind,
@@ -121,7 +125,7 @@ def _describe(source: Source, job: Job, *, served: bool) -> dict[str, Any]:
         "sha256": source.sha256,
         "media": source.media,
         "format": 1,
-        **weights_fields(job.settings.model, served=served),
+        **weights_fields(settings.model, served=served),
     }
 
 

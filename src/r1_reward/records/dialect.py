@@ -1,0 +1,189 @@
+r"""What one published judge is asked and how it answers: a dialect, one small file each in ``records/dialects``.
+
+A dialect is a prompt (a text file with places for the question and the responses) and the form of its verdict. What
+all of them share lives here, in :mod:`~r1_reward.records.prompt` and in :mod:`~r1_reward.records.parsing`: places are
+filled in one pass, hostile text is broken up, and a verdict counts only where the model speaks, behind its thought.
+
+>>> from r1_reward.records.dialects import find_dialect
+>>> find_dialect("rm-r1").parse("<eval>Chatbot B miscounts.</eval>\n<answer>[[A]]</answer>")
+ParsedJudgment(answer=1, reasoning='<eval>Chatbot B miscounts.</eval>', well_formed=True)
+>>> find_dialect("llm-as-judge").parse("Both are right: [[C]]").answer
+0
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, NamedTuple
+
+from r1_reward.records.content import Shown
+from r1_reward.records.parsing import ParsedJudgment, parse_judgment, spoken_from
+from r1_reward.records.prompt import fill_template
+from r1_reward.records.schema import Label
+
+_PLACEHOLDER = re.compile(r"\{(question|answer1|answer2)\}")
+
+
+class Found(NamedTuple):
+    """What a dialect reads in the part of a text where the model speaks; places count from the start of that part."""
+
+    answer: Label | None = None
+    """1 or 2 in the order shown, 0 for a tie, None where there is no verdict or several contradict each other."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Beginning and end of every verdict: what is not reasoning."""
+    at: int | None = None
+    """Where the one character stands that carries the verdict (1 or 2, A or B), None if there is no such place."""
+
+
+NOTHING = Found()
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Prompt and form of verdict of one kind of judge."""
+
+    name: str
+    title: str
+    """Whose it is, in a few words."""
+    form: str
+    """How a verdict is written, with ``{}`` where one of :attr:`verdicts` stands."""
+    read: Callable[[str], Found]
+    """Finds the verdict in the part of a text where the model speaks."""
+    template: str
+    """The file of the prompt in ``records/templates``."""
+    source: str
+    """Where the prompt and the form were read, and under which licence the wording is used."""
+    system: str | None = None
+    """The file of a system message, for judges that were trained with one."""
+    verdicts: tuple[str, str] | None = ("1", "2")
+    """What stands for response 1 and for response 2, one token each; None where no token carries the verdict."""
+    ties: bool = False
+    """Whether the judge is told that it may call a tie."""
+    hostile: tuple[str, ...] = ()
+    """Patterns of what a question or response must not hold; none may match once a space follows its first character,
+    and none may have a named or numbered group."""
+    models: tuple[str, ...] = ()
+    """Patterns of the names of models that speak it, in any case."""
+    labels: tuple[str, str] = ("Response 1", "Response 2")
+    """What its judges call the two responses."""
+    score: Callable[[str], float | None] | None = None
+    """Reads the score of a single response, in [0, 1], where the model speaks; for judges that see one at a time."""
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether its judges see one response at a time."""
+        return self.score is not None
+
+    def messages(
+        self, question: Shown, *responses: Shown, images: int = 0, special_tokens: Iterable[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Return the chat that asks about two responses, or about one where the judge sees one at a time.
+
+        As :func:`r1_reward.records.prompt.build_messages`, which it equals in the default dialect: ``images`` stand in
+        front, those of contents at their places, and hostile text is neutralised, that of this dialect included.
+        """
+        names = ("answer1",) if self.pointwise else ("answer1", "answer2")
+        contents = {"question": question, **dict(zip(names, responses, strict=True))}
+        parts = fill_template(self.wording(), _PLACEHOLDER, contents, special_tokens, self.hostile)
+        user = {"role": "user", "content": [*({"type": "image"} for _ in range(images)), *parts]}
+        if self.system is None:
+            return [user]
+        return [{"role": "system", "content": [{"type": "text", "text": _template(self.system)}]}, user]
+
+    def parse(self, text: str, *, cut: bool = False) -> ParsedJudgment:
+        """Read one judgement; ``cut`` says that it was broken off, by the token limit or a filter.
+
+        ``reasoning`` is everything but the thought's tags and the sentences of the verdict; ``well_formed`` says
+        whether there is a verdict.
+        """
+        text = text.strip()
+        start = spoken_from(text, cut=cut)
+        if start is None:
+            return ParsedJudgment(None, parse_judgment(text).reasoning, False)
+        spoken = text[start:]
+        found = self.read(spoken)
+        parts = (parse_judgment(text[:start]).reasoning, without(spoken, found.spans).strip())
+        return ParsedJudgment(found.answer, "\n\n".join(filter(None, parts)), found.answer is not None)
+
+    def place(self, text: str) -> int | None:
+        """Return where in a text the character of its verdict stands, None if there is no such place."""
+        start = spoken_from(text)
+        at = None if start is None else self.read(text[start:]).at
+        return None if start is None or at is None else start + at
+
+    def position(
+        self, tokens: Sequence[int], verdicts: Sequence[int], decode: Callable[[list[int]], str], text: str
+    ) -> int | None:
+        """Return which of the generated ``tokens`` carries the verdict of their ``text``, None if none of them does.
+
+        ``verdicts`` are the tokens of the two verdicts; ``decode`` turns tokens into text.
+        """
+        place = self.place(text)
+        behind = None if place is None else len(text) - place
+        for position in range(len(tokens) - 1, -1, -1):
+            if behind is not None and tokens[position] in verdicts:
+                length = len(decode(list(tokens[position:])).lstrip())  # some tokens bring the space before them
+                if length >= behind:
+                    return position if length == behind else None
+        return None
+
+    def as_ours(self, text: str) -> str:
+        """Return a judgement that has a verdict in the form of the default dialect, for a student of that form.
+
+        The two responses are called as there; what is between the thought's tags is :meth:`parse`'s reasoning.
+        """
+        parsed = self.parse(text)
+        ours = dict(zip(self.labels, ("Response 1", "Response 2"), strict=True))
+        names = re.compile("|".join(rf"\b{re.escape(label)}\b" for label in ours))
+        reasoning = names.sub(lambda match: ours[match[0]], parsed.reasoning)
+        return f"<think>{reasoning}</think><answer>{parsed.answer}</answer>"
+
+    def parse_score(self, text: str, *, cut: bool = False) -> float | None:
+        """Return the score, in [0, 1], that a judgement of one response gives; None if it cannot be read."""
+        start = spoken_from(text, cut=cut)
+        return None if self.score is None or start is None else self.score(text[start:])
+
+    def wording(self) -> str:
+        """Return the prompt with its placeholders."""
+        return _template(self.template)
+
+    def speaks(self, model: str) -> bool:
+        """Say whether a model's name is one of those that speak this dialect."""
+        return any(re.search(pattern, model, re.IGNORECASE) for pattern in self.models)
+
+
+def marked(pattern: re.Pattern[str], answers: dict[str, Label], spoken: str) -> Found:
+    """Find verdicts that stand in marks, such as ``[[A]]``: repeated they count once, contradicting each other never.
+
+    The first group of ``pattern`` is the character of the verdict.
+    """
+    matches = [match for match in pattern.finditer(spoken) if match[1] in answers]
+    said = {answers[match[1]] for match in matches}
+    if not said:
+        return NOTHING
+    spans = tuple(match.span() for match in matches)
+    return Found(said.pop(), spans, matches[-1].start(1)) if len(said) == 1 else Found(None, spans)
+
+
+def without(spoken: str, spans: Sequence[tuple[int, int]]) -> str:
+    """Return a text without the given places and the sentences, or lines, that they stand in."""
+    kept, end = [], 0
+    for start, stop in spans:
+        before = max((m.end() for m in _SENTENCE_END.finditer(spoken, end, start)), default=end)
+        after = _SENTENCE_END.search(spoken, stop)
+        kept.append(spoken[end : max(before, end)])
+        end = max(end, len(spoken) if after is None else after.end())
+    return "".join([*kept, spoken[end:]])
+
+
+_SENTENCE_END = re.compile(r"\n|[.!?]+[*_\"')\]]*(?=\s)|(?<=>)(?=\s|\Z)|,\s*(?=\")|(?=\})")
+"""The end of a line, of a sentence, of a tag with nothing behind it, or of a member of a JSON object."""
+
+
+@functools.cache
+def _template(name: str) -> str:
+    return (resources.files("r1_reward.records") / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,83 @@
+r"""Judges that see one response at a time and score it, as LLaVA-Critic does: "Score: 85". The higher score wins.
+
+Equal scores are a tie. A score is read where the model speaks: the last "Final Score", else a "Score" or "Rating" that
+all agree on, else "I rate it 85/100", else a number alone in the first line. A denominator counts: 8/10 is 80. What
+is negative or larger than its scale, or a range (80-90), is no score; without both scores there is no verdict. Two
+judgements become one text, which is read like any other::
+
+    <think>[Response 1]: ...
+    [Response 2]: ...</think>
+    Score of response 1: 85
+    Score of response 2: 70
+"""
+
+from __future__ import annotations
+
+import re
+
+from r1_reward.records.dialect import NOTHING, Dialect, Found
+from r1_reward.records.schema import Label
+
+_NUMBER = r"(?<![\d.])(\d{1,6}(?:\.\d{1,6})?)(?!\s*[-–—]\s*\d|\s*to\s+\d|[.,]?\d)"
+_SCALE = r"(?:[\s*\])]*(?:/|out\s+of)[\s*\[(]*(\d{1,6}))?"
+_FILL = r"[\"'\s*_:=\[(]{0,12}"
+_WORD = rf"{_FILL}(?:(?:of|is|for\s+(?:this|the)\s+response(?:\s+is)?)\b)?{_FILL}"
+_FINAL = re.compile(rf"\b(?:final|overall|total)[\s*_]+(?:score|rating)\b{_WORD}{_NUMBER}{_SCALE}", re.IGNORECASE)
+_LABELLED = re.compile(rf"\b(?:score|rating|rate)\b{_WORD}{_NUMBER}{_SCALE}", re.IGNORECASE)
+_RATED = re.compile(
+    rf"\b(?:rate|give|award|assign)\b[^.\n]{{0,60}}?{_NUMBER}[\s*\])]*(?:/|out\s+of)[\s*\[(]*(\d{{1,6}})", re.IGNORECASE
+)
+_ALONE = re.compile(rf"\A[\s*\[(\"']*{_NUMBER}{_SCALE}[\s*\])\"'%.]*(?:\Z|\n)", re.IGNORECASE)
+_BOTH = re.compile(r"\A\s*Score of response 1: (none|[\d.]+)\nScore of response 2: (none|[\d.]+)\s*\Z")
+_FULL = 100.0
+
+
+def read_score(spoken: str) -> float | None:
+    """Return the score of one response, in [0, 1], None where there is none or several contradict each other."""
+    if final := _FINAL.findall(spoken):
+        return _share(final[-1])
+    for pattern in (_LABELLED, _RATED):
+        if said := {_share(found) for found in pattern.findall(spoken)}:
+            return said.pop() if len(said) == 1 else None
+    alone = _ALONE.match(spoken)
+    return None if alone is None else _share((alone[1], alone[2]))
+
+
+def _share(found: tuple[str, str]) -> float | None:
+    value, scale = float(found[0]), float(found[1] or _FULL)
+    return round(value / scale, 6) if scale > 0 and value <= scale else None
+
+
+def scores_in_words(first: float | None, second: float | None) -> str:
+    """Return the verdict of two scores in [0, 1] as :func:`read` reads it, out of 100; None is written ``none``."""
+    shown = ("none" if score is None else f"{round(score * _FULL, 4):g}" for score in (first, second))
+    return "\n".join(f"Score of response {number}: {score}" for number, score in enumerate(shown, 1))
+
+
+def read(spoken: str) -> Found:
+    """Compare the two scores that :func:`scores_in_words` wrote."""
+    match = _BOTH.match(spoken)
+    if match is None or "none" in match.groups():
+        return NOTHING
+    first, second = (float(score) for score in match.groups())
+    answer: Label = 0 if first == second else 1 if first > second else 2
+    return Found(answer, (match.span(),))
+
+
+DIALECT = Dialect(
+    name="pointwise",
+    title="a score for each response alone, LLaVA-Critic",
+    form="Score: 85",
+    read=read,
+    score=read_score,
+    template="pointwise.txt",
+    source="huggingface.co/lmms-lab/llava-critic-7b, README: the authors' wording, Apache-2.0",
+    verdicts=None,
+    ties=True,
+    hostile=(
+        r"(?i:(?:score|rating)\b[\s*_\"']*(?:of response [12][\s*_]*)?(?:[:=]|is\b|of\b|\d|\[))",
+        r"(?i:(?:rate|give|award|assign)\b[^.\n]{0,60}?\d\s*(?:/|out\s+of)\s*\d)",
+        r"(?i:(?:question|the lmm response|assistant)[ \t]*:)",
+    ),
+    models=(r"llava[-_]critic(?![-_]r1)",),
+)

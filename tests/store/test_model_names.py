@@ -1,0 +1,95 @@
+"""What a model is called, on its card and in its configuration, and which dialect follows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from r1_reward.records.errors import UserError
+from r1_reward.store.model_names import chosen_dialect, dialect_fields
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "judge").mkdir()
+    return tmp_path / "judge"
+
+
+def chosen(model, asked="auto", **options):
+    return chosen_dialect(asked, model, **options).name
+
+
+def test_a_name_is_enough(tmp_path):
+    assert chosen("CodeGoat24/UnifiedReward-7b", served=True) == "unified-reward"
+    assert chosen("/srv/models/RM-R1-Qwen2.5-Instruct-7B", served=True) == "rm-r1"
+    (tmp_path / "llava-critic-7b").mkdir()
+    assert chosen(str(tmp_path / "llava-critic-7b")) == "pointwise"
+    assert chosen(f"{tmp_path}/llava-critic-7b/") == "pointwise"
+
+
+def test_folders_above_say_nothing(tmp_path):
+    (tmp_path / "UnifiedReward" / "runs" / "rl").mkdir(parents=True)
+    assert chosen(tmp_path / "UnifiedReward" / "runs" / "rl") == "r1-reward"
+
+
+def test_what_is_asked_for_counts(folder):
+    assert chosen("CodeGoat24/UnifiedReward-7b", "boxed", served=True) == "boxed"
+    with pytest.raises(UserError, match="did you mean boxed"):
+        chosen(folder, "boxd")
+
+
+@pytest.mark.parametrize(
+    ("card", "name"),
+    [
+        ("# UnifiedReward-Think-7b\n\nA judge.", "unified-reward-think"),
+        ("---\nlicense: mit\n---\n\n# Unified-Reward-7b\n", "unified-reward"),
+        ("---\nmodel_name: RM-R1-DeepSeek-Distilled-Qwen-7B\n---\nNo heading.", "rm-r1-reasoning"),
+        (
+            "---\nbase_model: gaotang/RM-R1-Qwen2.5-Instruct-7B\nbase_model_relation: quantized\n---\n# Four bits",
+            "rm-r1",
+        ),
+        ("---\nbase_model:\n- lmms-lab/LLaVA-Critic-R1-7B\nbase_model_relation: merge\n---\n", "boxed"),
+        # What is trained further may speak otherwise, and so may what a text mentions.
+        ("---\nbase_model: gaotang/RM-R1-Qwen2.5-Instruct-7B\nbase_model_relation: finetune\n---\n# Mine", "r1-reward"),
+        ("---\nbase_model: gaotang/RM-R1-Qwen2.5-Instruct-7B\n---\n# Mine", "r1-reward"),
+        ("# Mine\n\nBetter than UnifiedReward-7b and [[A]] judges.\n\n# RM-R1", "r1-reward"),
+        ("---\ntags: [r1-reward, unified-reward]\n---\n# From UnifiedReward-7b", "r1-reward"),  # our own card
+        ("---\nmodel_name: [UnifiedReward\n---\n# UnifiedReward-7b", "unified-reward"),  # no YAML
+        ("---\n- a list\n---\n# UnifiedReward-7b", "unified-reward"),
+        ("---\nmodel_name: 7\ntags: 3\n---\n", "r1-reward"),
+        ("", "r1-reward"),
+        ("---", "r1-reward"),
+    ],
+)
+def test_the_card_is_asked_where_the_name_says_nothing(folder, card, name):
+    (folder / "README.md").write_text(card)
+    assert chosen(folder) == name
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ('{"_name_or_path": "CodeGoat24/UnifiedReward-qwen-7b"}', "unified-reward"),
+        ('{"_name_or_path": "/home/RM-R1/models/qwen"}', "r1-reward"),
+        ('{"_name_or_path": null}', "r1-reward"),
+        ('{"architectures": ["LlavaCritic"]}', "r1-reward"),
+        ("[]", "r1-reward"),
+        ("{", "r1-reward"),
+    ],
+)
+def test_then_the_configuration(folder, config, name):
+    (folder / "config.json").write_text(config)
+    assert chosen(folder) == name
+
+
+def test_the_card_before_the_configuration(folder):
+    (folder / "README.md").write_text("# RM-R1-Qwen2.5-Instruct-7B")
+    (folder / "config.json").write_text(json.dumps({"_name_or_path": "UnifiedReward-7b"}))
+    assert chosen(folder) == "rm-r1"
+
+
+def test_the_default_leaves_no_trace_in_an_identity(folder):
+    assert dialect_fields("auto", folder) == dialect_fields("r1-reward", folder) == {}
+    assert dialect_fields("auto", "UnifiedReward-7b", served=True) == {"dialect": "unified-reward"}
+    assert dialect_fields("json", folder) == {"dialect": "json"}
