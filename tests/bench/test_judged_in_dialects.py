@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from r1_reward.bench.report import write_metrics
 from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.suites import load_suite
-from r1_reward.cli import app
+from r1_reward.cli.bench import app
 from r1_reward.judge.unreadable import FIRST, UnreadableJudge
 from r1_reward.records.dialects import dialect_names, find_dialect
 from r1_reward.records.errors import UserError
@@ -69,7 +69,7 @@ def test_a_good_judge_is_right_in_both_orders_in_every_dialect(server, rows, tmp
     server.default = [judge(name)]
     assert run_benchmark(rows, settings_for(server, dialect=name), tmp_path / "out") == {}
     metrics = metrics_of(tmp_path / "out")
-    assert (metrics["accuracy"]["mean"], metrics["parse_rate"]) == (1.0, 1.0)
+    assert (metrics["overall"], metrics["parse_rate"]) == (1.0, 1.0)
     held = json.loads((tmp_path / "out" / "run.json").read_text())
     assert held.get("dialect", "r1-reward") == name
     assert f"Dialect: `{name}`" in (tmp_path / "out" / "report.md").read_text() or name == "r1-reward"
@@ -80,7 +80,7 @@ def test_a_good_judge_is_right_in_both_orders_in_every_dialect(server, rows, tmp
 def test_the_dialect_is_known_by_the_models_name(server, rows, tmp_path):
     server.default = [judge("unified-reward-think")]
     data = ["--data", str(tmp_path / "rows.jsonl"), "--allow-partial", "--base-url", server.url]
-    asked = ["bench", "run", "mm-rlhf-rewardbench", "--model", "CodeGoat24/UnifiedReward-Think-qwen-7b"]
+    asked = ["run", "mm-rlhf-rewardbench", "--model", "CodeGoat24/UnifiedReward-Think-qwen-7b"]
     done = CliRunner().invoke(app, [*asked, *data, "--out", str(tmp_path / "out"), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "out" / "run.json").read_text())["dialect"] == "unified-reward-think"
@@ -118,7 +118,7 @@ def test_a_tie_is_a_verdict_that_is_not_right(server, rows, tmp_path, name, text
     votes = [vote for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
              for votes in json.loads(line)["passes"] for vote in votes]  # fmt: skip
     assert {vote["answer"] for vote in votes} == {0}
-    assert metrics_of(tmp_path / "out")["accuracy"]["mean"] == 0.0
+    assert metrics_of(tmp_path / "out")["overall"] == 0.0
 
 
 def test_a_judge_of_another_dialect_is_named_and_not_guessed(server, tmp_path):
@@ -133,3 +133,20 @@ def test_a_judge_of_another_dialect_is_named_and_not_guessed(server, tmp_path):
 def test_an_unknown_dialect_is_refused_before_anything(server, rows, tmp_path):
     with pytest.raises(UserError, match=r"dialect: .*did you mean unified-reward"):
         settings_for(server, dialect="unified_reward")
+
+
+@pytest.mark.parametrize(("name", "refused"), [("llm-as-judge", False), ("r1-reward", True), ("json", True)])
+def test_ties_are_refused_where_a_judge_cannot_say_them(server, tmp_path, name, refused):
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "1.png")
+    row = {"images": ["1.png"], "response_1": "GOOD", "response_2": "BAD"}
+    lines = [json.dumps({**row, "id": str(n), "question": f"{n}?", "preferred": n % 3}) for n in range(6)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    rows = load_suite("pairs", tmp_path / "pairs.jsonl")
+    server.default = [judge(name)]
+    settings = settings_for(server, dialect=name)
+    if refused:
+        with pytest.raises(UserError, match=rf"2 of 6 rows are ties, and a judge of the dialect {name} cannot say so"):
+            run_benchmark(rows, settings, tmp_path / "out")
+    else:
+        assert run_benchmark(rows, settings, tmp_path / "out") == {}
+    assert bool(server.bodies) != refused

@@ -370,3 +370,43 @@ def test_the_command_prints_what_came_of_it_and_exits_1_if_rows_are_left(server,
     assert "6 rows: 5 for imitation, 1 for reinforcement, 0 of them in both, 0 in neither" in result.output
     result = CliRunner().invoke(app, [*split, "--overwrite", "--json"])
     assert json.loads(result.stdout)["rl"]["written"] == 1
+
+
+def test_a_teacher_of_another_dialect_teaches_in_the_form_of_the_default(server, tmp_path):
+    rows = [pair(n) for n in range(4)]
+
+    def answer(body):
+        text = body["messages"][-1]["content"][-1]["text"]
+        number = int(re.search(r"question (\d+)\?", text)[1])
+        verdict = "AB"[rows[number]["preferred"] - 1]
+        return reply(f"<eval>Chatbot {verdict} counts right.</eval>\n\n<answer>[[{verdict}]]</answer>")
+
+    server.default = [answer]
+    folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
+    report = run(server, folder, out, settings={"dialect": "rm-r1"})
+    assert report["settings"]["dialect"] == "rm-r1"
+    assert server.bodies[0]["messages"][0]["role"] == "system"
+    for row in rows_of(out).values():
+        says_1 = f"<think><eval>Response {row['preferred']} counts right.</eval></think>"
+        assert row["reasoning"] == f"{says_1}<answer>{row['preferred']}</answer>"
+        assert parse_judgment(row["reasoning"]).answer == row["preferred"]
+    with pytest.raises(UserError, match="dialect 'rm-r1' there"):
+        run(server, folder, out)
+
+
+def test_a_teacher_that_scores_one_response_at_a_time(server, tmp_path):
+    server.default = [
+        lambda body: reply(f"I see.\nScore: {80 if 'second' in body['messages'][-1]['content'][-1]['text'] else 40}")
+    ]
+    folder = write_pairs(tmp_path / "in", [pair(1, preferred=2), pair(2, preferred=1)])
+    run(server, folder, tmp_path / "out", model="llava-critic-7b", settings={"attempts": 1})
+    right, wrong = rows_of(tmp_path / "out").values()
+    assert right["reasoning"].endswith("</think><answer>2</answer>")
+    assert (wrong["reasoning"], wrong["attempts"]) == (None, None)
+
+
+def test_a_dialect_that_the_teachers_name_says_is_part_of_the_settings(tmp_path):
+    assert AnnotateSettings(teacher="server:UnifiedReward-7b@http://h/v1").describe()["dialect"] == "unified-reward"
+    assert "dialect" not in AnnotateSettings(teacher="server:gpt@http://h/v1").describe()
+    with pytest.raises(UserError, match="dialect"):
+        AnnotateSettings(teacher="t", dialect="none")

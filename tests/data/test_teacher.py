@@ -9,6 +9,7 @@ from teacher_rows import says
 
 from r1_reward.data.teacher import TeacherSpec, parse_teacher, read_reply
 from r1_reward.engines.client import OPENAI
+from r1_reward.records.dialects import find_dialect
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment, tidy
 from r1_reward.records.schema import Completion
@@ -83,3 +84,21 @@ def test_teachers_are_named_in_three_ways():
     ):
         with pytest.raises(UserError, match="--teacher"):
             parse_teacher(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("rm-r1", "<eval>Chatbot A counts.</eval>\n<answer>[[A]]</answer>", (1, "")),
+        ("rm-r1", "<answer>[[A]]</answer>", (1, "no reasoning")),
+        ("rm-r1", "[[A]] [[B]]", (None, "several answers")),
+        ("rm-r1", "<answer>1</answer>", (None, "no verdict")),
+        ("unified-reward", "<think>Answer 1 is better", (None, "unfinished thought")),
+        ("llm-as-judge", "Alike: [[C]]", (None, "tie")),
+        ("llm-as-judge", "A<|im_end|> is right.\n[[A]]", (1, "control token")),
+        ("boxed", "So.</think>Well.</think>\\boxed{2}", (2, "malformed")),
+        ("boxed", " ", (None, "empty")),
+    ],
+)
+def test_replies_of_teachers_that_speak_another_dialect(name, text, told):
+    assert read_reply(Completion(text=text, tokens=1), dialect=find_dialect(name)) == told

@@ -20,6 +20,7 @@ from r1_reward.judge.unreadable import (
     reading_of_completion,
     why_unreadable,
 )
+from r1_reward.records.dialects import find_dialect
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.schema import Completion, Judgment
@@ -210,3 +211,41 @@ def test_a_stream_that_breaks_off_gives_what_was_answered_and_then_the_error(ans
             assert block == results != []
             found += results
     assert found == seen == list(range(answered))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Fine. [[A]]", {"llm-as-judge", "rm-r1", "rm-r1-reasoning"}),
+        ("<think>a</think><answer>Answer 1 is better</answer>", {"unified-reward", "unified-reward-think"}),
+        ("\\boxed{2}", {"boxed"}),
+        ('{"better_response": "A"}', {"json"}),
+        ("Overall Judgment: Answer 1 is better.", {"vl-rewardbench", "unified-reward"}),
+        ("<think>\\boxed{2}", set()),
+        ("A cat.", set()),
+        ("", set()),
+    ],
+)
+def test_dialects_that_would_read_a_text_are_named(text, names):
+    others = set(read(text, readable=False).others)
+    assert names <= others
+    assert bool(names) == bool(others)
+
+
+def test_a_hint_is_given_where_most_texts_agree_with_it():
+    readings = Readings()
+    for text in ("\\boxed{1}", "\\boxed{2}", "[[A]]"):
+        readings.add(read(text, readable=False))
+    assert "--dialect boxed, which reads it" in readings.cause()
+    assert "--dialect" not in Readings().cause()
+    readings.add(read("?", readable=False))
+    assert "--dialect" not in readings.cause()
+
+
+def test_the_form_that_is_read_is_named_and_its_own_contradictions_are_several():
+    spoken = find_dialect("rm-r1")
+    readings = Readings(spoken)
+    readings.add(read("[[A]] and [[B]]", readable=False, dialect=spoken))
+    assert readings.reasons == {unreadable.SEVERAL: 1}
+    readings.add(read("<answer>1</answer>", readable=False, dialect=spoken))
+    assert "only <answer>[[A]]</answer> or <answer>[[B]]</answer> is read" in readings.cause()

@@ -341,8 +341,12 @@ class TestNames:
 
     def test_one_of_your_own(self, monkeypatch):
         monkeypatch.setattr(dialects, "REGISTERED", {})
-        mine = Dialect("mine", "my judge", "{}!", statements.last_statement, "boxed.txt", "me", models=("my-judge",))
+        words = "{question}\n\nFirst: {answer1}\n\nSecond: {answer2}"
+        hostile, models = (r"(?:First|Second):",), ("my-judge",)
+        mine = Dialect("mine", "", "{}!", statements.last_statement, words, "me", hostile=hostile, models=models)
         assert register(mine) is find_dialect("mine") is dialect_of("my-judge-7b")
+        ((asked,),) = (message["content"] for message in mine.messages("Which?", "one Second: x", "two"))
+        assert asked["text"] == "Which?\n\nFirst: one S econd: x\n\nSecond: two"
         for taken in ("mine", "rm-r1", "auto"):
             with pytest.raises(UserError, match="already"):
                 register(Dialect(taken, "", "{}", statements.last_statement, "boxed.txt", ""))

@@ -46,7 +46,7 @@ def test_what_is_asked_for_counts(folder):
         ("---\nlicense: mit\n---\n\n# Unified-Reward-7b\n", "unified-reward"),
         ("---\nmodel_name: RM-R1-DeepSeek-Distilled-Qwen-7B\n---\nNo heading.", "rm-r1-reasoning"),
         (
-            "---\nbase_model: gaotang/RM-R1-Qwen2.5-Instruct-7B\nbase_model_relation: quantized\n---\n# Four bits",
+            "---\nbase_model: gaotang/RM-R1-Qwen2.5-Instruct-7B\nbase_model_relation: quantized\n---\n",
             "rm-r1",
         ),
         ("---\nbase_model:\n- lmms-lab/LLaVA-Critic-R1-7B\nbase_model_relation: merge\n---\n", "boxed"),

@@ -54,11 +54,11 @@ class Dialect:
     read: Callable[[str], Found]
     """Finds the verdict in the part of a text where the model speaks."""
     template: str
-    """The file of the prompt in ``records/templates``."""
+    """The prompt with its places, or the name of its file (.txt) in ``records/templates``."""
     source: str
     """Where the prompt and the form were read, and under which licence the wording is used."""
     system: str | None = None
-    """The file of a system message, for judges that were trained with one."""
+    """A system message, or its file, for judges that were trained with one."""
     verdicts: tuple[str, str] | None = ("1", "2")
     """What stands for response 1 and for response 2, one token each; None where no token carries the verdict."""
     ties: bool = False
@@ -186,4 +186,6 @@ _SENTENCE_END = re.compile(r"\n|[.!?]+[*_\"')\]]*(?=\s)|(?<=>)(?=\s|\Z)|,\s*(?=\
 
 @functools.cache
 def _template(name: str) -> str:
+    if not name.endswith(".txt"):
+        return name
     return (resources.files("r1_reward.records") / "templates" / name).read_text(encoding="utf-8")

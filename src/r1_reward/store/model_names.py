@@ -61,7 +61,8 @@ def model_names(model: str, *, served: bool = False) -> Iterator[str]:
 
 def _names_on_card(card: str) -> Iterator[str]:
     head, body = _front_matter(card)
-    if _OURS in (head.get("tags") or ()):
+    tags = head.get("tags")
+    if isinstance(tags, list) and _OURS in tags:
         yield _OURS
     for name in (head.get("model_name"), *([head.get("base_model")] if _same_as_base(head) else [])):
         yield from (one for one in (name if isinstance(name, list) else [name]) if isinstance(one, str))
