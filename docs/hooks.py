@@ -26,7 +26,7 @@ REFERENCE = {
         "The method",
         "Tensors, texts and rewards; no model. The page to read first: `r1_reward.algorithm`.",
         (
-            "algorithm", "rewards", "records.parsing", "records.prompt", "records.schema", "judge.referee",
+            "algorithm", "rewards", "records.parsing", "records.prompt", "records.dialect", "records.schema", "judge.referee",
             "judge.rule_referee", "judge.verdict_grammar", "judge.verdict_names", "judge.referee_models",
             "judge.referee_prompt",
         ),
