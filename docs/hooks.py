@@ -26,9 +26,9 @@ REFERENCE = {
         "The method",
         "Tensors, texts and rewards; no model. The page to read first: `r1_reward.algorithm`.",
         (
-            "algorithm", "rewards", "records.parsing", "records.prompt", "records.dialect", "records.schema", "judge.referee",
-            "judge.rule_referee", "judge.verdict_grammar", "judge.verdict_names", "judge.referee_models",
-            "judge.referee_prompt",
+            "algorithm", "rewards", "records.parsing", "records.prompt", "records.dialect", "records.schema",
+            "judge.referee", "judge.rule_referee", "judge.verdict_grammar", "judge.verdict_names",
+            "judge.referee_models", "judge.referee_prompt",
         ),
     ),
     "judging": (
