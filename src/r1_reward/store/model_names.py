@@ -10,6 +10,7 @@ are never looked at: a judge that was asked in another's words may answer in any
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,9 +53,18 @@ def model_names(model: str, *, served: bool = False) -> Iterator[str]:
     yield "/".join(Path(model).parts[-2:]) if served or not Path(model).exists() else Path(model).resolve().name
     if served:
         return
+    yield from _names_in(Path(model)) if Path(model).exists() else _names_on_hub(model)
+
+
+@functools.cache
+def _names_on_hub(model: str) -> tuple[str, ...]:
+    """Return what a model of the Hub is called in its files, which are asked for once."""
+    return tuple(_names_in(model))
+
+
+def _names_in(model: str | Path) -> Iterator[str]:
     yield from _names_on_card(_text(checkpoint_file(model, "README.md")))
-    config = _config(checkpoint_file(model, "config.json"))
-    name = config.get("_name_or_path")
+    name = _config(checkpoint_file(model, "config.json")).get("_name_or_path")
     if isinstance(name, str):
         yield "/".join(Path(name).parts[-2:])
 
