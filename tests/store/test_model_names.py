@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from hub_cache import put_in_cache
 
 from r1_reward.records.errors import UserError
 from r1_reward.store.model_names import chosen_dialect, dialect_fields
@@ -93,3 +94,11 @@ def test_the_default_leaves_no_trace_in_an_identity(folder):
     assert dialect_fields("auto", folder) == dialect_fields("r1-reward", folder) == {}
     assert dialect_fields("auto", "UnifiedReward-7b", served=True) == {"dialect": "unified-reward"}
     assert dialect_fields("json", folder) == {"dialect": "json"}
+
+
+def test_a_model_of_the_hub_has_a_card_too(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    (folder / "README.md").write_text("# UnifiedReward-Think-7b")
+    put_in_cache(tmp_path / "cache", "me/a-judge", folder)
+    assert chosen("me/a-judge") == "unified-reward-think"
+    assert chosen("me/a-judge", served=True) == "r1-reward"  # behind a server only its name is known
