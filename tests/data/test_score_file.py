@@ -773,3 +773,25 @@ def test_outputs_and_parts_of_before_can_be_read(pairs_file, server, tmp_path):
     part = next((tmp_path / "out.parquet.parts").glob("part-*.parquet"))
     pq.write_table(pq.read_table(part).drop_columns(["truncated"]), part)
     assert run(pairs_file, out, server)[:6] == (out, ROWS, 0, [], whole.votes, whole.unreadable)
+
+
+def test_files_are_scored_in_a_dialect_that_they_then_belong_to(server, tmp_path):
+    server.default = [
+        lambda body: reply("[[A]]" if prompt_of(body).index("a1") < prompt_of(body).index("\nb\n") else "[[B]]")
+    ]
+    file = write_rows(tmp_path / "rows.jsonl", [pair(1), pair(11)])
+    out, spoken = tmp_path / "out.parquet", SETTINGS.model_copy(update={"dialect": "llm-as-judge", "votes": 1})
+    run(file, out, server, spoken)
+    assert pq.read_table(out).column("preferred").to_pylist() == [1, 1]
+    for other in ("auto", "json"):
+        with pytest.raises(UserError, match="dialect 'llm-as-judge' there"):
+            run(file, out, server, spoken.model_copy(update={"dialect": other}))
+
+
+def test_outputs_that_knew_no_dialects_are_resumed(server, tmp_path):
+    file = write_rows(tmp_path / "rows.jsonl", [pair(1)])
+    run(file, tmp_path / "out.parquet", server, SETTINGS)
+    asked = len(server.bodies)
+    for name in ("auto", "r1-reward"):
+        run(file, tmp_path / "out.parquet", server, SETTINGS.model_copy(update={"dialect": name}))
+    assert len(server.bodies) == asked
