@@ -157,10 +157,11 @@ def _complaints(
     n, expected = len(counts.index), None
     size, complaint = _compare(entry, counts)
     complaints = [complaint] if complaint else []
+    sizes = [] if entry.grouped else [one.rows for one in entry.sizes if one.rows is not None]
     if size is not None:
         expected = n
-    elif entry.sizes and not entry.grouped:
-        expected = min((size.rows for size in entry.sizes), key=lambda rows: abs(rows - n))
+    elif sizes:
+        expected = min(sizes, key=lambda rows: abs(rows - n))
     judged = run.get("data")
     planned = judged.get("n") if isinstance(judged, dict) else None
     for source, count in (("--data", rows and rows.n), ("the run.json beside it", planned)):

@@ -30,7 +30,7 @@ from r1_reward.bench.benchmark import (
     PublishedRow,
 )
 from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
-from r1_reward.bench.published import explained_by_drops, fits, impossible, sizes_of
+from r1_reward.bench.published import below_chance, explained_by_drops, fits, impossible, sizes_of
 from r1_reward.bench.settings import Rule
 from r1_reward.records.errors import UserError
 
@@ -117,7 +117,8 @@ class Row(NamedTuple):
     cells: tuple[str, ...]
     """By the table's columns."""
     mark: str
-    """``impossible (1)``, ``rows dropped (2)``, ``partial (3)``, ``(4)`` or nothing; the numbers are of footnotes."""
+    """``impossible (1)``, ``below chance (1)``, ``rows dropped (2)``, ``partial (3)``, ``(4)`` or nothing; the numbers
+    are of footnotes."""
 
 
 class Section(NamedTuple):
@@ -282,6 +283,9 @@ def _published_row(benchmark: Benchmark, row: PublishedRow, columns: Sequence[Co
     if reason:
         kind = "rows dropped" if explained_by_drops(benchmark, row) else "impossible"
         numbers.append(_footnote(footnotes, f"Impossible on all rows: {reason}."))
+    if low := below_chance(benchmark, row):
+        kind = kind or "below chance"
+        numbers.append(_footnote(footnotes, f"Impossible for a judge whose every verdict counts: {low}."))
     if row.note:
         numbers.append(_footnote(footnotes, f"{row.note[0].upper()}{row.note[1:]}."))
     found = fits(benchmark, row)

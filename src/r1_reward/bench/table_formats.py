@@ -175,7 +175,7 @@ def _html_section(table: Table, section: Section) -> str:
     lines += ["<table>", f"<thead><tr>{heads}</tr></thead>", "<tbody>"]
     for row in section.rows:
         cells = "".join(f"<td{kind}>{html.escape(text)}</td>" for kind, text in zip(kinds, _texts(row), strict=True))
-        doubtful = " doubt" if row.mark.startswith(("impossible", "partial")) else ""
+        doubtful = " doubt" if row.mark.startswith(("impossible", "below chance", "partial")) else ""
         lines.append(f'<tr class="{"published" if row.published else "run"}{doubtful}">{cells}</tr>')
     return "\n".join([*lines, "</tbody>", "</table>", "</figure>"])
 

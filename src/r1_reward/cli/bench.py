@@ -19,6 +19,7 @@ from r1_reward.models.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from r1_reward.bench.run import RunState
+    from r1_reward.bench.suites import LoadedSuite
 
 app = typer.Typer(no_args_is_help=True)
 INCOMPLETE = 1
@@ -62,6 +63,8 @@ def run(
 
     settings = with_frames(settings, frames, None if settings.base_url else settings.model, official_frames(suite))
     loaded = load_suite(suite, rows.data, **rows.options())
+    if loaded.suite.grouped:
+        typer.echo(_cost(loaded, settings), err=True)
     quiet_libraries()
     with progress_bar(loaded.suite.name) as update:
         speed = engine.model_dump(exclude={"base_url"})
@@ -207,6 +210,16 @@ def probe(
     typer.echo(f"files: {out}", err=as_json)
     if not result["complete"]:
         raise typer.Exit(INCOMPLETE)
+
+
+def _cost(loaded: LoadedSuite, settings: RunSettings) -> str:
+    """Return how many judgements a run over groups asks for, which their number does not tell."""
+    plan = settings.plan()
+    judgements = loaded.n * plan.passes * plan.votes
+    return (
+        f"{loaded.suite.title}: {loaded.units:,} {loaded.suite.unit}, {loaded.n:,} comparisons; orders: {plan.passes}, "
+        f"votes: {plan.votes}: {judgements:,} judgements"
+    )
 
 
 def official_frames(suite: str) -> int | None:
