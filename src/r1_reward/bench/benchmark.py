@@ -298,6 +298,9 @@ class Benchmark:
     """Rows under the heading of each category, by the name of another grouping that numbers were published under."""
     columns: tuple[Column, ...] = ()
     """The official score as published: categories and metrics in that order; empty for categories, then overall."""
+    headline: tuple[str, ...] = ()
+    """Headings of the columns that stand for it beside other benchmarks; empty for its own score's first number, or
+    the overall."""
     protocol: Protocol | None = None
     issues: IssueRules = IssueRules()
     published: tuple[PublishedRow, ...] = ()
@@ -337,6 +340,16 @@ class Benchmark:
         """Return the columns of a table; ``found`` are the categories of a benchmark that fixes none."""
         names = sorted(found) if self.categories is None else self.categories
         return self.columns or (*category_columns(names), OVERALL)
+
+    @property
+    def headline_columns(self) -> tuple[Column, ...]:
+        """Return the columns that stand for the benchmark beside others."""
+        columns = self.table_columns()
+        if self.headline:
+            return tuple(one for name in self.headline for one in columns if one.heading == name)
+        kind = "official" if self.official else "metric"
+        wanted = [one for one in columns if one.kind == kind and (self.official or one.key == "overall")]
+        return tuple(wanted[-1:])
 
     @property
     def groupings(self) -> dict[str, dict[str, int]]:

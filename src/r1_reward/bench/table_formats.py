@@ -3,7 +3,7 @@
 Names of models and categories come from files of others and are escaped for each format. Every section is a table of
 its own, with its own header: columns of different groupings must not run on into one another::
 
-    to_markdown(build_tables(runs))
+    to_markdown(build_tables(runs))            # r1_reward.bench.overview
 """
 
 from __future__ import annotations

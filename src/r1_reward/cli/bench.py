@@ -125,10 +125,11 @@ def table(
     published: Annotated[bool, typer.Option(help="Set the published rows beside the runs.")] = True,
 ) -> None:
     """Compare runs with each other and with the published rows."""
-    from r1_reward.bench import table as tables
     from r1_reward.bench import table_formats
+    from r1_reward.bench.overview import build_tables
+    from r1_reward.bench.table import load_run
 
-    built = tables.build_tables([tables.load_run(path) for path in runs], published=published)
+    built = build_tables([load_run(path) for path in runs], published=published)
     if format == "terminal":
         from rich.console import Console
 

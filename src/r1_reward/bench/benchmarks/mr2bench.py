@@ -142,6 +142,7 @@ BENCHMARK = Benchmark(
     ),
     categories=TASKS,
     columns=COLUMNS,
+    headline=TASKS,
     protocol=Protocol(orders=NOT_STATED, rule=NOT_STATED, votes=None),
     published=six_benchmarks({"MR²Bench image": "image", "MR²Bench video": "video"}),
     unit="groups",
@@ -151,9 +152,9 @@ BENCHMARK = Benchmark(
         read,
         cluster=lambda one: f"{one.category} {one.id}",
         about="Share of the groups of four in which a best answer wins its comparisons with all that are not; a "
-        "verdict that cannot be read wins nothing. A group is judged once in each order, and the passes are averaged. Always "
-        "guessing wins 1/8 of the groups with one best answer. The official script is not published: this is our "
-        "reading of it for judges of pairs.",
+        "verdict that cannot be read wins nothing. A group is judged once in each order, and the passes are "
+        "averaged. A coin wins 1/8 of the groups with one best answer. The official script is not published: this "
+        "is our reading of it for judges of pairs.",
     ),
     notes=(
         "MR²Bench: the judges of its paper chose one answer of four; ours are asked about pairs, and the best answer "

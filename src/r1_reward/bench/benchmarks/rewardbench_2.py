@@ -36,6 +36,7 @@ from r1_reward.bench.fields import Draft, Fields
 from r1_reward.bench.official import REWARD_BENCH_2, TiesRow, four_way_score, reward_bench_2_score, ties_score
 from r1_reward.bench.rows import Outcome, won
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Answer
 
 SUBSETS = REWARD_BENCH_2
 TIES = "Ties"
@@ -60,7 +61,7 @@ def parse(row: Fields) -> list[Draft]:
     for i in range(len(right)):
         for j in range(len(right), len(answers)):
             first, second = sorted((i, j), key=places.__getitem__)
-            preferred = 1 if first == i else 2
+            preferred: Answer = 1 if first == i else 2
             drafts.append(
                 Draft(id, prompt, answers[first], answers[second], preferred, subset, members=(first, second))
             )
@@ -200,8 +201,8 @@ BENCHMARK = Benchmark(
         cluster=cluster,
         about="The mean of six subsets. Outside of Ties a prompt is right if the right answer wins its three "
         "comparisons, and scores 1/4 if it loses none but one cannot be read. In Ties each answer is rated by the "
-        "share of its verdicts that it won; the official score takes ratings that the judge gives, or rewards, so this is "
-        "our reading for judges of pairs.",
+        "share of its verdicts that it won; the official score takes ratings that the judge gives, or rewards, so "
+        "this is our reading for judges of pairs.",
     ),
     notes=(
         "Focus of RewardBench 2 goes by length: its shortest answer is the right one in 52.7 % of the prompts "

@@ -138,8 +138,9 @@ def _ablation(model: str, overall: str, **more: str) -> PublishedRow:
 
 
 def _omni(model: str, values: str, place: str = "Table 4", **more: str) -> PublishedRow:
-    columns = [column for column in COLUMNS if column is not OVERALL] if values.count(" ") == 3 else COLUMNS
-    return published_row(columns, model, values, f"Omni-Reward paper (arXiv 2510.23451), {place}", **more)
+    return published_row(
+        COLUMNS[: len(values.split())], model, values, f"Omni-Reward paper (arXiv 2510.23451), {place}", **more
+    )
 
 
 _CRITIC = "cannot be right: its categories in arXiv 2510.23451 (54.6, 38.3, 59.1) make a macro of 50.67"
@@ -213,6 +214,7 @@ BENCHMARK = Benchmark(
         "early script": {"general": 631, "hallucination": 301, "reasoning": 318},
     },
     columns=COLUMNS,
+    headline=("overall", "macro"),
     protocol=Protocol(orders="random, each vote", rule="drop", votes=10),
     issues=IssueRules(
         group=lambda row: (_base_id(row.id), row.question), right_or_wrong=True, repeats=True, listed=_listed
