@@ -299,8 +299,8 @@ class Benchmark:
     columns: tuple[Column, ...] = ()
     """The official score as published: categories and metrics in that order; empty for categories, then overall."""
     headline: tuple[str, ...] = ()
-    """Headings of the columns that stand for it beside other benchmarks; empty for its own score's first number, or
-    the overall."""
+    """Headings of the columns that stand for it beside other benchmarks; empty for the last number of its own score, or
+    the overall, or the last column."""
     protocol: Protocol | None = None
     issues: IssueRules = IssueRules()
     published: tuple[PublishedRow, ...] = ()
@@ -349,7 +349,7 @@ class Benchmark:
             return tuple(one for name in self.headline for one in columns if one.heading == name)
         kind = "official" if self.official else "metric"
         wanted = [one for one in columns if one.kind == kind and (self.official or one.key == "overall")]
-        return tuple(wanted[-1:])
+        return tuple((wanted or columns)[-1:])
 
     @property
     def groupings(self) -> dict[str, dict[str, int]]:

@@ -318,7 +318,7 @@ def row_of_run(benchmark: Benchmark, run: Run, grouping: str, columns: Sequence[
     )
 
 
-def _other_rows(benchmark: Benchmark, run: _Run, grouping: str, columns: Sequence[Column]) -> list[str]:
+def _other_rows(benchmark: Benchmark, run: Run, grouping: str, columns: Sequence[Column]) -> list[str]:
     """Return in what the rows of a run are others than those of the published rows of its section."""
     told = []
     sizes = benchmark.groupings.get(grouping if grouping == WITH_TIES else OFFICIAL, {})
@@ -335,7 +335,7 @@ def _other_rows(benchmark: Benchmark, run: _Run, grouping: str, columns: Sequenc
     return told
 
 
-def _run_cell(run: _Run, grouping: str, column: Column) -> str:
+def _run_cell(run: Run, grouping: str, column: Column) -> str:
     group = (run.groupings or {}).get(grouping)
     if column.kind == "category":
         categories = group.categories if group else run.categories
