@@ -170,6 +170,17 @@ def test_a_comparison_that_was_not_judged_is_not_won(tmp_path: Path) -> None:
     assert score_file("mr2bench", file, allow_partial=True)["official"]["values"]["image"] == 0.0
 
 
+def test_rewards_that_others_wrote_need_the_rows(tmp_path: Path) -> None:
+    """A released file has no members: without the benchmark's rows its groups cannot be told."""
+    loaded = load_suite("mr2bench", mr2_bench(tmp_path, rows=2), allow_partial=True)
+    rewards = [{"id": row.id, "rewards": [1, 0]} for row in loaded.rows()]
+    file = write_lines(tmp_path / "rewards.jsonl", rewards)
+    with pytest.raises(UserError, match=r"does not tell which two answers .*--data"):
+        score_file("mr2bench", file, allow_partial=True)
+    scored = score_file("mr2bench", file, data=tmp_path, allow_partial=True)
+    assert scored["official"]["values"] == {"image": 1.0, "video": 1.0, "all groups": 1.0}
+
+
 def test_counts_are_of_groups(tmp_path: Path) -> None:
     """141 of 240 groups are R1-Reward's printed 58.8 %."""
     lines: list = []

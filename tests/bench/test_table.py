@@ -357,7 +357,7 @@ def test_formats_read_back_as_they_were(hostile, render, parse):
 def test_hostile_names_become_one_plain_line(hostile):
     (row,) = hostile[2].sections[0].rows
     assert row.model == "two lines [31mred [0m back"
-    assert hostile[0].sections[0].rows[-3].model == HOSTILE
+    assert hostile[1].sections[0].rows[-3].model == HOSTILE
 
 
 def test_html_is_self_contained_and_without_script(hostile):

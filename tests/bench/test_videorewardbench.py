@@ -48,6 +48,15 @@ def test_other_names_are_mapped_and_told(tmp_path: Path) -> None:
     assert [(row.question, row.category) for row in found] == [(row["question"], row["category"]) for row in rows]
     assert [row.id for row in found] == [row["video"] for row in rows], "rows without an id are named by their video"
     assert "category = type, video = video_path, question = prompt" in loaded.notes[-1]
+    rewards = write_lines(tmp_path / "rewards.jsonl", [{"id": row.id, "rewards": [1, 0]} for row in found])
+    options = [f"--columns={name}={theirs}" for name, theirs in names.items()]
+    command = ["score", "videorewardbench", str(rewards), "--allow-partial", "--json"]
+    result = CliRunner().invoke(app, [*command, "--data", str(file), *options])
+    assert result.exit_code == 0, result.output
+    scored = json.loads(result.output)
+    assert set(scored["categories"]) == set(CATEGORIES) and loaded.notes[-1] in scored["notes"]
+    refused = CliRunner().invoke(app, [*command, *options])
+    assert "mean nothing without --data" in str(refused.exception)
 
 
 @pytest.mark.parametrize(

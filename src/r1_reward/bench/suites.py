@@ -172,9 +172,7 @@ def load_suite(
     notes += [] if check_media else ["Nobody checked whether the images are there."]
     notes += [f"Rows whose label is a tie are left out: {scan.dropped:,}."] if scan.dropped else []
     notes += [f"{scan.rows:,} {suite.unit} are judged as {scan.pairs:,} comparisons of two."] if suite.grouped else []
-    if suite.mapping:
-        used = ", ".join(f"{name} = {reading.columns.get(name, name)}" for name in suite.mapping)
-        notes.append(f"The columns of {suite.title} are not published; they were read as {used}.")
+    notes += mapping_notes(suite, reading.columns)
     return LoadedSuite(
         suite=suite,
         n=scan.pairs,
@@ -190,6 +188,12 @@ def load_suite(
         _source=opened,
         _reading=reading,
     )
+
+
+def mapping_notes(suite: Benchmark, columns: Mapping[str, str]) -> list[str]:
+    """Return a note on which columns were read, where nobody has published what they are called."""
+    used = ", ".join(f"{name} = {columns.get(name, name)}" for name in suite.mapping)
+    return [f"The columns of {suite.title} are not published; they were read as {used}."] if used else []
 
 
 def _check_mapping(suite: Benchmark, columns: Mapping[str, str]) -> None:

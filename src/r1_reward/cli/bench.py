@@ -86,7 +86,7 @@ def score(
             help="Predictions: ours, r1_reward's, the benchmark's own scripts', VLMEvalKit's or lmms-eval's."
         ),
     ],
-    rows: Annotated[SuiteRows, Fields(only=("data", "image_root", "ties", "allow_partial"))],
+    rows: Annotated[SuiteRows, Fields(only=("data", "image_root", "ties", "columns", "allow_partial"))],
     rule: RuleOption = "wrong",
     votes: Annotated[
         int | None,
@@ -100,7 +100,8 @@ def score(
     """Score predictions that others wrote."""
     from r1_reward.bench.score import score_file
 
-    given = rows.model_dump(include={"data", "image_root", "ties", "allow_partial"})
+    options = rows.options()
+    given = {"data": rows.data, **{name: options[name] for name in ("image_root", "ties", "columns", "allow_partial")}}
     show(score_file(suite, file, **given, rule=rule, votes=votes, name=name), as_json)
 
 

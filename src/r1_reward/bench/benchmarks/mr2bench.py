@@ -107,8 +107,7 @@ def read(comparisons: Cluster) -> Group:
     """Return whether a best answer beats every other answer; a comparison that was not judged is not won."""
     wins: defaultdict[int, list[tuple[bool, ...]]] = defaultdict(list)
     for one in comparisons:
-        best = one.members[0 if one.preferred == 1 else 1]
-        wins[best].append(tuple(won(votes) is True for votes in one.passes))
+        wins[one.sides[0]].append(tuple(won(votes) is True for votes in one.passes))
     passes = range(len(comparisons[0].passes))
     right = [
         any(len(own) == ANSWERS - len(wins) and all(win[number] for win in own) for own in wins.values())

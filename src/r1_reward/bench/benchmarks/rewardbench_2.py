@@ -133,7 +133,7 @@ def _ratings(comparisons: Cluster) -> Iterator[TiesRow]:
         right: set[int] = set()
         wins: defaultdict[int, list[bool]] = defaultdict(list)
         for one in own:
-            better, worse = one.members if one.preferred == 1 else one.members[::-1]
+            better, worse = one.sides
             right.add(better)
             for verdict in map(won, one.passes):
                 wins[better] += [] if verdict is None else [verdict]

@@ -3,7 +3,7 @@
 The columns of its files were not published where we could read them. The names used here (:data:`COLUMNS_READ`) are
 plain ones, and ``--columns`` says what the file calls them; every report repeats which were read::
 
-    r1-reward bench run videorewardbench --data test.jsonl --columns question=prompt,video=video_path \\
+    r1-reward bench run videorewardbench --data test.jsonl --columns question=prompt --columns video=path \\
         --model MODEL --out RUN
 """
 
