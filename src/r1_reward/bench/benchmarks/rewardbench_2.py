@@ -23,6 +23,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 from r1_reward.bench.benchmark import (
+    NOT_STATED,
+    SCALAR,
     Benchmark,
     Cluster,
     OfficialScore,
@@ -163,7 +165,8 @@ def numbers(prompts: Sequence[Prompt]) -> dict[str, float | None]:
 # ---- published rows
 
 _ISSUE = "a user's run, reward-bench issue 253"
-_SCALAR = {"orders": "scalar model: no order", "rule": "scalar model: no text"}
+_REWARDS = "by its rewards: the subsets but Ties are what its comparisons give, Ties and mean are not"
+_SKYWORK = {**SCALAR, "note": _REWARDS}
 
 
 def _mean(model: str, value: str, source: str, **more: str) -> PublishedRow:
@@ -171,10 +174,11 @@ def _mean(model: str, value: str, source: str, **more: str) -> PublishedRow:
 
 
 PUBLISHED = (
-    _mean("Skywork-Reward-V2-Qwen3-1.7B", "68.3", _ISSUE, **_SCALAR),
-    published_row(COLUMNS, "Skywork-Reward-V2-Qwen3-0.6B", "58.2 40 71.6 84.4 79.4 34 61.3", _ISSUE, **_SCALAR),
-    _mean("ARM-Thinker-7B", "59.6", "README of InternLM/ARM-Thinker"),
-    _mean("Qwen2.5-VL-7B", "46.1", "README of InternLM/ARM-Thinker"),
+    _mean("Skywork-Reward-V2-Qwen3-1.7B", "68.3", _ISSUE, **_SKYWORK),
+    published_row(COLUMNS, "Skywork-Reward-V2-Qwen3-0.6B", "58.2 40 71.6 84.4 79.4 34 61.3", _ISSUE, **_SKYWORK),
+    # Four answers at once or ratings, and which of these, is not said.
+    _mean("ARM-Thinker-7B", "59.6", "README of InternLM/ARM-Thinker", grouping=NOT_STATED),
+    _mean("Qwen2.5-VL-7B", "46.1", "README of InternLM/ARM-Thinker", grouping=NOT_STATED),
 )
 
 BENCHMARK = Benchmark(
