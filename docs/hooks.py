@@ -63,7 +63,7 @@ REFERENCE = {
         (
             "bench.benchmark", "bench.benchmarks", "bench.fields", "bench.suites", "bench.rows", "bench.settings",
             "bench.run", "bench.score", "bench.metrics", "bench.summary", "judge.metrics", "bench.published",
-            "bench.table", "bench.probes",
+            "bench.table", "bench.overview", "bench.probes",
             "studies.ablate.study", "studies.ablate.cells",
         ),
     ),

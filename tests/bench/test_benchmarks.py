@@ -22,12 +22,13 @@ from r1_reward.bench.benchmark import (
 )
 from r1_reward.bench.benchmarks import REGISTERED, benchmark_names, find_benchmark, register
 from r1_reward.bench.fields import Draft, Fields
+from r1_reward.bench.overview import build_tables
 from r1_reward.bench.report import write_metrics
 from r1_reward.bench.rows import Vote
 from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.score import score_file
 from r1_reward.bench.suites import SuiteFileError, load_suite
-from r1_reward.bench.table import build_tables, load_run
+from r1_reward.bench.table import load_run
 from r1_reward.engines.workers import EngineSpec
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion

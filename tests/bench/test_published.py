@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from r1_reward.bench.benchmark import NONE, NOT_STATED, PublishedRow
 from r1_reward.bench.benchmarks import find_benchmark
-from r1_reward.bench.published import explained_by_drops, fits, impossible
+from r1_reward.bench.published import below_chance, explained_by_drops, fits, impossible
 
 VL, MULTIMODAL, MM_RLHF = "vl-rewardbench", "multimodal-rewardbench", "mm-rlhf-rewardbench"
 BENCHMARKS = {name: find_benchmark(name) for name in (VL, MULTIMODAL, MM_RLHF)}
-PUBLISHED = [(name, row) for name, benchmark in BENCHMARKS.items() for row in benchmark.published]
+PUBLISHED = [
+    (name, row) for name, benchmark in BENCHMARKS.items() for row in benchmark.published if "2505.02835" in row.source
+]
+"""The R1-Reward paper's."""
 COLUMNS = {name: tuple(one.heading for one in found.columns) for name, found in BENCHMARKS.items()}
 GROUPINGS = {name: found.groupings for name, found in BENCHMARKS.items()}
 
@@ -42,7 +45,7 @@ ABLATION = {"56.41", "60.80", "64.80", "67.36", "68.96"}
 
 def published(suite, model):
     """The benchmark, and its row of a model."""
-    (row,) = [row for row in BENCHMARKS[suite].published if row.model == model]
+    (row,) = [row for name, row in PUBLISHED if (name, row.model) == (suite, model)]
     return BENCHMARKS[suite], row
 
 
@@ -264,3 +267,92 @@ def test_enumeration_near_real_rows(a, b, c):
     for off in (0, 1):
         overall = show(Fraction(right + off, 1250), 2, ROUND_HALF_UP)
         assert (impossible(*made(VL, [*printed, overall, macro])) is None) == (off == 0)
+
+
+# ---- other papers' rows, and the table of arXiv 2604.10966
+
+
+def other(suite, model, part):
+    """The benchmark, and its row of a model from another source."""
+    benchmark = find_benchmark(suite)
+    (row,) = [row for row in benchmark.published if row.model == model and part in row.source]
+    return benchmark, row
+
+
+@pytest.mark.parametrize(
+    ("model", "part", "reason"),
+    [
+        ("Omni-RewardModel-BT", "Table 4", "the categories make 83.74 overall, not 76.3"),
+        ("Omni-RewardModel-R1", "Table 4", "the categories make 79.58 overall, not 69.6"),
+        ("UnifiedReward", "Table 4", "the categories make 71.24 overall, not 66.1"),
+        ("LLaVA-Critic-8B", "Table 4", "the categories make 46.00 (575/1250) overall, not 41.2; macro 44.0 is not"),
+        ("Omni-RewardModel-BT, a user's run", "issue 3", "61.5 is not k/318"),
+    ],
+)
+def test_rows_of_omni_reward_that_cannot_be_right(model, part, reason):
+    assert reason in impossible(*other(VL, model, part))
+
+
+def test_what_was_corrected_is_possible():
+    assert impossible(*other(VL, "Omni-RewardModel-BT, corrected", "issue 3")) is None
+    benchmark, think = other(VL, "UnifiedReward-Think", "issue 79")
+    assert impossible(benchmark, think) is None and "make 71.79" in think.note
+    right = round(0.781 * 183) + round(0.7276 * 749) + round(0.66 * 318)
+    assert f"{100 * right / 1250:.1f}" == "71.8"
+
+
+SIX = {VL: "macro", MULTIMODAL: "overall", MM_RLHF: "acc", "videorewardbench": "overall", "mr2bench": "image"}
+
+
+def test_the_table_of_six_benchmarks_is_in_each_of_them():
+    """Its averages, typed from the README, are the means of the six numbers; 56.15 was printed 56.1."""
+    printed = {
+        "GPT-5": 69.5, "Claude-Sonnet-4.5": 67.7, "Gemini-2.5-Pro": 67.9, "InternVL3-8B": 57.8, "Qwen2.5-VL-7B": 59.9,
+        "Qwen3-VL-4B": 63.5, "Qwen3-VL-32B": 66.9, "Molmo2-4B": 59.7, "InternVL3-78B": 65.1, "R1-Reward": 66.5,
+        "MM-RLHF-Reward": 56.1, "LLaVA-Critic-7B": 49.2, "Skywork-VL-Reward": 63.0, "IXC-2.5-Reward": 61.4,
+        "MR2-Molmo2-4B": 71.2, "MR2-Qwen3-VL-4B": 65.1,
+    }  # fmt: skip
+    values = {model: [] for model in printed}
+    for suite, heading in SIX.items():
+        rows = [row for row in find_benchmark(suite).published if "2604.10966" in row.source]
+        assert [row.model for row in rows] == list(printed)
+        for row in rows:
+            assert (row.grouping, row.orders, row.rule, row.votes) == (NOT_STATED, NOT_STATED, NOT_STATED, None)
+            assert heading in row.values
+            values[row.model] += map(float, row.values.values())
+    for model, numbers in values.items():
+        assert len(numbers) == 6 and abs(sum(numbers) / 6 - printed[model]) < 0.0501
+
+
+def test_what_cannot_be_right_in_it_is_said():
+    assert impossible(*other(MM_RLHF, "MM-RLHF-Reward", "2604.10966")).startswith("85.0 is not k/170")
+    assert "cannot be right" in other(VL, "LLaVA-Critic-7B", "2604.10966")[1].note
+    low = below_chance(*other("videorewardbench", "LLaVA-Critic-7B", "2604.10966"))
+    assert low.startswith("14.7 is 28 standard deviations below a coin's 50: ")
+    assert "39.0" in other("videorewardbench", "R1-Reward", "2604.10966")[1].note
+    for suite in SIX:
+        benchmark = find_benchmark(suite)
+        rows = [row for row in benchmark.published if "2604.10966" in row.source]
+        flagged = [row.model for row in rows if impossible(benchmark, row)]
+        assert flagged == (["MM-RLHF-Reward"] if suite == MM_RLHF else [])
+
+
+def test_a_lone_macro_is_no_count():
+    benchmark, row = other(VL, "GPT-5", "2604.10966")
+    assert row.values == {"macro": "75.0"}
+    assert fits(benchmark, row) == {} and below_chance(benchmark, row) is None
+
+
+@pytest.mark.parametrize(
+    ("suite", "overall", "low"),
+    [(VL, "43.0", False), (VL, "42.8", True), (MM_RLHF, "31", False), (MM_RLHF, "30", True), (VL, "57.2", False)],
+)
+def test_below_chance_is_five_standard_deviations(suite, overall, low):
+    """Of 1,250 rows that is 7.07 points, of 170 rows 19.17."""
+    benchmark = find_benchmark(suite)
+    row = PublishedRow("made", {benchmark.heading("overall"): overall}, "test", NONE)
+    assert (below_chance(benchmark, row) is not None) == low
+
+
+def test_a_score_of_its_own_has_another_chance():
+    assert below_chance(find_benchmark("mr2bench"), PublishedRow("made", {"overall": "10.0"}, "test")) is None

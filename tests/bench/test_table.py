@@ -15,7 +15,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from r1_reward.bench.benchmarks import find_benchmark
-from r1_reward.bench.table import build_table, build_tables, load_run
+from r1_reward.bench.overview import build_tables
+from r1_reward.bench.table import build_table, load_run
 from r1_reward.bench.table_formats import to_html, to_latex, to_markdown, to_terminal
 from r1_reward.records.errors import UserError
 
@@ -79,9 +80,9 @@ def test_vl_sections_hold_one_grouping_each():
     assert groupings == [{"official"}, {"paper"}, {"not stated"}, {"none"}]
     assert "183/749/318" in table.sections[0].heading and "484/448/318" in table.sections[1].heading
     models = [[row.model for row in section.rows] for section in table.sections]
-    assert models[0] == ["IXC-2.5-Reward", "GPT-4o", "Gemini-1.5-Pro", "ours"]
+    assert models[0][:3] == ["IXC-2.5-Reward", "GPT-4o", "Gemini-1.5-Pro"] and models[0][-1] == "ours"
     assert models[1] == ["MM-RLHF-Reward", "R1-Reward", "R1-Reward, voting@15", "ours"]
-    assert models[2] == ["Claude-3.7-Sonnet"]
+    assert models[2][0] == "Claude-3.7-Sonnet" and "ours" not in models[2]
 
 
 def test_a_run_stands_in_each_grouping_with_that_groupings_numbers():
@@ -99,10 +100,13 @@ def test_a_run_stands_in_each_grouping_with_that_groupings_numbers():
 def test_published_values_stand_as_printed():
     for suite in ("vl-rewardbench", "multimodal-rewardbench", "mm-rlhf-rewardbench"):
         table = build_table([other_run(suite, {})])
-        shown = {row.model: dict(zip(table.columns, row.cells, strict=True)) for s in table.sections for row in s.rows}
-        for row in find_benchmark(suite).published:
-            assert {k: v for k, v in shown[row.model].items() if v != "–"} == row.values
-    assert [row.published for section in table.sections for row in section.rows] == [True] * 4 + [False]
+        shown = [
+            (row.model, {k: v for k, v in zip(table.columns, row.cells, strict=True) if v != "–"})
+            for section in table.sections for row in section.rows if row.published
+        ]  # fmt: skip
+        wanted = [(row.model, dict(row.values)) for row in find_benchmark(suite).published]
+        assert sorted(shown, key=str) == sorted(wanted, key=str)
+    assert [row.published for row in table.sections[0].rows] == [True] * 4 + [False]
 
 
 def test_impossible_rows_carry_the_reason():
@@ -114,8 +118,8 @@ def test_impossible_rows_carry_the_reason():
     gpt = cells(table, "GPT-4o")
     assert gpt["mark"].startswith("rows dropped (")
     assert "70.5 is not k/318" in footnote(table, gpt["mark"])
-    assert cells(table, "R1-Reward")["mark"] == ""
-    assert cells(table, "R1-Reward")["n"] == "1,250"
+    assert cells(table, "R1-Reward", "484/448/318")["mark"] == ""
+    assert cells(table, "R1-Reward", "484/448/318")["n"] == "1,250"
 
 
 def test_partial_runs_are_marked():
@@ -179,7 +183,7 @@ def test_multimodal_categories_come_under_the_published_columns():
     assert [row[name] for name in columns] == [f"{tenth}0.00" for tenth in range(1, 8)]
     assert table.columns == ("overall", *columns)
     assert row["overall"] == "71.92 [69.4, 74.4]"
-    assert cells(table, "R1-Reward")["math"] == "83.1"
+    assert cells(table, "R1-Reward", "Official")["math"] == "83.1"
 
 
 def test_mm_rlhf_shows_acc_and_acc_plus():
@@ -227,8 +231,9 @@ def test_notes_say_what_can_be_compared():
 def test_tables_are_grouped_by_suite():
     runs = [vl_run(), other_run("mm-rlhf-rewardbench", {}), vl_run(name="second")]
     tables = build_tables(runs)
-    assert [table.suite for table in tables] == ["vl-rewardbench", "mm-rlhf-rewardbench"]
-    assert cells(tables[0], "second", "183/749/318")
+    assert [table.suite for table in tables] == ["overview", "vl-rewardbench", "mm-rlhf-rewardbench"]
+    assert cells(tables[1], "second", "183/749/318")
+    assert [table.suite for table in build_tables(runs[:1] * 2)] == ["vl-rewardbench"]
     with pytest.raises(UserError, match=r"several suites \(vl-rewardbench, mm-rlhf-rewardbench\)"):
         build_table(runs)
     with pytest.raises(UserError, match="no run"):
@@ -350,9 +355,9 @@ def test_formats_read_back_as_they_were(hostile, render, parse):
 
 
 def test_hostile_names_become_one_plain_line(hostile):
-    (row,) = hostile[1].sections[0].rows
+    (row,) = hostile[2].sections[0].rows
     assert row.model == "two lines [31mred [0m back"
-    assert hostile[0].sections[0].rows[-3].model == HOSTILE
+    assert hostile[1].sections[0].rows[-3].model == HOSTILE
 
 
 def test_html_is_self_contained_and_without_script(hostile):
@@ -369,7 +374,7 @@ def test_markdown_remarks_are_kept_and_inert(hostile):
     assert "<script" not in rendered and "<img" not in rendered and "<em>" not in rendered and "<a " not in rendered
     items = re.findall(r"<li>(.*?)</li>", rendered, re.DOTALL)
     assert len(items) == sum(len(table.footnotes) + len(table.notes) for table in hostile)
-    assert "(1) Grouping found by arithmetic" in items[0]
+    assert any("(1) Grouping found by arithmetic" in item for item in items)
 
 
 def terminal(tables, width):

@@ -40,8 +40,9 @@ class Size(NamedTuple):
     """One official size of a benchmark, in its unit; None is what nobody has published."""
 
     label: str
-    rows: int
-    categories: Mapping[str, int] | None = None
+    rows: int | None
+    categories: Mapping[str, int | None] | None = None
+    """None for a category that has to be there in some number."""
     ids: Mapping[str, int] | None = None
     """Distinct ids per category."""
     repeats_note: str | None = None
@@ -54,14 +55,15 @@ class Size(NamedTuple):
         found = {name: n for name, n in (self.categories or {}).items() if name in set(names)}
         if not self.apart or not found or found == self.categories:
             return self
-        return self._replace(
-            label=f"{', '.join(found)} of the {self.label}", rows=sum(found.values()), categories=found
-        )
+        counts = [n for n in found.values() if n is not None]
+        rows = sum(counts) if len(counts) == len(found) else None
+        return self._replace(label=f"{', '.join(found)} of the {self.label}", rows=rows, categories=found)
 
     @property
     def counts(self) -> set[int]:
         """The numbers of rows of files of this size, of one category or of all."""
-        return {self.rows, *(self.categories or {}).values()} if self.apart else {self.rows}
+        apart = (self.categories or {}).values() if self.apart else ()
+        return {n for n in (self.rows, *apart) if n is not None}
 
 
 class Column(NamedTuple):
@@ -93,13 +95,15 @@ class Protocol(NamedTuple):
     orders: str
     rule: str
     """What it makes of an unreadable verdict: ``wrong``, ``drop``, ``coin``, or why there is none."""
-    votes: int = 1
+    votes: int | None = 1
+    """None where that is not stated."""
     frames: int | None = None
     """Frames of a video that it shows."""
 
     def __str__(self) -> str:
         frames = "" if self.frames is None else f"; frames of a video: {self.frames}"
-        return f"orders: {self.orders}; votes: {self.votes}; unreadable verdicts: {self.rule}{frames}"
+        votes = NOT_STATED if self.votes is None else self.votes
+        return f"orders: {self.orders}; votes: {votes}; unreadable verdicts: {self.rule}{frames}"
 
 
 class Listed(NamedTuple):
@@ -253,9 +257,11 @@ class OfficialForm:
 class OfficialScore:
     """A benchmark's own score, where that is not a share of right rows."""
 
-    numbers: Callable[[Sequence[Cluster]], Mapping[str, float | None]]
-    """Clusters to numbers by name, the first of them the headline; fractions, None where one is not defined. Clusters
-    may repeat (a bootstrap draws them), so nothing goes by their ids."""
+    numbers: Callable[[Sequence[Any]], Mapping[str, float | None]]
+    """Clusters, as ``read`` returns them, to numbers by name, the first of them the headline; fractions, None where one
+    is not defined. Clusters may repeat (a bootstrap draws them), so nothing goes by their ids."""
+    read: Callable[[Cluster], Any] = lambda cluster: cluster
+    """What the numbers need of a cluster; it is asked once for each."""
     cluster: Callable[[Outcome], str] = lambda outcome: outcome.id
     """Which rows belong together."""
     about: str = ""
@@ -292,6 +298,9 @@ class Benchmark:
     """Rows under the heading of each category, by the name of another grouping that numbers were published under."""
     columns: tuple[Column, ...] = ()
     """The official score as published: categories and metrics in that order; empty for categories, then overall."""
+    headline: tuple[str, ...] = ()
+    """Headings of the columns that stand for it beside other benchmarks; empty for the last number of its own score, or
+    the overall, or the last column."""
     protocol: Protocol | None = None
     issues: IssueRules = IssueRules()
     published: tuple[PublishedRow, ...] = ()
@@ -333,18 +342,25 @@ class Benchmark:
         return self.columns or (*category_columns(names), OVERALL)
 
     @property
+    def headline_columns(self) -> tuple[Column, ...]:
+        """Return the columns that stand for the benchmark beside others."""
+        columns = self.table_columns()
+        if self.headline:
+            return tuple(one for name in self.headline for one in columns if one.heading == name)
+        kind = "official" if self.official else "metric"
+        wanted = [one for one in columns if one.kind == kind and (self.official or one.key == "overall")]
+        return tuple((wanted or columns)[-1:])
+
+    @property
     def groupings(self) -> dict[str, dict[str, int]]:
         """Rows under the heading of each category, by grouping; empty where no sizes are official."""
-        sizes = self.sizes[0].categories if self.sizes else None
-        if sizes is None:
-            return {}
+        sizes = (self.sizes[0].categories if self.sizes else None) or {}
         kinds = ("category", "official") if self.official is not None and self.official.shares else ("category",)
-        official = {
-            one.heading: sizes[one.key] for one in self.table_columns() if one.kind in kinds and one.key in sizes
-        }
-        if not official:
+        columns = [one for one in self.table_columns() if one.kind in kinds and one.key in sizes]
+        known = {one.heading: n for one in columns if (n := sizes[one.key]) is not None}
+        if not columns or len(known) < len(columns):
             return {}
-        return {OFFICIAL: official, **{name: dict(rows) for name, rows in self.other_groupings.items()}}
+        return {OFFICIAL: known, **{name: dict(rows) for name, rows in self.other_groupings.items()}}
 
     @property
     def ids(self) -> int | None:

@@ -279,7 +279,12 @@ def _read_others(
     suite: Benchmark, file: Path, format: str, rows: LoadedSuite | None, votes: int | None = None
 ) -> Iterator[tuple[Outcome, Judged]]:
     known = None if rows is None else [
-        (row.id, About(row.category, row.paper_category, row.issue, row.longer)) for row in rows.rows()
+        (
+            row.id,
+            About(row.category, row.paper_category, row.issue, row.longer),
+            (row.preferred, row.members) if row.members else (),
+        )
+        for row in rows.rows()
     ]  # fmt: skip
     draw = others_formats()[format][0].draw
     found: Iterator[_Read] | Sequence[_Read]
@@ -317,7 +322,7 @@ def _read_others(
                 raw, "", f"has no id, and its responses do not have the lengths of those in row {index} of --data: "
                 "they are other rows, or in another order",
             )  # fmt: skip
-        yield Outcome(index, id, (judged.votes,), *about), judged
+        yield Outcome(index, id, (judged.votes,), *about, *(joined[2] if joined else ())), judged
 
 
 def _about(suite: Benchmark, judged: Judged) -> About:

@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 from r1_reward.bench.benchmark import OFFICIAL, Benchmark, PublishedRow
 
+_SIGMAS = 5
+
 
 class Fit(NamedTuple):
     """Whole counts that give the printed numbers of a row."""
@@ -67,7 +69,7 @@ def impossible(benchmark: Benchmark, row: PublishedRow, grouping: str | None = N
     only if it fits none. The reason speaks of rounding; cutting digits off did not mend the row either.
     """
     names = [grouping] if grouping else _groupings_of(benchmark, row)
-    if any(_fit(benchmark, row, name) for name in names):
+    if not _is_counted(benchmark, row) or any(_fit(benchmark, row, name) for name in names):
         return None
     faults = _faults(benchmark, row, names)
     return f"{'; '.join(faults)}: {_hint(benchmark, row, names)}"
@@ -75,8 +77,39 @@ def impossible(benchmark: Benchmark, row: PublishedRow, grouping: str | None = N
 
 def fits(benchmark: Benchmark, row: PublishedRow) -> dict[str, Fit]:
     """Return the groupings of the benchmark under which its numbers are whole counts on all rows."""
-    found = {name: _fit(benchmark, row, name) for name in benchmark.groupings}
+    names = benchmark.groupings if _is_counted(benchmark, row) else ()
+    found = {name: _fit(benchmark, row, name) for name in names}
     return {name: fit for name, fit in found.items() if fit}
+
+
+def _is_counted(benchmark: Benchmark, row: PublishedRow) -> bool:
+    """Tell whether a row prints shares of known numbers of rows; a score of another kind, or a lone macro, is none."""
+    known = benchmark.groupings
+    return bool(known) and any(name in row.values for name in (*known[OFFICIAL], benchmark.heading("overall")))
+
+
+def below_chance(benchmark: Benchmark, row: PublishedRow) -> str | None:
+    """Return a sentence if the overall is so far below a coin's 50 % that not all verdicts can have counted, or None.
+
+    That is more than five standard deviations of a coin. A judge that prefers what people reject would have that
+    score, too; but then it would be a good judge, turned round.
+    """
+    printed = _printed(row).get(benchmark.heading("overall"))
+    names = _groupings_of(benchmark, row)
+    if printed is None or not names or benchmark.official is not None:
+        return None
+    n = _total(benchmark, names[0])
+    sigmas = float(50 - _percent(printed)) / (50 / n**0.5)
+    if sigmas <= _SIGMAS:
+        return None
+    categories = [
+        _percent(printed) for name, printed in _printed(row).items() if name in _sizes(benchmark, row, names[0])
+    ]
+    all_below = ", and so is every category" if categories and max(categories) < 50 else ""
+    return (
+        f"{printed.text} is {sigmas:.0f} standard deviations below a coin's 50{all_below}: verdicts that could not be "
+        "read, or ties, were counted as wrong"
+    )
 
 
 def explained_by_drops(benchmark: Benchmark, row: PublishedRow) -> bool:
@@ -242,7 +275,8 @@ def _hint(benchmark: Benchmark, row: PublishedRow, names: Sequence[str]) -> str:
     printed = _printed(row)
     column = benchmark.heading("overall")
     reason = "not counts of these rows"
-    mean = _mean(_percent(printed[category]) for category in _sizes(benchmark, row, names[0]))
-    if _overall_fault(benchmark, row, printed, names) and _rounds(printed[column], mean / 100, 1):
-        reason += f", and the overall is the plain mean of the columns, {float(mean):.2f}"
+    if _overall_fault(benchmark, row, printed, names):
+        mean = _mean(_percent(printed[category]) for category in _sizes(benchmark, row, names[0]))
+        if _rounds(printed[column], mean / 100, 1):
+            reason += f", and the overall is the plain mean of the columns, {float(mean):.2f}"
     return reason

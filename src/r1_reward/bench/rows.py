@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from r1_reward.records.content import Content, read_parts, text_of
+from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Label
 
 
@@ -106,6 +107,17 @@ class Outcome(NamedTuple):
     """The label; None where the file does not tell."""
     members: tuple[int, ...] = ()
     """As in :class:`BenchmarkRow`."""
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The number of the better answer of its group, and that of the other; raises UserError if nobody tells."""
+        if len(self.members) != 2 or not self.preferred:
+            raise UserError(
+                f"row {self.index} (id {self.id!r}): the file does not tell which two answers of their group it "
+                "compares, which the score needs; --data (the benchmark's rows) does"
+            )
+        first, second = self.members
+        return (first, second) if self.preferred == 1 else (second, first)
 
 
 def won(votes: Sequence[Vote]) -> bool | None:

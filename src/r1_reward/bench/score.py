@@ -11,6 +11,7 @@ says why.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from r1_reward.bench.benchmark import Benchmark, PredictionFormat, Size, Ties
 from r1_reward.bench.benchmarks import find_benchmark
 from r1_reward.bench.metrics import Counts, Rule
 from r1_reward.bench.predictions import FileReading, detect_format, others_formats, read_file
-from r1_reward.bench.suites import LoadedSuite, Scan, load_suite, match_size
+from r1_reward.bench.suites import LoadedSuite, Scan, load_suite, mapping_notes, match_size
 from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
@@ -39,6 +40,7 @@ def score_file(
     data: str | Path | None = None,
     image_root: str | Path | None = None,
     ties: Ties | None = None,
+    columns: Mapping[str, str] | None = None,
     rule: Rule = "wrong",
     seed: int = 0,
     allow_partial: bool = False,
@@ -47,10 +49,10 @@ def score_file(
 ) -> dict[str, Any]:
     """Return all that is reported about a prediction file, as a dict that ``json.dumps`` takes; scores are fractions.
 
-    ``data`` (and ``image_root``, ``ties``) name the benchmark's own rows as :func:`load_suite` takes them, for what the
-    file leaves out; pictures are not looked for. ``votes`` is how many votes of each item are taken from a file of a
-    line a vote, as its official script draws them (default: all). ``name`` is what tables call the judge (default: the
-    file's stem).
+    ``data`` (and ``image_root``, ``ties``, ``columns``) name the benchmark's own rows as :func:`load_suite` takes them,
+    for what the file leaves out; pictures are not looked for. ``votes`` is how many votes of each item are taken from a
+    file of a line a vote, as its official script draws them (default: all). ``name`` is what tables call the judge
+    (default: the file's stem).
 
     Raises:
         UserError: the file cannot be read, a row in it neither, rows are missing or too many and not
@@ -60,7 +62,7 @@ def score_file(
     format = detect_format(suite, path)
     foreign, _ = others_formats().get(format, (None, None))
     own = entry.form if entry.form is not None and format == entry.form.name else None
-    rows = _load(entry, data, image_root, ties, allow_partial)
+    rows = _load(entry, data, image_root, ties, columns, allow_partial)
     run = {} if foreign or own else _read_run(entry, path)
     reading = read_file(suite, path, rows=rows, votes=votes)
     tally, by_text = reading.tally, _readable(reading.by_text)
@@ -76,6 +78,7 @@ def score_file(
     notes += _notes_of(foreign, reading, blind) if foreign else own.notes if own else ()
     notes += _missing_notes(counts, told=joined or foreign is None)
     notes += _lost_notes(entry, counts)
+    notes += mapping_notes(entry, columns or {}) if rows is not None else []
     used: Rule = "wrong" if blind else rule
     options: dict[str, Any] = {
         "seed": seed, "acc_plus": entry.acc_plus, "categories": entry.categories, "official": entry.official,
@@ -122,14 +125,23 @@ def _load(
     data: str | Path | None,
     image_root: str | Path | None,
     ties: Ties | None,
+    columns: Mapping[str, str] | None,
     allow_partial: bool,
 ) -> LoadedSuite | None:
     if data is not None:
         return load_suite(
-            entry.name, data, image_root=image_root, ties=ties, allow_partial=allow_partial, check_media=False
+            entry.name,
+            data,
+            image_root=image_root,
+            ties=ties,
+            columns=columns,
+            allow_partial=allow_partial,
+            check_media=False,
         )
     if image_root is not None:
         raise UserError(f"{image_root}: the root of image paths (--image-root) means nothing without --data.")
+    if columns:
+        raise UserError(f"names of columns (--columns {next(iter(columns))}=...) mean nothing without --data.")
     if ties is not None:
         raise UserError(f"what is done with ties (--ties {ties}) means nothing without --data.")
     return None
@@ -157,10 +169,11 @@ def _complaints(
     n, expected = len(counts.index), None
     size, complaint = _compare(entry, counts)
     complaints = [complaint] if complaint else []
+    sizes = [] if entry.grouped else [one.rows for one in entry.sizes if one.rows is not None]
     if size is not None:
         expected = n
-    elif entry.sizes and not entry.grouped:
-        expected = min((size.rows for size in entry.sizes), key=lambda rows: abs(rows - n))
+    elif sizes:
+        expected = min(sizes, key=lambda rows: abs(rows - n))
     judged = run.get("data")
     planned = judged.get("n") if isinstance(judged, dict) else None
     for source, count in (("--data", rows and rows.n), ("the run.json beside it", planned)):

@@ -97,6 +97,8 @@ class LoadedSuite:
     """How many rows have a tie for a label."""
     ties_left_out: int
     """How many others had one, and were left out."""
+    units: int
+    """What the official sizes count: rows, or the groups or prompts that they make up."""
     _source: RowSource = field(repr=False)
     _reading: Reading = field(repr=False)
 
@@ -152,6 +154,7 @@ def load_suite(
     for anything else.
     """
     suite = find_benchmark(name)
+    _check_mapping(suite, columns or {})
     opened = _open(suite, source, image_root, split, revision)
     reading = Reading(
         check_media,
@@ -168,9 +171,8 @@ def load_suite(
     notes += opened.notes
     notes += [] if check_media else ["Nobody checked whether the images are there."]
     notes += [f"Rows whose label is a tie are left out: {scan.dropped:,}."] if scan.dropped else []
-    if suite.mapping:
-        used = ", ".join(f"{name} = {reading.columns.get(name, name)}" for name in suite.mapping)
-        notes.append(f"The columns of {suite.title} are not published; they were read as {used}.")
+    notes += [f"{scan.rows:,} {suite.unit} are judged as {scan.pairs:,} comparisons of two."] if suite.grouped else []
+    notes += mapping_notes(suite, reading.columns)
     return LoadedSuite(
         suite=suite,
         n=scan.pairs,
@@ -182,9 +184,23 @@ def load_suite(
         fingerprint=scan.fingerprint,
         ties=scan.ties,
         ties_left_out=scan.dropped,
+        units=scan.rows,
         _source=opened,
         _reading=reading,
     )
+
+
+def mapping_notes(suite: Benchmark, columns: Mapping[str, str]) -> list[str]:
+    """Return a note on which columns were read, where nobody has published what they are called."""
+    used = ", ".join(f"{name} = {columns.get(name, name)}" for name in suite.mapping)
+    return [f"The columns of {suite.title} are not published; they were read as {used}."] if used else []
+
+
+def _check_mapping(suite: Benchmark, columns: Mapping[str, str]) -> None:
+    for name in columns if suite.mapping else ():
+        if name not in suite.mapping:
+            known = ", ".join(suite.mapping)
+            raise UserError(f"{suite.title} has no column {name!r} to be called otherwise (--columns); it has {known}.")
 
 
 def _open(
@@ -223,8 +239,10 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
     units: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     raws = unreadable = pairs = ties = dropped = 0
+    fields: set[str] = set()
     for raw in source.rows():
         raws += 1
+        fields |= raw.data.keys() if isinstance(raw.data, dict) else set()
         unreadable += raw.broken is not None or not isinstance(raw.data, dict)
         rows, found = _read(suite, source, raw, pairs, reading._replace(drop_ties=False))
         problems += found
@@ -243,6 +261,12 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
             digest.update(f"{row.key}\n".encode())
     if not raws:
         problems.append(RowProblem("", "", "", "holds no rows"))
+    for name, theirs in reading.columns.items() if fields else ():
+        if theirs not in fields:
+            raise UserError(
+                f"{source.name}: no row has a field {theirs!r} ({name}={theirs}); the fields are "
+                f"{', '.join(sorted(fields))}."
+            )
     if unreadable == raws > 1:  # it is one mistake, made once
         first = problems[0]
         problems = [
@@ -293,11 +317,11 @@ def match_size(suite: Benchmark, scan: Scan) -> tuple[Size | None, str | None]:
         return None, None
     found = [size.of(scan.categories) for size in suite.sizes]
     for size in found:
-        if size.rows == scan.rows and not _differences_from(size, scan):
+        if size.rows in (None, scan.rows) and not _differences_from(size, scan):
             return size, None
-    nearest = min(found, key=lambda size: abs(size.rows - scan.rows))
+    nearest = min(found, key=lambda size: abs((size.rows or 0) - scan.rows))
     differences = _differences_from(nearest, scan)
-    sizes = " or ".join(f"{size.rows:,}" for size in suite.sizes)
+    sizes = " or ".join("any number of" if size.rows is None else f"{size.rows:,}" for size in suite.sizes)
     some = " (or some of its categories, each whole)" if any(size.apart for size in suite.sizes) else ""
     complaint = f"{suite.title} has {sizes} {suite.unit}{some}, {scan.rows:,} were found"
     return None, f"{complaint} ({'; '.join(differences)})." if differences else f"{complaint}."
@@ -307,12 +331,12 @@ def _differences_from(size: Size, scan: Scan) -> list[str]:
     return _differences("", size.categories, scan.categories) + _differences(" ids", size.ids, scan.ids)
 
 
-def _differences(unit: str, expected: Mapping[str, int] | None, found: Counter[str]) -> list[str]:
-    """Name the categories whose official number differs from the number found; None is any number."""
-    if expected is None:
-        return []
-    return [
-        f"{name}{unit}: {expected.get(name, 0):,} expected, {found[name]:,} found"
-        for name in sorted({*expected, *found})
-        if expected.get(name, 0) != found[name]
-    ]
+def _differences(unit: str, expected: Mapping[str, int | None] | None, found: Counter[str]) -> list[str]:
+    """Name the categories whose official number differs from the number found; None is any number but none."""
+    differences = []
+    for name in sorted({*expected, *found}) if expected is not None else ():
+        wanted = (expected or {}).get(name, 0)
+        if not found[name] if wanted is None else wanted != found[name]:
+            some = "some" if wanted is None else f"{wanted:,}"
+            differences.append(f"{name}{unit}: {some} expected, {found[name]:,} found")
+    return differences

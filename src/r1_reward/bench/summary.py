@@ -245,10 +245,10 @@ def official_score(
     clusters: dict[str, list[Outcome]] = {}
     for outcome in sorted(outcomes, key=lambda one: one.index):
         clusters.setdefault(official.cluster(outcome), []).append(outcome)
-    strata: dict[str, list[list[Outcome]]] = {}
+    strata: dict[str, list[Any]] = {}
     for members in clusters.values():
-        strata.setdefault(members[0].category or "", []).append(members)
-    values = official.numbers(list(clusters.values()))
+        strata.setdefault(members[0].category or "", []).append(official.read(members))
+    values = official.numbers([one for own in strata.values() for one in own])
     drawn: dict[str, list[float]] = {name: [] for name in values}
     generator = np.random.default_rng(seed)
     for _ in range(resamples if outcomes else 0):

@@ -1,8 +1,8 @@
 """Runs beside the published rows, in sections of rows whose cells mean the same.
 
     runs = [load_run(Path("runs/r1-7b")), load_run(Path("scored.json"))]
-    tables = build_tables(runs)                    # one a benchmark
-    print(to_markdown(tables))                     # r1_reward.bench.table_formats
+    table = build_table(runs)                      # of one benchmark; r1_reward.bench.overview has those of several
+    print(to_markdown([table]))                    # r1_reward.bench.table_formats
 
 A column such as VL-RewardBench's General is 183 rows under one grouping and 484 under another, so each grouping has its
 own section with its own header, and a run that was scored under two stands in both. Every row carries its grouping,
@@ -30,7 +30,7 @@ from r1_reward.bench.benchmark import (
     PublishedRow,
 )
 from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
-from r1_reward.bench.published import explained_by_drops, fits, impossible, sizes_of
+from r1_reward.bench.published import below_chance, explained_by_drops, fits, impossible, sizes_of
 from r1_reward.bench.settings import Rule
 from r1_reward.records.errors import UserError
 
@@ -39,8 +39,8 @@ MISSING = "–"
 PROTOCOL = ("grouping", "orders", "unreadable", "votes", "n")
 """Headings of what marks a row, between its model and its numbers."""
 
-_INTERVAL_NOTE = "All numbers are percent; [low, high] is a 95 % bootstrap interval."
-_RULE_NOTE = (
+INTERVAL_NOTE = "All numbers are percent; [low, high] is a 95 % bootstrap interval."
+RULE_NOTE = (
     "Unreadable verdicts: wrong = counted as wrong; drop = a row without a majority of all its votes is left out; "
     "coin = a coin decides. "
     "Only rows with the same orders and the same rule were measured alike."
@@ -79,7 +79,7 @@ class _Official(_Shape):
     intervals: dict[str, Annotated[list[Score], Field(min_length=2, max_length=2)] | None] = {}
 
 
-class _Run(_Shape):
+class Run(_Shape):
     """What is read of a run; other fields are let through."""
 
     suite: str
@@ -117,7 +117,8 @@ class Row(NamedTuple):
     cells: tuple[str, ...]
     """By the table's columns."""
     mark: str
-    """``impossible (1)``, ``rows dropped (2)``, ``partial (3)``, ``(4)`` or nothing; the numbers are of footnotes."""
+    """``impossible (1)``, ``below chance (1)``, ``rows dropped (2)``, ``partial (3)``, ``(4)`` or nothing; the numbers
+    are of footnotes."""
 
 
 class Section(NamedTuple):
@@ -154,7 +155,7 @@ def load_run(path: Path) -> dict[str, Any]:
         missing = f"{path}: has no metrics.json; is it the folder of a run that ended?"
         raise UserError(missing if path.is_dir() else f"{path}: no such file or folder")
     try:
-        run = _Run.model_validate_json(file.read_bytes())
+        run = Run.model_validate_json(file.read_bytes())
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
     except ValidationError as error:
@@ -164,27 +165,13 @@ def load_run(path: Path) -> dict[str, Any]:
     return run.model_dump() | {"name": name}
 
 
-def build_tables(runs: Sequence[Mapping[str, Any]], *, published: bool = True) -> tuple[Table, ...]:
-    """Return one table for each suite among the runs, in the order in which the suites first appear.
-
-    Raises:
-        UserError: there is no run, or one has not the fields of a run (see :func:`load_run`).
-    """
-    suites: dict[str, list[Mapping[str, Any]]] = {}
-    for number, run in enumerate(runs, start=1):
-        suites.setdefault(_checked(run, number).suite, []).append(run)
-    if not suites:
-        raise UserError("there is no run to table; name the folder of a run, or a JSON file of bench score --json")
-    return tuple(build_table(group, published=published) for group in suites.values())
-
-
 def build_table(runs: Sequence[Mapping[str, Any]], *, published: bool = True) -> Table:
     """Return the table of runs of one suite, beside its published rows.
 
     Raises:
         UserError: there is no run, they are of several suites, or one has not the fields of a run.
     """
-    checked = [_checked(run, number) for number, run in enumerate(runs, start=1)]
+    checked = [checked_run(run, number) for number, run in enumerate(runs, start=1)]
     suites = list(dict.fromkeys(run.suite for run in checked))
     if len(suites) != 1:
         found = f"of several suites ({', '.join(suites)})" if suites else "none"
@@ -193,11 +180,11 @@ def build_table(runs: Sequence[Mapping[str, Any]], *, published: bool = True) ->
     columns = benchmark.table_columns({name for run in checked for name in run.categories})
     footnotes: list[str] = []
     beside = benchmark.published if published else ()
-    rows = [_published_row(benchmark, row, columns, footnotes) for row in beside]
+    rows = [row_of_published(benchmark, row, columns, footnotes) for row in beside]
     for run in checked:
-        rows += [_run_row(benchmark, run, name, columns, footnotes) for name in _groupings_of(benchmark, run)]
+        rows += [row_of_run(benchmark, run, name, columns, footnotes) for name in groupings_of(benchmark, run)]
     orders = PROTOCOL.index("orders")
-    notes = [_INTERVAL_NOTE, _RULE_NOTE, *benchmark.notes]
+    notes = [INTERVAL_NOTE, RULE_NOTE, *benchmark.notes]
     if benchmark.grouped:
         notes.append(f"n of a run counts its pairs; published rows are shares of {benchmark.unit}.")
     if any(row.protocol[orders] == PREFERRED_FIRST for row in rows):
@@ -207,23 +194,24 @@ def build_table(runs: Sequence[Mapping[str, Any]], *, published: bool = True) ->
     return Table(
         suite=benchmark.name,
         title=f"{benchmark.title}: accuracy (%)",
-        columns=tuple(_plain(column.heading) for column in columns),
+        columns=tuple(plain(column.heading) for column in columns),
         sections=_sections(benchmark, rows),
         footnotes=tuple(footnotes),
         notes=tuple(notes),
     )
 
 
-def _checked(run: Mapping[str, Any], number: int) -> _Run:
+def checked_run(run: Mapping[str, Any], number: int) -> Run:
+    """Return the fields of a run; raises UserError if it has not those, or ``number`` is of an unknown suite."""
     try:
-        checked = _Run.model_validate(dict(run))
+        checked = Run.model_validate(dict(run))
     except ValidationError as error:
         raise UserError(_explain(f"run {number}", error)) from error
     _check_suite(checked, f"run {number}")
     return checked
 
 
-def _check_suite(run: _Run, where: str) -> None:
+def _check_suite(run: Run, where: str) -> None:
     if run.suite not in (names := benchmark_names()):
         raise UserError(f"{where}: unknown suite {run.suite!r}; the suites are {', '.join(names)}")
 
@@ -267,7 +255,7 @@ def _heading(benchmark: Benchmark, grouping: str) -> str:
     return f"{titles.get(grouping, grouping)}: {names} = {sizes_of(benchmark, grouping)} {benchmark.unit}"
 
 
-def _groupings_of(benchmark: Benchmark, run: _Run) -> list[str]:
+def groupings_of(benchmark: Benchmark, run: Run) -> list[str]:
     """Return the sections a run stands in."""
     known = benchmark.groupings
     if run.ties and WITH_TIES in known:
@@ -275,28 +263,33 @@ def _groupings_of(benchmark: Benchmark, run: _Run) -> list[str]:
     return [OFFICIAL, *(name for name in run.groupings or {} if name in known and name != OFFICIAL)]
 
 
-def _published_row(benchmark: Benchmark, row: PublishedRow, columns: Sequence[Column], footnotes: list[str]) -> Row:
+def row_of_published(benchmark: Benchmark, row: PublishedRow, columns: Sequence[Column], footnotes: list[str]) -> Row:
+    """Return a published row's values in these columns; footnotes are added to."""
     reason = impossible(benchmark, row)
     numbers = []
     kind = ""
     if reason:
         kind = "rows dropped" if explained_by_drops(benchmark, row) else "impossible"
-        numbers.append(_footnote(footnotes, f"Impossible on all rows: {reason}."))
+        numbers.append(add_footnote(footnotes, f"Impossible on all rows: {reason}."))
+    if low := below_chance(benchmark, row):
+        kind = kind or "below chance"
+        numbers.append(add_footnote(footnotes, f"Impossible for a judge whose every verdict counts: {low}."))
     if row.note:
-        numbers.append(_footnote(footnotes, f"{row.note[0].upper()}{row.note[1:]}."))
+        numbers.append(add_footnote(footnotes, f"{row.note[0].upper()}{row.note[1:]}."))
     found = fits(benchmark, row)
     fit = found.get(row.grouping) or next(iter(found.values()), None)
     n = f"{fit.rows:,}" if fit and not reason else MISSING
     return Row(
-        model=_plain(row.model),
+        model=plain(row.model),
         published=True,
         protocol=(row.grouping, row.orders, row.rule, _number(row.votes), n),
         cells=tuple(row.values.get(column.heading, MISSING) for column in columns),
-        mark=_mark(kind, numbers),
+        mark=mark_of(kind, numbers),
     )
 
 
-def _run_row(benchmark: Benchmark, run: _Run, grouping: str, columns: Sequence[Column], footnotes: list[str]) -> Row:
+def row_of_run(benchmark: Benchmark, run: Run, grouping: str, columns: Sequence[Column], footnotes: list[str]) -> Row:
+    """Return a run's numbers under one grouping in these columns; footnotes are added to."""
     judged = run.n if run.rows is None else run.rows
     short = run.expected is not None and judged < run.expected
     partial = short or run.complete is False
@@ -304,26 +297,28 @@ def _run_row(benchmark: Benchmark, run: _Run, grouping: str, columns: Sequence[C
     numbers = []
     if partial:
         share = f"{judged:,} of {run.expected:,} rows" if run.expected is not None else f"only {judged:,} rows"
-        numbers.append(_footnote(footnotes, f"Partial: {share} were judged; the numbers are of these."))
-    numbers += [_footnote(footnotes, text) for text in _other_rows(benchmark, run, grouping, columns)]
+        numbers.append(add_footnote(footnotes, f"Partial: {share} were judged; the numbers are of these."))
+    numbers += [add_footnote(footnotes, text) for text in _other_rows(benchmark, run, grouping, columns)]
     if run.parse_rate is not None and run.parse_rate < 1:
-        numbers.append(_footnote(footnotes, f"{100 * run.parse_rate:.2f} % of the votes are readable."))
+        numbers.append(add_footnote(footnotes, f"{100 * run.parse_rate:.2f} % of the votes are readable."))
     if run.truncated:
-        numbers.append(_footnote(footnotes, f"{100 * run.truncated:.2f} % of the votes were cut by the token limit."))
+        numbers.append(
+            add_footnote(footnotes, f"{100 * run.truncated:.2f} % of the votes were cut by the token limit.")
+        )
     if run.constant:
-        numbers.append(_footnote(footnotes, f"This judge is constant: {_plain(run.constant)}."))
-    orders = _plain(run.orders or "unknown").replace("preferred-first", PREFERRED_FIRST)
+        numbers.append(add_footnote(footnotes, f"This judge is constant: {plain(run.constant)}."))
+    orders = plain(run.orders or "unknown").replace("preferred-first", PREFERRED_FIRST)
     n = f"{run.n:,}" if run.n == of else f"{run.n:,} of {of:,}"
     return Row(
-        model=_plain(run.name) or "unnamed run",
+        model=plain(run.name) or "unnamed run",
         published=False,
         protocol=(grouping, orders, run.rule, _number(run.votes), n),
         cells=tuple(_run_cell(run, grouping, column) for column in columns),
-        mark=_mark("partial" if partial else "", numbers),
+        mark=mark_of("partial" if partial else "", numbers),
     )
 
 
-def _other_rows(benchmark: Benchmark, run: _Run, grouping: str, columns: Sequence[Column]) -> list[str]:
+def _other_rows(benchmark: Benchmark, run: Run, grouping: str, columns: Sequence[Column]) -> list[str]:
     """Return in what the rows of a run are others than those of the published rows of its section."""
     told = []
     sizes = benchmark.groupings.get(grouping if grouping == WITH_TIES else OFFICIAL, {})
@@ -340,7 +335,7 @@ def _other_rows(benchmark: Benchmark, run: _Run, grouping: str, columns: Sequenc
     return told
 
 
-def _run_cell(run: _Run, grouping: str, column: Column) -> str:
+def _run_cell(run: Run, grouping: str, column: Column) -> str:
     group = (run.groupings or {}).get(grouping)
     if column.kind == "category":
         categories = group.categories if group else run.categories
@@ -365,18 +360,19 @@ def _number(value: int | None) -> str:
     return MISSING if value is None else str(value)
 
 
-def _footnote(footnotes: list[str], text: str) -> int:
+def add_footnote(footnotes: list[str], text: str) -> int:
     """Return the number of a footnote, which rows with the same text share."""
     if text not in footnotes:
         footnotes.append(text)
     return footnotes.index(text) + 1
 
 
-def _mark(kind: str, numbers: Sequence[int]) -> str:
+def mark_of(kind: str, numbers: Sequence[int]) -> str:
+    """Return what is wrong with a row, and its footnotes."""
     listed = f"({', '.join(map(str, numbers))})" if numbers else ""
     return f"{kind} {listed}".strip()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text without line breaks, terminal codes and other characters that do not print."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -3,7 +3,7 @@
 Names of models and categories come from files of others and are escaped for each format. Every section is a table of
 its own, with its own header: columns of different groupings must not run on into one another::
 
-    to_markdown(build_tables(runs))
+    to_markdown(build_tables(runs))            # r1_reward.bench.overview
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _html_section(table: Table, section: Section) -> str:
     lines += ["<table>", f"<thead><tr>{heads}</tr></thead>", "<tbody>"]
     for row in section.rows:
         cells = "".join(f"<td{kind}>{html.escape(text)}</td>" for kind, text in zip(kinds, _texts(row), strict=True))
-        doubtful = " doubt" if row.mark.startswith(("impossible", "partial")) else ""
+        doubtful = " doubt" if row.mark.startswith(("impossible", "below chance", "partial")) else ""
         lines.append(f'<tr class="{"published" if row.published else "run"}{doubtful}">{cells}</tr>')
     return "\n".join([*lines, "</tbody>", "</table>", "</figure>"])
 

@@ -19,6 +19,7 @@ from r1_reward.models.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from r1_reward.bench.run import RunState
+    from r1_reward.bench.suites import LoadedSuite
 
 app = typer.Typer(no_args_is_help=True)
 INCOMPLETE = 1
@@ -62,6 +63,8 @@ def run(
 
     settings = with_frames(settings, frames, None if settings.base_url else settings.model, official_frames(suite))
     loaded = load_suite(suite, rows.data, **rows.options())
+    if loaded.suite.grouped:
+        typer.echo(_cost(loaded, settings), err=True)
     quiet_libraries()
     with progress_bar(loaded.suite.name) as update:
         speed = engine.model_dump(exclude={"base_url"})
@@ -83,7 +86,7 @@ def score(
             help="Predictions: ours, r1_reward's, the benchmark's own scripts', VLMEvalKit's or lmms-eval's."
         ),
     ],
-    rows: Annotated[SuiteRows, Fields(only=("data", "image_root", "ties", "allow_partial"))],
+    rows: Annotated[SuiteRows, Fields(only=("data", "image_root", "ties", "columns", "allow_partial"))],
     rule: RuleOption = "wrong",
     votes: Annotated[
         int | None,
@@ -97,7 +100,8 @@ def score(
     """Score predictions that others wrote."""
     from r1_reward.bench.score import score_file
 
-    given = rows.model_dump(include={"data", "image_root", "ties", "allow_partial"})
+    options = rows.options()
+    given = {"data": rows.data, **{name: options[name] for name in ("image_root", "ties", "columns", "allow_partial")}}
     show(score_file(suite, file, **given, rule=rule, votes=votes, name=name), as_json)
 
 
@@ -122,10 +126,11 @@ def table(
     published: Annotated[bool, typer.Option(help="Set the published rows beside the runs.")] = True,
 ) -> None:
     """Compare runs with each other and with the published rows."""
-    from r1_reward.bench import table as tables
     from r1_reward.bench import table_formats
+    from r1_reward.bench.overview import build_tables
+    from r1_reward.bench.table import load_run
 
-    built = tables.build_tables([tables.load_run(path) for path in runs], published=published)
+    built = build_tables([load_run(path) for path in runs], published=published)
     if format == "terminal":
         from rich.console import Console
 
@@ -207,6 +212,16 @@ def probe(
     typer.echo(f"files: {out}", err=as_json)
     if not result["complete"]:
         raise typer.Exit(INCOMPLETE)
+
+
+def _cost(loaded: LoadedSuite, settings: RunSettings) -> str:
+    """Return how many judgements a run over groups asks for, which their number does not tell."""
+    plan = settings.plan()
+    judgements = loaded.n * plan.passes * plan.votes
+    return (
+        f"{loaded.suite.title}: {loaded.units:,} {loaded.suite.unit}, {loaded.n:,} comparisons; orders: {plan.passes}, "
+        f"votes: {plan.votes}: {judgements:,} judgements"
+    )
 
 
 def official_frames(suite: str) -> int | None:

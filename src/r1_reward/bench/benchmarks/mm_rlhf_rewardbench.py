@@ -22,6 +22,7 @@ from r1_reward.bench.benchmark import (
     published_row,
 )
 from r1_reward.bench.fields import Draft, Fields
+from r1_reward.bench.six_benchmarks import six_benchmarks
 from r1_reward.records.errors import UserError
 
 CATEGORIES = ("mcq", "long", "short", "safety", "video")
@@ -101,6 +102,10 @@ PUBLISHED = (
     _result("Claude-3.7-Sonnet", "66.67 91.89 91.18 87.50 76.00 82.35 65.22"),
     _result("R1-Reward", "80.95 89.19 82.35 75.00 72.00 80.59 54.35", **R1_REWARD, votes=1),
     _result("R1-Reward, voting@15", "83.33 97.30 91.18 78.12 80.00 86.47 67.39", **R1_REWARD, votes=15),
+    *six_benchmarks(
+        {"MM-RLHF-RewardBench": "acc"},
+        {"R1-Reward": "80.59 of the R1-Reward paper, of a run with the preferred response first"},
+    ),
 )
 
 BENCHMARK = Benchmark(

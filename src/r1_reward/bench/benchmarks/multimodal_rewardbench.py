@@ -28,6 +28,7 @@ from r1_reward.bench.benchmark import (
 from r1_reward.bench.fields import Draft, Fields, short
 from r1_reward.bench.lmms_eval import general_remarks, is_sample, own_score, own_scores, prompt_of, read_sample
 from r1_reward.bench.rows import Vote, compare_lengths
+from r1_reward.bench.six_benchmarks import six_benchmarks
 from r1_reward.records.errors import UserError, kind_of
 from r1_reward.records.parsing import spoken_from
 from r1_reward.records.schema import Answer
@@ -184,6 +185,10 @@ PUBLISHED = (
     _result("GPT-4o", "70.8 62.6 69.0 72.0 67.6 62.1 74.8 87.2", grouping=NOT_STATED),
     _result("R1-Reward", "82.2 77.5 74.0 74.9 83.1 79.6 99.6 86.5", **R1_REWARD, votes=1),
     _result("R1-Reward, voting@15", "83.3 78.0 77.2 74.6 81.3 85.8 99.4 87.0", **R1_REWARD, votes=15, note=_CODING),
+    *six_benchmarks(
+        {"Multimodal RewardBench": "overall"},
+        {"R1-Reward": "the R1-Reward paper's number, of a run with the preferred response first"},
+    ),
 )
 
 _ROWS = {

@@ -31,6 +31,7 @@ from r1_reward.bench.benchmark import (
 )
 from r1_reward.bench.fields import Draft, Fields
 from r1_reward.bench.rows import BenchmarkRow
+from r1_reward.bench.six_benchmarks import six_benchmarks
 from r1_reward.bench.vl_predictions import LMMS_EVAL, OFFICIAL_VOTES, RANKINGS, VLMEVALKIT, VLMEVALKIT_SCORES
 from r1_reward.records.errors import UserError
 
@@ -136,6 +137,14 @@ def _ablation(model: str, overall: str, **more: str) -> PublishedRow:
     return published_row([OVERALL], model, overall, f"{PAPER}, ablation on vl-rewardbench", grouping=NONE, **more)
 
 
+def _omni(model: str, values: str, place: str = "Table 4", **more: str) -> PublishedRow:
+    return published_row(
+        COLUMNS[: len(values.split())], model, values, f"Omni-Reward paper (arXiv 2510.23451), {place}", **more
+    )
+
+
+_CRITIC = "cannot be right: its categories in arXiv 2510.23451 (54.6, 38.3, 59.1) make a macro of 50.67"
+_OTHERS_MACRO = "the macro of another paper, of a run with its own grouping, orders and rule"
 _OFFICIAL_SCRIPT = {"orders": "random, each run", "rule": "drop"}
 _BY_ARITHMETIC = {"note": "grouping found by arithmetic: the categories are whole counts under no other"}
 
@@ -152,6 +161,33 @@ PUBLISHED = (
     _ablation("R1-Reward, SFT only", "64.80"),
     _ablation("R1-Reward without Pre-CLIP", "67.36"),
     _ablation("R1-Reward without advantage filter", "68.96"),
+    _omni("Omni-RewardModel-BT", "81.5 94.2 60.4 76.3 78.7"),
+    _omni(
+        "Omni-RewardModel-BT, corrected",
+        "50.8 89.3 60.4 76.3",
+        "OmniReward issue 3 (January 2026)",
+        note="its author's correction: the split into categories had been wrong",
+    ),
+    _omni("Omni-RewardModel-BT, a user's run", "51.4 81.4 61.5 72.0 64.8", "OmniReward issue 3 (January 2026)"),
+    _omni("Omni-RewardModel-R1", "71.9 90.2 59.0 69.6"),
+    _omni("UnifiedReward", "60.6 78.4 60.5 66.1"),
+    _omni("LLaVA-Critic-8B", "54.6 38.3 59.1 41.2 44.0"),
+    published_row(
+        [*COLUMNS[:3], MACRO],
+        "UnifiedReward-Think",
+        "78.1 72.7 66.0 72.3",
+        "UnifiedReward issue 79 (January 2026)",
+        note="the overall printed beside these does not follow from them (UnifiedReward issue 79); they make 71.79",
+    ),
+    *six_benchmarks(
+        {"VL-RewardBench": "macro"},
+        {
+            "LLaVA-Critic-7B": _CRITIC,
+            "R1-Reward": "71.44 of the R1-Reward paper: grouped as 484/448/318, the preferred response first",
+            "MM-RLHF-Reward": "51.01 of the R1-Reward paper: grouped as 484/448/318",
+            **dict.fromkeys(("IXC-2.5-Reward", "Skywork-VL-Reward"), _OTHERS_MACRO),
+        },
+    ),
 )
 
 BENCHMARK = Benchmark(
@@ -178,6 +214,7 @@ BENCHMARK = Benchmark(
         "early script": {"general": 631, "hallucination": 301, "reasoning": 318},
     },
     columns=COLUMNS,
+    headline=("overall", "macro"),
     protocol=Protocol(orders="random, each vote", rule="drop", votes=10),
     issues=IssueRules(
         group=lambda row: (_base_id(row.id), row.question), right_or_wrong=True, repeats=True, listed=_listed
@@ -187,6 +224,7 @@ BENCHMARK = Benchmark(
     notes=(
         "Sections are different groupings of the same rows: general, hallucination and macro can be compared only "
         "within a section; reasoning and overall are over the same rows under every known grouping.",
+        "Of arXiv 2604.10966 it is not said which number is printed; those that can be found elsewhere are macro.",
     ),
     about=about,
     prediction_formats=(OFFICIAL_VOTES, VLMEVALKIT, VLMEVALKIT_SCORES, LMMS_EVAL),
