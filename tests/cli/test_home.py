@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from r1_reward.bench.settings import SuiteRows
@@ -85,8 +86,12 @@ def test_pictures_are_at_home_and_answers_are_left_alone(home, monkeypatch):
 
     monkeypatch.setattr(compare_module, "load_judge", lambda *_: Model())
     (home / "answer.txt").write_text("From the file.")
+    for name, size in (("a.png", 4), ("b.png", 8)):
+        Image.new("RGB", (size, size)).save(home / name)
     run(
         "compare", "--model=~/m", "--image", "~/a.png", "--image=~/b.png", "--question", "~/.bashrc?",
         "--a", "~/.bashrc", "--b", "@~/answer.txt",
     )  # fmt: skip
-    assert asked == [("~/.bashrc?", [f"{home}/a.png", f"{home}/b.png"], "~/.bashrc", "From the file.")]
+    ((question, pictures, first, second, criteria),) = asked
+    assert (question, first, second, criteria) == ("~/.bashrc?", "~/.bashrc", "From the file.", None)
+    assert [picture.width for picture in pictures] == [4, 8]
