@@ -103,8 +103,10 @@ class Checker:
             self.add(line, "", f"is not a pair: it has none of {', '.join(_TELLING)}, only {names}")
             return False
         media = self.media_of(row)
-        pair, problems = to_pair(self._with_keys(row))
-        for field, reason in [*problems, *text_problems(row, ties=self.ties)]:
+        keyed = self.with_keys(row)
+        pair, problems = to_pair(keyed)
+        compared = with_media(keyed, lambda place: self._content(place.source))
+        for field, reason in [*problems, *text_problems(compared, ties=self.ties)]:
             self.add(line, field, reason)
         self.check_media(line, media)
         if row.get("images", []) == [] and not media:
@@ -129,9 +131,9 @@ class Checker:
             found += [one for one in media_at(row.get(name), name) if one[1].source is not None]
         return [Medium(field, place, self._identity(place)) for field, place in found]
 
-    def _with_keys(self, row: dict[str, Any]) -> dict[str, Any]:
+    def with_keys(self, row: Mapping[str, Any], contents: Sequence[str] = CONTENTS) -> dict[str, Any]:
         """Return a row whose media are named by what is equal for equal ones: texts, as the schema has them."""
-        keyed, cells = with_media(row, self._identity), row.get("images")
+        keyed, cells = with_media(row, self._identity, contents), row.get("images")
         if _is_list(cells):
             keyed["images"] = [self._identity(Place("image", cell)) for cell in cells]
         return keyed
@@ -212,9 +214,9 @@ class Checker:
                 line, "", f"contradicts line {other}: the same responses the other way round, and {against}; {_REMEDY}"
             )
 
-    def _content(self, image: str) -> str:
+    def _content(self, image: Any) -> Any:
         """Return what a picture is compared by: its bytes where pictures are looked at, else its place."""
-        if not self.check_images or image.startswith(_HASH):
+        if not isinstance(image, str) or not self.check_images or image.startswith(_HASH):
             return image
         if image not in self._contents:
             try:

@@ -49,7 +49,7 @@ _NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
 _CONTENTS = (*CONTENTS, "responses")
 _NAMES = [
     "images.path", "images.element", "images.item", "video",
-    *(f"{name}.{part}" for name in _CONTENTS for part in ("type", "text", "path", "video")),
+    *(f"{name}.{part}" for name in _CONTENTS for part in ("type", "text", "image", "path", "video")),
 ]  # fmt: skip
 """Of a parquet file, what names pictures and videos without holding them."""
 

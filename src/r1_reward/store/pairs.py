@@ -238,7 +238,13 @@ def _load_table(dataset: Dataset, checker: Checker) -> Dataset:
         )
 
     place = {"folder": str(checker.folder)}
-    return dataset.map(canonical, fn_kwargs=place, features=features, remove_columns=dataset.column_names)
+    return dataset.map(
+        canonical,
+        fn_kwargs=place,
+        features=features,
+        remove_columns=dataset.column_names,
+        writer_batch_size=_ROW_GROUP,
+    )
 
 
 def _is_canonical(row: dict[str, Any]) -> bool:
