@@ -89,7 +89,7 @@ def row_key(row: dict[str, Any]) -> str:
     images = [hashlib.sha256(cell["bytes"]).hexdigest() for cell in row["images"]]
     video = media_digest([row["video"]]) if row["video"] else None
     question, *responses = (with_media(row, _digest)[name] for name in CONTENTS)
-    shown = [row["id"], question, images, video, *responses, *([row["criteria"]] if row["criteria"] else [])]
+    shown = [row["id"], question, images, video, *responses, *([row["criteria"]] if row.get("criteria") else [])]
     content = json.dumps(shown)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
