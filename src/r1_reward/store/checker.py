@@ -6,8 +6,9 @@
     checker.check(3, {"id": "7", "question": "Which digit?", ...})      # line 3
     checker.finish()                                                    # raises PairFileError if anything was wrong
 
-Rows that repeat or contradict an earlier one are problems of a training set, not of rows to judge; a reasoning against
-its label is one of rows to imitate. What counts is for the caller to say.
+A picture within a content is named by its part: ``response_1[2].image``. Rows that repeat or contradict an earlier one
+are problems of a training set, not of rows to judge; a reasoning against its label is one of rows to imitate. What
+counts is for the caller to say.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Pair files: load, validate and save preference pairs.
 
 A pair file is JSONL with image paths relative to the file, parquet with embedded images, a folder of either, or a
-dataset on the Hub. Every row is checked before anything is trained on, and all problems are told at once::
+dataset on the Hub. Pictures may also stand within question and responses (:mod:`r1_reward.records.content`). Every row
+is checked before anything is trained on, and all problems are told at once::
 
     pairs = load_pairs("pairs.jsonl")               # datasets.Dataset; raises PairFileError
     pictures = row_pictures(pairs[0], frames=8)     # RGB: its images, then the frames of its video
@@ -84,6 +85,9 @@ def load_pairs(
     ties: bool = False,
 ) -> Dataset:
     """Read and check all rows of a pair file, a folder or a Hub dataset; columns as in ``FEATURES``.
+
+    Where any content of the file has parts, question and responses are lists of parts in all rows
+    (``FEATURES_WITH_PARTS``), each picture with its source: :mod:`r1_reward.records.content` reads either form.
 
     A folder holds ``pairs.jsonl`` or parquet files; ``split`` picks ``train-*.parquet`` among those, or the split of
     a Hub dataset (``owner/name``), and means nothing for a single file. Paths of images come back absolute.
@@ -288,8 +292,8 @@ def save_pairs(
 
     Relative image paths refer to ``image_root`` (default: the folder of ``path``). JSONL names images relative to the
     file and puts embedded ones into a folder ``NAME_images`` beside it; parquet embeds them all. The file appears
-    complete or not at all. Raises :class:`PairFileError` if there are no rows or :func:`load_pairs` would refuse one,
-    :class:`UserError` if an image to embed cannot be read.
+    complete or not at all. Raises :class:`PairFileError` if there are no rows or :func:`load_pairs` would refuse one
+    (a tie it would not, asked for ties), :class:`UserError` if an image to embed cannot be read.
     """
     path = Path(path)
     root = path.parent if image_root is None else Path(image_root)
