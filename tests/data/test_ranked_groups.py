@@ -129,8 +129,10 @@ def test_parts_of_a_group_keep_their_pictures(folder: Path) -> None:
         1, question=[text("Like "), image(), text(", but red.")], images=["a.png", "b.png"],
         responses=[[image()], [image("c.png"), text("?")], "I cannot draw."], ranking=[1, 3, 2],
     )  # fmt: skip
-    report, rows = imported(folder, row)
-    assert report["kept"] == 0 or report["dropped"] == {}
+    report, rows = imported(folder, row, group(2, responses=["A.", [image("b.png")]], ranking=[1, 2]))
+    assert (report["kept"], report["dropped"]) == (4, {})
+    beside = rows.pop()
+    assert [cell["bytes"] for cell in beside["images"]] == [png(0)] and preference(beside) == ("A.", "[image]")
     by_id = {found["id"].rpartition(":")[2]: found for found in rows}
     assert set(by_id) == {"1-2", "1-3", "2-3"}
     wanted = [text("Like "), image({"bytes": png(0), "path": "a.png"}), text(", but red.")]
@@ -162,7 +164,7 @@ def test_a_picture_that_is_not_there_costs_its_pairs_alone(folder: Path) -> None
         (group(responses=["A.", None, "C.", "D."]), "wrong type", "responses[1] must be text or a list of parts"),
         (group(responses=["A.", " ", "C.", "D."]), "blank text", "responses[1]"),
         (group(responses=["A.", [["x"]], "C.", "D."]), "wrong type", "responses[1] has a part that"),
-        (group(question=[image()], images=["a.png", "b.png"]), "picture places", "mark 1 images and the row has 2"),
+        (group(question=[image()], images=["a.png", "b.png"]), "picture places", "names no picture, and 2 images come"),
         (group(question=[text("x"), image()], images=[]), "picture places", "1 image part names no picture"),
         (group(question="Is <image> like <image>?"), "picture places", "has places for 2 pictures"),
         (group(images=[]), "no image", "neither the row nor a part"),
@@ -418,7 +420,8 @@ def test_pairs_with_parts_ties_and_criteria_are_judged(folder: Path, server: Any
         (group(1, responses=["A.", [image("empty.png")]], ranking=None), "is empty (zero bytes)"),
         (group(1, responses=["A.", [["x"]]], ranking=None), "neither text nor an object, but a list"),
         (group(1, images=None), "images: is missing"),
-        (group(1, images=None, question=[image()]), "image part"),
+        (group(1, question=[["x"]], criteria="beauty"), "question: has a part that is neither text nor an object"),
+        (group(1, images=None, question=[image()]), "part 1 is a place for an image that did not come"),
     ],
 )
 def test_a_group_that_cannot_be_judged_says_why(folder: Path, server: Any, row: Any, reason: str) -> None:

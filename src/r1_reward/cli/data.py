@@ -62,7 +62,8 @@ def validate(
             raise UserError(f"{error} {hint(kinds)}.") from error
         raise
     if as_json:
-        _print_json(len(pairs), [], [], ties=list(pairs["preferred"]).count(0))
+        ties = list(pairs["preferred"]).count(0)
+        _print_json(len(pairs), [], [], **({"ties": ties} if ties else {}))
     else:
         typer.echo(_summary(pairs))
 

@@ -142,7 +142,8 @@ def _group(fields: dict[str, Any], folder: Path) -> Group:
     responses = list(given) if isinstance(given, list | tuple) else []
     (question, *shown), images = _shown(fields, [fields["question"], *responses], folder)
     if isinstance(question, str | list):
-        question = with_criteria(question, fields.get("criteria"))
+        with suppress(ContentError):
+            question = with_criteria(question, fields.get("criteria"))
     return Group(question, images, shown if responses else given)
 
 

@@ -196,20 +196,22 @@ def with_pictures(
     name: str,
     *,
     video: bool = False,
+    own: bool = False,
 ) -> tuple[Content, list[Content], tuple[Mapping[str, Any], ...]]:
     """Return question and responses with all pictures at their places, and the images that stand in front of them.
 
-    Image parts take the ``images`` in order. A question whose pictures all stand before its text, or all behind it,
-    is that text; ``name`` is what it is called. With a ``video`` beside it nobody can count the places in a text.
+    Image parts take the ``images`` in order; those that name a picture keep it where there are no images, and with
+    ``own`` also beside images. A question whose pictures all stand before its text, or all behind it, is that text;
+    ``name`` is what it is called. With a ``video`` beside it nobody can count the places in a text.
 
     Raises:
         Drop: there are places for another number of pictures than there are, or the question is blank.
     """
     contents = [question, *responses]
     marked = [place for content in contents for place in places_of(content) if place.kind == "image"]
-    if images and marked and len(marked) != len(images):
-        raise Drop("picture places", f"{name} and answers mark {len(marked)} images and the row has {len(images)}")
-    if images and marked:
+    if images and marked and not own:
+        if len(marked) != len(images):
+            raise Drop("picture places", f"{name} and answers mark {len(marked)} images and the row has {len(images)}")
         contents = [_without_sources(content) for content in contents]
     try:
         contents, left = fill_places(contents, images)

@@ -23,7 +23,9 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
     responses = [a_content(value, f"responses[{number}]") for number, value in enumerate(row.list("responses"))]
     ranks = _ranks(row, len(responses))
     video = None if row.data.get("video") in (None, "") else a_text(row.data["video"], "video")
-    question, responses, images = with_pictures(question, responses, _images(row), asked, video=video is not None)
+    question, responses, images = with_pictures(
+        question, responses, _images(row), asked, video=video is not None, own=True
+    )
     if not images and video is None and not any(map(places_of, (question, *responses))):
         raise Drop("no image", "neither the row nor a part of it has a picture or video")
     # What pairs there are depends on the ranks alone, so the responses are known by their places.
