@@ -236,15 +236,16 @@ def test_calibrate_leaves_ties_out_and_counts_them(server, pair_file, tmp_path, 
     more = [
         rows[number] | {"id": f"tie {number}", "question": f"Tie {number}?", "preferred": 0} for number in range(ties)
     ]
-    pair_file.write_text("".join(json.dumps(row) + "\n" for row in [*more, *rows]))
-    arguments = ("--model", "judge", "--base-url", server.url, "--data", pair_file, "--out", tmp_path / "model")
+    file = pair_file.with_name(f"with {ties} ties.jsonl")  # beside the pictures
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*more, *rows]))
+    arguments = ("--model", "judge", "--base-url", server.url, "--data", file, "--out", tmp_path / "model")
     result = invoke("calibrate", *arguments)
     assert result.exit_code == 0, result.output
     assert f"64 of {64 + ties} pairs used" in result.output and f"and {ties} are ties" in result.output
     report = json.loads(invoke("calibrate", *arguments, "--json").stdout)
     assert (report["pairs"], report["ties"], report["left_out"]) == (64 + ties, ties, ties)
     assert not any("Tie " in json.dumps(body) for body in server.bodies)
-    pair_file.write_text("".join(json.dumps(row) + "\n" for row in more))
+    file.write_text("".join(json.dumps(row) + "\n" for row in more))
     nothing = invoke("calibrate", *arguments)
     assert isinstance(nothing.exception, UserError) and "every pair is a tie" in str(nothing.exception)
 
