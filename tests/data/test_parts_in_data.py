@@ -287,6 +287,19 @@ def test_ties_are_not_asked_about(server: Any, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_row_that_cannot_be_shown_is_left_out_and_the_others_go_on(server: Any, tmp_path: Path) -> None:
+    server.default = [reply(says(1))]
+    broken = {"type": "image", "image": {"bytes": b"no picture", "path": "x.png"}}
+    rows = [
+        make_row(1, question="long " * 12_000), drawn(2, response_1=[text("x"), broken]), drawn(3), make_row(4),
+    ]  # fmt: skip
+    report = run(server, write_folder(tmp_path / "in", rows), tmp_path / "out")
+    assert (report["written"], report["dropped"]) == (2, {"not shown": 1, "image": 1})
+    lost = {line["id"]: line["detail"] for line in lines_of(tmp_path / "out", "dropped.jsonl")}
+    assert "question: has 60,000 characters" in lost["one:1"] and "is not an image" in lost["one:2"]
+    assert len(server.bodies) == 2
+
+
 def test_the_key_of_a_row_depends_on_what_is_shown_and_stays_for_plain_rows(tmp_path: Path) -> None:
     write_folder(tmp_path / "a", [drawn(1), drawn(1, response_1=[image(5)]), drawn(1, criteria="x"), make_row(1)])
     rows = list(read_rows(tmp_path / "a"))

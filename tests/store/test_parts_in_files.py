@@ -154,6 +154,17 @@ def test_jsonl_names_pictures_relative_to_itself_and_writes_embedded_ones_once(f
     load_pairs(folder / "sub" / "out.jsonl")
 
 
+def test_absolute_paths_are_read_and_written_relative(folder: Path) -> None:
+    rows = [pair(response_1=[image(str(folder / "a.png"))], response_2=[video(str(folder / "clip"))])]
+    found = load_pairs(write(folder / "in.jsonl", *rows))
+    save_pairs(found, folder / "out.jsonl")
+    saved = json.loads((folder / "out.jsonl").read_text())
+    assert (saved["response_1"], saved["response_2"]) == ([image("a.png")], [video("clip")])
+    gone = pair(response_1=[image(str(folder / "gone.png"))])
+    with pytest.raises(PairFileError, match=r"response_1\[0\].image: .*gone.png: no such file"):
+        load_pairs(write(folder / "in.jsonl", gone))
+
+
 def test_the_columns_are_texts_where_no_row_has_parts(folder: Path) -> None:
     write(folder / "plain.jsonl", plain(1), plain(2, question=[text("in"), text("parts")]))
     write(folder / "parts.jsonl", plain(1), pair(2))

@@ -22,7 +22,7 @@ from r1_reward.data.attempts_file import Attempt, AttemptRecord, AttemptsFile, U
 from r1_reward.data.settings import AnnotateSettings, Money
 from r1_reward.data.teacher import read_reply
 from r1_reward.engines.client import RejectedError
-from r1_reward.engines.engine import Request
+from r1_reward.engines.engine import EngineError, Request
 from r1_reward.judge.prepare import prepare
 from r1_reward.judge.settings import OnUnreadable
 from r1_reward.judge.unreadable import Watch, limit_of, reading_of_completion
@@ -220,8 +220,9 @@ class Annotation:
 
     def leave(self, job: Job, error: UserError) -> None:
         """Note a row without an outcome; raises UserError if there were too many of them one after the other."""
-        unusable = isinstance(error, ImageError)
-        self.gaps[job.key] = ("image" if unusable else "no reply", str(error))
+        unusable = not isinstance(error, EngineError)
+        reason = "image" if isinstance(error, ImageError) else "not shown" if unusable else "no reply"
+        self.gaps[job.key] = (reason, str(error))
         self._done += unusable
         self._failed_in_a_row += not unusable
         if self._failed_in_a_row >= GIVE_UP:
