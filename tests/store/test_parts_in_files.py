@@ -154,6 +154,19 @@ def test_jsonl_names_pictures_relative_to_itself_and_writes_embedded_ones_once(f
     load_pairs(folder / "sub" / "out.jsonl")
 
 
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_some_columns_are_read_alone(folder: Path, form: str) -> None:
+    rows = [plain(1), pair(2, images=["a.png", "b.png"], response_1=[image()], response_2=[text("B"), image()])]
+    file = write(folder / "in.jsonl", *rows)
+    if form == "parquet":
+        save_pairs(load_pairs(file), folder / "in.parquet")
+    found = list(read_rows(folder / f"in.{form}", columns=["id", "response_2"]))
+    assert [set(row) for row in found] == [{"id", "response_2"}] * 2
+    assert [text_of(row["response_2"]) for row in found] == ["Dog 1.", "B[image]"]
+    assert found[0]["response_2"] == "Dog 1."
+    assert [row["id"] for row in read_rows(folder / f"in.{form}", columns=["id", "preferred"])] == ["p1", "2"]
+
+
 def test_absolute_paths_are_read_and_written_relative(folder: Path) -> None:
     rows = [pair(response_1=[image(str(folder / "a.png"))], response_2=[video(str(folder / "clip"))])]
     found = load_pairs(write(folder / "in.jsonl", *rows))

@@ -276,6 +276,8 @@ def _absolute(row: dict[str, Any], folder: Path, place: str) -> dict[str, Any]:
         row["video"] = os.path.abspath(folder / row["video"])
 
     def own(medium: Place) -> Any:
+        if medium.source is None:  # it takes one of the row's images, which nobody asked for
+            return None
         if medium.kind == "video":
             return os.path.abspath(folder / medium.source)
         return embedded(_below(medium.source, folder))
