@@ -10,9 +10,11 @@ from PIL import Image
 from r1_reward.bench.readers import open_pairs, row_images
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.bench.suites import SuiteFileError, load_suite
+from r1_reward.judge.prepare import prepare
+from r1_reward.records.content import text_of
 from r1_reward.records.errors import UserError
 from r1_reward.store.images import ImageError
-from r1_reward.store.pairs import PairFileError, load_pairs
+from r1_reward.store.pairs import PairFileError, load_pairs, save_pairs
 
 
 def make_frames(folder: Path, names: list[str]) -> Path:
@@ -105,3 +107,34 @@ def test_an_answer_that_shows_nothing_is_blank_in_every_benchmark(tmp_path: Path
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(SuiteFileError, match="line 1, rejected: is blank"):
         load_suite("vl-rewardbench", tmp_path / "a.jsonl", check_media=False)
+
+
+def test_pairs_with_parts_ties_and_criteria_are_read_whole(tmp_path: Path) -> None:
+    """From JSONL, from a moved copy of it, and from parquet: the same contents, and keys that no folder decides."""
+    drawn = [{"type": "text", "text": "See "}, {"type": "image", "image": "pictures/b.png"}]
+    asked = [{"type": "text", "text": "Like "}, {"type": "image"}, {"type": "text", "text": "?"}]
+    changes = [
+        {"preferred": 0},
+        {"response_1": drawn, "criteria": "beauty"},
+        {"question": asked, "response_1": "It is."},
+    ]
+    rows, keys = {}, {}
+    for name in ("here", "moved"):
+        (tmp_path / name).mkdir()
+        file = write_pairs(tmp_path / name, *changes)
+        suite = load_suite("pairs", file)
+        assert (suite.n, suite.ties) == (3, 1)
+        rows[name] = list(suite.rows())
+        keys[name] = [row.key for row in rows[name]]
+    assert keys["here"] == keys["moved"] and len(set(keys["here"])) == 3
+    tie, picture, interleaved = rows["here"]
+    assert (tie.preferred, tie.question, tie.criteria) == (0, "Which digit?", None)
+    assert (text_of(picture.response_1), picture.criteria) == ("See [image]", "beauty")
+    assert text_of(interleaved.question) == "Like [image]?" and interleaved.images == ()
+    save_pairs(load_pairs(file, ties=True), tmp_path / "out" / "pairs.parquet")
+    stored = list(load_suite("pairs", tmp_path / "out" / "pairs.parquet").rows())
+    for one, other in zip(stored, rows["here"], strict=True):
+        found, wanted = prepare(one.shown), prepare(other.shown)
+        assert (found.question, found.images.digest, found.responses) == (
+            wanted.question, wanted.images.digest, wanted.responses,
+        )  # fmt: skip

@@ -318,6 +318,27 @@ def test_calibrate_saves_with_the_model_and_is_used(server, pair_file, tmp_path,
     assert calibrated == Calibration.load(out).apply(plain)
 
 
+@pytest.mark.parametrize("ties", [1, 7])
+def test_calibrate_leaves_ties_out_and_counts_them(server, pair_file, tmp_path, ties):
+    server.default = [with_probability]
+    rows = [json.loads(line) for line in pair_file.read_text().splitlines()]
+    more = [
+        rows[number] | {"id": f"tie {number}", "question": f"Tie {number}?", "preferred": 0} for number in range(ties)
+    ]
+    file = pair_file.with_name(f"with {ties} ties.jsonl")  # beside the pictures
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*more, *rows]))
+    arguments = ("--model", "judge", "--base-url", server.url, "--data", file, "--out", tmp_path / "model")
+    result = invoke("calibrate", *arguments)
+    assert result.exit_code == 0, result.output
+    assert f"64 of {64 + ties} pairs used" in result.output and f"and {ties} are ties" in result.output
+    report = json.loads(invoke("calibrate", *arguments, "--json").stdout)
+    assert (report["pairs"], report["ties"], report["left_out"]) == (64 + ties, ties, ties)
+    assert not any("Tie " in json.dumps(body) for body in server.bodies)
+    file.write_text("".join(json.dumps(row) + "\n" for row in more))
+    nothing = invoke("calibrate", *arguments)
+    assert isinstance(nothing.exception, UserError) and "every pair is a tie" in str(nothing.exception)
+
+
 def test_calibrate_wants_a_folder_before_it_judges(server, pair_file):
     result = invoke("calibrate", "--model", "judge", "--base-url", server.url, "--data", pair_file)
     assert isinstance(result.exception, UserError)

@@ -767,7 +767,7 @@ def test_outputs_and_parts_of_before_can_be_read(pairs_file, server, tmp_path):
     table = pq.read_table(out).drop_columns(["truncated"])
     pq.write_table(table, out)
     summary = run(pairs_file, out, server)
-    assert summary == (out, ROWS, 0, [], None, None, None)
+    assert summary == (out, ROWS, 0, [], *[None] * 5)
     out.unlink()
     interrupted(pairs_file, server, tmp_path)
     part = next((tmp_path / "out.parquet.parts").glob("part-*.parquet"))

@@ -6,6 +6,7 @@ import pytest
 
 from r1_reward.data.sources import SOURCES, find_source
 from r1_reward.data.sources.common import REASONS, Candidate, Drop, Row
+from r1_reward.records.content import to_parts
 from r1_reward.records.errors import UserError
 
 PNG = {"bytes": b"png", "path": "a.png"}
@@ -272,7 +273,7 @@ def test_trl_keeps_all_images_in_order() -> None:
     assert pair("trl", row | {"id": 7}) == Candidate(
         "7", "Which?", "A cat.", "A dog.", ({"bytes": None, "path": "b"}, PNG)
     )
-    assert "marks 2 images and the row has 1" in reason("trl", row | {"images": [PNG]})
+    assert "mark 2 images and the row has 1" in reason("trl", row | {"images": [PNG]})
 
 
 IMAGE, URL = {"type": "image"}, {"type": "image_url", "image_url": {"url": "a.png"}}
@@ -285,23 +286,26 @@ def said(text: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("content", "question"),
     [
-        ([said("Is "), IMAGE, said(" taken after "), IMAGE, said("?")], "Is image 1 taken after image 2?"),
-        ([said("Is "), URL, said(" taken after "), URL, said("?")], "Is image 1 taken after image 2?"),
+        ([said("Is "), IMAGE, said(" taken after "), IMAGE, said("?")], ["Is ", 0, " taken after ", 1, "?"]),
+        ([said("Is "), URL, said(" taken after "), URL, said("?")], ["Is ", 0, " taken after ", 1, "?"]),
+        (["Is ", IMAGE, " taken after ", IMAGE, "?"], ["Is ", 0, " taken after ", 1, "?"]),
         (
             [said("First"), IMAGE, said("then"), IMAGE, said("Which is older?")],
-            "First image 1 then image 2 Which is older?",
+            ["First", 0, "then", 1, "Which is older?"],
         ),
+        ([IMAGE, IMAGE], [0, 1]),
+        ([IMAGE, said("猫 or "), said("dog?"), IMAGE], [0, "猫 or \ndog?", 1]),
         ([IMAGE, IMAGE, said("Which is older?")], "Which is older?"),
         ([said("Which is older?"), IMAGE, IMAGE], "Which is older?"),
-        ([said("Compare "), IMAGE, said(" with "), IMAGE], "Compare image 1 with image 2"),
-        ([IMAGE, said(" is older than "), IMAGE], "image 1 is older than image 2"),
-        ([IMAGE, said("is old."), IMAGE, said("is new. Why?")], "image 1 is old. image 2 is new. Why?"),
+        ([said("Compare "), IMAGE, said(" with "), IMAGE], ["Compare ", 0, " with ", 1]),
+        ([IMAGE, said(" is older than "), IMAGE], [0, " is older than ", 1]),
+        ([IMAGE, said("is old."), IMAGE, said("is new. Why?")], [0, "is old.", 1, "is new. Why?"]),
         ([{"type": "input_image"}, URL, {"type": "input_text", "text": "Which is older?"}], "Which is older?"),
         ("<image> is older than <image>", "<image> is older than <image>"),
-        ([IMAGE, said("Is it in "), IMAGE, said("too?")], "image 1 Is it in image 2 too?"),
+        ([IMAGE, said("Is it in "), IMAGE, said("too?")], [0, "Is it in ", 1, "too?"]),
         (
             [said("What is "), {"image": "a.png"}, said(" and "), {"image": "b.png"}, said("?")],
-            "What is image 1 and image 2?",
+            ["What is ", 0, " and ", 1, "?"],
         ),
         ("Is <image> taken after <image>?", "Is <image> taken after <image>?"),
         ([IMAGE, IMAGE, said("<image><image>\nWhich is older?")], "Which is older?"),
@@ -309,12 +313,16 @@ def said(text: str) -> dict[str, str]:
         ("<image><image>\nWhich is older?", "Which is older?"),
     ],
 )
-def test_trl_images_between_texts_are_named_where_they_stand(content: Any, question: str) -> None:
+def test_trl_images_between_texts_keep_their_places(content: Any, question: Any) -> None:
     asked = {"role": "user", "content": content}
     row = {"prompt": [asked], "chosen": [GOOD], "rejected": [BAD], "images": ["b", PNG]}
-    assert pair("trl", row).question == question
+    cells = ({"bytes": None, "path": "b"}, PNG)
+    wanted = (question, cells)
+    if isinstance(question, list):
+        wanted = [said(one) if isinstance(one, str) else IMAGE | {"image": cells[one]} for one in question], ()
+    assert (pair("trl", row).question, pair("trl", row).images) == wanted
     whole = {"chosen": [asked, GOOD], "rejected": [asked, BAD], "images": ["b", PNG]}
-    assert pair("trl", whole).question == question
+    assert (pair("trl", whole).question, pair("trl", whole).images) == wanted
     assert reason("trl", row | {"images": [PNG]}).startswith("picture places: ")
     assert reason("trl", row | {"images": ["b", PNG, PNG]}).startswith("picture places: ")
 
@@ -322,27 +330,70 @@ def test_trl_images_between_texts_are_named_where_they_stand(content: Any, quest
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"chosen": [parts("assistant", "See", images=1)]}, "picture places: the answer of chosen has an image part"),
-        ({"rejected": [parts("assistant", "See", images=1)]}, "picture places: the answer of rejected has"),
+        ({"chosen": [parts("assistant", "See", images=2)]}, "picture places: prompt and answers mark 2 images"),
+        (
+            {"prompt": [parts("user", "?", images=1)], "rejected": [parts("assistant", "See", images=1)]},
+            "picture places: prompt and answers mark 2 images and the row has 1",
+        ),
         (
             {"prompt": [{"role": "user", "content": [{"type": "video"}, said("What?")]}]},
-            "picture places: prompt has a v",
+            "picture places: prompt[0].content has a video part that names no file",
         ),
         (
             {"prompt": [{"role": "user", "content": [{"type": "video_url"}, IMAGE, said("?")]}]},
             "picture places: prompt",
         ),
+        ({"prompt": [{"role": "user", "content": [[said("What?")]]}]}, "wrong type: prompt[0].content has a part that"),
+        ({"prompt": [{"role": "user", "content": [None]}]}, "wrong type: prompt[0].content has a part that"),
+        ({"criteria": 7}, "wrong type: criteria is a number, not text"),
         ({"prompt": [{"role": "user", "content": [IMAGE, {"type": "audio"}, said("What?")]}]}, "wrong type: prompt[0]"),
-        ({"prompt": [{"role": "user", "content": ["What is it?"]}]}, "wrong type: prompt[0].content has a part that"),
         (
             {"prompt": None, "chosen": [ASKED, GOOD], "rejected": [parts("user", "What is it?", images=2), BAD]},
-            "picture places: rejected marks 2 images and the row has 1",
+            "picture places: rejected and answers mark 2 images and the row has 1",
         ),
     ],
 )
 def test_trl_loses_no_part_without_a_word(changes: dict[str, Any], why: str) -> None:
     row = {"prompt": [ASKED], "chosen": [GOOD], "rejected": [BAD], "images": [PNG]}
     assert reason("trl", row | changes).startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("row", "question", "chosen", "rejected", "images"),
+    [
+        (  # generated pictures, in the order of the chat
+            {"prompt": "Draw a cat.", "images": ["a", "b"]}, "Draw a cat.", [0], [1], (),
+        ),
+        (
+            {"prompt": [{"role": "user", "content": [IMAGE, said("Make it red.")]}], "images": ["a", "b", "c"]},
+            "Make it red.", [1], [2], (0,),
+        ),
+        (
+            {"prompt": [{"role": "user", "content": [said("Like "), IMAGE, said(", please.")]}], "images": list("abc")},
+            ["Like ", 0, ", please."], [1], [2], (),
+        ),
+        ({"prompt": "Draw.", "own": True}, "Draw.", [0], [1], ()),
+        ({"prompt": "Draw.", "own": True, "images": []}, "Draw.", [0], [1], ()),
+        ({"prompt": "Draw.", "own": True, "images": ["a", "b"]}, "Draw.", [0], [1], ()),
+    ],
+)  # fmt: skip
+def test_trl_answers_keep_their_pictures(row: Any, question: Any, chosen: Any, rejected: Any, images: Any) -> None:
+    row, cells = dict(row), [{"bytes": None, "path": name} for name in "abc"]
+    own = row.pop("own", False)
+    for name, source in (("chosen", "a"), ("rejected", "b")):
+        part = {"type": "image", "image": source} if own else IMAGE
+        row[name] = [{"role": "assistant", "content": [said(f"{name}: "), part]}]
+
+    def filled(content: Any) -> Any:
+        if isinstance(content, str):
+            return content
+        return [said(one) if isinstance(one, str) else IMAGE | {"image": cells[one]} for one in content]
+
+    found = pair("trl", row | {"criteria": "beauty"})
+    wanted = [question, ["chosen: ", *chosen], ["rejected: ", *rejected]]
+    assert [to_parts(one) for one in found[1:4]] == list(map(filled, wanted))
+    assert found.images == tuple(cells[number] for number in images)
+    assert found.kept == {"criteria": "beauty"}
 
 
 def test_trl_drops() -> None:

@@ -25,7 +25,9 @@ from r1_reward.data.scoring.judging import SCHEMAS
 from r1_reward.data.sources import SOURCES
 from r1_reward.data.sources.common import Candidate, Drop, Row
 from r1_reward.records.checks import text_problems, to_pair
+from r1_reward.records.content import ContentError, Place, places_of
 from r1_reward.records.errors import UserError
+from r1_reward.store.part_columns import with_media
 from r1_reward.store.rows import KINDS, RawRow, open_source
 from r1_reward.store.sheets import SHEETS, sheet_rows
 
@@ -187,7 +189,7 @@ def _of_the_package(file: str) -> Iterator[tuple[FileKind, Callable[[Mapping[str
 
 
 def _is_score(row: Mapping[str, Any]) -> bool:
-    added = {"votes", "unreadable", "truncated"}  # since 0.1.0
+    added = {"votes", "unreadable", "truncated", "top_is_best"}  # since 0.1.0
     return any(set(schema.names) - added <= set(row) <= set(schema.names) for schema in SCHEMAS.values())
 
 
@@ -195,15 +197,24 @@ def _is_pair(row: Mapping[str, Any]) -> bool:
     given = {name: value for name, value in row.items() if value is not None}
     cells = given.get("images", [])
     images = ["" if isinstance(cell, Mapping | bytes) else cell for cell in cells] if isinstance(cells, list) else cells
-    pair, _ = to_pair({**given, "images": images})
+    pair, _ = to_pair({**with_media(given, _as_path), "images": images})
     return pair is not None and not list(text_problems(given))
+
+
+def _as_path(place: Place) -> Any:
+    return "cell" if isinstance(place.source, Mapping | bytes) else place.source
 
 
 def _is_group(row: Mapping[str, Any]) -> bool:
     """Say whether a row has what `score` asks of a group; other projects have question and responses, too."""
     responses = row.get("responses")
-    texts = isinstance(responses, list) and all(isinstance(text, str) for text in responses)
-    return isinstance(row.get("question"), str) and texts and isinstance(row.get("images"), list)
+    if not isinstance(responses, list):
+        return False
+    try:
+        places = [place for content in (row.get("question"), *responses) for place in places_of(content)]
+    except ContentError:
+        return False
+    return bool(places) or isinstance(row.get("images"), list)
 
 
 def _is_attempt(row: Mapping[str, Any]) -> bool:

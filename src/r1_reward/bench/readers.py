@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1_reward.bench.rows import BenchmarkRow
+from r1_reward.records.content import Place
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
 from r1_reward.store.images import ImageError
@@ -29,6 +30,7 @@ def open_pairs(source: str | Path, split: str) -> RowSource:
     there is no such file.
     """
     from r1_reward.store.pairs import load_pairs
+    from r1_reward.store.part_columns import with_media
 
     dataset = load_pairs(source, split=split, check_images=False, repeats=True, ties=True)
     path = Path(source)
@@ -37,10 +39,17 @@ def open_pairs(source: str | Path, split: str) -> RowSource:
     def relative(path: str | None) -> str | None:
         return path and os.path.relpath(path, folder)
 
+    def cell_of(cell: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(cell) if cell["bytes"] is not None else {"bytes": None, "path": relative(cell["path"])}
+
+    def within(place: Place) -> Any:
+        return relative(place.source) if place.kind == "video" else cell_of(place.source)
+
     def rows() -> Iterator[RawRow]:
         for number, row in enumerate(dataset, 1):
-            images = [cell if cell["bytes"] is not None else relative(cell["path"]) for cell in row["images"] or []]
-            yield RawRow(str(source), number, {**row, "images": images, "video": relative(row["video"])})
+            images = [cell_of(cell) for cell in row["images"] or []]
+            named = {**with_media(row, within), "images": images, "video": relative(row["video"])}
+            yield RawRow(str(source), number, named)
 
     return RowSource(str(source), folder, rows)
 

@@ -127,13 +127,19 @@ def calibrate(
         raise UserError(f"{judge.model}: is not a local folder; say with --out where calibration.json goes.")
     folder = out or Path(judge.model)
     shown = frames_to_show(frames, None if engine.base_url else judge.model)
-    pairs = load_pairs(at_home(data), split=split, video_frames=shown, repeats=True)
+    loaded = load_pairs(at_home(data), split=split, video_frames=shown, repeats=True, ties=True)
+    pairs = loaded.select([number for number, label in enumerate(loaded["preferred"]) if label])
+    if not len(pairs):
+        raise UserError(f"{data}: every pair is a tie, and a probability is measured by which response is better.")
     model = load_judge(judge, engine, shown)
     rows = track(pairs, "judging", total=len(pairs), console=Console(stderr=True))
     fitted = model.calibrate(rows, plot=plot, save_to=folder)
-    report = {"pairs": len(pairs), "left_out": len(pairs) - fitted.n, **fitted.model_dump(), "folder": str(folder)}
+    ties = len(loaded) - len(pairs)
+    counts = {"pairs": len(loaded), "ties": ties, "left_out": len(loaded) - fitted.n}
+    report = {**counts, **fitted.model_dump(), "folder": str(folder)}
+    others = "the others have no readable vote, or no token probability" + (f", and {ties} are ties" if ties else "")
     lines = [
-        f"{fitted.n} of {len(pairs)} pairs used; the others have no readable vote, or no token probability",
+        f"{fitted.n} of {len(loaded)} pairs used; {others}",
         f"temperature {fitted.temperature:.3f}",
         f"expected calibration error {fitted.ece_before:.4f} -> {fitted.ece_after:.4f}",
         f"Brier score {fitted.brier_before:.4f} -> {fitted.brier_after:.4f}",

@@ -1,8 +1,8 @@
 """``r1-reward data``: check pair files, and make them: import, mix, annotate, split by difficulty.
 
-``r1-reward data validate pairs.jsonl`` lists everything that is wrong with a file, or says that nothing is; of a file
-that holds other rows it says which command reads them. It exits with code 0 if the file is valid and 2 if it is not or
-there is no such file.
+``r1-reward data validate pairs.jsonl`` lists everything that is wrong with a file of pairs or ranked groups, or says
+that nothing is; of a file that holds other rows it says which command reads them. It exits with code 0 if the file is
+valid and 2 if it is not or there is no such file.
 """
 
 from __future__ import annotations
@@ -38,12 +38,16 @@ def validate(
     split: Annotated[str, typer.Option(help="Which split of a folder of parquet files or of a Hub dataset.")] = "train",
     frames: Annotated[int, typer.Option(min=1, help="How many frames of a video have to be readable.")] = 8,
 ) -> None:
-    """Check every row, image and video of a pair file and list all problems."""
+    """Check every row, image and video of a file of pairs or of ranked groups, and list all problems."""
     from r1_reward.bench.file_kinds import hint
+    from r1_reward.store.group_files import is_group_file
     from r1_reward.store.pairs import PairFileError, load_pairs
 
+    if is_group_file(at_home(file)):
+        _validate_groups(file, as_json, frames)
+        return
     try:
-        pairs = load_pairs(at_home(file), split=split, video_frames=frames, check_reasoning=True)
+        pairs = load_pairs(at_home(file), split=split, video_frames=frames, check_reasoning=True, ties=True)
     except PairFileError as error:
         kinds = _other_kinds(file, split)
         if as_json:
@@ -58,9 +62,32 @@ def validate(
             raise UserError(f"{error} {hint(kinds)}.") from error
         raise
     if as_json:
-        _print_json(len(pairs), [], [])
+        ties = list(pairs["preferred"]).count(0)
+        _print_json(len(pairs), [], [], **({"ties": ties} if ties else {}))
     else:
         typer.echo(_summary(pairs))
+
+
+def _validate_groups(file: str, as_json: bool, frames: int) -> None:
+    from r1_reward.store.group_files import check_groups
+    from r1_reward.store.pairs import PairFileError
+
+    try:
+        counts = check_groups(at_home(file), video_frames=frames)
+    except PairFileError as error:
+        if as_json:
+            _print_json(error.rows, error.problems, [])
+        else:
+            _print_table(file, error.rows, error.problems)
+        raise typer.Exit(2) from None
+    if as_json:
+        _print_json(counts.groups, [], [], groups=counts._asdict())
+        return
+    told = f"{_count(counts.groups, 'group')} of {_count(counts.responses, 'response')}, all valid"
+    ranked = (
+        f"{counts.ranked} with a ranking, which gives {_count(counts.pairs, 'pair')} and {_count(counts.ties, 'tie')}"
+    )
+    typer.echo(f"{told}: {ranked}")
 
 
 def _other_kinds(file: str, split: str) -> list[FileKind]:
@@ -74,15 +101,21 @@ def _summary(pairs: Any) -> str:
     """Describe a valid dataset in one line."""
     labels, kinds = Counter(pairs["preferred"]), set(pairs["kind"]) - {""}
     parts = f"{labels[1]} preferred 1, {labels[2]} preferred 2, {_count(len(kinds), 'kind')}"
-    return f"{_count(len(pairs), 'pair')}, all valid: {parts}"
+    told = f"{_count(len(pairs), 'pair')}, all valid: {parts}"
+    if not labels[0]:
+        return told
+    return (
+        f"{told}, {_count(labels[0], 'tie')} (preferred 0: fit to be judged, nothing to learn from; training refuses "
+        "them, and `r1-reward data mix` takes them out)"
+    )
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _print_json(rows: int, problems: list[Problem], kinds: list[FileKind]) -> None:
-    report = {"rows": rows, "valid": not problems, "problems": [problem._asdict() for problem in problems]}
+def _print_json(rows: int, problems: list[Problem], kinds: list[FileKind], **counts: Any) -> None:
+    report = {"rows": rows, "valid": not problems, "problems": [problem._asdict() for problem in problems], **counts}
     if kinds:
         report["looks_like"] = [kind._asdict() for kind in kinds]
     typer.echo(json.dumps(report))

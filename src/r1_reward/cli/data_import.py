@@ -26,8 +26,8 @@ def import_source(
     source: Annotated[
         str,
         typer.Argument(
-            help="mm-rlhf, rlaif-v, vl-feedback, povid, wildvision-battle, r1-reward-rl, or trl (prompt, chosen, "
-            "rejected message lists)."
+            help="mm-rlhf, rlaif-v, vl-feedback, povid, wildvision-battle, r1-reward-rl, trl (prompt, chosen, "
+            "rejected message lists), or groups (responses and their ranking)."
         ),
     ],
     origin: Annotated[

@@ -74,6 +74,8 @@ def show(summary: ScoreSummary, as_json: bool) -> None:
         typer.echo(f"{summary.votes:,} votes: {readable} are readable, {cut} were cut by the token limit")
         if not summary.readable:
             typer.echo("warning: not one vote can be read, so no row has a verdict", err=True)
+    if summary.ranked:
+        typer.echo(f"{summary.ranked:,} groups have a ranking: the top choice is the best of {summary.top_is_best:.1%}")
     for remark in remarks:
         typer.echo(f"note: {remark}")
     for number, name, error in summary.first:

@@ -22,19 +22,26 @@ from r1_reward.data.attempts_file import Attempt, AttemptRecord, AttemptsFile, U
 from r1_reward.data.settings import AnnotateSettings, Money
 from r1_reward.data.teacher import read_reply
 from r1_reward.engines.client import RejectedError
-from r1_reward.engines.engine import Generative
+from r1_reward.engines.engine import EngineError, Generative
+from r1_reward.judge.prepare import prepare
 from r1_reward.judge.settings import OnUnreadable
 from r1_reward.judge.unreadable import Watch, limit_of, reading_of_completion
+from r1_reward.records.content import Place
 from r1_reward.records.errors import UserError
-from r1_reward.records.schema import Completion
+from r1_reward.records.schema import CONTENTS, Completion
 from r1_reward.store.identity import data_identity, media_digest
 from r1_reward.store.images import ImageError
+from r1_reward.store.part_columns import with_media
 from r1_reward.store.run_folder import read_remarks
 from r1_reward.store.shards import PairWriter, pair_files, read_rows
-from r1_reward.store.video import row_pictures
 
 ATTEMPTS, DROPPED = "attempts.jsonl", "dropped.jsonl"
-REJECTED = "rejected"
+REJECTED, REPEATED, TIE = "rejected", "repeated", "tie"
+_REASONS = {
+    REPEATED: "the same id and content came before",
+    TIE: "neither response is preferred, so no judgement agrees with the label",
+}
+"""Why a row is not asked about."""
 GIVE_UP = 100  # rows without a reply one after the other before a run ends: a server that is gone
 
 
@@ -70,17 +77,27 @@ def read_jobs(path: str | Path) -> Iterator[Job]:
     for file in pair_files(path):
         for number, row in enumerate(read_rows(file), 1):
             key = row_key(row)
-            reason = "repeated" if key in seen else ""
+            reason = REPEATED if key in seen else "" if row["preferred"] else TIE
             seen.add(key)
             yield Job(str(file), number, key, row, reason)
 
 
 def row_key(row: dict[str, Any]) -> str:
-    """Return 16 hex digits that depend on the id, the question, the bytes of images and video, and the responses."""
+    """Return 16 hex digits that depend on the id and on what is shown: contents, criteria, the bytes of all media."""
     images = [hashlib.sha256(cell["bytes"]).hexdigest() for cell in row["images"]]
     video = media_digest([row["video"]]) if row["video"] else None
-    content = json.dumps([row["id"], row["question"], images, video, row["response_1"], row["response_2"]])
+    question, *responses = (with_media(row, _digest)[name] for name in CONTENTS)
+    shown = [row["id"], question, images, video, *responses, *([row["criteria"]] if row.get("criteria") else [])]
+    content = json.dumps(shown)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _digest(place: Place) -> str:
+    return (
+        str(media_digest([place.source]))
+        if place.kind == "video"
+        else hashlib.sha256(place.source["bytes"]).hexdigest()
+    )
 
 
 class Standing(NamedTuple):
@@ -154,16 +171,14 @@ class Annotation:
         return self.settings.reorder and attempt > 1 and self._number("order", job, attempt) % 2 == 1
 
     def request(self, job: Job, attempt: int) -> Any:
-        """Return what is asked; raises ImageError if a picture cannot be shown."""
-        row, images = job.row, row_pictures(job.row, self.settings.frames)
-        responses = (row["response_1"], row["response_2"])
-        if self.swapped(job, attempt):
-            responses = responses[::-1]
-        settings = self.settings
+        """Return what is asked; raises UserError if it cannot be shown, such as a picture."""
+        settings, pair = self.settings, prepare(job.row, video_frames=self.settings.frames)
+        first, second = pair.shown(self.swapped(job, attempt))
         return self.engine.compare(
-            row["question"],
-            images,
-            *responses,
+            pair.question,
+            pair.images.pictures,
+            first,
+            second,
             seeds=(self._number("seed", job, attempt),),
             temperature=settings.temperatures[attempt - 1],
             max_new_tokens=settings.max_new_tokens,
@@ -208,8 +223,9 @@ class Annotation:
 
     def leave(self, job: Job, error: UserError) -> None:
         """Note a row without an outcome; raises UserError if there were too many of them one after the other."""
-        unusable = isinstance(error, ImageError)
-        self.gaps[job.key] = ("image" if unusable else "no reply", str(error))
+        unusable = not isinstance(error, EngineError)
+        reason = "image" if isinstance(error, ImageError) else "not shown" if unusable else "no reply"
+        self.gaps[job.key] = (reason, str(error))
         self._done += unusable
         self._failed_in_a_row += not unusable
         if self._failed_in_a_row >= GIVE_UP:
@@ -277,7 +293,7 @@ class Annotation:
     def _outcome(self, job: Job) -> tuple[str, str]:
         """Return why a row is left out and the details, empty if it is not."""
         if job.reason:
-            return job.reason, "the same id and content came before"
+            return job.reason, _REASONS[job.reason]
         stands = self.standing(job)
         if stands.rejected is not None:
             return REJECTED, self.attempts.text(stands.rejected)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from r1_reward.records.content import text_of
 from r1_reward.records.markdown import render_markdown
 from r1_reward.store.files import write_bytes, write_text
 
@@ -46,7 +47,7 @@ class Statistics:
         self._source.append(self.names.index(source))
         self._test.append(side == "test")
         better, other = row[f"response_{row['preferred']}"], row[f"response_{3 - row['preferred']}"]
-        self._lengths.extend((len(row["question"]), len(better), len(other)))
+        self._lengths.extend(len(text_of(content)) for content in (row["question"], better, other))
         self._with_pictures += bool(sizes)
         for size in sizes:
             self._sizes.extend(size)

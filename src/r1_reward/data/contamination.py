@@ -31,6 +31,7 @@ from r1_reward.data.duplicates import (
 )
 from r1_reward.data.forms import IMAGE_BITS, Fingerprint, fingerprint, fingerprint_of
 from r1_reward.data.mix_config import Benchmark, Contamination
+from r1_reward.records.content import Content, places_of, text_of
 from r1_reward.records.errors import UserError
 from r1_reward.store.images import ImageError, embedded
 from r1_reward.store.video import open_video
@@ -106,7 +107,8 @@ class BenchmarkIndex:
             "notes": notes,
         }
 
-    def _add_text(self, place: str, question: str, response: str) -> None:
+    def _add_text(self, place: str, asked: Content, answered: Content) -> None:
+        question, response = text_of(asked), text_of(answered)
         texts = normalise(question), normalise(response)
         if texts in self._seen or sum(map(len, texts)) < self.limits.min_characters:
             return
@@ -154,13 +156,16 @@ class BenchmarkIndex:
 
 
 def _prints(row: Any) -> list[Fingerprint]:
-    """Return the fingerprints of a benchmark row's pictures, and of the middle frame of its video."""
+    """Return the fingerprints of a benchmark row's pictures, and of the middle frames of its videos."""
+    places = [place for content in (row.question, row.response_1, row.response_2) for place in places_of(content)]
+    cells = [*row.images, *(place.source for place in places if place.kind == "image")]
+    videos = [*([row.video] if row.video else []), *(place.source for place in places if place.kind == "video")]
     try:
-        found = [fingerprint_of(embedded(cell)["bytes"]) for cell in row.images]
-        frames = open_video(row.video, MIDDLE_OF) if row.video else []
+        found = [fingerprint_of(embedded(cell)["bytes"]) for cell in cells]
+        films = [open_video(video, MIDDLE_OF) for video in videos]
     except ImageError as error:
         raise UserError(
             f"row {row.index} (id {row.id}): {str(error).rstrip('.')}. With `images: false` only the texts of this "
             "benchmark are compared."
         ) from error
-    return [*found, *(fingerprint(frame) for frame in frames[len(frames) // 2 :][:1])]
+    return [*found, *(fingerprint(frames[len(frames) // 2]) for frames in films)]

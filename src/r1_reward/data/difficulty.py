@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1_reward.data.annotation import ATTEMPTS, DROPPED, row_key
+from r1_reward.data.annotation import ATTEMPTS, DROPPED, TIE, row_key
 from r1_reward.data.annotation_report import FAILED, NO_VERDICT
 from r1_reward.data.attempts_file import had_verdicts
 from r1_reward.data.pass_rates import PassRates, Progress, Rate, measure
@@ -50,6 +50,9 @@ class Place(NamedTuple):
     """The difficulty in words."""
     reason: str = ""
     """Why neither takes it."""
+
+
+_NO_WINNER = Place(False, False, math.nan, TIE, "neither response is preferred")
 
 
 def split_difficulty(
@@ -105,6 +108,9 @@ def by_attempts(path: str | Path) -> list[Place]:
     places = []
     unread = _without_verdict(path)
     for number, row in enumerate(read_rows(path, ["preferred", "reasoning", "attempts"])):
+        if row["preferred"] == 0:
+            places.append(_NO_WINNER)
+            continue
         taught, attempts = agrees(row), row["attempts"]
         if attempts is not None:
             reason = "" if taught or attempts > 1 else "agreed at once, but without reasoning fit for training"
@@ -116,7 +122,7 @@ def by_attempts(path: str | Path) -> list[Place]:
         else:
             reason = "" if taught else "its reasoning does not agree, and nobody counted attempts"
             places.append(Place(taught, False, math.nan, "not counted", reason))
-    told = any(place.level not in (FAILED, "not counted") for place in places)
+    told = any(place.level not in (FAILED, "not counted", TIE) for place in places)
     if not told and not _was_annotated(path):
         raise UserError(
             f"{path}: no row says how many attempts a teacher needed. Annotate it first (r1-reward data annotate), or "
@@ -160,6 +166,9 @@ def by_pass_rates(path: str | Path, rates: PassRates, measured: Sequence[Rate | 
     rows = read_rows(path, ["preferred", "reasoning"])
     places = []
     for row, one in zip(rows, measured, strict=True):
+        if row["preferred"] == 0:
+            places.append(_NO_WINNER)
+            continue
         taught = agrees(row)
         if isinstance(one, str):
             places.append(Place(taught, False, math.nan, "not measured", "" if taught else one))

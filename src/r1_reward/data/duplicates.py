@@ -33,6 +33,7 @@ import numpy as np
 
 from r1_reward.data.forms import IMAGE_BITS, SHAPE_STEPS, Fingerprint, Form, fingerprint_of
 from r1_reward.data.forms import fingerprint as fingerprint
+from r1_reward.records.content import Content, read_parts
 from r1_reward.records.texts import visible
 from r1_reward.store.images import ImageError
 
@@ -71,13 +72,22 @@ def normalise(text: str) -> str:
 def exact_key(row: Mapping[str, Any], images: Sequence[bytes]) -> tuple[bytes, bool]:
     """Return 16 bytes that are equal for equal pairs, and whether the first of the *sorted* responses is preferred.
 
-    ``images`` are the hashes of the row's pictures. Which response comes first and which is preferred does not count;
-    rows with equal keys and unequal second values contradict each other.
+    ``images`` are the hashes of the row's images; pictures within its contents are named by theirs. Which response
+    comes first and which is preferred does not count; rows with equal keys and unequal second values contradict each
+    other. Nobody asks that of a tie.
     """
-    texts = [normalise(row["response_1"]), normalise(row["response_2"])]
-    content = [normalise(row["question"]), sorted(texts), [name.hex() for name in images], row.get("video")]
+    texts = [_normal(row["response_1"]), _normal(row["response_2"])]
+    content = [_normal(row["question"]), sorted(texts), [name.hex() for name in images], row.get("video")]
+    content += [normalise(row["criteria"])] if row.get("criteria") else []
     key = hashlib.blake2b(json.dumps(content).encode(), digest_size=16).digest()
-    return key, texts[row["preferred"] - 1] == min(texts)
+    return key, bool(row["preferred"]) and texts[row["preferred"] - 1] == min(texts)
+
+
+def _normal(content: Content) -> str:
+    """Return a content's texts made equal, and its pictures' names."""
+    if isinstance(content, str):
+        return normalise(content)
+    return json.dumps([normalise(piece) if isinstance(piece, str) else list(piece) for piece in read_parts(content)])
 
 
 @functools.lru_cache(maxsize=1 << 14)
@@ -329,14 +339,24 @@ def exact_duplicates(keys: Sequence[bytes], preferred: Sequence[bool]) -> list[D
 
 
 def near_duplicates(
-    rows: Iterable[int], signatures: np.ndarray, media: Sequence[Hashable], threshold: float
+    rows: Iterable[int],
+    signatures: np.ndarray,
+    media: Sequence[Hashable],
+    threshold: float,
+    sides: Sequence[tuple[Hashable, Hashable]] | None = None,
 ) -> Iterator[Duplicate]:
     """Yield the rows that nearly repeat an earlier one that is kept.
 
     ``signatures`` is (n, 3, 64): of question, response 1 and response 2. ``media`` says which pictures a row shows;
-    only rows with equal ones are compared. All texts together and each response (in the better of the two orders)
-    must be at least ``threshold`` (0..1) similar.
+    only rows with equal ones are compared. ``sides`` says which pictures lie within the two responses: they must be
+    equal, too. All texts together and each response (in the better of the two orders) must be at least ``threshold``
+    (0..1) similar.
     """
+
+    def alike_in(row: int, other: int) -> float:
+        texts = similarity(union(*signatures[row]), union(*signatures[other]))
+        return min(texts, _responses_alike(signatures, row, other, sides))
+
     groups: dict[Hashable, list[int]] = {}
     for row in rows:
         groups.setdefault(media[row], []).append(row)
@@ -347,7 +367,7 @@ def near_duplicates(
         for row in group:
             whole = union(*signatures[row])
             for other in index.candidates(whole):
-                alike = min(similarity(whole, union(*signatures[other])), _responses_alike(signatures, row, other))
+                alike = alike_in(row, other)
                 if alike >= threshold:
                     yield Duplicate(row, other, "near duplicate", alike)
                     break
@@ -355,8 +375,15 @@ def near_duplicates(
                 index.add(row, whole)
 
 
-def _responses_alike(signatures: np.ndarray, row: int, other: int) -> float:
-    """Return how similar the less similar responses of two rows are, in the better of the two orders."""
+def _responses_alike(
+    signatures: np.ndarray, row: int, other: int, sides: Sequence[tuple[Hashable, Hashable]] | None
+) -> float:
+    """Return how similar the less similar responses of two rows are, in the better of the two orders.
+
+    0 where neither order has the same pictures within the responses.
+    """
     _, a, b = signatures[row]
     _, c, d = signatures[other]
-    return max(min(similarity(a, c), similarity(b, d)), min(similarity(a, d), similarity(b, c)))
+    ours, theirs = ((), ()) if sides is None else sides[row], ((), ()) if sides is None else sides[other]
+    straight = min(similarity(a, c), similarity(b, d)) if ours == theirs else 0.0
+    return max(straight, min(similarity(a, d), similarity(b, c)) if ours == theirs[::-1] else 0.0)

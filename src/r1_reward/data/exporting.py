@@ -1,7 +1,9 @@
 """Write pairs as rows of R1-Reward-RL, which the released training code reads: finished prompts and their labels.
 
 ``DIR/train.jsonl`` has a line a pair and ``DIR/images`` the images, each once. The lines name images by absolute path,
-as that code needs them; an import with ``--images DIR`` finds them wherever the folder has gone since.
+as that code needs them; an import with ``--images DIR`` finds them wherever the folder has gone since. Such a row is
+one text behind its images and has a winner: ties, and pairs with pictures within question or responses, are dropped,
+counted and listed.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from r1_reward.data.sources.common import Drop
 from r1_reward.data.sources.r1_reward_rl import to_row
+from r1_reward.records.content import places_of
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import CONTENTS
 from r1_reward.store.files import write_bytes, write_json
 from r1_reward.store.images import ImageError, image_suffix
 from r1_reward.store.shards import read_rows
@@ -32,8 +37,8 @@ def export_r1_reward_rl(
 ) -> dict[str, Any]:
     """Write the pairs of a pair file or folder to ``out`` and return the report (read, kept, dropped by reason).
 
-    A video becomes up to ``video_frames`` images. Pairs without an image, or with a video that cannot be read, are
-    dropped and listed in ``dropped.jsonl``. ``train.jsonl`` appears when it is complete.
+    A video becomes up to ``video_frames`` images. Pairs without an image, with a video that cannot be read, or that the
+    form cannot hold, are dropped and listed in ``dropped.jsonl``. ``train.jsonl`` appears when it is complete.
 
     Raises:
         UserError: ``out`` holds an export already and ``overwrite`` is False, or the pairs cannot be read.
@@ -51,12 +56,14 @@ def export_r1_reward_rl(
             for pair in read_rows(pairs):
                 read += 1
                 try:
+                    _require_fit(pair)
                     images = _image_bytes(pair, video_frames)
-                except ImageError as error:
-                    reason = "video" if pair["video"] else "no image"
+                except (Drop, ImageError) as error:
+                    reason = error.reason if isinstance(error, Drop) else "video" if pair["video"] else "no image"
+                    detail = error.detail if isinstance(error, Drop) else str(error)
                     dropped[reason] += 1
                     place = {"source": pair["source"], "file": str(pairs), "row": read, "id": pair["id"]}
-                    line = {**place, "reason": reason, "detail": str(error)}
+                    line = {**place, "reason": reason, "detail": detail}
                     lost.write(json.dumps(line, ensure_ascii=False) + "\n")
                     continue
                 paths = [_image_file(data, out / IMAGES) for data in images]
@@ -71,6 +78,15 @@ def export_r1_reward_rl(
     report["dropped"] = dict(dropped.most_common())
     write_json(out / REPORT, report)
     return report
+
+
+def _require_fit(pair: Mapping[str, Any]) -> None:
+    """Raise Drop for what a row of one text behind its images cannot say."""
+    if pair["preferred"] == 0:
+        raise Drop("tie", "neither response is preferred")
+    for name in CONTENTS:
+        if places := places_of(pair[name]):
+            raise Drop("pictures within", f"{name} has {len(places)} of its own")
 
 
 def _image_bytes(pair: Mapping[str, Any], video_frames: int) -> list[bytes]:

@@ -30,9 +30,10 @@ from r1_reward.data.sources.common import Candidate, Drop, Row
 from r1_reward.data.sources.error_marks import error_mark
 from r1_reward.data.sources.media import MediaFolder
 from r1_reward.records.checks import picture_problem, text_problems, to_pair
+from r1_reward.records.content import Content, Place, map_media, same_content, text_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Answer
-from r1_reward.records.texts import same_text
+from r1_reward.store.part_columns import with_media
 from r1_reward.store.rows import KINDS, RawRow, RowSource, open_source
 from r1_reward.store.shards import PairWriter
 
@@ -160,9 +161,10 @@ class _Import:
         provenance = f"{self.name}:{os.path.basename(raw.file)}:{raw.number}"
         label = candidate.preferred or chosen_place(candidate, self.seed)
         responses = (candidate.chosen, candidate.rejected)
-        first, second = responses if label == 1 else reversed(responses)
+        first, second = responses if label == 1 else responses[::-1]
+        numbered = not candidate.id or candidate.id.startswith(":")
         pair: dict[str, Any] = {
-            "id": f"{self.name}:{candidate.id}" if candidate.id else provenance,
+            "id": f"{provenance}{candidate.id}" if numbered else f"{self.name}:{candidate.id}",
             "question": candidate.question,
             "response_1": first,
             "response_2": second,
@@ -175,7 +177,7 @@ class _Import:
         _require_usable(pair | {"images": [""] * len(candidate.images), "video": candidate.video})
         if candidate.video is not None:
             pair["video"] = self.media.video(candidate.video)
-        self.writer.add(pair | {"images": media.images(candidate.images)})
+        self.writer.add(with_media(pair, media.medium) | {"images": media.images(candidate.images)})
         self.tally.kept += 1
         self.tally.kinds[pair["kind"]] += 1
         self.tally.preferred[label] += 1
@@ -197,18 +199,22 @@ class _Media:
 
     def __init__(self, media: MediaFolder) -> None:
         self._media = media
-        self._cells: dict[int, dict[str, Any] | Drop] = {}
+        self._cells: dict[int, tuple[Mapping[str, Any], dict[str, Any] | Drop]] = {}
+
+    def medium(self, place: Place) -> Any:
+        """Return what is stored at a place of a content."""
+        return self._image(place.source) if place.kind == "image" else self._media.video(place.source)
 
     def images(self, cells: tuple[Mapping[str, Any], ...]) -> list[dict[str, Any]]:
         return [self._image(cell) for cell in cells]
 
     def _image(self, cell: Mapping[str, Any]) -> dict[str, Any]:
-        if id(cell) not in self._cells:  # the row keeps its cells alive, so an id stays one cell's
+        if id(cell) not in self._cells:  # which keep the cells alive, so an id stays one cell's
             try:
-                self._cells[id(cell)] = self._media.image(cell)
+                self._cells[id(cell)] = cell, self._media.image(cell)
             except Drop as drop:
-                self._cells[id(cell)] = drop
-        found = self._cells[id(cell)]
+                self._cells[id(cell)] = cell, drop
+        _, found = self._cells[id(cell)]
         if isinstance(found, Drop):
             raise found
         return found
@@ -219,17 +225,31 @@ def chosen_place(candidate: Candidate, seed: int) -> Answer:
 
     Which answer is the chosen one plays no part, so the place tells nothing about it.
     """
-    answers = sorted((candidate.chosen, candidate.rejected))
-    digest = hashlib.sha256(json.dumps([seed, candidate.question, *answers]).encode()).digest()
-    return 1 if answers[digest[0] & 1] == candidate.chosen else 2
+    question, chosen, rejected = map(_key, (candidate.question, candidate.chosen, candidate.rejected))
+    answers = sorted((chosen, rejected))
+    digest = hashlib.sha256(json.dumps([seed, question, *answers]).encode()).digest()
+    return 1 if answers[digest[0] & 1] == chosen else 2
+
+
+def _key(content: Content) -> str:
+    """Return what a content is known by: a text by itself, parts by their texts and their pictures' bytes or names."""
+    return content if isinstance(content, str) else json.dumps(map_media(content, _name))
+
+
+def _name(place: Place) -> str:
+    cell = place.source
+    data = cell.get("bytes") if isinstance(cell, Mapping) else None
+    name = cell.get("path") if isinstance(cell, Mapping) else cell
+    return str(name) if data is None else f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _require_usable(pair: Mapping[str, Any]) -> None:
     """Raise Drop for texts that a pair file does not accept, and for error messages in the place of answers."""
+    pair = with_media(pair, _name)
     for name in ("response_1", "response_2"):
-        if (mark := error_mark(pair[name])) is not None:
+        if (mark := error_mark(text_of(pair[name]))) is not None:
             raise Drop("error reply", mark)
-    if same_text(pair["response_1"], pair["response_2"]):
+    if same_content(pair["response_1"], pair["response_2"]):
         raise Drop("identical answers")
     if reason := picture_problem(pair):
         raise Drop("picture places", f"question {reason}")

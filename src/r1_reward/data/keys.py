@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ import numpy as np
 from r1_reward.data.contamination import MIDDLE_OF
 from r1_reward.data.duplicates import PERMUTATIONS, ImageTable, exact_key, normalise, sign
 from r1_reward.data.mix_config import Source
+from r1_reward.records.content import Place, places_of, text_of
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import CONTENTS
 from r1_reward.store.identity import media_digest
 from r1_reward.store.images import ImageError
+from r1_reward.store.part_columns import with_media
 from r1_reward.store.shards import pair_files, read_rows
 from r1_reward.store.video import evenly, find_video, open_video
 
@@ -50,7 +53,10 @@ class Keys:
         self.orientation: list[bool] = []
         """Whether the first of the sorted responses is preferred."""
         self.pictures: list[tuple[int, ...]] = []
-        """Numbers in ``images``, of a video's middle frame too."""
+        """Numbers in ``images``: of the row's images, its video's middle frame, and those within its contents."""
+        self.within: list[tuple[tuple[int, ...], ...]] = []
+        """Those of ``pictures`` that lie within question, response 1 and response 2; empty where none does."""
+        self.criteria: list[str | None] = []
         self.video: list[str | None] = []
         """Digests of the bytes of videos."""
         self.prompt: list[bytes] = []
@@ -70,19 +76,22 @@ class Keys:
         numbered = ((file, number, row) for file in pair_files(path) for number, row in enumerate(read_rows(file), 1))
         while batch := list(islice(numbered, _ROWS_AT_ONCE)):
             media = [_pictures(row) for _, _, row in batch]
-            flat = iter(self.images.add([data for one in media for data in one]))
-            for (file, number, row), pictures in zip(batch, media, strict=True):
-                self._add_row(source, file.name, number, row, tuple(islice(flat, len(pictures))))
+            flat = iter(self.images.add([data for one in media for group in one for data in group]))
+            for (file, number, row), groups in zip(batch, media, strict=True):
+                found = [tuple(islice(flat, len(group))) for group in groups]
+                self._add_row(source, file.name, number, row, found)
             if len(self) % (100 * _ROWS_AT_ONCE) < _ROWS_AT_ONCE:
                 say(f"read {len(self):,} of {len(self.signatures):,} rows, {len(self.images.digests):,} pictures")
 
-    def _add_row(self, source: str, file: str, number: int, row: Mapping[str, Any], pictures: tuple[int, ...]) -> None:
+    def _add_row(
+        self, source: str, file: str, number: int, row: Mapping[str, Any], groups: list[tuple[int, ...]]
+    ) -> None:
         place = len(self)
         if place == len(self.signatures):
             raise UserError(f"{source}: has more rows than when it was counted; is something writing to it?")
-        texts = [row["question"], row["response_1"], row["response_2"]]
+        texts = [text_of(row[name]) for name in CONTENTS]
         video = self._video_key(row["video"])
-        key, orientation = exact_key({**row, "video": video}, [self.images.digests[picture] for picture in pictures])
+        key, orientation = self._exact(row, [self.images.digests[picture] for picture in groups[0]])
         normal = [normalise(text) for text in texts]
         self.signatures[place] = [sign(text) for text in texts]
         self.lengths[place] = [len(text) for text in normal]
@@ -96,10 +105,22 @@ class Keys:
         self.fixed.append(bool(row["reasoning"]))
         self.exact.append(key)
         self.orientation.append(orientation)
-        self.pictures.append(pictures)
+        self.pictures.append(tuple(picture for group in groups for picture in group))
+        self.within.append(tuple(groups[1:]) if any(groups[1:]) else ())
+        self.criteria.append(sys.intern(row["criteria"]) if row["criteria"] else None)
         self.video.append(video)
         self.prompt.append(_digest(normal[0]))
         self.text.append(_digest("\0".join([normal[0], *sorted(normal[1:])])) if telling else None)
+
+    def _exact(self, row: Mapping[str, Any], beside: list[bytes]) -> tuple[bytes, bool]:
+        """Return the exact key of a row; ``beside`` are the digests of what it shows beside its contents."""
+        named = with_media(row, self._name)
+        return exact_key({**named, "video": self._video_key(row["video"])}, beside)
+
+    def _name(self, place: Place) -> str:
+        if place.kind == "video":
+            return str(self._video_key(place.source))
+        return hashlib.sha256(place.source["bytes"]).hexdigest()
 
     def _video_key(self, path: str | None) -> str | None:
         if path is not None and path not in self._films:
@@ -108,11 +129,13 @@ class Keys:
 
     def holds(self, row: int, data: Mapping[str, Any]) -> bool:
         """Say whether what is read now has the texts, the label and the pictures of a row that was read before."""
-        images = [hashlib.sha256(cell["bytes"]).digest() for cell in data["images"]]
-        frames = [self.images.digests[picture] for picture in self.pictures[row][len(images) :]]
-        video = str(media_digest([data["video"]])) if data["video"] else None
-        found = exact_key({**data, "video": video}, [*images, *frames])
-        return found == (self.exact[row], self.orientation[row])
+        beside = [hashlib.sha256(cell["bytes"]).digest() for cell in data["images"]]
+        if data["video"]:
+            beside.append(self.images.digests[self.pictures[row][len(beside)]])
+        videos = [data["video"], *(place.source for place in _places(data) if place.kind == "video")]
+        for video in filter(None, videos):
+            self._films.pop(video, None)  # to be read again
+        return self._exact(data, beside) == (self.exact[row], self.orientation[row])
 
     def place(self, row: int) -> str:
         """Return where a row was read, in words; ids repeat, places do not."""
@@ -134,10 +157,22 @@ def count_rows(sources: Mapping[str, Source]) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _pictures(row: Mapping[str, Any]) -> list[bytes | ImageError]:
-    """Return the bytes of a row's pictures, then of the middle frame of its video, or why that cannot be read."""
-    pictures: list[bytes | ImageError] = [cell["bytes"] for cell in row["images"]]
-    return [*pictures, _middle_frame(row["video"])] if row["video"] else pictures
+def _pictures(row: Mapping[str, Any]) -> list[list[bytes | ImageError]]:
+    """Return the bytes of a row's pictures, or why there are none: beside its contents, and within each of them.
+
+    Of a video that is the middle frame.
+    """
+    beside: list[bytes | ImageError] = [cell["bytes"] for cell in row["images"]]
+    beside += [_middle_frame(row["video"])] if row["video"] else []
+    return [beside, *([_picture(place) for place in places_of(row[name])] for name in CONTENTS)]
+
+
+def _picture(place: Place) -> bytes | ImageError:
+    return _middle_frame(place.source) if place.kind == "video" else place.source["bytes"]
+
+
+def _places(row: Mapping[str, Any]) -> Iterator[Place]:
+    return (place for name in CONTENTS for place in places_of(row[name]))
 
 
 def _middle_frame(video: str) -> bytes | ImageError:

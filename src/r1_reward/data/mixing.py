@@ -1,10 +1,10 @@
-"""Mix sources by count, without duplicates, benchmark rows, or a picture on both sides of the split.
+"""Mix sources by count, without ties, duplicates, benchmark rows, or a picture on both sides of the split.
 
     report = mix(load_mix("recipes/data-200k.yaml"), "data/mixed")
 
 The sources are read twice: once for what rows are compared by (:mod:`r1_reward.data.keys`), once to write the rows
-chosen, so memory does not grow with the pictures. In between, in this order: rows whose pictures cannot be read, exact
-and near duplicates (the first copy stays, in the order of the config) and rows near a benchmark are taken out; of
+chosen, so memory does not grow with the pictures. In between, in this order: ties, rows whose pictures cannot be read,
+exact and near duplicates (the first copy stays, in the order of the config) and rows near a benchmark are taken out; of
 the rest each source gives its count, drawn by the seed and its name alone; answers 1 and 2 are made equal; connected
 rows go to one side. The folder appears complete or not at all::
 
@@ -35,7 +35,9 @@ from r1_reward.data.contamination import BenchmarkIndex, OpenBenchmark
 from r1_reward.data.duplicates import exact_duplicates, near_duplicates
 from r1_reward.data.keys import Keys, count_rows
 from r1_reward.data.mix_config import MixConfig, Source
+from r1_reward.records.content import text_of
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import CONTENTS
 from r1_reward.store.files import replace_folder, restore_folder, write_json, write_text
 from r1_reward.store.run_folder import locked
 from r1_reward.store.shards import PairWriter, pair_files, read_rows
@@ -157,10 +159,12 @@ class Removed(NamedTuple):
 
 
 def clean(keys: Keys, clusters: np.ndarray, config: MixConfig, benchmarks: BenchmarkIndex) -> dict[int, Removed]:
-    """Return which rows are taken out and why: unreadable pictures, duplicates, nearness to a benchmark."""
+    """Return which rows are taken out and why: ties, unreadable pictures, duplicates, nearness to a benchmark."""
     removed: dict[int, Removed] = {}
     for row in range(len(keys)):
-        if reason := keys.unreadable(row):
+        if keys.preferred[row] == 0:
+            removed[row] = Removed("tie", "neither response is preferred")
+        elif reason := keys.unreadable(row):
             removed[row] = Removed("unreadable picture", reason)
     readable = [row for row in range(len(keys)) if row not in removed]
     exact = exact_duplicates([keys.exact[row] for row in readable], [keys.orientation[row] for row in readable])
@@ -171,7 +175,8 @@ def clean(keys: Keys, clusters: np.ndarray, config: MixConfig, benchmarks: Bench
         removed[readable[found.row]] = Removed(found.reason, detail, other)
     rest = [row for row in readable if row not in removed]
     media = [_media(keys, row, clusters) for row in range(len(keys))]
-    for near in near_duplicates(rest, keys.signatures, media, config.near.text):
+    sides = [_sides(keys, row, clusters) for row in range(len(keys))]
+    for near in near_duplicates(rest, keys.signatures, media, config.near.text, sides):
         detail = f"near {keys.place(near.of)}: similarity {near.similarity:.2f}"
         removed[near.row] = Removed(near.reason, detail, near.of)
     pictures = benchmarks.match_images(keys.images)
@@ -186,9 +191,19 @@ def clean(keys: Keys, clusters: np.ndarray, config: MixConfig, benchmarks: Bench
 
 
 def _media(keys: Keys, row: int, clusters: np.ndarray) -> Hashable:
-    """Return what must be equal for rows to be near duplicates: clusters of pictures, or the path of a video."""
-    pictures = tuple(int(clusters[picture]) for picture in keys.pictures[row])
-    return pictures or keys.video[row]
+    """Return what must be equal for rows to be near duplicates: clusters of pictures, or the path of a video.
+
+    Those within responses are left to :func:`_sides`. Criteria must be the same ones.
+    """
+    within = sum(map(len, keys.within[row][1:]))
+    pictures = keys.pictures[row][: len(keys.pictures[row]) - within]
+    return tuple(int(clusters[picture]) for picture in pictures) or keys.video[row], keys.criteria[row]
+
+
+def _sides(keys: Keys, row: int, clusters: np.ndarray) -> tuple[Hashable, Hashable]:
+    """Return the clusters of the pictures within response 1, and within response 2."""
+    first, second = keys.within[row][1:] or ((), ())
+    return tuple(int(clusters[picture]) for picture in first), tuple(int(clusters[picture]) for picture in second)
 
 
 def _write(
@@ -253,7 +268,7 @@ def _final(data: Mapping[str, Any], label: int, name: str, keys: Keys, row: int)
 
 
 def _example(data: Mapping[str, Any], why: Removed) -> dict[str, str]:
-    texts = {field: data[field][:_EXCERPT] for field in ("question", "response_1", "response_2")}
+    texts = {field: text_of(data[field])[:_EXCERPT] for field in CONTENTS}
     return {"id": data["id"], "provenance": data["provenance"], "detail": why.detail, **texts}
 
 

@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1_reward.data.annotation import Job, read_jobs
+from r1_reward.data.annotation import TIE, Job, read_jobs
 from r1_reward.data.settings import PassRates
 from r1_reward.data.teacher import TeacherSpec, parse_teacher
 from r1_reward.engines.engine import Engine, EngineError
@@ -85,6 +85,7 @@ def measure(
         jobs = read_jobs(path)
         while block := [(_key(rates, job, weights), job) for job in islice(jobs, _BLOCK)]:
             keys.extend(key for key, _ in block)
+            known.update((key, "neither response is preferred") for key, job in block if job.reason == TIE)
             if wanted := {key: job for key, job in block if key not in known}:
                 yield list(wanted.items())
 

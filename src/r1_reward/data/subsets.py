@@ -16,12 +16,16 @@ from typing import Any
 
 from datasets import Dataset
 
+from r1_reward.records.content import places_of
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import CONTENTS
 from r1_reward.store.identity import media_digest
 from r1_reward.store.images import ImageError
+from r1_reward.store.part_columns import have_parts
 from r1_reward.store.video import find_video
 
 _LISTED = 5
+_ROWS_AT_ONCE = 64  # that are in memory while rows are written anew, pictures included
 
 
 def refuse_ties(pairs: Dataset | Sequence[Mapping[str, Any]]) -> None:
@@ -105,7 +109,18 @@ def _balanced_labels(labels: list[int], fixed: list[bool], rng: random.Random) -
 
 
 def _with_labels(dataset: Dataset, old: list[int], new: list[int]) -> Dataset:
-    """Exchange the responses where the label changes; the image column is not touched, let alone copied."""
+    """Exchange the responses where the label changes; the image column is not touched, let alone copied.
+
+    Responses with pictures are exchanged row by row: a column of them may be larger than memory.
+    """
+    if have_parts(dataset.features):
+        return dataset.map(
+            _with_label,
+            with_indices=True,
+            fn_kwargs={"labels": new},
+            features=dataset.features,
+            writer_batch_size=_ROWS_AT_ONCE,
+        )
     first, second = list(dataset["response_1"]), list(dataset["response_2"])
     for index in (index for index, label in enumerate(new) if label != old[index]):
         first[index], second[index] = second[index], first[index]
@@ -113,6 +128,12 @@ def _with_labels(dataset: Dataset, old: list[int], new: list[int]) -> Dataset:
     for name, values in {"response_1": first, "response_2": second, "preferred": new}.items():
         dataset = dataset.remove_columns(name).add_column(name, values, feature=features[name])
     return dataset.select_columns(columns)
+
+
+def _with_label(row: Mapping[str, Any], index: int, labels: Sequence[int]) -> dict[str, Any]:
+    if labels[index] == row["preferred"]:
+        return dict(row)
+    return {**row, "response_1": row["response_2"], "response_2": row["response_1"], "preferred": labels[index]}
 
 
 def split(
@@ -151,9 +172,13 @@ def _media_groups(dataset: Dataset) -> list[list[int]]:
 
     owner: dict[str, int] = {}
     files: dict[str, str] = {}
-    for index, row in enumerate(dataset.select_columns(["images", "video"])):
-        keys = [_media_key(cell, files) for cell in row["images"]]
-        for key in [*keys, _video_key(row["video"], files)] if row["video"] else keys:
+    contents = CONTENTS if have_parts(dataset.features) else ()
+    for index, row in enumerate(dataset.select_columns(["images", "video", *contents])):
+        places = [place for name in contents for place in places_of(row[name])]
+        videos = [row["video"], *(place.source for place in places if place.kind == "video")]
+        cells = [*row["images"], *(place.source for place in places if place.kind == "image")]
+        keys = [_media_key(cell, files) for cell in cells]
+        for key in [*keys, *(_video_key(video, files) for video in videos if video)]:
             parent[root(index)] = root(owner.setdefault(key, index))
     groups: dict[int, list[int]] = {}
     for index in range(len(parent)):

@@ -15,7 +15,6 @@ from r1_reward.engines.client import RejectedError
 from r1_reward.engines.engine import Answered, EngineError, Generative, Request
 from r1_reward.judge.votes import work_off
 from r1_reward.records.errors import UserError
-from r1_reward.store.images import ImageError
 
 SYNC_SECONDS = 1.0  # what a power cut may cost; a mere kill costs nothing
 
@@ -48,7 +47,7 @@ class _Lesson:
             return []
         try:
             return [self._run.request(self._job, self._attempt)]
-        except ImageError as error:  # its own row is left out, not the others
+        except UserError as error:  # its own row is left out, not the others
             self._run.leave(self._job, error)
             return []
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from r1_reward.records.content import Content, ContentError, blank, read_parts, same_content
 from r1_reward.records.errors import UserError, kind_of
+from r1_reward.records.groups import ResponseGroup
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.placeholders import find_placeholders, mismatch
 from r1_reward.records.schema import CONTENTS, PreferencePair
@@ -102,19 +103,29 @@ def to_pair(row: dict[str, Any]) -> tuple[PreferencePair | None, list[tuple[str,
     return (None if odd else pair), problems
 
 
+def to_group(row: dict[str, Any]) -> tuple[ResponseGroup | None, list[tuple[str, str]]]:
+    """Return a row as a ranked group, or None and what is wrong with which field."""
+    try:
+        return ResponseGroup.model_validate(row), []
+    except ValidationError as error:
+        return None, [_explain(one) for one in error.errors(include_url=False)]
+
+
 def _explain(error: Any) -> tuple[str, str]:
     """Return field and reason, in plain words, of one pydantic error."""
-    loc = error["loc"][:1] if error["loc"][:1] and error["loc"][0] in CONTENTS else error["loc"]
+    # Behind a content's name come the forms that it might have.
+    loc = error["loc"][: {"responses": 2, **dict.fromkeys(CONTENTS, 1)}.get(str(error["loc"][:1] and error["loc"][0]))]
     field = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in loc)
     given = error.get("input")
-    if error["type"] == "places":
-        return "images", error["msg"]
+    if error["type"] in ("places", "ranking"):
+        return {"places": "images", "ranking": "ranking"}[error["type"]], error["msg"]
     reasons: dict[str, Callable[[], str]] = {
         "missing": lambda: "is missing",
         "extra_forbidden": lambda: unknown_field(field),
         "string_unicode": lambda: _SURROGATE,
         "string_type": lambda: f"must be text, not {kind_of(given)}",
         "list_type": lambda: f"must be a list, not {kind_of(given)}",
+        "too_short": lambda: "is empty",
         "int_type": lambda: f"must be a whole number, not {_short(given)}",
         "literal_error": lambda: f"{_LABELS}, not {_short(given)}",
         "greater_than_equal": lambda: f"must be 1 or more, not {_short(given)}",

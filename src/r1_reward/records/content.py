@@ -25,7 +25,7 @@ Kind = Literal["image", "video"]
 
 _PICTURES = ("image", "image_url", "input_image")
 _VIDEOS = ("video", "video_url", "input_video")
-_TEXTS = ("text", "input_text")
+_TEXTS = ("text", "input_text", "output_text")
 _HOLDERS = {
     "image": ("image", "image_url", "url", "path", "base64", "source"),
     "video": ("video", "video_url", "url", "path", "source"),
@@ -118,6 +118,8 @@ def _piece(part: Any) -> Piece:
     source = next((part[name] for name in _HOLDERS[medium] if part.get(name) is not None), None)
     if isinstance(source, Mapping) and not source.keys() & {"bytes", "path"}:
         source = source.get("url") or source.get("data")  # OpenAI's and Anthropic's forms
+    if isinstance(source, Mapping) and source.get("bytes") is None and source.get("path") is None:
+        source = None  # an empty cell of a table
     return Place(medium, None if isinstance(source, str) and not source.strip() else source)
 
 

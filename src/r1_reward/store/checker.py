@@ -6,8 +6,9 @@
     checker.check(3, {"id": "7", "question": "Which digit?", ...})      # line 3
     checker.finish()                                                    # raises PairFileError if anything was wrong
 
-Rows that repeat or contradict an earlier one are problems of a training set, not of rows to judge; a reasoning against
-its label is one of rows to imitate. What counts is for the caller to say.
+A picture within a content is named by its part: ``response_1[2].image``. Rows that repeat or contradict an earlier one
+are problems of a training set, not of rows to judge; a reasoning against its label is one of rows to imitate. What
+counts is for the caller to say.
 """
 
 from __future__ import annotations
@@ -15,21 +16,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 from r1_reward.records.checks import PairFileError, Problem, reasoning_problem, text_problems, to_pair
-from r1_reward.records.content import seen
+from r1_reward.records.content import Place, map_media, seen
 from r1_reward.records.errors import kind_of
-from r1_reward.records.schema import PreferencePair
+from r1_reward.records.schema import CONTENTS, PreferencePair
 from r1_reward.store.images import ImageError, check_image, short_name
+from r1_reward.store.part_columns import media_at, with_media
 from r1_reward.store.video import FRAMES, open_video
 
 _TELLING = ("question", "images", "response_1", "response_2", "preferred")
 _HASH = "sha256:"
-_OTHER = "and the other one preferred"
 _REMEDY = "`r1-reward data mix` takes such rows out"
+
+
+class Medium(NamedTuple):
+    """A picture or video of a row, where the row has it, and what is equal for equal ones."""
+
+    field: str
+    place: Place
+    key: Any
 
 
 class Checker:
@@ -58,7 +67,7 @@ class Checker:
         self._unusable = 0
         self._images: dict[str, str | None] = {}
         self._videos: dict[str, str | None] = {}
-        self._seen: dict[bytes, dict[bool, tuple[int, bool]]] = {}
+        self._seen: dict[bytes, dict[bool, tuple[int, bool | None]]] = {}
         self._contents: dict[str, str] = {}
 
     def add(self, line: int, field: str, reason: str) -> None:
@@ -94,29 +103,45 @@ class Checker:
             names = ", ".join(list(row)[:20]) or "nothing"
             self.add(line, "", f"is not a pair: it has none of {', '.join(_TELLING)}, only {names}")
             return False
-        cells, video = row.get("images"), row.get("video")
-        images = [self._identity(cell) for cell in cells] if isinstance(cells, list) else cells
-        pair, problems = to_pair({**row, "images": images} if "images" in row else row)
-        for field, reason in [*problems, *text_problems(row, ties=self.ties)]:
+        media = self.media_of(row)
+        keyed = self.with_keys(row)
+        pair, problems = to_pair(keyed)
+        compared = with_media(keyed, lambda place: self._content(place.source))
+        for field, reason in [*problems, *text_problems(compared, ties=self.ties)]:
             self.add(line, field, reason)
-        for index, key in enumerate(images if isinstance(images, list) else ()):
-            if isinstance(key, str) and not key.strip():
-                self.add(line, f"images[{index}]", "is blank")
-        if row.get("images", []) == [] and (video is None or video == ""):
+        self.check_media(line, media)
+        if row.get("images", []) == [] and not media:
             self.add(line, "images", "no image and no video")
-        if self.check_images:
-            if isinstance(cells, list):
-                self._check_images(line, cells, images or [])
-            if isinstance(video, str) and video:
-                self._check_video(line, video)
         if self.reasoning and (problem := reasoning_problem(row)):
             self.add(line, "reasoning", problem)
         if pair is not None and self.repeats:
             self._check_repeat(line, pair)
         return len(self.problems) == before
 
-    def _identity(self, cell: Any) -> Any:
-        """Return a text that is equal for equal images: the place of a file, the hash of embedded bytes."""
+    def media_of(self, row: Mapping[str, Any], contents: Sequence[str] = CONTENTS) -> list[Medium]:
+        """Return all pictures and videos of a row: its images, its video, and those within its contents.
+
+        A part for a picture that comes beside the text has none of its own.
+        """
+        cells, video = row.get("images"), row.get("video")
+        listed = cells if _is_list(cells) else ()
+        found = [(f"images[{index}]", Place("image", cell)) for index, cell in enumerate(listed)]
+        if isinstance(video, str) and video:
+            found.append(("video", Place("video", video)))
+        for name in contents:
+            found += [one for one in media_at(row.get(name), name) if one[1].source is not None]
+        return [Medium(field, place, self._identity(place)) for field, place in found]
+
+    def with_keys(self, row: Mapping[str, Any], contents: Sequence[str] = CONTENTS) -> dict[str, Any]:
+        """Return a row whose media are named by what is equal for equal ones: texts, as the schema has them."""
+        keyed, cells = with_media(row, self._identity, contents), row.get("images")
+        if _is_list(cells):
+            keyed["images"] = [self._identity(Place("image", cell)) for cell in cells]
+        return keyed
+
+    def _identity(self, place: Place) -> Any:
+        """Return a text that is equal for equal media: the place of a file, the hash of embedded bytes."""
+        cell = place.source
         if isinstance(cell, Mapping):
             cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
         if isinstance(cell, bytes):
@@ -128,19 +153,28 @@ class Checker:
         except ValueError:  # NUL or a lone surrogate: no path at all
             return cell
 
-    def _check_images(self, line: int, cells: list[Any], keys: list[Any]) -> None:
-        for index, (cell, key) in enumerate(zip(cells, keys, strict=True)):
-            if not isinstance(key, str) or not key.strip():
-                continue  # that is noted already
-            if key not in self._images:
-                data = cell.get("bytes") if isinstance(cell, Mapping) else cell
-                self._images[key] = _image_problem(data if isinstance(data, bytes) else key)
-            if reason := self._images[key]:
-                name = cell.get("path") if isinstance(cell, Mapping) else cell
-                shown = short_name(name) if isinstance(name, str) else "embedded image"
-                self.add(line, f"images[{index}]", f"{shown}: {reason}")
+    def check_media(self, line: int, media: Sequence[Medium]) -> None:
+        """Note pictures and videos that are named by nothing or cannot be shown."""
+        for field, place, key in media:
+            if not isinstance(key, str):
+                continue  # the schema says what it is instead
+            if not key.strip():
+                self.add(line, field, "is blank")
+            elif self.check_images and place.kind == "image":
+                self._check_image(line, field, place.source, key)
+            elif self.check_images and isinstance(place.source, str):
+                self._check_video(line, field, place.source)
 
-    def _check_video(self, line: int, video: str) -> None:
+    def _check_image(self, line: int, field: str, cell: Any, key: str) -> None:
+        if key not in self._images:
+            data = cell.get("bytes") if isinstance(cell, Mapping) else cell
+            self._images[key] = _image_problem(data if isinstance(data, bytes) else key)
+        if reason := self._images[key]:
+            name = cell.get("path") if isinstance(cell, Mapping) else cell
+            shown = short_name(name) if isinstance(name, str) else "embedded image"
+            self.add(line, field, f"{shown}: {reason}")
+
+    def _check_video(self, line: int, field: str, video: str) -> None:
         path = os.path.join(self.folder, video)
         if path not in self._videos:
             try:
@@ -149,33 +183,41 @@ class Checker:
             except ImageError as error:
                 self._videos[path] = str(error)
         if reason := self._videos[path]:
-            self.add(line, "video", reason)
+            self.add(line, field, reason)
 
     def _check_repeat(self, line: int, pair: PreferencePair) -> None:
         """Note a row that repeats an earlier one, or prefers the other one of the same two responses.
 
         The two orders of a pair that agree are not a repeat: some train on both.
         """
-        first, second = seen(pair.response_1), seen(pair.response_2)
+
+        def shown(content: Any) -> str:
+            return seen(map_media(content, lambda place: self._content(place.source)))
+
+        first, second = shown(pair.response_1), shown(pair.response_2)
         media = [self._content(image) for image in pair.images]
-        video = pair.video and self._identity(pair.video)
-        content = json.dumps([seen(pair.question), media, video, *sorted((first, second))])
+        video = pair.video and self._identity(Place("video", pair.video))
+        content = json.dumps([shown(pair.question), media, video, *sorted((first, second)), pair.criteria])
         rows = self._seen.setdefault(hashlib.sha256(content.encode()).digest()[:16], {})
         in_order = first <= second
-        prefers_first = (pair.preferred == 1) == in_order  # of the two in sorted order
+        # Which of the two in sorted order; None is a tie.
+        prefers_first = (pair.preferred == 1) == in_order if pair.preferred else None
         if in_order in rows:
             other, preference = rows[in_order]
-            against = "" if preference == prefers_first else ", with the other response preferred"
+            against = "" if preference == prefers_first else _against(preference, prefers_first)
             self.add(line, "", f"repeats line {other}{against}; {_REMEDY}")
             return
         rows[in_order] = line, prefers_first
         other, preference = rows.get(not in_order, (0, prefers_first))
         if preference != prefers_first:
-            self.add(line, "", f"contradicts line {other}: the same responses the other way round, {_OTHER}; {_REMEDY}")
+            against = _against(preference, prefers_first).removeprefix(", with ")
+            self.add(
+                line, "", f"contradicts line {other}: the same responses the other way round, and {against}; {_REMEDY}"
+            )
 
-    def _content(self, image: str) -> str:
+    def _content(self, image: Any) -> Any:
         """Return what a picture is compared by: its bytes where pictures are looked at, else its place."""
-        if not self.check_images or image.startswith(_HASH):
+        if not isinstance(image, str) or not self.check_images or image.startswith(_HASH):
             return image
         if image not in self._contents:
             try:
@@ -183,6 +225,15 @@ class Checker:
             except (OSError, ValueError):  # said already
                 self._contents[image] = image
         return self._contents[image]
+
+
+def _against(earlier: bool | None, later: bool | None) -> str:
+    """Return how two rows with the same responses disagree."""
+    return ", with a tie in one of them" if None in (earlier, later) else ", with the other response preferred"
+
+
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, list | tuple)
 
 
 def _image_problem(source: str | bytes) -> str | None:

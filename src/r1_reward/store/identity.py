@@ -23,11 +23,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from r1_reward.records.content import Place
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import CONTENTS
 from r1_reward.store.adapters import ADAPTER_CONFIG, adapted_model, is_adapters
 from r1_reward.store.digests import file_digest, threads
 from r1_reward.store.files import read_json
 from r1_reward.store.hub import checkpoint_file, is_hub_id
+from r1_reward.store.part_columns import media_at
 from r1_reward.store.rows import hub_dataset, line_rows, may_be_hub_id, parquet_rows
 from r1_reward.store.shards import pair_files
 from r1_reward.store.video import find_video
@@ -42,6 +45,13 @@ _BESIDE_WEIGHTS = (
     "*.py",
 )  # fmt: skip
 _NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
+
+_CONTENTS = (*CONTENTS, "responses")
+_NAMES = [
+    "images.path", "images.element", "images.item", "video",
+    *(f"{name}.{part}" for name in _CONTENTS for part in ("type", "text", "image", "path", "video")),
+]  # fmt: skip
+"""Of a parquet file, what names pictures and videos without holding them."""
 
 _MISSING = "missing"
 _AT_ONCE = 256  # small files handed to the threads at once
@@ -147,8 +157,8 @@ def media_of(file: Path) -> Iterator[str]:
     """
     if file.suffix != ".parquet":
         rows = (raw.data for raw in line_rows(file) if isinstance(raw.data, dict))
-    elif any(map(os.path.exists, _named(file, ["images.path", "images.element", "images.item", "video"]))):
-        rows = (row for _, row in parquet_rows(file, ["images", "video"]))
+    elif any(map(os.path.exists, _named(file, _NAMES))):
+        rows = (row for _, row in parquet_rows(file, ["images", "video", *_CONTENTS]))
     else:  # every picture is embedded; their bytes, most of the file, need not be read again to see that
         return
     for row in rows:
@@ -162,16 +172,20 @@ def _named(file: Path, columns: list[str]) -> Iterator[str]:
 def media_files(row: Mapping[str, Any], folder: str | Path) -> Iterator[str]:
     """Yield the files that a row of whatever kind shows: images named by path and not embedded, then its video.
 
-    What is not a path is left for others to complain about.
+    Behind them come those within its contents. What is not a path is left for others to complain about.
     """
     cells = row.get("images")
-    for cell in cells if isinstance(cells, list | tuple) else ():
+    places = [Place("image", cell) for cell in (cells if isinstance(cells, list | tuple) else ())]
+    places.append(Place("video", row.get("video")))
+    responses = row.get("responses")
+    contents = [row.get(name) for name in CONTENTS]
+    for content in [*contents, *(responses if isinstance(responses, list | tuple) else ())]:
+        places += [place for _, place in media_at(content, "")]
+    for place in places:
+        cell = place.source
         path = cell.get("path") if isinstance(cell, Mapping) and cell.get("bytes") is None else cell
         if isinstance(path, str) and path:
             yield os.path.join(folder, path)
-    video = row.get("video")
-    if isinstance(video, str) and video:
-        yield os.path.join(folder, video)
 
 
 def media_digest(files: Iterable[str]) -> str | None:

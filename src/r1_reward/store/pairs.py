@@ -1,7 +1,8 @@
 """Pair files: load, validate and save preference pairs.
 
 A pair file is JSONL with image paths relative to the file, parquet with embedded images, a folder of either, or a
-dataset on the Hub. Every row is checked before anything is trained on, and all problems are told at once::
+dataset on the Hub. Pictures may also stand within question and responses (:mod:`r1_reward.records.content`). Every row
+is checked before anything is trained on, and all problems are told at once::
 
     pairs = load_pairs("pairs.jsonl")               # datasets.Dataset; raises PairFileError
     pictures = row_pictures(pairs[0], frames=8)     # RGB: its images, then the frames of its video
@@ -19,8 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, LargeList, List, Value, concatenate_datasets
-from datasets import Image as ImageFeature
+from datasets import Dataset, Features, concatenate_datasets
+from datasets.table import InMemoryTable
 
 from r1_reward.records.checks import (
     FIELDS,
@@ -30,20 +31,32 @@ from r1_reward.records.checks import (
     Problem,
     unknown_field,
 )
+from r1_reward.records.content import Place, places_of
 from r1_reward.records.errors import UserError
-from r1_reward.records.schema import PreferencePair
+from r1_reward.records.schema import CONTENTS, PreferencePair
 from r1_reward.store.checker import Checker
 from r1_reward.store.files import complete_file
 from r1_reward.store.images import embedded, image_suffix
+from r1_reward.store.part_columns import (
+    FEATURES,
+    FEATURES_WITH_PARTS,
+    PairRowWriter,
+    as_column,
+    filled,
+    have_parts,
+    widened,
+    with_media,
+)
 from r1_reward.store.rows import (
-    RowWriter,
     did_you_mean,
     hub_dataset,
     line_rows,
     may_be_hub_id,
     of_split,
     parquet_count,
+    parquet_schema,
     require_readable,
+    undecoded,
 )
 from r1_reward.store.sniff import is_array, what_it_is
 from r1_reward.store.tables import parquet_dataset
@@ -53,29 +66,6 @@ __all__ = [
     "FEATURES", "MAX_RESPONSE_CHARS", "PairFileError", "Problem", "load_pairs", "row_pictures", "save_pairs",
     "validate_pairs",
 ]  # fmt: skip
-
-FEATURES = Features(
-    {
-        "id": Value("string"),
-        "question": Value("string"),
-        "images": List(ImageFeature(decode=False)),
-        "video": Value("string"),
-        "response_1": Value("string"),
-        "response_2": Value("string"),
-        "preferred": Value("int64"),
-        "criteria": Value("string"),
-        "source": Value("string"),
-        "kind": Value("string"),
-        "provenance": Value("string"),
-        "reasoning": Value("string"),
-        "attempts": Value("int64"),
-    }
-)
-"""The columns of every dataset that :func:`load_pairs` returns."""
-
-SCHEMA = Features({**FEATURES, "images": List(ImageFeature())}).arrow_schema
-"""Of parquet files of pairs. Other programs that read one with `datasets` get decoded images: Image() in its header,
-not Image(decode=False); Dataset.to_parquet would leave undecoded images as mere paths."""
 
 REPORT, STAGING = "report.json", ".writing"
 """Of a pair folder (:mod:`r1_reward.store.shards`): the file written last, and where unfinished shards lie."""
@@ -95,6 +85,9 @@ def load_pairs(
     ties: bool = False,
 ) -> Dataset:
     """Read and check all rows of a pair file, a folder or a Hub dataset; columns as in ``FEATURES``.
+
+    Where any content of the file has parts, question and responses are lists of parts in all rows
+    (``FEATURES_WITH_PARTS``), each picture with its source: :mod:`r1_reward.records.content` reads either form.
 
     A folder holds ``pairs.jsonl`` or parquet files; ``split`` picks ``train-*.parquet`` among those, or the split of
     a Hub dataset (``owner/name``), and means nothing for a single file. Paths of images come back absolute.
@@ -165,7 +158,20 @@ def _read_parquet(files: list[Path]) -> Dataset:
     full = [file for file in files if parquet_count(file)]
     if not full:
         raise PairFileError([Problem(str(files[0]), 0, "", "holds no rows")], rows=0)
-    return parquet_dataset(full)
+    return parquet_dataset(full, _columns_of(full))
+
+
+def _columns_of(files: list[Path]) -> Features:
+    """Return the columns to read files in: ours as far as they fit, and contents as parts where any file has them."""
+    schemas = [parquet_schema(file) for file in files]
+    found = [undecoded(Features.from_arrow_schema(schema)) for schema in schemas]
+    ours = FEATURES_WITH_PARTS if any(map(have_parts, schemas)) else FEATURES
+    fit = all(
+        set(REQUIRED) <= set(features) <= set(ours)
+        and all(feature in (FEATURES[name], FEATURES_WITH_PARTS[name]) for name, feature in features.items())
+        for features in found
+    )
+    return ours if fit else found[0]
 
 
 def _not_pairs(path: Path) -> str | None:
@@ -178,7 +184,14 @@ def _not_pairs(path: Path) -> str | None:
 def _load_jsonl(path: Path, checker: Checker) -> Dataset:
     if (what := _not_pairs(path)) is not None:
         raise PairFileError([Problem(checker.file, 0, "", what)], rows=0)
-    chunks, rows = [], []
+    chunks: list[Dataset] = []
+    rows: list[dict[str, Any]] = []
+
+    def end_chunk() -> None:
+        features = FEATURES_WITH_PARTS if any(map(have_parts, rows)) else FEATURES
+        chunks.append(Dataset.from_list([_in_columns(row, features) for row in rows], features=features))
+        rows.clear()
+
     for raw in line_rows(path):
         if raw.broken:
             checker.unusable(raw.number, raw.broken)
@@ -186,25 +199,34 @@ def _load_jsonl(path: Path, checker: Checker) -> Dataset:
         if checker.check(raw.number, raw.data):
             rows.append(_canonical(raw.data, path.parent))
         if len(rows) == _CHUNK:
-            chunks.append(Dataset.from_list(rows, features=FEATURES))
-            rows = []
+            end_chunk()
     checker.finish()
     if rows:
-        chunks.append(Dataset.from_list(rows, features=FEATURES))
+        end_chunk()
+    if any(have_parts(chunk.features) for chunk in chunks):
+        chunks = [_with_parts(chunk) for chunk in chunks]
     return chunks[0] if len(chunks) == 1 else concatenate_datasets(chunks)
+
+
+def _with_parts(chunk: Dataset) -> Dataset:
+    schema = FEATURES_WITH_PARTS.arrow_schema
+    return Dataset(InMemoryTable(widened(chunk.data.table, schema).cast(schema)))
+
+
+def _in_columns(row: dict[str, Any], features: Features) -> dict[str, Any]:
+    """Return a row in canonical form as the columns have it."""
+    return {**row, **{name: as_column(row[name]) for name in CONTENTS}} if have_parts(features) else row
 
 
 def _load_table(dataset: Dataset, checker: Checker) -> Dataset:
     """Check a dataset that ``datasets`` has read, and give it the canonical columns."""
-    images = dataset.features.get("images")
-    if isinstance(images, List | LargeList) and isinstance(images.feature, ImageFeature):
-        dataset = dataset.cast_column("images", FEATURES["images"])
     for name in dataset.column_names:
         if name not in FIELDS:
             checker.add(0, name, unknown_field(name))
     for name in set(REQUIRED) - set(dataset.column_names):
         checker.add(0, name, "is missing")
-    same = dataset.features == FEATURES
+    features = FEATURES_WITH_PARTS if have_parts(dataset.features) else FEATURES
+    same = dataset.features == features
     if not checker.problems:  # else every row would repeat the same complaint
         for line, row in enumerate(dataset, 1):
             given = {name: value for name, value in row.items() if value is not None}
@@ -213,23 +235,47 @@ def _load_table(dataset: Dataset, checker: Checker) -> Dataset:
     checker.finish()
     if same:
         return dataset
+
+    def canonical(row: dict[str, Any], folder: str) -> dict[str, Any]:
+        return _in_columns(
+            _canonical({name: value for name, value in row.items() if value is not None}, folder), features
+        )
+
     place = {"folder": str(checker.folder)}
-    return dataset.map(_canonical, fn_kwargs=place, features=FEATURES, remove_columns=dataset.column_names)
+    return dataset.map(
+        canonical,
+        fn_kwargs=place,
+        features=features,
+        remove_columns=dataset.column_names,
+        writer_batch_size=_ROW_GROUP,
+    )
 
 
 def _is_canonical(row: dict[str, Any]) -> bool:
-    embedded = all(cell["bytes"] is not None for cell in row["images"] or [])
+    cells = list(row["images"] or [])
+    for place in (place for name in CONTENTS for place in places_of(row[name])):
+        if place.kind == "video" or not isinstance(place.source, Mapping):
+            return False
+        cells.append(place.source)
     texts = (row["source"], row["kind"], row["provenance"])
+    embedded = all(cell["bytes"] is not None for cell in cells)
     return embedded and row["video"] is None and None not in (row["images"], *texts)
 
 
-def _canonical(row: dict[str, Any], folder: str | Path) -> dict[str, Any]:
-    """Return a checked row with all columns, defaults filled in and paths absolute."""
+def _canonical(row: Mapping[str, Any], folder: str | Path) -> dict[str, Any]:
+    """Return a checked row with all columns, defaults filled in, contents in canonical form and paths absolute."""
     full = {name: row.get(name) for name in FEATURES}
     full |= {name: full[name] or "" for name in ("source", "kind", "provenance")}
     full["video"] = os.path.abspath(os.path.join(folder, full["video"])) if full["video"] else None
+    full = filled(full)
+
+    def canonical(place: Place) -> Any:
+        if place.kind == "video":
+            return os.path.abspath(os.path.join(folder, place.source))
+        return _canonical_cell(place.source, folder)
+
     full["images"] = [_canonical_cell(cell, folder) for cell in full["images"] or []]
-    return full
+    return with_media(full, canonical)
 
 
 def _canonical_cell(cell: Any, folder: str | Path) -> dict[str, Any]:
@@ -246,8 +292,8 @@ def save_pairs(
 
     Relative image paths refer to ``image_root`` (default: the folder of ``path``). JSONL names images relative to the
     file and puts embedded ones into a folder ``NAME_images`` beside it; parquet embeds them all. The file appears
-    complete or not at all. Raises :class:`PairFileError` if there are no rows or :func:`load_pairs` would refuse one,
-    :class:`UserError` if an image to embed cannot be read.
+    complete or not at all. Raises :class:`PairFileError` if there are no rows or :func:`load_pairs` would refuse one
+    (a tie it would not, asked for ties), :class:`UserError` if an image to embed cannot be read.
     """
     path = Path(path)
     root = path.parent if image_root is None else Path(image_root)
@@ -272,12 +318,16 @@ def _checked(rows: Iterable[PreferencePair | Mapping[str, Any]], checker: Checke
 
 
 def _write_jsonl(rows: Iterable[dict[str, Any]], path: Path, part: Path) -> None:
+    def named(place: Place) -> str:
+        return _relative(place.source if place.kind == "video" else _image_file(place.source, path), path)
+
     with open(part, "w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             row = {name: value for name, value in row.items() if value not in (None, "") or name in REQUIRED}
             row["images"] = [_relative(_image_file(cell, path), path) for cell in row["images"]]
             if "video" in row:
                 row["video"] = _relative(row["video"], path)
+            row = with_media(row, named)
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -301,7 +351,11 @@ def _image_file(cell: dict[str, Any], path: Path) -> Path:
 
 
 def _write_parquet(rows: Iterable[dict[str, Any]], path: Path, part: Path) -> None:
-    with RowWriter(part, SCHEMA, group_rows=_ROW_GROUP) as writer:
+    def own(place: Place) -> Any:
+        return _relative(place.source, path) if place.kind == "video" else embedded(place.source)
+
+    with PairRowWriter(part, group_rows=_ROW_GROUP) as writer:
         for row in rows:
             video = _relative(row["video"], path) if row["video"] else None
-            writer.add({**row, "images": [embedded(cell) for cell in row["images"]], "video": video})
+            images = [embedded(cell) for cell in row["images"]]
+            writer.add({**with_media(row, own), "images": images, "video": video})

@@ -442,11 +442,27 @@ def hub_dataset(name: str, split: str, *, config: str | None = None, **options: 
     except _hub_errors() as error:
         raise _no_dataset(name, f"{split} split of a dataset of that name", error) from error
     for column, feature in (dataset.features or {}).items():
-        if isinstance(feature, datasets.Image):
-            dataset = dataset.cast_column(column, datasets.Image(decode=False))
-        elif isinstance(getattr(feature, "feature", None), datasets.Image):
-            dataset = dataset.cast_column(column, datasets.List(datasets.Image(decode=False)))
+        if (cells := undecoded(feature)) != feature:
+            dataset = dataset.cast_column(column, cells)
     return dataset
+
+
+def undecoded(feature: Any, *, decode: bool = False) -> Any:
+    """Return features of `datasets`, or one of them, whose images are cells, however deep they lie.
+
+    ``decode`` makes them pictures instead.
+    """
+    import datasets
+
+    if isinstance(feature, datasets.Image):
+        return datasets.Image(mode=feature.mode, decode=decode)
+    if isinstance(feature, Mapping):
+        return type(feature)({name: undecoded(one, decode=decode) for name, one in feature.items()})  # type: ignore[call-arg]
+    if isinstance(feature, datasets.LargeList):
+        return datasets.LargeList(undecoded(feature.feature, decode=decode))
+    if isinstance(feature, datasets.List):
+        return datasets.List(undecoded(feature.feature, decode=decode), length=feature.length)
+    return feature
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:

@@ -22,11 +22,14 @@ from types import TracebackType
 from typing import Any
 
 from r1_reward.records.checks import FIELDS, REQUIRED, text_problems, to_pair, unknown_field
+from r1_reward.records.content import Place
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import CONTENTS
 from r1_reward.store.files import write_json
 from r1_reward.store.images import ImageError, embedded
-from r1_reward.store.pairs import REPORT, SCHEMA, STAGING, find_files
-from r1_reward.store.rows import RowWriter, line_rows, parquet_columns, parquet_rows
+from r1_reward.store.pairs import REPORT, STAGING, find_files
+from r1_reward.store.part_columns import PairRowWriter, filled, widen_file, with_media
+from r1_reward.store.rows import line_rows, parquet_columns, parquet_rows
 from r1_reward.store.run_folder import locked
 
 SHARD_BYTES = 256 << 20
@@ -61,7 +64,9 @@ class PairWriter:
         self.staging = self.folder / STAGING
         self.rows = 0
         self._shards, self._shard_rows, self._shard_bytes = 0, 0, 0
-        self._file: RowWriter | None = None
+        self._file: PairRowWriter | None = None
+        self._texts: list[Path] = []  # shards that ended before a row with parts came
+        self._parts = False
         self._closed = False
         self._held = ExitStack()
         _require_free(self.folder, overwrite)
@@ -89,24 +94,32 @@ class PairWriter:
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a row with the fields of a :class:`~r1_reward.records.schema.PreferencePair`.
 
-        Images are cells ``{"bytes": ..., "path": ...}``, the bytes of a file, or absolute paths; the files are
-        embedded. ``video`` is an absolute path and is stored relative to the folder. Pictures are not decoded.
+        Images, within contents too, are cells ``{"bytes": ..., "path": ...}``, the bytes of a file, or absolute paths;
+        the files are embedded. A video is an absolute path and is stored relative to the folder. Pictures are not
+        decoded.
         Raises UserError if a field is missing, wrong or unknown, or an image cannot be read.
         """
         full = _checked(row, f"{self.folder}: row {self.rows + 1}")
+        full = with_media(full, self._stored)
         full["images"] = [embedded(cell) for cell in full["images"]]
         if full["video"]:
-            full["video"] = Path(os.path.relpath(full["video"], self.folder)).as_posix()
+            full["video"] = self._stored(Place("video", full["video"]))
         size = _size(full)
         if self._shard_rows == self.rows_per_shard or (self._shard_rows and self._shard_bytes + size > SHARD_BYTES):
             self._end_shard()
         if self._file is None:
-            file = self.staging / f"pairs-{self._shards:05d}.parquet"
-            self._file = RowWriter(file, SCHEMA, group_rows=_GROUP_ROWS, group_bytes=_GROUP_BYTES)
+            file = self.staging / _name(self._shards)
+            self._file = PairRowWriter(file, group_rows=_GROUP_ROWS, group_bytes=_GROUP_BYTES, parts=self._parts)
         self._file.add(full, size)
+        self._parts = self._file.parts
         self._shard_bytes += size
         self._shard_rows += 1
         self.rows += 1
+
+    def _stored(self, place: Place) -> Any:
+        if place.kind == "video":
+            return Path(os.path.relpath(place.source, self.folder)).as_posix()
+        return embedded(place.source)
 
     def close(self, report: Mapping[str, Any] | None = None) -> int:
         """Move everything into place, write ``report`` as ``report.json`` if given, and return the number of rows.
@@ -116,6 +129,8 @@ class PairWriter:
         if self._closed:
             return self.rows
         self._end_shard()
+        while self._parts and self._texts:  # all shards of a folder have the same columns
+            widen_file(self._texts.pop())
         (self.folder / REPORT).unlink(missing_ok=True)  # until the new report is there the folder is not finished
         for old in _shards(self.folder):
             old.unlink()
@@ -148,6 +163,8 @@ class PairWriter:
     def _end_shard(self) -> None:
         if self._file is not None:
             self._file.close()
+            if not self._file.parts:
+                self._texts.append(self.staging / _name(self._shards))
             self._file = None
             self._shards += 1
         self._shard_rows, self._shard_bytes = 0, 0
@@ -156,10 +173,10 @@ class PairWriter:
 def read_rows(path: str | Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     """Yield the rows of a pair file or pair folder one by one, in the order they are stored.
 
-    Every column of ``FEATURES`` is there (or those in ``columns``), with defaults filled in. Images are cells
-    ``{"bytes": ..., "path": ...}`` with the bytes read, also where the file names them by path; ``video`` is an
-    absolute path. Texts and labels are checked when all columns are read; pictures are not decoded. A few dozen rows
-    are in memory at once.
+    Every column of ``FEATURES`` is there (or those in ``columns``), with defaults filled in. A content is text or a
+    list of parts, whatever the file has. Images, within contents too, are cells ``{"bytes": ..., "path": ...}`` with
+    the bytes read, also where the file names them by path; videos are absolute paths. Texts and labels are checked
+    when all columns are read; pictures are not decoded. A few dozen rows are in memory at once.
 
     Raises:
         UserError: there is no such file, it is unfinished, or a row is wrong (with file and row in the message).
@@ -203,6 +220,10 @@ def _require_free(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder}: holds pairs already. Choose another folder, or allow to overwrite it.")
 
 
+def _name(shard: int) -> str:
+    return f"pairs-{shard:05d}.parquet"
+
+
 def _shards(folder: Path) -> list[Path]:
     return [file for file in folder.iterdir() if _SHARD.fullmatch(file.name)]
 
@@ -214,13 +235,21 @@ def _checked(row: Any, place: str) -> dict[str, Any]:
     given = {name: value for name, value in row.items() if value is not None}
     cells = given.get("images", [])
     # The schema knows images as paths; whether a cell can be embedded is found out later.
-    names = ["cell" if isinstance(cell, Mapping | bytes) else cell for cell in cells] if _is_list(cells) else cells
-    _, problems = to_pair({**given, "images": names})
+    named = {**with_media(given, _as_path), "images": list(map(_cell_as_path, cells)) if _is_list(cells) else cells}
+    _, problems = to_pair(named)
     if problems := [*problems, *text_problems(given)]:
         listed = "; ".join(f"{field}: {reason}" for field, reason in problems[:3])
         raise UserError(f"{place} (id {str(given.get('id'))[:80]}): {listed}.")
     full = {name: given.get(name) for name in FIELDS}
-    return full | {name: full[name] or "" for name in _EMPTY} | {"images": list(cells)}
+    return filled(full | {name: full[name] or "" for name in _EMPTY} | {"images": list(cells)})
+
+
+def _cell_as_path(cell: Any) -> Any:
+    return "cell" if isinstance(cell, Mapping | bytes) else cell
+
+
+def _as_path(place: Place) -> Any:
+    return _cell_as_path(place.source) if place.kind == "image" else place.source
 
 
 def _is_list(value: Any) -> bool:
@@ -228,8 +257,10 @@ def _is_list(value: Any) -> bool:
 
 
 def _size(row: Mapping[str, Any]) -> int:
-    texts = sum(len(value) for value in row.values() if isinstance(value, str))
-    return texts + sum(len(cell["bytes"]) for cell in row["images"])
+    parts = [part for name in CONTENTS if not isinstance(row[name], str) for part in row[name]]
+    values = [*row.values(), *(part.get("text") for part in parts)]
+    cells = [*row["images"], *(part["image"] for part in parts if part["type"] == "image")]
+    return sum(len(value) for value in values if isinstance(value, str)) + sum(len(cell["bytes"]) for cell in cells)
 
 
 def _jsonl_rows(file: Path) -> Iterator[tuple[int, Any]]:
@@ -240,14 +271,23 @@ def _jsonl_rows(file: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _absolute(row: dict[str, Any], folder: Path, place: str) -> dict[str, Any]:
-    """Embed the images of a row and make the path of its video absolute."""
+    """Embed the images of a row and make the paths of its videos absolute."""
     if row.get("video"):
         row["video"] = os.path.abspath(folder / row["video"])
-    if "images" in row:
-        try:
+
+    def own(medium: Place) -> Any:
+        if medium.source is None:  # it takes one of the row's images, which nobody asked for
+            return None
+        if medium.kind == "video":
+            return os.path.abspath(folder / medium.source)
+        return embedded(_below(medium.source, folder))
+
+    try:
+        row = with_media(row, own)
+        if "images" in row:
             row["images"] = [embedded(_below(cell, folder)) for cell in row["images"] or []]
-        except ImageError as error:
-            raise ImageError(f"{place}: {error.name}", error.reason) from error
+    except ImageError as error:
+        raise ImageError(f"{place}: {error.name}", error.reason) from error
     return row
 
 

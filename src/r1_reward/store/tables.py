@@ -78,8 +78,10 @@ def _cast(table: pa.Table, schema: pa.Schema, file: Path, first: Path | None) ->
     from datasets.exceptions import DatasetsError
     from datasets.table import table_cast
 
+    from r1_reward.store.part_columns import widened
+
     try:
-        return table_cast(table, schema)
+        return table_cast(widened(table, schema), schema)
     except (ValueError, TypeError, DatasetsError) as error:
         wanted = f"those of {first}" if first else "the ones asked for"
         raise UserError(f"{file}: its columns do not fit {wanted} ({first_line(error)}).") from error

@@ -14,10 +14,10 @@ from r1_reward.store.rows import RowSource
 def parse(row: Fields) -> Draft:
     """Read a row that :func:`r1_reward.store.pairs.load_pairs` has checked already."""
     data = row.data
-    images = [cell if isinstance(cell, dict) else {"bytes": None, "path": cell} for cell in data["images"]]
     return Draft(
         data["id"], data["question"], data["response_1"], data["response_2"], data["preferred"],
-        data["kind"] or data["source"] or "all", images=tuple(images), video=data["video"], image_field="images",
+        data["kind"] or data["source"] or "all", images=tuple(data["images"]), video=data["video"],
+        image_field="images", criteria=data["criteria"],
     )  # fmt: skip
 
 

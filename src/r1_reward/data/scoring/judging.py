@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +22,13 @@ from r1_reward.judge.prepare import InvalidPair, PairToJudge
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.unreadable import Reading, reading_of
 from r1_reward.judge.voting import Verdict
+from r1_reward.records.content import ContentError, Place, fill_places, map_media
 from r1_reward.records.dialect import Dialect
 from r1_reward.records.errors import UserError, kind_of
+from r1_reward.records.schema import CONTENTS
+from r1_reward.records.texts import is_blank
 from r1_reward.store.encoded import kind_of_source
+from r1_reward.store.part_columns import media_at
 from r1_reward.store.video import Video
 
 SCHEMAS: dict[str, pa.Schema] = {
@@ -49,11 +54,15 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("votes", pa.int32()),
             ("unreadable", pa.int32()),
             ("truncated", pa.int32()),
+            ("top_is_best", pa.float64()),
             ("error", pa.string()),
         ]
     ),
 }
 """The columns of the output. All but ``id`` and ``error`` are null where there is an error.
+
+``top_is_best`` is 1 where the response with the highest reward has the best rank, 0 where it has not, and of several
+with that reward the share that have; null where the row has no ``ranking``.
 
 ``truncated`` and ``unreadable`` count votes: those that the token limit cut, and those without a verdict.
 """
@@ -92,9 +101,7 @@ def judge_rows(engine: Any, rows: Iterable[Row], job: Job) -> Iterator[Result]:
     options: dict[str, Any] = settings.model_dump(include={"votes", "both_orders", "temperature", "stop"})
     waiting: deque[tuple[Row, Result]] = deque()
     if job.kind == "pairs":
-        pairs = _items(
-            rows, ("question", "response_1", "response_2"), waiting, lambda fields: _pair(fields, job.folder)
-        )
+        pairs = _items(rows, CONTENTS, waiting, lambda fields: _pair(fields, job.folder))
         judged: Iterator[Any] = model.compare_many(pairs, **options)
     else:
         groups = _items(rows, ("question", "responses"), waiting, lambda fields: _group(fields, job.folder))
@@ -126,11 +133,15 @@ def _items(
 
 
 def _pair(fields: dict[str, Any], folder: Path) -> PairToJudge:
-    return PairToJudge(fields["question"], _pictures(fields, folder), fields["response_1"], fields["response_2"])
+    contents, images = _shown(fields, [fields[name] for name in CONTENTS], folder)
+    return PairToJudge(contents[0], images, contents[1], contents[2], fields.get("criteria"))
 
 
 def _group(fields: dict[str, Any], folder: Path) -> Group:
-    return Group(fields["question"], _pictures(fields, folder), fields["responses"])
+    given = fields["responses"]
+    responses = list(given) if isinstance(given, list | tuple) else []
+    (question, *shown), images = _shown(fields, [fields["question"], *responses], folder)
+    return Group(question, images, shown if responses else given, fields.get("criteria"))
 
 
 def _result(row: Row, result: Result, judged: Verdict | ScoredGroup | EngineError, dialect: Dialect) -> Result:
@@ -146,7 +157,8 @@ def _result(row: Row, result: Result, judged: Verdict | ScoredGroup | EngineErro
             "unreadable": sum(bool(reading.reason) for reading in readings),
             "truncated": sum(reading.truncated for reading in readings),
         }
-        return Result({"id": name, **_reward_fields(judged.rewards), **counts}, readings=readings)
+        best = _top_is_best(judged.rewards, row.fields.get("ranking"))
+        return Result({"id": name, **_reward_fields(judged.rewards), **counts, "top_is_best": best}, readings=readings)
     return Result({"id": name, **_verdict_fields(judged)}, readings=readings)
 
 
@@ -160,6 +172,16 @@ def _reward_fields(rewards: list[float | None]) -> dict[str, Any]:
     return {"rewards": rewards, "order": [number for _, number in sorted(known)]}
 
 
+def _top_is_best(rewards: Sequence[float | None], ranking: Sequence[int] | None) -> float | None:
+    """Return which share of the responses with the highest reward have the best rank, in [0, 1]."""
+    known = [(reward, rank) for reward, rank in zip(rewards, ranking or (), strict=False) if reward is not None]
+    if not known or not ranking:
+        return None
+    highest = max(reward for reward, _ in known)
+    ranks = [rank for reward, rank in known if reward == highest]
+    return ranks.count(min(ranking)) / len(ranks)
+
+
 def _checked(row: Row, texts: Sequence[str]) -> Result:
     """Return a line with the row's id, and with an error if the row cannot be shown to a judge."""
     given = row.fields.get("id")
@@ -171,10 +193,38 @@ def _checked(row: Row, texts: Sequence[str]) -> Result:
     video = row.fields.get("video")
     if not isinstance(video, (str, type(None))):
         return _failed(row, f"video: must be a path, not {kind_of(video)}.", name)
-    missing = [field for field in (*texts, *(() if video else ("images",))) if row.fields.get(field) is None]
+    contents = [row.fields.get(field) for field in texts]
+    beside = () if video or any(map(_has_places, contents)) else ("images",)
+    missing = [field for field in (*texts, *beside) if row.fields.get(field) is None]
     if missing:
         return _failed(row, f"{missing[0]}: is missing.", name)
+    if reason := _criteria_problem(row.fields.get("criteria")) or _ranking_problem(row.fields):
+        return _failed(row, f"{reason}.", name)
     return Result({"id": name})
+
+
+def _has_places(value: Any) -> bool:
+    """Say whether a content, or any of a list of contents, has places for pictures or videos."""
+    values = value if isinstance(value, list) else ()
+    return any(next(media_at(one, ""), None) for one in (value, *values))
+
+
+def _criteria_problem(criteria: Any) -> str | None:
+    if criteria is None or (isinstance(criteria, str) and not is_blank(criteria)):
+        return None
+    return "criteria: is blank" if isinstance(criteria, str) else f"criteria: must be text, not {kind_of(criteria)}"
+
+
+def _ranking_problem(fields: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the ranking of a group, which is not looked at until it has been judged."""
+    ranking, responses = fields.get("ranking"), fields.get("responses")
+    if ranking is None or not isinstance(responses, list):
+        return None
+    if not isinstance(ranking, list) or not all(type(rank) is int and rank > 0 for rank in ranking):
+        return "ranking: must be a list of whole numbers, 1 for the best"
+    if len(ranking) != len(responses):
+        return f"ranking: has {len(ranking)} ranks for {len(responses)} responses"
+    return None
 
 
 def _failed(row: Row, reason: str | UserError, name: str | None) -> Result:
@@ -187,15 +237,33 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _pictures(row: Mapping[str, Any], folder: Path) -> Any:
-    """Return pictures as paths or bytes, a video behind them; what is none of these is left for the judge to refuse."""
+def _shown(row: Mapping[str, Any], contents: list[Any], folder: Path) -> tuple[list[Any], Any]:
+    """Return contents with their pictures and the pictures beside them, as paths or bytes, a video behind those.
+
+    What is none of these is left for the judge to refuse.
+    """
     cells, video = row.get("images"), row.get("video")
-    if video and cells is None:
-        cells = []
+    cells = [] if cells is None else cells
     if not isinstance(cells, list):
-        return cells
+        return contents, cells
     pictures = [_picture(cell, folder) for cell in cells]
-    return [*pictures, Video(os.path.join(folder, video))] if video else pictures
+    contents = [_with_own(content, folder) for content in contents]
+    with suppress(ContentError):
+        contents, pictures = fill_places(contents, pictures)
+    return contents, [*pictures, Video(os.path.join(folder, video))] if video else pictures
+
+
+def _with_own(content: Any, folder: Path) -> Any:
+    try:
+        return map_media(content, partial(_medium, folder=folder))
+    except ContentError:
+        return content
+
+
+def _medium(place: Place, folder: Path) -> Any:
+    if place.kind == "video" and isinstance(place.source, str):
+        return os.path.join(folder, place.source)
+    return _picture(place.source, folder)
 
 
 def _picture(cell: Any, folder: Path) -> Any:

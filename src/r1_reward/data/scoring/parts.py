@@ -27,6 +27,9 @@ from r1_reward.store.files import complete_file
 from r1_reward.store.rows import RowWriter
 from r1_reward.store.run_folder import LOCK, locked, read_remarks, require_same, run_folder
 
+BEST = "top_is_best"
+"""Column of the output of groups: see :data:`r1_reward.data.scoring.judging.SCHEMAS`."""
+
 _KEY, _REMARKS = b"r1_reward.score", b"r1_reward.remarks"
 _ROW_GROUP = 65_536
 _LISTED = 20
@@ -49,6 +52,10 @@ class ScoreSummary(NamedTuple):
     """How many of them have no verdict."""
     truncated: int | None = None
     """How many of them the token limit cut."""
+    ranked: int | None = None
+    """Groups that have a ranking and rewards; None of pairs."""
+    top_is_best: float | None = None
+    """How often the top choice of those is the best one, in [0, 1]; of several top choices each counts in part."""
 
     @property
     def readable(self) -> int:
@@ -169,10 +176,12 @@ def _summary(out: Path, file: pq.ParquetFile) -> ScoreSummary:
     rows, failed = 0, 0
     first: list[tuple[int, str | None, str]] = []
     columns = file.schema_arrow.names
-    counted = [name for name in ("for_1", "for_2", "votes", "unreadable", "truncated") if name in columns]
+    counted = [name for name in ("for_1", "for_2", "votes", "unreadable", "truncated", BEST) if name in columns]
+    ranked = 0
     sums: Counter[str] = Counter()
     for batch in file.iter_batches(columns=["id", "error", *counted]):
         sums.update({name: pc.sum(batch.column(name)).as_py() or 0 for name in counted})
+        ranked += batch.num_rows - batch.column(BEST).null_count if BEST in columns else 0
         names, errors = batch.column("id"), batch.column("error")
         failed += batch.num_rows - errors.null_count
         if errors.null_count < batch.num_rows and len(first) < _LISTED:
@@ -184,7 +193,10 @@ def _summary(out: Path, file: pq.ParquetFile) -> ScoreSummary:
     if "truncated" not in columns:
         return ScoreSummary(out, rows, failed, first)
     votes = sums["votes"] if "votes" in columns else sums["for_1"] + sums["for_2"] + sums["unreadable"]
-    return ScoreSummary(out, rows, failed, first, votes, sums["unreadable"], sums["truncated"])
+    summary = ScoreSummary(out, rows, failed, first, votes, sums["unreadable"], sums["truncated"])
+    if BEST not in columns:
+        return summary
+    return summary._replace(ranked=ranked, top_is_best=sums[BEST] / ranked if ranked else None)
 
 
 def remarks_of(out: Path) -> list[str]:

@@ -16,21 +16,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r1_reward.records.errors import UserError, kind_of
+from r1_reward.records.schema import CONTENTS
 from r1_reward.store.identity import media_digest, media_of
 from r1_reward.store.rows import did_you_mean, is_blank, not_parquet, parquet_rows, parse_line, raw_lines
 from r1_reward.store.sniff import packed
 
 Kind = Literal["pairs", "groups"]
 _FIELDS: dict[str, tuple[str, ...]] = {
-    "pairs": ("id", "question", "images", "video", "response_1", "response_2"),
-    "groups": ("id", "question", "images", "video", "responses"),
+    "pairs": ("id", "question", "images", "video", "response_1", "response_2", "criteria"),
+    "groups": ("id", "question", "images", "video", "responses", "ranking", "criteria"),
 }
 _REQUIRED: dict[str, tuple[str, ...]] = {
-    "pairs": ("question", "images", "response_1", "response_2"),
-    "groups": ("question", "images", "responses"),
+    "pairs": ("question", "response_1", "response_2"),
+    "groups": ("question", "responses"),
 }
 _BUFFER = 1 << 20
 
@@ -141,17 +143,26 @@ def _survey_parquet(path: Path, block_rows: int) -> Source:
             digest.update(chunk)
     try:
         with pq.ParquetFile(path) as parquet:
-            names, rows = parquet.schema_arrow.names, parquet.metadata.num_rows
+            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
     except (OSError, ValueError, NotImplementedError) as error:
         raise not_parquet(path, error) from error
+    names = schema.names
     kind = _kind_of(names)
     if kind is None:
         raise UserError(f"{path}: has neither the columns response_1 and response_2 (pairs) nor responses (groups).")
-    if missing := [name for name in _REQUIRED[kind] if name not in names]:
+    needed = _REQUIRED[kind] if _has_parts(schema) else (*_REQUIRED[kind], "images")
+    if missing := [name for name in needed if name not in names]:
         raise UserError(f"{path}: has no column {missing[0]}, which every file of {kind} needs.")
     starts = range(0, rows, block_rows)
     blocks = [Block(number, start, min(block_rows, rows - start)) for number, start in enumerate(starts)]
     return Source(path, kind, rows, digest.hexdigest(), media_digest(media_of(path)), blocks)
+
+
+def _has_parts(schema: pa.Schema) -> bool:
+    """Say whether contents may hold pictures themselves, so that none need come beside them."""
+    types = [schema.field(name).type for name in (*CONTENTS, "responses") if name in schema.names]
+    inner = [kind.value_type for kind in types if pa.types.is_list(kind) or pa.types.is_large_list(kind)]
+    return any(map(pa.types.is_nested, inner))
 
 
 class _Unchanged:

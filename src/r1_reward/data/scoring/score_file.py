@@ -3,11 +3,12 @@
     score_file(Path("pairs.jsonl"), Path("verdicts.parquet"), ScoreSettings(model="runs/rl", votes=3))
 
 The input is JSONL or parquet, a pair a row (``question``, ``images``, ``response_1``, ``response_2``) or a group
-(``question``, ``images``, ``responses``); ``id`` is optional, other fields are ignored. ``images`` may be empty, but
-has to be there; its paths are relative to the file. The output has a row for each, in order (columns in
-:data:`r1_reward.data.scoring.judging.SCHEMAS`). Rewards of a group are net win rates, as
-:meth:`r1_reward.judge.reward_model.RewardModel.rewards` gives them; ``order`` lists the responses that have one, from
-0, best first.
+(``question``, ``images``, ``responses``); ``id`` and ``criteria`` are optional, other fields are ignored. Contents are
+texts or lists of parts. ``images`` may be empty, but has to be there unless a part has a picture; its paths are
+relative to the file. A group's ``ranking`` (1 is best) decides nothing: the output says whether the top choice is
+best. The output has a row for each, in order (columns in :data:`r1_reward.data.scoring.judging.SCHEMAS`). Rewards of a
+group are net win rates, as :meth:`r1_reward.judge.reward_model.RewardModel.rewards` gives them; ``order`` lists the
+responses that have one, from 0, best first.
 
 The file is read, judged and kept a block at a time. After a kill the same call goes on with the blocks that are
 missing. If none of the first answers can be read it ends, and keeps what it has of the block under way. As a verdict

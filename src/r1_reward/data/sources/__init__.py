@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from r1_reward.data.sources import mm_rlhf, povid, r1_reward_rl, rlaif_v, trl, vl_feedback, wildvision
+from r1_reward.data.sources import groups, mm_rlhf, povid, r1_reward_rl, rlaif_v, trl, vl_feedback, wildvision
 from r1_reward.data.sources.common import Candidate, Drop, Row
 from r1_reward.records.errors import UserError
 
@@ -44,6 +44,7 @@ SOURCES = {
     "wildvision-battle": Source(wildvision.read, "WildVision/wildvision-battle", "WildVision-Battle", split="test"),
     "r1-reward-rl": Source(r1_reward_rl.read, "yifanzhang114/R1-Reward-RL", "R1-Reward-RL", by_name=True),
     "trl": Source(trl.read, "trl-lib/rlaif-v", "TRL preference"),
+    "groups": Source(groups.read, "yinuoy/MR2Bench", "ranked group"),
 }
 
 

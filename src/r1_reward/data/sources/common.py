@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from r1_reward.records.content import (
+    Content,
+    ContentError,
+    Piece,
+    Place,
+    blank,
+    fill_places,
+    places_of,
+    read_parts,
+    same_content,
+)
 from r1_reward.records.errors import kind_of
-from r1_reward.records.placeholders import at_one_end, find_placeholders, mismatch, name_pictures
+from r1_reward.records.placeholders import at_one_end, find_placeholders, mismatch
 from r1_reward.records.schema import Answer
-from r1_reward.records.texts import is_blank, same_text
+from r1_reward.records.texts import is_blank
 
 REASONS = {
     "not JSON": "the line is no JSON object in UTF-8",
@@ -24,7 +35,7 @@ REASONS = {
     "several turns": "the conversation has more than one question and one answer",
     "unexpected turns": "the turns are not one question and one answer, or the two sides were asked different things",
     "unreadable prompt": "the finished prompt cannot be cut into question and responses without doubt",
-    "picture places": "the question has places (<image>) for another number of pictures than the row has",
+    "picture places": "there are places (<image>, image parts) for another number of pictures than the row has",
     "no image": "the row names no image",
     "several media": "the row has several images, or image and video, where one is allowed",
     "image missing": "the image is not below the image folder",
@@ -34,11 +45,6 @@ REASONS = {
     "video missing": "the video, or the folder of its frames, is not below the image folder",
 }
 """Every reason for which a row or pair is dropped, and what it means."""
-
-_IMAGE_PARTS = ("image", "image_url", "input_image")
-_VIDEO_PARTS = ("video", "video_url", "input_video")
-_TEXT_PARTS = ("text", "input_text", "output_text")
-_TOKENS = {"image": "<image>", "video": "<video>"}
 
 
 class Drop(Exception):
@@ -53,10 +59,11 @@ class Candidate(NamedTuple):
     """A pair as a source gives it, with media not looked at yet."""
 
     id: str
-    """Empty where the source gives none."""
-    question: str
-    chosen: str
-    rejected: str
+    """Empty where the source gives none; one that begins with a colon tells the pairs of a row apart, nothing more."""
+    question: Content
+    chosen: Content
+    rejected: Content
+    """Of parts, whose images are cells like ``images`` and whose videos are paths as given."""
     images: tuple[Mapping[str, Any], ...] = ()
     """Cells ``{"bytes": ..., "path": ...}`` with paths as given."""
     video: str | None = None
@@ -65,7 +72,7 @@ class Candidate(NamedTuple):
     preferred: Answer | None = None
     """Which response the chosen answer is in a source that fixes the order; None leaves it to the import."""
     kept: Mapping[str, Any] = {}
-    """Fields of the pair that stay as they are, in rows that were exported from a pair folder."""
+    """Fields of the pair that stay as they are: criteria, and all others of rows exported from a pair folder."""
 
 
 class Row:
@@ -100,6 +107,11 @@ class Row:
             raise Drop("wrong type", f"{name} is {kind_of(value)}, not a list")
         return value
 
+    def criteria(self) -> dict[str, str]:
+        """Return the field ``criteria`` as it is kept, nothing where it is not there or empty."""
+        value = self.data.get("criteria")
+        return {} if value in (None, "") else {"criteria": a_text(value, "criteria")}
+
     def image(self, *names: str) -> Mapping[str, Any]:
         """Return the first of the fields that holds an image, as a cell; raises Drop if none does."""
         for name in names:
@@ -115,6 +127,41 @@ def a_text(value: Any, name: str) -> str:
     if is_blank(value):
         raise Drop("blank text", name)
     return value
+
+
+def a_content(value: Any, name: str) -> Content:
+    """Return a text or parts that are not blank; their images are cells, or None where they come beside the text.
+
+    Where a text among the parts has places of its own (``<image>``), these say where the pictures belong, and the
+    parts do not.
+    """
+    content = _parts(value, name)
+    if blank(content):
+        raise Drop("blank text", name)
+    return content
+
+
+def _parts(value: Any, name: str) -> Content:
+    if isinstance(value, str):
+        return value
+    try:
+        pieces = read_parts(value)
+    except ContentError as error:
+        raise Drop("wrong type", f"{name} {error}") from error
+    texts = [piece for piece in pieces if isinstance(piece, str)]
+    if len(texts) == len(pieces) or any(map(find_placeholders, texts)):
+        return "".join(texts)
+    return [_with_cell(piece, name) for piece in pieces]
+
+
+def _with_cell(piece: Piece, name: str) -> Piece:
+    if isinstance(piece, str):
+        return piece
+    if piece.kind == "image":
+        return piece._replace(source=an_image(piece.source, f"an image of {name}"))
+    if not isinstance(piece.source, str):
+        raise Drop("picture places", f"{name} has a video part that names no file")
+    return piece
 
 
 def an_image(value: Any, name: str) -> Mapping[str, Any] | None:
@@ -142,70 +189,80 @@ def without_image_tags(question: str, name: str, pictures: int | None = None) ->
     return spoken[0].strip() if alone else a_text(question if spoken else "", name)
 
 
-def require_same_question(first: str, second: str, sides: str) -> None:
+def with_pictures(
+    question: Content,
+    responses: Sequence[Content],
+    images: Sequence[Mapping[str, Any]],
+    name: str,
+    *,
+    video: bool = False,
+    own: bool = False,
+) -> tuple[Content, list[Content], tuple[Mapping[str, Any], ...]]:
+    """Return question and responses with all pictures at their places, and the images that stand in front of them.
+
+    Image parts take the ``images`` in order; those that name a picture keep it where there are no images, and with
+    ``own`` also beside images. A question whose pictures all stand before its text, or all behind it, is that text;
+    ``name`` is what it is called. With a ``video`` beside it nobody can count the places in a text.
+
+    Raises:
+        Drop: there are places for another number of pictures than there are, or the question is blank.
+    """
+    contents = [question, *responses]
+    marked = [place for content in contents for place in places_of(content) if place.kind == "image"]
+    if images and marked and not own:
+        if len(marked) != len(images):
+            raise Drop("picture places", f"{name} and answers mark {len(marked)} images and the row has {len(images)}")
+        contents = [_without_sources(content) for content in contents]
+    try:
+        contents, left = fill_places(contents, images)
+    except ContentError as error:
+        raise Drop("picture places", f"{name} and answers: {error}") from error
+    question, *responses = contents
+    if isinstance(question, str):
+        return without_image_tags(question, name, None if video else len(left)), list(responses), tuple(left)
+    pieces = read_parts(question)
+    texts = [number for number, piece in enumerate(pieces) if isinstance(piece, str) and not is_blank(piece)]
+    plain = len(texts) == 1 and texts[0] in (0, len(pieces) - 1)
+    if plain and all(isinstance(piece, str) or piece.kind == "image" for piece in pieces):
+        cells = [piece.source for piece in pieces if isinstance(piece, Place)]
+        return str(pieces[texts[0]]).strip(), list(responses), (*left, *cells)
+    return question, list(responses), tuple(left)
+
+
+def _without_sources(content: Content) -> Content:
+    """Return a content whose pictures all come beside it."""
+    if isinstance(content, str):
+        return content
+    pieces = read_parts(content)
+    return [Place("image") if isinstance(piece, Place) and piece.kind == "image" else piece for piece in pieces]
+
+
+def require_same_question(first: Content, second: Content, sides: str) -> None:
     """Raise Drop if the two sides of a pair were asked different things."""
-    if not same_text(first, second):
+    if not same_content(first, second):
         raise Drop("unexpected turns", f"{sides} different questions")
 
 
-def turns(value: Any, name: str, roles: tuple[str, str] = ("role", "content")) -> Iterator[tuple[str, str]]:
-    """Yield role and text of each turn of a chat; ``roles`` names the two fields. Raises Drop where there is no text.
+def turns(value: Any, name: str, roles: tuple[str, str] = ("role", "content")) -> Iterator[tuple[str, Content]]:
+    """Yield role and content of each turn of a chat, which may be blank; ``roles`` names the two fields.
 
-    A text may be a list of parts, as :func:`part_text` reads it.
+    Raises Drop where there is neither text nor parts.
     """
     if not isinstance(value, list):
         raise Drop("wrong type", f"{name} is {kind_of(value)}, not a list of turns")
     for index, turn in enumerate(value):
         if not isinstance(turn, Mapping) or not isinstance(turn.get(roles[0]), str):
             raise Drop("wrong type", f"{name}[{index}] is not a turn with {roles[0]} and {roles[1]}")
-        yield turn[roles[0]], part_text(turn.get(roles[1]), f"{name}[{index}].{roles[1]}")
+        yield turn[roles[0]], _parts(turn.get(roles[1]), f"{name}[{index}].{roles[1]}")
 
 
-def part_text(content: Any, name: str) -> str:
-    """Return the text of the content of a turn, which is text or a list of parts; it may be blank.
-
-    Parts are ``[{"type": "text", "text": ...}, {"type": "image"}]``. Text parts are joined. Pictures are shown in front
-    of the text, so one between two texts is named there, by its number: "Is image 1 taken after image 2?" Where a text
-    has places of its own (``<image>``), these say where the pictures belong, and the parts do not.
-    """
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, Mapping)]
-        if len(parts) < len(content):
-            raise Drop("wrong type", f"{name} has a part that is not an object")
-        if other := next((kind for kind in map(_kind, parts) if kind != "text" and kind not in _TOKENS), None):
-            raise Drop("wrong type", f"{name} has a part of type {other[:40]!r}; text and pictures are read")
-        texts = [part["text"] for part in parts if _kind(part) == "text" and part.get("text") is not None]
-        if all(isinstance(text, str) for text in texts):
-            joined = "".join(texts)
-            if find_placeholders(joined) or not any(_kind(part) in _TOKENS for part in parts):
-                return joined
-            shown = [
-                part.get("text") or "" if _kind(part) == "text" else _TOKENS.get(_kind(part), "") for part in parts
-            ]
-            return name_pictures("".join(shown))
-    if not isinstance(content, str):
-        raise Drop("wrong type", f"{name} is {kind_of(content)}, not text")
-    return content
-
-
-def _kind(part: Mapping[str, Any]) -> str:
-    """Return what a part is; without a type, the field it has says so."""
-    kind = part.get("type") or next((name for name in ("text", *_IMAGE_PARTS, *_VIDEO_PARTS) if part.get(name)), "text")
-    names = {"image": _IMAGE_PARTS, "video": _VIDEO_PARTS, "text": _TEXT_PARTS}
-    return next((name for name, spellings in names.items() if kind in spellings), str(kind))
-
-
-def media_parts(content: Any, kind: Literal["image", "video"]) -> int:
-    """Count the parts of a kind in the content of a turn."""
-    parts = content if isinstance(content, list) else []
-    return sum(isinstance(part, Mapping) and _kind(part) == kind for part in parts)
-
-
-def one_exchange(chat: list[tuple[str, str]], name: str, roles: tuple[str, str]) -> tuple[str, str]:
+def one_exchange(chat: list[tuple[str, Content]], name: str, roles: tuple[str, str]) -> tuple[Content, Content]:
     """Return question and answer of a chat that is one exchange between ``roles``; raises Drop for any other."""
     found = [role for role, _ in chat]
     if found == list(roles):
-        return chat[0][1], a_text(chat[1][1], name)
+        if blank(chat[1][1]):
+            raise Drop("blank text", name)
+        return chat[0][1], chat[1][1]
     if len(found) > 2 and found.count(roles[0]) > 1:
         raise Drop("several turns", f"{name} has {len(found)}")
     raise Drop("unexpected turns", f"{name}: {', '.join(found[:6]) or 'none'} instead of {', '.join(roles)}")

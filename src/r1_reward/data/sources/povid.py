@@ -17,7 +17,7 @@ from r1_reward.data.sources.common import (
     one_exchange,
     require_same_question,
     turns,
-    without_image_tags,
+    with_pictures,
 )
 
 _FIELDS = ("from", "value")
@@ -25,11 +25,12 @@ _FIELDS = ("from", "value")
 
 def read(row: Row) -> Iterator[Candidate | Drop]:
     """Yield the pair of a row."""
-    sides = []
-    for name in ("conversations", "rejected_conversations"):
-        chat = list(turns(row.value(name), name, _FIELDS))
-        question, answer = one_exchange(chat, name, ("human", "gpt"))
-        sides.append((without_image_tags(question, name, 1), answer))
-    (question, chosen), (other, rejected) = sides
+    names = ("conversations", "rejected_conversations")
+    chats = [one_exchange(list(turns(row.value(name), name, _FIELDS)), name, ("human", "gpt")) for name in names]
+    image = row.image("image")
+    sides = [
+        with_pictures(question, [answer], [image], name) for name, (question, answer) in zip(names, chats, strict=True)
+    ]
+    (question, [chosen], images), (other, [rejected], _) = sides
     require_same_question(question, other, "the two conversations ask")
-    yield Candidate(row.label("id"), question, chosen, rejected, (row.image("image"),))
+    yield Candidate(row.label("id"), question, chosen, rejected, images)

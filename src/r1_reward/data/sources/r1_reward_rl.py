@@ -21,7 +21,7 @@ from typing import Any
 
 from r1_reward.data.sources.common import Candidate, Drop, Row, a_text, an_image
 from r1_reward.records.errors import UserError, kind_of
-from r1_reward.records.prompt import build_prompt
+from r1_reward.records.prompt import build_prompt, with_criteria
 from r1_reward.records.schema import Answer
 from r1_reward.store.images import image_suffix
 
@@ -29,7 +29,7 @@ MAX_BASE64 = 80 << 20
 """Longest base64 text, in characters, that is decoded: about 60 MB of image."""
 
 _LONGEST_PATH = 4096  # characters; longer base64 that is no image is a damaged image, not a path
-_KEPT = ("id", "source", "kind", "provenance", "reasoning", "attempts")
+_KEPT = ("id", "source", "kind", "provenance", "reasoning", "attempts", "criteria")
 _TEXTS = ("question", "response_1", "response_2")
 _ANSWER = re.compile(r"\s*<answer>\s*([12])\s*</answer>\s*")
 _NAMES = ["[question]", "[response 1]", "[response 2]", "**output format"]
@@ -91,7 +91,7 @@ def _parse_answer(value: Any) -> Answer:
 def _texts(row: Row, prompt: str) -> Sequence[str]:
     """Return question and responses: the columns of our own exports if they make this very prompt, else cut out."""
     texts = [row.data.get(name) for name in _TEXTS]
-    if all(isinstance(text, str) for text in texts) and build_prompt(*texts) == prompt:  # type: ignore[arg-type]
+    if all(isinstance(text, str) for text in texts) and _prompt(row.data) == prompt:
         return texts  # type: ignore[return-value]
     return [a_text(text, name) for text, name in zip(cut_prompt(prompt), _TEXTS, strict=True)]
 
@@ -134,6 +134,13 @@ def _image(value: Any) -> Mapping[str, Any] | None:
     return {"bytes": data, "path": None}
 
 
+def _prompt(pair: Mapping[str, Any]) -> str:
+    """Return the finished prompt of a pair, which speaks of its criteria."""
+    question = with_criteria(pair["question"], pair.get("criteria"))
+    assert isinstance(question, str), "a text with criteria is a text"
+    return build_prompt(question, pair["response_1"], pair["response_2"])
+
+
 def to_row(pair: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
     """Return a pair as a row of this source, which names its images by ``paths`` (those in the message).
 
@@ -141,7 +148,7 @@ def to_row(pair: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
     """
     if not paths:
         raise UserError(f"pair {pair['id']}: has no image, and rows of r1-reward-rl have one.")
-    text = build_prompt(pair["question"], pair["response_1"], pair["response_2"])
+    text = _prompt(pair)
     content = [{"type": "image", "image": path} for path in paths] + [{"type": "text", "text": text}]
     row = {
         "question": pair["question"],

@@ -17,9 +17,10 @@ from r1_reward.data.sources.common import (
     one_exchange,
     require_same_question,
     turns,
-    without_image_tags,
+    with_pictures,
 )
 from r1_reward.data.sources.error_marks import error_mark
+from r1_reward.records.content import text_of
 
 _TIES = ("tie", "tie (bothbad)")
 _MACHINES = re.compile(r"gpt|claude|gemini|llama|llava|qwen|vlm|llm", re.IGNORECASE)
@@ -36,14 +37,15 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
         raise Drop("machine judge", judge[:60])
     if (turn := row.data.get("turn")) not in (None, 1):
         raise Drop("several turns", f"turn {str(turn)[:20]}")
-    sides = []
+    chats = []
     for name in ("conversation_a", "conversation_b"):
         question, answer = one_exchange(list(turns(row.value(name), name)), name, ("user", "assistant"))
-        if error_mark(answer) is not None:
+        if error_mark(text_of(answer)) is not None:
             raise Drop("error reply", name)
-        sides.append((without_image_tags(question, name, 1), answer))
-    (question, first), (other, second) = sides
+        chats.append((question, [answer], name))
+    image = row.image("image")
+    sides = [with_pictures(question, answers, [image], name) for question, answers, name in chats]
+    (question, [first], images), (other, [second], _) = sides
     require_same_question(question, other, "the two conversations ask")
     chosen, rejected = (first, second) if winner == "model_a" else (second, first)
-    image = row.image("image")
-    yield Candidate(row.label("question_id"), question, chosen, rejected, (image,), kind=row.label("domain"))
+    yield Candidate(row.label("question_id"), question, chosen, rejected, images, kind=row.label("domain"))
