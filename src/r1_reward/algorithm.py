@@ -51,6 +51,18 @@ _ROUNDING = 1e-13  # a spread this small relative to the mean is what rounding l
 _KL_LOG_RATIO = 20.0  # the KL estimate counts log-ratios up to here, so that one wild token cannot make it infinite
 
 
+class Clip(NamedTuple):
+    """PPO's clip of the ratio to ``[1 - low, 1 + high]``, where the two sides differ or the ratio has an upper bound.
+
+    The paper has ``low == high`` and no ``dual``: :mod:`r1_reward.train.controls` says where the others come from.
+    """
+
+    low: float
+    high: float
+    dual: float = math.inf
+    """Largest ratio that counts where the advantage is negative, where PPO itself has no upper bound."""
+
+
 class PolicyLoss(NamedTuple):
     """The loss of a batch and, apart from it, what a person needs to see whether training is stable.
 
@@ -214,7 +226,7 @@ def policy_loss(
     advantages: Tensor,
     mask: Tensor,
     *,
-    clip_eps: float = 0.2,
+    clip_eps: float | Clip = 0.2,
     pre_clip: tuple[float, float] | None = PRE_CLIP,
     num_sequences: float | None = None,
     constant_length: float | None = None,
@@ -234,7 +246,7 @@ def policy_loss(
         old_logps: (B, T), taken as constants.
         advantages: (B, T), taken as constants.
         mask: (B, T) tokens the policy sampled.
-        clip_eps: PPO's clip range.
+        clip_eps: PPO's clip range, or a :class:`Clip` whose sides differ.
         pre_clip: Bounds of the ratio, or None for none.
         num_sequences: What the sum over sequences is divided by; by default the sequences here with a non-empty mask.
             Give the bigger count when this is one micro-batch of a bigger batch.
@@ -243,22 +255,21 @@ def policy_loss(
 
     Raises:
         ValueError: If the shapes differ, one of ``num_sequences``, ``clip_eps``, ``constant_length`` is not positive,
-            or not ``0 < low < high``.
+            a ``dual`` is not above ``1 + high``, or not ``0 < low < high`` for Pre-CLIP.
     """
     _require_same_shape(logps=logps, old_logps=old_logps, advantages=advantages, mask=mask)
-    settings = {"clip_eps": clip_eps, "num_sequences": num_sequences, "constant_length": constant_length}
-    for name, value in settings.items():
+    for name, value in {"num_sequences": num_sequences, "constant_length": constant_length}.items():
         if value is not None and value <= 0:
             raise ValueError(f"{name} must be positive, got {value}")
-    mask = mask.bool()
+    clip, mask = _clip(clip_eps), mask.bool()
     # Inputs, not results, are masked: behind an inf or NaN, the zero gradient of a masked result would become NaN.
     logps, old_logps, advantages = (
         torch.where(mask, tensor, torch.zeros_like(tensor))
         for tensor in map(_at_least_float32, (logps, old_logps.detach(), advantages.detach()))
     )
     log_ratio = logps - old_logps
-    ratio = _held_ratio(_pre_clipped(log_ratio, pre_clip), advantages, clip_eps)
-    token_loss = -torch.minimum(ratio * advantages, ratio.clamp(1 - clip_eps, 1 + clip_eps) * advantages)
+    ratio = _held_ratio(_pre_clipped(log_ratio, pre_clip), advantages, clip)
+    token_loss = -torch.minimum(ratio * advantages, ratio.clamp(1 - clip.low, 1 + clip.high) * advantages)
 
     lengths = mask.sum(1)
     sequence_loss = token_loss.sum(1) / (lengths.clamp_min(1) if constant_length is None else constant_length)
@@ -266,7 +277,7 @@ def policy_loss(
     return PolicyLoss(
         sequence_loss.sum() / sequences,
         token_loss,
-        *_metrics(log_ratio.detach(), ratio.detach(), advantages, mask, clip_eps, pre_clip),
+        *_metrics(log_ratio.detach(), advantages, mask, clip, pre_clip),
     )
 
 
@@ -275,7 +286,7 @@ def pre_clip_bias(
     old_logps: Tensor,
     advantages: Tensor,
     mask: Tensor,
-    clip_eps: float = 0.2,
+    clip_eps: float | Clip = 0.2,
     pre_clip: tuple[float, float] | None = PRE_CLIP,
     *,
     constant_length: float | None = None,
@@ -291,7 +302,7 @@ def pre_clip_bias(
         old_logps: (B, T).
         advantages: (B, T).
         mask: (B, T) tokens the policy sampled.
-        clip_eps: PPO's clip range.
+        clip_eps: As for :func:`policy_loss`.
         pre_clip: Bounds of the ratio; with None nothing is changed.
         constant_length: As for :func:`policy_loss`.
 
@@ -299,7 +310,7 @@ def pre_clip_bias(
         Scalars in float64: (1, 1, 0) if nothing is changed, or if there is no gradient to change.
     """
     _require_same_shape(logps=logps, old_logps=old_logps, advantages=advantages, mask=mask)
-    mask = mask.bool()
+    clip, mask = _clip(clip_eps), mask.bool()
     logps, old_logps, advantages = (
         torch.where(mask, tensor, torch.zeros_like(tensor)).detach().double()
         for tensor in (logps, old_logps, advantages)
@@ -307,7 +318,7 @@ def pre_clip_bias(
     log_ratio = logps - old_logps
     lengths = mask.sum(1, keepdim=True).clamp_min(1).double()
     log_size = log_ratio + advantages.abs().log() - (lengths.log() if constant_length is None else 0.0)
-    has_gradient = mask & ~_ppo_clipped(log_ratio.exp(), advantages, clip_eps) & (log_size > -math.inf)
+    has_gradient = mask & ~_ppo_clipped(log_ratio.exp(), advantages, clip) & (log_size > -math.inf)
     changed = has_gradient & (log_ratio != _pre_clipped(log_ratio, pre_clip))
 
     log_size = torch.where(has_gradient, log_size, torch.full_like(log_size, -math.inf))
@@ -318,37 +329,51 @@ def pre_clip_bias(
     return PreClipBias(cosine=kept, norm_ratio=kept, changed_share=changed.sum() / mask.sum().clamp_min(1).double())
 
 
-def _held_ratio(log_ratio: Tensor, advantages: Tensor, clip_eps: float) -> Tensor:
-    """Return exp(log_ratio), stopped short of overflow where PPO's min ignores the excess (advantage >= 0)."""
+def _clip(clip_eps: float | Clip) -> Clip:
+    clip = clip_eps if isinstance(clip_eps, Clip) else Clip(clip_eps, clip_eps)
+    if not (clip.low > 0 and clip.high > 0):
+        raise ValueError(f"clip_eps must be positive, got {clip_eps}")
+    if clip.dual != math.inf and not clip.dual > 1 + clip.high:
+        raise ValueError(f"the dual clip must lie above 1 + high = {1 + clip.high}, got {clip.dual}")
+    return clip
+
+
+def _held_ratio(log_ratio: Tensor, advantages: Tensor, clip: Clip) -> Tensor:
+    """Return exp(log_ratio), stopped short of overflow where PPO's min ignores the excess (advantage >= 0).
+
+    Where the advantage is negative it stops at the dual clip.
+    """
     # Any bound above 1 + eps gives the same loss; an overflow there would have the gradient 0 * inf = NaN.
-    bounded = log_ratio.clamp(max=math.log1p(clip_eps) + 1.0)
+    bounded = log_ratio.clamp(max=math.log1p(clip.high) + 1.0)
+    if clip.dual < math.inf:
+        log_ratio = log_ratio.clamp(max=math.log(clip.dual))
     return torch.where(advantages >= 0, bounded, log_ratio).exp()
 
 
 def _metrics(
     log_ratio: Tensor,
-    ratio: Tensor,
     advantages: Tensor,
     mask: Tensor,
-    clip_eps: float,
+    clip: Clip,
     pre_clip: tuple[float, float] | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return PolicyLoss's metrics in order. Inputs are detached and 0 outside the mask (the ratio is 1 there)."""
     tokens = mask.sum().clamp_min(1).to(log_ratio.dtype)
-    pre_clipped = log_ratio != _pre_clipped(log_ratio, pre_clip)
+    held = _pre_clipped(log_ratio, pre_clip)
     bounded = log_ratio.clamp(-_KL_LOG_RATIO, _KL_LOG_RATIO)
     max_log_ratio = log_ratio.abs().max() if log_ratio.numel() else log_ratio.new_zeros(())
     return (
-        pre_clipped.sum() / tokens,
-        _ppo_clipped(ratio, advantages, clip_eps).sum() / tokens,
+        (log_ratio != held).sum() / tokens,
+        _ppo_clipped(held.exp(), advantages, clip).sum() / tokens,
         max_log_ratio,
         (bounded.expm1() - bounded).sum() / tokens,
     )
 
 
-def _ppo_clipped(ratio: Tensor, advantages: Tensor, clip_eps: float) -> Tensor:
+def _ppo_clipped(ratio: Tensor, advantages: Tensor, clip: Clip) -> Tensor:
     """Return where PPO's clip is the active branch, so that no gradient passes."""
-    return ((advantages > 0) & (ratio > 1 + clip_eps)) | ((advantages < 0) & (ratio < 1 - clip_eps))
+    lowered = (advantages < 0) & ((ratio < 1 - clip.low) | (ratio > clip.dual))
+    return ((advantages > 0) & (ratio > 1 + clip.high)) | lowered
 
 
 def _pre_clipped(log_ratio: Tensor, pre_clip: tuple[float, float] | None) -> Tensor:

@@ -41,7 +41,8 @@ def test_file_and_overrides_reach_both_parts(tmp_path):
         ("gradient_checkpointing: 3", "gradient_checkpointing: 3 is not true/false"),
         ("model: null", "null is not allowed"),
         ("pre_clip: [2.0, 3.0]", "pre_clip must be"),
-        ("loss_type: dapo", "loss_type has no effect"),
+        ("loss_type: dapo", "loss_type must be one of grpo, cispo"),
+        ("top_entropy_quantile: 0.5", "top_entropy_quantile has no effect"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path, line, message):
@@ -107,7 +108,7 @@ def test_the_keys_that_are_listed_are_those_that_do_something():
     names = [name for name, _, _ in describe_keys(StableReinforceConfig)]
     assert len(names) == len(set(names))
     assert names[:2] == ["model", "data"]
-    assert not {"loss_type", "sapo_temperature_pos", "reward_weights", "load_best_model_at_end"} & set(names)
+    assert not {"scale_rewards", "sapo_temperature_pos", "reward_weights", "load_best_model_at_end"} & set(names)
     assert not {"stale_updates", "rollout_dtype", "referee_noise", "pre_clip_in_parameters"} & set(names)
     # ours before those that are TRL's and transformers' alone
     assert names.index("max_referee_unknown") < min(map(names.index, ("epsilon", "use_vllm", "weight_decay")))

@@ -37,7 +37,7 @@ def test_one_sample_per_prompt_is_allowed(tmp_path):
 @pytest.mark.parametrize("name", sorted(UNUSED_TRL_OPTIONS))
 def test_trl_options_without_effect_are_refused(tmp_path, name):
     values = {
-        "loss_type": "dapo", "importance_sampling_level": "sequence", "scale_rewards": "group", "entropy_coef": 0.1,
+        "scale_rewards": "group", "entropy_coef": 0.1,
         "use_adaptive_entropy": True, "top_entropy_quantile": 0.5,
         "multi_objective_aggregation": "normalize_then_sum", "use_bias_correction_kl": False, "reward_weights": [2.0],
         "max_tool_calling_iterations": 3, "length_column_name": "size", "train_sampling_strategy": "group_by_length",

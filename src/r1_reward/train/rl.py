@@ -15,7 +15,8 @@ judgements, as plain code (tests/train/test_rl_page.py takes these steps by hand
 Two things differ from TRL. The baseline is the whole global batch and not a group of samples of one prompt, so one
 sample a prompt is enough; and the loss is :func:`r1_reward.algorithm.policy_loss`. What the step needs besides, such as
 pictures in every forward pass and resuming, is in :mod:`r1_reward.train.rl_base`; the other algorithms are lines of a
-table in :mod:`r1_reward.train.algorithms`.
+table in :mod:`r1_reward.train.algorithms`, and :mod:`r1_reward.train.controls` has the controls (asymmetric and dual
+clip, CISPO, GSPO, …), which change what the loss is given and are off by default.
 
     args = StableReinforceConfig("runs/rl", algorithm="stable_reinforce")
     trainer = StableReinforceTrainer(model, args, train_dataset=pairs, processing_class=processor)
@@ -41,6 +42,7 @@ from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Answer
 from r1_reward.store.video import FRAMES
 from r1_reward.train.algorithms import algorithm_named, unfiltered_advantages
+from r1_reward.train.controls import sampler_shares, token_mean_weights
 from r1_reward.train.judging import METRICS, PolicyWatch, RefereeWatch, score_judgments
 from r1_reward.train.pictures_once import open_pictures, processed_once
 from r1_reward.train.processes import all_or_none, deal
@@ -62,7 +64,8 @@ class StableReinforceTrainer(RolloutTrainer):
     ``train_dataset`` holds preference pairs as `load_pairs` returns them; of a video up to ``video_frames`` frames are
     shown. ``referee`` is used instead of the one that ``args.referee`` names. Besides TRL's own metrics it logs
     reward/* (the three parts), accuracy, parse_rate, unscorable, referee_unknown, approx_kl, max_log_ratio,
-    pre_clipped, pre_clip/*, ppo_clipped, filtered and policy_loss. What the token limit cut is TRL's
+    pre_clipped, pre_clip/*, ppo_clipped, filtered and policy_loss, with CISPO cispo_capped, and with vLLM's correction
+    sampling/masked and sampling/truncated (shares of the tokens). What the token limit cut is TRL's
     completions/clipped_ratio. Where none of the first judgements can be read, ``args.on_unreadable`` says what to do.
     """
 
@@ -80,6 +83,7 @@ class StableReinforceTrainer(RolloutTrainer):
         self.referee = referee if referee is not None else _load_referee(args)
         self.video_frames = video_frames
         self.algorithm = algorithm_named(args.algorithm)
+        self.controls = args.controls()
         self._referee_watch = RefereeWatch(args.max_referee_unknown, args.referee if referee is None else "your own")
         self._rewards = torch.empty(0)
         self._warned_of_parted_orders = False
@@ -156,6 +160,12 @@ class StableReinforceTrainer(RolloutTrainer):
         if old_logps is not None:
             rollout["old_per_token_logps"] = old_logps
         rollout["advantages"] = self._advantages(rollout, first_row=self.accelerator.process_index * len(inputs))
+        if self.controls.cap() is not None:
+            mask = _loss_mask(rollout)
+            tokens, sequences = self._sum_over_processes(torch.stack([mask.sum(), mask.new_tensor(len(mask))]))
+            weights = token_mean_weights(mask, tokens=tokens, sequences=sequences)
+            rollout["advantages"] = rollout["advantages"] * weights
+        self._log_sampler(rollout)
         return rollout
 
     def _old_logps(self, rollout: dict[str, Any]) -> Tensor | None:
@@ -233,6 +243,18 @@ class StableReinforceTrainer(RolloutTrainer):
         self._log_share("filtered", (kept != advantages) & mask.bool(), mask)
         return kept
 
+    def _log_sampler(self, rollout: dict[str, Any]) -> None:
+        """Log what vLLM's correction masks and truncates; the gap itself is TRL's sampling_logp_difference."""
+        if "importance_sampling_ratio" in rollout:
+            mask, args = _loss_mask(rollout), self.args
+            masked, truncated = sampler_shares(
+                rollout["importance_sampling_ratio"],
+                low=args.vllm_importance_sampling_clip_min,
+                high=args.vllm_importance_sampling_clip_max,
+            )
+            self._log_share("sampling/masked", masked, mask)
+            self._log_share("sampling/truncated", truncated, mask)
+
     # ---- 4. loss: for each micro-batch of an update
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
@@ -253,28 +275,33 @@ class StableReinforceTrainer(RolloutTrainer):
     def _policy_loss(self, logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> PolicyLoss:
         """Return the loss of (B, T) inputs, and log what shows whether training is stable."""
         settings = self._loss_settings()
+        anchors = self.controls.anchors(logps, old_logps, mask)
         # All sequences count, even those whose tokens are all masked: micro-batches and processes are averaged with
         # equal weights, so only then is the mean over all of them that over the sequences of the global batch.
-        result = policy_loss(logps, old_logps, advantages, mask, num_sequences=len(mask), **settings)
-        bias = pre_clip_bias(logps, old_logps, advantages, mask, **settings)
+        result = policy_loss(logps, anchors, advantages, mask, num_sequences=len(mask), **settings)
+        bias = pre_clip_bias(logps, anchors, advantages, mask, **settings)
+        # How far the policy has moved is said of the tokens' own ratios, whatever the loss makes of them.
+        moved = result if anchors is old_logps else policy_loss(logps.detach(), old_logps, advantages, mask, **settings)
         self._log_means(
             policy_loss=result.loss.detach(),
             **{"pre_clip/cosine": bias.cosine, "pre_clip/norm_ratio": bias.norm_ratio},
         )
         self._log_token_means(
             mask.sum(),
-            approx_kl=result.approx_kl,
+            approx_kl=moved.approx_kl,
             pre_clipped=result.pre_clipped,
             ppo_clipped=result.ppo_clipped,
             **{"pre_clip/changed": bias.changed_share},
         )
-        largest = self.accelerator.gather(result.max_log_ratio).max().item()
+        if (cap := self.controls.cap()) is not None:
+            self._log_share("cispo_capped", logps.detach() - old_logps > math.log(cap), mask)
+        largest = self.accelerator.gather(moved.max_log_ratio).max().item()
         self._metrics[self._mode]["max_log_ratio"].append(largest)
         return result
 
     def _loss_settings(self) -> dict[str, Any]:
         return {
-            "clip_eps": self.args.epsilon,
+            "clip_eps": self.controls.clip(),
             "pre_clip": self.args.ratio_bounds(),
             "constant_length": self.args.max_completion_length if self.algorithm.constant_length else None,
         }

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 from trl import GRPOConfig
 
 from r1_reward.records.parsing import FORMATS
 from r1_reward.train.algorithms import ALGORITHMS, Algorithm, algorithm_named
+from r1_reward.train.controls import CISPO, PPO, SAMPLER_MODES, Controls
 
 _OTHER_LOSS = "it shapes a loss or an advantage of TRL's that is not used here"
 _OTHER_ENTROPY = "there is no entropy term in this loss"
 UNUSED_TRL_OPTIONS: Mapping[str, str] = {
     **dict.fromkeys(
         (
-            "loss_type", "importance_sampling_level", "delta", "epsilon_high", "top_entropy_quantile", "scale_rewards",
-            "off_policy_mask_threshold", "use_bias_correction_kl", "sapo_temperature_neg", "sapo_temperature_pos",
-            "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg",
+            "top_entropy_quantile", "scale_rewards", "off_policy_mask_threshold", "use_bias_correction_kl",
+            "sapo_temperature_neg", "sapo_temperature_pos", "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg",
+            "vespo_lambda_neg",
         ),
         _OTHER_LOSS,
     ),
@@ -133,7 +134,48 @@ class StableReinforceConfig(GRPOConfig):
     num_train_epochs: float = field(default=5.0, metadata={"help": "Passes over the RL set (the paper's episodes)."})
     beta: float = field(default=0.0, metadata={"help": "KL coefficient in the reward; 0 loads no reference model."})
     scale_rewards: str = field(default="none", metadata={"help": "Fixed: the algorithm standardises by itself."})
-    loss_type: str = field(default="grpo", metadata={"help": "Fixed: token mean, then sequence mean."})
+    epsilon_high: float | None = field(
+        default=None,
+        metadata={
+            "help": "PPO's clip above 1; null: epsilon. DAPO (clip-higher): 0.28. With loss_type cispo: the largest "
+            "weight itself, 5 in ScaleRL."
+        },
+    )
+    delta: float | None = field(
+        default=None,
+        metadata={
+            "help": "Dual clip: the largest ratio that counts where the advantage is negative, above 1 + epsilon_high; "
+            "null: none. Its paper has 3."
+        },
+    )
+    loss_type: str = field(
+        default=PPO,
+        metadata={
+            "help": f"{PPO} (the paper): PPO's clip, mean over tokens, then over sequences; {CISPO}: clipped weights, "
+            "by which no token loses its gradient, mean over the tokens of the rollout."
+        },
+    )
+    importance_sampling_level: str = field(
+        default="token",
+        metadata={
+            "help": "token (the paper): each token's own ratio; sequence (GSPO): that of its sequence, by length. Then "
+            "epsilon is small, 3e-4 in its paper."
+        },
+    )
+    mask_truncated_completions: bool = field(
+        default=False,
+        metadata={
+            "help": "Learn nothing from judgements that the limit of tokens cut, and keep them out of the statistics "
+            "of the global batch (DAPO's overlong filtering)."
+        },
+    )
+    vllm_importance_sampling_mode: str = field(
+        default="token_truncate",
+        metadata={
+            "help": f"{', '.join(SAMPLER_MODES)}: how vllm_importance_sampling_correction weighs what sampler and "
+            "trainer differ by. TRL's default, sequence_mask, drops whole long judgements."
+        },
+    )
 
     def __post_init__(self) -> None:
         """Check the options, letting one sample per prompt pass where GRPOConfig asks for two."""
@@ -145,6 +187,10 @@ class StableReinforceConfig(GRPOConfig):
             self.num_generations = self._any_group_size()
         super().__post_init__()
         self.num_generations = samples_per_prompt
+
+    def controls(self) -> Controls:
+        """Return the options of :mod:`r1_reward.train.controls` by themselves."""
+        return Controls(**{control.name: getattr(self, control.name) for control in fields(Controls)})
 
     def ratio_bounds(self) -> tuple[float, float] | None:
         """Return ``pre_clip`` as a pair, or None if it is off."""
@@ -189,6 +235,7 @@ class StableReinforceConfig(GRPOConfig):
             )
         if algorithm.constant_length and not self.max_completion_length:
             raise ValueError(f"{algorithm.name} divides the loss by max_completion_length: set it.")
+        self.controls().check(algorithm, self.ratio_bounds())
 
     def _any_group_size(self) -> int:
         """Return a divisor >= 2 of the rollout batch, the only thing GRPOConfig checks about the group size."""
