@@ -95,6 +95,8 @@ def test_every_recipe_loads(recipe, tmp_path):
     overrides = ["--output_dir", str(tmp_path), "--use_cpu", "true", "--bf16", "false"]
     config = load_config(recipe, overrides, trainer)
     assert config.run.model
+    if recipe.name == "vllm-7b-rl.yaml":  # TRL's own mode drops whole judgements as long as these may be
+        assert config.given["vllm_importance_sampling_mode"] == "token_truncate"
     if recipe.name.startswith("paper-7b-rl"):
         paper = "server:Qwen/Qwen2.5-VL-7B-Instruct@http://localhost:8000/v1"
         assert config.trainer.referee == ("rule" if "rule" in recipe.name else paper)

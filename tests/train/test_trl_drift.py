@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 
 import pytest
@@ -81,6 +82,18 @@ def test_unused_options_still_exist():
     from r1_reward.train.rl_config import UNUSED_TRL_OPTIONS
 
     missing = sorted(set(UNUSED_TRL_OPTIONS) - set(GRPOConfig.__dataclass_fields__))
+    assert not missing, f"TRL changed: options {missing} are gone"
+
+
+def test_options_of_the_controls_still_exist():
+    from r1_reward.train.controls import Controls
+
+    # A name of ours that TRL no longer reads would be without effect.
+    read = {field.name for field in dataclasses.fields(Controls)} | {
+        "mask_truncated_completions", "vllm_importance_sampling_correction", "vllm_importance_sampling_clip_min",
+        "vllm_importance_sampling_clip_max",
+    }  # fmt: skip
+    missing = sorted(read - set(GRPOConfig.__dataclass_fields__))
     assert not missing, f"TRL changed: options {missing} are gone"
 
 

@@ -161,6 +161,7 @@ class StableReinforceTrainer(RolloutTrainer):
             rollout["old_per_token_logps"] = old_logps
         rollout["advantages"] = self._advantages(rollout, first_row=self.accelerator.process_index * len(inputs))
         if self.controls.cap() is not None:
+            # CISPO's loss is a mean over tokens, and a factor of the loss is one of the advantage.
             mask = _loss_mask(rollout)
             tokens, sequences = self._sum_over_processes(torch.stack([mask.sum(), mask.new_tensor(len(mask))]))
             weights = token_mean_weights(mask, tokens=tokens, sequences=sequences)
