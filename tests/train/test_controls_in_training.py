@@ -63,8 +63,8 @@ def test_gradients_are_those_of_trls_own_loss(fresh, options):
     ours = gradients(trainer, trainer._compute_loss(trainer.model, inputs))
     assert max(g.abs().max() for g in ours) > 1e-4
     assert 0 < trainer._metrics["train"]["cispo_capped" if "loss_type" in options else "ppo_clipped"][0] < 1
-    if options.get("loss_type") == "cispo":  # TRL divides by the tokens in its loss, we weigh the advantages before
-        inputs["advantages"] = inputs["advantages"] * lengths.float().mean() / lengths[:, None]
+    # TRL divides by the tokens of the rollout in CISPO's loss, we weigh its advantages before: these are not weighed
+    inputs["advantages"] = fresh(**GROUPS)._generate_and_score_completions(batch(trainer))["advantages"]
     theirs = gradients(trainer, GRPOTrainer._compute_loss(trainer, trainer.model, inputs))
     for left, right in zip(ours, theirs, strict=True):
         assert_close(left, right, atol=2e-6, rtol=1e-4)
