@@ -1,4 +1,4 @@
-"""The HTTP application: every protocol's routes around one model, health and metrics, and one form for all errors.
+"""The HTTP application: every protocol's routes around one model, health and metrics, and errors in their forms.
 
     app = create_app(RewardModel.from_pretrained("yifanzhang114/R1-Reward"), ServerSettings(model_name="R1-Reward"))
 
@@ -8,12 +8,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from r1_reward import __version__
@@ -21,15 +21,15 @@ from r1_reward.judge.reward_model import RewardModel
 from r1_reward.serve import schemas, v1
 from r1_reward.serve.bodies import read_call
 from r1_reward.serve.budget import Clock
-from r1_reward.serve.dialects import openrlhf
+from r1_reward.serve.dialects import openai, openrlhf
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.limits import Gate
 from r1_reward.serve.openapi import describe, documented
-from r1_reward.serve.routes import Route
+from r1_reward.serve.routes import OURS, Call, ErrorForm, Route
 from r1_reward.serve.service import Service
 from r1_reward.serve.settings import ServerSettings
 
-_PROTOCOLS = (v1.routes, openrlhf.routes)
+_PROTOCOLS = (v1.routes, openai.routes, openrlhf.routes)
 
 
 def create_app(model: RewardModel, settings: ServerSettings, *, clock: Clock = time.monotonic) -> FastAPI:
@@ -53,23 +53,27 @@ def create_app(model: RewardModel, settings: ServerSettings, *, clock: Clock = t
         redirect_slashes=False,
     )
     app.state.service = service
-    _add_errors(app)
     routes = [route for protocol in _PROTOCOLS for route in protocol(settings)]
+    forms = {route.path: route.errors for route in routes}
+    _add_errors(app, forms)
     for route in routes:
         _mount(app, service, route)
     _add_monitoring(app, service)
     describe(app, routes, settings)
-    paths = frozenset(route.path for route in routes)
-    app.add_middleware(Gate, settings=settings, state=service.state, metrics=service.metrics, judging=paths)
+    app.add_middleware(Gate, settings=settings, state=service.state, metrics=service.metrics, judging=forms)
     return app
 
 
 def _mount(app: FastAPI, service: Service, route: Route) -> None:
     """Let a route be asked: its time begins with the request."""
+    method = "GET" if route.request is None else "POST"
 
-    @app.post(route.path, **documented(route))
-    async def answer(request: Request) -> BaseModel:
-        return await route.answer(service, await read_call(request, route, service.budget()))
+    @app.api_route(route.path, methods=[method], **documented(route))
+    async def answer(request: Request) -> Any:
+        budget = service.budget()
+        if route.request is None:
+            return await route.answer(service, Call[Any, Any](None, [], None, budget))
+        return await route.answer(service, await read_call(request, route, budget))
 
 
 def _add_monitoring(app: FastAPI, service: Service) -> None:
@@ -91,20 +95,20 @@ def _add_monitoring(app: FastAPI, service: Service) -> None:
         return PlainTextResponse(service.metrics.text())
 
 
-def _add_errors(app: FastAPI) -> None:
-    """Answer every error in the same form, without what only the log should hold."""
+def _add_errors(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
+    """Answer every error in its route's form, without what only the log should hold."""
 
-    def answer(refusal: Refusal) -> JSONResponse:
-        return JSONResponse(refusal.body(), refusal.status, refusal.headers)
+    def answer(request: Request, refusal: Refusal) -> JSONResponse:
+        return forms.get(request.scope["path"], OURS).response(refusal)
 
     @app.exception_handler(Refusal)
-    async def refused(_: Request, error: Refusal) -> JSONResponse:
-        return answer(error)
+    async def refused(request: Request, error: Refusal) -> JSONResponse:
+        return answer(request, error)
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
-        return answer(Refusal(error.status_code, str(error.detail), headers=error.headers))
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        return answer(request, Refusal(error.status_code, str(error.detail), headers=error.headers))
 
     @app.exception_handler(Exception)
-    async def broken(_: Request, __: Exception) -> JSONResponse:
-        return answer(Refusal(500, "something went wrong here; the server's log says what"))
+    async def broken(request: Request, _: Exception) -> JSONResponse:
+        return answer(request, Refusal(500, "something went wrong here; the server's log says what"))

@@ -23,16 +23,19 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, NamedTuple
 
-from r1_reward.engines.engine import EngineError
+from r1_reward.engines.engine import Answered, EngineError
+from r1_reward.judge.completions import Ask, draw_completions
 from r1_reward.judge.prepare import PairToJudge
 from r1_reward.judge.reward_model import RewardModel, Stop
-from r1_reward.judge.voting import Verdict
+from r1_reward.judge.votes import read_judgment
+from r1_reward.judge.voting import Verdict, majority
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Completion
 from r1_reward.serve.budget import Budget, Clock
 from r1_reward.serve.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
-Result = Verdict | EngineError
+Result = Verdict | list[Completion] | EngineError
 
 
 class Sampling(NamedTuple):
@@ -42,6 +45,21 @@ class Sampling(NamedTuple):
     both_orders: bool = True
     temperature: float | None = None
     stop: Stop | None = None
+
+    def ask(self, model: RewardModel, pairs: Sequence[PairToJudge]) -> Iterator[Verdict | EngineError]:
+        """Return what the model says of pairs."""
+        return model.compare_many(pairs, **self._asdict())
+
+
+class Writing(NamedTuple):
+    """How the texts of judgements are drawn; every item is an :class:`~r1_reward.judge.completions.Ask`."""
+
+    temperature: float
+    max_new_tokens: int
+
+    def ask(self, model: RewardModel, asks: Sequence[Ask]) -> Iterator[Answered]:
+        """Return what the model writes about pairs as they are shown."""
+        return draw_completions(model.engine, asks, **self._asdict(), video_frames=model.video_frames)
 
 
 class Unavailable(Exception):
@@ -53,8 +71,9 @@ class Expired(Exception):
 
 
 class _Job(NamedTuple):
-    pair: PairToJudge
-    future: Future[Result]
+    item: Any
+    """A pair, or what else its sampling is about."""
+    future: Future[Any]
     since: float
     deadline: float
 
@@ -67,7 +86,7 @@ class Batcher:
     ) -> None:
         """Take a model for this thread alone; ``wait`` is the seconds a comparison waits for company."""
         self.model, self.max_batch, self.wait, self.metrics, self._clock = model, max_batch, wait, metrics, clock
-        self._waiting: dict[Sampling, deque[_Job]] = {}
+        self._waiting: dict[Sampling | Writing, deque[_Job]] = {}
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
@@ -79,16 +98,16 @@ class Batcher:
             return sum(not job.future.cancelled() for jobs in self._waiting.values() for job in jobs)
 
     def submit(
-        self, pairs: Iterable[PairToJudge], sampling: Sampling, *, deadline: float = math.inf
-    ) -> list[Future[Result]]:
-        """Queue comparisons, the pictures of which should be open.
+        self, items: Iterable[Any], sampling: Sampling | Writing, *, deadline: float = math.inf
+    ) -> list[Future[Any]]:
+        """Queue pairs to compare or to write about, the pictures of which should be open.
 
-        What is cancelled is dropped. Every other future ends: with a verdict, with the error of its pair as its
-        *result*, with :class:`Expired` if the model has not begun it by the ``deadline`` (on the batcher's clock), with
-        :class:`Unavailable`, or with what the model raised.
+        What is cancelled is dropped. Every other future ends: with a verdict or completions, with the error of its pair
+        as its *result*, with :class:`Expired` if the model has not begun it by the ``deadline`` (on the batcher's
+        clock), with :class:`Unavailable`, or with what the model raised.
         """
         since = self._clock()
-        jobs = [_Job(pair, Future(), since, deadline) for pair in pairs]
+        jobs = [_Job(item, Future(), since, deadline) for item in items]
         with self._changed:
             if self._closing:
                 raise RuntimeError("the batcher is closed")
@@ -111,7 +130,7 @@ class Batcher:
                 self.metrics.batch.observe(len(jobs))
                 self._judge(jobs, sampling)
 
-    def _next(self) -> tuple[Sampling, list[_Job]] | None:
+    def _next(self) -> tuple[Sampling | Writing, list[_Job]] | None:
         """Wait for a batch: the comparisons that have waited longest, and those with the same sampling."""
         with self._changed:
             while True:
@@ -138,11 +157,11 @@ class Batcher:
                 del self._waiting[sampling]
             return sampling, batch
 
-    def _judge(self, jobs: Sequence[_Job], sampling: Sampling) -> None:
+    def _judge(self, jobs: Sequence[_Job], sampling: Sampling | Writing) -> None:
         """Give every job its result, whatever happens."""
         left = deque(jobs)
         try:
-            for result in self.model.compare_many([job.pair for job in jobs], **sampling._asdict()):
+            for result in sampling.ask(self.model, [job.item for job in jobs]):
                 self._count(result)
                 left.popleft().future.set_result(result)
             if left:
@@ -162,8 +181,11 @@ class Batcher:
     def _count(self, result: Result) -> None:
         if isinstance(result, EngineError):
             self.metrics.failures.inc()
-        else:
+        elif isinstance(result, Verdict):
             self.metrics.judged(result)
+        else:
+            dialect = self.model.engine.dialect
+            self.metrics.judged(majority([read_judgment(one, swapped=False, dialect=dialect) for one in result]))
 
 
 class QueuedModel(RewardModel):
@@ -180,7 +202,7 @@ class QueuedModel(RewardModel):
             video_frames=model.video_frames,
         )
         self._batcher, self._budget = batcher, budget
-        self._asked: list[Future[Result]] = []
+        self._asked: list[Future[Any]] = []
         self._given_up = False
 
     def compare_many(
@@ -192,7 +214,7 @@ class QueuedModel(RewardModel):
             Expired: time is up, or nobody waits any more; what the model has not begun is dropped.
             Unavailable: nothing can be judged at the moment.
         """
-        futures = self.submit(items, Sampling(**options))  # type: ignore[arg-type]
+        futures = self.submit(items, Sampling(**options))
         try:
             for future in futures:
                 yield future.result(self._budget.left())
@@ -202,17 +224,18 @@ class QueuedModel(RewardModel):
             for future in futures:
                 future.cancel()
 
-    def submit(self, pairs: Iterable[PairToJudge], sampling: Sampling) -> list[Future[Result]]:
-        """Queue comparisons.
+    def submit(self, items: Iterable[Any], sampling: Sampling | Writing) -> list[Future[Any]]:
+        """Queue pairs to compare or to write about.
 
         Raises:
             UserError: this model does not take the sampling.
             Expired: nobody waits any more.
         """
-        self._plan(**sampling._asdict())
+        if isinstance(sampling, Sampling):
+            self._plan(**sampling._asdict())
         if self._given_up:
             raise Expired
-        self._asked = self._batcher.submit(pairs, sampling, deadline=self._budget.deadline)
+        self._asked = self._batcher.submit(items, sampling, deadline=self._budget.deadline)
         return self._asked
 
     def give_up(self) -> None:

@@ -25,6 +25,8 @@ async def read_call(request: Request, route: Route, budget: Budget) -> Call[Any,
     Raises:
         Refusal: the body is of another kind, does not arrive in time, or a field is wrong.
     """
+    model = route.request
+    assert model is not None, f"{route.path} takes no body"
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_form = kind == "multipart/form-data" and route.form
     if kind != "application/json" and not is_form:
@@ -35,7 +37,7 @@ async def read_call(request: Request, route: Route, budget: Budget) -> Call[Any,
         reading = _read(request, budget, is_form=is_form)
         body, uploads = await asyncio.wait_for(reading, budget.left())
         # In a thread: millions of parts take seconds, in which others are to be answered.
-        asked = await asyncio.to_thread(lambda: route.request.model_validate_json(as_utf8(body)))
+        asked = await asyncio.to_thread(lambda: model.model_validate_json(as_utf8(body)))
         return Call(asked, uploads, options, budget)
     except ClientDisconnect as error:
         raise Refusal(400, "the body broke off") from error

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 
-from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.metrics import Metrics
+from r1_reward.serve.routes import OURS, ErrorForm
 from r1_reward.serve.settings import ServerSettings
 
 _OPEN = ("/health", "/openapi.json")
@@ -33,9 +33,9 @@ class Gate:
     """ASGI middleware that refuses what the settings do not allow."""
 
     def __init__(
-        self, app: ASGIApp, settings: ServerSettings, state: State, metrics: Metrics, judging: Collection[str]
+        self, app: ASGIApp, settings: ServerSettings, state: State, metrics: Metrics, judging: Mapping[str, ErrorForm]
     ) -> None:
-        """Stand before ``app``; ``judging`` are the paths that ask the model."""
+        """Stand before ``app``; ``judging`` are the paths that ask the model, and how their clients are told errors."""
         self.app, self.settings, self.state, self.metrics, self.judging = app, settings, state, metrics, judging
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +63,7 @@ class Gate:
         judging = scope["path"] in self.judging and scope["method"] == "POST"
         refusal = self._refusal(scope["path"], headers, judging)
         if refusal is not None:
-            await JSONResponse(refusal.body(), refusal.status, refusal.headers)(scope, receive, send)
+            await self.judging.get(scope["path"], OURS).response(refusal)(scope, receive, send)
             return
         self.state.in_flight += judging
         try:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from r1_reward.serve import schemas
-from r1_reward.serve.routes import Route
+from r1_reward.serve.routes import OURS, ErrorForm, Route
 from r1_reward.serve.settings import ServerSettings
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -31,7 +31,26 @@ _ERRORS = {
 
 def documented(route: Route) -> dict[str, Any]:
     """Return the arguments of a route's registration that describe its body, its options and its answers."""
-    reference = {"$ref": _REFERENCE.format(model=route.request.__name__)}
+    extra: dict[str, Any] = {} if route.request is None else {"requestBody": _body(route, route.request)}
+    if route.options is not None:
+        known = route.options.model_json_schema()["properties"]
+        extra["parameters"] = [{"name": name, "in": "query", "schema": schema} for name, schema in known.items()]
+    form = route.errors
+    errors = {form.status(status): text for status, text in sorted(_ERRORS.items(), reverse=True)} | dict(form.more)
+    responses: dict[int, Any] = {s: {"model": form.model, "description": text} for s, text in errors.items()}
+    if route.streams:
+        responses[200] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    return {
+        "response_model": route.response,
+        "name": route.answer.__name__,
+        "description": route.answer.__doc__,
+        "responses": responses,
+        "openapi_extra": extra,
+    }
+
+
+def _body(route: Route, model: type[BaseModel]) -> dict[str, Any]:
+    reference = {"$ref": _REFERENCE.format(model=model.__name__)}
     content: dict[str, Any] = {"application/json": {"schema": reference}}
     if route.form:
         files = {"type": "array", "items": {"type": "string", "format": "binary"}}
@@ -43,18 +62,7 @@ def documented(route: Route) -> dict[str, Any]:
         }
         encoding = {"request": {"contentType": "application/json"}, "images": {"contentType": "image/*"}}
         content["multipart/form-data"] = {"schema": form, "encoding": encoding}
-    extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
-    if route.options is not None:
-        known = route.options.model_json_schema()["properties"]
-        extra["parameters"] = [{"name": name, "in": "query", "schema": schema} for name, schema in known.items()]
-    responses = {status: {"model": schemas.ErrorResponse, "description": text} for status, text in _ERRORS.items()}
-    return {
-        "response_model": route.response,
-        "name": route.answer.__name__,
-        "description": route.answer.__doc__,
-        "responses": responses,
-        "openapi_extra": extra,
-    }
+    return {"required": True, "content": content}
 
 
 def describe(app: FastAPI, routes: Sequence[Route], settings: ServerSettings) -> None:
@@ -63,21 +71,21 @@ def describe(app: FastAPI, routes: Sequence[Route], settings: ServerSettings) ->
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            bodies = [(route.request, "validation") for route in routes]
+            bodies = [(route.request, "validation") for route in routes if route.request is not None]
             _, definitions = models_json_schema(bodies, ref_template=_REFERENCE)  # type: ignore[arg-type]
             document["components"]["schemas"].update(definitions["$defs"])
             if settings.api_key is not None:
-                _require_key(document, [*(route.path for route in routes), "/metrics"])
+                _require_key(document, {"/metrics": OURS} | {route.path: route.errors for route in routes})
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _require_key(document: dict[str, Any], paths: Sequence[str]) -> None:
+def _require_key(document: dict[str, Any], forms: Mapping[str, ErrorForm]) -> None:
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    refused = {"$ref": _REFERENCE.format(model="ErrorResponse")}
-    for path in paths:
+    for path, form in forms.items():
+        refused = {"$ref": _REFERENCE.format(model=form.model.__name__)}
         for operation in document["paths"][path].values():
             operation["security"] = [{"key": []}]
             operation["responses"]["401"] = {

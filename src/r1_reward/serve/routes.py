@@ -13,13 +13,17 @@ and by the docstring of ``answer``, and lets it through the gate with all others
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from fastapi import Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from r1_reward.serve.budget import Budget
+from r1_reward.serve.errors import Refusal
+from r1_reward.serve.schemas import ErrorResponse
 
 if TYPE_CHECKING:
     from r1_reward.serve.service import Service
@@ -41,15 +45,41 @@ class Call(Generic[Body, Options]):
 
 
 @dataclass(frozen=True)
+class ErrorForm:
+    """How the clients of a protocol want to be told what was wrong."""
+
+    model: type[BaseModel] = ErrorResponse
+    body: Callable[[Refusal], Any] = Refusal.body
+    statuses: Mapping[int, int] = field(default_factory=dict)
+    """What the protocol says in place of a status of ours."""
+    more: Mapping[int, str] = field(default_factory=dict)
+    """Statuses that only this protocol has, and when."""
+
+    def response(self, refusal: Refusal) -> JSONResponse:
+        """Return a refusal as it is sent."""
+        return JSONResponse(self.body(refusal), self.status(refusal.status), refusal.headers)
+
+    def status(self, ours: int) -> int:
+        """Return the protocol's status."""
+        return self.statuses.get(ours, ours)
+
+
+OURS = ErrorForm()
+
+
+@dataclass(frozen=True)
 class Route:
-    """One path that is posted to."""
+    """One path that is posted to, or, where it takes no ``request``, asked with GET."""
 
     path: str
-    request: type[BaseModel]
+    request: type[BaseModel] | None
     """The body, with this server's limits in its schema."""
     response: type[BaseModel]
-    answer: Callable[[Service, Call[Any, Any]], Awaitable[BaseModel]]
+    answer: Callable[[Service, Call[Any, Any]], Awaitable[BaseModel | Response]]
     form: bool = False
     """Take a multipart form with the JSON as ``request`` and files as ``images``, too."""
     options: type[BaseModel] | None = None
     """What may stand in the URL."""
+    errors: ErrorForm = OURS
+    streams: bool = False
+    """The answer may also come as server-sent events."""

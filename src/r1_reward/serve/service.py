@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from r1_reward.engines.engine import EngineError
 from r1_reward.engines.length import PromptTooLong
+from r1_reward.judge.completions import Ask
 from r1_reward.judge.prepare import InvalidPair, OpenedImages, PairToJudge
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.schedules import count_comparisons
@@ -24,7 +25,8 @@ from r1_reward.judge.settings import ScheduleName
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.content import Content, Shown
 from r1_reward.records.errors import UserError
-from r1_reward.serve.batching import Batcher, Expired, QueuedModel, Sampling, Unavailable
+from r1_reward.records.schema import Completion
+from r1_reward.serve.batching import Batcher, Expired, QueuedModel, Sampling, Unavailable, Writing
 from r1_reward.serve.budget import Budget, Clock
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.limits import State
@@ -60,6 +62,7 @@ class Service:
 
     def __init__(self, model: RewardModel, settings: ServerSettings, clock: Clock = time.monotonic) -> None:
         self.settings, self.metrics, self.state, self._clock = settings, Metrics(), State(), clock
+        self.started = int(time.time())
         wait = settings.batch_wait_ms / 1000
         self.batcher = Batcher(model, max_batch=settings.max_batch, wait=wait, metrics=self.metrics, clock=clock)
         self.metrics.queue.set_function(lambda: len(self.batcher))
@@ -86,7 +89,16 @@ class Service:
 
     async def compare(self, pair: PairToJudge, sampling: Sampling, budget: Budget) -> Verdict:
         """Return the verdict on one pair; raises Refusal where there is none."""
-        result = await self._judged(budget, lambda model: model.submit([pair], sampling)[0])
+        result: Verdict | EngineError = await self._judged(budget, lambda model: model.submit([pair], sampling)[0])
+        if isinstance(result, EngineError):
+            raise _refused(result)
+        return result
+
+    async def write(self, ask: Ask, writing: Writing, budget: Budget) -> list[Completion]:
+        """Return the texts of judgements of one pair as it is shown; raises Refusal where there are none."""
+        result: list[Completion] | EngineError = await self._judged(
+            budget, lambda model: model.submit([ask], writing)[0]
+        )
         if isinstance(result, EngineError):
             raise _refused(result)
         return result

@@ -1,0 +1,380 @@
+"""The chat protocol of OpenAI, as a judge can speak it: two responses in a judging prompt in, the judgement out.
+
+    client = openai.OpenAI(base_url="http://localhost:8000/v1", api_key="none")
+    prompt = r1_reward.build_prompt("Which digit?", "A three.", "An eight.")
+    client.chat.completions.create(model="R1-Reward", messages=[{"role": "user", "content": prompt}])
+
+The prompt is taken apart by its own wording (:mod:`r1_reward.records.asked`), so that its pictures, texts and lengths
+are held to the limits of every other route, and is shown to the judge in the order in which it came. Who asks in the
+judge's own dialect gets what the judge wrote, word for word; who asks in another one gets the judge's reasoning and
+verdict in that form. Whatever is not a comparison, and every parameter that would be ignored, is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from r1_reward.judge.completions import Ask
+from r1_reward.judge.prepare import PairToJudge
+from r1_reward.judge.votes import content_number
+from r1_reward.records.asked import Asked, NotAComparison, in_form, take_apart
+from r1_reward.records.content import Piece, Place, blank, text_of
+from r1_reward.records.dialect import Dialect
+from r1_reward.records.schema import Completion
+from r1_reward.serve.batching import Writing
+from r1_reward.serve.chats import PromptError, Turn, read_turn
+from r1_reward.serve.errors import Refusal
+from r1_reward.serve.pictures import Named
+from r1_reward.serve.routes import Call, ErrorForm, Route
+from r1_reward.serve.schemas import UrlImage
+from r1_reward.serve.service import Service, Unopened
+from r1_reward.serve.settings import ServerSettings
+
+_INSTRUCTING = ("system", "developer")
+_CONTENTS = ("question", "response 1", "response 2")
+_LONGEST_WORDING = 20_000  # characters of a prompt around the question and the responses
+_SURE = -9999.0  # what OpenAI writes for the logarithm of nothing
+# What asks for nothing may be sent, as clients do that fill in defaults; anything else would change the judgement.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "top_p": (1,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "stop": ([], ""),
+    "logit_bias": ({},),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+}
+
+
+class Message(BaseModel):
+    """One turn: its text, or texts and pictures in their order."""
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+
+
+class StreamOptions(BaseModel):
+    """What a stream ends with."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """A judging prompt, and how judgements of it are drawn; further keys that ask for nothing are taken, too."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    messages: list[Message] = Field(min_length=1, description="One user message: the prompt of a dialect.")
+    model: str | None = Field(default=None, description="As ``GET /v1/models`` names it.")
+    n: Annotated[int, Field(ge=1)] | None = Field(default=None, description="How many judgements.")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        default=None, description="Default 0 for one judgement, 1 for several."
+    )
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Longest judgement; never more than the server's."
+    )
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    seed: int | None = Field(default=None, description="Default: one that depends on the prompt.")
+    logprobs: bool | None = Field(default=None, description="Tell the probability of the verdict's token.")
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    stream: bool | None = Field(default=None, description="Send server-sent events, once the judgement is written.")
+    stream_options: StreamOptions | None = None
+
+
+class Answered(BaseModel):
+    """What the judge wrote."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class TopLogprob(BaseModel):
+    """A token and the natural logarithm of its probability."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+
+
+class TokenLogprob(TopLogprob):
+    """The same with what else could have stood there."""
+
+    top_logprobs: list[TopLogprob] = Field(default_factory=list)
+
+
+class Logprobs(BaseModel):
+    """The text in three tokens: what is before the verdict, the verdict, and what follows; only it has alternatives."""
+
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class Choice(BaseModel):
+    """One judgement."""
+
+    index: int
+    message: Answered
+    logprobs: Logprobs | None = None
+    finish_reason: Literal["stop", "length", "content_filter"]
+
+
+class Usage(BaseModel):
+    """Tokens; those of prompts are 0 where the judge's engine does not count them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChatResponse(BaseModel):
+    """Judgements of one pair."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+
+
+class Model(BaseModel):
+    """A judge that is served."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "r1-reward"
+
+
+class ModelList(BaseModel):
+    """All of them: one."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class ErrorOut(BaseModel):
+    """What was wrong, and in which field."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """An error as OpenAI and vLLM tell it."""
+
+    error: ErrorOut
+
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
+
+
+def error_body(refusal: Refusal) -> dict[str, Any]:
+    """Return a refusal as OpenAI tells it."""
+    kind = "server_error" if refusal.status >= 500 else _TYPES.get(refusal.status, "invalid_request_error")
+    code = _CODES.get(refusal.status)
+    return {"error": {"message": refusal.message, "type": kind, "param": refusal.field, "code": code}}
+
+
+STATUSES, NO_MODEL = {422: 400}, {404: "There is no such model."}
+ERRORS = ErrorForm(ErrorBody, error_body, STATUSES, NO_MODEL)
+
+
+def routes(_: ServerSettings) -> tuple[Route, ...]:
+    """Return the two routes that chat clients ask."""
+    return (
+        Route("/v1/models", None, ModelList, models, errors=ERRORS),
+        Route("/v1/chat/completions", ChatRequest, ChatResponse, chat, errors=ERRORS, streams=True),
+    )
+
+
+async def models(service: Service, _: Call[Any, None]) -> ModelList:
+    """Name the judge that is served."""
+    return ModelList(data=[Model(id=service.settings.model_name, created=service.started)])
+
+
+async def chat(service: Service, call: Call[ChatRequest, None]) -> ChatResponse | Response:
+    """Judge the two responses of a judging prompt, in the order shown, and return what the judge writes."""
+    asked, budget = call.body, call.budget
+    require_model(asked.model, service)
+    _require_neutral(asked)
+    judge = service.batcher.model
+    count = asked.n or 1
+    if count > 1 and judge.engine.deterministic:
+        raise Refusal(422, f"a scalar reward model says the same {count} times; ask for one judgement", "n")
+    budget.judgments(1, votes=count, both_orders=False, field="n")
+    prompt = await service.read(budget, lambda: _read_prompt(asked.messages, service.settings))
+    field = f"messages[{len(asked.messages) - 1}].content"
+    contents = dict(zip(_CONTENTS, (prompt.question, *prompt.responses), strict=True))
+    for name, content in contents.items():
+        budget.text(text_of(content), f"{field} ({name})")
+    images = [named.source for named in prompt.pictures]
+    ((opened, (question, first, second)),) = await service.open([Unopened(contents, images, field)], budget)
+    temperature = asked.temperature if asked.temperature is not None else float(count > 1)
+    limits = (asked.max_tokens, asked.max_completion_tokens, judge.max_new_tokens)
+    writing = Writing(temperature, min(limit for limit in limits if limit is not None))
+    ask = Ask(PairToJudge(question, opened, first, second), _seeds(asked, count, judge.seed))
+    completions = await service.write(ask, writing, budget)
+    answer = _response(completions, asked, service.settings.model_name, prompt.dialect, judge.engine.dialect)
+    if not asked.stream:
+        return answer
+    include_usage = asked.stream_options is not None and asked.stream_options.include_usage
+    return StreamingResponse(_events(answer, include_usage), media_type="text/event-stream")
+
+
+def require_model(name: str | None, service: Service) -> None:
+    """Raise Refusal if a request names another model than the one that is served."""
+    served = service.settings.model_name
+    if name not in (None, "", served):
+        raise Refusal(404, f"there is no model {name[:100]!r} here; this server has {served!r}", "model")
+
+
+def _require_neutral(asked: ChatRequest) -> None:
+    for name, value in (asked.model_extra or {}).items():
+        neutral = _NEUTRAL.get(name)
+        if neutral is not None and value is not None and value not in neutral:
+            raise Refusal(422, f"{name} does not shape a judgement, which is written in one form; leave it out", name)
+
+
+# The request.
+
+
+def _read_prompt(messages: Sequence[Message], settings: ServerSettings) -> Asked:
+    """Return what a chat asks, its pictures named as messages call them.
+
+    Raises:
+        Refusal: it is not a comparison of two responses.
+    """
+    turns: list[Turn] = []
+    size = sum(len(message.content or ()) for message in messages if not isinstance(message.content, str))
+    if size > 3 * settings.max_parts:
+        most = f"{size:,} parts; this server takes at most {3 * settings.max_parts} (three times --max-parts)"
+        raise Refusal(422, most, "messages")
+    for number, message in enumerate(messages):
+        try:
+            turns.append(read_turn(message.role, message.content))
+        except PromptError as error:
+            raise Refusal(422, str(error), f"messages[{number}]") from error
+    told = [turn for turn in turns if turn.role in _INSTRUCTING]
+    rest = [turn for turn in turns if turn.role not in _INSTRUCTING]
+    if len(rest) != 1 or rest[0].role != "user":
+        said = ", ".join(turn.role[:20] for turn in rest[:4]) or "none"
+        reason = (
+            f"must hold one message of the user with a question and two responses, behind a system message; got {said}"
+        )
+        raise Refusal(422, reason, "messages")
+    if any(isinstance(piece, Place) for turn in told for piece in turn.pieces):
+        raise Refusal(422, "a system message shows a picture; put it into the message of the user", "messages")
+    pieces = _named(rest[0], f"messages[{turns.index(rest[0])}].content")
+    system = "\n".join(piece for turn in told for piece in turn.pieces if isinstance(piece, str))
+    longest = 3 * settings.max_chars + _LONGEST_WORDING
+    length = len(system) + sum(len(piece) for piece in pieces if isinstance(piece, str))
+    if length > longest:
+        reason = f"{length:,} characters; this server takes at most {settings.max_chars:,} for a response (--max-chars)"
+        raise Refusal(422, reason, "messages")
+    try:
+        asked = take_apart(system, pieces)
+    except NotAComparison as error:
+        raise Refusal(422, f"this chat {error}", "messages") from error
+    for name, content in zip(_CONTENTS, (asked.question, *asked.responses), strict=True):
+        if blank(content):
+            raise Refusal(422, f"the {name} in the prompt is blank", "messages")
+    return asked
+
+
+def _named(turn: Turn, field: str) -> list[Piece]:
+    """Return the pieces of a turn with every picture named."""
+    pieces: list[Piece] = []
+    for piece in turn.pieces:
+        if isinstance(piece, Place):
+            name = f"{field} (picture {1 + sum(isinstance(one, Place) for one in pieces)})"
+            if piece.source is None:
+                raise Refusal(422, "is a place for a picture that did not come", name)
+            if not isinstance(piece.source, str):
+                raise Refusal(422, "must name its picture as text: a data URL, or a URL", name)
+            piece = Place("image", Named(UrlImage(url=piece.source), name))
+        pieces.append(piece)
+    return pieces
+
+
+def _seeds(asked: ChatRequest, count: int, seed: int) -> tuple[int, ...]:
+    """Return a seed for each judgement: the one asked for and what follows from it, else what the prompt says."""
+    if asked.seed is not None:
+        return (asked.seed, *(content_number("chat", asked.seed, number) for number in range(1, count)))
+    said = json.dumps([message.model_dump() for message in asked.messages])
+    return tuple(content_number("chat", seed, said, number) for number in range(count))
+
+
+# The answer.
+
+
+def _response(
+    completions: Sequence[Completion], asked: ChatRequest, model: str, dialect: Dialect, judge: Dialect
+) -> ChatResponse:
+    choices = []
+    for number, one in enumerate(completions):
+        text = in_form(dialect, judge, one.text, cut=one.cut).encode("utf-8", "replace").decode()
+        logprobs = _logprobs(text, one.probability, dialect) if asked.logprobs else None
+        finish: Any = "content_filter" if one.refused else "length" if one.truncated else "stop"
+        choices.append(Choice(index=number, message=Answered(content=text), logprobs=logprobs, finish_reason=finish))
+    shown, written = completions[0].prompt_tokens or 0, sum(one.tokens for one in completions)
+    usage = Usage(prompt_tokens=shown, completion_tokens=written, total_tokens=shown + written)
+    name = f"chatcmpl-{uuid.uuid4().hex}"
+    return ChatResponse(id=name, created=int(time.time()), model=model, choices=choices, usage=usage)
+
+
+def _logprobs(text: str, probability: float | None, dialect: Dialect) -> Logprobs | None:
+    """Return the log-probabilities of the two verdicts at their place, None where these are not known."""
+    at = dialect.place(text)
+    if probability is None or at is None or dialect.verdicts is None or text[at] not in dialect.verdicts:
+        return None
+    first, second = dialect.verdicts
+    known = {first: _log(probability), second: _log(1 - probability)}
+    either = [_top(verdict, known[verdict]) for verdict in sorted(known, key=known.__getitem__, reverse=True)]
+    spoken = TokenLogprob(**_top(text[at], known[text[at]]).model_dump(), top_logprobs=either)
+    around = [TokenLogprob(**_top(part, 0.0).model_dump()) if part else None for part in (text[:at], text[at + 1 :])]
+    return Logprobs(content=[token for token in (around[0], spoken, around[1]) if token is not None])
+
+
+def _top(token: str, logprob: float) -> TopLogprob:
+    return TopLogprob(token=token, logprob=logprob, bytes=list(token.encode()))
+
+
+def _log(probability: float) -> float:
+    return max(math.log(probability), _SURE) if probability > 0 else _SURE
+
+
+async def _events(answer: ChatResponse, include_usage: bool) -> AsyncIterator[str]:
+    """Yield an answer as server-sent events, each judgement in one piece: it is written when this begins."""
+    head = {"id": answer.id, "object": "chat.completion.chunk", "created": answer.created, "model": answer.model}
+
+    def event(choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> str:
+        told = {"usage": usage} if include_usage else {}
+        return f"data: {json.dumps({**head, 'choices': choices, **told})}\n\n"
+
+    for choice in answer.choices:
+        logprobs = None if choice.logprobs is None else choice.logprobs.model_dump()
+        part = {"index": choice.index, "finish_reason": None, "logprobs": None}
+        yield event([{**part, "delta": {"role": "assistant", "content": ""}}])
+        yield event([{**part, "delta": {"content": choice.message.content}, "logprobs": logprobs}])
+        yield event([{**part, "delta": {}, "finish_reason": choice.finish_reason}])
+    if include_usage:
+        yield event([], answer.usage.model_dump())
+    yield "data: [DONE]\n\n"
