@@ -219,6 +219,12 @@ class TakingTurns:
         self.compare = engine.compare
         self._lock = threading.Lock()
 
+    def score(self, candidates: Sequence[Any], **options: Any) -> Any:
+        """Return what a scalar engine says of single responses."""
+        scalar: Any = self.engine
+        with self._lock:
+            return scalar.score(candidates, **options)
+
     @contextmanager
     def open(self) -> Iterator[Session]:
         """Start a session."""

@@ -21,21 +21,23 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from r1_reward.engines.engine import Answered, EngineError
+from r1_reward.engines.scalar import Score
 from r1_reward.judge.completions import Ask, draw_completions
-from r1_reward.judge.prepare import PairToJudge
+from r1_reward.judge.prepare import Images, PairToJudge, check_group
 from r1_reward.judge.reward_model import RewardModel, Stop
 from r1_reward.judge.votes import read_judgment
 from r1_reward.judge.voting import Verdict, majority
+from r1_reward.records.content import Content, Shown
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 from r1_reward.serve.budget import Budget, Clock
 from r1_reward.serve.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
-Result = Verdict | list[Completion] | EngineError
+Result = Verdict | list[Completion] | Score | EngineError
 
 
 class Sampling(NamedTuple):
@@ -62,6 +64,20 @@ class Writing(NamedTuple):
         return draw_completions(model.engine, asks, **self._asdict(), video_frames=model.video_frames)
 
 
+class Alone(NamedTuple):
+    """How single responses are scored by a scalar judge; every item is question, pictures in front, and response."""
+
+    max_new_tokens: int
+
+    def ask(self, model: RewardModel, items: Sequence[Any]) -> Iterator[Score | EngineError]:
+        """Return the score of each response."""
+        engine: Any = model.engine
+        return iter(engine.score(items, **self._asdict()))
+
+
+How: TypeAlias = Sampling | Writing | Alone
+
+
 class Unavailable(Exception):
     """The model, or the server behind it, can judge nothing at the moment; the message is meant for a person."""
 
@@ -86,7 +102,7 @@ class Batcher:
     ) -> None:
         """Take a model for this thread alone; ``wait`` is the seconds a comparison waits for company."""
         self.model, self.max_batch, self.wait, self.metrics, self._clock = model, max_batch, wait, metrics, clock
-        self._waiting: dict[Sampling | Writing, deque[_Job]] = {}
+        self._waiting: dict[How, deque[_Job]] = {}
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
@@ -97,9 +113,7 @@ class Batcher:
         with self._changed:
             return sum(not job.future.cancelled() for jobs in self._waiting.values() for job in jobs)
 
-    def submit(
-        self, items: Iterable[Any], sampling: Sampling | Writing, *, deadline: float = math.inf
-    ) -> list[Future[Any]]:
+    def submit(self, items: Iterable[Any], sampling: How, *, deadline: float = math.inf) -> list[Future[Any]]:
         """Queue pairs to compare or to write about, the pictures of which should be open.
 
         What is cancelled is dropped. Every other future ends: with a verdict or completions, with the error of its pair
@@ -130,7 +144,7 @@ class Batcher:
                 self.metrics.batch.observe(len(jobs))
                 self._judge(jobs, sampling)
 
-    def _next(self) -> tuple[Sampling | Writing, list[_Job]] | None:
+    def _next(self) -> tuple[How, list[_Job]] | None:
         """Wait for a batch: the comparisons that have waited longest, and those with the same sampling."""
         with self._changed:
             while True:
@@ -157,7 +171,7 @@ class Batcher:
                 del self._waiting[sampling]
             return sampling, batch
 
-    def _judge(self, jobs: Sequence[_Job], sampling: Sampling | Writing) -> None:
+    def _judge(self, jobs: Sequence[_Job], sampling: How) -> None:
         """Give every job its result, whatever happens."""
         left = deque(jobs)
         try:
@@ -183,6 +197,8 @@ class Batcher:
             self.metrics.failures.inc()
         elif isinstance(result, Verdict):
             self.metrics.judged(result)
+        elif isinstance(result, Score):
+            self.metrics.tokens.inc(result.tokens)
         else:
             dialect = self.model.engine.dialect
             self.metrics.judged(majority([read_judgment(one, swapped=False, dialect=dialect) for one in result]))
@@ -214,7 +230,26 @@ class QueuedModel(RewardModel):
             Expired: time is up, or nobody waits any more; what the model has not begun is dropped.
             Unavailable: nothing can be judged at the moment.
         """
-        futures = self.submit(items, Sampling(**options))
+        return self._wait(self.submit(items, Sampling(**options)))
+
+    def scores(self, question: Content, images: Images, responses: Sequence[Shown]) -> list[Score]:
+        """Return what a scalar judge says of each response alone.
+
+        Raises:
+            EngineError: one of them has no score.
+            Expired: as of :meth:`compare_many`, like Unavailable.
+        """
+        shown, opened = check_group(question, images, video_frames=self.video_frames)
+        items = [(shown, list(opened.pictures), response) for response in responses]
+        scores: list[Score] = []
+        for score in self._wait(self.submit(items, Alone(self.max_new_tokens))):
+            if isinstance(score, EngineError):
+                raise score
+            scores.append(score)
+        return scores
+
+    def _wait(self, futures: list[Future[Any]]) -> Iterator[Any]:
+        """Yield the results in order; drop what is left when nobody takes them."""
         try:
             for future in futures:
                 yield future.result(self._budget.left())
@@ -224,7 +259,7 @@ class QueuedModel(RewardModel):
             for future in futures:
                 future.cancel()
 
-    def submit(self, items: Iterable[Any], sampling: Sampling | Writing) -> list[Future[Any]]:
+    def submit(self, items: Iterable[Any], sampling: How) -> list[Future[Any]]:
         """Queue pairs to compare or to write about.
 
         Raises:

@@ -16,7 +16,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Response
@@ -214,7 +214,7 @@ async def chat(service: Service, call: Call[ChatRequest, None]) -> ChatResponse 
     """Judge the two responses of a judging prompt, in the order shown, and return what the judge writes."""
     asked, budget = call.body, call.budget
     require_model(asked.model, service)
-    _require_neutral(asked)
+    require_neutral(asked.model_extra, _NEUTRAL, "does not shape a judgement, which is written in one form")
     judge = service.batcher.model
     count = asked.n or 1
     if count > 1 and judge.engine.deterministic:
@@ -246,11 +246,11 @@ def require_model(name: str | None, service: Service) -> None:
         raise Refusal(404, f"there is no model {name[:100]!r} here; this server has {served!r}", "model")
 
 
-def _require_neutral(asked: ChatRequest) -> None:
-    for name, value in (asked.model_extra or {}).items():
-        neutral = _NEUTRAL.get(name)
-        if neutral is not None and value is not None and value not in neutral:
-            raise Refusal(422, f"{name} does not shape a judgement, which is written in one form; leave it out", name)
+def require_neutral(sent: Mapping[str, Any] | None, neutral: Mapping[str, tuple[Any, ...]], reason: str) -> None:
+    """Raise Refusal if a request has a key of a table with a value that asks for something."""
+    for name, value in (sent or {}).items():
+        if name in neutral and value is not None and value not in neutral[name]:
+            raise Refusal(422, f"{name} {reason}; leave it out", name)
 
 
 # The request.

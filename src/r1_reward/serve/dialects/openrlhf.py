@@ -16,25 +16,22 @@ Where a prompt has places for pictures that did not come, as always from OpenRLH
 from __future__ import annotations
 
 import json
-import math
 import re
-from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field
 
-from r1_reward.engines.engine import EngineError
-from r1_reward.judge.groups import Group, score_groups
-from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.groups import Group
 from r1_reward.records.content import Content, Piece, map_media, places_of, read_parts, text_of
 from r1_reward.records.placeholders import find_placeholders
 from r1_reward.records.texts import is_blank
 from r1_reward.serve.chats import PromptError, Turn, WrongPictures, in_front, joined, read_turn, said, show, sources_of
 from r1_reward.serve.errors import Refusal
+from r1_reward.serve.grouping import GroupOptions, as_probability, group_options, score_each
 from r1_reward.serve.pictures import Named
 from r1_reward.serve.routes import Call, Route
-from r1_reward.serve.schemas import Base64Image, Grouping, ImageInput, Kind, PathImage, StopRule, UrlImage
+from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage, UrlImage
 from r1_reward.serve.service import Service, Unopened, pairs_of
 from r1_reward.serve.settings import ServerSettings
 
@@ -65,14 +62,6 @@ class RemoteRewardRequest(BaseModel):
     )
 
 
-class RemoteRewardOptions(Grouping):
-    """What stands in the URL, since the trainer decides on the body."""
-
-    votes: int = Field(default=1, ge=1)
-    both_orders: bool = True
-    stop: StopRule | None = None
-
-
 class RemoteRewardResponse(BaseModel):
     """One reward for each query, and what OpenRLHF may log and filter by."""
 
@@ -83,16 +72,14 @@ class RemoteRewardResponse(BaseModel):
 
 def routes(settings: ServerSettings) -> tuple[Route, ...]:
     """Return the route OpenRLHF asks."""
-    most: dict[str, Any] = {"maximum": settings.max_votes}
-    votes: Any = (int, Field(default=1, ge=1, json_schema_extra=most))
-    options = create_model("RemoteRewardOptions", __base__=RemoteRewardOptions, votes=votes)
+    options = group_options(settings)
     return (Route("/get_reward", RemoteRewardRequest, RemoteRewardResponse, get_reward, options=options),)
 
 
 # The answer.
 
 
-async def get_reward(service: Service, call: Call[RemoteRewardRequest, RemoteRewardOptions]) -> RemoteRewardResponse:
+async def get_reward(service: Service, call: Call[RemoteRewardRequest, GroupOptions]) -> RemoteRewardResponse:
     """Answer OpenRLHF: the responses to each prompt are judged against each other."""
     asked = await service.read(call.budget, lambda: read_prompts(call.body))
     shown = [_spend(one, call, service.settings.max_chars) for one in asked]
@@ -106,19 +93,19 @@ async def get_reward(service: Service, call: Call[RemoteRewardRequest, RemoteRew
         if numbers:
             groups.append(Group(question, images, [one.responses[number] for number in numbers]))
             places.append([one.places[number] for number in numbers])
-    scored = await service.in_rounds(call.budget, lambda model: _score(model, groups, call.options))
+    scored = await service.in_rounds(call.budget, lambda model: score_each(model, groups, call.options))
     for own, of_group in zip(places, scored, strict=True):
-        for place, reward in zip(own, of_group, strict=True):
+        for place, reward in zip(own, of_group.rewards, strict=True):
             rewards[place] = reward
     filled = [service.settings.unscored_reward if reward is None else reward for reward in rewards]
     return RemoteRewardResponse(
         rewards=filled,
-        scores=[None if reward is None else _as_probability(reward, call.options.kind) for reward in filled],
+        scores=[None if reward is None else as_probability(reward, call.options.kind) for reward in filled],
         extra_logs={"scored": [float(reward is not None) for reward in rewards], "responses_to_prompt": sizes},
     )
 
 
-def _spend(asked: Asked, call: Call[RemoteRewardRequest, RemoteRewardOptions], max_chars: int) -> list[int]:
+def _spend(asked: Asked, call: Call[RemoteRewardRequest, GroupOptions], max_chars: int) -> list[int]:
     """Draw a prompt from the request's budget; return the responses that can be shown: one too long has no reward."""
     budget, options = call.budget, call.options
     budget.text(text_of(asked.question), asked.field)
@@ -127,24 +114,6 @@ def _spend(asked: Asked, call: Call[RemoteRewardRequest, RemoteRewardOptions], m
     pairs = pairs_of([asked.responses[number] for number in shown], options.schedule, options.comparisons)
     budget.judgments(pairs, votes=options.votes, both_orders=options.both_orders, field=asked.field)
     return shown
-
-
-def _score(model: RewardModel, groups: list[Group], options: RemoteRewardOptions) -> list[list[float | None]]:
-    """Return the rewards of each group; the first comparison without an answer ends it all."""
-    compare = partial(model.compare_many, votes=options.votes, both_orders=options.both_orders, stop=options.stop)
-    rewards = []
-    grouping = options.model_dump(include=set(Grouping.model_fields))
-    for scored in score_groups(groups, compare, **grouping, seed=model.seed):
-        errors = [scored] if isinstance(scored, EngineError) else scored.errors
-        if isinstance(scored, EngineError) or errors:
-            raise errors[0]
-        rewards.append(scored.rewards)
-    return rewards
-
-
-def _as_probability(reward: float, kind: Kind) -> float:
-    """Return a net win rate, or a Bradley-Terry score in logits, as a probability of winning."""
-    return (reward + 1) / 2 if kind == "win_rate" else 0.5 + 0.5 * math.tanh(reward / 2)
 
 
 # The request.
