@@ -8,8 +8,11 @@ import math
 import openai
 import pytest
 from fakes import Table
+from PIL import Image
 from served import ScriptedJudge, Served, base64_png, wait_until
 
+from r1_reward.bench.run import RunSettings, run_benchmark
+from r1_reward.bench.suites import load_suite
 from r1_reward.engines.server import ServerEngine
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.dialects import find_dialect
@@ -229,10 +232,8 @@ def test_the_key_and_the_gate():
 def test_a_client_that_has_gone_away_leaves_nothing_behind():
     judge = ScriptedJudge()
     judge.may_work.clear()
-    with Served(judge, timeout=0.3, model_name="judge") as server:
-        with pytest.raises(openai.InternalServerError) as error:
-            ask(server, build_prompt(QUESTION, "4", "7"))
-        assert error.value.status_code == 504
+    with Served(judge, timeout=1.5, model_name="judge") as server:
+        assert refused(server, build_prompt(QUESTION, "4", "7"), openai.InternalServerError).status_code == 504
         judge.may_work.set()
         wait_until(lambda: len(server.service.batcher) == 0)
 
@@ -275,14 +276,31 @@ def test_our_own_engine_gets_the_same_verdicts_through_our_own_server(votes, bat
     assert not engine.refused
 
 
-def test_a_benchmark_run_through_the_server_is_that_of_its_judge(server, tmp_path):
-    from r1_reward.judge.votes import Plan, judge_pairs
+@pytest.mark.slow
+def test_a_benchmark_run_through_our_server_has_the_texts_of_its_checkpoint(checkpoint, tmp_path):
+    (tmp_path / "short").mkdir()
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "short" / "1.png")
+    row = {"image": "short/1.png", "chosen": "A three.", "rejected": "An eight."}
+    rows = [{"id": f"id{n}", "prompt": f"Which digit, {n}?", **row} for n in range(4)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    suite = load_suite("mm-rlhf-rewardbench", tmp_path / "rows.jsonl", allow_partial=True)
+    run_benchmark(suite, RunSettings(model=str(checkpoint), max_new_tokens=24), tmp_path / "here")
+    with Served(model=RewardModel.from_pretrained(checkpoint), model_name="tiny", timeout=120) as server:
+        settings = RunSettings(model="tiny", base_url=f"http://127.0.0.1:{server.port}/v1", max_new_tokens=24)
+        run_benchmark(suite, settings, tmp_path / "there")
+    here, there = (
+        {line["id"]: texts_of(line) for line in map(json.loads, (tmp_path / run / "predictions.jsonl").open())}
+        for run in ("here", "there")
+    )
+    assert len(here) == 4 and here == there
+    assert all(len(texts) == 2 and all(texts) for texts in here.values())
 
-    engine = ServerEngine("judge", f"http://127.0.0.1:{server.port}/v1", api_key="none")
-    try:
-        rows = [{**row, "id": str(number)} for number, row in enumerate(PAIRS)]
-        plan = Plan(orders="both")
-        here, there = (judge_pairs(judge, rows, plan) for judge in (ScriptedJudge(), engine))
-    finally:
-        engine.close()
-    assert [[v.answer for v in votes] for votes in here] == [[v.answer for v in votes] for votes in there]
+
+def texts_of(value):
+    """Return all texts of judgements in a line, however deep."""
+    if isinstance(value, list):
+        return [text for one in value for text in texts_of(one)]
+    if not isinstance(value, dict):
+        return []
+    own = [value["text"]] if "text" in value else []
+    return own + [text for one in value.values() for text in texts_of(one)]
