@@ -174,7 +174,7 @@ def test_streaming(server):
         ({"messages": user(build_prompt(" ", "4", "7"))}, "messages", "blank"),
         ({"messages": user(build_prompt("?", "4", "\u200b"))}, "messages", "blank"),
         ({"messages": find_dialect("pointwise").messages("?", "4")}, "messages", "one response"),
-        ({"n": 5}, "votes", "--max-votes"),
+        ({"n": 5}, "n", "--max-votes"),
         ({"n": 0}, "n", "greater"),
         ({"temperature": 3}, "temperature", "2"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "leave it out"),
@@ -207,7 +207,9 @@ def test_pictures_of_other_hosts_and_files_are_not_read(server):
 
 def test_other_errors_have_openais_form(server):
     prompt = build_prompt(QUESTION, "4", "7")
-    assert refused(server, prompt, openai.NotFoundError, model="gpt-5").code == "model_not_found"
+    for model in ("gpt-5", "owner/judge-2", "judge/"):
+        assert refused(server, prompt, openai.NotFoundError, model=model).code == "model_not_found"
+    assert ask(server, prompt, model="owner/judge").model == "judge"
     assert refused(server, build_prompt("fails", "4", "7"), openai.InternalServerError).status_code == 502
     down = refused(server, build_prompt("down", "4", "7"), openai.InternalServerError)
     assert (down.status_code, down.type) == (503, "server_error")

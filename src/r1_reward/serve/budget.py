@@ -57,9 +57,12 @@ class Budget:
         self._at_most("max_candidates", count, "responses to one question", field)
         self._spend("max_responses", count, "responses in all", field)
 
-    def judgments(self, pairs: int, *, votes: int, both_orders: bool, field: str) -> None:
-        """Spend the judgements of so many pairs: every vote counts, whether or not a rule may stop before it."""
-        self._at_most("max_votes", votes, "votes for each order", "votes")
+    def judgments(self, pairs: int, *, votes: int, both_orders: bool, field: str, votes_field: str = "votes") -> None:
+        """Spend the judgements of so many pairs: every vote counts, whether or not a rule may stop before it.
+
+        The request names the pairs by ``field`` and the votes by ``votes_field``.
+        """
+        self._at_most("max_votes", votes, "votes for each order", votes_field)
         self._spend("max_judgments", pairs * votes * (2 if both_orders else 1), "judgements (pairs x votes)", field)
 
     def pictures(self, count: int, field: str) -> None:

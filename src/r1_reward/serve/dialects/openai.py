@@ -219,7 +219,7 @@ async def chat(service: Service, call: Call[ChatRequest, None]) -> ChatResponse 
     count = asked.n or 1
     if count > 1 and judge.engine.deterministic:
         raise Refusal(422, f"a scalar reward model says the same {count} times; ask for one judgement", "n")
-    budget.judgments(1, votes=count, both_orders=False, field="n")
+    budget.judgments(1, votes=count, both_orders=False, field="n", votes_field="n")
     prompt = await service.read(budget, lambda: _read_prompt(asked.messages, service.settings))
     field = f"messages[{len(asked.messages) - 1}].content"
     contents = dict(zip(_CONTENTS, (prompt.question, *prompt.responses), strict=True))
@@ -240,9 +240,9 @@ async def chat(service: Service, call: Call[ChatRequest, None]) -> ChatResponse 
 
 
 def require_model(name: str | None, service: Service) -> None:
-    """Raise Refusal if a request names another model than the one that is served."""
+    """Raise Refusal if a request names another model than the one that is served; its owner may stand before it."""
     served = service.settings.model_name
-    if name not in (None, "", served):
+    if name and served not in (name, name.rpartition("/")[2]):
         raise Refusal(404, f"there is no model {name[:100]!r} here; this server has {served!r}", "model")
 
 
