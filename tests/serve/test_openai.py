@@ -288,6 +288,10 @@ def test_a_benchmark_run_through_our_server_has_the_texts_of_its_checkpoint(chec
     suite = load_suite("mm-rlhf-rewardbench", tmp_path / "rows.jsonl", allow_partial=True)
     run_benchmark(suite, RunSettings(model=str(checkpoint), max_new_tokens=24), tmp_path / "here")
     with Served(model=RewardModel.from_pretrained(checkpoint), model_name="tiny", timeout=120) as server:
+        prompt = build_prompt("Which digit?", "A three.", "An eight.")
+        shown = [prompt, [PICTURE, {"type": "text", "text": prompt}]]
+        plain, pictured = (ask(server, content, model="tiny", n=2, max_tokens=3).usage for content in shown)
+        assert 10 < plain.prompt_tokens < pictured.prompt_tokens and plain.completion_tokens == 6
         settings = RunSettings(model="tiny", base_url=f"http://127.0.0.1:{server.port}/v1", max_new_tokens=24)
         run_benchmark(suite, settings, tmp_path / "there")
     here, there = (

@@ -141,6 +141,7 @@ class TransformersEngine(Generative):
         import torch
 
         counts = [len(row.seeds) for row in rows]
+        shown = inputs["attention_mask"].sum(dim=1).tolist()  # padding is not shown
         try:
             with torch.inference_mode():
                 if max(counts) > 1:
@@ -156,8 +157,11 @@ class TransformersEngine(Generative):
             ) from error
         prompts = [row.text for row, count in zip(rows, counts, strict=True) for _ in range(count)]
         completions = self._read(output[:, length:].tolist(), sampler.verdict_margins(), prompts)
-        starts = [sum(counts[:i]) for i in range(len(counts))]
-        return [completions[start : start + count] for start, count in zip(starts, counts, strict=True)]
+        each = iter(completions)
+        return [
+            [next(each).model_copy(update={"prompt_tokens": length}) for _ in range(count)]
+            for length, count in zip(shown, counts, strict=True)
+        ]
 
     def _encode(self, rows: Sequence[tuple[Any, ...]]) -> Any:
         """Return what the processor makes of rows that begin with a text and its pictures."""
