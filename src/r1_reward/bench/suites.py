@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from r1_reward.bench.benchmark import Benchmark, Size, Ties
 from r1_reward.bench.benchmarks import find_benchmark
 from r1_reward.bench.fields import Draft, Fields, check_media, to_row
+from r1_reward.bench.group_check import GroupCheck
 from r1_reward.bench.known_issues import IssueFinder
 from r1_reward.bench.readers import row_images
 from r1_reward.bench.rows import BenchmarkRow
@@ -106,7 +107,7 @@ class LoadedSuite:
         """Read the rows again from the first, one at a time; raises UserError if a file has changed meanwhile."""
         count = 0
         for number, raw in enumerate(self._source.rows(), 1):
-            rows, problems = _read(self.suite, self._source, raw, count, self._reading._replace(check_files=False))
+            rows, problems, _ = _read(self.suite, self._source, raw, count, self._reading._replace(check_files=False))
             if problems:
                 raise SuiteFileError(self.suite.title, self._source, problems, number)
             for row in rows:
@@ -172,6 +173,7 @@ def load_suite(
     notes += [] if check_media else ["Nobody checked whether the images are there."]
     notes += [f"Rows whose label is a tie are left out: {scan.dropped:,}."] if scan.dropped else []
     notes += [f"{scan.rows:,} {suite.unit} are judged as {scan.pairs:,} comparisons of two."] if suite.grouped else []
+    notes += scan.notes
     notes += mapping_notes(suite, reading.columns)
     return LoadedSuite(
         suite=suite,
@@ -230,12 +232,14 @@ class Scan(NamedTuple):
     """Pairs to be judged whose label is a tie."""
     dropped: int = 0
     """Pairs that are left out because their label is a tie."""
+    notes: tuple[str, ...] = ()
+    """What a report should say about the groups."""
 
 
 def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
     """Look at all rows once; raises SuiteFileError if there are none or any cannot be judged."""
     problems: list[RowProblem] = []
-    finder, digest = IssueFinder(suite.issues), hashlib.sha256()
+    finder, groups, digest = IssueFinder(suite.issues), GroupCheck(suite), hashlib.sha256()
     units: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     raws = unreadable = pairs = ties = dropped = 0
@@ -244,8 +248,10 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
         raws += 1
         fields |= raw.data.keys() if isinstance(raw.data, dict) else set()
         unreadable += raw.broken is not None or not isinstance(raw.data, dict)
-        rows, found = _read(suite, source, raw, pairs, reading._replace(drop_ties=False))
+        rows, found, whole = _read(suite, source, raw, pairs, reading._replace(drop_ties=False))
         problems += found
+        if whole and rows and (twice := groups.twice(rows[0], raw)):
+            problems.append(RowProblem(_file_of(source, raw), raw.place, "", twice))
         for row in rows:
             if not suite.grouped or (row.category, row.id) not in seen:
                 units[row.category] += 1
@@ -258,6 +264,7 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
             pairs += 1
             ties += row.preferred == 0
             finder.add(row)
+            groups.add(row)
             digest.update(f"{row.key}\n".encode())
     if not raws:
         problems.append(RowProblem("", "", "", "holds no rows"))
@@ -275,13 +282,16 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
     if problems:
         raise SuiteFileError(suite.title, source, problems, raws)
     ids = Counter(category for category, _ in seen) if suite.acc_plus else Counter()
-    return Scan(units.total(), units, ids, finder.finish(), digest.hexdigest(), pairs, ties, dropped)
+    return Scan(units.total(), units, ids, finder.finish(), digest.hexdigest(), pairs, ties, dropped, groups.notes())
 
 
 def _read(
     suite: Benchmark, source: RowSource, raw: RawRow, index: int, reading: Reading
-) -> tuple[list[BenchmarkRow], list[RowProblem]]:
-    """Return what is judged of a row, the first at position ``index``; or nothing, and everything that is wrong."""
+) -> tuple[list[BenchmarkRow], list[RowProblem], bool]:
+    """Return what is judged of a row, the first at position ``index``; or nothing, and everything that is wrong.
+
+    Last comes whether the row is a whole group.
+    """
     broken = raw.broken
     if broken is None and not isinstance(raw.data, dict):
         broken = f"is {kind_of(raw.data)}, not an object with fields"
@@ -289,11 +299,12 @@ def _read(
     if broken is None and suite.marks and not any(name in data for name in suite.marks):
         broken = f"is no row of {suite.title}: it has none of {', '.join(suite.marks)}, only {', '.join(data)}"
         broken += f" (--columns {suite.marks[0]}=NAME says what it is called)" if suite.mapping else ""
-    file = "" if raw.file == source.name else raw.file
+    file = _file_of(source, raw)
     if broken is not None:
-        return [], [RowProblem(file, raw.place, "", broken)]
+        return [], [RowProblem(file, raw.place, "", broken)], False
     fields = Fields(data)
     parsed = suite.parse(fields)
+    whole = not isinstance(parsed, Draft)
     drafts = [parsed] if isinstance(parsed, Draft) else parsed
     for draft in drafts:
         check_media(
@@ -306,9 +317,13 @@ def _read(
         )
     if fields.problems:
         named = [(reading.columns.get(name, name), reason) for name, reason in dict.fromkeys(fields.problems)]
-        return [], [RowProblem(file, raw.place, *problem) for problem in named]
+        return [], [RowProblem(file, raw.place, *problem) for problem in named], whole
     kept = [draft for draft in drafts if draft.preferred or not reading.drop_ties]
-    return [to_row(draft, index + number, source.folder) for number, draft in enumerate(kept)], []
+    return [to_row(draft, index + number, source.folder) for number, draft in enumerate(kept)], [], whole
+
+
+def _file_of(source: RowSource, raw: RawRow) -> str:
+    return "" if raw.file == source.name else raw.file
 
 
 def match_size(suite: Benchmark, scan: Scan) -> tuple[Size | None, str | None]:
