@@ -55,7 +55,7 @@ class RowProblem(NamedTuple):
 class SuiteFileError(UserError):
     """Rows of a benchmark cannot be judged: everything wrong is in ``problems``, the first 20 in the message."""
 
-    def __init__(self, title: str, source: RowSource, problems: list[RowProblem], rows: int) -> None:
+    def __init__(self, title: str, source: RowSource, problems: list[RowProblem], rows: int, *, hint: str = "") -> None:
         self.problems = problems
         count = len(problems)
         lines = [f"{source.name}: {count} problem{'s' * (count > 1)} in {rows} row{'s' * (rows != 1)} of {title}"]
@@ -63,7 +63,7 @@ class SuiteFileError(UserError):
         lines += [f"  ... and {count - _LISTED} more"] if count > _LISTED else []
         if any(problem.reason.endswith("no such file") for problem in problems):
             lines.append(f"Image paths are taken to be relative to {source.folder}; --image-root names another folder.")
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join([*lines, hint] if hint else lines))
 
 
 class Reading(NamedTuple):
@@ -280,9 +280,21 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
             RowProblem(first.file, "", "", f"none of its {raws:,} rows can be read; {first.place} {first.reason}")
         ]
     if problems:
-        raise SuiteFileError(suite.title, source, problems, raws)
+        raise SuiteFileError(
+            suite.title, source, problems, raws, hint=_columns_hint(suite, problems, fields, reading.columns)
+        )
     ids = Counter(category for category, _ in seen) if suite.acc_plus else Counter()
     return Scan(units.total(), units, ids, finder.finish(), digest.hexdigest(), pairs, ties, dropped, groups.notes())
+
+
+def _columns_hint(suite: Benchmark, problems: list[RowProblem], fields: set[str], columns: Mapping[str, str]) -> str:
+    """Return how to name columns that no row has, where nobody has published what they are called."""
+    at_fault = {problem.field for problem in problems}
+    unknown = [name for name in suite.mapping if name in at_fault and name not in fields and name not in columns]
+    if not unknown:
+        return ""
+    there = ", ".join(sorted(fields - {"task"}))
+    return f"--columns {unknown[0]}=NAME says what the file calls {unknown[0]!r}; its fields are {there}."
 
 
 def _read(
