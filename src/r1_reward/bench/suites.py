@@ -107,10 +107,10 @@ class LoadedSuite:
         """Read the rows again from the first, one at a time; raises UserError if a file has changed meanwhile."""
         count = 0
         for number, raw in enumerate(self._source.rows(), 1):
-            rows, problems, _ = _read(self.suite, self._source, raw, count, self._reading._replace(check_files=False))
-            if problems:
-                raise SuiteFileError(self.suite.title, self._source, problems, number)
-            for row in rows:
+            read = _read(self.suite, self._source, raw, count, self._reading._replace(check_files=False))
+            if read.problems:
+                raise SuiteFileError(self.suite.title, self._source, read.problems, number)
+            for row in read.rows:
                 count += 1
                 yield replace(row, issue=self.issues.get(row.index))
         if count != self.n:
@@ -233,7 +233,7 @@ class Scan(NamedTuple):
     dropped: int = 0
     """Pairs that are left out because their label is a tie."""
     notes: tuple[str, ...] = ()
-    """What a report should say about the groups."""
+    """What a report should say about rows and groups."""
 
 
 def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
@@ -244,15 +244,17 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
     seen: set[tuple[str, str]] = set()
     raws = unreadable = pairs = ties = dropped = 0
     fields: set[str] = set()
+    remarks: Counter[str] = Counter()
     for raw in source.rows():
         raws += 1
         fields |= raw.data.keys() if isinstance(raw.data, dict) else set()
         unreadable += raw.broken is not None or not isinstance(raw.data, dict)
-        rows, found, whole = _read(suite, source, raw, pairs, reading._replace(drop_ties=False))
-        problems += found
-        if whole and rows and (twice := groups.twice(rows[0], raw)):
+        read = _read(suite, source, raw, pairs, reading._replace(drop_ties=False))
+        problems += read.problems
+        remarks.update(read.remarks)
+        if read.whole and read.rows and (twice := groups.twice(read.rows[0], raw)):
             problems.append(RowProblem(_file_of(source, raw), raw.place, "", twice))
-        for row in rows:
+        for row in read.rows:
             if not suite.grouped or (row.category, row.id) not in seen:
                 units[row.category] += 1
             if suite.acc_plus or suite.grouped:
@@ -284,7 +286,8 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
             suite.title, source, problems, raws, hint=_columns_hint(suite, problems, fields, reading.columns)
         )
     ids = Counter(category for category, _ in seen) if suite.acc_plus else Counter()
-    return Scan(units.total(), units, ids, finder.finish(), digest.hexdigest(), pairs, ties, dropped, groups.notes())
+    notes = (*(f"{count:,} rows: {remark}." for remark, count in remarks.items()), *groups.notes())
+    return Scan(units.total(), units, ids, finder.finish(), digest.hexdigest(), pairs, ties, dropped, notes)
 
 
 def _columns_hint(suite: Benchmark, problems: list[RowProblem], fields: set[str], columns: Mapping[str, str]) -> str:
@@ -297,13 +300,18 @@ def _columns_hint(suite: Benchmark, problems: list[RowProblem], fields: set[str]
     return f"--columns {unknown[0]}=NAME says what the file calls {unknown[0]!r}; its fields are {there}."
 
 
-def _read(
-    suite: Benchmark, source: RowSource, raw: RawRow, index: int, reading: Reading
-) -> tuple[list[BenchmarkRow], list[RowProblem], bool]:
-    """Return what is judged of a row, the first at position ``index``; or nothing, and everything that is wrong.
+class _Read(NamedTuple):
+    """What became of a raw row."""
 
-    Last comes whether the row is a whole group.
-    """
+    rows: list[BenchmarkRow]
+    problems: list[RowProblem]
+    whole: bool = False
+    """Whether it is a whole group."""
+    remarks: tuple[str, ...] = ()
+
+
+def _read(suite: Benchmark, source: RowSource, raw: RawRow, index: int, reading: Reading) -> _Read:
+    """Return what is judged of a row, the first at position ``index``; or nothing, and everything that is wrong."""
     broken = raw.broken
     if broken is None and not isinstance(raw.data, dict):
         broken = f"is {kind_of(raw.data)}, not an object with fields"
@@ -313,10 +321,9 @@ def _read(
         broken += f" (--columns {suite.marks[0]}=NAME says what it is called)" if suite.mapping else ""
     file = _file_of(source, raw)
     if broken is not None:
-        return [], [RowProblem(file, raw.place, "", broken)], False
+        return _Read([], [RowProblem(file, raw.place, "", broken)])
     fields = Fields(data)
     parsed = suite.parse(fields)
-    whole = not isinstance(parsed, Draft)
     drafts = [parsed] if isinstance(parsed, Draft) else parsed
     for draft in drafts:
         check_media(
@@ -329,9 +336,10 @@ def _read(
         )
     if fields.problems:
         named = [(reading.columns.get(name, name), reason) for name, reason in dict.fromkeys(fields.problems)]
-        return [], [RowProblem(file, raw.place, *problem) for problem in named], whole
+        return _Read([], [RowProblem(file, raw.place, *problem) for problem in named])
     kept = [draft for draft in drafts if draft.preferred or not reading.drop_ties]
-    return [to_row(draft, index + number, source.folder) for number, draft in enumerate(kept)], [], whole
+    rows = [to_row(draft, index + number, source.folder) for number, draft in enumerate(kept)]
+    return _Read(rows, [], not isinstance(parsed, Draft), tuple(dict.fromkeys(fields.remarks)))
 
 
 def _file_of(source: RowSource, raw: RawRow) -> str:
