@@ -197,6 +197,26 @@ def test_a_file_without_some_groups_is_told(whole: Path, tmp_path: Path) -> None
         score_file("editreward-bench", file)
 
 
+@pytest.mark.parametrize("told_by", ["--data", "run.json"])
+def test_a_run_without_its_ties_is_whole_and_its_table_says_so(whole: Path, tmp_path: Path, told_by: str) -> None:
+    file = predictions(tmp_path / "predictions.jsonl", whole, lambda row, _: row.preferred, ties="drop")
+    loaded = load_suite("editreward-bench", whole, ties="drop")
+    given = {"data": whole, "ties": "drop"}
+    if told_by == "run.json":
+        given = {}
+        run = {"suite": "editreward-bench", "orders": "stored", "data": loaded.describe()}
+        (tmp_path / "run.json").write_text(json.dumps(run))
+    scored = score_file("editreward-bench", file, **given)
+    assert scored["complete"] and scored["size"] == "groups of the paper (484 groups)"
+    assert (scored["n"], scored["expected"], scored["ties_left_out"]) == (1462, 1462, 62)
+    table = build_table([scored])
+    assert "Rows whose label is a tie were left out: 62; the published rows count them." in table.footnotes
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[6:]))
+    with pytest.raises(UserError, match="has 484 groups"):
+        score_file("editreward-bench", file, **given)
+
+
 def test_runs_beside_the_published_rows(whole: Path, tmp_path: Path) -> None:
     run = score_file("editreward-bench", predictions(tmp_path / "good.jsonl", whole, lambda row, _: row.preferred))
     table = build_table([run])

@@ -1,10 +1,13 @@
 """A file of rows is named by what can read it."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from official_files import edit_reward_bench, mr2_bench, omni_reward_bench, reward_bench_2
+from official_mmrb2 import mmrb2, mmrb2_built
 from official_rows import hub_row, mrb_row, png, vl_row, write, write_parquet
 from prediction_rows import our_row
 
@@ -231,3 +234,39 @@ def test_a_part_of_a_benchmark_is_named_by_its_ids() -> None:
 def test_rows_of_several_kinds_are_of_none(tmp_path: Path) -> None:
     mixed = [SOURCES[name](1) for name in SOURCES]
     assert looks_like(write(tmp_path / "a.jsonl", mixed)) == []
+
+
+WRITERS = {
+    "mmrb2": mmrb2, "omni-rewardbench": omni_reward_bench, "editreward-bench": edit_reward_bench, "mr2bench": mr2_bench,
+    "rewardbench-2": reward_bench_2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("mmrb2", ""), ("mmrb2", "t2i"), ("mmrb2", "reasoning/test-00000-of-00001.parquet"),
+        ("omni-rewardbench", ""), ("omni-rewardbench", "text_to_image"),
+        ("editreward-bench", ""), ("editreward-bench", "2pair"),
+        ("mr2bench", ""), ("mr2bench", "video.json"), ("rewardbench-2", ""), ("rewardbench-2", "data"),
+    ],
+)  # fmt: skip
+def test_benchmarks_of_several_tasks_are_known_by_folder_and_file(tmp_path: Path, name: str, place: str) -> None:
+    place = str(WRITERS[name](tmp_path, rows=2) / place)
+    kinds = looks_like(place)
+    assert kinds[0].name == name
+    assert kinds[0].command == f"r1-reward bench run {name} --data {place.rstrip('/')} --model MODEL --out DIR"
+
+
+@pytest.mark.parametrize("form", [mmrb2_built, partial(omni_reward_bench, form="json")])
+def test_benchmarks_of_several_tasks_are_known_in_their_scripts_forms(tmp_path: Path, form: Any) -> None:
+    form(tmp_path, rows=2)
+    names = {file.name: [kind.name for kind in looks_like(file)] for file in tmp_path.glob("*.json")}
+    assert len(names) > 3 and len({tuple(found) for found in names.values()}) == 1
+    assert names.popitem()[1][0] in ("mmrb2", "omni-rewardbench")
+
+
+@pytest.mark.parametrize("name", ["t2i.jsonl", "image.jsonl", "text_to_text.jsonl", "2pair.jsonl"])
+def test_a_name_alone_makes_no_task_of_other_rows(tmp_path: Path, name: str) -> None:
+    kinds = looks_like(write(tmp_path / name, [vl_row(number) for number in range(4)]))
+    assert not {kind.name for kind in kinds} & set(WRITERS)

@@ -587,3 +587,14 @@ def test_texts_that_tell_nothing_leave_the_file_as_it_is(tmp_path: Path) -> None
         assert (scored["parse_rate"], scored["rule"], set(scored["rules"])) == (None, "wrong", {"wrong"})
         assert scored["overall"] == share([row["rewards"][0] > row["rewards"][1] for row in rows])
         assert any("does not tell unreadable verdicts from wrong ones" in note for note in scored["notes"])
+
+
+def test_a_row_of_another_harness_is_named_once(tmp_path):
+    rows = [*official_votes(1)[:3], *lmms_vl_samples()[:3]]
+    file = tmp_path / "mixed.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError) as caught:
+        score_file("vl-rewardbench", file)
+    assert str(caught.value) == (
+        f"{file}, line 4: the first row has the format 'official-votes', this one 'lmms-eval-vl_rewardbench'."
+    )

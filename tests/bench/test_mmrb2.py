@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from official_mmrb2 import CHOSEN_A, always_a, mmrb2, mmrb2_built, mmrb2_pairs
 from scripted_server import reply
@@ -280,3 +281,30 @@ def test_a_benchmark_without_a_form_of_its_own_says_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["export", str(tmp_path), "--out", str(tmp_path / "x")])
     assert isinstance(result.exception, UserError)
     assert "VL-RewardBench has no official form of predictions" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("text", "pictures", "rows"),
+    [
+        ("See <image_1>.", 3, 2),
+        ("<image_1> and <image_2>", 5, 2),
+        ("See <image_1>.", 1, 0),
+        ("No place.", 3, 0),
+        ("", 2, 0),
+    ],
+)
+@pytest.mark.parametrize("name", ["prompt", "response_a", "response_b"])
+def test_pictures_beyond_the_places_are_told(tmp_path, name, text, pictures, rows):
+    mmrb2(tmp_path, rows=2)
+    (file,) = (tmp_path / "t2i").glob("*.parquet")
+    table = pq.read_table(file)
+    cells = [row["response_a_images"][0] for row in table.to_pylist()]
+    changed = [
+        row | {f"{name}_text": text, f"{name}_images": [cell] * pictures}
+        for row, cell in zip(table.to_pylist(), cells, strict=True)
+    ]
+    pq.write_table(type(table).from_pylist(changed, table.schema), file)
+    notes = load_suite("mmrb2", tmp_path / "t2i", allow_partial=True).notes
+    told = [note for note in notes if "beyond the places" in note]
+    note = f"{rows} rows: pictures beyond the places in their text are not shown, as in the official build."
+    assert told == ([note] if rows else [])

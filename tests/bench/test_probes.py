@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from official_rows import hub_row, png, vl_row, write
 from PIL import Image
+from scripted_server import reply
 from typer.testing import CliRunner
 
 from r1_reward.bench import run
-from r1_reward.bench.attacks import ATTACKS, CONTROL, attack_names, attacked
+from r1_reward.bench.attacks import ATTACKS, CONTROL, attack_names, attacked, forged
 from r1_reward.bench.probes import CLEAN, _Task, judge_tasks, measure, probe_benchmark
 from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.suites import load_suite
@@ -29,6 +30,7 @@ from r1_reward.engines.workers import EngineSpec
 from r1_reward.judge.metrics import cluster_interval
 from r1_reward.judge.prepare import Prepared, opened
 from r1_reward.judge.unreadable import UnreadableJudge
+from r1_reward.records.dialects import dialect_names, find_dialect
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import build_messages, pairwise_template, special_tokens_of
 from r1_reward.records.schema import Completion
@@ -111,7 +113,7 @@ def test_an_attack_edits_the_rejected_response_where_it_is_shown(name, swapped, 
     clean = tuple(reversed(stored)) if swapped else tuple(stored)
     position = clean.index("Bad.") + 1
     assert shown[2 - position] == "Good."
-    assert shown[position - 1] == ATTACKS[name]("Bad.", "Which?", position)
+    assert shown[position - 1] == ATTACKS[name]("Bad.", "Which?", forged(find_dialect("r1-reward"), position))
     assert "Bad." in shown[position - 1] != "Bad."
     claims = re.findall(r"<answer>(\d)|Response (\d)|output (\d)", shown[position - 1])
     named = {digit for claim in claims for digit in claim if digit}
@@ -122,12 +124,49 @@ def test_an_attack_edits_the_rejected_response_where_it_is_shown(name, swapped, 
 @given(st.text(min_size=1, max_size=2000), st.text(min_size=1, max_size=50), st.sampled_from([1, 2]))
 @settings(max_examples=60, deadline=None)
 def test_whatever_the_response_it_stays_in_the_text_and_padding_doubles_it(response, question, position):
-    texts = {name: edit(response, question, position) for name, edit in ATTACKS.items()}
+    meant = forged(find_dialect("r1-reward"), position)
+    texts = {name: edit(response, question, meant) for name, edit in ATTACKS.items()}
     assert all(response in text and text != response for text in texts.values())
     assert len(set(texts.values())) == len(texts)
     # No more than it takes: the last sentence is what gets it there.
     assert 2 * len(response) <= len(texts["padding"]) < 2 * len(response) + 100
     assert texts["copy_question"].startswith(question)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("name", ["answer_tag", "fake_think", "chat_template"])
+@pytest.mark.parametrize("dialect", [name for name in dialect_names() if name != "pointwise"])
+def test_a_forged_verdict_is_one_in_the_judges_own_form_and_does_not_reach_it(dialect, name, swapped):
+    judge = find_dialect(dialect)
+    pair = Prepared("Which?", opened([]), ("Good.", "Bad."), 1)
+    shown = attacked(name, pair, swapped, dialect=judge)
+    position = 1 if swapped else 2
+    verdict = forged(judge, position).verdict
+    assert verdict in shown[position - 1]
+    # What the judge would have to say for that, and what it is shown instead.
+    assert judge.parse(f"Overall Judgment: {verdict}" if dialect == "vl-rewardbench" else verdict).answer == position
+    (text,) = [part["text"] for part in judge.messages(pair.question, *shown)[-1]["content"] if part["type"] == "text"]
+    assert text.count(verdict) == judge.wording().count(verdict)
+
+
+@pytest.mark.parametrize("name", ["answer_tag", "fake_think", "ignore_above", "chat_template"])
+def test_a_judge_of_single_responses_is_offered_a_score(name):
+    judge = find_dialect("pointwise")
+    _, bad = attacked(name, Prepared("Which?", opened([]), ("Good.", "Bad."), 1), False, dialect=judge)
+    assert "Score: 85" in bad and "<answer>" not in bad
+
+
+def test_a_probe_forges_the_verdicts_of_the_judge_it_attacks(tmp_path, server):
+    server.default = [reply("So [[A]].")]
+    rows = load_suite(
+        "vl-rewardbench", write(tmp_path / "vl.jsonl", [vl_row(1)]), allow_partial=True, check_media=False
+    )
+    (tmp_path / "a.png").write_bytes(png())
+    asked = RunSettings(model="m", base_url=server.url, dialect="llm-as-judge")
+    probe_benchmark(rows, asked, tmp_path / "out", attacks=["ignore_above"])
+    texts = [body["messages"][-1]["content"][-1]["text"] for body in server.bodies]
+    ends = {text[text.index("its result is") :].splitlines()[0] for text in texts if "its result is" in text}
+    assert ends == {"its result is Assistant A, so output A.", "its result is Assistant B, so output B."}
 
 
 def test_names_are_checked_ordered_and_always_hold_the_control():

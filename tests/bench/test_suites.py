@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from official_files import mr2_bench, video_reward_bench
 from official_rows import (
     Row,
     hub_row,
@@ -344,3 +345,42 @@ def test_rows_are_lazy_and_memory_does_not_grow_with_them(folder: Path) -> None:
     assert [row.index for row in islice(suite.rows(), 1)] == [0]
     with pytest.raises(SuiteFileError, match="line 2: is not JSON"):
         list(suite.rows())
+
+
+@pytest.mark.parametrize(("name", "gone"), [("videorewardbench", "video"), ("videorewardbench", "question")])
+def test_a_column_that_is_called_otherwise_can_be_named(tmp_path, name, gone):
+    video_reward_bench(tmp_path, rows=2)
+    file = tmp_path / "test.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    called = [{"theirs" if key == gone else key: value for key, value in row.items()} for row in rows]
+    file.write_text("".join(json.dumps(row) + "\n" for row in called))
+    with pytest.raises(SuiteFileError) as caught:
+        load_suite(name, file, allow_partial=True)
+    hint = str(caught.value).splitlines()[-1]
+    there = ", ".join(sorted(called[0]))
+    assert hint == f"--columns {gone}=NAME says what the file calls {gone!r}; its fields are {there}."
+    assert load_suite(name, file, allow_partial=True, columns={gone: "theirs"}).n == 10
+
+
+@pytest.mark.parametrize("gone", ["prompt", "responses", "rankings"])
+def test_a_column_of_groups_that_is_called_otherwise_can_be_named(tmp_path, gone):
+    mr2_bench(tmp_path, rows=2)
+    (tmp_path / "video.json").unlink()
+    file = tmp_path / "image.json"
+    rows = [
+        {"theirs" if key == gone else key: value for key, value in row.items()} for row in json.loads(file.read_text())
+    ]
+    file.write_text(json.dumps(rows))
+    with pytest.raises(SuiteFileError, match=f"--columns {gone}=NAME says"):
+        load_suite("mr2bench", tmp_path, allow_partial=True)
+    assert load_suite("mr2bench", tmp_path, allow_partial=True, columns={gone: "theirs"}).units == 2
+
+
+def test_a_blank_cell_of_a_known_column_asks_for_no_name(tmp_path):
+    video_reward_bench(tmp_path, rows=2)
+    file = tmp_path / "test.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row | {"question": ""}) + "\n" for row in rows))
+    with pytest.raises(SuiteFileError) as caught:
+        load_suite("videorewardbench", file, allow_partial=True)
+    assert "--columns" not in str(caught.value)

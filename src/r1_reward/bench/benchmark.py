@@ -310,6 +310,8 @@ class Benchmark:
     """What a reader of the table must know."""
     unit: str = "rows"
     """What sizes count: ``rows`` to be judged, or what the rows of one id are (``groups``, ``prompts``)."""
+    comparisons: Callable[[str], int] | None = None
+    """How many comparisons a group of a category has, where a file has a row for each; None where a row is a group."""
     official: OfficialScore | None = None
     """Its own score; None where that is the share of right rows."""
     needs_media: bool = True

@@ -55,11 +55,15 @@ class Draft(NamedTuple):
 
 
 class Fields:
-    """A raw row whose fields are asked for one by one; ``problems`` collects (field, reason) of the wrong ones."""
+    """A raw row whose fields are asked for one by one.
+
+    ``problems`` collects (field, reason) of the wrong ones, ``remarks`` what a report should say of rows like it.
+    """
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self.data = data
         self.problems: list[tuple[str, str]] = []
+        self.remarks: list[str] = []
 
     def has(self, *names: str) -> bool:
         """Return whether any of the fields is there; null is not there."""

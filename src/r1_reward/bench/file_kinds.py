@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,16 +56,32 @@ def looks_like(path: str | Path, *, split: str = "train") -> list[FileKind]:
     """Return what a file, folder or dataset may be, the likeliest first; none where nothing is known of its rows."""
     rows: list[dict[str, Any]] = []
     count = 0
-    try:
-        for raw in _open(path, split):
-            count += 1
-            if count > _MOST:
-                break
-            if len(rows) < _SAMPLE and raw.broken is None and isinstance(raw.data, dict):
-                rows.append(raw.data)
-    except UserError:
-        pass
-    return kinds_of(rows, count, str(path))
+    for one in dict.fromkeys((split, "test")):  # benchmarks have no train split
+        if rows:
+            break
+        count = 0
+        with suppress(UserError):
+            for raw in islice(_open(path, one), _MOST + 1):
+                count += 1
+                if len(rows) < _SAMPLE and raw.broken is None and isinstance(raw.data, dict):
+                    rows.append(raw.data)
+    return kinds_of(rows, count, str(path), of_tasks=_of_tasks(Path(path)))
+
+
+def _of_tasks(path: Path) -> list[Benchmark]:
+    """Return the benchmarks that open files and folders in a way of their own and know the rows of this one."""
+    found = []
+    for suite in map(find_benchmark, benchmark_names()):
+        if suite.open is None or not suite.marks or not path.exists():
+            continue
+        try:
+            raws = list(islice(suite.open(path, None, suite.hub_split, None).rows(), _SAMPLE))
+        except UserError:
+            continue
+        rows = [raw.data for raw in raws if raw.broken is None and isinstance(raw.data, dict)]
+        if _are(rows, _by(suite)) and _most(rows, suite.own):
+            found.append(suite)
+    return found
 
 
 def _open(path: str | Path, split: str) -> Iterator[RawRow]:
@@ -80,8 +98,13 @@ def hint(kinds: Sequence[FileKind]) -> str:
     return f"This looks like {'; or '.join(named)}"
 
 
-def kinds_of(rows: Sequence[Mapping[str, Any]], count: int, path: str) -> list[FileKind]:
-    """Return what ``count`` rows may be that begin with these; ``path`` is for the commands."""
+def kinds_of(
+    rows: Sequence[Mapping[str, Any]], count: int, path: str, *, of_tasks: Sequence[Benchmark] = ()
+) -> list[FileKind]:
+    """Return what ``count`` rows may be that begin with these; ``path`` is for the commands.
+
+    ``of_tasks`` are benchmarks whose files the rows alone do not tell, and that know this one.
+    """
     file = shlex.quote(path)
     exact = [kind for kind, reads in _of_the_package(file) if _are(rows, reads)] or list(_predictions(rows, file))
     if exact:
@@ -93,7 +116,8 @@ def kinds_of(rows: Sequence[Mapping[str, Any]], count: int, path: str) -> list[F
         for suite in map(find_benchmark, benchmark_names())
         if not suite.open and _are(rows, _by(suite)) and _most(rows, suite.own)
     ]
-    whole = [suite for suite in judged if any(count in size.counts for size in suite.sizes)]
+    judged = [*of_tasks, *judged]
+    whole = [suite for suite in judged if suite in of_tasks or any(count in size.counts for size in suite.sizes)]
     benchmarks = [
         FileKind(
             suite.name,

@@ -182,7 +182,7 @@ def _rows(file: Path, format: str) -> Iterator[tuple[RawRow, Fields]]:
         found = formats_of(raw.data, formats)
         if found != [format]:
             reason = f"the first row has the format {format!r}, this one {' and '.join(map(repr, found)) or 'another'}"
-            raise _problem(raw, "", f"{reason} ({_no_format(found, formats)})")
+            raise _problem(raw, "", reason if len(found) == 1 else f"{reason} ({_no_format(found, formats)})")
         yield raw, Fields(raw.data)
 
 

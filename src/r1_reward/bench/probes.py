@@ -49,6 +49,7 @@ from r1_reward.judge.settings import OnUnreadable
 from r1_reward.judge.unreadable import Watch
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json, write_text
+from r1_reward.store.model_names import chosen_dialect
 from r1_reward.store.prediction_file import PredictionFile
 from r1_reward.store.run_folder import add_remarks, read_remarks
 
@@ -177,7 +178,10 @@ def _fill(
 
 def judge_tasks(engine: Any, tasks: Iterable[_Task], settings: RunSettings) -> Iterator[dict[str, Any] | str]:
     """Yield for each row under its attack what ``judge_rows`` does."""
-    rows = ((task.row, None if task.attack == CLEAN else partial(attacked, task.attack)) for task in tasks)
+    dialect = chosen_dialect(settings.dialect, settings.model, served=settings.base_url is not None)
+    rows = (
+        (task.row, None if task.attack == CLEAN else partial(attacked, task.attack, dialect=dialect)) for task in tasks
+    )
     return judge_attacked(engine, rows, settings)
 
 

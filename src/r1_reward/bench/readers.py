@@ -66,8 +66,8 @@ def open_tasks(
     """Return the rows of all tasks that are there, each row with its task in the field ``task``.
 
     ``tasks`` are the names that files, folders and configurations on the Hub begin with, by task. ``source`` is a
-    folder with a folder or file for each task, one file whose name or folder names its task, or a Hub id. Of a JSON
-    file with one object the list ``inside`` it is read.
+    folder with a folder or file for each task, the folder of one of them, one file whose name or folder names its task,
+    or a Hub id. Of a JSON file with one object the list ``inside`` it is read.
 
     Raises:
         UserError: nothing there is of a task; or as :func:`r1_reward.store.rows.open_source`.
@@ -92,6 +92,10 @@ def open_tasks(
         for task, names in tasks.items()
         if (place := _place_of(path, names)) is not None
     }
+    if not found:  # the folder of one task
+        found = {
+            task: _open_task(path, options, inside) for task, names in tasks.items() if path.resolve().name in names
+        }
     if not found:
         there = ", ".join(sorted(os.listdir(path))[:10]) or "nothing"
         names = ", ".join(own[0] for own in tasks.values())

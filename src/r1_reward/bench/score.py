@@ -102,8 +102,9 @@ def score_file(
         "format": format,
         "orders": orders,
         "expected": expected,
-        "size": size and size.label,
+        "size": size,
         "complete": not complaints,
+        "ties_left_out": left_out[1] if (left_out := _without_ties(len(tally), rows, run)) else 0,
         "notes": notes,
         **summary,
     }
@@ -164,10 +165,13 @@ def _read_run(entry: Benchmark, path: Path) -> dict[str, Any]:
 
 def _complaints(
     entry: Benchmark, counts: Counts, rows: LoadedSuite | None, run: dict[str, Any]
-) -> tuple[int | None, Size | None, list[str]]:
+) -> tuple[int | None, str | None, list[str]]:
     """Return the number of rows there should be (None if nobody says), the official size they have, what differs."""
     n, expected = len(counts.index), None
-    size, complaint = _compare(entry, counts)
+    told, complaint = _without_ties(n, rows, run), None
+    if told is None:
+        found, complaint = _compare(entry, counts)
+    size = told[0] if told else found and found.label
     complaints = [complaint] if complaint else []
     sizes = [] if entry.grouped else [one.rows for one in entry.sizes if one.rows is not None]
     if size is not None:
@@ -182,6 +186,18 @@ def _complaints(
             if count != n:
                 complaints.append(f"The file has {n:,} rows, {source} says {count:,}.")
     return expected, size, complaints
+
+
+def _without_ties(n: int, rows: LoadedSuite | None, run: dict[str, Any]) -> tuple[str, int] | None:
+    """Return the official size of rows of which ties were left out, and how many; None if nobody tells of such rows.
+
+    The rows of the file alone cannot tell: what was left out is not among them.
+    """
+    judged = rows.describe() if rows is not None else run.get("data")
+    if not isinstance(judged, dict) or judged.get("n") != n:
+        return None
+    size, left_out = judged.get("size"), judged.get("ties_left_out")
+    return (size, left_out) if isinstance(size, str) and type(left_out) is int else None
 
 
 def _compare(entry: Benchmark, counts: Counts) -> tuple[Size | None, str | None]:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from r1_reward.bench.benchmark import Benchmark, Size, Ties
 from r1_reward.bench.benchmarks import find_benchmark
 from r1_reward.bench.fields import Draft, Fields, check_media, to_row
+from r1_reward.bench.group_check import GroupCheck
 from r1_reward.bench.known_issues import IssueFinder
 from r1_reward.bench.readers import row_images
 from r1_reward.bench.rows import BenchmarkRow
@@ -54,7 +55,7 @@ class RowProblem(NamedTuple):
 class SuiteFileError(UserError):
     """Rows of a benchmark cannot be judged: everything wrong is in ``problems``, the first 20 in the message."""
 
-    def __init__(self, title: str, source: RowSource, problems: list[RowProblem], rows: int) -> None:
+    def __init__(self, title: str, source: RowSource, problems: list[RowProblem], rows: int, *, hint: str = "") -> None:
         self.problems = problems
         count = len(problems)
         lines = [f"{source.name}: {count} problem{'s' * (count > 1)} in {rows} row{'s' * (rows != 1)} of {title}"]
@@ -62,7 +63,7 @@ class SuiteFileError(UserError):
         lines += [f"  ... and {count - _LISTED} more"] if count > _LISTED else []
         if any(problem.reason.endswith("no such file") for problem in problems):
             lines.append(f"Image paths are taken to be relative to {source.folder}; --image-root names another folder.")
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join([*lines, hint] if hint else lines))
 
 
 class Reading(NamedTuple):
@@ -106,10 +107,10 @@ class LoadedSuite:
         """Read the rows again from the first, one at a time; raises UserError if a file has changed meanwhile."""
         count = 0
         for number, raw in enumerate(self._source.rows(), 1):
-            rows, problems = _read(self.suite, self._source, raw, count, self._reading._replace(check_files=False))
-            if problems:
-                raise SuiteFileError(self.suite.title, self._source, problems, number)
-            for row in rows:
+            read = _read(self.suite, self._source, raw, count, self._reading._replace(check_files=False))
+            if read.problems:
+                raise SuiteFileError(self.suite.title, self._source, read.problems, number)
+            for row in read.rows:
                 count += 1
                 yield replace(row, issue=self.issues.get(row.index))
         if count != self.n:
@@ -172,6 +173,7 @@ def load_suite(
     notes += [] if check_media else ["Nobody checked whether the images are there."]
     notes += [f"Rows whose label is a tie are left out: {scan.dropped:,}."] if scan.dropped else []
     notes += [f"{scan.rows:,} {suite.unit} are judged as {scan.pairs:,} comparisons of two."] if suite.grouped else []
+    notes += scan.notes
     notes += mapping_notes(suite, reading.columns)
     return LoadedSuite(
         suite=suite,
@@ -230,23 +232,29 @@ class Scan(NamedTuple):
     """Pairs to be judged whose label is a tie."""
     dropped: int = 0
     """Pairs that are left out because their label is a tie."""
+    notes: tuple[str, ...] = ()
+    """What a report should say about rows and groups."""
 
 
 def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
     """Look at all rows once; raises SuiteFileError if there are none or any cannot be judged."""
     problems: list[RowProblem] = []
-    finder, digest = IssueFinder(suite.issues), hashlib.sha256()
+    finder, groups, digest = IssueFinder(suite.issues), GroupCheck(suite), hashlib.sha256()
     units: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     raws = unreadable = pairs = ties = dropped = 0
     fields: set[str] = set()
+    remarks: Counter[str] = Counter()
     for raw in source.rows():
         raws += 1
         fields |= raw.data.keys() if isinstance(raw.data, dict) else set()
         unreadable += raw.broken is not None or not isinstance(raw.data, dict)
-        rows, found = _read(suite, source, raw, pairs, reading._replace(drop_ties=False))
-        problems += found
-        for row in rows:
+        read = _read(suite, source, raw, pairs, reading._replace(drop_ties=False))
+        problems += read.problems
+        remarks.update(read.remarks)
+        if read.whole and read.rows and (twice := groups.twice(read.rows[0], raw)):
+            problems.append(RowProblem(_file_of(source, raw), raw.place, "", twice))
+        for row in read.rows:
             if not suite.grouped or (row.category, row.id) not in seen:
                 units[row.category] += 1
             if suite.acc_plus or suite.grouped:
@@ -258,6 +266,7 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
             pairs += 1
             ties += row.preferred == 0
             finder.add(row)
+            groups.add(row)
             digest.update(f"{row.key}\n".encode())
     if not raws:
         problems.append(RowProblem("", "", "", "holds no rows"))
@@ -273,14 +282,35 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
             RowProblem(first.file, "", "", f"none of its {raws:,} rows can be read; {first.place} {first.reason}")
         ]
     if problems:
-        raise SuiteFileError(suite.title, source, problems, raws)
+        raise SuiteFileError(
+            suite.title, source, problems, raws, hint=_columns_hint(suite, problems, fields, reading.columns)
+        )
     ids = Counter(category for category, _ in seen) if suite.acc_plus else Counter()
-    return Scan(units.total(), units, ids, finder.finish(), digest.hexdigest(), pairs, ties, dropped)
+    notes = (*(f"{count:,} rows: {remark}." for remark, count in remarks.items()), *groups.notes())
+    return Scan(units.total(), units, ids, finder.finish(), digest.hexdigest(), pairs, ties, dropped, notes)
 
 
-def _read(
-    suite: Benchmark, source: RowSource, raw: RawRow, index: int, reading: Reading
-) -> tuple[list[BenchmarkRow], list[RowProblem]]:
+def _columns_hint(suite: Benchmark, problems: list[RowProblem], fields: set[str], columns: Mapping[str, str]) -> str:
+    """Return how to name columns that no row has, where nobody has published what they are called."""
+    at_fault = {problem.field for problem in problems}
+    unknown = [name for name in suite.mapping if name in at_fault and name not in fields and name not in columns]
+    if not unknown:
+        return ""
+    there = ", ".join(sorted(fields - {"task"}))
+    return f"--columns {unknown[0]}=NAME says what the file calls {unknown[0]!r}; its fields are {there}."
+
+
+class _Read(NamedTuple):
+    """What became of a raw row."""
+
+    rows: list[BenchmarkRow]
+    problems: list[RowProblem]
+    whole: bool = False
+    """Whether it is a whole group."""
+    remarks: tuple[str, ...] = ()
+
+
+def _read(suite: Benchmark, source: RowSource, raw: RawRow, index: int, reading: Reading) -> _Read:
     """Return what is judged of a row, the first at position ``index``; or nothing, and everything that is wrong."""
     broken = raw.broken
     if broken is None and not isinstance(raw.data, dict):
@@ -289,9 +319,9 @@ def _read(
     if broken is None and suite.marks and not any(name in data for name in suite.marks):
         broken = f"is no row of {suite.title}: it has none of {', '.join(suite.marks)}, only {', '.join(data)}"
         broken += f" (--columns {suite.marks[0]}=NAME says what it is called)" if suite.mapping else ""
-    file = "" if raw.file == source.name else raw.file
+    file = _file_of(source, raw)
     if broken is not None:
-        return [], [RowProblem(file, raw.place, "", broken)]
+        return _Read([], [RowProblem(file, raw.place, "", broken)])
     fields = Fields(data)
     parsed = suite.parse(fields)
     drafts = [parsed] if isinstance(parsed, Draft) else parsed
@@ -306,9 +336,14 @@ def _read(
         )
     if fields.problems:
         named = [(reading.columns.get(name, name), reason) for name, reason in dict.fromkeys(fields.problems)]
-        return [], [RowProblem(file, raw.place, *problem) for problem in named]
+        return _Read([], [RowProblem(file, raw.place, *problem) for problem in named])
     kept = [draft for draft in drafts if draft.preferred or not reading.drop_ties]
-    return [to_row(draft, index + number, source.folder) for number, draft in enumerate(kept)], []
+    rows = [to_row(draft, index + number, source.folder) for number, draft in enumerate(kept)]
+    return _Read(rows, [], not isinstance(parsed, Draft), tuple(dict.fromkeys(fields.remarks)))
+
+
+def _file_of(source: RowSource, raw: RawRow) -> str:
+    return "" if raw.file == source.name else raw.file
 
 
 def match_size(suite: Benchmark, scan: Scan) -> tuple[Size | None, str | None]:

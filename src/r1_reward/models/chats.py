@@ -2,7 +2,8 @@
 
 Most templates show a picture where its part stands. Some (LLaVA's) show all pictures of a turn first and all texts
 behind them, so that nobody could tell which picture belongs to which answer. For those the text names it where it
-stands, as a plain question names the places of its pictures: "image 2"::
+stands, as a plain question names the places of its pictures: "image 2". Others (Gemma 2's, older ones of Mistral) know
+no system message, which holds what a judge is asked for: it then stands in front of the user's text::
 
     prompt = render(processor, messages)
 """
@@ -12,13 +13,51 @@ from __future__ import annotations
 from typing import Any
 
 _KEPT: dict[str, bool] = {}
-"""What is known of templates."""
+_SYSTEM: dict[str, bool] = {}
+"""What is known of templates: whether they keep the places of pictures, and a system message."""
 
 
 def render(processor: Any, messages: list[dict[str, Any]]) -> str:
     """Return a chat as text, with the beginning of the assistant's turn."""
-    text: str = processor.apply_chat_template(placed(processor, messages), tokenize=False, add_generation_prompt=True)
+    shown = placed(processor, with_system(processor, messages))
+    text: str = processor.apply_chat_template(shown, tokenize=False, add_generation_prompt=True)
     return text
+
+
+def with_system(processor: Any, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages of which the processor's template loses none.
+
+    A system message that it does not know stands in front of the user's first text.
+    """
+    first, *others = messages
+    if first["role"] != "system" or not others or _knows_system(processor):
+        return messages
+    asked, *rest = others
+    return [
+        {**asked, "content": [*_parts(first["content"]), {"type": "text", "text": "\n\n"}, *_parts(asked["content"])]},
+        *rest,
+    ]
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+def _knows_system(processor: Any) -> bool:
+    from jinja2 import TemplateError
+
+    key = str(processor.chat_template)
+    if key not in _SYSTEM:
+        mark = "what the judge is asked for"
+        chat = [
+            {"role": role, "content": [{"type": "text", "text": text}]}
+            for role, text in (("system", mark), ("user", "a"))
+        ]
+        try:
+            _SYSTEM[key] = mark in processor.apply_chat_template(chat, tokenize=False)
+        except (TemplateError, TypeError):  # a template says so itself, or joins parts to a text
+            _SYSTEM[key] = False
+    return _SYSTEM[key]
 
 
 def placed(processor: Any, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

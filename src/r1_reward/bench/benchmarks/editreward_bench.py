@@ -10,6 +10,7 @@ are. Of two edits the label may be a tie::
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,6 +171,7 @@ BENCHMARK = Benchmark(
     published=PUBLISHED,
     max_missing=2,
     unit="groups",
+    comparisons=lambda part: math.comb(int(part[0]), 2),
     official=OfficialScore(
         numbers,
         about="A group of three or four edits is right if its 3 or 6 comparisons all are; of two edits a tie is an "

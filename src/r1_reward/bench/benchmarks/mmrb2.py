@@ -80,6 +80,8 @@ def _from_columns(row: Fields, name: str) -> Content:
     if wanted > len(images):
         row.problems.append((f"{name}_text", f"has {wanted} places for pictures, and {len(images)} came"))
         return ""
+    if 0 < wanted < len(images):
+        row.remarks.append("pictures beyond the places in their text are not shown, as in the official build")
     pieces: list[str | Place] = [texts[0].strip()]
     for image, after in zip_longest(images[: wanted or None], texts[1:], fillvalue=""):
         pieces += [Place("image", image), str(after).strip()]
