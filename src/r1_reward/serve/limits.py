@@ -13,20 +13,12 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from r1_reward.serve.errors import Refusal
-from r1_reward.serve.metrics import Metrics
+from r1_reward.serve.metrics import Metrics, State
 from r1_reward.serve.routes import OURS, ErrorForm
 from r1_reward.serve.settings import ServerSettings
 
 _OPEN = ("/health", "/openapi.json")
 _CLOSE = {"Connection": "close"}  # what is left of the body is not read
-
-
-class State:
-    """What is under way."""
-
-    def __init__(self) -> None:
-        self.in_flight = 0
-        self.closing = False
 
 
 class Gate:

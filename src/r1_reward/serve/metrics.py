@@ -1,4 +1,4 @@
-"""What ``/metrics`` tells Prometheus."""
+"""What is under way, and what ``/metrics`` tells Prometheus."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from r1_reward.judge.voting import Verdict
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class State:
+    """What is under way."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.closing = False
 
 
 class Metrics:

@@ -29,8 +29,7 @@ from r1_reward.records.schema import Completion
 from r1_reward.serve.batching import Batcher, Expired, QueuedModel, Sampling, Unavailable, Writing
 from r1_reward.serve.budget import Budget, Clock
 from r1_reward.serve.errors import Refusal
-from r1_reward.serve.limits import State
-from r1_reward.serve.metrics import Metrics
+from r1_reward.serve.metrics import Metrics, State
 from r1_reward.serve.pictures import PictureReader, PictureSource, key_of_sent
 from r1_reward.serve.settings import ServerSettings
 
