@@ -127,6 +127,10 @@ def test_tokens_are_summed_over_all_votes():
         ([(1, 0.5), (2, 0.5)], None),
         ([(None, 0.9), (2, 0.4)], 2),
         ([], None),
+        ([(0, None), (0, None), (1, 0.9)], None),  # more say tie than name a response
+        ([(0, None), (0, None), (0, None), (1, 0.9), (2, 0.0), (2, 0.0)], None),
+        ([(0, None), (1, 0.9)], 1),
+        ([(0, None), (1, 0.9), (2, 0.45), (2, 0.45)], 1),
     ],
 )
 def test_confidence_weights_votes(cast, preferred):
@@ -134,6 +138,7 @@ def test_confidence_weights_votes(cast, preferred):
     assert verdict.preferred == preferred
     answers = [answer for answer, _ in cast]
     assert verdict[1:4] == (answers.count(1), answers.count(2), answers.count(None))
+    assert verdict.preferred is None or not verdict.says_tie
     assert len(verdict.votes) == len(cast)
 
 
@@ -164,21 +169,37 @@ def test_votes_needed_by_hand():
     assert votes_needed(votes(2, None, None), exact) == 3  # a lead of 1 may become a tie
     assert votes_needed(votes(2, 2, None, None), exact) == 3  # a lead of 2 is safe from 1
     assert votes_needed([], exact) == 0
+    assert votes_needed(votes(1, 1, 0, 0, 0), exact) == 5  # a tie is a verdict, too
+    assert votes_needed(votes(1, 1, 1, 0, 0, 0, 0), exact) == 7
+    assert votes_needed(votes(0, 0, 0, 1, 2), exact) == 3
+    assert votes_needed(votes(0, 0, 0, 0, 0), exact) == 3
 
 
 @settings(deadline=None)
-@given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 5))
-def test_exact_stopping_is_enumeration_of_what_may_come(for_1, for_2, remaining):
-    drawn = [1] * for_1 + [2] * for_2
-    outcomes = {majority(votes(*drawn, *rest)).preferred for rest in product([1, 2, None], repeat=remaining)}
-    assert ExactStopping().decided(for_1, for_2, remaining) == (len(outcomes) == 1)
+@given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 5), st.integers(0, 6))
+def test_exact_stopping_is_enumeration_of_what_may_come(for_1, for_2, remaining, ties):
+    drawn = [1] * for_1 + [2] * for_2 + [0] * ties
+    outcomes = {majority(votes(*drawn, *rest)).preferred for rest in product([0, 1, 2, None], repeat=remaining)}
+    assert ExactStopping().decided(for_1, for_2, remaining, ties) == (len(outcomes) == 1)
 
 
 @settings(deadline=None)
-@given(st.lists(ANSWERS, max_size=40))
+@given(st.lists(ANSWERS | st.just(0), max_size=40))
 def test_exact_stopping_never_changes_a_verdict(answers):
     drawn = votes_needed(votes(*answers), ExactStopping())
     assert majority(votes(*answers[:drawn])).preferred == majority(votes(*answers)).preferred
+
+
+@pytest.mark.parametrize("error", [0.05, 0.15, 0.35])
+@pytest.mark.parametrize("number", range(2, 8))
+def test_votes_that_say_tie_keep_the_sequential_bound(number, error):
+    """Over all orders of all that the votes may come to, ties included."""
+    rule, wrong = SequentialStopping(number, error), defaultdict(list)
+    for answers in product([0, 1, 2, None], repeat=number):
+        cast = votes(*answers)
+        stopped = majority(cast[: votes_needed(cast, rule)])
+        wrong[tuple(map(answers.count, (0, 1, 2)))].append(stopped.preferred != majority(cast).preferred)
+    assert max(float(np.mean(each)) for each in wrong.values()) <= error
 
 
 def stop_of(answers, rule, looks=None):

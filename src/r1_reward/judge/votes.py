@@ -310,8 +310,8 @@ class _Draw:
             return 0
         wanted = remaining = len(self._slots) - len(self.result)
         if self._plan.stopping is not None:
-            for_1, for_2 = (sum(vote.answer == answer for vote in self.result) for answer in (1, 2))
-            wanted = votes_to_decide(for_1, for_2, remaining, self._plan.stopping)
+            for_1, for_2, ties = (sum(vote.answer == answer for vote in self.result) for answer in (1, 2, 0))
+            wanted = votes_to_decide(for_1, for_2, remaining, self._plan.stopping, ties)
         return min(wanted, 1) if self._watch is not None else wanted
 
     def take(self, answers: Sequence[Answered]) -> None:
@@ -337,11 +337,11 @@ class _Draw:
         return InvalidPair(f"{error.who}, and {where_pictures(self._pair)}")
 
 
-def votes_to_decide(for_1: int, for_2: int, remaining: int, stopping: Stopping) -> int:
+def votes_to_decide(for_1: int, for_2: int, remaining: int, stopping: Stopping, ties: int = 0) -> int:
     """Return after how many of the remaining votes the rule may stop at the earliest, 0 if it does so now."""
     for more in range(remaining):
-        left = remaining - more
-        if stopping.decided(for_1 + more, for_2, left) or stopping.decided(for_1, for_2 + more, left):
+        alike = ((for_1 + more, for_2, ties), (for_1, for_2 + more, ties), (for_1, for_2, ties + more))
+        if any(stopping.decided(one, two, remaining - more, tied) for one, two, tied in alike):
             return more
     return remaining
 

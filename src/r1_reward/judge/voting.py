@@ -114,13 +114,17 @@ def majority(votes: Sequence[Judgment]) -> Verdict:
 def confidence_weighted(votes: Sequence[Judgment]) -> Verdict:
     """Let each readable vote weigh |2p - 1|, where p is its token probability; a vote without one weighs 1.
 
-    Weights equal to rounding are a tie. The counts in the verdict stay counts.
+    Weights equal to rounding are a tie, and so it is where more votes say tie than name either response, for these have
+    no weight of their own. The counts in the verdict stay counts.
     """
+    verdict = majority(votes)
+    if verdict.says_tie:
+        return verdict
     weights: dict[Answer, list[float]] = {1: [], 2: []}
     for vote in votes:
         if vote.answer:
             weights[vote.answer].append(1.0 if vote.probability is None else abs(2 * vote.probability - 1))
-    return majority(votes)._replace(preferred=_larger(math.fsum(weights[1]), math.fsum(weights[2])))
+    return verdict._replace(preferred=_larger(math.fsum(weights[1]), math.fsum(weights[2])))
 
 
 def consistent_verdict(votes: Sequence[Judgment]) -> Verdict:
@@ -139,8 +143,8 @@ def _larger(one: float, two: float) -> Answer | None:
 class Stopping(Protocol):
     """A rule that says when the remaining votes of a fixed number need not be drawn."""
 
-    def decided(self, for_1: int, for_2: int, remaining: int) -> bool:
-        """Say whether the remaining votes may be left undrawn, given the readable ones so far."""
+    def decided(self, for_1: int, for_2: int, remaining: int, ties: int = 0) -> bool:
+        """Say whether the remaining votes may be left undrawn, given the readable ones so far, those for a tie too."""
         ...
 
 
@@ -148,9 +152,11 @@ class Stopping(Protocol):
 class ExactStopping:
     """Stop once no outcome of the remaining votes, unreadable ones included, can change the majority's verdict."""
 
-    def decided(self, for_1: int, for_2: int, remaining: int) -> bool:
+    def decided(self, for_1: int, for_2: int, remaining: int, ties: int = 0) -> bool:
         """Say whether the verdict is certain: a tie would already be another verdict than a lead."""
-        return remaining == 0 or abs(for_1 - for_2) > remaining
+        most = max(for_1, for_2)
+        leads = abs(for_1 - for_2) > remaining and most >= ties + remaining
+        return remaining == 0 or leads or ties > most + remaining
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,8 @@ class SequentialStopping:
     the worst case: turn votes for 2 into unreadable ones until k1 = k2, and no lead of 1 on any path becomes smaller.
     The argument holds as well if the votes are looked at only now and then, as when they are drawn in batches.
 
+    Votes that say tie are a third side: a response must lead them by c(n), too, and they win where that is certain.
+
     What is needed is a random order. Votes drawn independently in one order of the responses have it; where two orders
     alternate, a judge that leans to a position deviates from it, towards smaller leads.
     """
@@ -182,25 +190,28 @@ class SequentialStopping:
         if not 0 <= self.error < 1:
             raise UserError(f"the error of a sequential rule must be at least 0 and below 1, not {self.error}.")
 
-    def decided(self, for_1: int, for_2: int, remaining: int) -> bool:
+    def decided(self, for_1: int, for_2: int, remaining: int, ties: int = 0) -> bool:
         """Say whether the lead has reached its boundary; unreadable votes count as drawn.
 
         Raises:
             ValueError: the numbers are not those of some of ``votes`` votes.
         """
         drawn = self.votes - remaining
-        if not for_1 + for_2 <= drawn <= self.votes:
-            raise ValueError(f"{for_1} + {for_2} readable votes with {remaining} of {self.votes} remaining")
-        return remaining == 0 or abs(for_1 - for_2) >= _boundary(self.votes, self.error)[drawn]
+        if not for_1 + for_2 + ties <= drawn <= self.votes:
+            raise ValueError(f"{for_1} + {for_2} + {ties} readable votes with {remaining} of {self.votes} remaining")
+        lead = min(abs(for_1 - for_2), max(for_1, for_2) - ties)
+        certain = ExactStopping().decided(for_1, for_2, remaining, ties)
+        return certain or lead >= _boundary(self.votes, self.error)[drawn]
 
 
 def votes_needed(votes: Sequence[Judgment], stopping: Stopping) -> int:
     """Return how many of the votes, in sequence, are drawn until the rule is content, at most all of them."""
-    for_1 = for_2 = 0
+    for_1 = for_2 = ties = 0
     for drawn, vote in enumerate(votes, 1):
         for_1 += vote.answer == 1
         for_2 += vote.answer == 2
-        if stopping.decided(for_1, for_2, len(votes) - drawn):
+        ties += vote.answer == 0
+        if stopping.decided(for_1, for_2, len(votes) - drawn, ties):
             return drawn
     return len(votes)
 

@@ -38,7 +38,7 @@ class Metrics:
     def judged(self, verdict: Verdict) -> None:
         """Count what one verdict took."""
         self.tokens.inc(verdict.tokens)
-        self.votes.labels("readable").inc(verdict.for_1 + verdict.for_2)
+        self.votes.labels("readable").inc(verdict.readable)
         self.votes.labels("unreadable").inc(verdict.unreadable)
 
     def text(self) -> bytes:
