@@ -414,7 +414,7 @@ def test_compare_raises_what_the_engine_says():
         ({"a": " \n"}, "response_1: is blank"),
         ({"b": ""}, "response_2: is blank"),
         ({"question": "\t"}, "question: is blank"),
-        ({"b": None}, "response_2: must be text, not NoneType"),
+        ({"b": None}, "response_2: must be text or a list of parts, not NoneType"),
         ({"a": "x" * 50_001}, "response_1: has 50,001 characters"),
         ({"images": "scene.png"}, "images: must be a list of pictures, not one str"),
         ({"images": [None]}, r"images\[0\]: must be a path, .* not NoneType"),

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from r1_reward.judge.comparisons import Comparison
-from r1_reward.judge.prepare import check_content
+from r1_reward.judge.prepare import Images, OpenedImages, check_content, check_group, fill
 from r1_reward.judge.ranking import Ranking
-from r1_reward.records.content import Content, Shown
+from r1_reward.records.content import Content, Shown, key_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.texts import visible
 from r1_reward.store.video import FRAMES
@@ -29,6 +29,8 @@ class Candidates(NamedTuple):
     @classmethod
     def of(cls, responses: Sequence[Content], name: str = "responses", *, video_frames: int = FRAMES) -> Candidates:
         """Open the responses and find the different ones: by what can be seen of texts, and by the pixels of pictures.
+
+        No image part may be without its picture; :meth:`Asked.of` gives it that.
 
         Raises:
             UserError: there are no responses, or one is no content, blank or too long; the message says which.
@@ -63,6 +65,37 @@ class Candidates(NamedTuple):
         return tuple(Comparison(first[i], first[j], probability) for i, j, probability in comparisons)
 
 
+class Asked(NamedTuple):
+    """A question, the pictures in front of it, and the responses to it, ready to be shown."""
+
+    question: Shown
+    """Names the criteria, where there are some."""
+    images: OpenedImages
+    candidates: Candidates
+
+    @classmethod
+    def of(
+        cls,
+        question: Content,
+        images: Images,
+        responses: Sequence[Content],
+        criteria: str | None = None,
+        *,
+        name: str = "responses",
+        video_frames: int = FRAMES,
+    ) -> Asked:
+        """Give every place for a picture the next of the ``images``, from the question on, and open all of them.
+
+        Raises:
+            UserError: places and images do not match, or something cannot be shown; the message says what.
+        """
+        if isinstance(responses, Sequence) and not isinstance(responses, str):
+            contents = {"question": question} | {f"{name}[{number}]": one for number, one in enumerate(responses)}
+            (question, *responses), images = fill(contents, images)
+        candidates = Candidates.of(responses, name, video_frames=video_frames)
+        return cls(*check_group(question, images, criteria, video_frames=video_frames), candidates)
+
+
 def appearance(shown: Shown) -> str:
     """Return what is the same for contents that look the same: what can be seen of a text, or the key of parts."""
-    return visible(shown) if isinstance(shown, str) else shown.key
+    return key_of(visible(shown) if isinstance(shown, str) else shown)

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from r1_reward.engines.engine import EngineError
-from r1_reward.judge.candidates import Candidates, appearance
+from r1_reward.judge.candidates import Asked, Candidates, appearance
 from r1_reward.judge.comparisons import Comparison, bradley_terry, net_win_rates
-from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_group
+from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge
 from r1_reward.judge.schedules import Pair, Schedule, renamed, schedule_for
 from r1_reward.judge.settings import GroupSettings, ScheduleName
 from r1_reward.judge.votes import content_number
@@ -147,10 +147,7 @@ class _Playing:
             self._error = group
             return
         try:
-            self._candidates = Candidates.of(group.responses, video_frames=video_frames)
-            self._question, self._images = check_group(
-                group.question, group.images, group.criteria, video_frames=video_frames
-            )
+            self._question, self._images, self._candidates = Asked.of(*group, video_frames=video_frames)
         except UserError as error:
             self._error = InvalidPair(str(error))
             self._error.__cause__ = error

@@ -123,9 +123,9 @@ def prepare(
         exact = False
         preferred = item.get("preferred")
         item = _of_row(item, video_frames)
-    contents, images = [item.question, item.response_1, item.response_2], item.images
-    if _have_parts(contents) and isinstance(images, list | tuple):
-        contents, images = _filled(contents, images)
+    if not isinstance(item, PairToJudge):
+        raise UserError(f"must be a PairToJudge or a row of a pair file, not {type(item).__name__}.")
+    contents, images = fill({name: getattr(item, name) for name in CONTENTS}, item.images)
     question, *responses = (
         check_content(content, name, video_frames=video_frames)
         for content, name in zip(contents, CONTENTS, strict=True)
@@ -157,23 +157,31 @@ def _of_row(row: Mapping[str, Any], video_frames: int) -> PairToJudge:
     return PairToJudge(contents[0], images, contents[1], contents[2], row.get("criteria"))
 
 
-def _have_parts(contents: Sequence[Any]) -> bool:
-    return any(isinstance(content, list | tuple) and not isinstance(content, Mixed) for content in contents)
+def _has_parts(content: Any) -> bool:
+    return isinstance(content, list | tuple) and not isinstance(content, Mixed)
 
 
-def _filled(contents: Sequence[Any], images: Any) -> tuple[list[Any], Any]:
-    """Give the image parts of contents that name no picture the images beside them."""
-    if isinstance(images, OpenedImages):
-        return list(contents), images
-    for content, name in zip(contents, CONTENTS, strict=True):
+def fill(contents: Mapping[str, Any], images: Any) -> tuple[list[Any], Any]:
+    """Give the image parts of contents that name no picture the images beside them; return what then is where.
+
+    Contents are given by the names that messages use. What is wrong otherwise is left for those to say who open them.
+
+    Raises:
+        UserError: parts cannot be read, or they and the images do not match; the message says which.
+    """
+    listed = images.pictures if isinstance(images, OpenedImages) else images
+    if not isinstance(listed, list | tuple) or not any(map(_has_parts, contents.values())):
+        return list(contents.values()), images
+    for name, content in contents.items():
         try:
             read_parts(content)
         except ContentError as error:
             raise UserError(f"{name}: {error}.") from error
     try:
-        return fill_places(contents, images)
+        filled, left = fill_places(list(contents.values()), listed)
     except ContentError as error:
         raise UserError(f"images: {error}.") from error
+    return filled, images if left else []
 
 
 def check_text(text: Any, name: str) -> str:
@@ -198,8 +206,10 @@ def check_content(content: Any, name: str, *, video_frames: int = FRAMES) -> Sho
         UserError: it is neither text nor parts, blank, longer than any judge's prompt has room for, or a picture in it
             cannot be opened.
     """
-    if isinstance(content, str | bytes | bytearray | memoryview) or not isinstance(content, Sequence):
+    if isinstance(content, str):
         return check_text(content, name)
+    if isinstance(content, bytes | bytearray | memoryview) or not isinstance(content, Sequence):
+        raise UserError(f"{name}: must be text or a list of parts, not {type(content).__name__}.")
     shown = open_content(content, name, video_frames=video_frames)
     if isinstance(shown, str):
         return check_text(shown, name)

@@ -23,15 +23,15 @@ from r1_reward.engines.engine import Engine, EngineError, TakingTurns
 from r1_reward.engines.pointwise import comparing
 from r1_reward.judge import ranking, voting
 from r1_reward.judge.calibration import Calibration, fit_calibration, reliability_plot
-from r1_reward.judge.candidates import Candidates
+from r1_reward.judge.candidates import Asked, Candidates
 from r1_reward.judge.comparisons import Comparison
 from r1_reward.judge.groups import Group, RewardKind, score_groups
-from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_content, check_group, prepare, prepare_all
+from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge, check_content, fill, prepare, prepare_all
 from r1_reward.judge.ranking import Ranking
 from r1_reward.judge.settings import ScheduleName, Stop, VoteSettings
 from r1_reward.judge.votes import Orders, Plan, draw_votes, watch_votes
 from r1_reward.judge.voting import Verdict, majority
-from r1_reward.records.content import Content, Shown
+from r1_reward.records.content import Content
 from r1_reward.records.dialects import AUTO
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
@@ -265,12 +265,18 @@ class RewardModel:
         as for :meth:`compare`.
         """
         frames = self.video_frames
+        if isinstance(against, Sequence) and not isinstance(against, str):
+            contents = {f"against[{number}]": other for number, other in enumerate(against)}
+            contents = {"question": question, "response": response, **contents}
+            (question, response, *against), images = fill(contents, images)
         shown = check_content(response, "response", video_frames=frames)
         others = Candidates.of(against, "against", video_frames=frames)
-        different, places = Candidates.of([shown, *(others.different[place] for place in others.places)])
-        opponents = range(1, len(different))
-        asked = self._comparer(question, images, different, criteria, options)([(0, i) for i in opponents])
-        won: dict[int, float | None] = {0: 0.5, **dict(zip(opponents, asked, strict=True))}
+        everybody = [shown, *(others.different[place] for place in others.places)]
+        asked = Asked.of(question, images, everybody, criteria, video_frames=frames)
+        places = asked.candidates.places
+        opponents = range(1, len(asked.candidates.different))
+        answers = self._comparer(asked, options)([(0, i) for i in opponents])
+        won: dict[int, float | None] = {0: 0.5, **dict(zip(opponents, answers, strict=True))}
         known = [p for place in places[1:] if (p := won[place]) is not None]
         return sum(known) / len(known) if known else None
 
@@ -291,9 +297,9 @@ class RewardModel:
         be read are left out of the scores and have the probability None. Criteria, options and errors as for
         :meth:`compare`.
         """
-        candidates = Candidates.of(responses, video_frames=self.video_frames)
-        compare = self._comparer(question, images, candidates.different, criteria, options)
-        return candidates.spread(ranking.rank(len(candidates.different), compare, budget=budget, seed=self.seed))
+        asked = Asked.of(question, images, responses, criteria, video_frames=self.video_frames)
+        compare, count = self._comparer(asked, options), len(asked.candidates.different)
+        return asked.candidates.spread(ranking.rank(count, compare, budget=budget, seed=self.seed))
 
     def best_of_n(
         self,
@@ -309,8 +315,8 @@ class RewardModel:
         Equal texts are judged once; the first of them stands for all. Criteria, options and errors as for
         :meth:`compare`.
         """
-        candidates = Candidates.of(responses, video_frames=self.video_frames)
-        compare = self._comparer(question, images, candidates.different, criteria, options)
+        asked = Asked.of(question, images, responses, criteria, video_frames=self.video_frames)
+        candidates, compare = asked.candidates, self._comparer(asked, options)
         index, comparisons = ranking.best_of_n(len(candidates.different), compare, seed=self.seed)
         return Best(candidates.places.index(index), candidates.among_all(comparisons))
 
@@ -415,20 +421,13 @@ class RewardModel:
             labels.append(waiting[number])
         return probabilities, labels, left_out
 
-    def _comparer(
-        self,
-        question: Content,
-        images: Images,
-        different: Sequence[Shown],
-        criteria: str | None,
-        options: VoteOptions,
-    ) -> ranking.CompareBatch:
-        """Return what compares responses by their indices; the pictures are opened once."""
-        asked, opened = check_group(question, images, criteria, video_frames=self.video_frames)
+    def _comparer(self, asked: Asked, options: VoteOptions) -> ranking.CompareBatch:
+        """Return what compares responses by their indices."""
         self._plan(**options)
+        different = asked.candidates.different
 
         def compare(pairs: Sequence[tuple[int, int]]) -> list[float | None]:
-            items = [PairToJudge(asked, opened, different[i], different[j]) for i, j in pairs]
+            items = [PairToJudge(asked.question, asked.images, different[i], different[j]) for i, j in pairs]
             return [_verdict_or_raise(result).probability for result in self.compare_many(items, **options)]
 
         return compare

@@ -15,6 +15,7 @@ In programs a part may also be the text or the picture itself: ``["Is ", picture
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -30,6 +31,9 @@ _HOLDERS = {
     "image": ("image", "image_url", "url", "path", "base64", "source"),
     "video": ("video", "video_url", "url", "path", "source"),
 }
+
+
+_LIKE_A_KEY = re.compile("(?:text:)*parts:[0-9a-f]{64}")  # see Mixed.key
 
 
 class ContentError(ValueError):
@@ -102,7 +106,8 @@ def _piece(part: Any) -> Piece:
         return part
     if not isinstance(part, Mapping):
         if part is None or isinstance(part, bool | int | float | list | tuple):
-            raise ContentError(f"has a part that is neither text nor an object, but {kind_of(part)}")
+            what = "a list" if isinstance(part, tuple) else kind_of(part)
+            raise ContentError(f"has a part that is neither text nor an object, but {what}")
         return Place("video" if type(part).__name__ == "Video" else "image", part)
     known = (*_PICTURES, *_VIDEOS, "text")
     kind = part.get("type") or next((name for name in known if part.get(name) is not None), None)
@@ -195,15 +200,20 @@ def same_content(first: Content, second: Content) -> bool:
 
 
 def seen(content: Content) -> str:
-    """Return what is seen of a content, for comparisons: equal for contents that look the same."""
+    """Return what is seen of a content, for comparisons: equal for contents that look the same.
+
+    That of parts begins with a line break, which is taken off a text: no text is taken for parts.
+    """
     if isinstance(content, str):
         return visible(content)
-    return repr([visible(piece) if isinstance(piece, str) else tuple(piece) for piece in read_parts(content)])
+    return "\n" + repr([visible(piece) if isinstance(piece, str) else tuple(piece) for piece in read_parts(content)])
 
 
 def key_of(shown: Shown) -> str:
-    """Return what tells a content from others."""
-    return shown if isinstance(shown, str) else shown.key
+    """Return what tells a content from others: a text itself, unless it reads like the key of parts."""
+    if isinstance(shown, str):
+        return f"text:{shown}" if _LIKE_A_KEY.fullmatch(shown) else shown
+    return shown.key
 
 
 def pictures_of(*contents: Shown) -> list[Any]:
