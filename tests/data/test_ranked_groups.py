@@ -421,7 +421,7 @@ def test_pairs_with_parts_ties_and_criteria_are_judged(folder: Path, server: Any
         (group(1, responses=["A.", [["x"]]], ranking=None), "neither text nor an object, but a list"),
         (group(1, images=None), "images: is missing"),
         (group(1, question=[["x"]], criteria="beauty"), "question: has a part that is neither text nor an object"),
-        (group(1, images=None, question=[image()]), "part 1 is a place for an image that did not come"),
+        (group(1, images=None, question=[image()]), "images: 1 image part names no picture, and no image comes"),
     ],
 )
 def test_a_group_that_cannot_be_judged_says_why(folder: Path, server: Any, row: Any, reason: str) -> None:

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from r1_reward.judge.prepare import prepare
-from r1_reward.records.content import text_of, to_parts
+from r1_reward.records.content import ContentError, read_parts, text_of, to_parts
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import CONTENTS, PreferencePair
+from r1_reward.store.group_files import check_groups
 from r1_reward.store.identity import data_identity, media_digest, media_files, media_of
-from r1_reward.store.pairs import PairFileError, load_pairs, save_pairs
+from r1_reward.store.pairs import PairFileError, load_pairs, save_pairs, validate_pairs
 from r1_reward.store.part_columns import FEATURES, FEATURES_WITH_PARTS, SCHEMA, SCHEMA_WITH_PARTS
 from r1_reward.store.shards import PairWriter, pair_files, read_rows
 
@@ -531,3 +532,75 @@ def test_a_record_is_saved_with_its_parts(folder: Path) -> None:
     save_pairs([record], folder / "out.jsonl")
     (row,) = load_pairs(folder / "out.jsonl")
     assert to_parts(row["response_1"]) == [image({"bytes": None, "path": str(folder / "a.png")})]
+
+
+# ---- places that take the pictures of the row
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"response_1": [image()], "response_2": [image()]}, []),
+        ({"question": [image(), text("?")], "images": ["b.png", "a.png", "b.png"], "response_1": [image()],
+          "response_2": [image()]}, []),
+        ({"response_1": [text("so "), image()], "response_2": [text("so "), image()]}, []),
+        ({"images": ["a.png", "a.png"], "response_1": [image()], "response_2": [image()]},
+         [("response_2", "is the same as response_1")]),
+        ({"images": ["a.png"], "response_1": [image()], "response_2": [image()]},
+         [("images", "2 image parts name no picture, and 1 image comes beside the text")]),
+        ({"question": "<image> or?", "images": ["a.png"], "response_1": [image()]},
+         [("question", "has a place for 1 picture (<image>), and none came")]),
+        ({"question": "<image> or?", "images": ["a.png"], "response_1": [image("b.png")]}, []),
+    ],
+)  # fmt: skip
+def test_a_row_is_looked_at_with_its_images_at_their_places(folder: Path, changes: dict, said: list) -> None:
+    row = pair(**{"images": ["a.png", "b.png"], "response_2": "None.", **changes})
+    (folder / "pairs.jsonl").write_text(json.dumps(row) + "\n")
+    assert [(one.field, one.reason) for one in validate_pairs(folder / "pairs.jsonl")] == said
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"type": "text", "text": "x", "image": "a.png"}, "of type text that also has image"),
+        ({"type": "text", "text": "", "image": {"path": "a.png"}}, "of type text that also has image"),
+        ({"type": "image", "image": "a.png", "text": "A cat."}, "of type image that also has text"),
+        ({"image": "a.png", "text": "A cat."}, "of type image that also has text"),
+        ({"type": "image", "image": "a.png", "video": "b"}, "of type image that also has video"),
+        ({"type": "video", "video": "b", "image_url": {"url": "a.png"}}, "of type video that also has image_url"),
+        ({"type": "image", "image": "a.png", "text": " ", "video": None}, None),
+        ({"type": "text", "text": "x", "image": None, "video": "", "image_url": None}, None),
+    ],
+)
+def test_nothing_of_a_part_is_lost_silently(part: dict, said: str | None) -> None:
+    if said is None:
+        assert read_parts([part])
+        return
+    with pytest.raises(ContentError, match=said):
+        read_parts(["before", part])
+
+
+@pytest.mark.parametrize(("length", "problems"), [(50_000, []), (50_001, ["criteria"]), (200_000, ["criteria"])])
+def test_criteria_are_no_longer_than_a_judge_takes(folder: Path, length: int, problems: list[str]) -> None:
+    (folder / "pairs.jsonl").write_text(json.dumps(pair(criteria="x" * length)) + "\n")
+    assert [one.field for one in validate_pairs(folder / "pairs.jsonl")] == problems
+
+
+@pytest.mark.parametrize("label", [False, 0.0, "0"])
+def test_what_is_no_label_is_not_called_a_tie(folder: Path, label: Any) -> None:
+    (folder / "pairs.jsonl").write_text(json.dumps(pair(preferred=label)) + "\n")
+    (problem,) = validate_pairs(folder / "pairs.jsonl")
+    assert problem.reason.startswith("must be 1 or 2 (or 0 for a tie), not")
+
+
+@pytest.mark.parametrize(
+    ("question", "wrong"), [("<image> or?", True), ([image(), text("?")], True), ("Which?", False)]
+)
+def test_a_group_is_looked_at_with_its_images_at_their_places(folder: Path, question: Any, wrong: bool) -> None:
+    group = {"id": "1", "question": question, "images": ["a.png", "b.png"], "responses": [[image()], [image()]]}
+    (folder / "groups.jsonl").write_text(json.dumps(group) + "\n")
+    if not wrong:
+        assert check_groups(folder / "groups.jsonl").responses == 2
+        return
+    with pytest.raises(PairFileError, match="place for 1 picture|3 image parts name no picture, and 2 images come"):
+        check_groups(folder / "groups.jsonl")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from r1_reward.records.content import Content, ContentError, blank, read_parts, same_content
+from r1_reward.records.content import Content, ContentError, blank, fill_places, places_of, read_parts, same_content
 from r1_reward.records.errors import UserError, kind_of
 from r1_reward.records.groups import ResponseGroup
 from r1_reward.records.parsing import parse_judgment
@@ -147,17 +147,35 @@ def text_problems(row: dict[str, Any], *, ties: bool = True) -> Iterator[tuple[s
                 yield field, "contains a NUL character"
             if _has_surrogate(text):
                 yield field, _SURROGATE
+    row = _filled(row)
     first: Any = row.get("response_1")
     second: Any = row.get("response_2")
-    for field, content in (("response_1", first), ("response_2", second)):
+    for field, content in (("response_1", first), ("response_2", second), ("criteria", row.get("criteria"))):
         if (length := sum(map(len, _texts(content)))) > MAX_RESPONSE_CHARS:
             yield field, f"has {length:,} characters; at most {MAX_RESPONSE_CHARS:,} are accepted"
-    if _is_content(first) and _is_content(second) and not blank(first) and same_content(first, second):
+    if _is_known(first) and _is_known(second) and not blank(first) and same_content(first, second):
         yield "response_2", "is the same as response_1"
     if reason := picture_problem(row):
         yield "question", reason
-    if not ties and row.get("preferred") == 0:
+    if not ties and row.get("preferred") == 0 and type(row["preferred"]) is int:
         yield "preferred", "is a tie (0), and the prompt asks for a winner; `r1-reward data mix` takes such rows out"
+
+
+def _filled(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose image parts have their pictures, as it is where these do not match: others say so."""
+    names, images = [name for name in CONTENTS if _is_content(row.get(name))], row.get("images")
+    if not isinstance(images, list | tuple):
+        return row
+    try:
+        contents, left = fill_places([row[name] for name in names], images)
+    except ContentError:
+        return row
+    return {**row, **dict(zip(names, contents, strict=True)), "images": left}
+
+
+def _is_known(value: Any) -> bool:
+    """Say whether a value is a content of which every picture is known."""
+    return _is_content(value) and all(place.source is not None for place in places_of(value))
 
 
 def _is_content(value: Any) -> bool:

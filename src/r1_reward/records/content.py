@@ -116,16 +116,26 @@ def _piece(part: Any) -> Piece:
         if not isinstance(text, str | None):
             what = "without text" if text is part else f"whose text is {kind_of(text)}"
             raise ContentError(f"has a text part {what}")
+        _require_alone(part, "text", (*_PICTURES, *_VIDEOS))
         return text or ""
     if kind not in (*_PICTURES, *_VIDEOS):
         raise ContentError(f"has a part of type {str(kind)[:40]}; a part is text, image or video")
     medium: Kind = "video" if kind in _VIDEOS else "image"
+    _require_alone(part, medium, ("text", *(_PICTURES if medium == "video" else _VIDEOS)))
     source = next((part[name] for name in _HOLDERS[medium] if part.get(name) is not None), None)
     if isinstance(source, Mapping) and not source.keys() & {"bytes", "path"}:
         source = source.get("url") or source.get("data")  # OpenAI's and Anthropic's forms
     if isinstance(source, Mapping) and source.get("bytes") is None and source.get("path") is None:
         source = None  # an empty cell of a table
     return Place(medium, None if isinstance(source, str) and not source.strip() else source)
+
+
+def _require_alone(part: Mapping[str, Any], kind: str, others: Iterable[str]) -> None:
+    """Raise ContentError if a part holds something else as well, which nobody would be shown."""
+    for name in others:
+        given = part.get(name)
+        if given is not None and not (isinstance(given, str) and is_blank(given)):
+            raise ContentError(f"has a part of type {kind} that also has {name}; let that be a part of its own")
 
 
 def to_parts(content: Content) -> str | list[dict[str, Any]]:

@@ -92,7 +92,8 @@ def _check(checker: Checker, line: int, row: Mapping[str, Any]) -> ResponseGroup
     name = given.get("id", str(line))
     fields["id"] = str(name) if type(name) is int else name
     group, problems = to_group(fields)
-    for field, reason in [*problems, *_text_problems(given, responses)]:
+    shown = given if group is None else {**given, "question": group.question, "images": group.images}
+    for field, reason in [*problems, *_text_problems(shown, responses)]:
         checker.add(line, field, reason)
     checker.check_media(line, media)
     if "images" not in given and not media:
