@@ -736,7 +736,8 @@ def test_ended_for_money_or_unread_in_the_midst_of_one_block_nothing_is_asked_fo
             run(file, out, server, block_rows=500, concurrency=1)
         except UserError as error:
             ends.append(type(error))
-            asked += 0 if isinstance(error, UnreadableJudge) else 4  # votes of a row under way, and what was refused
+            # The request under way; or votes of a row under way, and what was refused.
+            asked += 1 if isinstance(error, UnreadableJudge) else 4
     assert {UserError, UnreadableJudge} >= set(ends) and UnreadableJudge in ends
     assert len(server.bodies) <= 4 * len(rows) + asked
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
