@@ -191,7 +191,8 @@ def test_sigkill_loses_nothing_and_doubles_nothing(server, tmp_path):
         for body in server.bodies
     )
     assert set(asked) == needed
-    assert len(server.bodies) - len(needed) <= kills * 4  # what was under way, and no more
+    # What was under way, or answered and not yet written, and no more.
+    assert len(server.bodies) - len(needed) <= kills * 2 * 4
     run(server, folder, tmp_path / "whole", model="t")
     assert rows_of(out) == rows_of(tmp_path / "whole")
     assert report["attempts"] == json.loads((tmp_path / "whole" / "report.json").read_text())["attempts"]
