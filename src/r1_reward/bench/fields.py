@@ -112,7 +112,7 @@ class Fields:
         return [self._checked(f"{name}[{i}]", text, _MISSING) for i, text in enumerate(value)]
 
     def images(self, name: str) -> list[dict[str, Any]]:
-        """Return a list of images as cells, empty if there is none; what is no image is noted."""
+        """Return a list of images as cells, empty if there is none; what is not an image is noted."""
         value = self.data.get(name)
         if not isinstance(value, list | None):
             self.problems.append((name, f"must be a list of images, not {kind_of(value)}"))

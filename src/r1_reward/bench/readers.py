@@ -112,7 +112,7 @@ def _task_of(path: Path, tasks: Mapping[str, Sequence[str]]) -> str | None:
 
 
 def _place_of(folder: Path, names: Sequence[str]) -> Path | None:
-    """Return the folder or file of a task; a file's name may go on behind the task's."""
+    """Return the folder or file of a task; a file's name may continue behind the task's."""
     for name in names:
         if (folder / name).is_dir():
             return folder / name

@@ -67,7 +67,7 @@ def export_run(run: Path, out: Path) -> list[Path]:
     """Write the predictions of a run folder in the benchmark's official form into a folder; return the files.
 
     Raises:
-        UserError: the folder is no finished run, or the benchmark has no official form.
+        UserError: the folder is not a finished run, or the benchmark has no official form.
     """
     settings = read_json(run / "run.json")
     suite = find_benchmark(settings["suite"]) if isinstance(settings, dict) and "suite" in settings else None

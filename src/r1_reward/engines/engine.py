@@ -45,11 +45,11 @@ class Request(NamedTuple):
 
 
 class EngineError(UserError):
-    """One request could not be answered; the message says by whom and why. The other requests go on."""
+    """One request could not be answered; the message says by whom and why. The other requests continue."""
 
 
 class ReadsTextOnly(EngineError):
-    """A request shows pictures to a model that reads text only; nothing was generated. The other requests go on."""
+    """A request shows pictures to a model that reads text only; nothing was generated. The other requests continue."""
 
     def __init__(self, model: str, pictures: int, said: str = "") -> None:
         """Name the model, how many pictures it was to see, and its server's words, if one says so."""

@@ -33,7 +33,7 @@ class Candidates(NamedTuple):
         No image part may be without its picture; :meth:`Asked.of` gives it that.
 
         Raises:
-            UserError: there are no responses, or one is no content, blank or too long; the message says which.
+            UserError: there are none, or one is neither text nor parts, blank or too long; the message says which.
         """
         if isinstance(responses, str) or not isinstance(responses, Sequence):
             raise UserError(f"{name}: must be a list of responses, not one {type(responses).__name__}.")

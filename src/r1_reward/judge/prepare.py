@@ -50,7 +50,7 @@ class PairToJudge(NamedTuple):
 
 
 class InvalidPair(EngineError):
-    """One pair cannot be shown: a blank text, a damaged picture, a picture to a judge of texts. The others go on."""
+    """One pair cannot be shown: a blank text, a damaged picture, a picture to a judge of texts. The others continue."""
 
 
 Attack: TypeAlias = "Callable[[Prepared, bool], tuple[Shown, Shown]]"

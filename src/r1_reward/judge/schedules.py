@@ -72,7 +72,7 @@ def still_in(n: int, played: Sequence[Comparison], *, seed: int = 0) -> list[int
     """Return who is left after some whole rounds of the knockout of that seed, in the order of the draw.
 
     The draw is random, and with an odd number of candidates the last one has a bye. Where a comparison has no verdict
-    or is a tie (1/2), the candidate goes on that won its latest comparison by the larger probability; where they are
+    or is a tie (1/2), the candidate advances that won its latest comparison by the larger probability; where they are
     equal in that too, the draw decides.
     """
     field, margin, begin = _drawn(n, seed), [0.5] * n, 0
@@ -157,7 +157,7 @@ def _disjoint(pairs: np.ndarray, value: np.ndarray, most: int) -> list[int]:
 
 
 def _winner(answer: Comparison, margin: list[float]) -> int:
-    """Return who goes on, and note in ``margin`` by what probability it won."""
+    """Return who advances, and note in ``margin`` by what probability it won."""
     first, second, probability = answer
     if probability is None or probability == 0.5:
         return first if margin[first] >= margin[second] else second  # of equals the one drawn first

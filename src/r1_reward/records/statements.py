@@ -35,7 +35,7 @@ HOSTILE = (
 
 
 def last_statement(spoken: str, start: int = 0) -> Found:
-    """Find the last statement from ``start`` on; a number that is neither 1 nor 2 is no verdict."""
+    """Find the last statement at or after ``start``; a number that is neither 1 nor 2 is not a verdict."""
     found = NOTHING
     for match in _STATEMENT.finditer(spoken, start):
         if _NOT_SAID.search(spoken, max(0, match.start() - _BEFORE), match.start()) is None:

@@ -38,7 +38,7 @@ class GroupCounts(NamedTuple):
 
 
 def is_group_file(path: str | Path) -> bool:
-    """Say whether a file's first row has a question and responses, and is no pair."""
+    """Say whether a file's first row has a question and responses, and is not a pair."""
     try:
         first = next((raw.data for raw in _rows(Path(path)) if isinstance(raw.data, dict)), {})
     except (UserError, OSError):

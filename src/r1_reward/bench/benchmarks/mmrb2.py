@@ -149,7 +149,7 @@ def write_form(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def has_form(path: Path) -> bool:
-    """Say whether a path is a JSON file of one object, or a folder of JSON files that is no run of ours."""
+    """Say whether a path is a JSON file of one object, or a folder of JSON files that is not a run of ours."""
     if path.is_dir():
         return any(path.glob("*.json")) and not (path / "run.json").exists()
     return path.suffix == ".json" and path.is_file() and not is_array(path)

@@ -28,7 +28,7 @@ from r1_reward.store.images import image_suffix
 MAX_BASE64 = 80 << 20
 """Longest base64 text, in characters, that is decoded: about 60 MB of image."""
 
-_LONGEST_PATH = 4096  # characters; longer base64 that is no image is a damaged image, not a path
+_LONGEST_PATH = 4096  # characters; longer base64 that is not an image is a damaged image, not a path
 _KEPT = ("id", "source", "kind", "provenance", "reasoning", "attempts", "criteria")
 _TEXTS = ("question", "response_1", "response_2")
 _ANSWER = re.compile(r"\s*<answer>\s*([12])\s*</answer>\s*")

@@ -2,7 +2,7 @@ r"""Judges that see one response at a time and score it, as LLaVA-Critic does: "
 
 Equal scores are a tie. A score is read where the model speaks: the last "Final Score", else a "Score" or "Rating" that
 all agree on, else "I rate it 85/100", else a number alone in the first line. A denominator counts: 8/10 is 80. What
-is negative or larger than its scale, or a range (80-90), is no score; without both scores there is no verdict. Two
+is negative or larger than its scale, or a range (80-90), is not a score; without both scores there is no verdict. Two
 judgements become one text, which is read like any other::
 
     <think>[Response 1]: ...

@@ -322,7 +322,7 @@ def _shown(completion: Any, place: int) -> str:
     """Return what a judge is shown of a completion.
 
     Raises:
-        UserError: it is no text.
+        UserError: it is not text.
     """
     try:
         text = _completion_text(completion).strip()
