@@ -164,6 +164,14 @@ def test_a_prompt(tmp_path: Path, wins: tuple[bool | None, ...], score: float) -
     assert values["Math"] == score
 
 
+def test_a_file_that_cannot_tell_whether_comparisons_are_missing_says_so(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "predictions.jsonl", plain(0, "1", "Math", True, True))
+    told = "whether every comparison of each group is here"
+    assert any(told in note for note in score_file("rewardbench-2", file, allow_partial=True)["notes"])
+    (tmp_path / "run.json").write_text('{"suite": "rewardbench-2", "orders": "stored", "data": {"n": 2}}')
+    assert not any(told in note for note in score_file("rewardbench-2", file, allow_partial=True)["notes"])
+
+
 def test_both_orders_are_averaged(tmp_path: Path) -> None:
     lines = prompt_lines(0, "1", "Math", 1, {(0, j): [True, j != 2] for j in (1, 2, 3)})
     file = write_lines(tmp_path / "predictions.jsonl", lines)

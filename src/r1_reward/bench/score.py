@@ -27,6 +27,10 @@ from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
 
+_GROUPS_UNTOLD = (
+    "Neither the file nor a run.json beside it tells whether every comparison of each group is here; --data (the "
+    "benchmark's rows) does. A group that lacks some is scored by the others."
+)
 _PERFECT_OR_CONSTANT = (
     "At least 99 % of these verdicts name the response shown first: a perfect judge and one that always says 1, "
     "without looking, write this same file. Judge the rows in both orders to tell them apart."
@@ -77,6 +81,9 @@ def score_file(
     blind = foreign is not None and not foreign.tells_unreadable and by_text is None
     notes += _notes_of(foreign, reading, blind) if foreign else own.notes if own else ()
     notes += _missing_notes(counts, told=joined or foreign is None)
+    judged = run.get("data")
+    if entry.grouped and entry.comparisons is None and rows is None and not isinstance(judged, dict):
+        notes.append(_GROUPS_UNTOLD)
     notes += _lost_notes(entry, counts)
     notes += mapping_notes(entry, columns or {}) if rows is not None else []
     used: Rule = "wrong" if blind else rule
