@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test check docs format wheel clean
+.PHONY: demo test plugs check docs format wheel clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,10 @@ demo: $(INSTALLED)
 # A worker a core (ARGS="-n 0" for one process). Without .pyc files every worker would rewrite every test module each time.
 test: $(INSTALLED)
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The tests of what plugs into trainers and servers, each against the published package: make plugs ARGS="verl openrlhf"
+plugs: $(INSTALLED)
+	$(BIN)/python tests/plugs/environments.py $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -36,4 +40,4 @@ wheel: $(INSTALLED)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .plugs
