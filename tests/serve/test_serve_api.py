@@ -263,7 +263,10 @@ def test_a_bug_in_the_model_is_logged_and_not_told(server, caplog):
 
 def test_health_and_metrics(server):
     status, _, answer = server.ask("GET", "/health")
-    assert (status, json.loads(answer)) == (200, {"model": "reward model", "ready": True, "queue": 0, "in_flight": 0})
+    assert (status, json.loads(answer)) == (
+        200,
+        {"model": "reward model", "ready": True, "queue": 0, "in_flight": 0, "waiting": 0},
+    )
     before = {name: server.metric(name) for name in ("generated_tokens_total", "batch_comparisons_count")}
     ok = {"route": "/v1/compare", "status": "200"}
     answered, unreadable = server.metric("requests_total", **ok), server.metric("votes_total", outcome="unreadable")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,7 +20,7 @@ from starlette.exceptions import HTTPException
 from r1_reward import __version__
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.serve import schemas, v1
-from r1_reward.serve.bodies import read_call
+from r1_reward.serve.bodies import hung_up, read_call
 from r1_reward.serve.budget import Clock
 from r1_reward.serve.dialects import openai, openrlhf, rerank
 from r1_reward.serve.errors import Refusal
@@ -72,7 +73,7 @@ def _mount(app: FastAPI, service: Service, route: Route) -> None:
     async def answer(request: Request) -> Any:
         budget = service.budget()
         if route.request is None:
-            return await route.answer(service, Call[Any, Any](None, [], None, budget))
+            return await route.answer(service, Call[Any, Any](None, [], None, budget, partial(hung_up, request)))
         return await route.answer(service, await read_call(request, route, budget))
 
 
@@ -86,6 +87,7 @@ def _add_monitoring(app: FastAPI, service: Service) -> None:
             ready=not state.closing,
             queue=len(service.batcher),
             in_flight=state.in_flight,
+            waiting=state.waiting,
         )
         return JSONResponse(report.model_dump(), 503 if state.closing else 200)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -38,13 +39,19 @@ async def read_call(request: Request, route: Route, budget: Budget) -> Call[Any,
         body, uploads = await asyncio.wait_for(reading, budget.left())
         # In a thread: millions of parts take seconds, in which others are to be answered.
         asked = await asyncio.to_thread(lambda: model.model_validate_json(as_utf8(body)))
-        return Call(asked, uploads, options, budget)
+        return Call(asked, uploads, options, budget, partial(hung_up, request))
     except ClientDisconnect as error:
         raise Refusal(400, "the body broke off") from error
     except TimeoutError as error:
         raise Refusal(408, "the body did not arrive in time", headers={"Connection": "close"}) from error
     except ValidationError as error:
         raise _first_problem(error.errors()) from error
+
+
+async def hung_up(request: Request) -> None:
+    """Wait until the client has closed its connection; the body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _read(request: Request, budget: Budget, *, is_form: bool) -> tuple[bytes, list[bytes]]:
@@ -54,9 +61,14 @@ async def _read(request: Request, budget: Budget, *, is_form: bool) -> tuple[byt
             taken = ", ".join(sorted(ENCODINGS))
             reason = f"the Content-Encoding {encoding[:40]} is not read here; send the body as it is, or as {taken}"
             raise Refusal(415, reason, headers={"Accept-Encoding": taken})
-        body = await asyncio.to_thread(unpack, await request.body(), encoding, budget.settings)
+        body = await asyncio.to_thread(unpack, await _whole(request), encoding, budget.settings)
         request = _again(request, body)
-    return await _read_form(request, budget) if is_form else (await request.body(), [])
+    return await _read_form(request, budget) if is_form else (await _whole(request), [])
+
+
+async def _whole(request: Request) -> bytes:
+    """Return the body, which the request does not keep: it may wait for long."""
+    return b"".join([chunk async for chunk in request.stream()])
 
 
 def _again(request: Request, body: bytes) -> Request:

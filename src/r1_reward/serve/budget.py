@@ -52,6 +52,14 @@ class Budget:
         """Let a question or a response through if it is short enough."""
         self._at_most("max_chars", len(text), "characters", field)
 
+    def too_long(self, text: str) -> str | None:
+        """Return why a text is too long to be shown, None if it is not."""
+        try:
+            self.text(text, "")
+        except Refusal as refusal:
+            return refusal.message
+        return None
+
     def responses(self, count: int, field: str) -> None:
         """Spend the responses to one question."""
         self._at_most("max_candidates", count, "responses to one question", field)

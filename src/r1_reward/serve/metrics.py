@@ -17,7 +17,25 @@ class State:
 
     def __init__(self) -> None:
         self.in_flight = 0
+        """Requests taken and not yet answered, without those that wait."""
+        self.waiting = 0
+        """Requests whose groups are not yet answered."""
         self.closing = False
+
+    @property
+    def open(self) -> int:
+        """How many requests are to be answered."""
+        return self.in_flight + self.waiting
+
+    def wait(self) -> None:
+        """Let a request that was taken wait outside the gate."""
+        self.in_flight -= 1
+        self.waiting += 1
+
+    def go_on(self) -> None:
+        """Take it in again."""
+        self.in_flight += 1
+        self.waiting -= 1
 
 
 class Metrics:
@@ -29,6 +47,9 @@ class Metrics:
         self.requests = Counter("requests", "Requests answered.", ["route", "status"], **own)
         self.seconds = Histogram("request_seconds", "From request to answer.", ["route"], buckets=_SECONDS, **own)
         self.in_flight = Gauge("requests_in_flight", "Requests taken and not yet answered.", **own)
+        self.waiting = Gauge("requests_waiting", "Requests whose groups are not yet answered.", **own)
+        self.groups_waiting = Gauge("groups_waiting", "Groups that wait for the rest of their samples.", **own)
+        self.groups = Counter("groups", "Groups completed, expired, failed.", ["outcome"], **own)
         self.queue = Gauge("queue_comparisons", "Comparisons that wait for the model.", **own)
         self.batch = Histogram("batch_comparisons", "Comparisons judged together.", buckets=_SIZES, **own)
         self.tokens = Counter("generated_tokens", "Tokens generated for votes.", **own)

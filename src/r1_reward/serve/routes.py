@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fastapi import Response
@@ -42,6 +43,8 @@ class Call(Generic[Body, Options]):
     options: Options
     """What the URL says behind its question mark, as the route's ``options``."""
     budget: Budget
+    gone: Callable[[], Awaitable[None]]
+    """Ends when the client has hung up."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Route:
     path: str
     request: type[BaseModel] | None
     """The body, with this server's limits in its schema."""
-    response: type[BaseModel]
+    response: type[BaseModel] | UnionType
     answer: Callable[[Service, Call[Any, Any]], Awaitable[BaseModel | Response]]
     form: bool = False
     """Take a multipart form with the JSON as ``request`` and files as ``images``, too."""

@@ -24,6 +24,7 @@ from r1_reward.judge.voting import Verdict
 from r1_reward.records.parsing import parse_judgment
 from r1_reward.records.schema import Answer, Judgment, Label
 from r1_reward.records.texts import SEEN, is_blank
+from r1_reward.serve.judge_client import Scored
 from r1_reward.serve.settings import ServerSettings
 
 Kind = Literal["win_rate", "bradley_terry"]
@@ -200,10 +201,22 @@ class Grouping(BaseModel):
         return comparisons
 
 
+_Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+
 class RewardRequest(Grouping, Question):
     """How good is each response, measured against the others?"""
 
     responses: list[PartsOrText] = Field(min_length=1)
+    group: _Name | None = Field(
+        default=None, description="An id: these responses are judged with those of other requests that name it."
+    )
+    group_size: Annotated[int, Field(ge=2), _WHOLE] | None = Field(
+        default=None, description="How many responses the group has, those of all its requests together."
+    )
+    samples: list[_Name] | None = Field(
+        default=None, description="An id for each of these responses; one that comes again gets the same answer."
+    )
 
 
 def _not_blank(content: Any) -> Any:
@@ -266,6 +279,12 @@ class RewardResponse(BaseModel):
     message: str | None = Field(description="Why rewards are null.")
 
 
+class GroupRewardResponse(RewardResponse):
+    """The same for some responses of a group."""
+
+    reasons: list[str | None] = Field(description="Why a reward is null, for each response.")
+
+
 class Health(BaseModel):
     """Whether requests are taken."""
 
@@ -273,6 +292,7 @@ class Health(BaseModel):
     ready: bool
     queue: int = Field(description="Comparisons that wait for the model.")
     in_flight: int = Field(description="Requests taken and not yet answered.")
+    waiting: int = Field(description="Requests whose groups are not yet complete, or not yet judged.")
 
 
 class ErrorDetail(BaseModel):
@@ -292,6 +312,7 @@ class RequestModels:
     """The request models whose schemas tell one server's limits; the request's budget is what holds them."""
 
     def __init__(self, settings: ServerSettings) -> None:
+        most_candidates = min(settings.max_candidates, settings.max_responses)
         text = Annotated[
             str,
             AfterValidator(_not_blank),
@@ -306,7 +327,7 @@ class RequestModels:
         content = _contents(text, parts)
         most_images: dict[str, Any] = {"maxItems": settings.max_images}
         most_votes: dict[str, Any] = {"maximum": settings.max_votes}
-        most_responses: dict[str, Any] = {"maxItems": min(settings.max_candidates, settings.max_responses)}
+        most_responses: dict[str, Any] = {"maxItems": most_candidates}
         question: dict[str, Any] = {
             "question": (content, Field(description=_CONTENT)),
             "images": (
@@ -334,7 +355,12 @@ class RequestModels:
         response: Any = (content, Field(description=_CONTENT))
         self.compare = _limited(CompareRequest, {**question, "response_1": response, "response_2": response})
         self.rank = _limited(RankRequest, responses)
-        self.reward = _limited(RewardRequest, responses)
+        size = RewardRequest.model_fields["group_size"]
+        group_size: Any = (
+            Annotated[int, Field(ge=2, json_schema_extra={"maximum": most_candidates}), _WHOLE] | None,
+            Field(default=None, description=size.description),
+        )
+        self.reward = _limited(RewardRequest, {**responses, "group_size": group_size})
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -391,3 +417,10 @@ def reward_response(rewards: list[float | None]) -> RewardResponse:
     missing = sum(reward is None for reward in rewards)
     why = f"{missing} of {len(rewards)} responses have no readable comparison with a different response"
     return RewardResponse(rewards=rewards, message=why if missing else None)
+
+
+def group_reward_response(scored: list[Scored]) -> GroupRewardResponse:
+    """Return the rewards of some responses of a group as they are sent."""
+    reasons = [one.why for one in scored]
+    first = next((why for why in reasons if why), None)
+    return GroupRewardResponse(rewards=[one.reward for one in scored], reasons=reasons, message=first)

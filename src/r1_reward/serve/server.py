@@ -80,8 +80,8 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was taken, then stop listening."""
-        self._service.state.closing = True
-        while self._service.state.in_flight and not self.force_exit:
+        self._service.refuse()
+        while self._service.state.open and not self.force_exit:
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
 

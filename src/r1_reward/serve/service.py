@@ -28,6 +28,7 @@ from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 from r1_reward.serve.batching import Batcher, Expired, QueuedModel, Sampling, Unavailable, Writing
 from r1_reward.serve.budget import Budget, Clock
+from r1_reward.serve.cohorts import Cohorts, Prompt
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.metrics import Metrics, State
 from r1_reward.serve.pictures import PictureReader, PictureSource, key_of_sent
@@ -66,6 +67,7 @@ class Service:
         self.batcher = Batcher(model, max_batch=settings.max_batch, wait=wait, metrics=self.metrics, clock=clock)
         self.metrics.queue.set_function(lambda: len(self.batcher))
         self.metrics.in_flight.set_function(lambda: self.state.in_flight)
+        self.cohorts = Cohorts(settings, self.metrics, self.state, self._reward, clock)
         self._pictures = PictureReader(settings)
         self._openers = ThreadPoolExecutor(os.cpu_count() or 1, "pictures")
         self._rankers = ThreadPoolExecutor(_RANKING_THREADS, "ranking")
@@ -110,9 +112,19 @@ class Service:
         """Return what takes a while to read out of a request, read in a thread."""
         return await self._until(budget, self._openers.submit(work))
 
+    async def _reward(self, prompt: Prompt, responses: list[Shown]) -> list[float | None]:
+        """Return the rewards of a group that is complete, for which it has the time of a request."""
+        question, images, options = prompt
+        return await self.in_rounds(self.budget(), lambda model: model.rewards(question, images, responses, **options))
+
+    def refuse(self) -> None:
+        """Take nothing more: what waits for others to come is told so, what can be judged will be."""
+        self.state.closing = True
+        self.cohorts.close()
+
     async def close(self) -> None:
         """Finish what was taken and end the threads."""
-        self.state.closing = True
+        self.refuse()
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:

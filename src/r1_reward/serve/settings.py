@@ -44,8 +44,20 @@ class ServerSettings(Settings):
         description="Longest question or response, in characters; no more than a judge's prompt has room for.",
     )
     max_queue: int = Field(default=128, gt=0, description="Most requests under way or waiting; more get 429.")
+    max_waiting: int = Field(
+        default=16_384, gt=0, description="Most requests whose groups are not yet answered; more get 429."
+    )
+    group_wait: float = Field(
+        default=90.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds a group waits for the rest of its samples; trainers' clients must wait for longer.",
+    )
     timeout: float = Field(
-        default=300.0, gt=0, allow_inf_nan=False, description="Seconds a request may take, waiting included."
+        default=300.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds a request may take, waiting for a free judge included; a group from its last sample on.",
     )
     max_batch: int = Field(default=64, gt=0, description="Most comparisons judged together.")
     batch_wait_ms: float = Field(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Any
 
 from r1_reward.judge.prepare import PairToJudge
 from r1_reward.judge.ranking import default_budget
+from r1_reward.judge.schedules import count_comparisons
 from r1_reward.serve import schemas
 from r1_reward.serve.batching import Sampling
 from r1_reward.serve.budget import Budget
+from r1_reward.serve.cohorts import Prompt, Sample
+from r1_reward.serve.errors import Refusal
 from r1_reward.serve.pictures import named_contents
-from r1_reward.serve.routes import Call, Route
+from r1_reward.serve.routes import Call, ErrorForm, Route
 from r1_reward.serve.service import Service, Unopened, different, pairs_of
 from r1_reward.serve.settings import ServerSettings
+
+_GROUPED = ErrorForm(more={409: "It does not fit the group it names, or a sample came before with another content."})
+_Rewards = schemas.GroupRewardResponse | schemas.RewardResponse
 
 
 def routes(settings: ServerSettings) -> tuple[Route, ...]:
@@ -21,7 +28,7 @@ def routes(settings: ServerSettings) -> tuple[Route, ...]:
     return (
         Route("/v1/compare", models.compare, schemas.CompareResponse, compare, form=True),
         Route("/v1/rank", models.rank, schemas.RankResponse, rank, form=True),
-        Route("/v1/reward", models.reward, schemas.RewardResponse, reward, form=True),
+        Route("/v1/reward", models.reward, _Rewards, reward, form=True, errors=_GROUPED),
     )
 
 
@@ -51,15 +58,69 @@ async def rank(service: Service, call: Call[schemas.RankRequest, None]) -> schem
     return schemas.rank_response(ranking)
 
 
-async def reward(service: Service, call: Call[schemas.RewardRequest, None]) -> schemas.RewardResponse:
-    """Give each response a reward, measured against the others."""
+def reward(
+    service: Service, call: Call[schemas.RewardRequest, None]
+) -> Awaitable[schemas.RewardResponse | schemas.GroupRewardResponse]:
+    """Give each response a reward, measured against the others; with ``group`` also those of other requests."""
+    # No coroutine, which would hold the body while the request waits.
+    return _reward(service, call) if call.body.group is None else _group_reward(service, call, call.body.group)
+
+
+async def _reward(service: Service, call: Call[schemas.RewardRequest, None]) -> schemas.RewardResponse:
+    """Judge the responses of one request."""
     asked, budget = call.body, call.budget
+    for field in ("group_size", "samples"):
+        if getattr(asked, field) is not None:
+            raise Refusal(422, "goes with group, which names the group that these responses belong to", field)
     sent = _sent(call, _responses(budget, asked.responses))
     _spend(budget, asked, pairs_of(list(sent.contents.values())[1:], asked.schedule, asked.comparisons), "responses")
     ((images, (question, *responses)),) = await service.open([sent], budget)
-    options = _sampling(asked)._asdict() | asked.model_dump(include={"criteria", *schemas.Grouping.model_fields})
+    options = _options(asked)
     rewards = await service.in_rounds(budget, lambda model: model.rewards(question, images, responses, **options))
     return schemas.reward_response(rewards)
+
+
+async def _group_reward(
+    service: Service, call: Call[schemas.RewardRequest, None], group: str
+) -> schemas.GroupRewardResponse:
+    """Give each response a reward, measured against those of its group, which come by other requests."""
+    size, gone = _group_size(call), call.gone
+    prompt, samples = await _arrived(service, call)
+    del call  # and with it the body: the request may wait for long
+    waiting = service.cohorts.rewards(group, size, prompt, samples, gone=gone)
+    del prompt
+    return schemas.group_reward_response(await waiting)
+
+
+def _group_size(call: Call[schemas.RewardRequest, None]) -> int:
+    """Return how many responses the group has; raises Refusal where the request makes no sense or is too large."""
+    asked, count = call.body, len(call.body.responses)
+    size, samples = asked.group_size, asked.samples
+    if size is None:
+        raise Refusal(
+            422, "must say how many responses the group has, those of all its requests together", "group_size"
+        )
+    if count > size:
+        raise Refusal(422, f"{count} responses come for a group of {size}", "responses")
+    if samples is not None and len(samples) != count:
+        raise Refusal(422, f"{len(samples)} ids come for {count} responses", "samples")
+    if samples is not None and len(set(samples)) < count:
+        raise Refusal(422, "an id stands for two responses", "samples")
+    call.budget.responses(size, "group_size")
+    _spend(call.budget, asked, count_comparisons(asked.schedule, size, asked.comparisons), "group_size")
+    return size
+
+
+async def _arrived(service: Service, call: Call[schemas.RewardRequest, None]) -> tuple[Prompt, list[Sample]]:
+    """Return a request's share of a group, with its pictures open; a response that is too long has none."""
+    asked = call.body
+    fields = {f"responses[{number}]": response for number, response in enumerate(asked.responses)}
+    long = {field: call.budget.too_long(_text(response)) for field, response in fields.items()}
+    sent = _sent(call, fields, [field for field, why in long.items() if why])
+    ((images, (question, *responses)),) = await service.open([sent], call.budget)
+    ids: Sequence[str | None] = asked.samples or [None] * len(responses)
+    samples = [Sample.of(*one) for one in zip(ids, responses, long.values(), strict=True)]
+    return Prompt(question, images, _options(asked)), samples
 
 
 def _responses(budget: Budget, responses: list[schemas.PartsOrText]) -> dict[str, schemas.PartsOrText]:
@@ -67,16 +128,20 @@ def _responses(budget: Budget, responses: list[schemas.PartsOrText]) -> dict[str
     return {f"responses[{number}]": response for number, response in enumerate(responses)}
 
 
-def _sent(call: Call[Any, None], responses: dict[str, schemas.PartsOrText]) -> Unopened:
-    """Return what was sent, its texts drawn from the budget: the question, then the responses."""
+def _sent(call: Call[Any, None], responses: dict[str, schemas.PartsOrText], long: Collection[str] = ()) -> Unopened:
+    """Return what was sent, its texts drawn from the budget but for the ``long``: the question, then the responses."""
     asked = call.body
     sent = {"question": asked.question, **responses}
     for field, content in sent.items():
-        texts = [content] if isinstance(content, str) else [getattr(part, "text", "") for part in content]
-        call.budget.text("".join(texts), field)
+        if field not in long:
+            call.budget.text(_text(content), field)
     if asked.criteria is not None:
         call.budget.text(asked.criteria, "criteria")
     return Unopened(*named_contents(sent, [*asked.images, *call.uploads]))
+
+
+def _text(content: schemas.PartsOrText) -> str:
+    return content if isinstance(content, str) else "".join(getattr(part, "text", "") for part in content)
 
 
 def _spend(budget: Budget, asked: schemas.Question, pairs: int, field: str) -> None:
@@ -85,3 +150,7 @@ def _spend(budget: Budget, asked: schemas.Question, pairs: int, field: str) -> N
 
 def _sampling(asked: schemas.Question) -> Sampling:
     return Sampling(asked.votes, asked.both_orders, None, asked.stop)
+
+
+def _options(asked: schemas.RewardRequest) -> dict[str, Any]:
+    return _sampling(asked)._asdict() | asked.model_dump(include={"criteria", *schemas.Grouping.model_fields})

@@ -1,0 +1,191 @@
+"""What trainers ask a judge's server with, against the real server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from served import ScriptedJudge, Served, base64_png, png, wait_until
+
+from r1_reward.serve.judge_client import JudgeFailed, JudgeServer, Scored
+
+QUESTION = "Which is larger?"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Served(max_chars=100, group_wait=5) as server:
+        yield server
+
+
+@pytest.fixture
+def judge(server):
+    return JudgeServer(f"http://127.0.0.1:{server.port}")
+
+
+def test_a_whole_group_in_one_call(server, judge):
+    plain = server.post("/v1/reward", {"question": QUESTION, "responses": ["4", "7", "5"]})[1]["rewards"]
+    assert judge.rewards_now(QUESTION, ["4", "7", "5"]) == [Scored(reward, None) for reward in plain]
+    assert [one.reward for one in judge.rewards_now(QUESTION, ["3", "3"])] == [0.0, 0.0]
+    assert judge.rewards_now(QUESTION, []) == []
+
+
+def test_samples_that_come_alone_are_judged_together(judge):
+    async def samples():
+        asked = (judge.rewards(QUESTION, [text], group="alone", group_size=4) for text in "4792")
+        return await asyncio.gather(*asked)
+
+    together = judge.rewards_now(QUESTION, list("4792"))
+    assert [one for (one,) in asyncio.run(samples())] == together
+    assert [one.reward for one in together] == pytest.approx([-0.8 / 3, 0.8 / 3, 0.8, -0.8])
+
+
+def test_what_cannot_be_judged_has_no_reward_and_says_why(judge):
+    long, other, third = judge.rewards_now(QUESTION, ["1" * 101, "4", "7"])
+    assert long.reward is None and "101 characters" in long.why and "--max-chars" in long.why
+    assert (other, third) == (Scored(-0.8, None), Scored(0.8, None))
+    for one in judge.rewards_now("unreadable?", ["4", "7"]):
+        assert one.reward is None and "can be read" in one.why
+    (alone,) = judge.rewards_now(QUESTION, ["4"])
+    assert alone.reward is None and alone.why
+    assert all(one.why for one in judge.rewards_now(QUESTION, ["1" * 101, "2" * 101]))
+
+
+@pytest.mark.parametrize("blank", ["", " \n", "\u200b", "\ufeff "])
+def test_a_response_that_says_nothing_loses_and_costs_no_other_its_reward(server, judge, blank):
+    assert judge.rewards_now(QUESTION, [blank, "4", "7"]) == [Scored(-0.8, None), Scored(0, None), Scored(0.8, None)]
+    assert any("(empty response)" in shown for shown in server.judge.seen)
+
+
+def test_pictures_in_every_form(server, judge, tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(png(7, 5))
+    images = [png(7, 5), Image.new("RGB", (7, 5)), str(file), file, {"bytes": png(7, 5), "path": None},
+              {"base64": base64_png(7, 5)}, f"data:image/png;base64,{base64_png(7, 5)}"]  # fmt: skip
+    server.judge.images.clear()
+    judge.rewards_now(QUESTION, ["4", "7"], images)
+    assert server.judge.images == [[(7, 5)] * len(images)] * 2
+    server.judge.images.clear()
+    judge.rewards_now(["Is ", {"type": "image"}, " larger?"], ["4", "7"], [images[1]])
+    judge.rewards_now(["Is ", {"type": "image", "image": images[1]}, " larger?"], ["4", "7"])
+    assert server.judge.images == [[(7, 5)]] * 4
+
+
+@pytest.mark.parametrize("image", [7, {"colour": "red"}, "no/such/file.png", None, []])
+def test_what_is_no_picture_is_said(judge, image):
+    with pytest.raises(JudgeFailed, match="picture"):
+        judge.rewards_now(QUESTION, ["4", "7"], [image])
+
+
+@pytest.mark.parametrize(
+    ("question", "options", "said"),
+    [
+        ("it fails", {}, "502.*answers 500"),
+        ("it explodes", {}, "500"),
+        ("<image> Which?", {}, "422.*image"),
+        (QUESTION, {"votes": 99}, "422.*votes"),
+        (QUESTION, {"colour": "red"}, "422.*colour"),
+        (QUESTION, {"schedule": "random"}, "422.*schedule"),
+    ],
+)
+def test_what_fails_raises(server, question, options, said):
+    judge = JudgeServer(f"http://127.0.0.1:{server.port}/", **options)
+    with pytest.raises(JudgeFailed, match=said):
+        judge.rewards_now(question, ["4", "7"])
+    if not options:
+        with pytest.raises(JudgeFailed, match=said):
+            judge.rewards_now(question, ["4"] * 2 + ["7"], group=f"it {question}", group_size=3)
+
+
+def test_options_reach_the_judge(server):
+    options = {"votes": 2, "schedule": "circular", "kind": "bradley_terry"}
+    plain = server.post("/v1/reward", {"question": QUESTION, "responses": list("12345"), **options})[1]["rewards"]
+    before = len(server.judge.seen)
+    judge = JudgeServer(f"http://127.0.0.1:{server.port}", **options)
+    assert [one.reward for one in judge.rewards_now(QUESTION, list("12345"))] == pytest.approx(plain)
+    assert len(server.judge.seen) - before == 5 * 2
+
+
+def test_address_and_key_come_from_the_environment(monkeypatch):
+    with Served(api_key="secret") as server:
+        monkeypatch.setenv("R1_REWARD_SERVER", f"http://127.0.0.1:{server.port}")
+        with pytest.raises(JudgeFailed, match="401.*key"):
+            JudgeServer().rewards_now(QUESTION, ["4", "7"])
+        monkeypatch.setenv("R1_REWARD_API_KEY", "secret")
+        assert JudgeServer().rewards_now(QUESTION, ["4", "7"])[1].reward == 0.8
+        assert JudgeServer(api_key="secret").rewards_now(QUESTION, ["4", "7"])[1].reward == 0.8
+        with pytest.raises(JudgeFailed, match="401"):
+            JudgeServer(api_key="wrong").rewards_now(QUESTION, ["4", "7"])
+    for url in ("", "judge:8000", "ftp://judge"):
+        monkeypatch.setenv("R1_REWARD_SERVER", url)
+        with pytest.raises(JudgeFailed, match="R1_REWARD_SERVER"):
+            JudgeServer()
+
+
+def test_a_full_server_is_asked_again_until_the_time_is_up():
+    judge = ScriptedJudge()
+    judge.may_work.clear()
+    with Served(judge, max_queue=1) as server:
+        first = threading.Thread(target=server.post, args=("/v1/compare", {
+            "question": "?", "response_1": "1", "response_2": "2"}))  # fmt: skip
+        first.start()
+        wait_until(lambda: server.service.state.in_flight == 1)
+        url = f"http://127.0.0.1:{server.port}"
+        begun = time.monotonic()
+        with pytest.raises(JudgeFailed, match=r"within 0\.5 seconds"):
+            JudgeServer(url, timeout=0.5).rewards_now(QUESTION, ["4", "7"])
+        assert time.monotonic() - begun < 5
+        threading.Timer(0.3, judge.may_work.set).start()
+        assert JudgeServer(url, timeout=20).rewards_now(QUESTION, ["4", "7"])[1].reward == 0.8
+        first.join()
+
+
+def test_a_server_that_is_not_there_and_one_that_is_another(monkeypatch):
+    monkeypatch.setattr("r1_reward.serve.judge_client._PAUSE", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(JudgeFailed, match=f"{port}: ConnectError"):
+        JudgeServer(f"http://127.0.0.1:{port}").rewards_now(QUESTION, ["4", "7"])
+
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.handle_request, daemon=True).start()
+        with pytest.raises(JudgeFailed, match="404: this is not what r1-reward serve answers"):
+            JudgeServer(f"http://127.0.0.1:{other.server_port}").rewards_now(QUESTION, ["4", "7"])
+
+
+def test_a_running_event_loop_is_no_hindrance(judge):
+    async def inside():
+        return judge.rewards_now(QUESTION, ["4", "7"])
+
+    assert asyncio.run(inside())[1].reward == 0.8
+
+
+def test_it_needs_httpx_alone():
+    code = """
+import sys
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers", "numpy", "PIL", "fastapi", "pydantic", "trl"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Only())
+from r1_reward.serve.judge_client import JudgeServer
+JudgeServer("http://x")
+"""
+    source = str(Path(__file__).parents[2] / "src")
+    subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{code}"], check=True)
