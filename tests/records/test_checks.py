@@ -132,3 +132,17 @@ def test_many_of_a_kind_are_told_once_and_few_are_told_each() -> None:
 def test_what_is_left_out_of_the_message_is_counted() -> None:
     kinds = [Problem("a.jsonl", line, f"field_{chr(96 + line)}", "is missing") for line in range(1, 26)]
     assert "... and 5 more." in str(PairFileError(kinds, 25))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize(
+    ("question", "images"), [("Is <image> a two?", 1), ("Is <image> like <image>?", 2), ("<image 2>?", 2)]
+)
+def test_parts_of_nothing_but_texts_are_a_text_with_places(question, images, parts):
+    """So a plain question stands in a column of parts."""
+    texts = [question] if parts == 1 else ["See:", question]
+    content = [{"type": "text", "text": text} for text in texts]
+    named = [f"{number}.png" for number in range(images)]
+    assert picture_problem(row(question=content, images=named)) is None
+    assert "places for" in str(picture_problem(row(question=content, images=[]))) or images == 1
+    assert picture_problem(row(question=[*content, {"type": "image", "image": "x.png"}], images=named)) is not None

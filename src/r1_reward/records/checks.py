@@ -13,7 +13,16 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from r1_reward.records.content import Content, ContentError, blank, fill_places, places_of, read_parts, same_content
+from r1_reward.records.content import (
+    Content,
+    ContentError,
+    blank,
+    fill_places,
+    places_of,
+    read_parts,
+    same_content,
+    to_parts,
+)
 from r1_reward.records.errors import UserError, kind_of
 from r1_reward.records.groups import ResponseGroup
 from r1_reward.records.parsing import parse_judgment
@@ -197,7 +206,11 @@ def picture_problem(row: Mapping[str, Any]) -> str | None:
     """Return why the places for pictures in a question are not those of the row's pictures; a video may be any."""
     question, images = row.get("question"), row.get("images")
     if isinstance(question, list):
-        return placeholder_problem(question) if _is_content(question) else None
+        if not _is_content(question):
+            return None
+        question = to_parts(question)  # of nothing but texts, as a column of parts has them, one text
+    if isinstance(question, list):
+        return placeholder_problem(question)
     if not isinstance(question, str) or not isinstance(images, list | tuple | None) or row.get("video"):
         return None
     return mismatch(find_placeholders(question), len(images or ()))
