@@ -378,12 +378,19 @@ SEQUENCE = {"importance_sampling_level": "sequence"}
         (PLAIN, None, {"delta": NAN}, "delta must lie above"),
         (PLAIN, None, {"delta": INF}, "delta must lie above"),
         (PAPER, PRE_CLIP, {"delta": 1e3}, "delta 1000 has no effect: Pre-CLIP ends at 1000"),
+        (PLAIN, None, {"epsilon": 0.0}, "epsilon must be positive"),
+        (PAPER, PRE_CLIP, {"epsilon": -0.2, "epsilon_high": 0.28}, "epsilon must be positive"),
+        (PLAIN, None, {"epsilon": NAN}, "epsilon must be positive"),
         (PLAIN, None, {"epsilon_high": 0.0}, "epsilon_high must be positive"),
         (PLAIN, None, {"epsilon_high": NAN}, "epsilon_high must be positive"),
         (PLAIN, None, {"loss_type": "dapo"}, "loss_type must be one of grpo, cispo; got 'dapo'"),
         (PLAIN, None, {"loss_type": "vespo"}, "loss_type must be one of grpo, cispo; got 'vespo'"),
         (PLAIN, None, {"importance_sampling_level": "sentence"}, "importance_sampling_level must be one of"),
         (PLAIN, None, {"vllm_importance_sampling_mode": "truncate"}, "vllm_importance_sampling_mode must be one of"),
+        *(
+            (PLAIN, None, {f"vllm_importance_sampling_clip_{side}": value}, "must have 1 between them")
+            for side, value in (("max", 0.5), ("max", 0.0), ("max", NAN), ("min", 1.5), ("min", -0.1), ("min", NAN))
+        ),
     ],
 )
 def test_what_does_not_combine_is_refused_with_the_reason(algorithm, pre_clip, options, message):
@@ -400,6 +407,8 @@ def test_what_does_not_combine_is_refused_with_the_reason(algorithm, pre_clip, o
         (PAPER, None, CISPO),
         (ALGORITHMS["dr_grpo"], None, {"epsilon_high": 0.28, "delta": 3.0}),
         (PLAIN, None, {**SEQUENCE, "vllm_importance_sampling_mode": "token_mask"}),
+        (PLAIN, None, {"vllm_importance_sampling_clip_min": 0.5, "vllm_importance_sampling_clip_max": None}),
+        (PLAIN, None, {"vllm_importance_sampling_clip_min": 1.0, "vllm_importance_sampling_clip_max": 1.5}),
     ],
 )
 def test_what_combines_is_taken(algorithm, pre_clip, options):

@@ -9,6 +9,7 @@ import torch
 from tiny_trainer import JUDGMENTS, batch, config, trainer_for
 from torch.testing import assert_close
 from trl import GRPOTrainer
+from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from r1_reward.models.checkpoint import load_model_and_processor
 from r1_reward.train.config import describe_keys
@@ -68,6 +69,104 @@ def test_gradients_are_those_of_trls_own_loss(fresh, options):
     theirs = gradients(trainer, GRPOTrainer._compute_loss(trainer, trainer.model, inputs))
     for left, right in zip(ours, theirs, strict=True):
         assert_close(left, right, atol=2e-6, rtol=1e-4)
+
+
+def off_policy(trainer, seed=1):
+    """A rollout whose policy has moved since by about half a nat a token; its advantages are not weighed for CISPO."""
+    inputs = trainer._generate_and_score_completions(batch(trainer))
+    logps = trainer._logps_and_entropies(trainer.model, inputs, entropy=False)[0].detach()
+    noise = torch.randn(logps.shape, generator=torch.Generator().manual_seed(seed))
+    inputs["old_per_token_logps"] = logps + 0.5 * noise
+    return inputs, logps
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epsilon_high": 0.28}, {"epsilon": 0.1, "epsilon_high": 0.6}, {"delta": 1.4},
+        {"delta": 1.7, "epsilon_high": 0.5}, {"importance_sampling_level": "sequence", "epsilon": 0.05},
+        {"importance_sampling_level": "sequence", "epsilon": 0.2, "epsilon_high": 0.02, "delta": 1.1},
+        {"algorithm": "dr_grpo", "epsilon_high": 0.28},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_value_of_the_loss_is_that_of_trls_own(fresh, options, seed):
+    trainer = fresh(**{**GROUPS, **options})
+    inputs, _ = off_policy(trainer, seed)
+    trainer.current_gradient_accumulation_steps = 1
+    ours = trainer._compute_loss(trainer.model, inputs).item()
+    trainer.loss_type = "dr_grpo" if "algorithm" in options else "grpo"
+    theirs = GRPOTrainer._compute_loss(trainer, trainer.model, inputs).item()
+    assert abs(ours) > 1e-4
+    assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    plain = fresh(**{**GROUPS, **{name: options[name] for name in options if name == "algorithm"}})
+    plain.current_gradient_accumulation_steps = 1
+    assert plain._compute_loss(plain.model, inputs).item() != pytest.approx(ours, rel=1e-3)
+
+
+def test_the_value_of_cispos_loss_differs_from_trls_as_the_docs_say(fresh):
+    trainer = fresh(**GROUPS, loss_type="cispo", epsilon_high=1.5)
+    inputs, logps = off_policy(trainer)
+    trainer.current_gradient_accumulation_steps = 1
+    mask, ours = inputs["completion_mask"], trainer._compute_loss(trainer.model, inputs).item()
+    weighed = inputs["advantages"]
+    inputs["advantages"] = advantages = fresh(**GROUPS)._generate_and_score_completions(batch(trainer))["advantages"]
+    theirs = GRPOTrainer._compute_loss(trainer, trainer.model, inputs).item()
+    weights = (logps - inputs["old_per_token_logps"]).exp().clamp(max=1.5)
+    assert ours == pytest.approx(-(weights * advantages * mask).sum().item() / mask.sum().item(), rel=1e-4)
+    assert theirs == pytest.approx(-(weights * advantages * logps * mask).sum().item() / mask.sum().item(), rel=1e-4)
+    assert not torch.allclose(weighed, advantages)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss_type": "cispo", "epsilon_high": 1.5}, {"epsilon_high": 0.6},
+        {"importance_sampling_level": "sequence", "epsilon": 0.1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_gradients_of_accumulated_micro_batches_are_trls_too(fresh, monkeypatch, options):
+    """A mean over the tokens of the rollout must not become one over those of a micro-batch."""
+    monkeypatch.setitem(globals(), "JUDGMENTS", [JUDGMENTS[which] for which in (0, 1, 0, 1, 2, 0, 2, 2)])
+    sizes = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "steps_per_generation": 2}
+    trainer = fresh(**GROUPS, **options, **sizes)
+    inputs, _ = off_policy(trainer)
+    plain = fresh(**GROUPS, **sizes)._generate_and_score_completions(batch(trainer))["advantages"]
+    trainer.current_gradient_accumulation_steps = 2
+    found = []
+    for compute, advantages in (
+        (type(trainer)._compute_loss, inputs["advantages"]), (GRPOTrainer._compute_loss, plain),
+    ):  # fmt: skip
+        given = unsplit(inputs | {"advantages": advantages})
+        assert len({int(part["completion_mask"].sum()) for part in given}) == 2
+        total = sum(compute(trainer, trainer.model, part) for part in given)
+        found.append(gradients(trainer, total))
+    assert max(g.abs().max() for g in found[0]) > 1e-4
+    for left, right in zip(*found, strict=True):
+        assert_close(left, right, atol=2e-6, rtol=1e-4)
+
+
+def unsplit(inputs):
+    """The two micro-batches of a rollout, as the trainer makes them, in the order of the rollout."""
+    parts = split_tensor_dict(split_pixel_values_by_grid(inputs), 2)
+    return [unsplit_pixel_values_by_grid(part) for part in parts]
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("mode", ["token_truncate", "token_mask", "sequence_truncate"])
+def test_with_the_samplers_correction_loss_and_gradients_are_trls(fresh, mode, level):
+    trainer = fresh(**GROUPS, vllm_importance_sampling_mode=mode, importance_sampling_level=level)
+    inputs, _ = rollout_of_vllm(trainer)
+    ours = trainer._compute_loss(trainer.model, inputs)
+    theirs = GRPOTrainer._compute_loss(trainer, trainer.model, inputs)
+    assert abs(ours.item()) > 1e-4
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-4, abs=1e-6)
+    pairs = list(zip(gradients(trainer, ours), gradients(trainer, theirs), strict=True))
+    same = all(torch.allclose(left, right, atol=2e-6, rtol=1e-4) for left, right in pairs)
+    # By tokens and with the sequence's ratio, TRL gives all tokens the mean of their weights; here each keeps its own.
+    assert same == (level == "token" or mode == "sequence_truncate")
 
 
 def test_cispo_says_what_it_caps_and_how_far_the_policy_moved(fresh):

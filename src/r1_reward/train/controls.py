@@ -72,6 +72,8 @@ class Controls:
     epsilon_high: float | None = None
     delta: float | None = None
     vllm_importance_sampling_mode: str = "token_truncate"
+    vllm_importance_sampling_clip_min: float | None = None
+    vllm_importance_sampling_clip_max: float | None = 3.0
 
     def clip(self) -> float | Clip:
         """Return ``clip_eps`` of :func:`~r1_reward.algorithm.policy_loss`, a plain number where no control is on."""
@@ -113,8 +115,16 @@ class Controls:
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}{why}.")
+        if not self.epsilon > 0:
+            raise ValueError(f"epsilon must be positive: how far below 1 the ratio counts; got {self.epsilon}.")
         if not self._high() > 0:
             raise ValueError(f"epsilon_high must be positive, or null for epsilon's value; got {self._high()}.")
+        low, high = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
+        if not (0 <= (low or 0) <= 1 <= (math.inf if high is None else high)):
+            raise ValueError(
+                "vllm_importance_sampling_clip_min and _clip_max must have 1 between them, the weight of a token on "
+                f"which sampler and trainer agree, and be 0 or more; got {low} and {high}."
+            )
 
     def _check_cispo(self, algorithm: Algorithm, pre_clip: tuple[float, float] | None) -> None:
         if self.epsilon_high is None or not 1 <= self.epsilon_high < math.inf:
