@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -16,7 +17,8 @@ from huggingface_hub import ModelCard
 
 from r1_reward.judge.calibration import Calibration
 from r1_reward.publish.facts import find_origin
-from r1_reward.publish.push import prepare, write
+from r1_reward.publish.push import prepare as prepared
+from r1_reward.publish.push import write
 from r1_reward.records.errors import UserError
 
 FITTED = Calibration(temperature=2.0, n=40, ece_before=0.2, ece_after=0.1, brier_before=0.3, brier_after=0.25)
@@ -24,6 +26,10 @@ PUBLISHED = {
     "README.md", "calibration.json", "chat_template.jinja", "config.json", "config.yaml", "generation_config.json",
     "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
+
+
+def prepare(*arguments, license="apache-2.0", **options):
+    return prepared(*arguments, license=license, **options)
 
 
 @pytest.fixture
@@ -69,7 +75,7 @@ def test_a_dry_run_writes_the_repository_and_nothing_private(command, trained, t
     saved, published = (yaml.safe_load((folder / "config.yaml").read_text()) for folder in (trained, out))
     assert published["data"] == "pairs.jsonl" and published["referee"] == "server:judge@<address>"
     assert {key for key in saved if saved[key] != published[key]} <= {"data", "referee", "hub_token"}
-    code, _, warned = command(trained, "me/judge", "--dry-run")
+    code, _, warned = command(trained, "me/judge", "--dry-run", "--license", "mit")
     assert code == 2 and "is not empty" in warned
 
 
@@ -116,7 +122,7 @@ def test_what_is_missing_is_said_to_be_missing(checkpoint, tmp_path):
     package = prepare(folder, "me/bare")
     text = card(package)
     for expected in (
-        "license: unknown", "not given by its publisher", "not known: the folder says nothing of it",
+        "not known: the folder says nothing of it",
         "Nothing: no benchmark run was published", "Not calibrated", "The recipe is not known",
         "No training log was found", "Not known: neither a configuration nor a data card",
         "What it does badly has not been measured",
@@ -124,7 +130,7 @@ def test_what_is_missing_is_said_to_be_missing(checkpoint, tmp_path):
         assert expected in text, expected
     assert "base_model" not in text and "model-index" not in text and "datasets" not in text
     assert [note.split(":")[0] for note in package.notes] == [
-        "licence", "base model", "recipe", "training", "data", "evaluation", "probabilities",
+        "base model", "recipe", "training", "data", "evaluation", "probabilities",
     ]  # fmt: skip
     assert package.named == []
 
@@ -389,13 +395,74 @@ def test_private_texts_in_other_files_stop_the_push(trained):
     assert json.loads(prepare(trained, "me/judge").files["config.json"]) == config
 
 
+# ---- the licence
+
+BASE = "https://huggingface.co/Qwen/Qwen2.5-VL-7B-Instruct names its licence"
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"], ["--license", " "], ["--license", "Unknown", "--dry-run"]])
+def test_without_a_licence_nothing_is_published_and_the_way_to_find_it_is_named(command, trained, words):
+    code, said, warned = command(trained, "me/judge", *words)
+    assert code == 2
+    assert "--license: say under what licence" in warned
+    assert BASE in warned
+    assert said == ""
+    assert not trained.with_name("rl-hub").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"license": "Apache-2.0"}, "--license Apache-2.0: is not an identifier .* Did you mean apache-2.0?"),
+        ({"license": "Apache License 2.0"}, "is not an identifier"),
+        ({"license": "CC BY 4.0"}, "Did you mean cc-by-4.0?"),
+        ({"license": "other"}, "--license other: give its name and where its text is"),
+        ({"license": "other", "license_name": "Qwen"}, "--license-link https"),
+        ({"license": "other", "license_name": " ", "license_link": "https://x.org"}, "--license-name NAME"),
+        ({"license": "other", "license_name": "Qwen", "license_link": "the web"}, "--license-link https"),
+        ({"license": "mit", "license_name": "MIT"}, "are for --license other; mit needs none"),
+        ({"license": "unknown"}, "unknown is none"),
+        ({"license": None}, "say under what licence"),
+    ],
+)
+def test_licences_that_no_card_can_have_are_refused(trained, options, message):
+    with pytest.raises(UserError, match=message):
+        prepared(trained, "me/judge", **options)
+
+
+def test_a_licence_that_the_hub_does_not_list_has_a_name_and_a_link(trained, tmp_path):
+    more = {"license_name": "qwen-research", "license_link": "https://example.org/LICENSE"}
+    write(prepared(trained, "me/judge", license="other", **more), tmp_path / "out")
+    found = ModelCard.load(tmp_path / "out" / "README.md")
+    assert found.data.license == "other"
+    assert (found.data.license_name, found.data.license_link) == tuple(more.values())
+    assert "licence | qwen-research (https://example.org/LICENSE); the terms of the base model" in found.text.replace(
+        "\\", ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [("apache-2.0\n", ("apache-2.0", None)), ("other\nqwen\nhttps://x.org\n", ("other", "qwen"))],
+)
+def test_on_a_terminal_it_is_asked_for(command, trained, monkeypatch, tmp_path, answers, expected):
+    monkeypatch.setattr("r1_reward.cli.push.at_terminal", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(answers))
+    code, said, asked = command(trained, "me/judge", "--dry-run", "--out", tmp_path / "out")
+    assert code == 0, asked
+    assert BASE in asked and "Licence of the weights" in asked
+    assert "Licence" not in said
+    data = ModelCard.load(tmp_path / "out" / "README.md").data
+    assert (data.license, data.to_dict().get("license_name")) == expected
+
+
 def test_mistakes_are_one_message_and_exit_code_2(command, trained, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_TOKEN", "x")
     for arguments, expected in (
         ((tmp_path / "no", "me/judge", "--dry-run"), "no such folder"),
         ((trained, "me/judge", "--out", tmp_path / "x"), "--out: is for a --dry-run"),
-        ((trained, "me/judge"), "HF_HUB_OFFLINE is set"),
+        ((trained, "me/judge", "--license", "mit"), "HF_HUB_OFFLINE is set"),
     ):
         code, _, warned = command(*arguments)
         assert code == 2 and expected in warned

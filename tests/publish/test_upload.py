@@ -8,11 +8,15 @@ import uuid
 import pytest
 from hub_server import TOKEN, running_hub
 
-from r1_reward.publish.push import prepare
+from r1_reward.publish.push import prepare as prepared
 from r1_reward.publish.upload import upload
 from r1_reward.records.errors import UserError
 
 BASE = "Qwen/Qwen2.5-VL-7B-Instruct"
+
+
+def prepare(*arguments, license="apache-2.0", **options):
+    return prepared(*arguments, license=license, **options)
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ def test_what_would_go_wrong_is_refused_before_anything_is_changed(hub, trained,
     del hub.repos["models", BASE]
     refused(f"{BASE}: the run names this model, which is neither a path from here nor on the Hub")
     hub.add(BASE)
-    refused("the Hub refused: (?s:.*)bad metadata", license="NOT-VALID")
+    refused("the Hub refused: (?s:.*)bad metadata", license="not-valid")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     refused("no access token: `hf auth login`", token=None)
     assert hub.commits == [] and hub.objects == {}

@@ -93,7 +93,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             parts, body = self._place()
             if parts == ["api", "validate-yaml"]:
-                bad = b"NOT-VALID" in body
+                bad = b"not-valid" in body
                 self._say({"errors": [{"message": "bad metadata"}] if bad else [], "warnings": []}, 400 if bad else 200)
                 return
             if not self._allowed():

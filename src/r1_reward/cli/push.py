@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,12 @@ def push(
     base_model: Annotated[
         str | None, typer.Option(help="Hub id of the model that was trained, where the folder does not tell.")
     ] = None,
-    license: Annotated[str | None, typer.Option(help="Licence of the weights, by its name on the Hub.")] = None,
+    license: Annotated[
+        str | None,
+        typer.Option(help="Licence of the weights, by its identifier on the Hub; asked for on a terminal."),
+    ] = None,
+    license_name: Annotated[str | None, typer.Option(help="Name of a licence that is `other`.")] = None,
+    license_link: Annotated[str | None, typer.Option(help="Where the text of a licence that is `other` is.")] = None,
     judged_as: Annotated[
         list[str] | None, typer.Option(help="Another name under which --bench judged these weights; may be repeated.")
     ] = None,
@@ -45,9 +51,11 @@ def push(
 
     if out is not None and not dry_run:
         raise UserError("--out: is for a --dry-run; an upload leaves no folder behind.")
+    if license is None and at_terminal():
+        license, license_name, license_link = ask_license(folder, base_model, license_name, license_link)
     package = prepare(
         folder, hub_id, revision=revision, bench=bench or (), data_card=data_card, base_model=base_model,
-        license=license, judged_as=judged_as or (),
+        license=license, license_name=license_name, license_link=license_link, judged_as=judged_as or (),
     )  # fmt: skip
     if dry_run:
         place = out or folder.resolve().with_name(folder.resolve().name + "-hub")
@@ -60,6 +68,27 @@ def push(
         return
     _show(package)
     typer.echo(f"published {upload(package, private=private)}")
+
+
+def at_terminal() -> bool:
+    """Say whether somebody can be asked: questions are read from standard input and written to standard error."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask_license(
+    folder: Path, base_model: str | None, name: str | None, link: str | None
+) -> tuple[str, str | None, str | None]:
+    """Return identifier, name and link as somebody at the terminal gives them."""
+    from r1_reward.publish.facts import find_origin
+    from r1_reward.publish.license import OTHER, where_to_look
+
+    base = find_origin(folder, base=base_model).base if folder.is_dir() else base_model
+    typer.echo(where_to_look(base), err=True)
+    given: str = typer.prompt(f"Licence of the weights (such as apache-2.0, or {OTHER})", err=True)
+    if given.strip() == OTHER:
+        name = name or typer.prompt("Its name", err=True)
+        link = link or typer.prompt("Where its text is (https://...)", err=True)
+    return given, name, link
 
 
 def _show(package: Package) -> None:

@@ -9,6 +9,7 @@ import r1_reward
 from r1_reward.judge.calibration import Calibration
 from r1_reward.publish.facts import RECIPE, STAGES, TINY, Origin, Recipe, Training
 from r1_reward.publish.files import Weights
+from r1_reward.publish.license import License
 from r1_reward.publish.measured import Measured, limitations
 from r1_reward.publish.scrub import scrub
 from r1_reward.records.markdown import render_markdown
@@ -16,7 +17,6 @@ from r1_reward.records.markdown import render_markdown
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
 
-UNKNOWN_LICENSE = "unknown"
 _TASK = "image-text-to-text"
 _BASELINES = {
     "always_1": "always the response shown first", "longer": "always the longer response",
@@ -29,7 +29,7 @@ class CardFacts(NamedTuple):
 
     hub_id: str
     revision: str
-    license: str
+    license: License
     weights: Weights
     architecture: str
     origin: Origin
@@ -59,7 +59,6 @@ def render_card(facts: CardFacts) -> str:
         baselines=_BASELINES,
         limitations=known,
         version=r1_reward.__version__,
-        unknown_license=facts.license == UNKNOWN_LICENSE,
     )
     return f"---\n{metadata(facts).to_yaml()}\n---\n{body}"
 
@@ -80,7 +79,9 @@ def metadata(facts: CardFacts) -> ModelCardData:
     algorithm = facts.recipe.config.get("algorithm") if facts.recipe is not None else None
     tags += [str(algorithm).replace("_", "-")] if algorithm else []
     return ModelCardData(
-        license=facts.license,
+        license=facts.license.id,
+        license_name=facts.license.name,
+        license_link=facts.license.link,
         base_model=facts.origin.base,
         # A reward head makes no text, so the Hub's task for it would be wrong.
         pipeline_tag=None if kind == "scalar" else _TASK,

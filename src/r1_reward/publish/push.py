@@ -1,6 +1,6 @@
 """``r1-reward push``: what a published model consists of, put together from a trained folder.
 
-    package = prepare(Path("runs/rl"), "me/judge", bench=[Path("runs/vl")])
+    package = prepare(Path("runs/rl"), "me/judge", bench=[Path("runs/vl")], license="apache-2.0")
     write(package, Path("staged"))          # a dry run: the repository as a folder
     upload(package)                         # publish.upload
 
@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import yaml
 
 from r1_reward.judge.calibration import Calibration
-from r1_reward.publish.card import UNKNOWN_LICENSE, CardFacts, render_card
+from r1_reward.publish.card import CardFacts, render_card
 from r1_reward.publish.facts import TINY, find_origin, read_data, read_recipe, read_training
 from r1_reward.publish.files import SCALAR, check_processor, check_weights, left_out, published_files
+from r1_reward.publish.license import read_license
 from r1_reward.publish.measured import Measured, demo_metrics, find_runs, read_demo, read_run
 from r1_reward.publish.scrub import private_texts, require_clean, scrub
 from r1_reward.records.errors import UserError
@@ -64,6 +65,8 @@ def prepare(
     data_card: Path | None = None,
     base_model: str | None = None,
     license: str | None = None,
+    license_name: str | None = None,
+    license_link: str | None = None,
     judged_as: Sequence[str] = (),
 ) -> Package:
     """Return what would be published of a folder that ``r1-reward train`` or ``r1-reward demo`` wrote.
@@ -75,12 +78,14 @@ def prepare(
         bench: Folders of ``r1-reward bench run``; those inside ``folder`` are found by themselves.
         data_card: Folder of ``r1-reward data mix``, where the run's own data do not lie in it.
         base_model: Hub id of the model that was trained, where the folder does not tell.
-        license: The licence's name on the Hub.
+        license: The licence's identifier on the Hub; one must be given.
+        license_name: Its name, where that is ``other``.
+        license_link: Where its text is, where that is ``other``.
         judged_as: Other names under which the benchmark runs judged this model.
 
     Raises:
-        UserError: the weights or the processor are missing or damaged, an option does not fit, or something private
-            would leave with them.
+        UserError: the weights or the processor are missing or damaged, no licence is given, an option does not fit, or
+            something private would leave with them.
     """
     check_hub_id(hub_id)
     weights = check_weights(folder)
@@ -89,6 +94,8 @@ def prepare(
         raise UserError(f"--base-model {base_model}: is no id on the Hub (OWNER/NAME).")
     files: dict[str, Path | bytes] = {path.name: path for path in published_files(folder)}
     base_model = _name_base(folder, files, base_model)
+    origin = find_origin(folder, base=base_model)
+    terms = read_license(license, license_name, license_link, base=origin.base)
     recipe = read_recipe(folder)
     runs = {path.resolve(): path for path in (*find_runs(folder), *bench)}
     names = [str(folder), hub_id, *judged_as]
@@ -96,10 +103,10 @@ def prepare(
     facts = CardFacts(
         hub_id=hub_id,
         revision=revision,
-        license=license or UNKNOWN_LICENSE,
+        license=terms,
         weights=weights,
         architecture=_architecture(folder),
-        origin=find_origin(folder, base=base_model),
+        origin=origin,
         recipe=recipe,
         training=read_training(folder),
         data=read_data(folder, recipe, data_card),
@@ -203,8 +210,6 @@ def _trained_length(folder: Path, config: dict[str, Any]) -> int | None:
 
 def _notes(facts: CardFacts) -> list[str]:
     notes = []
-    if facts.license == UNKNOWN_LICENSE:
-        notes.append("licence: not given; --license NAME, such as apache-2.0, if the base model's terms allow it")
     if facts.origin.base is None and TINY not in facts.origin.steps:
         notes.append("base model: not known; --base-model OWNER/NAME")
     if facts.recipe is None and facts.data["demo"] is None:
