@@ -14,6 +14,7 @@ import sklearn.datasets
 from PIL import Image
 
 from r1_reward import PreferencePair, save_pairs
+from r1_reward.store.dataset_card import write_card
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.datasets.__file__).parent / "images"
@@ -70,6 +71,8 @@ def main(folder: Path) -> None:
             )
         )
     save_pairs(pairs, folder / "pairs.jsonl")
+    text = "`images` are paths relative to this folder: `r1-reward` reads them so, `datasets` leaves them paths."
+    write_card(folder, {"default": {"train": "pairs.jsonl"}}, "Pairs about photographs", text)
 
 
 if __name__ == "__main__":

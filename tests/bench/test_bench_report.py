@@ -6,6 +6,7 @@ import json
 
 import pytest
 from fakes import FakeEngine
+from loaded import loaded
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -93,6 +94,23 @@ def test_numbers_of_a_good_judge(run):
     assert f"| **overall** | 120 | {100 * metrics['overall']:.2f} |" in report
     assert "majority@k" in report
     assert json.loads((run.folder / "out" / "metrics.json").read_text()) == metrics
+
+
+def test_the_folder_of_a_run_loads_with_datasets_and_a_resumed_one_keeps_its_card(run):
+    run(lambda text, seed: None if "question 7?" in text else 1, name="a run")
+    folder = run.folder / "a run"
+    rows = loaded(folder)["train"]
+    assert rows["index"] == list(range(120))
+    assert rows[7]["passes"][0][0]["answer"] is None
+    card = (folder / "README.md").read_bytes()
+    lines = (folder / "predictions.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "predictions.jsonl").write_bytes(b"".join(lines[:50]))
+    run(lambda text, seed: 1, name="a run")
+    assert loaded(folder)["train"]["index"] == list(range(120))
+    assert (folder / "README.md").read_bytes() == card
+    (folder / "README.md").write_text("# Mine")
+    run(lambda text, seed: 1, name="a run")
+    assert (folder / "README.md").read_text() == "# Mine"
 
 
 def test_unreadable_verdicts_are_wrong_and_counted(run):

@@ -14,6 +14,7 @@ import pytest
 from fakes import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loaded import loaded
 from official_rows import hub_row, png, vl_row, write
 from PIL import Image
 from scripted_server import reply
@@ -396,6 +397,8 @@ def test_stopped_anywhere_it_goes_on_to_the_same_files(probe, tmp_path, monkeypa
     assert len(probe.engine.prompts) == 120 - stop_after // 4 * 4
     probe(longer, SIX)
     assert probe.engine.prompts == []
+    assert {len(rows) for rows in loaded(tmp_path / "out").values()} == {len(SIX)}
+    assert {"clean", "padding"} <= set(loaded(tmp_path / "out"))
 
 
 def test_a_lost_line_in_the_middle_is_judged_again(probe, tmp_path):

@@ -59,7 +59,7 @@ def test_an_import_is_a_pair_folder_with_provenance(folder: Path) -> None:
         assert row["images"] == [{"bytes": png(number), "path": f"{number}.png"}]
         assert (row["source"], row["kind"]) == ("rlaif-v", "COCO")
     assert sorted(os.listdir(folder / "out")) == [
-        ".pairs.lock", "dropped.jsonl", "pairs-00000.parquet", "report.json"
+        ".pairs.lock", "README.md", "dropped.jsonl", "pairs-00000.parquet", "report.json"
     ]  # fmt: skip
     assert json.loads((folder / "out" / "report.json").read_text()) == report
     assert (report["read"], report["kept"], report["dropped"], report["warnings"]) == (2, 2, {}, [])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from loaded import loaded
 from mixture_rows import encoded, make_row, picture
 from published_rows import HOSTILE, better, published, quality, texts_in, write_benchmarks, write_sources
 from scripted_server import reply, status
@@ -116,6 +117,7 @@ def test_every_row_of_the_sources_is_a_pair_or_is_listed_with_a_reason(root, imp
         assert_true_to_the_source(root, rows)
         lines = [json.loads(line) for line in (root / name / "dropped.jsonl").read_text().splitlines()]
         assert Counter(line["reason"] for line in lines) == dropped
+        assert loaded(root / name)["train"]["id"] == [row["id"] for row in rows]
         assert all(Path(line["file"]).is_relative_to(root / "raw" / name) and line["row"] for line in lines)
     assert imported["mm-rlhf"]["kinds"] == {"long": 4, "mcq": 2, "safety": 2, "short": 3, "video": 1}
     assert imported["vl-feedback"]["warnings"], "an image is missing"
@@ -133,6 +135,8 @@ def test_the_mixture_has_the_counts_asked_for_and_nothing_of_a_benchmark(root, m
     assert_clean([*sides["train"], *sides["test"]])
     pictures = {side: {cell["bytes"] for row in rows for cell in row["images"]} for side, rows in sides.items()}
     assert not pictures["train"] & pictures["test"]
+    found = {split: table["id"] for split, table in loaded(root / "mixed").items()}
+    assert found == {side: [row["id"] for row in rows] for side, rows in sides.items()}
     for rows in sides.values():
         assert_true_to_the_source(root, rows)
         labels = Counter(row["preferred"] for row in rows)
@@ -204,6 +208,8 @@ def test_a_teacher_makes_an_sft_and_an_rl_set_and_both_can_be_trained_on(root, m
     assert reports["sft"]["written"] == reports["rl"]["written"] == 16
     assert (reports["rl"]["in_both"], sum(reports["rl"]["neither"].values())) == (8, 4)
     taught, hard = rows_of(sft), rows_of(rl)
+    for folder, n in ((tmp_path / "annotated", 28), (sft, 16), (rl, 16)):  # beside attempts, lists and reports
+        assert len(loaded(folder)["train"]) == n
     assert names_of(taught) == ways["at once"] | ways["second"] | ways["third"] | ways["late form"]
     assert names_of(hard) == ways["second"] | ways["third"] | ways["never"] | ways["unreadable"]
     for row in taught:

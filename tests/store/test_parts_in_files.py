@@ -355,6 +355,7 @@ def test_all_shards_have_one_form_wherever_the_first_row_with_parts_stands(folde
     assert list(read_rows(folder / "out")) == rows
     assert sorted(os.listdir(folder / "out")) == [
         ".pairs.lock",
+        "README.md",
         *(f"pairs-0000{i}.parquet" for i in range(3)),
         "report.json",
     ]

@@ -45,7 +45,7 @@ def test_rows_come_back_in_order_from_shards_of_the_size_asked_for(tmp_path: Pat
     rows[3] |= {"reasoning": "<think>x</think><answer>2</answer>", "attempts": 2}
     assert write(tmp_path / "out", rows, {"kept": 7}, rows_per_shard=3) == 7
     names = sorted(os.listdir(tmp_path / "out"))
-    assert names == [".pairs.lock", "pairs-00000.parquet", "pairs-00001.parquet", "pairs-00002.parquet", "report.json"]
+    assert names == [".pairs.lock", "README.md", *(f"pairs-0000{n}.parquet" for n in range(3)), "report.json"]
     assert [pq.read_metadata(file).num_rows for file in pair_files(tmp_path / "out")] == [3, 3, 1]
     assert list(read_rows(tmp_path / "out")) == rows
     assert list(rows[0]) == list(FIELDS) == list(FEATURES)
@@ -173,7 +173,7 @@ def test_an_exception_leaves_the_old_rows_of_a_folder_that_was_to_be_overwritten
     with pytest.raises(ZeroDivisionError), PairWriter(tmp_path / "out", overwrite=True) as writer:
         writer.add(make_row(2))
         raise ZeroDivisionError
-    assert sorted(os.listdir(tmp_path / "out")) == [".pairs.lock", "pairs-00000.parquet", "report.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == [".pairs.lock", "README.md", "pairs-00000.parquet", "report.json"]
     assert [row["id"] for row in read_rows(tmp_path / "out")] == ["s:1"]
 
 
@@ -183,7 +183,8 @@ def test_overwriting_leaves_no_shard_of_the_longer_old_set(tmp_path: Path) -> No
     with pytest.raises(UserError, match="holds pairs already. Choose another folder"):
         PairWriter(tmp_path / "out")
     write(tmp_path / "out", [make_row(9)], {"kept": 1}, overwrite=True)
-    assert sorted(os.listdir(tmp_path / "out")) == [".pairs.lock", "notes.txt", "pairs-00000.parquet", "report.json"]
+    names = [".pairs.lock", "README.md", "notes.txt", "pairs-00000.parquet", "report.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == names
     assert [row["id"] for row in read_rows(tmp_path / "out")] == ["s:9"]
 
 
@@ -224,7 +225,7 @@ def test_a_killed_writer_leaves_a_folder_that_is_not_read_and_can_be_written_aga
         list(read_rows(out))
     assert write(out, [make_row(7)], {"kept": 1}) == 1
     assert [row["id"] for row in read_rows(out)] == ["s:7"]
-    assert sorted(os.listdir(out)) == [".pairs.lock", "pairs-00000.parquet", "report.json"]
+    assert sorted(os.listdir(out)) == [".pairs.lock", "README.md", "pairs-00000.parquet", "report.json"]
 
 
 def test_two_writers_in_one_folder(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from killed_runs import context
+from loaded import loaded
 
 from r1_reward.models.tiny_words import HARD_KINDS
 from r1_reward.records.errors import UserError
@@ -41,6 +42,16 @@ def test_every_phase_leaves_its_result(finished):
     assert len(metrics["rl"]["voting"]["majority"]) == 3
     assert (finished / "report.html").stat().st_size > 10_000
     assert metrics["resumed"] is False
+
+
+def test_its_folders_load_with_datasets(finished):
+    found = loaded(finished / "data")
+    assert {split: len(rows) for split, rows in found.items()} == {"train": TINY["train_pairs"], "test": 12}
+    assert found["test"][0]["images"][0].mode == "RGB"
+    assert len(loaded(finished / "data", "captions")["train"]) == TINY["captions"]
+    predictions = loaded(finished / "predictions")
+    assert {"base_greedy", "rl_greedy", "rl_votes"} <= set(predictions)
+    assert len(predictions["base_greedy"]) == 12
 
 
 def test_accuracy_in_metrics_is_recounted_from_the_predictions(finished):

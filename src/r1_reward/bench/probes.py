@@ -50,7 +50,7 @@ from r1_reward.judge.unreadable import Watch
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json, write_text
 from r1_reward.store.model_names import chosen_dialect
-from r1_reward.store.prediction_file import PredictionFile
+from r1_reward.store.prediction_file import PredictionFile, write_predictions_card
 from r1_reward.store.run_folder import add_remarks, read_remarks
 
 CLEAN = "clean"
@@ -224,6 +224,9 @@ def write_probe(
     }  # fmt: skip
     write_json(out / PROBE, result)
     write_text(out / PROBE_REPORT, to_markdown(result))
+    names = [name for name in (CLEAN, *run["attacks"]) if (out / name / PREDICTIONS).stat().st_size]
+    if names:
+        write_predictions_card(out, {name: f"{name}/{PREDICTIONS}" for name in names})
     return result
 
 

@@ -15,6 +15,7 @@ from r1_reward.judge.votes import ORDERS
 from r1_reward.records.dialects import DEFAULT, find_dialect
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json, write_text
+from r1_reward.store.prediction_file import write_predictions_card
 from r1_reward.store.run_folder import read_remarks
 
 RULES = {
@@ -60,6 +61,8 @@ def write_metrics(
     if metrics.get("voting_curve"):
         plot_voting(metrics, out / "voting.png")
     write_text(out / "report.md", to_markdown(metrics))
+    if judged:
+        write_predictions_card(out, {"train": "predictions.jsonl"})
     return metrics
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from r1_reward.records.content import text_of
 from r1_reward.records.markdown import render_markdown
+from r1_reward.store.dataset_card import CARD, card_head
 from r1_reward.store.files import write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -124,14 +125,18 @@ def write_card(folder: Path, report: Mapping[str, Any], statistics: Statistics) 
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
         write_bytes(folder / "plots" / f"{name}.png", buffer.getvalue())
-    path = folder / "README.md"
+    path = folder / CARD
     write_text(path, render_card(report))
     return path
 
 
 def render_card(report: Mapping[str, Any]) -> str:
     """Return the text of README.md."""
-    return render_markdown("data/templates/data_card.md", report=report)
+    splits = {side: f"{side}/*.parquet" for side in ("train", "test") if side == "train" or report["test"]}
+    head = card_head(
+        {"default": splits}, task_categories=["image-text-to-text"], tags=["reward-model", "preference-pairs"]
+    )
+    return head + render_markdown("data/templates/data_card.md", report=report)
 
 
 def sources_figure(statistics: Statistics) -> Figure:

@@ -38,6 +38,7 @@ from r1_reward.data.mix_config import MixConfig, Source
 from r1_reward.records.content import text_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import CONTENTS
+from r1_reward.store.dataset_card import CARD, may_replace
 from r1_reward.store.files import replace_folder, restore_folder, write_json, write_text
 from r1_reward.store.run_folder import locked
 from r1_reward.store.shards import PairWriter, pair_files, read_rows
@@ -102,6 +103,8 @@ def mix(
         report["statistics"] = statistics.summary()
         write_text(work / "removed.jsonl", "".join(_removed_lines(keys, removed)))
         write_card(work, report, statistics)
+        if not may_replace(folder / CARD):
+            shutil.copyfile(folder / CARD, work / CARD)
         write_json(work / "report.json", report)
     return Mixture(report, clock.end())
 

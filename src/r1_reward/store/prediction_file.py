@@ -8,7 +8,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1_reward.store.append_log import AppendLog
+from r1_reward.store.dataset_card import Columns, write_card
 from r1_reward.store.files import complete_file
+
+_TEXTS, _NUMBERS = ("key", "id", "category", "paper_category", "issue", "media"), ("index", "preferred", "longer")
+VOTE = {
+    "answer": "int64", "swapped": "bool", "text": "string", "well_formed": "bool", "tokens": "int64",
+    "truncated": "bool", "probability": "float64",
+}  # fmt: skip
+"""The fields of a :class:`~r1_reward.records.schema.Judgment`, and their types for `datasets`."""
+COLUMNS: Columns = (
+    *({"name": name, "dtype": "string"} for name in _TEXTS),
+    *({"name": name, "dtype": "int64"} for name in _NUMBERS),
+    {"name": "members", "list": "int64"},
+    {"name": "passes", "list": {"list": [{"name": name, "dtype": dtype} for name, dtype in VOTE.items()]}},
+)
+"""The columns of predictions for `datasets`, which takes them from the first rows where nobody says: a field that is
+null there, or that only later rows have, then ends the loading."""
 
 
 class Judged(NamedTuple):
@@ -57,6 +73,18 @@ class PredictionFile:
             for _, place in places:
                 file.seek(place.offset)
                 sorted_file.write(file.read(place.length))
+
+
+def write_predictions_card(folder: Path, splits: Mapping[str, str]) -> None:
+    """Write the card with which `datasets` loads a folder of predictions; ``splits`` are their files by name."""
+    write_card(
+        folder,
+        {"default": splits},
+        "Predictions of a judge",
+        "A line for each row of a benchmark: what is right, and every vote (`passes`: one list an order of the "
+        "responses). `answer` is the response that a vote prefers, in the stored order; 0 is a tie, null unreadable.",
+        features={"default": COLUMNS},
+    )
 
 
 def _judged(row: Any) -> tuple[int, Judged]:

@@ -1,7 +1,8 @@
 """Pair folders: parquet shards with embedded images, written and read row by row, so memory stays flat.
 
-Every step of the data recipe (import, annotate, mix) writes one: ``pairs-00000.parquet``, ``pairs-00001.parquet``, ...
-and, last of all, ``report.json``. What is being written lies in the sub-folder ``.writing`` until all of it is there::
+Every step of the data recipe (import, annotate, mix) writes one: ``pairs-00000.parquet``, ``pairs-00001.parquet``, ...,
+a card with which `datasets` loads the folder and, last of all, ``report.json``. What is being written lies in the
+sub-folder ``.writing`` until all of it is there::
 
     with PairWriter("imported") as writer:
         writer.add({"id": "7", "question": "Which digit?", "images": [{"bytes": png, "path": "7.png"}], ...})
@@ -25,6 +26,7 @@ from r1_reward.records.checks import FIELDS, REQUIRED, text_problems, to_pair, u
 from r1_reward.records.content import Place
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import CONTENTS
+from r1_reward.store.dataset_card import write_card
 from r1_reward.store.files import write_json
 from r1_reward.store.images import ImageError, embedded
 from r1_reward.store.pairs import REPORT, STAGING, find_files
@@ -38,6 +40,10 @@ SHARD_BYTES = 256 << 20
 PAIRS_LOCK = ".pairs.lock"
 
 _SHARD = re.compile(r"pairs-\d{5,}\.parquet")
+_CARD = (
+    "Each row is a question about pictures, two responses, and which of them is preferred (`preferred`: 1 or 2, 0 for "
+    "a tie). `report.json` says how the rows were made and what was left out."
+)
 _GROUP_ROWS, _GROUP_BYTES = 256, 16 << 20  # rows of a parquet file that are in memory at once, images included
 _EMPTY = ("source", "kind", "provenance")  # text columns whose default is "", not null
 
@@ -136,6 +142,8 @@ class PairWriter:
             old.unlink()
         for file in sorted(self.staging.iterdir()):
             os.replace(file, self.folder / file.name)
+        if self.rows:
+            write_card(self.folder, {"default": {"train": "pairs-*.parquet"}}, "Preference pairs", _CARD)
         if report is not None:
             write_json(self.folder / REPORT, dict(report))
         self._release()

@@ -1,4 +1,4 @@
-"""The predictions of a demo run."""
+"""The predictions of a demo run, and the cards with which `datasets` loads its folders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from r1_reward.records.schema import Judgment
+from r1_reward.store.dataset_card import Columns, write_card
 from r1_reward.store.files import write_text
+from r1_reward.store.prediction_file import VOTE
+
+_COLUMNS: Columns = (
+    *(
+        {"name": name, "dtype": dtype}
+        for name, dtype in {"id": "string", "kind": "string", "preferred": "int64"}.items()
+    ),
+    {"name": "judgments", "list": [{"name": name, "dtype": dtype} for name, dtype in VOTE.items()]},
+)
+
+
+def write_data_card(folder: Path) -> None:
+    """Write the card of the folder of pairs and captions."""
+    pairs = {name: f"{name}.parquet" for name in ("train", "test")}
+    text = "Pairs about scanned digits, and the captions from which a tiny model learns to read them (`captions`)."
+    write_card(folder, {"default": pairs, "captions": {"train": "captions.parquet"}}, "Pairs of the demo", text)
+
+
+def write_predictions_card(folder: Path) -> None:
+    """Write the card of the folder of predictions, with a split for each file that is there."""
+    splits = {file.stem.replace("-", "_"): file.name for file in sorted(folder.glob("*.jsonl"))}
+    text = "The votes of each trained model on the test pairs."
+    write_card(folder, {"default": splits}, "Predictions of the demo", text, features={"default": _COLUMNS})
 
 
 def write_predictions(path: Path, rows: Iterable[dict[str, Any]], judgments: list[list[Judgment]]) -> None:

@@ -31,7 +31,7 @@ from r1_reward.store.identity import weights_identity
 from r1_reward.store.run_folder import LOCK, locked, require_same
 from r1_reward.store.tables import parquet_dataset
 from r1_reward.studies.demo.config import MODELS, VOTING_MODELS, DemoConfig
-from r1_reward.studies.demo.files import write_predictions
+from r1_reward.studies.demo.files import write_data_card, write_predictions, write_predictions_card
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -139,6 +139,7 @@ class Demo:
             save_pairs(_with_pictures(pairs, world.images), data / f"{name}.parquet")
         _captions(world).to_parquet(str(data / "captions.parquet"))
         write_json(data / "world.json", _count_world(world))
+        write_data_card(data)
         model, processor = build_tiny(vocabulary(), seed=config.seed)
         self._save_model("base", model, processor)
 
@@ -369,6 +370,7 @@ class Demo:
         # A phase that was interrupted counts only the time after it was taken up again.
         write_json(self.folder / "metrics.json", {**metrics, "resumed": self.resumed})
         write_report(self.folder)
+        write_predictions_card(self.folder / "predictions")
 
 
 def _with_pictures(pairs: Iterable[Any], images: dict[str, Image.Image]) -> Iterable[dict[str, Any]]:
