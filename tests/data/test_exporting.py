@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import typer
+from loaded import loaded
 from PIL import Image
 from source_rows import png, rlaif, rows_of, write_lines
 from typer.testing import CliRunner
 from video_files import greys, number_of, write_film
 
 from r1_reward.cli import data_import
-from r1_reward.data.exporting import export_r1_reward_rl
+from r1_reward.data.exporting import export_r1_reward_rl, export_trl_preference
 from r1_reward.data.importing import import_pairs
 from r1_reward.records.errors import UserError
 from r1_reward.store.shards import PairWriter
@@ -60,8 +61,11 @@ def test_import_of_an_export_is_the_same(folder: Path) -> None:
     pairs = some_pairs(folder)
     report = export_r1_reward_rl(pairs, folder / "rl")
     assert (report["read"], report["kept"], report["dropped"]) == (7, 7, {})
-    assert sorted(os.listdir(folder / "rl")) == ["dropped.jsonl", "images", "report.json", "train.jsonl"]
+    assert sorted(os.listdir(folder / "rl")) == ["README.md", "dropped.jsonl", "images", "report.json", "train.jsonl"]
     assert len(os.listdir(folder / "rl" / "images")) == 5  # each picture once
+    rows = loaded(folder / "rl")["train"]
+    assert rows["id"] == [row["id"] for row in rows_of(pairs)]
+    assert rows["attempts"] == [None] * 6 + [2]
     report = import_pairs("r1-reward-rl", folder / "rl" / "train.jsonl", folder / "back", seed=99)
     assert report["kinds"] == {"": 6, "k": 1}
     assert by_content(rows_of(folder / "back")) == by_content(rows_of(pairs))
@@ -117,6 +121,32 @@ def test_an_export_leaves_out_what_it_cannot_show_and_refuses_to_replace(folder:
     with pytest.raises(UserError, match="none of its 1 pairs can be exported"):
         export_r1_reward_rl(folder / "films", folder / "none")
     assert not (folder / "none" / "train.jsonl").exists()
+
+
+@pytest.mark.parametrize("export", [export_r1_reward_rl, export_trl_preference])
+def test_an_export_does_not_go_into_the_folder_of_its_pairs(folder: Path, export: Any) -> None:
+    pairs = some_pairs(folder)
+    with PairWriter(pairs, overwrite=True) as writer:
+        writer.add(
+            {"id": "1", "question": "q", "response_1": "a", "response_2": "b", "preferred": 1, "images": [png()]}
+        )
+        writer.close({"kept": 1})
+    with pytest.raises(UserError, match="holds the pairs to export"):
+        export(pairs, folder / "." / "pairs", overwrite=True)
+    assert len(rows_of(pairs)) == 1
+
+
+def test_columns_that_only_late_rows_have_load_too(folder: Path) -> None:
+    row = {"question": "q", "response_1": "a" * 40_000, "response_2": "b", "preferred": 1, "images": [png()]}
+    with PairWriter(folder / "pairs") as writer:
+        for number in range(300):
+            writer.add(row | {"id": str(number), "source": "s"})
+        late = {"reasoning": "r", "attempts": 2, "criteria": "c", "provenance": "p", "kind": "k"}
+        writer.add(row | late | {"id": "late", "source": "s"})
+    export_r1_reward_rl(folder / "pairs", folder / "rl")
+    assert (folder / "rl" / "train.jsonl").stat().st_size > 20 << 20
+    last = loaded(folder / "rl")["train"][300]
+    assert {name: last[name] for name in late} == late
 
 
 # ---- the commands

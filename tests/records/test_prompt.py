@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from r1_reward.records import prompt
-from r1_reward.records.prompt import build_messages, build_prompt, neutralize, pairwise_template
+from r1_reward.records.prompt import break_control_tokens, build_messages, build_prompt, neutralize, pairwise_template
 
 GOLDEN = Path(__file__).parent / "golden" / "pairwise.txt"
 
@@ -297,3 +297,35 @@ def test_no_text_changes_a_special_token_count(tokenizer, text):
 
 def test_docstring():
     assert doctest.testmod(prompt).failed == 0
+
+
+# ---- for files of others
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "<image>", "</image>", "<IMG_CONTEXT>", "<|image_pad|>", "<|vision_start|>", "<start_of_image>", "[IMG]",
+        "<video>", "<ImageHere>", "<|im_end|>", "</s>", "<eos>", "<|eot_id|>", "<end_of_turn>", "[INST]",
+        "<<SYS>>", "<turn|>",
+        "<｜User｜>", "<global-img>", "<row_1_col_2>", "<|audio|>",
+    ],
+)  # fmt: skip
+def test_control_tokens_are_broken_once_and_for_all(token):
+    broken = break_control_tokens(f"a {token} b")
+    assert token not in broken
+    assert broken.replace(" ", "") == f"a{token}b".replace(" ", "")
+    assert break_control_tokens(broken) == broken
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>x</think><answer>1</answer>", "<box>(1, 2)</box> <ref>a cat</ref>", "List<Image> and <Video>",
+        "a < b > c",
+        "<tool_call>{}</tool_call>", "###### [Response 2]:", "x <b>bold</b> <br> &nbsp; [1] [image]",
+        "<reasoning>x</reasoning>",
+    ],
+)  # fmt: skip
+def test_what_models_write_stays_to_the_letter(text):
+    assert break_control_tokens(text) == text

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_reward.records.errors import UserError
-from r1_reward.store.rows import RowWriter, open_source, parquet_rows
+from r1_reward.store.rows import KINDS, RowWriter, open_source, parquet_rows
 
 ROWS: list[Any] = [{"id": str(i), "text": "é" * i, "nested": {"list": [i, [i]]}} for i in range(7)]
 
@@ -289,3 +289,23 @@ def test_a_group_ends_when_it_is_large_enough_and_an_exception_adds_none(tmp_pat
         raise ZeroDivisionError
     groups = pq.read_metadata(tmp_path / "a.parquet")
     assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("beside", "read"),
+    [
+        (["dropped.jsonl"], "train-0.parquet"), (["dropped.jsonl", "report.json"], "train-0.parquet"),
+        (["test-0.jsonl", "train.txt"], "train-0.parquet"), (["train-1.jsonl"], None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_lists_beside_the_files_of_a_split_are_not_in_its_way(tmp_path, beside, read):
+    pq.write_table(pa.table({"id": ["parquet"]}), tmp_path / "train-0.parquet")
+    for name in beside:
+        (tmp_path / name).write_text('{"id": "other"}\n')
+    if read is None:
+        with pytest.raises(UserError, match="holds both .jsonl and .parquet files"):
+            open_source(tmp_path, split="train", kinds=KINDS)
+        return
+    source = open_source(tmp_path, split="train", kinds=KINDS)
+    assert [row.data for row in source.rows()] == [{"id": "parquet"}]

@@ -65,18 +65,36 @@ def import_source(
 
 @with_settings
 def export(
-    to: Annotated[Literal["r1-reward-rl"], typer.Argument(help="The format: r1-reward-rl, the released RL rows.")],
+    to: Annotated[
+        Literal["r1-reward-rl", "trl-preference"],
+        typer.Argument(
+            help="The format: r1-reward-rl, the released RL rows, or trl-preference, prompt, chosen, rejected and "
+            "images for TRL's DPOTrainer and RewardTrainer."
+        ),
+    ],
     pairs: Annotated[Path, typer.Argument(help="A pair file or pair folder.")],
-    out: Annotated[Path, typer.Option(help="Folder to write train.jsonl and images to.")],
-    frames: Annotated[int, typer.Option(min=1, help="Images that a video becomes.")] = 8,
+    out: Annotated[Path, typer.Option(help="Folder to write the rows to.")],
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Images that a video becomes in r1-reward-rl; default 8.")
+    ] = None,
+    text_only: Annotated[
+        bool, typer.Option("--text-only", help="Of trl-preference: leave pairs with pictures out, for text models.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write pairs as rows of another project's format."""
-    from r1_reward.data.exporting import DROPPED, export_r1_reward_rl
+    from r1_reward.data.exporting import DROPPED, export_r1_reward_rl, export_trl_preference
+    from r1_reward.records.schema import FRAMES
 
-    write = {"r1-reward-rl": export_r1_reward_rl}[to]
-    report = write(pairs, out, video_frames=frames, overwrite=overwrite)
+    if to == "trl-preference":
+        if frames is not None:
+            raise UserError("--frames: trl-preference takes no videos; it is for r1-reward-rl.")
+        report = export_trl_preference(pairs, out, text_only=text_only, overwrite=overwrite)
+    else:
+        if text_only:
+            raise UserError("--text-only: every row of r1-reward-rl has an image; it is for trl-preference.")
+        report = export_r1_reward_rl(pairs, out, video_frames=frames or FRAMES, overwrite=overwrite)
     _show(report, as_json, unit="pairs read", left=f"dropped, each in {out / DROPPED}", out=out)
 
 

@@ -1,9 +1,17 @@
-"""Write pairs as rows of R1-Reward-RL, which the released training code reads: finished prompts and their labels.
+"""Write pairs as rows that others read: R1-Reward-RL, and TRL's preference format.
 
+:func:`export_r1_reward_rl`: the rows of the released training code, finished prompts and their labels.
 ``DIR/train.jsonl`` has a line a pair and ``DIR/images`` the images, each once. The lines name images by absolute path,
 as that code needs them; an import with ``--images DIR`` finds them wherever the folder has gone since. Such a row is
-one text behind its images and has a winner: ties, and pairs with pictures within question or responses, are dropped,
-counted and listed.
+one text behind its images and has a winner.
+
+:func:`export_trl_preference`: ``DIR/train-*.parquet`` with ``prompt``, ``chosen``, ``rejected`` and, embedded,
+``images``, which DPOTrainer and (without images) RewardTrainer train on as `datasets` loads them::
+
+    export_trl_preference("data/mixed/train", "trl")
+    DPOTrainer(model, train_dataset=datasets.load_dataset("trl", split="train"), ...)
+
+What a form cannot hold is dropped, counted and listed in ``dropped.jsonl``. A folder appears when it is complete.
 """
 
 from __future__ import annotations
@@ -14,22 +22,51 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from r1_reward.data.sources.common import Drop
 from r1_reward.data.sources.r1_reward_rl import to_row
+from r1_reward.data.sources.trl import AS_WRITTEN, has_control_tokens
+from r1_reward.data.sources.trl import to_row as to_trl_row
 from r1_reward.records.content import places_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import CONTENTS
+from r1_reward.store.dataset_card import Columns, write_card
 from r1_reward.store.files import write_bytes, write_json
 from r1_reward.store.images import ImageError, image_suffix
-from r1_reward.store.shards import read_rows
+from r1_reward.store.pairs import STAGING
+from r1_reward.store.rows import RowWriter
+from r1_reward.store.shards import SHARD_BYTES, read_rows
 from r1_reward.store.video import FRAMES, open_video
 
 ROWS, IMAGES, REPORT, DROPPED = "train.jsonl", "images", "report.json", "dropped.jsonl"
-_FILES = (ROWS, DROPPED, REPORT)
+SHARDS = "train-*.parquet"
+_RL_TEXTS = (
+    "question", "message", "image", "response_1", "response_2", "id", "source", "kind", "provenance", "reasoning",
+    "criteria",
+)  # fmt: skip
+_RL_COLUMNS: Columns = [
+    *({"name": name, "dtype": "string"} for name in _RL_TEXTS),
+    {"name": "answer", "list": "string"},
+    {"name": "attempts", "dtype": "int64"},
+]
+_GROUP_ROWS, _GROUP_BYTES = 256, 16 << 20  # rows of a parquet file that are in memory at once, images included
+
+
+class _Rows(Protocol):
+    """The rows of a form, written one by one."""
+
+    def add(self, pair: Mapping[str, Any]) -> None:
+        """Write a pair; raises Drop if the form cannot hold it."""
+
+    def close(self) -> None:
+        """End the files."""
+
+    def told(self) -> dict[str, Any]:
+        """Return what else the report says."""
 
 
 def export_r1_reward_rl(
@@ -38,55 +75,117 @@ def export_r1_reward_rl(
     """Write the pairs of a pair file or folder to ``out`` and return the report (read, kept, dropped by reason).
 
     A video becomes up to ``video_frames`` images. Pairs without an image, with a video that cannot be read, or that the
-    form cannot hold, are dropped and listed in ``dropped.jsonl``. ``train.jsonl`` appears when it is complete.
+    form cannot hold, are dropped and listed in ``dropped.jsonl``: ties, and pictures within question or responses.
 
     Raises:
         UserError: ``out`` holds an export already and ``overwrite`` is False, or the pairs cannot be read.
     """
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file, not a folder to write rows to.")
-    if not overwrite and any((out / name).exists() for name in _FILES):
-        raise UserError(f"{out}: holds an export already. Choose another folder, or allow to overwrite it.")
-    out.mkdir(parents=True, exist_ok=True)
+    report = _export("r1-reward-rl", pairs, out, lambda work: _RlRows(work, out, video_frames), overwrite)
+    text = "Finished prompts and their labels, as the released training code of R1-Reward reads them. Images are named "
+    text += "by the paths they had when they were written."
+    write_card(out, {"default": {"train": ROWS}}, "R1-Reward-RL rows", text, features={"default": _RL_COLUMNS})
+    return report
+
+
+def export_trl_preference(
+    pairs: str | Path, out: str | Path, *, text_only: bool = False, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write the pairs of a pair file or folder to ``out`` as TRL's preference rows, and return the report.
+
+    If any pair that is kept has pictures, the rows have a column ``images`` and contents of parts, for a
+    vision-language model; else contents are texts, for any model. ``text_only`` leaves pairs with pictures out. Dropped
+    as well: ties, videos, and pictures within responses, which TRL cannot take. ``broken`` in the report counts rows
+    with tokens that would have ended a turn or added a picture, and are text now.
+
+    Raises:
+        UserError: ``out`` holds an export already and ``overwrite`` is False, or the pairs cannot be read.
+    """
+    out = Path(out)
+    pictures = not text_only and _any_pictures(pairs)
+    report = _export("trl-preference", pairs, out, lambda work: _TrlRows(work, pictures=pictures), overwrite)
+    kinds = "prompt, chosen and rejected as messages" + (", images decoded by `datasets`" if pictures else "")
+    text = f"{kinds.capitalize()}: what TRL's DPOTrainer{'' if pictures else ' and RewardTrainer'} trains on."
+    write_card(out, {"default": {"train": SHARDS}}, "Preference rows in TRL's form", text)
+    return report
+
+
+def _export(
+    form: str, pairs: str | Path, out: Path, opened: Callable[[Path], _Rows], overwrite: bool
+) -> dict[str, Any]:
+    """Write every pair that the form holds, list the others, put all in its place, and return the report."""
+    _require_free(out, overwrite)
+    if out.exists() and Path(pairs).exists() and out.samefile(pairs):
+        raise UserError(f"{out}: holds the pairs to export; choose another folder with --out.")
+    work = out / STAGING
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
     read, dropped = 0, Counter[str]()
-    parts = {name: out / f".{name}.part" for name in (ROWS, DROPPED)}
     try:
-        with open(parts[ROWS], "w", encoding="utf-8") as rows, open(parts[DROPPED], "w", encoding="utf-8") as lost:
+        with closing(opened(work)) as rows, open(work / DROPPED, "w", encoding="utf-8") as lost:
             for pair in read_rows(pairs):
                 read += 1
                 try:
-                    _require_fit(pair)
-                    images = _image_bytes(pair, video_frames)
-                except (Drop, ImageError) as error:
-                    reason = error.reason if isinstance(error, Drop) else "video" if pair["video"] else "no image"
-                    detail = error.detail if isinstance(error, Drop) else str(error)
-                    dropped[reason] += 1
+                    rows.add(pair)
+                except Drop as drop:
+                    dropped[drop.reason] += 1
                     place = {"source": pair["source"], "file": str(pairs), "row": read, "id": pair["id"]}
-                    line = {**place, "reason": reason, "detail": detail}
+                    line = {**place, "reason": drop.reason, "detail": drop.detail}
                     lost.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    continue
-                paths = [_image_file(data, out / IMAGES) for data in images]
-                rows.write(json.dumps(to_row(pair, paths), ensure_ascii=False) + "\n")
         if read == sum(dropped.values()):
             raise UserError(f"{pairs}: none of its {read} pairs can be exported ({dict(dropped)}).")
-        _replace_old(out, parts)
+        (out / REPORT).unlink(missing_ok=True)
+        for old in _written(out):
+            old.unlink()
+        for file in sorted(work.iterdir()):
+            os.replace(file, out / file.name)
     finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
-    report = {"format": "r1-reward-rl", "from": str(pairs), "read": read, "kept": read - sum(dropped.values())}
-    report["dropped"] = dict(dropped.most_common())
+        shutil.rmtree(work, ignore_errors=True)
+    report = {"format": form, "from": str(pairs), "read": read, "kept": read - sum(dropped.values())}
+    report |= {"dropped": dict(dropped.most_common()), **rows.told()}
     write_json(out / REPORT, report)
     return report
 
 
-def _require_fit(pair: Mapping[str, Any]) -> None:
-    """Raise Drop for what a row of one text behind its images cannot say."""
-    if pair["preferred"] == 0:
-        raise Drop("tie", "neither response is preferred")
-    for name in CONTENTS:
-        if places := places_of(pair[name]):
-            raise Drop("pictures within", f"{name} has {len(places)} of its own")
+def _require_free(out: Path, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file, not a folder to write rows to.")
+    if not overwrite and any(_written(out)):
+        raise UserError(f"{out}: holds an export already. Choose another folder, or allow to overwrite it.")
+
+
+def _written(out: Path) -> Iterator[Path]:
+    """Yield the files of an export that a folder holds."""
+    yield from (file for name in (ROWS, DROPPED, REPORT) if (file := out / name).exists())
+    yield from out.glob(SHARDS)
+
+
+# ---- R1-Reward-RL
+
+
+class _RlRows:
+    def __init__(self, work: Path, out: Path, video_frames: int) -> None:
+        self._file = open(work / ROWS, "w", encoding="utf-8")  # noqa: SIM115  # close() closes it
+        self._images, self._frames = out / IMAGES, video_frames
+
+    def add(self, pair: Mapping[str, Any]) -> None:
+        if pair["preferred"] == 0:
+            raise Drop("tie", "neither response is preferred")
+        for name in CONTENTS:
+            if places := places_of(pair[name]):
+                raise Drop("pictures within", f"{name} has {len(places)} of its own")
+        try:
+            images = _image_bytes(pair, self._frames)
+        except ImageError as error:
+            raise Drop("video" if pair["video"] else "no image", str(error)) from error
+        paths = [_image_file(data, self._images) for data in images]
+        self._file.write(json.dumps(to_row(pair, paths), ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+    def told(self) -> dict[str, Any]:
+        return {}
 
 
 def _image_bytes(pair: Mapping[str, Any], video_frames: int) -> list[bytes]:
@@ -109,7 +208,68 @@ def _image_file(data: bytes, folder: Path) -> str:
     return os.path.abspath(file)
 
 
-def _replace_old(out: Path, parts: Mapping[str, Path]) -> None:
-    (out / REPORT).unlink(missing_ok=True)
-    for name, part in parts.items():
-        shutil.move(part, out / name)
+# ---- TRL
+
+
+class _TrlRows:
+    """Shards of TRL's rows, each of about as many bytes as one of a pair folder."""
+
+    def __init__(self, work: Path, *, pictures: bool) -> None:
+        self._work, self._pictures, self._schema = work, pictures, _trl_schema(pictures)
+        self._file: RowWriter | None = None
+        self._shards, self._bytes = 0, 0
+        self._broken, self._criteria = 0, 0
+
+    def add(self, pair: Mapping[str, Any]) -> None:
+        row = to_trl_row(pair, pictures=self._pictures)
+        size = len(str(row["prompt"])) + len(str(row["chosen"])) + len(str(row["rejected"]))
+        size += sum(len(cell["bytes"]) for cell in row.get("images", ()))
+        if self._file is not None and self._bytes + size > SHARD_BYTES:
+            self.close()
+        if self._file is None:
+            file = self._work / SHARDS.replace("*", f"{self._shards:05d}")
+            self._file = RowWriter(file, self._schema, group_rows=_GROUP_ROWS, group_bytes=_GROUP_BYTES)
+            self._shards, self._bytes = self._shards + 1, 0
+        self._file.add(row, size)
+        self._bytes += size
+        self._broken += has_control_tokens(pair)
+        self._criteria += row["criteria"] is not None
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def told(self) -> dict[str, Any]:
+        return {"images": self._pictures, "broken": self._broken, "warnings": list(self._warnings())}
+
+    def _warnings(self) -> Iterator[str]:
+        if self._criteria:
+            told = "1 row has" if self._criteria == 1 else f"{self._criteria:,} rows have"
+            yield (
+                f"{told} criteria, in a column that no trainer of TRL reads: a preference holds by its criteria alone. "
+                "Put them into the prompts, or leave such rows out."
+            )
+
+
+def _trl_schema(pictures: bool) -> Any:
+    from datasets import Features, Image, List, Value
+
+    text = Value("string")
+    content = List({"type": text, "text": text}) if pictures else text
+    columns = dict.fromkeys(("prompt", "chosen", "rejected"), List({"role": text, "content": content}))
+    columns |= {"images": List(Image())} if pictures else {}
+    names = ("id", "source", "kind", "provenance", "criteria", "reasoning")
+    columns |= dict.fromkeys(names, text) | dict.fromkeys(("attempts", "preferred"), Value("int64"))
+    return Features({**columns, AS_WRITTEN: text}).arrow_schema
+
+
+def _any_pictures(pairs: str | Path) -> bool:
+    """Say whether any pair that can be kept has pictures; reads up to the first one."""
+    for pair in read_rows(pairs):
+        try:
+            to_trl_row(pair, pictures=False)
+        except Drop as drop:
+            if drop.reason == "pictures":
+                return True
+    return False

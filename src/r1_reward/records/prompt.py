@@ -33,19 +33,24 @@ _BARRED = (  # <|im_end|>, DeepSeek's <｜User｜> in fullwidth bars, and the on
     r"<[|｜]\w{1,64}>",
     r"<\w{1,64}[|｜]>",
 )
-_TAGS = (  # opening or closing, in any case; the reserved words of the known families between angle brackets
+# Tags are opening or closing, in any case; the reserved words of the known families between angle brackets.
+_WRITTEN_TAGS = (  # what a model may write in an answer of its own
     # our own answer format, and tool calls
     ("think", "answer", "tool_call", "tool_response"),
     # thoughts in other families' words; parsing reads them
     ("thinking", "thought", "reasoning", "seed:think"),
+    # regions of a picture
+    ("box", "ref", "quad", r"loc_?\d+", r"seg_?\d+"),
+)
+_CONTROL_TAGS = (
     # the ends of texts and turns
     ("s", "bos", "eos", "pad", "unk", "mask", "sop", "eop", "endoftext"),
     ("start_of_turn", "end_of_turn", "end_of_utterance", r"unused\d+"),
-    # where an image, a video or a region of one is spliced in
+    # where an image or a video is spliced in
     ("image", "video", "audio", "img", "image_pad", "video_pad", "image_id", "image_newline", "image_placeholder"),
     ("start_of_image", "end_of_image", "begin_of_image", "image_soft_token", "image_start", "image_end"),
     ("img_context", "video_context", "im_start", "im_end", "im_patch", "im_col", "imagehere", "global-img"),
-    ("fake_token_around_image", r"row_\d+_col_\d+", "slice", "unit", "box", "ref", "quad", r"loc_?\d+", r"seg_?\d+"),
+    ("fake_token_around_image", r"row_\d+_col_\d+", "slice", "unit"),
 )
 _BRACKETED = (  # Mistral's and GLM's, in this case only: "[think]" is prose, "[THINK]" a token
     ("INST", "SYSTEM_PROMPT", "THINK", "IMG", "IMG_BREAK", "IMG_END", "AUDIO", "BEGIN_AUDIO", "gMASK", "sMASK"),
@@ -59,16 +64,13 @@ def _any_of(groups: tuple[tuple[str, ...], ...]) -> str:
 
 
 # No pattern matches once a space stands behind its first character: that makes neutralising final and idempotent.
+_TAGS = r"<(?:/\s*)?(?i:{names})\s*/?>"
+_UNTAGGED = (*_BARRED, rf"\[/?(?:{_any_of(_BRACKETED)})\]", r"<</?SYS>>")
 _HOSTILE = "|".join(
-    [
-        *_BARRED,
-        rf"<(?:/\s*)?(?i:{_any_of(_TAGS)})\s*/?>",
-        rf"\[/?(?:{_any_of(_BRACKETED)})\]",
-        r"◁/?(?i:think)▷",
-        r"<</?SYS>>",
-        _HEADING,
-    ]
+    [*_UNTAGGED, _TAGS.format(names=_any_of((*_WRITTEN_TAGS, *_CONTROL_TAGS))), r"◁/?(?i:think)▷", _HEADING]
 )
+_A_TYPE = r"(?!<[A-Z][a-z]*>)"  # of a program, List<Image>: no family has such a token
+_CONTROL = re.compile("|".join([*_UNTAGGED, _A_TYPE + _TAGS.format(names=_any_of(_CONTROL_TAGS))]))
 
 
 def build_prompt(question: str, response_1: str, response_2: str, *, special_tokens: Iterable[str] = ()) -> str:
@@ -165,7 +167,19 @@ def neutralize(text: str, special_tokens: Iterable[str] = (), hostile: tuple[str
         hostile: Further patterns that may not match in the result, such as a dialect's; none of them may match any more
             once a space stands behind its first character.
     """
-    pattern = _hostile_pattern(frozenset(special_tokens), hostile)
+    return _broken(text, _hostile_pattern(frozenset(special_tokens), hostile))
+
+
+def break_control_tokens(text: str) -> str:
+    """Return ``text`` with every token broken by one space that a chat template or a processor would act on.
+
+    For files of others: tokens that end a turn or add a picture, in the spelling of any model family. What only our
+    prompt has to fear stays, byte for byte: thoughts, answer tags, regions of a picture, headings.
+    """
+    return _broken(text, _CONTROL)
+
+
+def _broken(text: str, pattern: re.Pattern[str]) -> str:
     text = _UNENCODABLE.sub("\ufffd", text)
     # Again, because matches can overlap and, with odd special tokens, a new space can complete another one. It ends:
     # each pass widens a gap between two characters, and a gap wider than those inside the tokens is out of play.

@@ -140,6 +140,9 @@ def split_files(folder: Path, split: str, kinds: Sequence[str]) -> list[Path]:
     """Return the files of a split, all of one kind, in the folder or in ``data/`` as the Hub lays it out."""
     for place in (folder, folder / "data"):
         by_kind = {kind: sorted(place.glob(f"*{kind}"), key=lambda file: natural_key(file.name)) for kind in kinds}
+        named = [found for files in by_kind.values() if (found := _named_after(files, split))]
+        if len(named) == 1:  # the others are lists beside the rows: dropped.jsonl
+            return named[0]
         if by_kind.get(".jsonl") and by_kind.get(".parquet"):
             raise UserError(f"{place}: holds both .jsonl and .parquet files; name the one to read.")
         for files in by_kind.values():
@@ -155,7 +158,11 @@ def of_split(files: Sequence[Path], split: str) -> list[Path]:
     """Return the files named after a split, or all if none of them is named after any."""
     # train-*.parquet beside test-*.parquet must not be read as one set.
     named = [file for file in files if _SPLIT_NAME.match(file.name) or file.name.startswith(f"{split}-")]
-    return [file for file in named if re.match(rf"{re.escape(split)}[-_.]", file.name)] if named else list(files)
+    return _named_after(named, split) if named else list(files)
+
+
+def _named_after(files: Sequence[Path], split: str) -> list[Path]:
+    return [file for file in files if re.match(rf"{re.escape(split)}[-_.]", file.name)]
 
 
 def file_rows(file: Path) -> Iterator[RawRow]:

@@ -5,11 +5,17 @@ are those of ``images`` in order, or name their own where the row has no ``image
 of an answer, keep their places as parts. The prompt may be missing if ``chosen`` and ``rejected`` both begin with it.
 Dropped: several turns, a system message, prompts that differ, audio, and rows that mark another number of images than
 they have. Ids come from ``id`` or ``idx``; ``criteria`` are kept.
+
+:func:`to_row` writes such rows, as DPOTrainer and RewardTrainer train on: the pictures in front of the question, or at
+their places in it. Tokens that would end a turn or add a picture are broken, because TRL renders texts as they are.
+Further columns, which training ignores, keep the rest of the pair, and its texts as they were where the row does not
+say them: reading a written row gives the same pair again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from r1_reward.data.sources.common import (
@@ -23,13 +29,25 @@ from r1_reward.data.sources.common import (
     turns,
     with_pictures,
 )
-from r1_reward.records.content import Content, places_of
+from r1_reward.records.content import Content, ContentError, Piece, Place, fill_places, places_of, read_parts, to_parts
+from r1_reward.records.placeholders import name_pictures
+from r1_reward.records.prompt import break_control_tokens
+from r1_reward.records.schema import CONTENTS
 
 _ROLES = ("user", "assistant")
+_KEPT = ("id", "source", "kind", "provenance", "reasoning", "attempts", "criteria")
+_MESSAGES = ("prompt", "chosen", "rejected")
+AS_WRITTEN = "as_written"
+"""The column with question, chosen and rejected as they were, as JSON, where the messages do not say them."""
 
 
 def read(row: Row) -> Iterator[Candidate | Drop]:
     """Yield the pair of a row."""
+    ours = _is_ours(row)
+    yield (_written(row) if ours else None) or _read(row, ours=ours)
+
+
+def _read(row: Row, *, ours: bool) -> Candidate:
     prompt = row.data.get("prompt")
     if prompt is None and isinstance(row.data.get("chosen"), str):
         raise Drop("missing field", "prompt")  # plain text cannot begin with a prompt that could be told apart
@@ -39,12 +57,14 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
         chat = before + _chat(row.value(name), name, "assistant")
         sides.append(one_exchange(chat, name, _ROLES))
     (question, chosen), (other, rejected) = sides
-    images = _images(row, (question, chosen, rejected))
+    images = () if ours and not row.data.get("images") else _images(row, (question, chosen, rejected))
     question, answers, left = with_pictures(question, (chosen, rejected), images, "prompt" if before else "chosen")
     if not before:
         other, *_ = with_pictures(other, (chosen, rejected), images, "rejected")
         require_same_question(question, other, "chosen and rejected ask")
-    yield Candidate(
+    if ours:
+        return _candidate(row, question, answers, left)
+    return Candidate(
         row.label("id", "idx"), question, answers[0], answers[1], left, kind=row.label("kind"), kept=row.criteria()
     )
 
@@ -66,3 +86,110 @@ def _images(row: Row, contents: tuple[Content, ...]) -> tuple[Mapping[str, Any],
     if not cells or None in cells:
         raise Drop("no image", "images")
     return tuple(cell for cell in cells if cell is not None)
+
+
+# ---- rows that we wrote
+
+
+def _is_ours(row: Row) -> bool:
+    named = all(isinstance(row.data.get(name), str) for name in ("id", "source"))
+    return named and row.data.get("preferred") in (1, 2) and AS_WRITTEN in row.data
+
+
+def _candidate(
+    row: Row, question: Content, answers: Sequence[Content], images: Sequence[Mapping[str, Any]]
+) -> Candidate:
+    """Return the pair of a row with all that it kept."""
+    kept = {name: row.data[name] for name in _KEPT if row.data.get(name) is not None}
+    return Candidate(
+        row.label("id"), question, answers[0], answers[1], tuple(images), preferred=row.data["preferred"], kept=kept
+    )
+
+
+def _written(row: Row) -> Candidate | None:
+    """Return the pair of a row whose texts were kept as they were; None if they do not make this very row (any more).
+
+    Raises Drop where an image is not one.
+    """
+    images = [an_image(value, f"images[{index}]") for index, value in enumerate(row.data.get("images") or [])]
+    try:
+        kept = json.loads(row.data[AS_WRITTEN])
+        answers, front = [kept["chosen"], kept["rejected"]], kept["images"]
+        (question,), _ = fill_places([kept["question"]], images[front:])
+        messages = _messages(question, answers, front, parts="images" in row.data)
+    except (TypeError, KeyError, ValueError):  # no JSON, or not of this form: edited, or not ours
+        return None
+    if messages != {name: row.data.get(name) for name in _MESSAGES}:
+        return None
+    return _candidate(row, question, answers, [cell for cell in images[:front] if cell is not None])
+
+
+def to_row(pair: Mapping[str, Any], *, pictures: bool) -> dict[str, Any]:
+    """Return a pair as a row of this source, with all columns; ``pictures`` says whether rows have any.
+
+    With pictures a message's content is a list of parts, ``{"type": "image", "text": None}`` for each of ``images``,
+    and else it is text: chat templates of text models take no parts.
+
+    Raises:
+        Drop: the pair is a tie, has a video, has pictures in a response (TRL gives the processor those of the prompt
+            alone), or has pictures although ``pictures`` is False.
+    """
+    if pair["preferred"] == 0:
+        raise Drop("tie", "neither response is preferred")
+    cells = _pictures(pair)
+    if cells and not pictures:
+        raise Drop("pictures", f"the question has {len(cells)}, and rows of texts were asked for")
+    better, question, front = pair["preferred"], pair["question"], len(pair["images"])
+    answers = [pair[f"response_{better}"], pair[f"response_{3 - better}"]]
+    row = _messages(question, answers, front, parts=pictures) | ({"images": cells} if pictures else {})
+    row |= {name: pair.get(name) for name in _KEPT} | {"preferred": better, AS_WRITTEN: None}
+    if not _says(row, question, answers, pair["images"]):
+        # Parts without a picture take those behind the ones in front.
+        written = to_parts([Place("image") if isinstance(one, Place) else one for one in read_parts(question)])
+        kept = {"question": written, "chosen": answers[0], "rejected": answers[1], "images": front}
+        row[AS_WRITTEN] = json.dumps(kept, ensure_ascii=False)
+    return row
+
+
+def _pictures(pair: Mapping[str, Any]) -> list[Any]:
+    """Return the pictures of a pair in the order they are shown; raises Drop for those TRL cannot take."""
+    if pair.get("video") or any(place.kind == "video" for name in CONTENTS for place in places_of(pair[name])):
+        raise Drop("video", "TRL's preference trainers take images alone")
+    for name in ("response_1", "response_2"):
+        if found := len(places_of(pair[name])):
+            raise Drop("pictures within responses", f"{name} has {found}")
+    return [*pair["images"], *(place.source for place in places_of(pair["question"]))]
+
+
+def _messages(question: Content, answers: Sequence[Any], front: int, *, parts: bool) -> dict[str, Any]:
+    """Return prompt, chosen and rejected with ``front`` pictures before the question, and no token of control."""
+    shown = [name_pictures(question)] if isinstance(question, str) else read_parts(question)
+    contents = [[*(Place("image") for _ in range(front)), *shown], *([answer] for answer in answers)]
+    return {
+        name: [{"role": role, "content": _content(content, parts=parts)}]
+        for name, role, content in zip(_MESSAGES, ("user", "assistant", "assistant"), contents, strict=True)
+    }
+
+
+def _content(pieces: Sequence[Piece], *, parts: bool) -> str | list[dict[str, Any]]:
+    told = [break_control_tokens(piece) if isinstance(piece, str) else None for piece in pieces]
+    if parts:
+        return [{"type": "image" if text is None else "text", "text": text} for text in told]
+    return "".join(text for text in told if text is not None)
+
+
+def _says(row: Mapping[str, Any], question: Content, answers: Sequence[Content], images: Sequence[Any]) -> bool:
+    """Return whether a row without more says a pair's very texts and places."""
+    try:
+        found = _read(Row(row), ours=True)
+    except (Drop, ContentError):
+        return False
+    return [found.question, found.chosen, found.rejected, *found.images] == [question, *answers, *images]
+
+
+def has_control_tokens(pair: Mapping[str, Any]) -> bool:
+    """Say whether a row of this pair has other texts than it, but for places of pictures that are named."""
+    question = pair["question"]
+    shown = [name_pictures(question)] if isinstance(question, str) else read_parts(question)
+    texts = [piece for piece in (*shown, pair["response_1"], pair["response_2"]) if isinstance(piece, str)]
+    return any(break_control_tokens(text) != text for text in texts)
