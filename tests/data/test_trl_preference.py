@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 import pytest
 import typer
+from loaded import loaded
 from PIL import Image
 from source_rows import png, rows_of
 from typer.testing import CliRunner
@@ -84,7 +85,7 @@ def written(folder: Path, pairs: list[dict[str, Any]], **options: Any) -> Any:
         for row in pairs:
             writer.add(row)
     export_trl_preference(folder / "pairs", folder / "trl", overwrite=True, **options)
-    return datasets.load_dataset(str(folder / "trl"), split="train", cache_dir=str(folder / "cache"))
+    return loaded(folder / "trl")["train"]
 
 
 def without_names(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -203,6 +204,7 @@ def test_an_export_replaces_one_of_either_form_and_no_other(folder: Path, monkey
     with pytest.raises(UserError, match="holds an export already"):
         export_trl_preference(folder / "pairs", folder / "trl")
     assert len(written(folder, [pair("1")])) == 1
+    assert [file.name for file in (folder / "trl").glob("train-*")] == ["train-00000.parquet"]
     exporting.export_r1_reward_rl(folder / "pairs", folder / "trl", overwrite=True)
     names = ["README.md", "dropped.jsonl", "images", "report.json", "train.jsonl"]
     assert sorted(os.listdir(folder / "trl")) == names
