@@ -28,8 +28,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
-from r1_reward.judge.prepare import OpenedImages
+from r1_reward.judge.prepare import OpenedImages, check_group
 from r1_reward.records.content import Shown, key_of
+from r1_reward.records.errors import UserError
 from r1_reward.serve.budget import Clock
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.judge_client import Scored
@@ -77,6 +78,10 @@ class Sample(NamedTuple):
         return cls(own, id is not None, None if why else response, _digest(response), why)
 
 
+class JudgingFailed(Refusal):
+    """The judge failed on a group that was complete; all its samples are told so."""
+
+
 Judge: TypeAlias = Callable[[Prompt, list[Shown]], Awaitable[list[float | None]]]
 """Different responses or equal ones to a reward for each; raises Refusal where the judge fails."""
 Gone: TypeAlias = Callable[[], Awaitable[None]]
@@ -86,8 +91,8 @@ Gone: TypeAlias = Callable[[], Awaitable[None]]
 class _Group:
     """The samples of one prompt on their way."""
 
-    def __init__(self, name: str, shared: dict[str, Any], size: int) -> None:
-        self.name, self.shared, self.size = name, shared, size
+    def __init__(self, name: str, shared: dict[str, Any], size: int, *, attempt: int, replay: bool) -> None:
+        self.name, self.shared, self.size, self.attempt, self.replay = name, shared, size, attempt, replay
         self.samples: dict[Hashable, Sample] = {}
         self.stage: Literal["waiting", "judging", "done", "failed"] = "waiting"
         self.answer: asyncio.Future[dict[Hashable, Scored] | Refusal] = asyncio.get_running_loop().create_future()
@@ -113,24 +118,42 @@ class Cohorts:
         return sum(group.stage == "waiting" for group in list(self._groups.values()))
 
     async def rewards(
-        self, name: str, size: int, prompt: Prompt, samples: Sequence[Sample], *, gone: Gone | None = None
+        self,
+        name: str,
+        size: int,
+        prompt: Prompt,
+        samples: Sequence[Sample],
+        *,
+        gone: Gone | None = None,
+        attempt: int = 0,
+        replay: bool = True,
     ) -> list[Scored]:
         """Return what some samples of a group have earned, once all of it have come and are judged.
+
+        Args:
+            name: The id of the group.
+            size: How many samples it has.
+            prompt: What they answer, with its pictures open.
+            samples: Those that come now, each with another id.
+            gone: Ends when the client has hung up.
+            attempt: A later one replaces what there is under that id, of which the samples that wait get 503.
+            replay: Whether answers are kept; without, the id is free again once the group is judged.
 
         Raises:
             Refusal: the samples do not fit the group, it stayed incomplete, or its judge failed.
         """
         if self._state.closing:
             raise _closing()
+        _require_pictures(prompt)
         if self._state.waiting >= self._settings.max_waiting:
             full = f"{self._state.waiting} requests wait for their groups, as many as may (--max-waiting)"
             raise Refusal(429, f"{full}; try again later", headers={"Retry-After": "1"})
         self._forget_old()
-        group = self._groups.get(name)
         shared = prompt.fingerprint(size)
+        group = self._current(name, attempt)
         if group is None:
             _require_room(name, size, 0, len(samples))
-            group = self._groups[name] = _Group(name, shared, size)
+            group = self._groups[name] = _Group(name, shared, size, attempt=attempt, replay=replay)
             self._limit(group, self._expire)
         else:
             _require_same(group, shared)
@@ -141,7 +164,7 @@ class Cohorts:
         del prompt  # while it waits, a request holds no pictures
         answer = await self._wait(group, samples, gone)
         if isinstance(answer, Refusal):  # a copy: each of several is raised, and answered, by itself
-            raise Refusal(answer.status, answer.message, answer.field, answer.headers)
+            raise type(answer)(answer.status, answer.message, answer.field, answer.headers)
         return [answer[sample.id] for sample in samples]
 
     def close(self) -> None:
@@ -149,6 +172,21 @@ class Cohorts:
         for group in list(self._groups.values()):
             if group.stage == "waiting":
                 self._give_up(group, _closing())
+
+    def _current(self, name: str, attempt: int) -> _Group | None:
+        """Return the group of that name, None if it is to begin; raises Refusal where a later attempt has begun."""
+        group = self._groups.get(name)
+        if group is None or group.attempt == attempt:
+            return group
+        if group.attempt > attempt:
+            later = f"attempt {attempt} of the group {_short(name)} was replaced by attempt {group.attempt}"
+            raise Refusal(409, later, "group")
+        replaced = f"attempt {group.attempt} of the group {_short(name)} was replaced by attempt {attempt}"
+        if group.stage == "waiting":
+            self._give_up(group, Refusal(503, f"{replaced}; nothing was judged", "group"))
+        else:
+            self._drop(group)
+        return None
 
     async def _wait(
         self, group: _Group, samples: Sequence[Sample], gone: Gone | None
@@ -195,15 +233,18 @@ class Cohorts:
         try:
             scored = await self._rewards_of(group, prompt)
         except Refusal as refusal:
-            self._fail(group, refusal)
+            self._fail(group, JudgingFailed(refusal.status, refusal.message, refusal.field, refusal.headers))
         except Exception:  # noqa: BLE001  others wait for an answer, whatever a model raises
             _LOG.exception("a group cannot be judged")
-            self._fail(group, Refusal(500, "something went wrong here; the server's log says what"))
+            self._fail(group, JudgingFailed(500, "something went wrong here; the server's log says what"))
         else:
             group.stage = "done"
             group.samples = {one.id: one._replace(response=None) for one in group.samples.values()}
-            self._done.append((self._clock(), group))
-            self._kept += len(group.samples)
+            if group.replay:
+                self._done.append((self._clock(), group))
+                self._kept += len(group.samples)
+            else:
+                self._drop(group)
             self._metrics.groups.labels("completed").inc()
             group.answer.set_result(scored)
 
@@ -223,7 +264,7 @@ class Cohorts:
         """Tell a failure to all; keep the samples for a while where they can be asked for again."""
         self._metrics.groups.labels("failed").inc()
         group.stage = "failed"
-        if all(sample.named for sample in group.samples.values()) and not self._state.closing:
+        if group.replay and all(sample.named for sample in group.samples.values()) and not self._state.closing:
             self._limit(group, self._drop)
         else:
             self._drop(group)
@@ -257,6 +298,14 @@ class Cohorts:
             _, group = self._done.popleft()
             self._kept -= len(group.samples)
             self._drop(group)
+
+
+def _require_pictures(prompt: Prompt) -> None:
+    """Raise the refusal of a prompt that shows other pictures than came: before it is any part of a group."""
+    try:
+        check_group(prompt.question, prompt.images)
+    except UserError as error:
+        raise Refusal(422, str(error), "question") from error
 
 
 def _require_same(group: _Group, shared: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,9 +25,19 @@ class Gate:
     """ASGI middleware that refuses what the settings do not allow."""
 
     def __init__(
-        self, app: ASGIApp, settings: ServerSettings, state: State, metrics: Metrics, judging: Mapping[str, ErrorForm]
+        self,
+        app: ASGIApp,
+        settings: ServerSettings,
+        state: State,
+        metrics: Metrics,
+        judging: Mapping[str, ErrorForm],
+        patient: Container[str] = (),
     ) -> None:
-        """Stand before ``app``; ``judging`` are the paths that ask the model, and how their clients are told errors."""
+        """Stand before ``app``; ``judging`` are the paths that ask the model, and how their clients are told errors.
+
+        At ``patient`` ones requests wait for room, as many as ``max_waiting`` allows.
+        """
+        self.patient = patient
         self.app, self.settings, self.state, self.metrics, self.judging = app, settings, state, metrics, judging
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,14 +64,19 @@ class Gate:
         headers = {name.lower(): value for name, value in scope["headers"]}
         judging = scope["path"] in self.judging and scope["method"] == "POST"
         refusal = self._refusal(scope["path"], headers, judging)
+        if refusal is None and judging and self._is_full:
+            refusal = await self._room(scope["path"])
         if refusal is not None:
             await self.judging.get(scope["path"], OURS).response(refusal)(scope, receive, send)
             return
-        self.state.in_flight += judging
+        if not judging:
+            await self.app(scope, self._counted(receive), send)
+            return
+        self.state.begin()
         try:
             await self.app(scope, self._counted(receive), send)
         finally:
-            self.state.in_flight -= judging
+            self.state.end()
 
     def _refusal(self, path: str, headers: dict[bytes, bytes], judging: bool) -> Refusal | None:
         """Return why a request is answered before any of its body is read, None if it is not."""
@@ -72,13 +87,26 @@ class Gate:
         if not judging:
             return None
         if self.state.closing:
-            return Refusal(503, "the server is shutting down", headers={"Retry-After": "5", **_CLOSE})
+            return self._closing()
         if headers.get(b"content-length", b"0").isdigit() and int(headers.get(b"content-length", b"0")) > self._limit:
             return self._too_large()
-        if self.state.in_flight >= self.settings.max_queue:
-            full = f"{self.state.in_flight} requests are under way, as many as this server takes (--max-queue)"
-            return Refusal(429, f"{full}; try again later", headers={"Retry-After": "1", **_CLOSE})
         return None
+
+    @property
+    def _is_full(self) -> bool:
+        return self.state.in_flight >= self.settings.max_queue
+
+    async def _room(self, path: str) -> Refusal | None:
+        """Wait until there is room, where clients of the path wait; else return why the request is refused."""
+        while self._is_full and not self.state.closing:
+            if path not in self.patient or self.state.waiting + len(self.state.line) >= self.settings.max_waiting:
+                full = f"{self.state.in_flight} requests are under way, as many as this server takes (--max-queue)"
+                return Refusal(429, f"{full}; try again later", headers={"Retry-After": "1", **_CLOSE})
+            await self.state.stand_in_line()
+        return self._closing() if self.state.closing else None
+
+    def _closing(self) -> Refusal:
+        return Refusal(503, "the server is shutting down", headers={"Retry-After": "5", **_CLOSE})
 
     def _has_key(self, headers: dict[bytes, bytes]) -> bool:
         if self.settings.api_key is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -20,22 +22,59 @@ class State:
         """Requests taken and not yet answered, without those that wait."""
         self.waiting = 0
         """Requests whose groups are not yet answered."""
+        self.line: deque[asyncio.Future[None]] = deque()
+        """Requests that are not yet taken, first come first."""
         self.closing = False
 
     @property
     def open(self) -> int:
         """How many requests are to be answered."""
-        return self.in_flight + self.waiting
+        return self.in_flight + self.waiting + len(self.line)
+
+    def begin(self) -> None:
+        """Take a request."""
+        self.in_flight += 1
+
+    def end(self) -> None:
+        """Count a request as answered, or as outside; the next in the line may come."""
+        self.in_flight -= 1
+        self._call_next()
+
+    def close(self) -> None:
+        """Let none in any more; those in the line are to be told so."""
+        self.closing = True
+        for place in self.line:
+            if not place.done():
+                place.set_result(None)
+        self.line.clear()
+
+    def _call_next(self) -> None:
+        while self.line:
+            first = self.line.popleft()
+            if not first.done():
+                first.set_result(None)
+                break
 
     def wait(self) -> None:
         """Let a request that was taken wait outside the gate."""
-        self.in_flight -= 1
         self.waiting += 1
+        self.end()
 
     def go_on(self) -> None:
         """Take it in again."""
-        self.in_flight += 1
         self.waiting -= 1
+        self.begin()
+
+    async def stand_in_line(self) -> None:
+        """Wait until a request has left; another may have come in its place."""
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.line.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # it was called, and does not come
+                self._call_next()
+            raise
 
 
 class Metrics:

@@ -84,5 +84,7 @@ class Route:
     options: type[BaseModel] | None = None
     """What may stand in the URL."""
     errors: ErrorForm = OURS
+    patient: bool = False
+    """Requests that find no room wait for it instead of being refused: their clients do not ask again."""
     streams: bool = False
     """The answer may also come as server-sent events."""

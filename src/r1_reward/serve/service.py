@@ -119,7 +119,7 @@ class Service:
 
     def refuse(self) -> None:
         """Take nothing more: what waits for others to come is told so, what can be judged will be."""
-        self.state.closing = True
+        self.state.close()
         self.cohorts.close()
 
     async def close(self) -> None:

@@ -53,6 +53,9 @@ class ServerSettings(Settings):
         allow_inf_nan=False,
         description="Seconds a group waits for the rest of its samples; trainers' clients must wait for longer.",
     )
+    group_size: int | None = Field(
+        default=None, ge=2, description="Rollouts of each prompt, as NeMo Gym's /verify does not say; default unknown."
+    )
     timeout: float = Field(
         default=300.0,
         gt=0,

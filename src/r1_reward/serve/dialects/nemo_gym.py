@@ -1,0 +1,342 @@
+"""NeMo Gym: what its agents post to a resources server that compares rollouts (``genrm_compare``), and what they get.
+
+``POST /compare`` has all responses to a prompt. ``POST /verify`` has one rollout; those of a group are judged together
+(:mod:`r1_reward.serve.cohorts`) once ``--group-size`` of them have come::
+
+    {"responses_create_params": {"input": [{"role": "user", "content": [
+        {"type": "input_image", "image_url": "data:..."}, {"type": "input_text", "text": "Which digit?"}]}]},
+     "response": {"output": [{"type": "message", "content": [{"type": "output_text", "text": "A three."}]}]},
+     "_ng_group_id": "step 7, prompt 3", "_ng_group_attempt": 0, "_ng_rollout_index": 5}
+
+    {"responses_create_params": ..., "response": ..., "reward": 0.4, "mask_sample": false, ...}
+
+Rewards are win rates in [-1, 1]. A response that is too long, or that no comparison speaks of, gets -1. If the judge
+fails, every sample of the group is answered with ``mask_sample`` true. ``principle`` is the criteria.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from r1_reward.judge.comparisons import Comparison
+from r1_reward.judge.groups import Group, ScoredGroup
+from r1_reward.judge.schedules import count_comparisons
+from r1_reward.records.content import Content, ContentError, map_media, text_of
+from r1_reward.records.texts import is_blank
+from r1_reward.serve.budget import Budget
+from r1_reward.serve.chats import PromptError, Turn, read_turn
+from r1_reward.serve.cohorts import JudgingFailed, Prompt, Sample
+from r1_reward.serve.errors import Refusal
+from r1_reward.serve.grouping import GroupOptions, group_options, score_each
+from r1_reward.serve.judge_client import NO_RESPONSE
+from r1_reward.serve.outcomes import WORST, filled
+from r1_reward.serve.pictures import Named
+from r1_reward.serve.routes import Call, ErrorForm, Route
+from r1_reward.serve.schemas import UrlImage
+from r1_reward.serve.service import Service, Unopened, pairs_of
+from r1_reward.serve.settings import ServerSettings
+from r1_reward.serve.templates import ask
+
+_INPUT, _OUTPUT = "responses_create_params.input", "response"
+_TEXTS = ("input_text", "output_text", "text")
+
+
+class CompareRequest(BaseModel):
+    """Responses to one prompt; more keys than these are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+    conversation_history: list[dict[str, Any]] = Field(
+        min_length=1, description="Messages with role and content: text, or parts as of the Responses API."
+    )
+    response_objs: list[dict[str, Any]] = Field(min_length=2, description="Objects of the Responses API.")
+    principle: str | None = Field(default=None, description="By what the responses are to be judged.")
+
+
+class CompareResponse(BaseModel):
+    """A reward for each response, and every comparison."""
+
+    rewards: list[float]
+    comparison_results: list[dict[str, float | int | None]] = Field(
+        description="By indices from 0; scores and ranking are the probability on NeMo Gym's scales, 1 to 5 and 1 to 6."
+    )
+    metrics: dict[str, float]
+
+
+class VerifyRequest(BaseModel):
+    """One rollout of a group; all other keys come back if the judge fails."""
+
+    model_config = ConfigDict(strict=True, extra="allow", validate_by_name=True, validate_by_alias=True)
+
+    responses_create_params: dict[str, Any]
+    response: dict[str, Any]
+    principle: str | None = None
+    prompt_id: str | None = None
+    group_id: str | None = Field(default=None, alias="_ng_group_id")
+    group_attempt: int = Field(default=0, ge=0, alias="_ng_group_attempt")
+    task_index: int | None = Field(default=None, alias="_ng_task_index")
+    rollout_index: int | None = Field(default=None, ge=0, alias="_ng_rollout_index")
+
+
+class VerifyResponse(BaseModel):
+    """The rollout with its reward."""
+
+    model_config = ConfigDict(extra="allow", validate_by_name=True, validate_by_alias=True)
+
+    responses_create_params: dict[str, Any]
+    response: dict[str, Any]
+    reward: float
+    mask_sample: bool = Field(default=False, description="Whether the reward says nothing: the judge has failed.")
+    failure_kind: str | None = None
+    failure_reason: str | None = Field(default=None, description="Why there is no reward of the judge's.")
+    group_id: str | None = Field(default=None, alias="_ng_group_id")
+    group_attempt: int = Field(default=0, alias="_ng_group_attempt")
+    rollout_index: int | None = Field(default=None, alias="_ng_rollout_index")
+
+
+class Detail(BaseModel):
+    """Every error, as NeMo Gym's servers tell it."""
+
+    detail: str
+
+
+def _detail(refusal: Refusal) -> dict[str, str]:
+    return {"detail": ": ".join(filter(None, [refusal.field, refusal.message]))}
+
+
+_FORM = ErrorForm(model=Detail, body=_detail, statuses={502: 503})  # as its servers answer where the judge has failed
+_GROUPED = replace(_FORM, more={409: "It does not fit its group, or the rollout came before with another response."})
+
+
+class VerifyOptions(GroupOptions):
+    """The same, and how many rollouts a prompt has."""
+
+    group_size: int | None = Field(default=None, ge=2)
+
+
+def routes(settings: ServerSettings) -> tuple[Route, ...]:
+    """Return the routes of a resources server that compares."""
+    compared = group_options(settings)
+    verified = create_model("VerifyOptions", __base__=(VerifyOptions, compared))
+    return (
+        Route("/compare", CompareRequest, CompareResponse, compare, options=compared, errors=_FORM),
+        Route("/verify", VerifyRequest, VerifyResponse, verify, options=verified, errors=_GROUPED, patient=True),
+    )
+
+
+# All responses at once.
+
+
+async def compare(service: Service, call: Call[CompareRequest, GroupOptions]) -> CompareResponse:
+    """Answer NeMo Gym: give each response a reward, measured against the others."""
+    asked, options, budget = call.body, call.options, call.budget
+    texts = [_said(one, f"response_objs[{number}]") for number, one in enumerate(asked.response_objs)]
+    budget.responses(len(texts), "response_objs")
+    places = [place for place, text in enumerate(texts) if budget.too_long(text) is None]
+    shown = [texts[place] for place in places]
+    pairs = pairs_of(shown, options.schedule, options.comparisons) if shown else 0
+    budget.judgments(pairs, votes=options.votes, both_orders=options.both_orders, field="response_objs")
+    turns = _turns(asked.conversation_history, "conversation_history")
+    prompt = await _opened(service, budget, turns, "conversation_history", asked.principle, options)
+    group = Group(prompt.question, prompt.images, shown, asked.principle)
+    groups = [group] if shown else []
+    scored = await service.in_rounds(budget, lambda model: score_each(model, groups, options))
+    rewards: list[float | None] = [None] * len(texts)
+    for place, reward in zip(places, scored[0].rewards if scored else [], strict=True):
+        rewards[place] = reward
+    played = [one._replace(first=places[one.first], second=places[one.second]) for one in _comparisons(scored)]
+    return CompareResponse(
+        rewards=filled(rewards), comparison_results=[_result(one) for one in played], metrics=_metrics(played, rewards)
+    )
+
+
+def _comparisons(scored: list[ScoredGroup]) -> list[Comparison]:
+    return [comparison for one in scored for comparison in one.comparisons]
+
+
+def _result(one: Comparison) -> dict[str, float | int | None]:
+    """Return a comparison as NeMo Gym tells it: scores from 1 to 5, and a ranking from 1 (first is better) to 6."""
+    p = one.probability
+    scores = {"score_1": None, "score_2": None, "ranking": None}
+    if p is not None:
+        scores = {"score_1": 1 + 4 * p, "score_2": 5 - 4 * p, "ranking": 6 - 5 * p}
+    return {"response_i": one.first, "response_j": one.second, "judge_idx": 0, "probability": p, **scores}
+
+
+def _metrics(played: list[Comparison], rewards: list[float | None]) -> dict[str, float]:
+    unreadable = sum(one.probability is None for one in played)
+    return {
+        "comparisons": float(len(played)),
+        "unreadable_rate": unreadable / len(played) if played else 0.0,
+        "unscored_rate": sum(reward is None for reward in rewards) / len(rewards),
+    }
+
+
+# One rollout of a group.
+
+
+async def verify(service: Service, call: Call[VerifyRequest, VerifyOptions]) -> VerifyResponse:
+    """Answer NeMo Gym: give one rollout a reward, measured against those of its group, which come by other requests."""
+    asked, options, budget, gone = call.body, call.options, call.budget, call.gone
+    size = _group_size(asked, options, service.settings)
+    budget.responses(size, "group_size")
+    pairs = count_comparisons(options.schedule, size, options.comparisons)
+    budget.judgments(pairs, votes=options.votes, both_orders=options.both_orders, field="group_size")
+    text = _said(asked.response, _OUTPUT)
+    turns = _asked(asked.responses_create_params)
+    prompt = await _opened(service, budget, turns, _INPUT, asked.principle, options)
+    sample = Sample.of(str(asked.rollout_index), text, budget.too_long(text))
+    try:
+        waiting = service.cohorts.rewards(
+            _group(asked),
+            size,
+            prompt,
+            [sample],
+            gone=gone,
+            attempt=asked.group_attempt,
+            replay=asked.group_id is not None,
+        )
+        del prompt, turns  # no pictures are held open while it waits
+        ((reward, why),) = await waiting
+    except JudgingFailed as error:
+        return VerifyResponse.model_validate(asked.model_dump(by_alias=True) | _masked(asked, error.message))
+    failure = {} if reward is not None else {"failure_kind": "r1_reward:unscored", "failure_reason": why}
+    own = asked.model_dump(by_alias=True, include=set(VerifyResponse.model_fields))
+    return VerifyResponse.model_validate({**own, "reward": WORST if reward is None else reward, **failure})
+
+
+def _group_size(asked: VerifyRequest, options: VerifyOptions, settings: ServerSettings) -> int:
+    """Return how many rollouts the group has; raises Refusal where nobody says it, or this one is none of them."""
+    size = options.group_size or settings.group_size
+    if size is None:
+        advice = "start it with --group-size, NeMo Gym's num_rollouts_per_prompt"
+        raise Refusal(422, f"this server was not told how many rollouts a prompt has; {advice}", "group_size")
+    if options.kind != "win_rate":
+        raise Refusal(422, "rewards of single rollouts are win rates", "kind")
+    if asked.rollout_index is None:
+        raise Refusal(422, "is missing; without it a rollout that comes again would count twice", "_ng_rollout_index")
+    if asked.rollout_index >= size:
+        raise Refusal(422, f"is {asked.rollout_index}, in a group of {size} counted from 0", "_ng_rollout_index")
+    return size
+
+
+def _group(asked: VerifyRequest) -> str:
+    """Return the id of a rollout's group: the caller's, else its task and what it is asked."""
+    if asked.group_id is not None:
+        return f"NeMo Gym group {asked.group_id}"
+    shown = json.dumps([asked.responses_create_params, asked.principle], sort_keys=True)
+    task = asked.prompt_id if asked.task_index is None else asked.task_index
+    return f"NeMo Gym task {task}, prompt {hashlib.sha256(shown.encode()).hexdigest()}"
+
+
+def _masked(asked: VerifyRequest, why: str) -> dict[str, Any]:
+    """Return what NeMo Gym's own servers say of a rollout whose judge has failed."""
+    extra = asked.model_extra or {}
+    config = extra["instance_config"] if isinstance(extra.get("instance_config"), dict) else {}
+    return {
+        "reward": 0.0,
+        "mask_sample": True,
+        "failure_kind": "judge_failed",
+        "failure_reason": why,
+        "instance_config": {**config, "mask_sample": True},
+        "_ng_failure_class": "judge_failed",
+        "_ng_failure_judge_error": why,
+    }
+
+
+# What was asked, and what was said.
+
+
+async def _opened(
+    service: Service, budget: Budget, turns: list[Turn], field: str, principle: str | None, options: GroupOptions
+) -> Prompt:
+    """Return what the turns ask with its pictures open, drawn from the budget."""
+    try:
+        question, images = ask(turns)
+    except PromptError as error:
+        raise Refusal(422, str(error), field) from error
+    budget.text(text_of(question), field)
+    if principle is not None:
+        if is_blank(principle):
+            raise Refusal(422, "is blank", "principle")
+        budget.text(principle, "principle")
+    number = count(len(images))  # those at their places come behind those in front
+    named = map_media(question, lambda place: Named(_image(place.source, field), f"{field}[{next(number)}]"))
+    ((opened, (shown,)),) = await service.open(
+        [Unopened({field: named}, [_image(image, field) for image in images], field)], budget
+    )
+    return Prompt(shown, opened, {**options.model_dump(exclude={"group_size"}), "criteria": principle})
+
+
+def _image(source: Any, field: str) -> UrlImage:
+    if not isinstance(source, str):
+        raise Refusal(422, "has a picture that is not named by a URL or a data URL", field)
+    return UrlImage(url=source)
+
+
+def _asked(params: dict[str, Any]) -> list[Turn]:
+    """Return the turns of a request to the Responses API."""
+    items, instructions = params.get("input"), params.get("instructions")
+    turns = _turns([{"role": "user", "content": items}] if isinstance(items, str) else items, _INPUT)
+    return [Turn("system", [instructions]), *turns] if isinstance(instructions, str) else turns
+
+
+def _turns(items: Any, field: str) -> list[Turn]:
+    """Return the turns of items of the Responses API; reasoning is not shown."""
+    if not isinstance(items, list) or not items:
+        raise Refusal(422, "must be text or a list of messages", field)
+    turns: list[Turn] = []
+    for number, item in enumerate(items):
+        place = f"{field}[{number}]"
+        kind = item.get("type", "message") if isinstance(item, dict) else None
+        try:
+            if kind == "message":
+                turns.append(read_turn(str(item.get("role", "user")), _content(item.get("content"), place)))
+            elif kind == "function_call":
+                turns.append(Turn("assistant", [f"{item.get('name')}({item.get('arguments')})"]))
+            elif kind == "function_call_output":
+                turns.append(read_turn("tool", _content(item.get("output"), place)))
+            elif kind != "reasoning":
+                raise Refusal(422, f"is of type {kind}; messages, function calls and reasoning are read", place)
+        except (PromptError, ContentError) as error:
+            raise Refusal(422, str(error), place) from error
+    return turns
+
+
+def _content(content: Any, field: str) -> Content | None:
+    """Return the content of a message with its parts as others name them."""
+    return [_part(part, field) for part in content] if isinstance(content, list) else content
+
+
+def _part(part: Any, field: str) -> Any:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind in _TEXTS and isinstance(part.get("text"), str):
+        return {"type": "text", "text": part["text"]}
+    if kind == "refusal" and isinstance(part.get("refusal"), str):
+        return {"type": "text", "text": part["refusal"]}
+    if kind == "image_url":
+        return part
+    if kind != "input_image":
+        raise Refusal(422, f"has a part of type {kind}; parts must be input_text or input_image", field)
+    if not isinstance(part.get("image_url"), str):
+        raise Refusal(422, "has an input_image without image_url; a file_id cannot be opened here", field)
+    return {"type": "image", "image": part["image_url"]}
+
+
+def _said(response: dict[str, Any], field: str) -> str:
+    """Return what a response answers, without its reasoning; "(empty response)" where that is nothing."""
+    output = response.get("output")
+    if not isinstance(output, list):
+        raise Refusal(422, "has no list named output, as objects of the Responses API do", field)
+    messages = [item for item in output if isinstance(item, dict) and item.get("type") == "message"]
+    contents = [item["content"] for item in messages if isinstance(item.get("content"), list)]
+    parts = [part for content in contents for part in content if isinstance(part, dict)]
+    texts = [part.get("refusal" if part.get("type") == "refusal" else "text") for part in parts]
+    text = "".join(text for text in texts if isinstance(text, str))
+    return NO_RESPONSE if is_blank(text) else text

@@ -1,0 +1,29 @@
+"""What trainers that know no missing reward are told of a group: numbers only, and the reward as a probability.
+
+>>> filled([0.5, None, -0.5])
+[0.5, -1.0, -0.5]
+>>> as_probability(-1.0, "win_rate"), as_probability(0.0, "bradley_terry")
+(0.0, 0.5)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+WORST = -1.0
+"""The lowest win rate."""
+
+
+def filled(rewards: Sequence[float | None], worst: float = WORST) -> list[float]:
+    """Return rewards with ``worst``, or the lowest of the group if that is lower, in place of missing ones.
+
+    Never 0: that is as good as the others of a group, and silencing the judge would be learnt.
+    """
+    lowest = min([worst, *(reward for reward in rewards if reward is not None)])
+    return [lowest if reward is None else reward for reward in rewards]
+
+
+def as_probability(reward: float, kind: str) -> float:
+    """Return a net win rate, or a Bradley-Terry score in logits, as a probability of winning."""
+    return (reward + 1) / 2 if kind == "win_rate" else 0.5 + 0.5 * math.tanh(reward / 2)
