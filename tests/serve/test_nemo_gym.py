@@ -103,8 +103,16 @@ def test_what_silences_the_judge_is_worst_and_not_neutral(server):
     assert answer["comparison_results"][0]["score_1"] is None and answer["metrics"]["unreadable_rate"] == 1.0
 
 
-@pytest.mark.parametrize("empty", [{"output": []}, response(""), response(" \u200b"), {"output": [{"type": "reasoning"}]},
-                                   {"output": [{"type": "message", "content": [{"type": "output_text"}]}]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "empty",
+    [
+        {"output": []},
+        {"output": [{"type": "reasoning"}]},
+        {"output": [{"type": "message", "content": [{"type": "output_text"}]}]},
+        response(""),
+        response(" \u200b"),
+    ],
+)
 def test_a_response_that_says_nothing_loses(server, empty):
     body = compared("4", "7")
     body["response_objs"].append(empty)
@@ -123,7 +131,7 @@ def test_a_response_that_says_nothing_loses(server, empty):
         ([user("<image>\nWhich is larger?", image())], [QUESTION], 1),
         ([{"role": "system", "content": "Be brief."}, user(image(), QUESTION)], ["system: Be brief.", QUESTION], 1),
         (
-            [user("Hello."), {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hi."}]},
+            [user("Hello."), {"role": "assistant", "content": [{"type": "output_text", "text": "Hi."}]},
              {"type": "reasoning", "summary": [{"text": "secret"}]}, user(QUESTION)],
             ["user: Hello.", "assistant: Hi.", QUESTION], 0,
         ),
@@ -171,7 +179,7 @@ def test_instructions_and_a_plain_text_as_input(server, name):
         ([user(" ")], "no text of a user"),
         ([{"type": "computer_call"}], "computer_call"),
         ([user("x" * 201)], "--max-chars"),
-        (["text"], "messages"),
+        (["text"], "conversation_history[0]"),
         ([], "conversation_history"),
     ],
 )
@@ -298,8 +306,8 @@ def test_what_has_no_reward_is_worst_and_says_why(server, name):
 
 def test_another_response_or_prompt_of_a_group_is_refused_and_the_group_unharmed(server, name):
     first = Waiting(server, rollout("4", 0, name), rollout("7", 1, name), path="/verify")
-    for other in (rollout("9", 0, name), rollout("9", 2, name, items=[user("Another?")]),
-                  rollout("9", 2, name, items=[user(image(), QUESTION)]), rollout("9", 2, name, principle="By name.")):  # fmt: skip
+    others = [rollout("9", 2, name, items=[user("Another?")]), rollout("9", 2, name, items=[user(image(), QUESTION)])]
+    for other in (*others, rollout("9", 0, name), rollout("9", 2, name, principle="By name.")):
         status, answer = server.post("/verify", other)
         assert status == 409 and set(answer) == {"detail"}, answer
     assert server.post("/verify", rollout("9", 2, name))[1]["reward"] == pytest.approx(0.8)

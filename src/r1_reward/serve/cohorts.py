@@ -145,14 +145,12 @@ class Cohorts:
         if self._state.closing:
             raise _closing()
         _require_pictures(prompt)
-        if self._state.waiting >= self._settings.max_waiting:
-            full = f"{self._state.waiting} requests wait for their groups, as many as may (--max-waiting)"
-            raise Refusal(429, f"{full}; try again later", headers={"Retry-After": "1"})
         self._forget_old()
         shared = prompt.fingerprint(size)
         group = self._current(name, attempt)
         if group is None:
             _require_room(name, size, 0, len(samples))
+            self._require_place()
             group = self._groups[name] = _Group(name, shared, size, attempt=attempt, replay=replay)
             self._limit(group, self._expire)
         else:
@@ -172,6 +170,13 @@ class Cohorts:
         for group in list(self._groups.values()):
             if group.stage == "waiting":
                 self._give_up(group, _closing())
+
+    def _require_place(self) -> None:
+        """Raise the refusal of a new group where too many requests wait; siblings of those that wait always get in."""
+        waiting = self._state.waiting
+        if waiting >= self._settings.max_waiting:
+            full = f"{waiting} requests wait for their groups, as many as a new group may join (--max-waiting)"
+            raise Refusal(429, f"{full}; try again later", headers={"Retry-After": "1"})
 
     def _current(self, name: str, attempt: int) -> _Group | None:
         """Return the group of that name, None if it is to begin; raises Refusal where a later attempt has begun."""

@@ -74,7 +74,7 @@ class JudgeServer:
             raise JudgeFailed(f"{url!r} is not the URL of a judge's server; name one, as url or in {SERVER}")
         self.url, self.timeout, self.options = url.rstrip("/"), timeout, options
         key = api_key or os.environ.get(KEY)
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._headers = {"Prefer": "wait"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
     async def rewards(
         self,

@@ -35,7 +35,8 @@ class Gate:
     ) -> None:
         """Stand before ``app``; ``judging`` are the paths that ask the model, and how their clients are told errors.
 
-        At ``patient`` ones requests wait for room, as many as ``max_waiting`` allows.
+        At ``patient`` ones requests wait for room, as many as ``max_waiting`` allows; elsewhere those that say
+        ``Prefer: wait``.
         """
         self.patient = patient
         self.app, self.settings, self.state, self.metrics, self.judging = app, settings, state, metrics, judging
@@ -65,7 +66,8 @@ class Gate:
         judging = scope["path"] in self.judging and scope["method"] == "POST"
         refusal = self._refusal(scope["path"], headers, judging)
         if refusal is None and judging and self._is_full:
-            refusal = await self._room(scope["path"])
+            waits = scope["path"] in self.patient or headers.get(b"prefer", b"").strip().lower() == b"wait"
+            refusal = await self._room(waits)
         if refusal is not None:
             await self.judging.get(scope["path"], OURS).response(refusal)(scope, receive, send)
             return
@@ -96,10 +98,10 @@ class Gate:
     def _is_full(self) -> bool:
         return self.state.in_flight >= self.settings.max_queue
 
-    async def _room(self, path: str) -> Refusal | None:
-        """Wait until there is room, where clients of the path wait; else return why the request is refused."""
+    async def _room(self, waits: bool) -> Refusal | None:
+        """Wait until there is room, if the client ``waits``; else return why the request is refused."""
         while self._is_full and not self.state.closing:
-            if path not in self.patient or self.state.waiting + len(self.state.line) >= self.settings.max_waiting:
+            if not waits or self.state.waiting + len(self.state.line) >= self.settings.max_waiting:
                 full = f"{self.state.in_flight} requests are under way, as many as this server takes (--max-queue)"
                 return Refusal(429, f"{full}; try again later", headers={"Retry-After": "1", **_CLOSE})
             await self.state.stand_in_line()
