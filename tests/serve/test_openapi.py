@@ -35,11 +35,11 @@ CHECKS = [
 ]
 OURS = ("/v1/compare", "/v1/rank", "/v1/reward")
 RERANK = ("/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/score")
-POSTED = (*OURS, "/v1/chat/completions", *RERANK, "/get_reward")
+POSTED = (*OURS, "/v1/chat/completions", *RERANK, "/get_reward", "/compare", "/verify")
 OPERATIONS = dict.fromkeys(POSTED, "POST") | dict.fromkeys(("/v1/models", "/health", "/metrics"), "GET")
 
 schemathesis.openapi.format("picture", st.sampled_from([base64_png(), base64_png(5, 4, "blue")]))
-_server = Served(api_key=KEY, max_candidates=4, max_votes=3)
+_server = Served(api_key=KEY, max_candidates=4, max_votes=3, group_wait=0.2, group_size=2)
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,10 @@ def document():
 
 
 def has_open_parts(body):
-    """Return whether parts of a request say nothing: a picture that is elsewhere, or texts that are all blank."""
+    """Return whether parts of a request are elsewhere (a picture, the rest of a group), or all its texts are blank."""
     asked = body if isinstance(body, dict) else {}
+    if any(asked.get(name) is not None for name in ("group", "group_size", "samples")):
+        return True  # the rest of a group does not come
     contents = [asked.get(name) for name in ("question", "response_1", "response_2")]
     contents += asked["responses"] if isinstance(asked.get("responses"), list) else []
     for parts in (content for content in contents if isinstance(content, list)):

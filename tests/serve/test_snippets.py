@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
 import re
 import shutil
-import socket
 import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from served import Served, png
 
 ROOT = Path(__file__).parents[2]
@@ -96,40 +90,7 @@ def test_verl_failures_are_errors_and_what_cannot_be_read_is_neutral(server, ver
         verl.compute_score("x", "7", "5", {"question": "Which?"})
 
 
-# OpenRLHF: a request of many samples, or, in later versions, one request for each.
-
-
-class Relay:
-    """The relay of the examples on loopback."""
-
-    def __init__(self, target, **options):
-        app = snippet("openrlhf_relay").create_app(target, **options)
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/get_reward"
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
-
-    def __enter__(self):
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.005)
-        return self
-
-    def __exit__(self, *_):
-        self._server.should_exit = True
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-
-
-def ask_alone(url, samples):
-    """Ask for every sample in a request of its own, all at once, as OpenRLHF's single-turn executor does."""
-
-    async def run():
-        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
-            bodies = [{"query": [prompt + text], "prompts": [prompt], "labels": ["x"]} for prompt, text in samples]
-            return await asyncio.gather(*(client.post(url, json=body) for body in bodies))
-
-    return asyncio.run(run())
+# OpenRLHF: a request of many samples.
 
 
 def test_openrlhf_many_samples_in_a_request(server):
@@ -138,32 +99,6 @@ def test_openrlhf_many_samples_in_a_request(server):
     assert status == 200
     assert answer["rewards"] == pytest.approx([-0.8, 0.8])
     assert server.post("/get_reward", {"query": ["Q? 4"], "prompts": ["Q? "], "labels": [""]})[1]["rewards"] == [0.0]
-
-
-def test_openrlhf_samples_that_come_alone_are_judged_together(server):
-    samples = [("Q? ", "4"), ("R? ", "1"), ("Q? ", "7"), ("R? ", "9")]
-    with Relay(f"http://127.0.0.1:{server.port}/get_reward", group_size=2) as relay:
-        answers = [response.json() for response in ask_alone(relay.url, samples)]
-    assert [answer["rewards"][0] for answer in answers] == pytest.approx([-0.8, -0.8, 0.8, 0.8])
-    assert [answer["scores"][0] for answer in answers] == pytest.approx([0.1, 0.1, 0.9, 0.9])
-    assert {len(answer["rewards"]) for answer in answers} == {1}
-    assert answers[0]["extra_logs"] == {"scored": [1.0], "responses_to_prompt": [2.0]}
-
-
-def test_openrlhf_an_incomplete_group_is_judged_as_it_is(server):
-    with Relay(f"http://127.0.0.1:{server.port}/get_reward", group_size=5, wait=0.3) as relay:
-        first = ask_alone(relay.url, [("Q? ", "4"), ("Q? ", "7")])
-        again = ask_alone(relay.url, [("Q? ", "4")])
-    assert [answer.json()["rewards"][0] for answer in first] == pytest.approx([-0.8, 0.8])
-    assert again[0].json()["rewards"] == [0.0]
-    assert again[0].json()["extra_logs"]["scored"] == [0.0]
-
-
-def test_openrlhf_a_failure_is_no_reward(server):
-    with Relay(f"http://127.0.0.1:{server.port}/get_reward", group_size=2) as relay:
-        answers = ask_alone(relay.url, [("it fails ", "4"), ("it fails ", "7")])
-        assert [answer.status_code for answer in answers] == [502, 502]
-        assert all("rewards" not in answer.json() for answer in answers)
 
 
 # Plain HTTP.
@@ -222,11 +157,3 @@ def test_every_python_block_of_the_page_is_in_an_example():
     for block in blocks("python"):
         for line in block.splitlines():
             assert line.strip() in sources, line
-
-
-def test_examples_need_only_what_they_import():
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "trainers" / "openrlhf_relay.py"), "--help"],
-        capture_output=True, timeout=120, check=True,
-    )  # fmt: skip
-    assert b"--group-size" in done.stdout

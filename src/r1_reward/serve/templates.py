@@ -1,4 +1,4 @@
-"""What a trainer's prompt asks: plain text, text in a chat template (ChatML, Llama 3), or the messages of a chat.
+"""What a trainer's prompt asks: plain text, text in a chat template, or the messages of a chat.
 
     prompt = "<|im_start|>user\\n<image>Which digit?<|im_end|>\\n<|im_start|>assistant\\n"
     ask(read_turns(prompt), [picture])  # Prompt(question="Which digit?", images=[picture])
@@ -20,10 +20,17 @@ from r1_reward.records.content import Content, Piece, Place, map_media, places_o
 from r1_reward.records.placeholders import find_placeholders
 from r1_reward.serve.chats import PromptError, Shown, Turn, in_front, joined, read_turn, said, show, sources_of
 
-TURN = re.compile(r"<\|im_start\|>(\w+)\n|<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n")
-"""Start of a turn with its role, in ChatML (Qwen, InternVL) and Llama 3's template."""
-_TURN_END = re.compile(r"<\|(?:im_end|eot_id)\|>")
-_TOKEN = r"(?:<[|｜][^\s<>|｜]{1,64}[|｜]>|</?s>|<pad>|<bos>|<eos>)"
+_FAMILIES = tuple(
+    (re.compile(start), re.compile(end))
+    for start, end in (
+        (r"<\|im_start\|>(\w+)\n", r"<\|im_end\|>"),  # ChatML: Qwen, InternVL
+        (r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n", r"<\|eot_id\|>"),  # Llama 3
+        (r"<start_of_turn>(user|model)\n", r"<end_of_turn>"),  # Gemma
+        (r"<\|(system|user|assistant)\|>\n?", r"<\|end\|>"),  # GLM, Phi
+    )
+)
+"""How each chat template begins a turn, with its role, and ends it."""
+_TOKEN = r"(?:<[|｜][^\s<>|｜]{1,64}[|｜]>|</?s>|<pad>|<bos>|<eos>|<end_of_turn>)"
 _LEADING, _LAST = re.compile(rf"(?:\s|{_TOKEN})*"), re.compile(rf"{_TOKEN}\Z")
 _LONGEST_TOKEN = 66
 _NAMED = 200  # characters of a prompt in messages
@@ -74,13 +81,34 @@ def read_turns(prompt: str | Sequence[Mapping[str, Any]]) -> list[Turn]:
         if not prompt or not all(isinstance(one, Mapping) and "role" in one and "content" in one for one in prompt):
             raise PromptError("must be text, or a list of messages with role and content")
         return [read_turn(str(message["role"]), message["content"]) for message in prompt]
-    starts = list(TURN.finditer(prompt))
+    starts = turn_starts(prompt)
     if not starts:
         return [Turn("user", [_without_ends(prompt)])]
-    ends = [*(start.start() for start in starts[1:]), len(prompt)]
+    borders = [*(turn.header for turn in starts[1:]), len(prompt)]
     return [
-        Turn(start[1] or start[2], [_TURN_END.split(prompt[start.end() : end], maxsplit=1)[0]])
-        for start, end in zip(starts, ends, strict=True)
+        Turn(turn.role, [turn.end.split(prompt[turn.start : border], maxsplit=1)[0]])
+        for turn, border in zip(starts, borders, strict=True)
+    ]
+
+
+class TurnStart(NamedTuple):
+    """Where a turn begins in a text in a chat template."""
+
+    role: str
+    header: int
+    start: int
+    """Of what is said, behind the header."""
+    end: re.Pattern[str]
+    """What ends it."""
+
+
+def turn_starts(text: str) -> list[TurnStart]:
+    """Return the turns of the chat template that comes first in a text; those of others are words in it."""
+    found = [[(match, end) for match in start.finditer(text)] for start, end in _FAMILIES]
+    first = min(filter(None, found), key=lambda matches: matches[0][0].start(), default=[])
+    return [
+        TurnStart("assistant" if match[1] == "model" else match[1], match.start(), match.end(), end)
+        for match, end in first
     ]
 
 
