@@ -12,9 +12,10 @@ from served import ScriptedJudge, Served, base64_png
 
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.content import places_of, text_of
-from r1_reward.serve.dialects.openrlhf import RemoteRewardRequest, _clean, read_prompts
+from r1_reward.serve.dialects.openrlhf import RemoteRewardRequest, read_prompts
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.schemas import Base64Image, PathImage, UrlImage
+from r1_reward.serve.templates import clean
 
 CHATML = (
     "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Which digit?"
@@ -251,8 +252,8 @@ def test_text_that_looks_like_json_is_text(prompt):
 
 @given(st.text(alphabet="ab <|>s/_\n", max_size=60))
 def test_cleaning_takes_only_ends_and_is_final(text):
-    cleaned = _clean(text)
-    assert cleaned in text and _clean(cleaned) == cleaned == cleaned.strip()
+    cleaned = clean(text)
+    assert cleaned in text and clean(cleaned) == cleaned == cleaned.strip()
 
 
 @pytest.mark.parametrize(
@@ -261,7 +262,7 @@ def test_cleaning_takes_only_ends_and_is_final(text):
 def test_cleaning_hostile_text_takes_no_quadratic_time(text):
     # A quadratic scan of these takes minutes; the limit only has to tell those apart.
     started = time.process_time()
-    _clean(text)
+    clean(text)
     assert time.process_time() - started < 20
 
 

@@ -1,4 +1,4 @@
-"""What protocols share that score responses against each other: options in the URL, the judging, the probability.
+"""What protocols share that score responses against each other: options in the URL, and the judging.
 
 Route("/rerank", RerankRequest, RerankResponse, rerank, options=group_options(settings))
 scored = await service.in_rounds(budget, lambda model: score_each(model, groups, call.options))
@@ -6,7 +6,6 @@ scored = await service.in_rounds(budget, lambda model: score_each(model, groups,
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from pydantic import Field, create_model
 from r1_reward.engines.engine import EngineError
 from r1_reward.judge.groups import Group, ScoredGroup, score_groups
 from r1_reward.judge.reward_model import RewardModel
-from r1_reward.serve.schemas import Grouping, Kind, StopRule
+from r1_reward.serve.schemas import Grouping, StopRule
 from r1_reward.serve.settings import ServerSettings
 
 
@@ -46,8 +45,3 @@ def score_each(model: RewardModel, groups: list[Group], options: GroupOptions) -
             raise scored.errors[0]
         done.append(scored)
     return done
-
-
-def as_probability(reward: float, kind: Kind) -> float:
-    """Return a net win rate, or a Bradley-Terry score in logits, as a probability of winning."""
-    return (reward + 1) / 2 if kind == "win_rate" else 0.5 + 0.5 * math.tanh(reward / 2)

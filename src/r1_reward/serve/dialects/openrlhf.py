@@ -1,4 +1,4 @@
-"""OpenRLHF and its forks: what they send to a remote reward model (``--remote_rm_url``), and what they get.
+"""OpenRLHF and its forks: what they send to a remote reward model (``--reward.remote_url``), and what they get.
 
 A request is ``{"query": [...], "prompts": [...], "labels": [...]}``: every query is a prompt and its response in one
 text, decoded with all special tokens, and the trainer wants ``{"rewards": [...]}`` back. A pairwise judge has no reward
@@ -10,41 +10,42 @@ An empty response is shown to the judge as "(empty response)".
 
 A prompt is plain text, text in a chat template, or chat messages as JSON, which may hold pictures (LMM-R1 and other
 multimodal forks). Of a chat the last user message is the question; earlier turns are put before it as a transcript.
-Where a prompt has places for pictures that did not come, as always from OpenRLHF itself, the request is refused.
+OpenRLHF itself sends no pictures: they may be named in the row's label (:mod:`r1_reward.serve.labels`). Where a prompt
+has places for pictures that did not come, the request is refused. With pictures, better use
+:mod:`r1_reward.serve.dialects.openrlhf_agent`, which sends those the policy saw.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import asyncio
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from r1_reward.judge.groups import Group
-from r1_reward.records.content import Content, Piece, map_media, places_of, read_parts, text_of
-from r1_reward.records.placeholders import find_placeholders
+from r1_reward.judge.schedules import count_comparisons
+from r1_reward.records.content import Content, map_media, text_of
 from r1_reward.records.texts import is_blank
-from r1_reward.serve.chats import PromptError, Turn, WrongPictures, in_front, joined, read_turn, said, show, sources_of
+from r1_reward.serve.chats import PromptError, WrongPictures
+from r1_reward.serve.cohorts import Gone, Sample
+from r1_reward.serve.cohorts import Prompt as Cohort
 from r1_reward.serve.errors import Refusal
-from r1_reward.serve.grouping import GroupOptions, as_probability, group_options, score_each
+from r1_reward.serve.grouping import GroupOptions, group_options, score_each
+from r1_reward.serve.judge_client import NO_RESPONSE
+from r1_reward.serve.labels import SILENT, Label, LabelError, read_label
+from r1_reward.serve.outcomes import as_probability
 from r1_reward.serve.pictures import Named
 from r1_reward.serve.routes import Call, Route
 from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage, UrlImage
 from r1_reward.serve.service import Service, Unopened, pairs_of
 from r1_reward.serve.settings import ServerSettings
+from r1_reward.serve.templates import TURN, Prompt, ask, clean, leading, messages_in, read_turns
 
-# Start of a turn with its role, in ChatML (Qwen, InternVL) and Llama 3's template.
-_TURN = re.compile(r"<\|im_start\|>(\w+)\n|<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n")
-_TURN_END = re.compile(r"<\|(?:im_end|eot_id)\|>")
-_TOKEN = r"(?:<[|｜][^\s<>|｜]{1,64}[|｜]>|</?s>|<pad>|<bos>|<eos>)"
-_LEADING, _LAST = re.compile(rf"(?:\s|{_TOKEN})*"), re.compile(rf"{_TOKEN}\Z")
-_LONGEST_TOKEN = 66
-_NO_RESPONSE = "(empty response)"
+_T = TypeVar("_T")
 _WHERE = (
-    "OpenRLHF sends none: they must come with the request, in the messages of the prompt or, a list for each query, "
-    "under the key images"
+    "trainers send none to a URL: use OpenRLHF's --train.agent_func_path or slime's --custom-rm-path, or let them come "
+    "with the request, in the messages of the prompt, in the label or, a list for each query, under the key images"
 )
 
 
@@ -53,9 +54,12 @@ class RemoteRewardRequest(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    query: list[str] = Field(min_length=1, description="Prompt and response, one text each, special tokens included.")
-    prompts: list[str] = Field(
-        min_length=1, description="The prompt of each query: its text, or chat messages as JSON."
+    query: list[str] = Field(description="Prompt and response, one text each, special tokens included.")
+    prompts: list[str] = Field(description="The prompt of each query: its text, or chat messages as JSON.")
+    labels: list[Any] | None = Field(
+        default=None,
+        description="Of each query: an object, or the JSON of one, with question, images, group, group_size (each "
+        "optional); anything else is ignored.",
     )
     images: list[list[str] | str | None] | None = Field(
         default=None, description="The pictures of each query: base64 or URLs. Not sent by OpenRLHF, by forks of it."
@@ -80,23 +84,15 @@ def routes(settings: ServerSettings) -> tuple[Route, ...]:
 
 
 async def get_reward(service: Service, call: Call[RemoteRewardRequest, GroupOptions]) -> RemoteRewardResponse:
-    """Answer OpenRLHF: the responses to each prompt are judged against each other."""
+    """Answer OpenRLHF: the responses to each prompt are judged against each other.
+
+    Those that their label calls a part of a group are judged with the rest of it, which comes by other requests.
+    """
     asked = await service.read(call.budget, lambda: read_prompts(call.body))
-    shown = [_spend(one, call, service.settings.max_chars) for one in asked]
-    opened = await service.open([one.unopened for one in asked], call.budget)
-    rewards: list[float | None] = [None] * len(call.body.query)
-    sizes = [0.0] * len(rewards)
-    groups, places = [], []
-    for one, numbers, (images, (question,)) in zip(asked, shown, opened, strict=True):
-        for place in one.places:
-            sizes[place] = float(len(one.places))
-        if numbers:
-            groups.append(Group(question, images, [one.responses[number] for number in numbers]))
-            places.append([one.places[number] for number in numbers])
-    scored = await service.in_rounds(call.budget, lambda model: score_each(model, groups, call.options))
-    for own, of_group in zip(places, scored, strict=True):
-        for place, reward in zip(own, of_group.rewards, strict=True):
-            rewards[place] = reward
+    rewards, sizes = [None] * len(call.body.query), [0.0] * len(call.body.query)
+    for one, of_one in zip(asked, await score(service, call, asked), strict=True):
+        for place, reward in zip(one.places, of_one, strict=True):
+            rewards[place], sizes[place] = reward, float(one.group_size or len(one.places))
     filled = [service.settings.unscored_reward if reward is None else reward for reward in rewards]
     return RemoteRewardResponse(
         rewards=filled,
@@ -105,15 +101,61 @@ async def get_reward(service: Service, call: Call[RemoteRewardRequest, GroupOpti
     )
 
 
-def _spend(asked: Asked, call: Call[RemoteRewardRequest, GroupOptions], max_chars: int) -> list[int]:
-    """Draw a prompt from the request's budget; return the responses that can be shown: one too long has no reward."""
+async def score(service: Service, call: Call[Any, GroupOptions], asked: list[Asked]) -> list[list[float | None]]:
+    """Return the rewards of the responses to each prompt; a response that is too long has none.
+
+    Raises:
+        Refusal: the budget does not suffice, a picture cannot be used, or a judge or a group failed.
+    """
+    too_long = [_spend(one, call) for one in asked]
+    opened = await service.open([one.unopened for one in asked], call.budget)
+    rewards: list[list[float | None]] = [[None] * len(one.responses) for one in asked]
+    groups, places, parts = [], [], []
+    for own, one, long, (images, (question,)) in zip(rewards, asked, too_long, opened, strict=True):
+        if one.is_part:
+            samples = [Sample.of(None, response, why) for response, why in zip(one.responses, long, strict=True)]
+            parts.append((own, one, Cohort(question, images, call.options.model_dump()), samples))
+        elif not all(long):
+            groups.append(Group(question, images, _without(one.responses, long)))
+            places.append((own, _without(list(range(len(own))), long)))
+    scored = await service.in_rounds(call.budget, lambda model: score_each(model, groups, call.options))
+    for (own, numbers), group in zip(places, scored, strict=True):
+        for number, reward in zip(numbers, group.rewards, strict=True):
+            own[number] = reward
+    try:
+        async with asyncio.TaskGroup() as tasks:  # where one fails, none of the others waits any longer
+            for own, one, cohort, samples in parts:
+                tasks.create_task(_with_siblings(service, call.gone, own, one, cohort, samples))
+    except* Refusal as refusals:
+        raise refusals.exceptions[0] from None
+    return rewards
+
+
+async def _with_siblings(
+    service: Service, gone: Gone, own: list[float | None], one: Asked, cohort: Cohort, samples: list[Sample]
+) -> None:
+    """Fill in the rewards of a part of a group, once the rest of it has come by other requests."""
+    scored = await service.cohorts.rewards(one.group or "", one.group_size or 0, cohort, samples, gone=gone)
+    own[:] = [reward for reward, _ in scored]
+
+
+def _spend(asked: Asked, call: Call[Any, GroupOptions]) -> list[str | None]:
+    """Draw a prompt from the request's budget; return why each response cannot be shown: it then has no reward."""
     budget, options = call.budget, call.options
     budget.text(text_of(asked.question), asked.field)
-    budget.responses(len(asked.responses), asked.field)
-    shown = [number for number, response in enumerate(asked.responses) if len(response) <= max_chars]
-    pairs = pairs_of([asked.responses[number] for number in shown], options.schedule, options.comparisons)
+    size = asked.group_size if asked.is_part and asked.group_size else len(asked.responses)
+    budget.responses(size, asked.field)
+    too_long = [budget.too_long(response) for response in asked.responses]
+    if asked.is_part:
+        pairs = count_comparisons(options.schedule, size, options.comparisons)
+    else:
+        pairs = pairs_of(_without(asked.responses, too_long), options.schedule, options.comparisons)
     budget.judgments(pairs, votes=options.votes, both_orders=options.both_orders, field=asked.field)
-    return shown
+    return too_long
+
+
+def _without(items: list[_T], too_long: list[str | None]) -> list[_T]:
+    return [item for item, why in zip(items, too_long, strict=True) if why is None]
 
 
 # The request.
@@ -122,17 +164,22 @@ def _spend(asked: Asked, call: Call[RemoteRewardRequest, GroupOptions], max_char
 class Asked(NamedTuple):
     """The responses to one prompt, and where they stand in the request."""
 
+    field: str
+    """What messages call the prompt."""
     question: Content
     """Text, or texts and pictures in their order."""
     images: list[ImageInput]
     """In front of it."""
     responses: list[str]
     places: list[int]
+    group: str | None = None
+    """What the label calls it, for samples that come one by one."""
+    group_size: int | None = None
 
     @property
-    def field(self) -> str:
-        """What messages call the prompt."""
-        return f"prompts[{self.places[0]}]"
+    def is_part(self) -> bool:
+        """Whether more responses to the prompt come by other requests."""
+        return self.group_size is not None and len(self.responses) < self.group_size
 
     @property
     def unopened(self) -> Unopened:
@@ -147,98 +194,76 @@ def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
     """Return the queries by prompt and pictures, in order of first occurrence.
 
     Raises:
-        Refusal: the lists differ in length, a query does not hold its prompt, or a prompt's pictures did not come.
+        Refusal: the lists differ in length, a query does not hold its prompt, a prompt's pictures did not come, a label
+            cannot be read, or two prompts have the same group.
     """
     queries = len(request.query)
     if len(request.prompts) != queries:
         raise Refusal(422, f"{len(request.prompts)} prompts for {queries} queries", "prompts")
     if request.images is not None and len(request.images) != queries:
         raise Refusal(422, f"pictures for {len(request.images)} of {queries} queries", "images")
+    if request.labels is not None and len(request.labels) != queries:
+        raise Refusal(422, f"{len(request.labels)} labels for {queries} queries", "labels")
     groups: dict[Any, tuple[Asked, list[dict[str, Any]] | None]] = {}
+    prompt_of: dict[str, Any] = {}
     for place, (query, prompt) in enumerate(zip(request.query, request.prompts, strict=True)):
+        label = _label(request, place)
         sent = request.images[place] if request.images is not None else None
-        sent = [sent] if isinstance(sent, str) else sent or []
-        key = (prompt, *sent)
+        beside = [sent] if isinstance(sent, str) else sent or list(label.images)
+        asked_for = (prompt, repr(label.question), repr(beside))
+        if label.group is not None and prompt_of.setdefault(label.group, asked_for) != asked_for:
+            reason = f"the group {label.group!r} has another prompt, question or pictures in this request"
+            raise Refusal(422, reason, f"labels[{place}]")
+        key = (*asked_for, label.group)
         if key not in groups:
-            messages = _messages(prompt)
-            groups[key] = Asked(*_question(prompt, messages, sent, place), [], []), messages
+            messages, field = messages_in(prompt), f"prompts[{place}]"
+            question = read_question(prompt if messages is None else messages, label, beside, field)
+            groups[key] = Asked(field, *question, [], [], label.group, label.group_size), messages
         group, messages = groups[key]
         response = _response(query, prompt, messages, place)
-        group.responses.append(_NO_RESPONSE if is_blank(response) else response)
+        group.responses.append(NO_RESPONSE if is_blank(response) else response)
         group.places.append(place)
+    for group, _ in groups.values():
+        if group.group_size is not None and len(group.responses) > group.group_size:
+            reason = f"{len(group.responses)} responses came for a group of {group.group_size}"
+            raise Refusal(422, reason, f"labels[{group.places[0]}].group_size")
     return [group for group, _ in groups.values()]
 
 
-def _messages(prompt: str) -> list[dict[str, Any]] | None:
-    """Return the chat a prompt holds as JSON, None if it is text."""
-    if not prompt.lstrip().startswith("["):
-        return None
+def _label(request: RemoteRewardRequest, place: int) -> Label:
     try:
-        messages = json.loads(prompt)
-    except (ValueError, RecursionError):
-        return None
-    is_chat = isinstance(messages, list) and messages
-    if not is_chat or not all(isinstance(one, dict) and "role" in one and "content" in one for one in messages):
-        return None
-    return messages
+        return read_label(request.labels[place]) if request.labels is not None else SILENT
+    except LabelError as error:
+        raise Refusal(422, str(error), f"labels[{place}].{error.key}") from error
 
 
-def _question(
-    prompt: str, messages: list[dict[str, Any]] | None, sent: list[str], place: int
-) -> tuple[Content, list[ImageInput]]:
-    """Return the question of a prompt, with the transcript before it, and the pictures in front of it."""
-    field = f"prompts[{place}]"
+def read_question(prompt: str | list[dict[str, Any]], label: Label, beside: list[Any], field: str) -> Prompt:
+    """Return the question of a prompt, with the transcript before it, and the pictures in front of it.
+
+    Raises:
+        Refusal: it has no question, its pictures did not come, or one is not named as text.
+    """
     try:
-        if messages is None:
-            asked = _template_turns(prompt)
-        else:
-            asked = [read_turn(str(message["role"]), message["content"]) for message in messages]
-        shown = show(asked, sent)
+        asked = ask(read_turns(prompt), beside, label.question)
     except PromptError as error:
         advice = f"; {_WHERE}" if isinstance(error, WrongPictures) else ""
         raise Refusal(422, f"{error}{advice}", field) from error
-    if not all(isinstance(picture, str) for picture in shown.everything):
+    return Prompt(
+        map_media(asked.question, lambda place: _image(place.source, field)),
+        [_image(picture, field) for picture in asked.images],
+    )
+
+
+def _image(picture: Any, field: str) -> ImageInput:
+    """Return a picture as the server's own routes name one; raises Refusal if it is not named at all."""
+    if isinstance(picture, dict) and len(picture) == 1:
+        ((kind, named),) = picture.items()
+        form = {"path": PathImage, "url": UrlImage, "base64": Base64Image}.get(kind)
+        if form is not None and isinstance(named, str):
+            return form(**{kind: named})
+    if not isinstance(picture, str):
         raise Refusal(422, "has an image part that does not name its picture as text: a URL, a path or base64", field)
-    turns = [(turn.role, content) for turn, content in zip(asked, shown.contents, strict=True)]
-    last = max((i for i, (role, content) in enumerate(turns) if role == "user" and said(content)), default=None)
-    if last is None:
-        raise Refusal(422, "holds no question: no text of a user", field)
-    if in_front(turns):
-        turns = [(role, said(content)) for role, content in turns]
-        return _transcript(turns[: last + 1]), [_named_image(picture) for picture in shown.everything]
-    behind = sources_of(*(content for _, content in turns[last + 1 :]))
-    question = map_media(_transcript(turns[: last + 1]), lambda place: _named_image(place.source))
-    return question, [_named_image(picture) for picture in [*behind, *shown.pictures]]
-
-
-def _transcript(turns: list[tuple[str, Content]]) -> Content:
-    """Return the last turn as it is, behind those before it with their roles; a turn that shows nothing is left out."""
-    pieces: list[Piece] = []
-    for role, content in turns[:-1]:
-        if said(content) or places_of(content):
-            pieces += [f"{role}: ", *read_parts(joined(read_parts(content))), "\n\n"]
-    return joined([*pieces, *read_parts(joined(read_parts(turns[-1][1])))])
-
-
-def _template_turns(prompt: str) -> list[Turn]:
-    """Return the turns of a text in a known chat template; any other text is one turn of the user's."""
-    starts = list(_TURN.finditer(prompt))
-    if not starts:
-        return [Turn("user", [_without_ends(prompt)])]
-    ends = [*(start.start() for start in starts[1:]), len(prompt)]
-    return [
-        Turn(start[1] or start[2], [_TURN_END.split(prompt[start.end() : end], maxsplit=1)[0]])
-        for start, end in zip(starts, ends, strict=True)
-    ]
-
-
-def _without_ends(prompt: str) -> str:
-    """Return a prompt without white space and special tokens at its ends, but with those of pictures."""
-    places = find_placeholders(prompt)
-    if not places:
-        return _clean(prompt)
-    first, last = places[0].start, places[-1].end
-    return prompt[min(_leading(prompt), first) : last] + _clean("." + prompt[last:])[1:]
+    return _named_image(picture)
 
 
 def _named_image(named: str) -> ImageInput:
@@ -255,16 +280,16 @@ def _named_image(named: str) -> ImageInput:
 
 def _response(query: str, prompt: str, messages: list[dict[str, Any]] | None, place: int) -> str:
     """Return what a query says behind its prompt, without special tokens around it."""
-    bare, begin = query[_leading(query) :], prompt[_leading(prompt) :]
+    bare, begin = query[leading(query) :], prompt[leading(prompt) :]
     if query.startswith(prompt):
-        return _clean(query[len(prompt) :])
+        return clean(query[len(prompt) :])
     if begin and bare.startswith(begin):  # the tokenizer put its first token before the query, not before the prompt
-        return _clean(bare[len(begin) :])
+        return clean(bare[len(begin) :])
     end = _end_of_prompt(query, prompt, messages)
     if end is None:
         reason = "does not begin with its prompt, so nobody can tell where the response begins"
         raise Refusal(422, reason, f"query[{place}]")
-    return _clean(query[end:])
+    return clean(query[end:])
 
 
 def _end_of_prompt(query: str, prompt: str, messages: list[dict[str, Any]] | None) -> int | None:
@@ -277,25 +302,6 @@ def _end_of_prompt(query: str, prompt: str, messages: list[dict[str, Any]] | Non
     if messages is not None:
         spoken = sum(message["role"] == "assistant" for message in messages)
     else:
-        spoken = sum("assistant" in turn.groups() for turn in _TURN.finditer(prompt)) - 1
-    starts = [turn.end() for turn in _TURN.finditer(query) if "assistant" in turn.groups()]
+        spoken = sum("assistant" in turn.groups() for turn in TURN.finditer(prompt)) - 1
+    starts = [turn.end() for turn in TURN.finditer(query) if "assistant" in turn.groups()]
     return starts[spoken] if 0 <= spoken < len(starts) else None
-
-
-def _leading(text: str) -> int:
-    """Return how many characters of white space and special tokens a text begins with."""
-    match = _LEADING.match(text)
-    return match.end() if match else 0
-
-
-def _clean(text: str) -> str:
-    """Return a text without white space and special tokens at its ends, in time linear in its length."""
-    start, end = _leading(text), len(text)
-    while end > start:
-        if text[end - 1].isspace():
-            end -= 1
-        elif last := _LAST.search(text, max(start, end - _LONGEST_TOKEN), end):
-            end = last.start()
-        else:
-            break
-    return text[start:end]

@@ -24,7 +24,8 @@ from r1_reward.judge.groups import Group
 from r1_reward.records.content import Content, blank, text_of
 from r1_reward.serve.dialects.openai import NO_MODEL, STATUSES, ErrorBody, error_body, require_model, require_neutral
 from r1_reward.serve.errors import Refusal
-from r1_reward.serve.grouping import GroupOptions, as_probability, group_options, score_each
+from r1_reward.serve.grouping import GroupOptions, group_options, score_each
+from r1_reward.serve.outcomes import as_probability
 from r1_reward.serve.pictures import named_contents
 from r1_reward.serve.routes import Call, ErrorForm, Route
 from r1_reward.serve.schemas import Base64Image, ImagePart, Part, PartsOrText, TextPart, UrlImage

@@ -1,0 +1,78 @@
+"""slime's remote reward model (``--rm-type remote_rm --rm-url http://judge:8000/remote_rm``).
+
+slime posts ``{"prompt", "response", "label"}`` for one sample at a time, and the JSON it gets back is the reward. A
+pairwise judge has none for a sample alone, so the row's label has to say which samples belong together
+(:mod:`r1_reward.serve.labels`)::
+
+    {"group": "row-7", "group_size": 8, "images": ["data/7.png"]}
+
+The request then waits for its siblings. Without a group it is refused. Nothing tells a request that is sent again from
+another sample, and no pictures come: :mod:`r1_reward.serve.dialects.slime` is the better way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from r1_reward.records.texts import is_blank
+from r1_reward.serve.dialects.openrlhf import Asked, read_question, score
+from r1_reward.serve.errors import Refusal
+from r1_reward.serve.grouping import GroupOptions, group_options
+from r1_reward.serve.judge_client import NO_RESPONSE
+from r1_reward.serve.labels import LabelError, read_label
+from r1_reward.serve.outcomes import WORST
+from r1_reward.serve.routes import Call, Route
+from r1_reward.serve.service import Service
+from r1_reward.serve.settings import ServerSettings
+from r1_reward.serve.templates import clean, messages_in
+
+
+class RemoteRmRequest(BaseModel):
+    """One sample; more keys than these are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+    prompt: str | list[dict[str, Any]] = Field(description="Text, also in a chat template, or messages.")
+    response: str
+    label: Any = Field(description="An object, or the JSON of one, with group, group_size, question?, images?.")
+
+
+class Reward(RootModel[float]):
+    """The reward itself."""
+
+
+def routes(settings: ServerSettings) -> tuple[Route, ...]:
+    """Return the route slime asks."""
+    return (Route("/remote_rm", RemoteRmRequest, Reward, remote_rm, options=group_options(settings)),)
+
+
+async def remote_rm(service: Service, call: Call[RemoteRmRequest, GroupOptions]) -> Reward:
+    """Answer slime: the sample is judged with the rest of its group, which comes by other requests."""
+    asked = await service.read(call.budget, lambda: _read(call.body))
+    ((reward,),) = await score(service, call, [asked])
+    unscored = service.settings.unscored_reward
+    return Reward(reward if reward is not None else WORST if unscored is None else unscored)
+
+
+def _read(request: RemoteRmRequest) -> Asked:
+    """Return the sample; raises Refusal where it is alone or cannot be shown."""
+    try:
+        label = read_label(request.label)
+    except LabelError as error:
+        raise Refusal(422, str(error), f"label.{error.key}") from error
+    if label.group_size is None:
+        raise Refusal(
+            422,
+            "a response alone has nothing to be compared with; use --group-rm with --custom-rm-path "
+            "r1_reward.serve.dialects.slime.rewards, or let the label say its group and group_size",
+            "label",
+        )
+    prompt = request.prompt
+    shown = (messages_in(prompt) or prompt) if isinstance(prompt, str) else prompt
+    question = read_question(shown, label, list(label.images), "prompt")
+    response = clean(request.response)
+    return Asked(
+        "prompt", *question, [NO_RESPONSE if is_blank(response) else response], [0], label.group, label.group_size
+    )

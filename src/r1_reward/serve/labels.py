@@ -1,0 +1,120 @@
+"""What a trainer's label says to the judge, where the trainer's requests carry nothing else of a data set's row.
+
+OpenRLHF and slime post the prompt, the response and the row's label. A label that is a JSON object, or the text of one,
+may say what is missing, under the names of ``/v1/reward``; all keys are optional, and others are left to their owner::
+
+    {"question": "Which digit?", "images": ["data/7.png"], "group": "row-7", "group_size": 8, "answer": "eight"}
+
+``question`` is shown to the judge in place of the prompt: text, or parts. ``images`` are the prompt's pictures, each a
+path, a URL, base64, or ``{"path"|"url"|"base64": ...}``. ``group`` and ``group_size`` say which samples belong together
+and how many there are, for trainers that ask for one sample at a time. A label that is not an object, or has none of
+these keys, is somebody else's and says nothing: :data:`SILENT`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from r1_reward.records.content import Content, ContentError, blank, read_parts
+from r1_reward.records.errors import kind_of
+
+_SOURCES = ("path", "url", "base64")
+_LONGEST_GROUP = 200
+
+
+class LabelError(ValueError):
+    """A label has one of our keys, but not as it must be; ``key`` says which."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key} {reason}")
+        self.key, self.reason = key, reason
+
+
+class Label(NamedTuple):
+    """What a label says."""
+
+    question: Content | None = None
+    images: tuple[str | dict[str, str], ...] = ()
+    group: str | None = None
+    group_size: int | None = None
+
+
+SILENT = Label()
+_KEYS = frozenset(Label._fields)
+
+
+def read_label(label: Any) -> Label:
+    """Return what a label says to the judge, :data:`SILENT` if it is not meant for it.
+
+    Raises:
+        LabelError: one of our keys has a value that cannot be used.
+    """
+    if isinstance(label, str) and label.lstrip().startswith("{"):
+        try:
+            label = json.loads(label)
+        except (ValueError, RecursionError):
+            return SILENT
+    if not isinstance(label, Mapping):
+        return SILENT
+    given = {key: value for key, value in label.items() if key in _KEYS and value is not None}
+    if not given:
+        return SILENT
+    return Label(
+        _question(given.get("question")), _images(given.get("images")), _group(given.get("group")), _size(given)
+    )
+
+
+def _question(question: Any) -> Content | None:
+    if question is None:
+        return None
+    try:
+        read_parts(question)
+    except ContentError as error:
+        raise LabelError("question", str(error)) from error
+    if blank(question):
+        raise LabelError("question", "is blank")
+    return question  # type: ignore[no-any-return]
+
+
+def _images(images: Any) -> tuple[str | dict[str, str], ...]:
+    if images is None:
+        return ()
+    listed = list(images) if isinstance(images, list | tuple) else [images]
+    if not all(isinstance(one, str) and one.strip() or _is_source(one) for one in listed):
+        raise LabelError("images", 'must be paths, URLs, base64 or {"path"|"url"|"base64": ...}')
+    return tuple(listed)
+
+
+def _is_source(image: Any) -> bool:
+    return (
+        isinstance(image, Mapping)
+        and len(image) == 1
+        and isinstance(image.get(next(iter(image))), str)
+        and (next(iter(image)) in _SOURCES)
+    )
+
+
+def _group(group: Any) -> str | None:
+    if group is None:
+        return None
+    if isinstance(group, bool) or not isinstance(group, str | int):
+        raise LabelError("group", f"must be text or a whole number, not {kind_of(group)}")
+    name = str(group)
+    if not name.strip() or len(name) > _LONGEST_GROUP:
+        raise LabelError("group", f"must have 1 to {_LONGEST_GROUP} characters")
+    return name
+
+
+def _size(given: Mapping[str, Any]) -> int | None:
+    size = given.get("group_size")
+    if isinstance(size, float) and size.is_integer():
+        size = int(size)  # a table's column with empty cells holds floats
+    if size is None:
+        return None
+    if isinstance(size, bool) or not isinstance(size, int) or size < 2:
+        raise LabelError("group_size", "must be a whole number, 2 at least")
+    if given.get("group") is None:
+        raise LabelError("group_size", "says nothing without group")
+    return size
