@@ -8,7 +8,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from served import ScriptedJudge, Served, base64_png
+from served import ScriptedJudge, Served, base64_png, png, together
 
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.content import places_of, text_of
@@ -360,3 +360,197 @@ def test_pictures_of_forks_reach_the_judge():
         assert status == 403 and answer["error"]["field"] == "prompts[0].images[0]"
         status, answer = server.post("/get_reward", {"query": ["p 1"]})
         assert status == 422 and answer["error"]["field"] == "prompts"
+
+
+# Labels.
+
+
+@pytest.mark.parametrize("form", [json.dumps, dict])
+def test_a_label_says_the_question_and_its_pictures(form):
+    label = form({"question": "Which digit?", "images": ["a/7.png", {"base64": "AAAA"}], "answer": "eight"})
+    prompt = CHAT.format(f"{QWEN}{QWEN}Think first. Which digit?")
+    (group,) = groups([prompt + "8", prompt + "3"], [prompt] * 2, labels=[label] * 2)
+    assert (group.question, group.responses) == ("Which digit?", ["8", "3"])
+    assert group.images == [PathImage(path="a/7.png"), Base64Image(base64="AAAA")]
+
+
+@pytest.mark.parametrize("label", [None, "", "eight", "{not JSON", "[1]", 8, {"answer": "8"}, '{"answer": 3}', ["a"]])
+def test_a_label_of_somebody_else_says_nothing(label):
+    (group,) = groups(["p 1", "p 2"], ["p", "p"], labels=[label, label])
+    assert (group.question, group.images, group.group, group.responses) == ("p", [], None, ["1", "2"])
+
+
+@pytest.mark.parametrize(
+    ("label", "field"),
+    [
+        ({"question": " "}, "labels[0].question"),
+        ({"question": 3}, "labels[0].question"),
+        ({"question": [{"type": "sound"}]}, "labels[0].question"),
+        ({"images": 3}, "labels[0].images"),
+        ({"images": [""]}, "labels[0].images"),
+        ('{"images": [{"file": "a.png"}]}', "labels[0].images"),
+        ({"group": ["a"], "group_size": 2}, "labels[0].group"),
+        ({"group": " ", "group_size": 2}, "labels[0].group"),
+        ({"group": True, "group_size": 2}, "labels[0].group"),
+        ({"group": "a" * 300, "group_size": 2}, "labels[0].group"),
+        ({"group": "a", "group_size": 1}, "labels[0].group_size"),
+        ({"group": "a", "group_size": "8"}, "labels[0].group_size"),
+        ({"group": "a", "group_size": 2.5}, "labels[0].group_size"),
+        ({"group_size": 8}, "labels[0].group_size"),
+    ],
+)
+def test_a_label_that_means_us_and_cannot_be_read_is_refused(label, field):
+    assert refused(["p 1"], ["p"], labels=[label]) == field
+
+
+def test_lists_that_do_not_fit_are_refused():
+    assert refused(["p 1"], ["p"], labels=["", ""]) == "labels"
+    assert refused([], ["p"]) == "prompts"
+    three = ["p 1", "p 2", "p 3"]
+    assert refused(three, ["p"] * 3, labels=[{"group": "g", "group_size": 2}] * 3) == "labels[0].group_size"
+
+
+@pytest.mark.parametrize(
+    "label", [{"question": "Which?"}, '{"question": "Which?", "group": "g", "group_size": 2}', {"group": 7}, "eight"]
+)
+@pytest.mark.parametrize("prompt", [prompt for prompt, _, _ in PICTURED])
+def test_no_label_lets_a_prompt_be_judged_blind(prompt, label):
+    assert refused([prompt + "a"], [prompt], labels=[label]) == "prompts[0]"
+    (group,) = groups([prompt + "a"], [prompt], labels=[label], images=[["AAAA"] * next(
+        count for one, count, _ in PICTURED if one == prompt
+    )])  # fmt: skip
+    assert "<" not in text_of(group.question) and len(group.images) >= 1
+
+
+def test_a_question_with_places_of_its_own_takes_the_pictures_there():
+    label = {"question": "Is <image> taken after <|image_pad|>?"}
+    prompt = CHAT.format(QWEN + QWEN + "Which?")
+    (group,) = groups([prompt + "a"], [prompt], labels=[label], images=[["AAAA", "BBBB"]])
+    assert text_of(group.question) == "Is [image] taken after [image]?" and group.images == []
+    assert [source.base64 for _, source in named(group)] == ["AAAA", "BBBB"]
+    parts = {"question": [{"type": "text", "text": "Is "}, {"type": "image", "image": "a.png"}, "blue?"]}
+    one_place = CHAT.format(QWEN + "Which?")
+    (group,) = groups([one_place + "a"], [one_place], labels=[parts])
+    assert [source for _, source in named(group)] == [PathImage(path="a.png")]
+    assert refused([prompt + "a"], [prompt], labels=[parts]) == "prompts[0]"
+    assert refused(["p a"], ["p"], labels=[{"question": "Is <image> it?"}]) == "prompts[0]"
+
+
+def test_groups_keep_equal_prompts_apart_and_hold_one_prompt():
+    labels = [{"group": "a"}, {"group": "b"}, {"group": "a"}, {"group": "b"}]
+    found = groups(["p 1", "p 2", "p 3", "p 4"], ["p"] * 4, labels=labels)
+    assert [group.places for group in found] == [[0, 2], [1, 3]]
+    assert refused(["p 1", "q 2"], ["p", "q"], labels=[{"group": "a"}] * 2) == "labels[1]"
+    assert refused(["p 1", "p 2"], ["p"] * 2, labels=[{"group": "a"}] * 2, images=["AAAA", "BBBB"]) == "labels[1]"
+
+
+def test_empty_requests_are_answered():
+    with Served() as server:
+        for body in (
+            {"query": [], "prompts": [], "labels": []},
+            {"query": [], "prompts": []},
+            {"query": [], "prompts": [], "labels": [], "images": []},
+        ):
+            status, answer = server.post("/get_reward", body)
+            assert status == 200 and (answer["rewards"], answer["scores"]) == ([], [])
+            assert set(answer["extra_logs"]) == {"scored", "responses_to_prompt"}
+            assert not any(answer["extra_logs"].values())
+        assert server.judge.seen == []
+
+
+def test_a_label_may_name_a_picture_in_an_allowed_folder(tmp_path):
+    (tmp_path / "7.png").write_bytes(png(7, 5))
+    query, prompts = [CHATML + "3", CHATML + "8"], [CHATML] * 2
+    with Served(allow_folders=[tmp_path]) as server:
+        status, _ = server.post(
+            "/get_reward", {"query": query, "prompts": prompts, "labels": ['{"images": ["7.png"]}'] * 2}
+        )
+        assert status == 200 and server.judge.images == [[(7, 5)]] * 2
+    with Served() as server:
+        status, answer = server.post(
+            "/get_reward", {"query": query, "prompts": prompts, "labels": [{"images": "7.png"}] * 2}
+        )
+        assert status == 403 and answer["error"]["field"] == "prompts[0].images[0]" and server.judge.seen == []
+
+
+# Samples that come one by one.
+
+
+def alone(server, samples, path="/get_reward"):
+    """Ask for every sample in a request of its own, all at once, as OpenRLHF's single-turn executor does."""
+
+    def one(prompt, text, label):
+        return lambda: server.post(path, {"query": [prompt + text], "prompts": [prompt], "labels": [label]})
+
+    return together(*(one(*sample) for sample in samples))
+
+
+def grouped(name, size, **more):
+    return json.dumps({"group": name, "group_size": size, **more})
+
+
+def test_lone_samples_of_a_group_are_judged_together():
+    picture, other = base64_png(5, 4), base64_png(9, 8)
+    a, b = (grouped(name, 2, images=[{"base64": image}]) for name, image in (("a", picture), ("b", other)))
+    samples = [(CHATML, "3", a), (CHATML, "9", b), (CHATML, "8", a), (CHATML, "1", b)]
+    with Served() as server:
+        answers = alone(server, samples)
+        assert [status for status, _ in answers] == [200] * 4, answers
+        assert [answer["rewards"] for _, answer in answers] == [
+            [pytest.approx(reward)] for reward in (-0.8, 0.8, 0.8, -0.8)
+        ]
+        assert [answer["scores"][0] for _, answer in answers] == pytest.approx([0.1, 0.9, 0.9, 0.1])
+        assert answers[0][1]["extra_logs"] == {"scored": [1.0], "responses_to_prompt": [2.0]}
+        pairs = {(size[0], frozenset(two)) for size, (_, *two) in zip(
+            server.judge.images, server.judge.seen, strict=True
+        )}  # fmt: skip
+        assert pairs == {((5, 4), frozenset({"3", "8"})), ((9, 8), frozenset({"9", "1"}))}
+
+
+def test_the_next_epoch_has_a_group_of_its_own():
+    label = grouped("row 7", 2)
+    with Served() as server:
+        for texts in (("3", "8"), ("8", "3"), ("4", "4"), ("3", "8")):
+            answers = alone(server, [("p? ", text, label) for text in texts])
+            assert [status for status, _ in answers] == [200, 200], answers
+            expected = {("3", "8"): [-0.8, 0.8], ("8", "3"): [0.8, -0.8], ("4", "4"): [0.0, 0.0]}[texts]
+            assert [answer["rewards"][0] for _, answer in answers] == pytest.approx(expected)
+
+
+def test_a_lone_sample_that_cannot_be_judged_has_what_the_operator_chose():
+    label = grouped("g", 3)
+    samples = [("p ", "1", label), ("p ", "x" * 60_000, label), ("p ", "5", label)]
+    with Served(unscored_reward=-1.0) as server:
+        answers = alone(server, samples)
+        assert [answer["rewards"][0] for _, answer in answers] == pytest.approx([-0.8, -1.0, 0.8])
+        assert [answer["extra_logs"]["scored"] for _, answer in answers] == [[1.0], [0.0], [1.0]]
+        assert answers[1][1]["scores"] == [0.0]
+
+
+def test_a_group_that_stays_incomplete_or_fails_is_an_error():
+    with Served(group_wait=0.3) as server:
+        ((status, answer),) = alone(server, [("p ", "1", grouped("g", 2))])
+        assert status == 503 and "1 of 2" in answer["error"]["message"]
+        assert server.judge.seen == []
+        answers = alone(server, [("it fails ", text, grouped("h", 2)) for text in "15"])
+        assert [status for status, _ in answers] == [502, 502]
+        answers = alone(server, [("p ", text, grouped("h", 2)) for text in "15"])
+        assert [status for status, _ in answers] == [200, 200], "the failed group is forgotten"
+
+
+def test_two_prompts_under_one_group_are_refused():
+    with Served(group_wait=1.0) as server:
+        answers = alone(server, [("p ", "1", grouped("g", 2)), ("q ", "5", grouped("g", 2))])
+        assert sorted(status for status, _ in answers) == [409, 503]
+        assert server.judge.seen == []
+
+
+def test_parts_and_whole_groups_may_share_a_request():
+    with Served() as server:
+        whole = {"query": ["p 1", "p 5", "q 3"], "prompts": ["p", "p", "q"], "labels": ["", "", grouped("q", 2)]}
+        part = {"query": ["q 8"], "prompts": ["q"], "labels": [grouped("q", 2)]}
+        (_, first), (_, second) = together(
+            lambda: server.post("/get_reward", whole), lambda: server.post("/get_reward", part)
+        )
+        assert first["rewards"] == pytest.approx([-0.8, 0.8, -0.8]) and second["rewards"] == pytest.approx([0.8])
+        assert first["extra_logs"]["responses_to_prompt"] == [2.0, 2.0, 2.0]
