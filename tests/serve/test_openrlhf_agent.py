@@ -6,6 +6,7 @@ The package itself is run by tests/plugs/test_openrlhf.py.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import io
 import sys
@@ -50,10 +51,8 @@ def load_images(images):
     """Return the pictures that can be opened, as OpenRLHF does: without a word about the others."""
     opened = []
     for image in images:
-        try:
+        with contextlib.suppress(OSError):
             opened.append(Image.open(io.BytesIO(image) if isinstance(image, bytes) else image))
-        except OSError:
-            pass
     return opened
 
 
