@@ -75,7 +75,7 @@ def _question(question: Any) -> Content | None:
         raise LabelError("question", str(error)) from error
     if blank(question):
         raise LabelError("question", "is blank")
-    return question  # type: ignore[no-any-return]
+    return question
 
 
 def _images(images: Any) -> tuple[str | dict[str, str], ...]:

@@ -18,31 +18,34 @@ has places for pictures that did not come, the request is refused. With pictures
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from r1_reward.judge.groups import Group
 from r1_reward.judge.schedules import count_comparisons
 from r1_reward.records.content import Content, map_media, text_of
 from r1_reward.records.texts import is_blank
 from r1_reward.serve.chats import PromptError, WrongPictures
-from r1_reward.serve.cohorts import Gone, Sample
 from r1_reward.serve.cohorts import Prompt as Cohort
+from r1_reward.serve.cohorts import Sample
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.grouping import GroupOptions, group_options, score_each
-from r1_reward.serve.judge_client import NO_RESPONSE
+from r1_reward.serve.judge_client import NO_RESPONSE, Scored
 from r1_reward.serve.labels import SILENT, Label, LabelError, read_label
 from r1_reward.serve.outcomes import as_probability
 from r1_reward.serve.pictures import Named
 from r1_reward.serve.routes import Call, Route
 from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage, UrlImage
-from r1_reward.serve.service import Service, Unopened, pairs_of
+from r1_reward.serve.service import Opened, Service, Unopened, pairs_of
 from r1_reward.serve.settings import ServerSettings
 from r1_reward.serve.templates import TURN, Prompt, ask, clean, leading, messages_in, read_turns
 
 _T = TypeVar("_T")
+_IMAGE: TypeAdapter[ImageInput] = TypeAdapter(ImageInput)
 _WHERE = (
     "trainers send none to a URL: use OpenRLHF's --train.agent_func_path or slime's --custom-rm-path, or let them come "
     "with the request, in the messages of the prompt, in the label or, a list for each query, under the key images"
@@ -89,7 +92,8 @@ async def get_reward(service: Service, call: Call[RemoteRewardRequest, GroupOpti
     Those that their label calls a part of a group are judged with the rest of it, which comes by other requests.
     """
     asked = await service.read(call.budget, lambda: read_prompts(call.body))
-    rewards, sizes = [None] * len(call.body.query), [0.0] * len(call.body.query)
+    rewards: list[float | None] = [None] * len(call.body.query)
+    sizes = [0.0] * len(rewards)
     for one, of_one in zip(asked, await score(service, call, asked), strict=True):
         for place, reward in zip(one.places, of_one, strict=True):
             rewards[place], sizes[place] = reward, float(one.group_size or len(one.places))
@@ -108,35 +112,49 @@ async def score(service: Service, call: Call[Any, GroupOptions], asked: list[Ask
         Refusal: the budget does not suffice, a picture cannot be used, or a judge or a group failed.
     """
     too_long = [_spend(one, call) for one in asked]
-    opened = await service.open([one.unopened for one in asked], call.budget)
     rewards: list[list[float | None]] = [[None] * len(one.responses) for one in asked]
-    groups, places, parts = [], [], []
-    for own, one, long, (images, (question,)) in zip(rewards, asked, too_long, opened, strict=True):
-        if one.is_part:
-            samples = [Sample.of(None, response, why) for response, why in zip(one.responses, long, strict=True)]
-            parts.append((own, one, Cohort(question, images, call.options.model_dump()), samples))
-        elif not all(long):
-            groups.append(Group(question, images, _without(one.responses, long)))
-            places.append((own, _without(list(range(len(own))), long)))
-    scored = await service.in_rounds(call.budget, lambda model: score_each(model, groups, call.options))
-    for (own, numbers), group in zip(places, scored, strict=True):
-        for number, reward in zip(numbers, group.rewards, strict=True):
-            own[number] = reward
     try:
         async with asyncio.TaskGroup() as tasks:  # where one fails, none of the others waits any longer
-            for own, one, cohort, samples in parts:
-                tasks.create_task(_with_siblings(service, call.gone, own, one, cohort, samples))
+            opened = await service.open([one.unopened for one in asked], call.budget)
+            whole = []
+            for one, long, own in zip(asked, too_long, rewards, strict=True):
+                part = opened.pop(0)  # a request that waits for the rest of a group holds no pictures
+                if one.is_part:
+                    tasks.create_task(_fill(own, _in_cohort(service, call, one, long, part)))
+                elif not all(long):
+                    whole.append((own, one, long, part))
+                del part
+            tasks.create_task(_judge(service, call, whole))
+            del whole
     except* Refusal as refusals:
         raise refusals.exceptions[0] from None
     return rewards
 
 
-async def _with_siblings(
-    service: Service, gone: Gone, own: list[float | None], one: Asked, cohort: Cohort, samples: list[Sample]
+def _in_cohort(
+    service: Service, call: Call[Any, GroupOptions], one: Asked, long: list[str | None], opened: Opened
+) -> Awaitable[list[Scored]]:
+    """Return what ends with the rewards of a part of a group, once the rest of it has come by other requests."""
+    samples = [Sample.of(None, response, why) for response, why in zip(one.responses, long, strict=True)]
+    cohort = Cohort(opened.contents[0], opened.images, call.options.model_dump())
+    return service.cohorts.rewards(one.group or "", one.group_size or 0, cohort, samples, gone=call.gone)
+
+
+async def _fill(own: list[float | None], scored: Awaitable[list[Scored]]) -> None:
+    own[:] = [reward for reward, _ in await scored]
+
+
+async def _judge(
+    service: Service,
+    call: Call[Any, GroupOptions],
+    whole: list[tuple[list[float | None], Asked, list[str | None], Opened]],
 ) -> None:
-    """Fill in the rewards of a part of a group, once the rest of it has come by other requests."""
-    scored = await service.cohorts.rewards(one.group or "", one.group_size or 0, cohort, samples, gone=gone)
-    own[:] = [reward for reward, _ in scored]
+    """Judge the groups of which all responses are here, but for those that are too long."""
+    groups = [Group(opened.contents[0], opened.images, _without(one.responses, long)) for _, one, long, opened in whole]
+    scored = await service.in_rounds(call.budget, lambda model: score_each(model, groups, call.options))
+    for (own, _, long, _), group in zip(whole, scored, strict=True):
+        for number, reward in zip(_without(range(len(own)), long), group.rewards, strict=True):
+            own[number] = reward
 
 
 def _spend(asked: Asked, call: Call[Any, GroupOptions]) -> list[str | None]:
@@ -154,7 +172,7 @@ def _spend(asked: Asked, call: Call[Any, GroupOptions]) -> list[str | None]:
     return too_long
 
 
-def _without(items: list[_T], too_long: list[str | None]) -> list[_T]:
+def _without(items: Sequence[_T], too_long: Sequence[str | None]) -> list[_T]:
     return [item for item, why in zip(items, too_long, strict=True) if why is None]
 
 
@@ -209,7 +227,7 @@ def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
     for place, (query, prompt) in enumerate(zip(request.query, request.prompts, strict=True)):
         label = _label(request, place)
         sent = request.images[place] if request.images is not None else None
-        beside = [sent] if isinstance(sent, str) else sent or list(label.images)
+        beside: list[Any] = [sent] if isinstance(sent, str) else list(sent or label.images)
         asked_for = (prompt, repr(label.question), repr(beside))
         if label.group is not None and prompt_of.setdefault(label.group, asked_for) != asked_for:
             reason = f"the group {label.group!r} has another prompt, question or pictures in this request"
@@ -256,11 +274,9 @@ def read_question(prompt: str | list[dict[str, Any]], label: Label, beside: list
 
 def _image(picture: Any, field: str) -> ImageInput:
     """Return a picture as the server's own routes name one; raises Refusal if it is not named at all."""
-    if isinstance(picture, dict) and len(picture) == 1:
-        ((kind, named),) = picture.items()
-        form = {"path": PathImage, "url": UrlImage, "base64": Base64Image}.get(kind)
-        if form is not None and isinstance(named, str):
-            return form(**{kind: named})
+    if isinstance(picture, dict):
+        with suppress(ValidationError):
+            return _IMAGE.validate_python(picture)
     if not isinstance(picture, str):
         raise Refusal(422, "has an image part that does not name its picture as text: a URL, a path or base64", field)
     return _named_image(picture)

@@ -37,7 +37,7 @@ from r1_reward.serve.outcomes import WORST, as_probability, filled
 from r1_reward.serve.templates import clean, question_of
 
 
-class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]
+class AgentExecutor(SingleTurnAgentExecutor):
     """Generates as OpenRLHF does, and lets the samples of each prompt be judged against each other."""
 
     options: ClassVar[Mapping[str, Any]] = {}
