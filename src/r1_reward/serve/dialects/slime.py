@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
-from functools import cache
 from typing import Any
 
 from r1_reward.serve.chats import PromptError
@@ -38,10 +37,6 @@ _RUN = uuid.uuid4().hex
 def judged_by(**options: Any) -> RewardFunction:
     """Return a function for ``--custom-rm-path`` whose judge has these options (see ``JudgeServer``)."""
 
-    @cache
-    def server() -> JudgeServer:  # once it is needed: slime loads the function in processes that never call it
-        return JudgeServer(**options)
-
     async def rewards(args: Any, samples: Any, **_: Any) -> Any:
         """Return a reward for each sample of a prompt; for a sample that comes alone, its own.
 
@@ -49,11 +44,12 @@ def judged_by(**options: Any) -> RewardFunction:
             JudgeFailed: the judge gave no answer.
             PromptError, LabelError: the prompt cannot be shown to the judge as the policy saw it.
         """
+        server = JudgeServer(**options)  # not before it is needed: processes that never call this load it, too
         if not isinstance(samples, list):
-            return await _alone(server(), args, samples)
+            return await _alone(server, args, samples)
         _require_one_prompt(samples)
         question, images = _question(samples[0]).apart()
-        scored = await server().rewards(question, [clean(sample.response) for sample in samples], images)
+        scored = await server.rewards(question, [clean(sample.response) for sample in samples], images)
         return filled([one.reward for one in scored])
 
     return rewards
