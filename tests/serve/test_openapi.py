@@ -35,7 +35,7 @@ CHECKS = [
 ]
 OURS = ("/v1/compare", "/v1/rank", "/v1/reward")
 RERANK = ("/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/score")
-POSTED = (*OURS, "/v1/chat/completions", *RERANK, "/get_reward", "/compare", "/verify")
+POSTED = (*OURS, "/v1/chat/completions", *RERANK, "/get_reward", "/compare", "/verify", "/remote_rm")
 OPERATIONS = dict.fromkeys(POSTED, "POST") | dict.fromkeys(("/v1/models", "/health", "/metrics"), "GET")
 
 schemathesis.openapi.format("picture", st.sampled_from([base64_png(), base64_png(5, 4, "blue")]))

@@ -68,6 +68,8 @@ class ErrorForm:
 
 
 OURS = ErrorForm()
+GROUPED = ErrorForm(more={409: "It does not fit the group it names, or a sample came before with another content."})
+"""Of routes whose requests may be parts of a group."""
 
 
 @dataclass(frozen=True)

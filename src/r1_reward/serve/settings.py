@@ -69,7 +69,7 @@ class ServerSettings(Settings):
     unscored_reward: float | None = Field(
         default=None,
         allow_inf_nan=False,
-        description="What /get_reward gives where there is no reward; default null.",
+        description="What /get_reward (default null) and /remote_rm (default -1) give where there is no reward.",
     )
 
     @field_validator("api_key")

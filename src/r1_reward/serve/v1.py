@@ -14,11 +14,10 @@ from r1_reward.serve.budget import Budget
 from r1_reward.serve.cohorts import Prompt, Sample
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.pictures import named_contents
-from r1_reward.serve.routes import Call, ErrorForm, Route
+from r1_reward.serve.routes import GROUPED, Call, Route
 from r1_reward.serve.service import Service, Unopened, different, pairs_of
 from r1_reward.serve.settings import ServerSettings
 
-_GROUPED = ErrorForm(more={409: "It does not fit the group it names, or a sample came before with another content."})
 _Rewards = schemas.GroupRewardResponse | schemas.RewardResponse
 
 
@@ -28,7 +27,7 @@ def routes(settings: ServerSettings) -> tuple[Route, ...]:
     return (
         Route("/v1/compare", models.compare, schemas.CompareResponse, compare, form=True),
         Route("/v1/rank", models.rank, schemas.RankResponse, rank, form=True),
-        Route("/v1/reward", models.reward, _Rewards, reward, form=True, errors=_GROUPED),
+        Route("/v1/reward", models.reward, _Rewards, reward, form=True, errors=GROUPED),
     )
 
 

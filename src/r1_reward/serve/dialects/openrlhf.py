@@ -38,7 +38,7 @@ from r1_reward.serve.judge_client import NO_RESPONSE, Scored
 from r1_reward.serve.labels import SILENT, Label, LabelError, read_label
 from r1_reward.serve.outcomes import as_probability
 from r1_reward.serve.pictures import Named
-from r1_reward.serve.routes import Call, Route
+from r1_reward.serve.routes import GROUPED, Call, Route
 from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage, UrlImage
 from r1_reward.serve.service import Opened, Service, Unopened, pairs_of
 from r1_reward.serve.settings import ServerSettings
@@ -80,7 +80,9 @@ class RemoteRewardResponse(BaseModel):
 def routes(settings: ServerSettings) -> tuple[Route, ...]:
     """Return the route OpenRLHF asks."""
     options = group_options(settings)
-    return (Route("/get_reward", RemoteRewardRequest, RemoteRewardResponse, get_reward, options=options),)
+    return (
+        Route("/get_reward", RemoteRewardRequest, RemoteRewardResponse, get_reward, options=options, errors=GROUPED),
+    )
 
 
 # The answer.

@@ -23,7 +23,7 @@ from r1_reward.serve.grouping import GroupOptions, group_options
 from r1_reward.serve.judge_client import NO_RESPONSE
 from r1_reward.serve.labels import LabelError, read_label
 from r1_reward.serve.outcomes import WORST
-from r1_reward.serve.routes import Call, Route
+from r1_reward.serve.routes import GROUPED, Call, Route
 from r1_reward.serve.service import Service
 from r1_reward.serve.settings import ServerSettings
 from r1_reward.serve.templates import clean, messages_in
@@ -45,7 +45,8 @@ class Reward(RootModel[float]):
 
 def routes(settings: ServerSettings) -> tuple[Route, ...]:
     """Return the route slime asks."""
-    return (Route("/remote_rm", RemoteRmRequest, Reward, remote_rm, options=group_options(settings)),)
+    options = group_options(settings)
+    return (Route("/remote_rm", RemoteRmRequest, Reward, remote_rm, options=options, errors=GROUPED),)
 
 
 async def remote_rm(service: Service, call: Call[RemoteRmRequest, GroupOptions]) -> Reward:
