@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -211,3 +213,32 @@ def test_what_nobody_could_judge_is_refused(prompt, label, field):
         assert status == 422 and answer["error"]["field"] == field and server.judge.seen == []
     if field == "label":
         assert "--group-rm" in answer["error"]["message"]
+
+
+# In a trainer's process.
+
+ALONE = """
+import sys, types
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HEAVY:
+            raise ImportError(f"{name} is not there")
+
+HEAVY = "pydantic fastapi starlette uvicorn torch transformers trl datasets numpy PIL openai".split()
+sys.meta_path.insert(0, Missing())
+for name in ("openrlhf", "openrlhf.utils", "openrlhf.utils.agent", "openrlhf.utils.vlm_utils"):
+    sys.modules[name] = types.ModuleType(name)
+sys.modules["openrlhf.utils.agent"].SingleTurnAgentExecutor = object
+sys.modules["openrlhf.utils.vlm_utils"].load_images = list
+import {module}
+print({module}.__name__)
+"""
+
+
+@pytest.mark.parametrize("name", ["slime", "openrlhf_agent"])
+def test_a_trainers_process_needs_httpx_and_nothing_else(name):
+    module = f"r1_reward.serve.dialects.{name}"
+    code = ALONE.replace("{module}", module)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == module, done.stderr
