@@ -455,6 +455,8 @@ def test_empty_requests_are_answered():
             assert status == 200 and (answer["rewards"], answer["scores"]) == ([], [])
             assert set(answer["extra_logs"]) == {"scored", "responses_to_prompt"}
             assert not any(answer["extra_logs"].values())
+            status, answer = server.post("/get_reward?votes=17", body)
+            assert status == 422 and answer["error"]["field"] == "votes"
         assert server.judge.seen == []
 
 

@@ -113,6 +113,8 @@ async def score(service: Service, call: Call[Any, GroupOptions], asked: list[Ask
     Raises:
         Refusal: the budget does not suffice, a picture cannot be used, or a judge or a group failed.
     """
+    options = call.options
+    call.budget.judgments(0, votes=options.votes, both_orders=options.both_orders, field="query")  # also of no prompt
     too_long = [_spend(one, call) for one in asked]
     rewards: list[list[float | None]] = [[None] * len(one.responses) for one in asked]
     try:
