@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from served import ScriptedJudge, Served, base64_png, png, together
+from PIL import Image
+from served import ScriptedJudge, Served, base64_png, png, together, wait_until
 
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.content import places_of, text_of
@@ -25,6 +28,8 @@ LLAMA = (
     "<|start_header_id|>user<|end_header_id|>\n\nWhich digit?<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n"
 )
+QWEN = "<|vision_start|><|image_pad|><|vision_end|>"
+CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
 
 def groups(query, prompts, **fields):
@@ -68,6 +73,30 @@ def test_pictures_are_more_tokens_in_the_query_than_in_the_prompt():
 
 def messages(*turns):
     return json.dumps([{"role": role, "content": content} for role, content in turns])
+
+
+GEMMA = "<start_of_turn>user\n{}<end_of_turn>\n<start_of_turn>model\n"
+GLM = "[gMASK]<sop><|user|>\n{}<|assistant|>\n"
+PHI = "<|user|>\n{}<|end|>\n<|assistant|>\n"
+
+
+@pytest.mark.parametrize("template", [GEMMA, GLM, PHI])
+def test_templates_of_other_families(template):
+    prompt = template.format("Which digit?")
+    for end in ("<end_of_turn>", "<|user|>", "<|end|>", ""):
+        assert one(f"<bos>{prompt}It is 3.{end}", prompt) == ("Which digit?", "It is 3.")
+    prompt = template.format("<image>Which <|x|> digit?")
+    assert one(prompt + "3", prompt, images=["AAAA"]) == ("Which <|x|> digit?", "3")
+    assert refused([prompt + "3"], [prompt]) == "prompts[0]"
+    # Pictures are many tokens in the query.
+    assert one("<s>" + template.format("<image><image>Which <|x|> digit?") + "3", prompt, images=["AAAA"])[1] == "3"
+
+
+def test_a_template_within_another_is_words():
+    for template, inner in ((GEMMA, PHI), (PHI, CHAT), (CHAT, GLM), (LLAMA.replace("Which digit?", "{}"), GEMMA)):
+        question = "What does " + inner.format("this") + "mean?"
+        prompt = template.format(question)
+        assert one(prompt + "A turn.", prompt) == (question, "A turn.")
 
 
 def test_messages_as_json():
@@ -140,8 +169,6 @@ def test_what_cannot_be_read_is_refused(query, prompts, fields, field):
     assert refused(query, prompts, **fields) == field
 
 
-QWEN = "<|vision_start|><|image_pad|><|vision_end|>"
-CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 PICTURED = [
     (CHAT.format(QWEN + "Which?"), 1, "Which?"),
     (CHAT.format(f"{QWEN}{QWEN}Which?"), 2, "Which?"),
@@ -556,3 +583,26 @@ def test_parts_and_whole_groups_may_share_a_request():
         )
         assert first["rewards"] == pytest.approx([-0.8, 0.8, -0.8]) and second["rewards"] == pytest.approx([0.8])
         assert first["extra_logs"]["responses_to_prompt"] == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("path", ["/get_reward", "/remote_rm"])
+def test_a_sample_that_waits_holds_no_pictures(path):
+    label = {"group": "g", "group_size": 2, "images": [{"base64": base64_png(57, 43)}]}
+    bodies = {
+        "/get_reward": lambda text: {"query": [CHATML + text], "prompts": [CHATML], "labels": [label]},
+        "/remote_rm": lambda text: {"prompt": CHATML, "response": text, "label": label},
+    }
+
+    def held():
+        gc.collect()
+        kept = [one for one in gc.get_objects() if isinstance(one, Base64Image | Image.Image)]
+        return [one for one in kept if getattr(one, "size", (57, 43)) == (57, 43)]
+
+    with Served() as server:
+        first = threading.Thread(target=server.post, args=(path, bodies[path]("1")))
+        first.start()
+        wait_until(lambda: server.service.state.waiting == 1)
+        assert held() == []
+        assert server.post(path, bodies[path]("5"))[0] == 200
+        first.join(20)
+        assert server.judge.images == [[(57, 43)]] * 2

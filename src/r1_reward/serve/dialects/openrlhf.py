@@ -20,6 +20,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
@@ -42,7 +44,7 @@ from r1_reward.serve.routes import GROUPED, Call, Route
 from r1_reward.serve.schemas import Base64Image, ImageInput, PathImage, UrlImage
 from r1_reward.serve.service import Opened, Service, Unopened, pairs_of
 from r1_reward.serve.settings import ServerSettings
-from r1_reward.serve.templates import TURN, Prompt, ask, clean, leading, messages_in, read_turns
+from r1_reward.serve.templates import Prompt, ask, clean, leading, messages_in, read_turns, turn_starts
 
 _T = TypeVar("_T")
 _IMAGE: TypeAdapter[ImageInput] = TypeAdapter(ImageInput)
@@ -93,16 +95,19 @@ async def get_reward(service: Service, call: Call[RemoteRewardRequest, GroupOpti
 
     Those that their label calls a part of a group are judged with the rest of it, which comes by other requests.
     """
-    asked = await service.read(call.budget, lambda: read_prompts(call.body))
+    asked = await service.read(call.budget, partial(read_prompts, call.body))
     rewards: list[float | None] = [None] * len(call.body.query)
     sizes = [0.0] * len(rewards)
-    for one, of_one in zip(asked, await score(service, call, asked), strict=True):
-        for place, reward in zip(one.places, of_one, strict=True):
-            rewards[place], sizes[place] = reward, float(one.group_size or len(one.places))
+    places = [(one.places, float(one.group_size or len(one.places))) for one in asked]
+    scoring, kind = score(service, call, asked), call.options.kind
+    del call, asked  # with their pictures: the request may wait for others
+    for (own, size), of_one in zip(places, await scoring, strict=True):
+        for place, reward in zip(own, of_one, strict=True):
+            rewards[place], sizes[place] = reward, size
     filled = [service.settings.unscored_reward if reward is None else reward for reward in rewards]
     return RemoteRewardResponse(
         rewards=filled,
-        scores=[None if reward is None else as_probability(reward, call.options.kind) for reward in filled],
+        scores=[None if reward is None else as_probability(reward, kind) for reward in filled],
         extra_logs={"scored": [float(reward is not None) for reward in rewards], "responses_to_prompt": sizes},
     )
 
@@ -113,13 +118,14 @@ async def score(service: Service, call: Call[Any, GroupOptions], asked: list[Ask
     Raises:
         Refusal: the budget does not suffice, a picture cannot be used, or a judge or a group failed.
     """
-    options = call.options
+    options, call = call.options, replace(call, body=None)
     call.budget.judgments(0, votes=options.votes, both_orders=options.both_orders, field="query")  # also of no prompt
     too_long = [_spend(one, call) for one in asked]
     rewards: list[list[float | None]] = [[None] * len(one.responses) for one in asked]
     try:
         async with asyncio.TaskGroup() as tasks:  # where one fails, none of the others waits any longer
             opened = await service.open([one.unopened for one in asked], call.budget)
+            asked = [one._replace(question="", images=[]) for one in asked]
             whole = []
             for one, long, own in zip(asked, too_long, rewards, strict=True):
                 part = opened.pop(0)  # a request that waits for the rest of a group holds no pictures
@@ -322,6 +328,6 @@ def _end_of_prompt(query: str, prompt: str, messages: list[dict[str, Any]] | Non
     if messages is not None:
         spoken = sum(message["role"] == "assistant" for message in messages)
     else:
-        spoken = sum("assistant" in turn.groups() for turn in TURN.finditer(prompt)) - 1
-    starts = [turn.end() for turn in TURN.finditer(query) if "assistant" in turn.groups()]
+        spoken = sum(turn.role == "assistant" for turn in turn_starts(prompt)) - 1
+    starts = [turn.start for turn in turn_starts(query) if turn.role == "assistant"]
     return starts[spoken] if 0 <= spoken < len(starts) else None

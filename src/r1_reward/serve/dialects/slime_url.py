@@ -12,6 +12,7 @@ another sample, and no pictures come: :mod:`r1_reward.serve.dialects.slime` is t
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
@@ -51,8 +52,9 @@ def routes(settings: ServerSettings) -> tuple[Route, ...]:
 
 async def remote_rm(service: Service, call: Call[RemoteRmRequest, GroupOptions]) -> Reward:
     """Answer slime: the sample is judged with the rest of its group, which comes by other requests."""
-    asked = await service.read(call.budget, lambda: _read(call.body))
-    ((reward,),) = await score(service, call, [asked])
+    scoring = score(service, call, [await service.read(call.budget, partial(_read, call.body))])
+    del call  # while the request waits for its siblings it holds no pictures
+    ((reward,),) = await scoring
     unscored = service.settings.unscored_reward
     return Reward(reward if reward is not None else WORST if unscored is None else unscored)
 
