@@ -147,7 +147,8 @@ def _in_cohort(
     """Return what ends with the rewards of a part of a group, once the rest of it has come by other requests."""
     samples = [Sample.of(None, response, why) for response, why in zip(one.responses, long, strict=True)]
     cohort = Cohort(opened.contents[0], opened.images, call.options.model_dump())
-    return service.cohorts.rewards(one.group or "", one.group_size or 0, cohort, samples, gone=call.gone)
+    name, size = one.group or "", one.group_size or 0
+    return service.cohorts.rewards(name, size, cohort, samples, gone=call.gone, replay=False)
 
 
 async def _fill(own: list[float | None], scored: Awaitable[list[Scored]]) -> None:
