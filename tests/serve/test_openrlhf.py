@@ -606,3 +606,11 @@ def test_a_sample_that_waits_holds_no_pictures(path):
         assert server.post(path, bodies[path]("5"))[0] == 200
         first.join(20)
         assert server.judge.images == [[(57, 43)]] * 2
+
+
+def test_requests_that_find_no_room_wait_for_it():
+    """OpenRLHF's client gives up after five tries, a second apart."""
+    with Served(ScriptedJudge(seconds=0.2), max_queue=1) as server:
+        body = {"query": ["p 1", "p 5"], "prompts": ["p", "p"]}
+        answers = together(*[lambda: server.post("/get_reward", body)] * 4)
+        assert [status for status, _ in answers] == [200] * 4, answers

@@ -83,7 +83,15 @@ def routes(settings: ServerSettings) -> tuple[Route, ...]:
     """Return the route OpenRLHF asks."""
     options = group_options(settings)
     return (
-        Route("/get_reward", RemoteRewardRequest, RemoteRewardResponse, get_reward, options=options, errors=GROUPED),
+        Route(
+            "/get_reward",
+            RemoteRewardRequest,
+            RemoteRewardResponse,
+            get_reward,
+            options=options,
+            errors=GROUPED,
+            patient=True,
+        ),
     )
 
 

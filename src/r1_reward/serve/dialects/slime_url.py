@@ -47,7 +47,7 @@ class Reward(RootModel[float]):
 def routes(settings: ServerSettings) -> tuple[Route, ...]:
     """Return the route slime asks."""
     options = group_options(settings)
-    return (Route("/remote_rm", RemoteRmRequest, Reward, remote_rm, options=options, errors=GROUPED),)
+    return (Route("/remote_rm", RemoteRmRequest, Reward, remote_rm, options=options, errors=GROUPED, patient=True),)
 
 
 async def remote_rm(service: Service, call: Call[RemoteRmRequest, GroupOptions]) -> Reward:
