@@ -16,7 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 
-sys.path.insert(0, os.environ.get("SLIME_SOURCE", ""))
+if "SLIME_SOURCE" in os.environ:
+    sys.path.insert(0, os.environ["SLIME_SOURCE"])
 pytest.importorskip("slime.rollout.rm_hub", reason="slime is not there: SLIME_SOURCE=CHECKOUT make plugs ARGS=slime")
 
 import slime.rollout.rm_hub as rm_hub
