@@ -1,0 +1,138 @@
+"""EasyR1: a batch reward function that asks a judge behind ``r1-reward serve``.
+
+EasyR1 calls a function of a file with the whole batch, and passes on three things of each sample: the response, its
+length, and the row's ``ground_truth``. So that the judge knows what was asked, ``ground_truth`` (the column that
+``data.answer_key`` names) is the JSON of an object::
+
+    {"question": "<image>Which digit?", "images": ["scenes/7.png"], "answer": "eight"}
+
+``images`` are paths, URLs, data URIs, or ``{"path"|"url"|"base64": ...}``, one for each ``<image>``, and in front of a
+question without any. ``answer`` is the reference answer, for samples that have no siblings. A file of your own names
+the function::
+
+    # reward.py, for worker.reward.reward_function=./reward.py:compute_score
+    from r1_reward.serve.dialects.easyr1 import REWARD_NAME, REWARD_TYPE, compute_score
+
+and its options are settings: ``worker.reward.reward_function_kwargs='{"url": "http://judge:8000", "votes": 2}'``.
+
+Samples of equal ``ground_truth`` are a group, wherever they stand in the batch, and are judged against each other. One
+that silences the judge, or is too long for it, earns ``worst`` (-1). Whatever else goes wrong raises and ends the run:
+EasyR1 has no missing reward, and any number would be trained on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from r1_reward.serve.chats import PromptError, read_turn
+from r1_reward.serve.judge_client import JudgeServer, Scored
+from r1_reward.serve.labels import LabelError, read_label
+from r1_reward.serve.plugs import against, earned, judge_of, reference_of, shown
+from r1_reward.serve.templates import Prompt, ask
+
+REWARD_NAME = "r1_reward"
+REWARD_TYPE = "batch"
+_AT_ONCE = 64
+"""Groups the server is asked about at once; it has a queue of its own."""
+_ALONE = (
+    "has one sample, and the judge has nothing to compare it with: set worker.rollout.n (in validation "
+    "worker.rollout.val_override_config.n) to 2 at least, or put the reference under answer into its ground_truth"
+)
+
+
+class Group(NamedTuple):
+    """The samples of one prompt."""
+
+    prompt: Prompt
+    answer: str | None
+    """The reference answer."""
+    places: list[int]
+    """Where its samples stand in the batch."""
+
+
+def compute_score(
+    reward_inputs: Sequence[Mapping[str, Any]], *, image_dir: str | None = None, **options: Any
+) -> list[dict[str, float]]:
+    """Return for each sample ``overall``, its net win rate over its siblings in [-1, 1], and whether it was ``scored``.
+
+    Args:
+        reward_inputs: EasyR1's: ``response`` and ``ground_truth`` of each sample.
+        image_dir: Where relative paths of pictures begin, as EasyR1's ``data.image_dir``.
+        options: ``url``, ``votes``, ``worst``, ...: see :func:`r1_reward.serve.plugs.judge_of`.
+
+    Raises:
+        ValueError: a ``ground_truth`` does not say what was asked, or a sample has neither siblings nor a reference.
+        JudgeFailed: the judge gave no answer.
+    """
+    judge, worst = judge_of(options)
+    groups = read_groups(reward_inputs)
+    responses = [str(one["response"]) for one in reward_inputs]
+    with ThreadPoolExecutor(1) as thread:  # of its own: EasyR1's worker may have a running event loop
+        scored = thread.submit(asyncio.run, _judge_all(judge, groups, responses, image_dir)).result()
+    told = {
+        place: earned(one, worst)
+        for group, of_group in zip(groups, scored, strict=True)
+        for place, one in zip(group.places, of_group, strict=True)
+    }
+    return [{"overall": told[place]["score"], "scored": told[place]["scored"]} for place in range(len(responses))]
+
+
+def read_groups(reward_inputs: Sequence[Mapping[str, Any]]) -> list[Group]:
+    """Return the samples by what their ``ground_truth`` says, in order of first occurrence.
+
+    Raises:
+        ValueError: one of them cannot be read.
+    """
+    groups: dict[str, Group] = {}
+    for place, one in enumerate(reward_inputs):
+        try:
+            said = _object(one["ground_truth"])
+            key = json.dumps(said, sort_keys=True)
+            if key not in groups:
+                groups[key] = _group(said)
+        except (LabelError, PromptError, ValueError) as error:
+            raise ValueError(f"the ground_truth of sample {place} {error}") from error
+        groups[key].places.append(place)
+    return list(groups.values())
+
+
+def _object(ground_truth: Any) -> dict[str, Any]:
+    try:
+        said = json.loads(ground_truth) if isinstance(ground_truth, str) else None
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or "question" not in said:
+        form = '{"question": ..., "images": [...], "answer": ...}'
+        raise ValueError(f"is {ground_truth!r:.60}; it must be the JSON of an object {form}")
+    return said
+
+
+def _group(said: dict[str, Any]) -> Group:
+    label = read_label({**said, "images": said.get("images", said.get("image"))})
+    if label.question is None:
+        raise ValueError("has no question")
+    prompt = ask([read_turn("user", label.question)], label.images)
+    return Group(prompt, reference_of(said.get("answer")), [])
+
+
+async def _judge_all(
+    judge: JudgeServer, groups: list[Group], responses: list[str], image_dir: str | None
+) -> list[list[Scored]]:
+    """Return what the samples of each group have earned; the first failure ends it all."""
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def judge_one(group: Group) -> list[Scored]:
+        written = [responses[place] for place in group.places]
+        async with room:
+            if len(written) > 1:
+                question, images = shown(group.prompt, image_dir)
+                return await judge.rewards(question, written, images)
+            if group.answer is None:
+                raise ValueError(f"the prompt of sample {group.places[0]} {_ALONE}")
+            return [await against(judge, group.prompt, written[0], group.answer, image_dir)]
+
+    return await asyncio.gather(*(judge_one(group) for group in groups))
