@@ -89,6 +89,7 @@ def settings(checkpoint, tokenizer_folder, server):
         given = [
             *ways,
             f"+{where}.url={url}",
+            f"+{where}.timeout=60",
             "reward.num_workers=2",
             f"actor_rollout_ref.model.path={checkpoint}",
             f"actor_rollout_ref.model.tokenizer_path={tokenizer_folder}",
@@ -293,8 +294,10 @@ def test_spam_and_too_long_answers_earn_the_worst_and_their_siblings_go_on(setti
     assert "51,000" in told[2]["why"] or "51000" in told[2]["why"]
 
 
-@pytest.mark.parametrize("question", ["<image>Whose judge fails?", "<image>Whose judge is down?"])
-def test_a_judge_that_fails_masks_the_prompt_and_no_other(settings, workers, tmp_path, monkeypatch, question):
+@pytest.mark.parametrize("question", ["<image>Whose judge fails?", "<image>" + "far too long " * 10_000])
+def test_a_judge_that_fails_or_refuses_masks_the_prompt_and_no_other(
+    settings, workers, tmp_path, monkeypatch, question
+):
     config = settings("actor_rollout_ref.rollout.n=2", *NO_VALIDATION)
     rows = prompts([row(56), row(56, question=question)], config, tmp_path)
     handles = workers(config).reward_loop_worker_handles
@@ -313,7 +316,7 @@ def test_one_sample_in_validation_is_compared_with_the_reference(server, setting
 
 
 def test_compute_score_on_ray(server, settings, workers):
-    config = settings("+reward.custom_reward_function.reward_kwargs.votes=2", ways=ONE_BY_ONE)
+    config = settings("+reward.custom_reward_function.reward_kwargs.both_orders=false", ways=ONE_BY_ONE)
     texts = [b"says 1", b"says 2", b"says 3", b"spam " * 40, b"x" * 51_000]
     picture = {"bytes": png(56)}
     samples = [
@@ -329,8 +332,7 @@ def test_compute_score_on_ray(server, settings, workers):
     assert answer.batch["rm_scores"].sum(-1).tolist() == pytest.approx([-0.8, 0, 0.8, -1, -1])
     assert set(answer.meta_info["reward_extra_keys"]) == KEYS
     assert answer.non_tensor_batch["scored"].tolist() == [1, 1, 1, 0, 0]
-    assert server.judge.images
-    assert all(images == [(56, 56)] for images in server.judge.images)
+    assert server.judge.images == [[(56, 56)]] * 3  # of those that can be compared
 
 
 def list_of_bytes(text, config):

@@ -30,64 +30,9 @@ def server():
 
 
 @pytest.fixture
-def verl(server):
-    module = snippet("verl_reward")
-    module.SERVER = f"http://127.0.0.1:{server.port}"
-    return module
-
-
-@pytest.fixture
 def picture(tmp_path):
     (tmp_path / "scene.png").write_bytes(png(5, 4))
     return tmp_path / "scene.png"
-
-
-# verl: managers call compute_score by these names, one row at a time or a batch.
-
-
-def test_verl_batch_judges_the_solutions_to_each_question_against_each_other(server, verl, picture):
-    rows = [("Which is larger?", "4"), ("Other?", "9"), ("Which is larger?", "7"), ("Other?", "1")]
-    scores = verl.compute_score_batch(
-        data_sources=["handwriting"] * 4,
-        solution_strs=[text for _, text in rows],
-        ground_truths=[""] * 4,
-        extra_infos=[
-            {"question": question, "images": [str(picture)], "index": i} for i, (question, _) in enumerate(rows)
-        ],
-    )
-    assert scores == pytest.approx([-0.8, 0.8, 0.8, -0.8])
-    assert set(map(tuple, server.judge.images)) == {((5, 4),)}
-    assert all({first, second} in ({"4", "7"}, {"9", "1"}) for _, first, second in server.judge.seen)
-
-
-def test_verl_alone_is_held_against_the_reference(server, verl):
-    def score(text):
-        return verl.compute_score(
-            data_source="handwriting", solution_str=text, ground_truth="5", extra_info={"question": "Which is larger?"}
-        )
-
-    assert score("7") == pytest.approx(0.8)
-    assert score("4") == pytest.approx(-0.8)
-    assert score("") == pytest.approx(-0.8)
-    assert score("5") == 0.0, "the reference itself"
-
-
-def test_verl_options_are_passed_on(server, verl):
-    verl.compute_score("handwriting", "7", "5", {"question": "Which is larger?"}, votes=2, both_orders=False)
-    assert len(server.judge.seen) == 1, "one order"
-    assert server.judge.temperatures == [1.0], "several votes are sampled"
-
-
-def test_verl_failures_are_errors_and_what_cannot_be_read_is_neutral(server, verl):
-    assert verl.compute_score("x", "7", "5", {"question": "unreadable?"}) == 0.0
-    with pytest.raises(RuntimeError, match="502"):
-        verl.compute_score("x", "7", "5", {"question": "it fails"})
-    with pytest.raises(ValueError, match="question"):
-        verl.compute_score("x", "7", "5", None)
-    server.stop()
-    server._thread.join(30)
-    with pytest.raises(verl.requests.ConnectionError):
-        verl.compute_score("x", "7", "5", {"question": "Which?"})
 
 
 # OpenRLHF: a request of many samples.
