@@ -81,7 +81,7 @@ async def compute_score(
     return earned(await against(judge, prompt, solution_str, reference), worst)
 
 
-class R1RewardManager(RewardManagerBase):  # type: ignore[misc]
+class R1RewardManager(RewardManagerBase):
     """Rewards of samples that the server judges against the others of their prompt."""
 
     def __init__(
