@@ -332,7 +332,8 @@ def test_compute_score_on_ray(server, settings, workers):
     assert answer.batch["rm_scores"].sum(-1).tolist() == pytest.approx([-0.8, 0, 0.8, -1, -1])
     assert set(answer.meta_info["reward_extra_keys"]) == KEYS
     assert answer.non_tensor_batch["scored"].tolist() == [1, 1, 1, 0, 0]
-    assert server.judge.images == [[(56, 56)]] * 3  # of those that can be compared
+    # Two that can be compared, and the first twice, since verl pads the batch for its two workers; and the spam.
+    assert server.judge.images == [[(56, 56)]] * 4
 
 
 def list_of_bytes(text, config):
