@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from r1_reward.records.content import Shown
 from r1_reward.records.parsing import ParsedJudgment, parse_judgment, spoken_from
 from r1_reward.records.prompt import fill_template
-from r1_reward.records.schema import Label
+from r1_reward.records.schema import Judgment, Label
 
 _PLACEHOLDER = re.compile(r"\{(question|answer1|answer2)\}")
 
@@ -108,6 +108,10 @@ class Dialect:
         found = self.read(spoken)
         parts = (parse_judgment(text[:start]).reasoning, without(spoken, found.spans).strip())
         return ParsedJudgment(found.answer, "\n\n".join(filter(None, parts)), found.answer is not None)
+
+    def reasoning(self, vote: Judgment) -> str:
+        """Return what a vote says before its verdict; all that it says where its verdict cannot be read."""
+        return vote.text if vote.answer is None else self.parse(vote.text, cut=vote.truncated).reasoning
 
     def place(self, text: str) -> int | None:
         """Return where in a text the character of its verdict stands, None if there is no such place."""

@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from r1_reward.judge.ranking import Ranking
 from r1_reward.judge.settings import ScheduleName, require_budgeted
 from r1_reward.judge.voting import Verdict
-from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.dialect import Dialect
 from r1_reward.records.schema import Answer, Judgment, Label
 from r1_reward.records.texts import SEEN, is_blank
 from r1_reward.serve.judge_client import Scored
@@ -370,8 +370,8 @@ def _limited(model: type[_Model], fields: dict[str, Any]) -> type[_Model]:
     return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **fields)
 
 
-def compare_response(verdict: Verdict) -> CompareResponse:
-    """Return a verdict as it is sent."""
+def compare_response(verdict: Verdict, dialect: Dialect) -> CompareResponse:
+    """Return a verdict as it is sent; ``dialect`` is the judge's, in which its votes are written."""
     tied = _SAY_TIE if verdict.says_tie else "the votes are tied" if verdict.readable else _NO_VOTE
     return CompareResponse(
         preferred=verdict.preferred,
@@ -382,13 +382,13 @@ def compare_response(verdict: Verdict) -> CompareResponse:
         unreadable=verdict.unreadable,
         flips=verdict.flips,
         tokens=verdict.tokens,
-        votes=[_vote(vote) for vote in verdict.votes],
+        votes=[_vote(vote, dialect) for vote in verdict.votes],
         message=tied if verdict.preferred is None else None,
     )
 
 
-def _vote(vote: Judgment) -> Vote:
-    reasoning = vote.text if vote.answer is None else parse_judgment(vote.text).reasoning
+def _vote(vote: Judgment, dialect: Dialect) -> Vote:
+    reasoning = dialect.reasoning(vote)
     return Vote(
         answer=vote.answer,
         swapped=vote.swapped,

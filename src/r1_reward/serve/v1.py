@@ -39,7 +39,8 @@ async def compare(service: Service, call: Call[schemas.CompareRequest, None]) ->
     _spend(budget, asked, 1, "votes")
     ((images, (question, first, second)),) = await service.open([sent], budget)
     pair = PairToJudge(question, images, first, second, asked.criteria)
-    return schemas.compare_response(await service.compare(pair, _sampling(asked), budget))
+    verdict = await service.compare(pair, _sampling(asked), budget)
+    return schemas.compare_response(verdict, service.batcher.model.engine.dialect)
 
 
 async def rank(service: Service, call: Call[schemas.RankRequest, None]) -> schemas.RankResponse:
