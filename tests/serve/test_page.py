@@ -29,6 +29,7 @@ from r1_reward.serve.page import examples, judge
 from r1_reward.serve.settings import ServerSettings
 
 RED = Image.new("RGB", (56, 28), "red")
+OURS = find_dialect(DEFAULT)
 
 
 class Reader(HTMLParser):
@@ -56,7 +57,7 @@ def vote(answer, *, swapped=False, text=None, probability=None):
     return Judgment(answer=answer, swapped=swapped, text=text, well_formed=True, tokens=7, probability=probability)
 
 
-def page_of(answers, votes, total=None, dialect=find_dialect(DEFAULT)):
+def page_of(answers, votes, total=None, dialect=OURS):
     total = len(votes) if total is None else total
     return cards.result(dict(enumerate(answers, 1)), {(1, 2): majority(votes)}, total, dialect)
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from r1_reward.judge.ranking import Ranking
     from r1_reward.judge.reward_model import RewardModel
-    from r1_reward.records.dialect import Dialect
     from r1_reward.judge.voting import Verdict
+    from r1_reward.records.dialect import Dialect
     from r1_reward.records.schema import Judgment
     from r1_reward.store.video import Video
 

@@ -1,0 +1,173 @@
+"""What a trainer's prompt asks: plain text, text in a chat template (ChatML, Llama 3), or the messages of a chat.
+
+    prompt = "<|im_start|>user\\n<image>Which digit?<|im_end|>\\n<|im_start|>assistant\\n"
+    ask(read_turns(prompt), [picture])  # Prompt(question="Which digit?", images=[picture])
+    ask(read_turns(prompt))             # WrongPictures: has a place for 1 picture (<image>), and none came
+    clean("It is 3.<|im_end|>\\n")       # "It is 3."
+
+The last message of a user is the question; what was said before it stands in front of it as a transcript. Special
+tokens do not reach the judge. Only the standard library is needed: plugs that run inside a trainer ask here, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from r1_reward.records.content import Content, Piece, Place, map_media, places_of, read_parts
+from r1_reward.records.placeholders import find_placeholders
+from r1_reward.serve.chats import PromptError, Shown, Turn, in_front, joined, read_turn, said, show, sources_of
+
+TURN = re.compile(r"<\|im_start\|>(\w+)\n|<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n")
+"""Start of a turn with its role, in ChatML (Qwen, InternVL) and Llama 3's template."""
+_TURN_END = re.compile(r"<\|(?:im_end|eot_id)\|>")
+_TOKEN = r"(?:<[|｜][^\s<>|｜]{1,64}[|｜]>|</?s>|<pad>|<bos>|<eos>)"
+_LEADING, _LAST = re.compile(rf"(?:\s|{_TOKEN})*"), re.compile(rf"{_TOKEN}\Z")
+_LONGEST_TOKEN = 66
+_NAMED = 200  # characters of a prompt in messages
+
+
+class Prompt(NamedTuple):
+    """What a judge is asked."""
+
+    question: Content
+    """Text, or texts and pictures in their order."""
+    images: list[Any]
+    """In front of it."""
+
+    def apart(self) -> tuple[str | list[dict[str, Any]], list[Any]]:
+        """Return the question with bare places, as JSON can hold it, and all its pictures in their order."""
+        places = sources_of(self.question)
+        if not places:
+            return map_media(self.question, _without_source), self.images
+        bare = map_media([*(Place("image") for _ in self.images), *read_parts(self.question)], _without_source)
+        return bare, [*self.images, *places]
+
+
+def question_of(
+    prompt: str | Sequence[Mapping[str, Any]], pictures: Sequence[Any] = (), instead: Content | None = None
+) -> Prompt:
+    """Return what a prompt asks, whose ``pictures`` are all that it shows, in order; without, those in its parts.
+
+    ``instead`` is shown in its place, see :func:`ask`.
+
+    Raises:
+        PromptError: it cannot be shown to a judge as the policy saw it; the message names the prompt.
+    """
+    try:
+        turns = read_turns((messages_in(prompt) or prompt) if isinstance(prompt, str) else prompt)
+        return ask([turn.without_sources() for turn in turns] if pictures else turns, pictures, instead)
+    except PromptError as error:
+        named = prompt if isinstance(prompt, str) else json.dumps(prompt, default=str, ensure_ascii=False)
+        raise type(error)(f"the prompt {named[:_NAMED]!r} {error}") from error
+
+
+def read_turns(prompt: str | Sequence[Mapping[str, Any]]) -> list[Turn]:
+    """Return the turns of a prompt; text in no known chat template is one turn of the user's.
+
+    Raises:
+        PromptError: a message has no role or no content, or a part of it is neither text nor picture.
+    """
+    if not isinstance(prompt, str):
+        if not prompt or not all(isinstance(one, Mapping) and "role" in one and "content" in one for one in prompt):
+            raise PromptError("must be text, or a list of messages with role and content")
+        return [read_turn(str(message["role"]), message["content"]) for message in prompt]
+    starts = list(TURN.finditer(prompt))
+    if not starts:
+        return [Turn("user", [_without_ends(prompt)])]
+    ends = [*(start.start() for start in starts[1:]), len(prompt)]
+    return [
+        Turn(start[1] or start[2], [_TURN_END.split(prompt[start.end() : end], maxsplit=1)[0]])
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def messages_in(prompt: str) -> list[dict[str, Any]] | None:
+    """Return the chat that a text holds as JSON; None where it holds none."""
+    if not prompt.lstrip().startswith("["):
+        return None
+    try:
+        messages = json.loads(prompt)
+    except (ValueError, RecursionError):
+        return None
+    is_chat = isinstance(messages, list) and messages
+    if not is_chat or not all(isinstance(one, dict) and "role" in one and "content" in one for one in messages):
+        return None
+    return messages
+
+
+def ask(turns: Sequence[Turn], beside: Sequence[Any] = (), instead: Content | None = None) -> Prompt:
+    """Return the question of turns whose pictures are in their parts or came ``beside`` them, in order.
+
+    ``instead`` is shown in place of what the turns say, with its own pictures if it has some, else with theirs.
+
+    Raises:
+        WrongPictures: the pictures are not as many as the places for them.
+        PromptError: there is no text of a user.
+    """
+    if instead is None:
+        return _question(turns, show(turns, beside))
+    question = read_turn("user", instead)
+    own = [] if beside else sources_of(instead)
+    own = [source for source in own if source is not None]
+    pictures = show(turns, beside or own).everything
+    try:
+        return _question([question], show([question], [] if own else pictures))
+    except PromptError as error:
+        raise type(error)(f"comes with a question that {error}") from error
+
+
+def _question(turns: Sequence[Turn], shown: Shown) -> Prompt:
+    said_by = [(turn.role, content) for turn, content in zip(turns, shown.contents, strict=True)]
+    last = max((i for i, (role, content) in enumerate(said_by) if role == "user" and said(content)), default=None)
+    if last is None:
+        raise PromptError("holds no question: no text of a user")
+    if in_front(said_by):
+        texts = [(role, said(content)) for role, content in said_by]
+        return Prompt(_transcript(texts[: last + 1]), shown.everything)
+    behind = sources_of(*(content for _, content in said_by[last + 1 :]))
+    question = map_media(_transcript(said_by[: last + 1]), lambda place: place.source)
+    return Prompt(question, [*behind, *shown.pictures])
+
+
+def clean(text: str) -> str:
+    """Return a text without white space and special tokens at its ends, in time linear in its length."""
+    start, end = leading(text), len(text)
+    while end > start:
+        if text[end - 1].isspace():
+            end -= 1
+        elif last := _LAST.search(text, max(start, end - _LONGEST_TOKEN), end):
+            end = last.start()
+        else:
+            break
+    return text[start:end]
+
+
+def leading(text: str) -> int:
+    """Return how many characters of white space and special tokens a text begins with."""
+    match = _LEADING.match(text)
+    return match.end() if match else 0
+
+
+def _without_source(_: Place) -> None:
+    return None
+
+
+def _transcript(turns: Sequence[tuple[str, Content]]) -> Content:
+    """Return the last turn as it is, behind those before it with their roles; a turn that shows nothing is left out."""
+    pieces: list[Piece] = []
+    for role, content in turns[:-1]:
+        if said(content) or places_of(content):
+            pieces += [f"{role}: ", *read_parts(joined(read_parts(content))), "\n\n"]
+    return joined([*pieces, *read_parts(joined(read_parts(turns[-1][1])))])
+
+
+def _without_ends(prompt: str) -> str:
+    """Return a prompt without white space and special tokens at its ends, but with those of pictures."""
+    places = find_placeholders(prompt)
+    if not places:
+        return clean(prompt)
+    first, last = places[0].start, places[-1].end
+    return prompt[min(leading(prompt), first) : last] + clean("." + prompt[last:])[1:]
