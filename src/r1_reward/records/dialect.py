@@ -72,6 +72,9 @@ class Dialect:
     """What its judges call the two responses."""
     score: Callable[[str], float | None] | None = None
     """Reads the score of a single response, in [0, 1], where the model speaks; for judges that see one at a time."""
+    write: Callable[[Label | None, float | None, str], str] | None = None
+    """Writes what somebody who asked in this form is told, where :attr:`form` cannot say it: by the answer, the
+    probability that the first response is better, and the reasoning."""
 
     @property
     def pointwise(self) -> bool:

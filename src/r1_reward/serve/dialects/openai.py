@@ -341,7 +341,8 @@ def _response(
 ) -> ChatResponse:
     choices = []
     for number, one in enumerate(completions):
-        text = in_form(dialect, judge, one.text, cut=one.cut).encode("utf-8", "replace").decode()
+        told = in_form(dialect, judge, one.text, cut=one.cut, probability=one.probability)
+        text = told.encode("utf-8", "replace").decode()
         logprobs = _logprobs(text, one.probability, dialect) if asked.logprobs else None
         finish: Any = "content_filter" if one.refused else "length" if one.truncated else "stop"
         choices.append(Choice(index=number, message=Answered(content=text), logprobs=logprobs, finish_reason=finish))
