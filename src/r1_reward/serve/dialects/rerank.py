@@ -29,9 +29,19 @@ from r1_reward.serve.errors import Refusal
 from r1_reward.serve.grouping import GroupOptions, as_probability, group_options, score_each
 from r1_reward.serve.pictures import named_contents
 from r1_reward.serve.routes import Call, ErrorForm, Route
-from r1_reward.serve.schemas import Base64Image, ImagePart, Part, PartsOrText, TextPart, UrlImage
+from r1_reward.serve.schemas import (
+    Base64Image,
+    ImagePart,
+    ImageUrlPart,
+    Part,
+    PartsOrText,
+    PathImage,
+    TextPart,
+    UrlImage,
+)
 from r1_reward.serve.service import Opened, Service, Unopened, different, pairs_of
 from r1_reward.serve.settings import ServerSettings
+from r1_reward.store.encoded import kind_of_source
 
 # What asks for nothing; anything else would change the scores.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -42,6 +52,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "chat_template_kwargs": ({},),
     "mm_processor_kwargs": ({},),
     "truncate_prompt_tokens": (-1,),
+    "padding": ("do_not_pad",),
     "max_tokens_per_query": (0,),
     "max_tokens_per_doc": (0,),
     "max_chunks_per_doc": (),
@@ -383,4 +394,13 @@ def _returned(document: str | Document) -> RerankedDocument:
         return RerankedDocument(text=document.text)
     parts = document.sent("documents")
     assert not isinstance(parts, str)
-    return RerankedDocument(multi_modal=[part.model_dump(exclude_none=True) for part in parts])
+    return RerankedDocument(multi_modal=[_part(part) for part in parts])
+
+
+def _part(part: TextPart | ImagePart | ImageUrlPart) -> dict[str, Any]:
+    """Return a part in the form of chats, which is vLLM's; a path, which only we take, as it was sent."""
+    if isinstance(part, ImagePart) and not isinstance(part.image, PathImage | None):
+        coded = part.image.base64 if isinstance(part.image, Base64Image) else part.image.url
+        url = coded if kind_of_source(coded) in ("url", "data") else f"data:image;base64,{coded}"
+        return {"type": "image_url", "image_url": {"url": url}}
+    return part.model_dump(exclude_none=True)
