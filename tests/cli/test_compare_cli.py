@@ -15,6 +15,7 @@ from scripted_server import reply, status
 from typer.testing import CliRunner
 
 from r1_reward.cli import compare as commands
+from r1_reward.records.dialects import DEFAULT, find_dialect
 from r1_reward.records.errors import UserError
 
 
@@ -74,6 +75,16 @@ def test_compare_names_the_winner(server, picture):
     assert report == {"preferred": 1, "probability": 0.9, "for_1": 4, "for_2": 0, "ties": 0, "unreadable": 0,
                       "flips": 0.0, "tokens": 28}  # fmt: skip
     assert [vote["answer"] for vote in votes] == [1] * 4
+
+
+def test_reasoning_is_cut_in_the_judges_own_dialect(server):
+    server.default = [reply("The other one miscounts.\nSo [[A]] it is.")]
+    result = invoke("compare", *ask(server, "--a", "A three.", "--b", "An eight.", "--dialect", "llm-as-judge"))
+    assert result.exit_code == 0, result.output
+    assert "The other one miscounts." in result.output and "[[A]]" not in result.output
+    server.default = [reply("The other one miscounts.")]
+    result = invoke("compare", *ask(server, "--a", "A three.", "--b", "An eight.", "--dialect", "llm-as-judge"))
+    assert "The other one miscounts." in result.output and "cannot be read" in result.output
 
 
 def prompt_of(body):
@@ -158,7 +169,7 @@ def test_ties_are_told(answers, title, counts):
     votes = [Judgment(answer=a, swapped=False, text="Both.", well_formed=True, tokens=3) for a in answers]
     console = Console(width=150)
     with console.capture() as shown:
-        for panel in commands._verdict_panels(majority(votes)):
+        for panel in commands._verdict_panels(majority(votes), find_dialect(DEFAULT)):
             console.print(panel)
     assert title in shown.get() and counts in shown.get()
     assert shown.get().count("says tie") == answers.count(0)

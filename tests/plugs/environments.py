@@ -3,7 +3,8 @@
 ``tests/plugs/NAME.txt`` lists the packages of one environment, each pinned. By default they are installed without their
 dependencies over the environment this runs in, whose packages they share: trainers pin drivers and versions that a
 machine without a GPU cannot meet. A file that begins with ``# with dependencies`` gets an environment of its own. The
-tests are ``tests/plugs/test_NAME.py``; what they print is kept in ``benchmarks/results/plugs/NAME.txt``.
+tests are ``tests/plugs/test_NAME.py`` and ``test_NAME_*.py``; what they print is kept in
+``benchmarks/results/plugs/NAME.txt``.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def run(name: str) -> bool:
     """Run the tests of one environment, keep what they print, and say whether they passed."""
     python = make(name)
     packages = (HERE / f"{name}.txt").read_text()
-    test = HERE / f"test_{name}.py"
-    command = [str(python), "-m", "pytest", "-rs", "-p", "no:cacheprovider", "-v", "--tb=short", str(test)]
+    tests = [str(path) for path in (*HERE.glob(f"test_{name}.py"), *sorted(HERE.glob(f"test_{name}_*.py")))]
+    command = [str(python), "-m", "pytest", "-rs", "-p", "no:cacheprovider", "-v", "--tb=short", *tests]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

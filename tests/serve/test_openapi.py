@@ -35,7 +35,9 @@ CHECKS = [
 ]
 OURS = ("/v1/compare", "/v1/rank", "/v1/reward")
 RERANK = ("/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/score")
-POSTED = (*OURS, "/v1/chat/completions", *RERANK, "/get_reward", "/compare", "/verify", "/remote_rm")
+POOLING = ("/classify", "/v1/classify", "/pooling", "/v1/embeddings")
+TRAINERS = ("/get_reward", "/compare", "/verify", "/remote_rm")
+POSTED = (*OURS, "/v1/chat/completions", *RERANK, *POOLING, *TRAINERS)
 OPERATIONS = dict.fromkeys(POSTED, "POST") | dict.fromkeys(("/v1/models", "/health", "/metrics"), "GET")
 
 schemathesis.openapi.format("picture", st.sampled_from([base64_png(), base64_png(5, 4, "blue")]))

@@ -21,6 +21,7 @@ from served import ScriptedJudge
 from r1_reward.judge.prepare import open_images
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.voting import majority
+from r1_reward.records.dialects import DEFAULT, find_dialect
 from r1_reward.records.schema import Completion, Judgment
 from r1_reward.serve import cards
 from r1_reward.serve.budget import Budget
@@ -28,6 +29,7 @@ from r1_reward.serve.page import examples, judge
 from r1_reward.serve.settings import ServerSettings
 
 RED = Image.new("RGB", (56, 28), "red")
+OURS = find_dialect(DEFAULT)
 
 
 class Reader(HTMLParser):
@@ -55,9 +57,9 @@ def vote(answer, *, swapped=False, text=None, probability=None):
     return Judgment(answer=answer, swapped=swapped, text=text, well_formed=True, tokens=7, probability=probability)
 
 
-def page_of(answers, votes, total=None):
+def page_of(answers, votes, total=None, dialect=OURS):
     total = len(votes) if total is None else total
-    return cards.result(dict(enumerate(answers, 1)), {(1, 2): majority(votes)}, total)
+    return cards.result(dict(enumerate(answers, 1)), {(1, 2): majority(votes)}, total, dialect)
 
 
 def run(
@@ -106,6 +108,24 @@ def test_no_word_of_the_reasoning_is_lost(text):
         shown = f"{parts.before}[Response 1]:{parts.first}[Response 2]:{parts.second}{parts.after}"
         letters = re.sub(r"[\s:]", "", text)
         assert re.sub(r"[\s:]", "", shown) == letters
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reasoning", "verdict"),
+    [
+        ("llm-as-judge", "The second one miscounts.\nSo [[A]] it is.", "The second one miscounts.", "[[A]]"),
+        ("boxed", "The second one miscounts.\n\\boxed{1}", "The second one miscounts.", "boxed"),
+        ("rm-r1", "<eval>B miscounts.</eval>\n<answer>[[A]]</answer>", "B miscounts.", "[[A]]"),
+    ],
+)
+def test_reasoning_of_every_dialect_comes_without_its_verdict(name, text, reasoning, verdict):
+    dialect = find_dialect(name)
+    one = Judgment(**{**vote(1, text=text).model_dump(), "answer": dialect.parse(text).answer})
+    assert one.answer == 1
+    said = text_of(page_of(["A", "B"], [one], dialect=dialect))
+    assert reasoning in said and verdict not in said
+    silent = one.model_copy(update={"answer": None})
+    assert verdict in text_of(page_of(["A", "B"], [silent], dialect=dialect))
 
 
 def test_claims_are_put_under_the_answer_they_are_about():

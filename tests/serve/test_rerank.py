@@ -1,11 +1,12 @@
-"""Rerankers' and scorers' routes: the wire form of vLLM and Cohere, and Cohere's own client where it is installed."""
+"""Rerankers' and scorers' routes: the wire form of vLLM and Cohere, and Cohere's own client."""
 
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 
+import cohere
 import pytest
+from cohere.errors import BadRequestError
 from fakes import Table
 from served import Served, base64_png
 
@@ -38,7 +39,7 @@ def ask(server, path="/rerank", **body):
 def refused(server, path="/rerank", status=400, **body):
     got, answer = server.post(path, body)
     assert got == status, answer
-    assert answer["message"] == answer["error"]["message"]
+    assert answer["message"] == answer["error"]["message"] and answer["error"]["code"] == status
     return answer["error"]["param"], answer["message"]
 
 
@@ -131,7 +132,10 @@ def test_a_query_for_each_document_groups_them(server):
         ("/rerank", {"documents": ["4", {"title": "x"}]}, "documents[1]", "must be text"),
         ("/rerank", {"documents": ["4", 7]}, "documents[1]", "text or a document"),
         ("/rerank", {"documents": ["4", {"content": []}]}, "documents[1].content", ""),
-        ("/rerank", {"documents": "47"}, "documents", "array"),
+        ("/rerank", {"documents": "47"}, "documents", "scalar"),
+        ("/rerank", {"documents": 47}, "documents", "text or a document"),
+        ("/rerank", {"documents": ["4", "7"], "max_tokens_per_doc": 9}, "max_tokens_per_doc", "leave it out"),
+        ("/rerank", {"documents": ["4", "7"], "truncate_prompt_tokens": 9}, "truncate_prompt_tokens", "leave it out"),
         ("/rerank", {"documents": ["4", "7"], "top_n": -1}, "top_n", ""),
         ("/rerank", {"documents": ["4", "7"], "rank_fields": ["title"]}, "rank_fields", "leave it out"),
         ("/rerank", {"documents": ["4", "7"], "use_activation": False}, "use_activation", "leave it out"),
@@ -191,11 +195,7 @@ def test_a_scalar_judge_without_a_number_and_one_that_is_shared(scalar):
         assert ask(server, "/score", queries="Which?", documents="4")["data"][0]["score"] == 0.5
 
 
-@pytest.mark.skipif(find_spec("cohere") is None, reason="pip install cohere")
 def test_coheres_own_client(server):
-    import cohere
-    from cohere.errors import BadRequestError
-
     url = f"http://127.0.0.1:{server.port}"
     documents = ["4", "9", "7"]
     for client in (cohere.Client("none", base_url=url), cohere.ClientV2("none", base_url=url)):

@@ -9,6 +9,8 @@ from fakes import Table
 from served import ScriptedJudge, Served, base64_png, form, pair, png
 
 from r1_reward.judge.reward_model import RewardModel
+from r1_reward.records.dialects import find_dialect
+from r1_reward.records.schema import Completion
 from r1_reward.serve.settings import ServerSettings
 
 
@@ -22,6 +24,35 @@ def running():
 def server(running):
     running.judge.__init__()
     return running
+
+
+class Speaks(ScriptedJudge):
+    """Writes one text about every pair, in a dialect."""
+
+    def __init__(self, name, text):
+        super().__init__()
+        self.dialect, self.text = find_dialect(name), text
+
+    def answer(self, requests):
+        for request in requests:
+            yield [Completion(text=self.text, tokens=5) for _ in request.seeds]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reasoning"),
+    [
+        ("llm-as-judge", "The second one miscounts.\nSo [[A]] it is.", "The second one miscounts."),
+        ("boxed", "The second one miscounts.\n\\boxed{1}", "The second one miscounts."),
+        ("rm-r1", "<eval>B miscounts.</eval>\n<answer>[[A]]</answer>", "<eval>B miscounts.</eval>"),
+        ("llm-as-judge", "No idea.", "No idea."),
+    ],
+)
+def test_reasoning_is_cut_in_the_judges_own_dialect(name, text, reasoning):
+    with Served(Speaks(name, text)) as server:
+        status, answer = server.post("/v1/compare", pair("4", "7", both_orders=False))
+    assert status == 200
+    (vote,) = answer["votes"]
+    assert vote["reasoning"] == reasoning
 
 
 def test_compare_tells_the_verdict_and_every_vote(server):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from r1_reward.judge.ranking import Ranking
     from r1_reward.judge.reward_model import RewardModel
     from r1_reward.judge.voting import Verdict
+    from r1_reward.records.dialect import Dialect
     from r1_reward.records.schema import Judgment
     from r1_reward.store.video import Video
 
@@ -79,7 +80,7 @@ def compare(
     media = _media(image, video)
     model = _load(judge, engine, frames, calibration)
     verdict = model.compare(asked, media, first, second, told, **votes.model_dump())
-    _show(_verdict_json(verdict), lambda: _verdict_panels(verdict), as_json)
+    _show(_verdict_json(verdict), lambda: _verdict_panels(verdict, model.engine.dialect), as_json)
 
 
 @with_settings
@@ -222,7 +223,7 @@ def _ranking_json(ranking: Ranking) -> dict[str, Any]:
     return {**ranking._asdict(), "comparisons": [one._asdict() for one in ranking.comparisons]}
 
 
-def _verdict_panels(verdict: Verdict) -> list[RenderableType]:
+def _verdict_panels(verdict: Verdict, dialect: Dialect) -> list[RenderableType]:
     """Return who wins and with what certainty, then each vote with its reasoning."""
     from rich.panel import Panel
 
@@ -244,20 +245,17 @@ def _verdict_panels(verdict: Verdict) -> list[RenderableType]:
     if verdict.flips is not None:
         lines.append(f"votes that flip with the order: {verdict.flips:.0%}")
     lines.append(f"generated tokens: {verdict.tokens}")
-    votes = [_vote_panel(number, vote) for number, vote in enumerate(verdict.votes, 1)]
+    votes = [_vote_panel(number, vote, dialect) for number, vote in enumerate(verdict.votes, 1)]
     return [Panel(_safe("\n".join(lines)), title=title), *votes]
 
 
-def _vote_panel(number: int, vote: Judgment) -> RenderableType:
+def _vote_panel(number: int, vote: Judgment, dialect: Dialect) -> RenderableType:
     from rich.panel import Panel
-
-    from r1_reward.records.parsing import parse_judgment
 
     says = {None: "cannot be read", 0: "says tie"}.get(vote.answer) or f"prefers response {vote.answer}"
     title = f"vote {number}, response {2 if vote.swapped else 1} shown first as [Response 1]: {says}"
-    reasoning = parse_judgment(vote.text).reasoning if vote.answer is not None else vote.text
     end = "\n(cut off at the token limit)" if vote.truncated else ""
-    return Panel(_safe((reasoning or vote.text) + end), title=_safe(title), title_align="left")
+    return Panel(_safe((dialect.reasoning(vote) or vote.text) + end), title=_safe(title), title_align="left")
 
 
 def _ranking_table(ranking: Ranking, responses: list[str]) -> list[RenderableType]:

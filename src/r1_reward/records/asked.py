@@ -21,6 +21,7 @@ from r1_reward.records.content import Content, Piece, Place
 from r1_reward.records.dialect import Dialect
 from r1_reward.records.dialects import dialect_names, find_dialect
 from r1_reward.records.placeholders import find_placeholders, mismatch
+from r1_reward.records.two_scores import two_scores
 
 _PLACES = re.compile(r"\{(?:question|answer[12])\}")
 _PICTURE = "\0"  # stands for a picture; no text keeps it, since no judge is shown it
@@ -62,7 +63,7 @@ def take_apart(system: str, pieces: Sequence[Piece]) -> Asked:
     sources = [piece.source for piece in pieces if isinstance(piece, Place)]
     text = "".join(_PICTURE if isinstance(piece, Place) else piece.replace(_PICTURE, "\ufffd") for piece in pieces)
     for exact in (True, False):
-        for dialect in map(find_dialect, dialect_names()):
+        for dialect in _known(text):
             literals = _PLACES.split(dialect.wording())
             spans = _spans(literals, text, exact)
             if spans is not None and _is_around(dialect, text[: spans[0][0]] + text[spans[-1][1] :]):
@@ -70,9 +71,17 @@ def take_apart(system: str, pieces: Sequence[Piece]) -> Asked:
                 _require_fitting(dialect, system)
                 return _asked(dialect, text, spans, sources)._stripped(not exact)
     raise NotAComparison(
-        "is not a comparison of two responses in a wording that is known here; send one user message in the prompt of "
-        "R1-Reward or of another dialect (docs/dialects.md), or post to /v1/compare"
+        "is not a comparison of two responses in a wording that is known here. This is a judge that says which of two "
+        "responses is better: send one user message in the prompt of R1-Reward or of another dialect "
+        "(docs/dialects.md), or post to /v1/compare"
     )
+
+
+def _known(text: str) -> Iterator[Dialect]:
+    """Yield the dialects in which a text may ask."""
+    yield from map(find_dialect, dialect_names())
+    if scores := two_scores(text):
+        yield scores
 
 
 def _pattern(literal: str, exact: bool, first: bool, last: bool) -> re.Pattern[str]:
@@ -172,12 +181,13 @@ def _content(text: str, sources: Iterator[Any]) -> Content:
     return pieces
 
 
-def in_form(dialect: Dialect, judge: Dialect, text: str, *, cut: bool = False) -> str:
+def in_form(dialect: Dialect, judge: Dialect, text: str, *, cut: bool = False, probability: float | None = None) -> str:
     """Return what a ``judge`` wrote in the form that somebody who asked in ``dialect`` reads.
 
     That is the text itself where both are the same. Else it is the judge's reasoning as a thought, with what the
     dialect would read as a verdict broken up, and then the verdict in the dialect's form: none where the judge's cannot
-    be read, or is a tie that the dialect has no word for.
+    be read, or is a tie that the dialect has no word for. ``probability`` is the judge's for the first response, which
+    some forms tell.
     """
     if judge.name == dialect.name:
         return text
@@ -187,6 +197,8 @@ def in_form(dialect: Dialect, judge: Dialect, text: str, *, cut: bool = False) -
     ours = dict(zip(judge.labels, dialect.labels, strict=True))
     names = re.compile("|".join(rf"\b{re.escape(label)}\b" for label in ours))
     reasoning = neutralize(names.sub(lambda match: ours[match[0]], parsed.reasoning), (), dialect.hostile)
+    if dialect.write is not None:
+        return dialect.write(parsed.answer, probability, reasoning)
     thought = f"<think>{reasoning}</think>"
     if parsed.answer in (1, 2) and dialect.verdicts is not None:
         verdict = dialect.form.format(dialect.verdicts[parsed.answer - 1])

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from r1_reward.records.content import Shown
 from r1_reward.records.parsing import ParsedJudgment, parse_judgment, spoken_from
 from r1_reward.records.prompt import fill_template
-from r1_reward.records.schema import Label
+from r1_reward.records.schema import Judgment, Label
 
 _PLACEHOLDER = re.compile(r"\{(question|answer1|answer2)\}")
 
@@ -72,6 +72,9 @@ class Dialect:
     """What its judges call the two responses."""
     score: Callable[[str], float | None] | None = None
     """Reads the score of a single response, in [0, 1], where the model speaks; for judges that see one at a time."""
+    write: Callable[[Label | None, float | None, str], str] | None = None
+    """Writes what somebody who asked in this form is told, where :attr:`form` cannot say it: by the answer, the
+    probability that the first response is better, and the reasoning."""
 
     @property
     def pointwise(self) -> bool:
@@ -108,6 +111,10 @@ class Dialect:
         found = self.read(spoken)
         parts = (parse_judgment(text[:start]).reasoning, without(spoken, found.spans).strip())
         return ParsedJudgment(found.answer, "\n\n".join(filter(None, parts)), found.answer is not None)
+
+    def reasoning(self, vote: Judgment) -> str:
+        """Return what a vote says before its verdict; all that it says where its verdict cannot be read."""
+        return vote.text if vote.answer is None else self.parse(vote.text, cut=vote.truncated).reasoning
 
     def place(self, text: str) -> int | None:
         """Return where in a text the character of its verdict stands, None if there is no such place."""

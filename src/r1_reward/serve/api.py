@@ -22,7 +22,7 @@ from r1_reward.judge.reward_model import RewardModel
 from r1_reward.serve import schemas, v1
 from r1_reward.serve.bodies import hung_up, read_call
 from r1_reward.serve.budget import Clock
-from r1_reward.serve.dialects import nemo_gym, openai, openrlhf, rerank, slime_url
+from r1_reward.serve.dialects import nemo_gym, openai, openrlhf, pooling, rerank, slime_url
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.limits import Gate
 from r1_reward.serve.openapi import describe, documented
@@ -30,7 +30,15 @@ from r1_reward.serve.routes import OURS, Call, ErrorForm, Route
 from r1_reward.serve.service import Service
 from r1_reward.serve.settings import ServerSettings
 
-_PROTOCOLS = (v1.routes, nemo_gym.routes, openai.routes, openrlhf.routes, slime_url.routes, rerank.routes)
+_PROTOCOLS = (
+    v1.routes,
+    nemo_gym.routes,
+    openai.routes,
+    openrlhf.routes,
+    slime_url.routes,
+    rerank.routes,
+    pooling.routes,
+)
 
 
 def create_app(model: RewardModel, settings: ServerSettings, *, clock: Clock = time.monotonic) -> FastAPI:

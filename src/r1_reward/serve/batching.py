@@ -232,15 +232,17 @@ class QueuedModel(RewardModel):
         """
         return self._wait(self.submit(items, Sampling(**options)))
 
-    def scores(self, question: Content, images: Images, responses: Sequence[Shown]) -> list[Score]:
-        """Return what a scalar judge says of each response alone.
+    def scores(self, candidates: Sequence[tuple[Content, Images, Shown]]) -> list[Score]:
+        """Return what a scalar judge says of each response alone: of a question, pictures in front, and a response.
 
         Raises:
             EngineError: one of them has no score.
             Expired: as of :meth:`compare_many`, like Unavailable.
         """
-        shown, opened = check_group(question, images, video_frames=self.video_frames)
-        items = [(shown, list(opened.pictures), response) for response in responses]
+        items = []
+        for question, images, response in candidates:
+            shown, opened = check_group(question, images, video_frames=self.video_frames)
+            items.append((shown, list(opened.pictures), response))
         scores: list[Score] = []
         for score in self._wait(self.submit(items, Alone(self.max_new_tokens))):
             if isinstance(score, EngineError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from r1_reward.judge.comparisons import Comparison, net_win_rates
 from r1_reward.judge.voting import Verdict
 from r1_reward.records.content import Shown
-from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.dialect import Dialect
 from r1_reward.records.schema import Judgment
 
 if TYPE_CHECKING:
@@ -144,11 +144,12 @@ def result(
     answers: Mapping[int, Shown],
     found: Mapping[tuple[int, int], Verdict],
     total: int,
+    dialect: Dialect,
     pictures: Mapping[int, str] | None = None,
 ) -> str:
     """Return all that is known: ``answers`` by number, the verdict on each pair of them so far, votes in all.
 
-    ``pictures`` are the thumbnails of answers by number.
+    ``dialect`` is the judge's, in which its votes are written; ``pictures`` are the thumbnails of answers by number.
     """
     pictures = pictures or {}
     drawn = sum(len(verdict.votes) for verdict in found.values())
@@ -159,10 +160,10 @@ def result(
         both = _both_pictures(pair[0], pair[1], pictures)
         if verdict is None:
             return f'<div class="rr-box">{both}{progress}</div>'
-        return _verdict_box(verdict, pair[0], pair[1], both + progress) + _votes(verdict, pair[0], pair[1])
+        return _verdict_box(verdict, pair[0], pair[1], both + progress) + _votes(verdict, pair[0], pair[1], dialect)
     details = "".join(
         f'<details class="rr-pair"><summary>Answer {i} against answer {j}: {_says(verdict, i, j)}</summary>'
-        f"{_votes(verdict, i, j)}</details>"
+        f"{_votes(verdict, i, j, dialect)}</details>"
         for (i, j), verdict in found.items()
     )
     return _standings(list(answers), found, progress, pictures) + details
@@ -218,13 +219,12 @@ def _label(share: float) -> str:
     return f"<i>{share:.0%}</i>" if share >= 0.12 else ""  # a narrow part has no room
 
 
-def _votes(verdict: Verdict, i: int, j: int) -> str:
-    return "".join(_vote(number, vote, i, j) for number, vote in enumerate(verdict.votes, 1))
+def _votes(verdict: Verdict, i: int, j: int, dialect: Dialect) -> str:
+    return "".join(_vote(number, vote, i, j, dialect) for number, vote in enumerate(verdict.votes, 1))
 
 
-def _vote(number: int, vote: Judgment, i: int, j: int) -> str:
+def _vote(number: int, vote: Judgment, i: int, j: int, dialect: Dialect) -> str:
     """Return one vote: what it prefers, and its text in parts where it has them."""
-    parsed = parse_judgment(vote.text)
     says = {None: "cannot be read", 0: "says tie", 1: f"prefers answer {i}", 2: f"prefers answer {j}"}[vote.answer]
     shown_first = j if vote.swapped else i
     chips = [f"answer {shown_first} shown first, as Response 1", f"{vote.tokens} tokens"]
@@ -233,7 +233,7 @@ def _vote(number: int, vote: Judgment, i: int, j: int) -> str:
     if vote.truncated:
         chips.append("cut off at the token limit")
     head = f"<header><b>Vote {number} {says}</b><span class='rr-chip'>{' · '.join(chips)}</span></header>"
-    text = vote.text if vote.answer is None else parsed.reasoning or vote.text
+    text = dialect.reasoning(vote) or vote.text
     claims = split_claims(text)
     if claims is None:
         body = f'<div class="rr-text">{escape(text) or "(no reasoning)"}</div>'

@@ -93,7 +93,7 @@ def judge(
     """
     shown: dict[int, Shown] = {}
     found: dict[tuple[int, int], Verdict] = {}
-    total, thumbnails = 0, {}
+    total, thumbnails, dialect = 0, {}, model.engine.dialect
     try:
         paths = [one[0] if isinstance(one, (tuple, list)) else one for one in pictures or ()]
         opened = _open(paths, budget, "pictures")
@@ -104,15 +104,15 @@ def judge(
         thumbnails = {number: cards.thumbnails(pictures_of(answer)) for number, answer in shown.items()}
         each = 1 if model.engine.deterministic else votes * (1 + both_orders)
         total = each * len(list(combinations(shown, 2)))
-        yield cards.result(shown, found, total, thumbnails)
+        yield cards.result(shown, found, total, dialect, thumbnails)
         for i, j in combinations(shown, 2):
             watched = model.watch(question, opened, shown[i], shown[j], criteria, votes=votes, both_orders=both_orders)
             for verdict in watched:
                 found[i, j] = verdict
-                yield cards.result(shown, found, total, thumbnails)
+                yield cards.result(shown, found, total, dialect, thumbnails)
                 budget.check_time()
     except (UserError, Refusal) as error:
-        yield cards.notice(str(error)) + (cards.result(shown, found, total, thumbnails) if found else "")
+        yield cards.notice(str(error)) + (cards.result(shown, found, total, dialect, thumbnails) if found else "")
 
 
 def _answers(answers: Sequence[Answer], budget: Budget) -> dict[int, Shown]:

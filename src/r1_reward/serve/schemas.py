@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from r1_reward.judge.ranking import Ranking
 from r1_reward.judge.settings import ScheduleName, require_budgeted
 from r1_reward.judge.voting import Verdict
-from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.dialect import Dialect
 from r1_reward.records.schema import Answer, Judgment, Label
 from r1_reward.records.texts import SEEN, is_blank
 from r1_reward.serve.judge_client import Scored
@@ -65,18 +65,39 @@ class PathImage(_Request):
     path: str
 
 
+class _LinkedImage(_Request):
+    url: str = Field(description="A data URL, or a URL on a host the operator allows (--allow-host).")
+    detail: Literal["auto", "low", "high"] | None = Field(default=None, description="Has no effect here.")
+
+
+class ImageUrl(_Request):
+    """A picture in OpenAI's form."""
+
+    image_url: _LinkedImage
+    type: Literal["image_url"] = "image_url"
+
+    @property
+    def url(self) -> str:
+        """Where it is, as of :class:`UrlImage`."""
+        return self.image_url.url
+
+
 def _holder(image: Any) -> str | None:
     """Return the tag of a picture by the one key it has."""
     keys = list(image) if isinstance(image, dict) else list(getattr(type(image), "model_fields", ()))
+    keys = [key for key in keys if key != "type" or "image_url" not in keys]
     return f"({keys[0]})" if len(keys) == 1 else None
 
 
 ImageInput = Annotated[
-    Annotated[Base64Image, Tag("(base64)")] | Annotated[UrlImage, Tag("(url)")] | Annotated[PathImage, Tag("(path)")],
+    Annotated[Base64Image, Tag("(base64)")]
+    | Annotated[UrlImage, Tag("(url)")]
+    | Annotated[PathImage, Tag("(path)")]
+    | Annotated[ImageUrl, Tag("(image_url)")],
     Discriminator(
         _holder,
         custom_error_type="picture",
-        custom_error_message='must be {"base64": ...}, {"url": ...} or {"path": ...}',
+        custom_error_message='must be {"base64": ...}, {"url": ...}, {"path": ...} or {"image_url": {"url": ...}}',
     ),
 ]
 
@@ -93,11 +114,6 @@ class ImagePart(_Request):
 
     type: Literal["image"]
     image: ImageInput | None = None
-
-
-class _LinkedImage(_Request):
-    url: str = Field(description="A data URL, or a URL on a host the operator allows (--allow-host).")
-    detail: Literal["auto", "low", "high"] | None = Field(default=None, description="Has no effect here.")
 
 
 class ImageUrlPart(_Request):
@@ -148,6 +164,7 @@ _CRITERIA = "By what the responses are to be judged."
 class Question(_Request):
     """A question about pictures, and how votes are drawn."""
 
+    model: str | None = Field(default=None, description="As ``GET /v1/models`` names it.")
     question: PartsOrText = Field(description=_CONTENT)
     images: list[ImageInput] = Field(
         default_factory=list, description="Shown in front of the question, or where parts without a picture are."
@@ -370,8 +387,8 @@ def _limited(model: type[_Model], fields: dict[str, Any]) -> type[_Model]:
     return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **fields)
 
 
-def compare_response(verdict: Verdict) -> CompareResponse:
-    """Return a verdict as it is sent."""
+def compare_response(verdict: Verdict, dialect: Dialect) -> CompareResponse:
+    """Return a verdict as it is sent; ``dialect`` is the judge's, in which its votes are written."""
     tied = _SAY_TIE if verdict.says_tie else "the votes are tied" if verdict.readable else _NO_VOTE
     return CompareResponse(
         preferred=verdict.preferred,
@@ -382,13 +399,13 @@ def compare_response(verdict: Verdict) -> CompareResponse:
         unreadable=verdict.unreadable,
         flips=verdict.flips,
         tokens=verdict.tokens,
-        votes=[_vote(vote) for vote in verdict.votes],
+        votes=[_vote(vote, dialect) for vote in verdict.votes],
         message=tied if verdict.preferred is None else None,
     )
 
 
-def _vote(vote: Judgment) -> Vote:
-    reasoning = vote.text if vote.answer is None else parse_judgment(vote.text).reasoning
+def _vote(vote: Judgment, dialect: Dialect) -> Vote:
+    reasoning = dialect.reasoning(vote)
     return Vote(
         answer=vote.answer,
         swapped=vote.swapped,

@@ -12,12 +12,15 @@ from r1_reward.serve import schemas
 from r1_reward.serve.batching import Sampling
 from r1_reward.serve.budget import Budget
 from r1_reward.serve.cohorts import Prompt, Sample
+from r1_reward.serve.dialects.openai import NO_MODEL, require_model
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.pictures import named_contents
-from r1_reward.serve.routes import GROUPED, Call, Route
+from r1_reward.serve.routes import GROUPED, Call, ErrorForm, Route
 from r1_reward.serve.service import Service, Unopened, different, pairs_of
 from r1_reward.serve.settings import ServerSettings
 
+_ERRORS = ErrorForm(more=NO_MODEL)
+_GROUPED = ErrorForm(more={**NO_MODEL, **GROUPED.more})
 _Rewards = schemas.GroupRewardResponse | schemas.RewardResponse
 
 
@@ -25,25 +28,28 @@ def routes(settings: ServerSettings) -> tuple[Route, ...]:
     """Return the routes, with a server's limits in their documents."""
     models = schemas.RequestModels(settings)
     return (
-        Route("/v1/compare", models.compare, schemas.CompareResponse, compare, form=True),
-        Route("/v1/rank", models.rank, schemas.RankResponse, rank, form=True),
-        Route("/v1/reward", models.reward, _Rewards, reward, form=True, errors=GROUPED),
+        Route("/v1/compare", models.compare, schemas.CompareResponse, compare, form=True, errors=_ERRORS),
+        Route("/v1/rank", models.rank, schemas.RankResponse, rank, form=True, errors=_ERRORS),
+        Route("/v1/reward", models.reward, _Rewards, reward, form=True, errors=_GROUPED),
     )
 
 
 async def compare(service: Service, call: Call[schemas.CompareRequest, None]) -> schemas.CompareResponse:
     """Say which of two responses is better, with every vote."""
     asked, budget = call.body, call.budget
+    require_model(asked.model, service)
     sent = _sent(call, {"response_1": asked.response_1, "response_2": asked.response_2})
     _spend(budget, asked, 1, "votes")
     ((images, (question, first, second)),) = await service.open([sent], budget)
     pair = PairToJudge(question, images, first, second, asked.criteria)
-    return schemas.compare_response(await service.compare(pair, _sampling(asked), budget))
+    verdict = await service.compare(pair, _sampling(asked), budget)
+    return schemas.compare_response(verdict, service.batcher.model.engine.dialect)
 
 
 async def rank(service: Service, call: Call[schemas.RankRequest, None]) -> schemas.RankResponse:
     """Order responses from best to worst, with scores."""
     asked, budget = call.body, call.budget
+    require_model(asked.model, service)
     sent = _sent(call, _responses(budget, asked.responses))
     to_rank = list(sent.contents.values())[1:]
     most = default_budget(different(to_rank)) if asked.budget is None else asked.budget
@@ -61,6 +67,7 @@ def reward(
     service: Service, call: Call[schemas.RewardRequest, None]
 ) -> Awaitable[schemas.RewardResponse | schemas.GroupRewardResponse]:
     """Give each response a reward, measured against the others; with ``group`` also those of other requests."""
+    require_model(call.body.model, service)
     # No coroutine, which would hold the body while the request waits.
     return _reward(service, call) if call.body.group is None else _group_reward(service, call, call.body.group)
 

@@ -163,7 +163,7 @@ def _comparisons(scored: list[ScoredGroup]) -> list[Comparison]:
 def _result(one: Comparison) -> dict[str, float | int | None]:
     """Return a comparison as NeMo Gym tells it: scores from 1 to 5, and a ranking from 1 (first is better) to 6."""
     p = one.probability
-    scores = {"score_1": None, "score_2": None, "ranking": None}
+    scores: dict[str, float | None] = {"score_1": None, "score_2": None, "ranking": None}
     if p is not None:
         scores = {"score_1": 1 + 4 * p, "score_2": 5 - 4 * p, "ranking": 6 - 5 * p}
     return {"response_i": one.first, "response_j": one.second, "judge_idx": 0, "probability": p, **scores}

@@ -262,16 +262,7 @@ def _read_prompt(messages: Sequence[Message], settings: ServerSettings) -> Asked
     Raises:
         Refusal: it is not a comparison of two responses.
     """
-    turns: list[Turn] = []
-    size = sum(len(message.content or ()) for message in messages if not isinstance(message.content, str))
-    if size > 3 * settings.max_parts:
-        most = f"{size:,} parts; this server takes at most {3 * settings.max_parts} (three times --max-parts)"
-        raise Refusal(422, most, "messages")
-    for number, message in enumerate(messages):
-        try:
-            turns.append(read_turn(message.role, message.content))
-        except PromptError as error:
-            raise Refusal(422, str(error), f"messages[{number}]") from error
+    turns = read_messages(messages, settings)
     told = [turn for turn in turns if turn.role in _INSTRUCTING]
     rest = [turn for turn in turns if turn.role not in _INSTRUCTING]
     if len(rest) != 1 or rest[0].role != "user":
@@ -299,17 +290,37 @@ def _read_prompt(messages: Sequence[Message], settings: ServerSettings) -> Asked
     return asked
 
 
+def read_messages(messages: Sequence[Message], settings: ServerSettings) -> list[Turn]:
+    """Return the turns of a chat; raises Refusal where one has too many parts, or a part that is not taken."""
+    turns: list[Turn] = []
+    size = sum(len(message.content or ()) for message in messages if not isinstance(message.content, str))
+    if size > 3 * settings.max_parts:
+        most = f"{size:,} parts; this server takes at most {3 * settings.max_parts} (three times --max-parts)"
+        raise Refusal(422, most, "messages")
+    for number, message in enumerate(messages):
+        try:
+            turns.append(read_turn(message.role, message.content))
+        except PromptError as error:
+            raise Refusal(422, str(error), f"messages[{number}]") from error
+    return turns
+
+
+def linked(source: Any, name: str) -> Named:
+    """Return the picture of a part of a message; raises Refusal if the part holds none."""
+    if source is None:
+        raise Refusal(422, "is a place for a picture that did not come", name)
+    if not isinstance(source, str):
+        raise Refusal(422, "must name its picture as text: a data URL, or a URL", name)
+    return Named(UrlImage(url=source), name)
+
+
 def _named(turn: Turn, field: str) -> list[Piece]:
     """Return the pieces of a turn with every picture named."""
     pieces: list[Piece] = []
     for piece in turn.pieces:
         if isinstance(piece, Place):
             name = f"{field} (picture {1 + sum(isinstance(one, Place) for one in pieces)})"
-            if piece.source is None:
-                raise Refusal(422, "is a place for a picture that did not come", name)
-            if not isinstance(piece.source, str):
-                raise Refusal(422, "must name its picture as text: a data URL, or a URL", name)
-            piece = Place("image", Named(UrlImage(url=piece.source), name))
+            piece = Place("image", linked(piece.source, name))
         pieces.append(piece)
     return pieces
 
@@ -330,7 +341,8 @@ def _response(
 ) -> ChatResponse:
     choices = []
     for number, one in enumerate(completions):
-        text = in_form(dialect, judge, one.text, cut=one.cut).encode("utf-8", "replace").decode()
+        told = in_form(dialect, judge, one.text, cut=one.cut, probability=one.probability)
+        text = told.encode("utf-8", "replace").decode()
         logprobs = _logprobs(text, one.probability, dialect) if asked.logprobs else None
         finish: Any = "content_filter" if one.refused else "length" if one.truncated else "stop"
         choices.append(Choice(index=number, message=Answered(content=text), logprobs=logprobs, finish_reason=finish))

@@ -16,21 +16,33 @@ import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from itertools import islice
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from r1_reward.judge.groups import Group
 from r1_reward.records.content import Content, blank, text_of
-from r1_reward.serve.dialects.openai import NO_MODEL, STATUSES, ErrorBody, error_body, require_model, require_neutral
+from r1_reward.serve.dialects.openai import NO_MODEL, STATUSES, require_model, require_neutral
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.grouping import GroupOptions, group_options, score_each
 from r1_reward.serve.outcomes import as_probability
 from r1_reward.serve.pictures import named_contents
 from r1_reward.serve.routes import Call, ErrorForm, Route
-from r1_reward.serve.schemas import Base64Image, ImagePart, Part, PartsOrText, TextPart, UrlImage
+from r1_reward.serve.schemas import (
+    Base64Image,
+    ImagePart,
+    ImageUrlPart,
+    Part,
+    PartsOrText,
+    PathImage,
+    TextPart,
+    UrlImage,
+)
 from r1_reward.serve.service import Opened, Service, Unopened, different, pairs_of
 from r1_reward.serve.settings import ServerSettings
+from r1_reward.store.encoded import kind_of_source
 
 # What asks for nothing; anything else would change the scores.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -38,6 +50,13 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "activation": (True,),
     "rank_fields": (["text"],),
     "instruction": ("",),
+    "chat_template_kwargs": ({},),
+    "mm_processor_kwargs": ({},),
+    "truncate_prompt_tokens": (-1,),
+    "padding": ("do_not_pad",),
+    "max_tokens_per_query": (0,),
+    "max_tokens_per_doc": (0,),
+    "max_chunks_per_doc": (),
 }
 _ALONE = (
     "one document cannot be scored: this judge compares, so a score says how often a document is better than others of "
@@ -90,7 +109,7 @@ class RerankRequest(BaseModel):
 
     model: str | None = Field(default=None, description="As ``GET /v1/models`` names it.")
     query: AnyDocument
-    documents: list[AnyDocument] = Field(description="Two or more; one suffices for a scalar judge.")
+    documents: OneOrMore = Field(description="Two or more; one suffices for a scalar judge.")
     top_n: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Return so many; 0 and null: all.")
     return_documents: bool | None = Field(default=None, description="Default true, as of vLLM.")
 
@@ -161,13 +180,30 @@ class ScoreResponse(BaseModel):
     usage: RerankUsage
 
 
-class BothErrors(ErrorBody):
+class ErrorInfo(BaseModel):
+    """What was wrong, and in which field; ``code`` is the status."""
+
+    message: str
+    type: str
+    param: str | None
+    code: int
+
+
+class BothErrors(BaseModel):
     """An error as vLLM and as Cohere tell it."""
 
     message: str
+    error: ErrorInfo
 
 
-ERRORS = ErrorForm(BothErrors, lambda refusal: {"message": refusal.message, **error_body(refusal)}, STATUSES, NO_MODEL)
+def _error(refusal: Refusal) -> dict[str, Any]:
+    status = STATUSES.get(refusal.status, refusal.status)
+    kind = HTTPStatus(status).phrase.replace(" ", "").removesuffix("Error") + "Error"
+    told = {"message": refusal.message, "type": kind, "param": refusal.field, "code": status}
+    return {"message": refusal.message, "error": told}
+
+
+ERRORS = ErrorForm(BothErrors, _error, STATUSES, NO_MODEL)
 
 
 def routes(settings: ServerSettings) -> tuple[Route, ...]:
@@ -191,7 +227,7 @@ async def rerank(service: Service, call: Call[RerankRequest, GroupOptions]) -> R
     asked = call.body
     _require_taken(asked.model, asked.model_extra, service)
     query = _Sent("query", asked.query)
-    documents = [_Sent(f"documents[{number}]", one) for number, one in enumerate(asked.documents)]
+    documents = _listed("documents", asked.documents)
     scores, usage = await _scores(service, call, [(query, one) for one in documents], "documents")
     order = sorted(range(len(scores)), key=lambda index: -scores[index])[: asked.top_n or None]
     shown = asked.return_documents is not False
@@ -199,7 +235,7 @@ async def rerank(service: Service, call: Call[RerankRequest, GroupOptions]) -> R
         RerankResult(
             index=index,
             relevance_score=scores[index],
-            document=_returned(asked.documents[index]) if shown else None,
+            document=_returned(documents[index].value) if shown else None,
         )
         for index in order
     ]
@@ -338,12 +374,18 @@ def _against_each_other(model: Any, opened: list[Opened], options: GroupOptions)
 
 def _alone(model: Any, opened: list[Opened], _: GroupOptions) -> _Judged:
     """Return the reward of each document as a probability, None where it is not a number, and the tokens written."""
-    scored = [model.scores(query, images, documents) for images, (query, *documents) in opened]
+    scores = model.scores([(query, images, one) for images, (query, *documents) in opened for one in documents])
+    left = iter(scores)
     found = [
-        [0.5 + 0.5 * math.tanh(one.reward / 2) if math.isfinite(one.reward) else None for one in group]
-        for group in scored
+        [sigmoid(one.reward) if math.isfinite(one.reward) else None for one in islice(left, len(contents) - 1)]
+        for _, contents in opened
     ]
-    return found, sum(one.tokens for group in scored for one in group)
+    return found, sum(one.tokens for one in scores)
+
+
+def sigmoid(reward: float) -> float:
+    """Return a reward in logits as a probability; no reward overflows."""
+    return 0.5 + 0.5 * math.tanh(reward / 2)
 
 
 def _returned(document: str | Document) -> RerankedDocument:
@@ -353,4 +395,13 @@ def _returned(document: str | Document) -> RerankedDocument:
         return RerankedDocument(text=document.text)
     parts = document.sent("documents")
     assert not isinstance(parts, str)
-    return RerankedDocument(multi_modal=[part.model_dump(exclude_none=True) for part in parts])
+    return RerankedDocument(multi_modal=[_part(part) for part in parts])
+
+
+def _part(part: TextPart | ImagePart | ImageUrlPart) -> dict[str, Any]:
+    """Return a part in the form of chats, which is vLLM's; a path, which only we take, as it was sent."""
+    if isinstance(part, ImagePart) and not isinstance(part.image, PathImage | None):
+        coded = part.image.base64 if isinstance(part.image, Base64Image) else part.image.url
+        url = coded if kind_of_source(coded) in ("url", "data") else f"data:image;base64,{coded}"
+        return {"type": "image_url", "image_url": {"url": url}}
+    return part.model_dump(exclude_none=True)
