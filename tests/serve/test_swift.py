@@ -15,11 +15,11 @@ import types
 from pathlib import Path
 
 import pytest
-from r1_reward.serve.judge_client import JudgeFailed
 from served import Served
 from swift_rows import BLACK, WHITE, Witness, columns_of, completions_of, row
 
 from r1_reward.records.errors import UserError
+from r1_reward.serve.judge_client import JudgeFailed
 
 
 class Args:

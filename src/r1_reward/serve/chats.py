@@ -19,8 +19,6 @@ from r1_reward.records.content import Content, ContentError, Piece, Place, place
 from r1_reward.records.placeholders import Placeholder, find_placeholders, mismatch, name_pictures
 from r1_reward.records.texts import is_blank
 
-NO_RESPONSE = "(empty response)"
-"""What a judge is shown of a response that says nothing."""
 _TOKEN = "<image>"
 _NO_QUESTION = "holds no question"
 _SILENT = ("system", "developer")

@@ -26,7 +26,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -40,8 +40,8 @@ from swift.rewards import AsyncORM, orms, rm_plugins  # noqa: E402  behind what 
 from r1_reward.records.content import Content, map_media  # noqa: E402
 from r1_reward.records.errors import UserError  # noqa: E402
 from r1_reward.records.texts import is_blank  # noqa: E402
-from r1_reward.serve.chats import NO_RESPONSE, PromptError, question_of, read_turn, show  # noqa: E402
-from r1_reward.serve.judge_client import JudgeFailed, JudgeServer, Scored  # noqa: E402
+from r1_reward.serve.chats import PromptError, question_of, read_turn, show  # noqa: E402
+from r1_reward.serve.judge_client import NO_RESPONSE, JudgeFailed, JudgeServer, Scored  # noqa: E402
 from r1_reward.store.encoded import decode_bare, kind_of_source  # noqa: E402
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class _Group(NamedTuple):
 Judged = list[Scored] | JudgeFailed
 
 
-class R1Reward(AsyncORM):  # type: ignore[misc]  # swift has no types
+class R1Reward(AsyncORM):
     """``--reward_funcs r1_reward``: a reward for each completion of the batch, by comparisons within its group."""
 
     def __init__(self, args: Any = None, **options: Any) -> None:
@@ -211,9 +211,10 @@ def _judge(options: dict[str, Any]) -> _Asked | _Here:
         raise UserError(_NO_JUDGE)
     from r1_reward.judge.reward_model import RewardModel
 
-    make = RewardModel.from_server if url else RewardModel.from_pretrained
-    own = _taken(options, [name for name in inspect.signature(make).parameters if name not in ("base_url", "model")])
-    return _Here(make(*([url] if url else []), name, **own), options)
+    make: Callable[..., RewardModel] = RewardModel.from_server if url else RewardModel.from_pretrained
+    where: dict[str, Any] = {"base_url": url, "model": name} if url else {"path_or_hub_id": name}
+    own = _taken(options, [name for name in inspect.signature(make).parameters if name not in where])
+    return _Here(make(**where, **own), options)
 
 
 def _options_of_environment() -> dict[str, Any]:

@@ -37,7 +37,8 @@ from r1_reward.records.checks import MAX_RESPONSE_CHARS
 from r1_reward.records.content import ContentError, Shown, key_of, places_of, text_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.texts import is_blank
-from r1_reward.serve.chats import NO_RESPONSE, PromptError, Turn, WrongPictures, question_of, read_turn, show
+from r1_reward.serve.chats import PromptError, Turn, WrongPictures, question_of, read_turn, show
+from r1_reward.serve.judge_client import NO_RESPONSE
 from r1_reward.store.contents import open_content
 
 if TYPE_CHECKING:
