@@ -18,6 +18,7 @@ import pytest
 from served import Served
 from swift_rows import BLACK, WHITE, Witness, columns_of, completions_of, row
 
+from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.errors import UserError
 from r1_reward.serve.judge_client import JudgeFailed
 
@@ -292,6 +293,8 @@ URL = "http://127.0.0.1:1/v1"
         ({"R1_REWARD_SERVER": URL, "R1_REWARD_OPTIONS": "votes=3"}, "must be a JSON object"),
         ({"R1_REWARD_SERVER": URL, "R1_REWARD_OPTIONS": "[3]"}, 'such as {"votes": 3}'),
         ({"R1_REWARD_MODEL": "m", "R1_REWARD_BASE_URL": URL, "R1_REWARD_OPTIONS": '{"vote": 3}'}, "unknown vote"),
+        ({"R1_REWARD_MODEL": "m", "R1_REWARD_BASE_URL": URL, "R1_REWARD_OPTIONS": '{"kind": "rank"}'}, "kind"),
+        ({"R1_REWARD_MODEL": "m", "R1_REWARD_BASE_URL": URL, "R1_REWARD_OPTIONS": '{"votes": 0}'}, "votes"),
         ({"R1_REWARD_SERVER": URL, "R1_REWARD_GROUP_SIZE": "four"}, "R1_REWARD_GROUP_SIZE"),
         ({"R1_REWARD_SERVER": URL, "R1_REWARD_GROUP_SIZE": "1"}, "must be 2 or more"),
     ],
@@ -309,10 +312,25 @@ def test_a_judge_behind_an_openai_server(swift, server, monkeypatch):
     monkeypatch.setenv("R1_REWARD_OPTIONS", json.dumps({"votes": 1, "both_orders": False, "concurrency": 2}))
     rows = [row("<image>Which?", text, images=[WHITE]) for text in ("a", "b")]
     rewards = ask(swift.R1Reward(args=Args()), rows)
-    assert sorted(rewards) == [-1.0, 1.0]
+    assert sorted(rewards) == [-0.5, 0.5], "one vote of one, counted"
     (request,) = server.bodies
     parts = request["messages"][-1]["content"]
     assert "<image>" not in json.dumps(request) and sum(part["type"] == "image_url" for part in parts) == 1
+
+
+@pytest.mark.parametrize("spoiled", ["gibberish", "x" * 60_000])
+def test_a_judge_in_this_process_gives_the_same_rewards_as_one_behind_a_server(swift, monkeypatch, spoiled):
+    rows = [row("<image>Which?", text, images=[WHITE]) for text in ("a", spoiled, "aa", "aaa")]
+    rows += [row("R?", "x" * 60_000, prompt_id="prompt_1") for _ in range(4)]
+    rows += [row("down?", text, prompt_id="prompt_2") for text in "abcd"]
+    Four, model = type("Four", (), {"num_generations": 4}), RewardModel(Witness())
+    monkeypatch.setenv("R1_REWARD_MODEL", "somewhere")
+    monkeypatch.setattr(RewardModel, "from_pretrained", lambda path_or_hub_id: model)
+    rewards = ask(swift.R1Reward(args=Four()), rows)
+    assert rewards[:4] == [pytest.approx(-0.8), -1.0, pytest.approx(0), pytest.approx(0.8)]
+    assert rewards[4:] == [None] * 8
+    with pytest.raises(JudgeFailed, match="the judge stumbles"):
+        ask(swift.R1Reward(args=Four()), rows[8:])
 
 
 def test_the_plug_in_judges_by_the_model_that_swift_has_loaded(swift, tiny, monkeypatch):

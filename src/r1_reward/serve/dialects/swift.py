@@ -162,11 +162,15 @@ class _Here:
     """A judge that this process runs, or asks for each judgement: the comparisons of all groups are one stream."""
 
     def __init__(self, model: RewardModel, options: dict[str, Any]) -> None:
+        from r1_reward.judge.groups import score_groups
+
         self._model = model
-        self._grouping, self._voting = _taken(options, _GROUPING), _taken(options, _VOTING)
+        self._grouping, voting = _taken(options, _GROUPING), _taken(options, _VOTING)
         if options:
             raise UserError(f"R1_REWARD_OPTIONS: unknown {', '.join(sorted(options))}.")
-        model.compare_many((), **self._voting)  # refuses what it would refuse in the middle of training
+        # Both refuse now what they would refuse in the middle of training.
+        self._compare = partial(model.compare_many, **voting)
+        list(score_groups((), self._compare, **self._grouping))
 
     async def ask(self, groups: Sequence[_Group]) -> list[Judged]:
         return await asyncio.to_thread(self.ask_now, groups)
@@ -175,16 +179,18 @@ class _Here:
         from r1_reward.judge.groups import Group, score_groups
         from r1_reward.records.checks import MAX_RESPONSE_CHARS
 
-        shown = [
-            [place for place, text in enumerate(group.texts) if len(text) <= MAX_RESPONSE_CHARS] for group in groups
-        ]
-        asked = (
+        most = MAX_RESPONSE_CHARS
+        shown = [[place for place, text in enumerate(group.texts) if len(text) <= most] for group in groups]
+        asked = [
             Group(group.question, group.images, [group.texts[place] for place in places])
             for group, places in zip(groups, shown, strict=True)
-        )
-        compare = partial(self._model.compare_many, **self._voting)
-        found = score_groups(asked, compare, **self._grouping, seed=self._model.seed)
-        return [_read(one, len(group.texts), places) for one, group, places in zip(found, groups, shown, strict=True)]
+            if places
+        ]
+        found = score_groups(asked, self._compare, **self._grouping, seed=self._model.seed)
+        return [
+            _read(next(found) if places else None, len(group.texts), places)
+            for group, places in zip(groups, shown, strict=True)
+        ]
 
 
 def _read(found: Any, count: int, places: Sequence[int]) -> Judged:
@@ -194,10 +200,11 @@ def _read(found: Any, count: int, places: Sequence[int]) -> Judged:
 
     if isinstance(found, InvalidPair):
         raise UserError(str(found))
-    if isinstance(found, EngineError) or found.errors:
-        return JudgeFailed(str(found if isinstance(found, EngineError) else found.errors[0]))
+    errors = [found] if isinstance(found, EngineError) else found.errors if places else []
+    if errors:
+        return JudgeFailed(str(errors[0]))
     scored = [Scored(None, "too long to be judged")] * count
-    for place, reward in zip(places, found.rewards, strict=True):
+    for place, reward in zip(places, found.rewards if places else [], strict=True):
         scored[place] = Scored(reward, "no comparison could be read" if reward is None else None)
     return scored
 
@@ -287,7 +294,8 @@ class _Groups:
     def _group(self, key: str, rows: list[Mapping[str, Any]], places: list[int], size: int | None) -> _Group:
         question, images = _question(rows, places[0])
         texts = [_said(row, place) for row, place in zip(rows, places, strict=True)]
-        samples = [str(row.get("request_id") or place) for row, place in zip(rows, places, strict=True)]
+        rank = os.environ.get("RANK", "0")
+        samples = [str(row.get("request_id") or f"{rank}:{place}") for row, place in zip(rows, places, strict=True)]
         return _Group(f"{self._run}:{self._calls}:{key}", question, images, texts, places, samples, size)
 
 
