@@ -23,9 +23,11 @@ ROOT = Path(__file__).parents[1]
 VERSION = r1_reward.__version__
 COME_ALONG = {
     "pyarrow": "datasets", "tokenizers": "transformers", "typing_extensions": "pydantic", "starlette": "fastapi",
-    "multipart": "python-multipart",
+    "multipart": "python-multipart", "httpx": "openai",
 }  # fmt: skip
 """Imported packages that a declared one cannot be without."""
+PLUGGED_INTO = {"swift"}
+"""Trainers that load a plug of ours, and so are there when it is imported."""
 
 
 def imported() -> set[str]:
@@ -37,7 +39,7 @@ def imported() -> set[str]:
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.split(".")[0])
-    return found - set(sys.stdlib_module_names) - {"r1_reward"}
+    return found - set(sys.stdlib_module_names) - {"r1_reward"} - PLUGGED_INTO
 
 
 def declared() -> set[str]:

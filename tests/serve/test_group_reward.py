@@ -236,6 +236,32 @@ def test_vision_tokens_never_reach_the_question(prompt, columns, question):
     assert {asked for asked, _, _ in judge.asked} == {question}
 
 
+@pytest.mark.parametrize("kind", [GroupReward, AsyncGroupReward])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {},
+        {"messages": [[{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "a"}]] * 2},
+        {"solution": ["4", "4"], "trainer_state": None},
+    ],
+)
+def test_completions_first_and_no_prompts_is_another_trainers_call(kind, columns):
+    judge = Judge(length)
+    with pytest.raises(UserError, match=rf"{kind.__name__}: got one list .* r1_reward\.serve\.dialects\.swift"):
+        reward = kind(RewardModel(judge))(["a", "aa"], **columns)
+        asyncio.run(reward)
+    assert judge.asked == []
+
+
+@pytest.mark.parametrize("text", ["What does <image> mean in HTML?", "<image>Which?", "Explain <|image_pad|>."])
+def test_a_text_that_speaks_of_a_tag_is_told_how_to_write_it(text):
+    reward, judge = reward_by()
+    with pytest.raises(UserError, match=r"with a space \(< image>\) where no picture is meant"):
+        reward(prompts=[text] * 2, completions=["a", "aa"])
+    reward(prompts=["What does < image> mean in HTML?"] * 2, completions=["a", "aa"])
+    assert {question for question, _, _ in judge.asked} == {"What does < image> mean in HTML?"}
+
+
 BESIDE = {"images": [[WHITE, BLACK]] * 2}
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import types
 
 import pytest
+from accelerate import Accelerator
+from transformers import TrainerState
 from trl import GRPOConfig, GRPOTrainer
+
+from r1_reward import AsyncGroupReward, GroupReward
 
 
 @pytest.mark.parametrize(
@@ -76,6 +81,33 @@ def test_grpo_config_still_refuses_one_generation(tmp_path):
     # Should TRL allow it one day, StableReinforceConfig's detour in __post_init__ can go.
     with pytest.raises(ValueError, match="at least 2 generations"):
         GRPOConfig(output_dir=str(tmp_path), num_generations=1, use_cpu=True, bf16=False)
+
+
+def test_reward_functions_are_called_by_the_names_that_ours_take():
+    class Recorder:
+        __name__ = "recorder"
+
+        def __call__(self, **given):
+            self.given = given
+            return [0.5, None]
+
+    recorder, trainer = Recorder(), GRPOTrainer.__new__(GRPOTrainer)
+    trainer.accelerator, trainer.state, trainer.environments = Accelerator(cpu=True), TrainerState(), None
+    trainer.reward_funcs, trainer.reward_func_names = [recorder], [recorder.__name__]
+    trainer.reward_processing_classes = [None]
+    trainer.args = types.SimpleNamespace(report_to=[])
+    rows = [{"prompt": "Q?", "question": "Q?", "images": []}] * 2
+    rewards = trainer._calculate_rewards(rows, ["Q?"] * 2, ["a", "aa"], [[1], [1, 1]])
+    assert rewards[0].tolist() == [0.5] and rewards[1].isnan().all(), "TRL changed: None is no longer NaN"
+    columns = {"question": ["Q?"] * 2, "images": [[], []]}
+    own = {name: recorder.given.pop(name) for name in ("trainer_state", "log_extra", "log_metric")}
+    assert callable(own["log_metric"])
+    assert recorder.given == {
+        "prompts": ["Q?"] * 2, "completions": ["a", "aa"], "completion_ids": [[1], [1, 1]], **columns,
+    }  # fmt: skip
+    for kind in (GroupReward, AsyncGroupReward):
+        bound = inspect.signature(kind.__call__).bind(None, **recorder.given, **own).arguments
+        assert set(bound) == {"self", "prompts", "completions", "columns"}
 
 
 def test_unused_options_still_exist():

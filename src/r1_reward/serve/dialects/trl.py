@@ -34,11 +34,11 @@ from r1_reward.judge.prepare import OpenedImages, open_images
 from r1_reward.judge.reward_model import RewardModel, VoteOptions
 from r1_reward.judge.settings import GroupSettings, ScheduleName
 from r1_reward.records.checks import MAX_RESPONSE_CHARS
-from r1_reward.records.content import Content, ContentError, Shown, key_of, places_of, text_of
+from r1_reward.records.content import ContentError, Shown, key_of, places_of, text_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.texts import is_blank
-from r1_reward.serve import chats
-from r1_reward.serve.chats import PromptError, Turn, WrongPictures, read_turn, said, show, sources_of
+from r1_reward.serve.chats import PromptError, Turn, WrongPictures, question_of, read_turn, show
+from r1_reward.serve.judge_client import NO_RESPONSE
 from r1_reward.store.contents import open_content
 
 if TYPE_CHECKING:
@@ -47,8 +47,14 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _LOG = logging.getLogger(__name__)
-_NO_RESPONSE = "(empty response)"
-_WHERE = "put its pictures into the column images, or each into its image part, one for each place and in that order"
+_WHERE = (
+    "put its pictures into the column images, or each into its image part, one for each place and in that order, "
+    "or write the token with a space (< image>) where no picture is meant"
+)
+_NO_COMPLETIONS = (
+    "{name}: got one list and no completions. Trainers that hand over the completions first, as ms-swift does, have "
+    "plugs of their own: for ms-swift --external_plugins with r1_reward.serve.dialects.swift (docs/trainers.md)."
+)
 
 
 class _Prompt(NamedTuple):
@@ -159,8 +165,10 @@ class _GroupRewards:
             **options,
         )
 
-    def _rewards(self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]) -> Any:
+    def _rewards(self, prompts: Sequence[Any], completions: Sequence[Any] | None, columns: Mapping[str, Any]) -> Any:
         """Return one reward for each completion, None where there is none."""
+        if completions is None:
+            raise UserError(_NO_COMPLETIONS.format(name=type(self).__name__))
         groups = self._groups(prompts, completions, columns)
         by_group, unreadable = self._judge(groups)
         rewards: list[float | None] = [None] * len(completions)
@@ -247,11 +255,13 @@ class GroupReward(_GroupRewards):
     [0.93, -0.93]
     """
 
-    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any] | None = None, **columns: Any
+    ) -> list[float | None]:
         """Return one reward for each completion, None where there is none; ``columns`` are the dataset's.
 
         Raises:
-            UserError: a question is blank, a picture cannot be used, or the judge is out.
+            UserError: a question is blank, a picture cannot be used, the judge is out, or there are no completions.
         """
         return self._rewards(prompts, completions, columns)
 
@@ -259,7 +269,9 @@ class GroupReward(_GroupRewards):
 class AsyncGroupReward(_GroupRewards):
     """The same as a coroutine, which TRL runs beside other asynchronous reward functions."""
 
-    async def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
+    async def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any] | None = None, **columns: Any
+    ) -> list[float | None]:
         """Return what :class:`GroupReward` does; the judge is asked in a thread."""
         return await asyncio.to_thread(self._rewards, prompts, completions, columns)
 
@@ -275,33 +287,15 @@ def _read_prompt(prompt: Any, columns: Mapping[str, Any], place: int) -> _Prompt
             turns = [read_turn(str(turn["role"]), turn.get("content")) for turn in prompt]
         # The trainer puts the pictures of the column into the parts, too.
         shown = show([turn.without_sources() for turn in turns] if cells else turns, cells)
+        question, pictures = question_of(turns, shown, _column(columns, "question", place))
     except PromptError as error:
         advice = f"; {_WHERE}" if isinstance(error, WrongPictures) else ""
         raise UserError(f"{name} {error}{advice}.") from error
-    column = _column(columns, "question", place)
-    question, pictures = _question(turns, shown) if column is None else (column, shown.everything)
-    if column is not None and (not isinstance(column, str) or is_blank(column)) or not question:
-        raise UserError(f"{name} holds no question: no text of a user; give the dataset a column named question.")
     text = "\n".join(f"{turn.role}: {text_of(content)}" for turn, content in zip(turns, shown.contents, strict=True))
     try:
         return _Prompt(open_content(question, "question"), text, open_images(pictures))
     except UserError as error:
         raise UserError(f"{name}, {error}") from error
-
-
-def _question(turns: Sequence[Turn], shown: chats.Shown) -> tuple[Content, list[Any]]:
-    """Return the last user message that says something, blank if none does, and the pictures in front of it.
-
-    These are what other messages show, and its own where all come before its text and no others do.
-    """
-    spoken = [i for i, turn in enumerate(turns) if turn.role == "user" and said(shown.contents[i])]
-    if not spoken:
-        return "", []
-    own = shown.contents[spoken[-1]]
-    others = sources_of(*(content for i, content in enumerate(shown.contents) if i != spoken[-1]))
-    if not others and chats.in_front([("user", own)]):
-        return said(own), shown.everything
-    return own, [*others, *shown.pictures]
 
 
 def _column(columns: Mapping[str, Any], name: str, place: int) -> Any:
@@ -328,7 +322,7 @@ def _shown(completion: Any, place: int) -> str:
         text = _completion_text(completion).strip()
     except ContentError as error:
         raise UserError(f"completion {place + 1} of the batch {error}.") from error
-    return _NO_RESPONSE if is_blank(text) else text
+    return NO_RESPONSE if is_blank(text) else text
 
 
 def _completion_text(completion: Any) -> str:
