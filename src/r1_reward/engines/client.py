@@ -50,7 +50,8 @@ _CONNECT_TIMEOUT = 10.0
 _DEAD_ENGINE = re.compile(r"engine ?(?:core|dead)|engine (?:process|loop) (?:is |has )?(?:dead|died)", re.IGNORECASE)
 _MAY_HAVE_DIED = (
     ". If it is vLLM on a CPU, it may have died of our seeds: it cannot sample by a seed from a prompt that it reads "
-    "in parts. Start it with a larger --max-num-batched-tokens, such as 16384, so that it reads every prompt at once"
+    "in parts. Start it with --no-enable-chunked-prefill, or with a --max-num-batched-tokens, such as 16384, that all "
+    "prompts open at once fit into"
 )
 _PER_CLIENT = 64  # requests at once: the HTTP library looks at all connections of a client for every request
 # The HTTP library that this version of `openai` is built on: httpx up to its version 2, httpx2 later.

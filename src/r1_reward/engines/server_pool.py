@@ -100,7 +100,7 @@ class Pool:
             if now - seconds > server.narrowed_at:  # those that were open together narrow it once
                 server.narrowed_at = now
                 self._set_window(server, server.window / 2)
-        elif status is not None and seconds < timeout * _SOON and server.under_way >= int(server.window):
+        elif status is not None and seconds < timeout * _SOON and 2 * server.under_way > server.window:
             # Fast until it was too much once, then with care.
             careful = math.isfinite(server.narrowed_at)
             self._set_window(server, server.window + (1.0 / server.window if careful else 1.0))
