@@ -59,8 +59,8 @@ def test_a_number_that_is_given_holds_from_the_first_request_on(server, number):
     assert server.peak == number
 
 
-@pytest.mark.parametrize("each", [0.05, 0.1, 0.3])
-def test_no_request_waits_in_the_queue_of_a_slow_server_beyond_the_time_out(server, each):
+@pytest.mark.parametrize(("each", "timeout", "most"), [(0.05, 1.5, 16), (0.02, 2.0, 64), (0.1, 3.0, 16)])
+def test_no_request_waits_in_the_queue_of_a_slow_server_beyond_the_time_out(server, each, timeout, most):
     """One at a time; with 64 open requests the last one would wait 64 times as long as one takes."""
     turn = asyncio.Semaphore(1)
 
@@ -70,11 +70,10 @@ def test_no_request_waits_in_the_queue_of_a_slow_server_beyond_the_time_out(serv
         return reply()
 
     server.default = [one_by_one]
-    timeout = 20 * each
     engine = engine_of(server, timeout=timeout)
-    answered(engine, 60)
+    answered(engine, 80)
     assert engine.usage.failures == 0
-    assert server.peak <= 18
+    assert 16 <= server.peak <= most
 
 
 def test_with_as_many_as_a_fast_server_gets_a_slow_one_would_fail(server):
@@ -87,7 +86,7 @@ def test_with_as_many_as_a_fast_server_gets_a_slow_one_would_fail(server):
         return reply()
 
     server.default = [one_by_one]
-    engine = engine_of(server, timeout=1.0, concurrency=64)
+    engine = engine_of(server, timeout=1.5, concurrency=64)
     list(engine.generate(ask(64)))
     assert engine.usage.failures > 10
 
@@ -143,7 +142,7 @@ def test_each_of_several_servers_gets_what_it_keeps_up_with():
     servers = [ScriptedServer(), ScriptedServer()]
     servers[0].default, servers[1].default = [soon], [one_by_one]
     try:
-        engine = engine_of(*servers, timeout=2.0)
+        engine = engine_of(*servers, timeout=4.0)
         answered(engine, 600)
         assert [server.peak for server in servers] == [64, 16]
         assert engine.usage.failures == 0
@@ -173,18 +172,16 @@ def test_what_a_try_says(monkeypatch, tries, window):
     pool = pool_of()
     (server,) = pool.servers
     for seconds, said in tries:
-        server.under_way = int(server.window)
         now[0] += 0.5
-        pool.took(server, seconds, 30.0, said)
+        pool.took(server, seconds, 30.0, said, last=True)
     assert int(server.window) == window
 
 
 def test_a_server_that_is_hardly_used_shows_nothing():
     pool = pool_of()
     (server,) = pool.servers
-    server.under_way = 2
     for _ in range(100):
-        pool.took(server, 0.1, 30.0, 200)
+        pool.took(server, 0.1, 30.0, 200, last=False)
     assert server.window == 16
 
 
@@ -192,9 +189,8 @@ def test_a_server_that_is_hardly_used_shows_nothing():
 def test_a_number_that_is_given_stays(said):
     pool = pool_of(concurrency=5)
     (server,) = pool.servers
-    server.under_way = 5
     for _ in range(9):
-        pool.took(server, 0.0, 30.0, said)
+        pool.took(server, 0.0, 30.0, said, last=True)
         time.sleep(0.001)
     assert server.window == 5
 

@@ -355,6 +355,8 @@ class _Try(openai.DefaultAsyncHttpxClient):
         await asyncio.sleep(client.pace.delay(clock()))
         usage.calls += 1
         started = clock()
+        server.sent += 1
+        last = server.sent >= int(server.window)
         status = None
         try:
             response = await _within(client.timeout, super().send(request, **options))
@@ -369,8 +371,9 @@ class _Try(openai.DefaultAsyncHttpxClient):
                 raise _http.ReadTimeout(str(failure), request=request) from error
             raise
         finally:
+            server.sent -= 1
             usage.request_seconds += (seconds := clock() - started)
-            client.pool.took(server, seconds, client.timeout, status)
+            client.pool.took(server, seconds, client.timeout, status, last=last)
         server.heard, server.refusal = True, None
         if response.is_success:
             self._read(response)
