@@ -59,7 +59,7 @@ def test_a_number_that_is_given_holds_from_the_first_request_on(server, number):
     assert server.peak == number
 
 
-@pytest.mark.parametrize(("each", "timeout", "most"), [(0.05, 1.5, 16), (0.02, 2.0, 64), (0.1, 3.0, 16)])
+@pytest.mark.parametrize(("each", "timeout", "most"), [(0.05, 1.6, 17), (0.02, 2.0, 60), (0.1, 3.2, 17)])
 def test_no_request_waits_in_the_queue_of_a_slow_server_beyond_the_time_out(server, each, timeout, most):
     """One at a time; with 64 open requests the last one would wait 64 times as long as one takes."""
     turn = asyncio.Semaphore(1)
@@ -173,16 +173,20 @@ def test_what_a_try_says(monkeypatch, tries, window):
     (server,) = pool.servers
     for seconds, said in tries:
         now[0] += 0.5
-        pool.took(server, seconds, 30.0, said, last=True)
+        pool.took(server, seconds, 30.0, said, place=int(server.window))
     assert int(server.window) == window
 
 
-def test_a_server_that_is_hardly_used_shows_nothing():
+@pytest.mark.parametrize(
+    ("place", "seconds", "window"),
+    [(1, 0.9, 17), (1, 1.0, 16), (8, 7.0, 17), (8, 8.0, 16), (16, 14.0, 17), (16, 16.0, 16)],
+)
+def test_who_waited_for_few_tells_how_long_many_would_wait(place, seconds, window):
+    """The 16th of 16 would wait 16 times as long as the first; half of the time-out is 15 s."""
     pool = pool_of()
     (server,) = pool.servers
-    for _ in range(100):
-        pool.took(server, 0.1, 30.0, 200, last=False)
-    assert server.window == 16
+    pool.took(server, seconds, 30.0, 200, place=place)
+    assert server.window == window
 
 
 @pytest.mark.parametrize("said", [200, 429, 408, None])
@@ -190,7 +194,7 @@ def test_a_number_that_is_given_stays(said):
     pool = pool_of(concurrency=5)
     (server,) = pool.servers
     for _ in range(9):
-        pool.took(server, 0.0, 30.0, said, last=True)
+        pool.took(server, 0.0, 30.0, said, place=5)
         time.sleep(0.001)
     assert server.window == 5
 

@@ -355,8 +355,7 @@ class _Try(openai.DefaultAsyncHttpxClient):
         await asyncio.sleep(client.pace.delay(clock()))
         usage.calls += 1
         started = clock()
-        server.sent += 1
-        last = server.sent >= int(server.window)
+        place = server.sent = server.sent + 1
         status = None
         try:
             response = await _within(client.timeout, super().send(request, **options))
@@ -373,7 +372,7 @@ class _Try(openai.DefaultAsyncHttpxClient):
         finally:
             server.sent -= 1
             usage.request_seconds += (seconds := clock() - started)
-            client.pool.took(server, seconds, client.timeout, status, last=last)
+            client.pool.took(server, seconds, client.timeout, status, place=place)
         server.heard, server.refusal = True, None
         if response.is_success:
             self._read(response)

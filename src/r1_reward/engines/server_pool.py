@@ -5,9 +5,10 @@ gets one request to show that it is back.
 
 How many requests are open at a server at once is found out, unless somebody says it. vLLM needs many to be fast; a
 server that works on one at a time (``transformers serve``) lets them wait, and with too many the last of them would not
-be answered before the time-out. So each server begins with a few; every answer within a third of that time makes
-room for one more, up to 64; a time-out, or an answer that says "too many" (429, 503), leaves half of them. No network
-here: :mod:`r1_reward.engines.client` asks and says what came of it. All of it happens in one event loop.
+be answered before the time-out. So each server begins with a few. An answer tells how long the last of as many as may
+be open would wait if they were worked on one after the other; if that is less than half of the time-out, there is room
+for one more, up to 64. A time-out, or an answer that says "too many" (429, 503), leaves half of them. No network here:
+:mod:`r1_reward.engines.client` asks and says what came of it. All of it happens in one event loop.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FIRST_REST = 1.0  # seconds a server is left alone after a failure, if it does n
 LONGEST_WAIT = 120.0  # seconds between two tries
 MOST = 64  # requests at once at a server that keeps up; beyond them vLLM gets little faster
 _AT_FIRST, _FEWEST = 16, 4  # a server that takes up to 7 s, or 30 s, for each of them answers the last in 120 s
-_SOON = 1 / 3  # of the time-out: twice as many are open before the first of them is heard of
+_SOON = 1 / 2  # of the time-out
 _TOO_MANY = (408, 429, 503, 529)
 
 
@@ -93,10 +94,10 @@ class Pool:
         else:
             self._slots.release()
 
-    def took(self, server: Server, seconds: float, timeout: float, status: int | None, *, last: bool) -> None:
+    def took(self, server: Server, seconds: float, timeout: float, status: int | None, *, place: int) -> None:
         """Note how long a try took and its status: 408 if it was in vain, None if the connection was at fault.
 
-        ``last`` says whether it had as many as may be open when it got this one: those before waited for fewer.
+        ``place`` counts the requests that the server had when it began, itself included.
         """
         if self._fixed:
             return
@@ -105,7 +106,7 @@ class Pool:
             if now - seconds > server.narrowed_at:  # those that were open together narrow it once
                 server.narrowed_at = now
                 self._set_window(server, server.window / 2)
-        elif last and status is not None and seconds < timeout * _SOON:
+        elif status is not None and seconds * server.window / place < timeout * _SOON:
             # Fast until it was too much once, then with care.
             careful = math.isfinite(server.narrowed_at)
             self._set_window(server, server.window + (1.0 / server.window if careful else 1.0))
