@@ -9,7 +9,7 @@
 Each call makes one row of the results and leaves the others. The first 200 pairs of a demo's test set are judged
 greedily in both orders and held against what transformers in this process wrote (the first row), then the first 50 of
 them with four votes an order: each vote by its own seed, and from servers all four by one request (``n``). What is
-ignored or refused is asked of servers without our client. Times are the best of two rounds after a warm-up.
+ignored or refused is asked of servers without our client. Times are the best of two rounds after a warm-up; a slow server takes ``--rounds 1 --sampled 10``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Judged(NamedTuple):
     seconds: float
 
 
-def judge(model: RewardModel, rows: Sequence[Mapping[str, Any]], votes: int, rounds: int = ROUNDS) -> Judged:
+def judge(model: RewardModel, rows: Sequence[Mapping[str, Any]], votes: int, rounds: int) -> Judged:
     """Judge the rows so many times over; return the votes, and the time of the fastest round."""
     best = float("inf")
     for _ in range(rounds):
@@ -175,7 +175,8 @@ def measure(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]], resu
     else:
         model = RewardModel.from_pretrained(options.model, dtype="float32", engine=options.engine, **common)
     judge(model, rows[:WARM_UP], 1, 1)
-    greedy = judge(model, rows, 1)
+    rounds, sampled = options.rounds, rows[: options.sampled]
+    greedy = judge(model, rows, 1, rounds)
     row: dict[str, Any] = {"greedy": len(greedy.votes) / greedy.seconds}
     if options.name == FIRST:
         results["reference"] = {
@@ -184,11 +185,11 @@ def measure(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]], resu
             "probabilities": [vote.probability for vote in greedy.votes],
         }
     row |= against(results["reference"], greedy.votes)
-    alone = judge(model, rows[:SAMPLED], VOTES)
+    alone = judge(model, sampled, VOTES, rounds)
     row["votes_one_by_one"] = len(alone.votes) / alone.seconds
     if options.base_url:
         together = RewardModel.from_server(options.base_url, options.served_as, batch_votes=True, **common)
-        drawn = judge(together, rows[:SAMPLED], VOTES)
+        drawn = judge(together, sampled, VOTES, rounds)
         row["votes_together"] = len(drawn.votes) / drawn.seconds
         messages = chat_messages(request_of(model, rows[0], (1,), 0.0))
         row |= ask_server(options.base_url, options.served_as, messages)
@@ -218,6 +219,8 @@ def main() -> None:
     parser.add_argument("--base-url", help="ask this server instead")
     parser.add_argument("--served-as", help="the model's name there")
     parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--sampled", type=int, default=SAMPLED, help="pairs of the votes, fewer for a slow server")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often all is judged; one for a slow server")
     parser.add_argument("--table", action="store_true", help="print the results as Markdown")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-engines.json"))
     options = parser.parse_args()
@@ -237,7 +240,7 @@ def main() -> None:
     rows = list(load_pairs(options.data, split="test"))[: options.pairs]
     row = measure(options, rows, results)
     results["machine"] = describe_machine()
-    results["rows"][options.name] = {**row, "load_before": load}
+    results["rows"][options.name] = {**row, "rounds": options.rounds, "sampled": options.sampled, "load_before": load}
     write_json(options.out, results)
     print(json.dumps(results["rows"][options.name], indent=1))
 
