@@ -9,7 +9,8 @@
 Each call makes one row of the results and leaves the others. The first 200 pairs of a demo's test set are judged
 greedily in both orders and held against what transformers in this process wrote (the first row), then the first 50 of
 them with four votes an order: each vote by its own seed, and from servers all four by one request (``n``). What is
-ignored or refused is asked of servers without our client. Times are the best of two rounds after a warm-up; a slow server takes ``--rounds 1 --sampled 10``.
+ignored or refused is asked of servers without our client. Times are the best of two rounds after a warm-up; a slow
+server takes ``--rounds 1 --sampled 10``.
 """
 
 from __future__ import annotations
