@@ -240,7 +240,8 @@ def main() -> None:
     load = os.getloadavg()[0]
     rows = list(load_pairs(options.data, split="test"))[: options.pairs]
     row = measure(options, rows, results)
-    results["machine"] = describe_machine()
+    machine = describe_machine()
+    results["machine"], row["versions"] = machine, machine["versions"]
     results["rows"][options.name] = {**row, "rounds": options.rounds, "sampled": options.sampled, "load_before": load}
     write_json(options.out, results)
     print(json.dumps(results["rows"][options.name], indent=1))
