@@ -86,7 +86,7 @@ REFUSALS = [
     (json.dumps({"error": {"code": 400, "message": "Logprobs is not supported for this model."}}), {"logprobs": False}),
     # vLLM, TGI, xAI, Moonshot, Groq, a plain text
     (json.dumps({"object": "error", "message": OLD_VLLM, "code": 400}), {"logprobs": False}),
-    (json.dumps({"object": "error", "message": "Cannot request more than 5 logprobs."}), {"logprobs": False}),
+    (json.dumps({"object": "error", "message": "Cannot request more than 2 logprobs."}), {"alternatives": 2}),
     (json.dumps({"error": "Input validation error: `top_p` must be > 0.0 and < 1.0"}), {"top_p": False}),
     (json.dumps({"error": "Input validation error: `temperature` must be strictly positive"}), {"coldest": 0.01}),
     (
@@ -130,8 +130,7 @@ def test_what_is_refused_is_left_out_and_nothing_else(error, changes):
     assert poorer == WHOLE._replace(**changes)
     assert len(poorer.losses(WHOLE, 0.0)) == len(changes)
     left = poorer.options(1, 0.7, 9)
-    for name in changes:
-        assert name not in left
+    assert not {name for name in changes if name != "alternatives"} & set(left)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +159,7 @@ def test_what_is_about_something_else_changes_nothing(error):
 def test_a_dialect_gives_up_what_is_refused_step_by_step_until_nothing_is_left():
     dialect = WHOLE
     for error, left in [
+        ("logprobs?", {"seed", "temperature", "max_tokens", "top_p", "logprobs", "top_logprobs"}),  # fewer of them
         ("logprobs?", {"seed", "temperature", "max_tokens", "top_p"}),
         (openai(INSTEAD, "max_tokens"), {"seed", "temperature", "max_completion_tokens", "top_p"}),
         (pydantic("top_p"), {"seed", "temperature", "max_completion_tokens"}),
@@ -221,6 +221,55 @@ def test_what_is_lost_is_named():
     assert "not at the 0.7 asked for" in WHOLE._replace(temperature=False).losses(WHOLE, 0.7)[0]
     assert "cannot be repeated" in WHOLE._replace(seed=False).losses(WHOLE, 1.0)[0]
     assert WHOLE.losses(WHOLE, 0.0) == []
+
+
+# Alternatives at each token.
+
+TOO_MANY_ALTERNATIVES = [
+    openai("Requested sample logprobs of 5, which is greater than max allowed: 2 (parameter=logprobs, value=5)"),
+    openai("Requested sample logprobs of 5, which is greater than max allowed: 4", "logprobs"),
+    openai("Invalid value for 'top_logprobs': must be less than or equal to 3.", "top_logprobs"),
+    openai("Invalid 'top_logprobs': integer above maximum value. Expected a value <= 2, but got 5.", "top_logprobs"),
+    openai("Unsupported value: 'top_logprobs' does not support 5 with this model. Only values up to 3 are supported."),
+    json.dumps({"error": "Input validation error: `top_n_tokens` must be >= 0 and <= 4. Given: 5"}),
+    json.dumps({"detail": [{"loc": ["body", "top_logprobs"], "msg": "Input should be less than or equal to 2"}]}),
+    json.dumps({"error": {"message": "Invalid value", "param": "top_logprobs"}}),
+    json.dumps({"error": {"code": "1210", "message": "top_logprobs参数非法。取值范围是[0,3]"}}),
+    "the number of top log probabilities is limited to 2",
+    "top_logprobs: 5 is not allowed, at most 2",
+    "top_logprobs?",
+    "n_probs exceeds the maximum",
+]
+
+
+@pytest.mark.parametrize("refusal", TOO_MANY_ALTERNATIVES)
+def test_two_alternatives_are_asked_for_before_none(refusal):
+    fewer = WHOLE.without(refusal, WHOLE.options(1, 0.0, 9))
+    assert fewer == WHOLE._replace(alternatives=2)
+    assert fewer.options(1, 0.0, 9) == {**WHOLE.options(1, 0.0, 9), "top_logprobs": 2}
+    (loss,) = fewer.losses(WHOLE, 0.0)
+    assert "top_logprobs 5: 2 is sent instead" in loss and "2 likeliest" in loss
+    none = fewer.without(refusal, fewer.options(1, 0.0, 9))
+    assert none == fewer._replace(logprobs=False)
+    (loss,) = none.losses(WHOLE, 0.0)
+    assert "counts of votes alone" in loss
+    assert WHOLE.joined(fewer) == fewer.joined(WHOLE) == fewer
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        openai("Unrecognized request argument supplied: top_logprobs"),
+        openai("'top_logprobs' is not supported with this model.", "top_logprobs", "unsupported_parameter"),
+        openai("This model does not support logprobs"),
+        openai("top_logprobs is not enabled on this deployment"),
+        pydantic("top_logprobs"),
+        google("top_logprobs"),
+        json.dumps({"error": {"code": "1210", "message": "该模型不支持top_logprobs参数"}}),
+    ],
+)
+def test_what_is_refused_whatever_its_value_is_not_asked_for_twice(refusal):
+    assert WHOLE.without(refusal, WHOLE.options(1, 0.0, 9)) == WHOLE._replace(logprobs=False)
 
 
 # Money.

@@ -156,6 +156,112 @@ def test_a_refusal_under_another_status(server, code):
     assert len(server.bodies) == 2, "repeated as if it could pass"
 
 
+ALTERNATIVES = {"1": -0.1, "2": -2.3, "x": -5.0}
+
+
+def at_most(most, code, refusal):
+    """A step of a server that names no more than so many likeliest tokens at a place."""
+
+    def step(body):
+        if body.get("top_logprobs", 0) > most:
+            return JSONResponse(refusal, code)
+        if not body.get("logprobs"):
+            return reply("<answer>1</answer>")
+        top = [{"token": t, "logprob": p} for t, p in list(ALTERNATIVES.items())[: body["top_logprobs"]]]
+        places = [
+            {"token": "<answer>", "logprob": 0.0, "top_logprobs": []},
+            {"token": "1", "logprob": -0.1, "top_logprobs": top},
+            {"token": "</answer>", "logprob": 0.0, "top_logprobs": []},
+        ]
+        return reply("<answer>1</answer>", logprobs={"content": places})
+
+    return step
+
+
+TOO_MANY = "Requested sample logprobs of 5, which is greater than max allowed: {}"
+
+
+@pytest.mark.parametrize(
+    ("most", "code", "refusal"),
+    [
+        (2, 400, openai(TOO_MANY.format(2), "logprobs", 400)),
+        (4, 400, {"object": "error", "message": TOO_MANY.format(4)}),
+        (3, 422, {"detail": [{"loc": ["body", "top_logprobs"], "msg": "Input should be less than or equal to 3"}]}),
+        (2, 422, {"error": "Input validation error: `top_n_tokens` must be <= 2", "error_type": "validation"}),
+        (2, 400, openai("top_logprobs?")),
+    ],
+)
+def test_a_server_with_fewer_alternatives_keeps_its_probabilities(server, caplog, most, code, refusal):
+    server.default = [at_most(most, code, refusal)]
+    engine = engine_of(server, retries=0)
+    with caplog.at_level(logging.WARNING):
+        for text in "abc":
+            [[completion]] = engine.generate([ask(text)])
+            assert completion.probability == pytest.approx(0.9, abs=0.01)
+    assert [body["top_logprobs"] for body in server.bodies] == [5, 2, 2, 2]
+    (said,) = caplog.messages
+    assert "refuses top_logprobs 5: 2 is sent instead" in said
+    assert engine.usage.refused == [said]
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_a_server_without_two_alternatives_has_no_probabilities_and_that_is_said(server, caplog, most):
+    server.default = [at_most(most, 400, openai(TOO_MANY.format(most), "logprobs", 400))]
+    engine = engine_of(server, retries=0)
+    with caplog.at_level(logging.WARNING):
+        for text in "abc":
+            [[completion]] = engine.generate([ask(text)])
+            assert completion.probability is None
+    assert [body.get("top_logprobs") for body in server.bodies] == [5, 2, None, None, None]
+    (said,) = caplog.messages
+    assert "counts of votes alone" in said
+
+
+# A server that dies.
+
+
+@pytest.mark.parametrize(
+    ("temperature", "seeds_taken", "named"),
+    [(1.0, True, True), (0.3, True, True), (0.0, True, False), (1.0, False, False)],
+)
+def test_a_server_that_dies_of_sampled_requests_with_seeds_is_named_with_the_cause(temperature, seeds_taken, named):
+    victim = ScriptedServer()
+    engine = engine_of(victim, retries=0)
+    (server,) = engine.client.pool.servers
+    server.dialect = server.dialect._replace(seed=seeds_taken)
+    assert len(list(engine.generate([ask(str(i), temperature) for i in range(5)]))) == 5
+    victim.stop()
+    with pytest.raises(ServerGone, match="cannot be reached") as caught:
+        list(engine.generate([ask("x", temperature)]))
+    assert ("--max-num-batched-tokens" in str(caught.value)) is named
+    assert ("If it is vLLM on a CPU" in str(caught.value)) is named
+
+
+def test_a_server_that_was_never_there_died_of_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    with pytest.raises(ServerGone) as caught:
+        list(ServerEngine("judge", url, retries=0).generate([ask("x", 1.0)]))
+    assert "vLLM" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("EngineCore encountered an issue. See stack trace (above) for the root cause.", True),
+        ("EngineDeadError: the engine is dead", True),
+        ("Engine loop has died", True),
+        ("Internal Server Error", False),
+        ("the database is dead", False),
+    ],
+)
+def test_a_dead_engine_behind_a_server_that_answers_is_named_too(server, said, named):
+    server.default = [status(500, said)]
+    for temperature in (1.0, 0.0):
+        [error] = engine_of(server, retries=0).generate([ask("x", temperature)])
+        assert ("--max-num-batched-tokens" in str(error)) is (named and temperature > 0)
+
+
 # Money.
 
 QUOTA = "You exceeded your current quota, please check your plan and billing details."

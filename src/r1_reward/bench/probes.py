@@ -42,6 +42,7 @@ from r1_reward.bench.run import (
     with_media,
 )
 from r1_reward.bench.suites import LoadedSuite
+from r1_reward.engines.options import draw_fields
 from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.metrics import percentile_interval, resampled_means
@@ -67,14 +68,16 @@ def probe_benchmark(
     limit: int | None = None,
     batch_size: int = 64,
     workers: int = 1,
-    concurrency: int = 16,
+    concurrency: int | None = None,
+    batch_votes: bool = False,
     on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Judge what ``out`` does not hold yet, clean and under each attack, write ``probe.json`` and return its content.
 
     ``limit`` takes that many rows, evenly spaced over the benchmark. ``batch_size``, ``workers``, ``concurrency``
-    and ``on_unreadable`` are as in :func:`r1_reward.bench.run.run_benchmark` and change no verdict.
+    and ``on_unreadable`` are as in :func:`r1_reward.bench.run.run_benchmark` and change no verdict, nor does
+    ``batch_votes`` where every row has one vote in each order.
 
     Raises:
         UserError: an attack is unknown, rows are ties, the settings ask for more than one vote or one order, the folder
@@ -92,8 +95,9 @@ def probe_benchmark(
         raise UserError(f"limit: at least 1 row must be judged, not {limit}.")
     limit = limit if limit is not None and limit < loaded.n else None
     usage = Usage()
-    spec = spec_of(settings, batch_size, concurrency, usage)
-    with opened_folder(out, loaded, settings, attacks=names, limit=limit):
+    drawn = draw_fields(batch_votes, settings.votes, served=settings.base_url is not None)
+    spec = spec_of(settings, batch_size, concurrency, usage, batch_votes)
+    with opened_folder(out, loaded, settings, attacks=names, limit=limit, **drawn):
         watch = watch_of(settings, on_unreadable)
         try:
             missing = _fill(_Rows(loaded, limit), settings, out, names, spec, workers, watch, progress)

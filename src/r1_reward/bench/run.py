@@ -25,6 +25,7 @@ from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.bench.settings import RunSettings
 from r1_reward.bench.suites import LoadedSuite, row_images
 from r1_reward.engines.engine import Engine, EngineError
+from r1_reward.engines.options import draw_fields
 from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, GoOn, in_workers
 from r1_reward.judge.prepare import Attack, InvalidPair, PairToJudge, Prepared, opened, prepare
@@ -68,15 +69,17 @@ def run_benchmark(
     *,
     batch_size: int = 64,
     workers: int = 1,
-    concurrency: int = 16,
+    concurrency: int | None = None,
+    batch_votes: bool = False,
     on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> dict[int, str]:
     """Judge every row that ``out`` does not hold yet; return the rows that could not be judged, index to reason.
 
     ``batch_size`` sequences are generated at once by each of ``workers`` processes; with a server, ``concurrency``
-    requests are open at once; ``on_unreadable`` says what to do when none of the first answers can be read. None of
-    them changes a verdict.
+    requests are open at once (by default as many as it answers in time); ``on_unreadable`` says what to do when none of
+    the first answers can be read. None of them changes a verdict. ``batch_votes`` does: it asks a server for all votes
+    on a row in one order together, which are other votes than those it gives one by one.
 
     Raises:
         UserError: the folder holds another run or is in use, the data changed, rows are ties and the judge cannot say
@@ -85,8 +88,9 @@ def run_benchmark(
     """
     check_ties(loaded, settings)
     usage = Usage()
-    spec = spec_of(settings, batch_size, concurrency, usage)
-    with opened_folder(out, loaded, settings):
+    spec = spec_of(settings, batch_size, concurrency, usage, batch_votes)
+    drawn = draw_fields(batch_votes, settings.votes, served=settings.base_url is not None)
+    with opened_folder(out, loaded, settings, **drawn):
         watch = watch_of(settings, on_unreadable)
         try:
             return _fill(loaded, settings, PredictionFile(out / PREDICTIONS), spec, workers, watch, progress)
@@ -110,10 +114,19 @@ def dialect_of(settings: RunSettings) -> tuple[str, bool]:
     return dialect.name, dialect.ties
 
 
-def spec_of(settings: RunSettings, batch_size: int, concurrency: int, usage: Usage) -> EngineSpec:
+def spec_of(
+    settings: RunSettings, batch_size: int, concurrency: int | None, usage: Usage, batch_votes: bool = False
+) -> EngineSpec:
     """Return how each process makes the engine that the settings name."""
     return EngineSpec(
-        settings.model, batch_size, settings.max_pixels, settings.base_url, concurrency, usage, settings.dialect
+        settings.model,
+        batch_size,
+        settings.max_pixels,
+        settings.base_url,
+        concurrency=concurrency,
+        batch_votes=batch_votes,
+        usage=usage,
+        dialect=settings.dialect,
     )
 
 

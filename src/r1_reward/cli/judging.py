@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from r1_reward.cli.options import Fields
-from r1_reward.engines.options import EngineOptions
+from r1_reward.engines.options import EngineOptions, draw_fields
 from r1_reward.judge.settings import JudgeSettings
 from r1_reward.models.quiet import quiet_libraries
 from r1_reward.records.errors import UserError
@@ -59,7 +59,9 @@ def load_judge(
     if engine.base_url:
         if judge.max_pixels is not None:
             raise UserError(f"{pixels}: is the server's to decide; leave it out with --base-url.")
-        return RewardModel.from_server(engine.base_url, judge.model, concurrency=engine.concurrency, **options)
+        options |= {"concurrency": engine.concurrency, "batch_votes": engine.batch_votes}
+        return RewardModel.from_server(engine.base_url, judge.model, **options)
+    draw_fields(engine.batch_votes, 1, served=False)
     quiet_libraries()
     return RewardModel.from_pretrained(
         judge.model, batch_size=engine.batch_size, max_pixels=judge.max_pixels, **options

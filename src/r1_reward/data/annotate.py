@@ -49,7 +49,7 @@ def annotate(
     settings: AnnotateSettings,
     *,
     money: Money = Money(),  # noqa: B008
-    concurrency: int = 16,
+    concurrency: int | None = None,
     requests_per_minute: float | None = None,
     timeout: float = 120.0,
     retries: int = 5,

@@ -63,7 +63,11 @@ class AnnotateSettings(Generation):
 class TeacherOptions(WatchOptions):
     """How fast a teacher is asked; nothing here decides a verdict."""
 
-    concurrency: int = Field(default=16, ge=1, description="Requests open at the server at once.")
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests open at the server at once; default as many as it answers in time, up to 64.",
+    )
     requests_per_minute: float | None = Field(default=None, ge=0.01, description="No more requests than these.")
     timeout: float = Field(default=120.0, ge=0.01, description="Seconds one request may take.")
     retries: int = Field(default=5, ge=0, description="How often a request that failed is repeated.")

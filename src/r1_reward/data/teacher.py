@@ -42,7 +42,7 @@ class TeacherSpec(NamedTuple):
         self,
         *,
         batch_size: int = 64,
-        concurrency: int = 16,
+        concurrency: int | None = None,
         requests_per_minute: float | None = None,
         timeout: float = 120.0,
         retries: int = 5,

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from collections.abc import Coroutine, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
@@ -32,7 +33,7 @@ from r1_reward.engines.engine import EngineError, ReadsTextOnly, Request
 from r1_reward.engines.length import SHORTER, PromptTooLong, says_too_long
 from r1_reward.engines.proxies import client_options, proxy_advice
 from r1_reward.engines.refusals import disguised_status, is_refusal, reads_text_only, used_up
-from r1_reward.engines.server_pool import LONGEST_WAIT, Pool, Server
+from r1_reward.engines.server_pool import LONGEST_WAIT, MOST, Pool, Server
 from r1_reward.engines.usage import Usage
 from r1_reward.records import dialect as judging
 from r1_reward.records.errors import UserError
@@ -46,6 +47,12 @@ TOO_LONG = "too long"
 TEXT_ONLY = "text only"
 """The kind of a :class:`TextOnlyError`."""
 _CONNECT_TIMEOUT = 10.0
+_DEAD_ENGINE = re.compile(r"engine ?(?:core|dead)|engine (?:process|loop) (?:is |has )?(?:dead|died)", re.IGNORECASE)
+_MAY_HAVE_DIED = (
+    ". If it is vLLM on a CPU, it may have died of our seeds: it cannot sample by a seed from a prompt that it reads "
+    "in parts. Start it with --no-enable-chunked-prefill, or with a --max-num-batched-tokens, such as 16384, that all "
+    "prompts open at once fit into"
+)
 _PER_CLIENT = 64  # requests at once: the HTTP library looks at all connections of a client for every request
 # The HTTP library that this version of `openai` is built on: httpx up to its version 2, httpx2 later.
 _http: Any = import_module(openai.DefaultAsyncHttpxClient.__bases__[0].__module__.partition(".")[0])
@@ -103,7 +110,7 @@ class ChatClient:
         base_url: str | Sequence[str] | None,
         *,
         api_key: str | None,
-        concurrency: int,
+        concurrency: int | None,
         timeout: float,
         retries: int,
         limit: float | None,
@@ -121,9 +128,10 @@ class ChatClient:
         if not (self._key.isascii() and self._key.isprintable()):
             raise UserError("the API key contains invalid characters; check that it was copied correctly")
         positive = [value > 0 for value in (timeout, limit, requests_per_minute) if value is not None]
-        if concurrency < 1 or retries < 0 or not all(positive):
+        if (concurrency is not None and concurrency < 1) or retries < 0 or not all(positive):
+            open_ = "" if concurrency is None else f"concurrency {concurrency}, "
             raise UserError(
-                f"concurrency {concurrency}, timeout {timeout}, retries {retries}, limit {limit}, requests per minute "
+                f"{open_}timeout {timeout}, retries {retries}, limit {limit}, requests per minute "
                 f"{requests_per_minute}: must be at least 1 request at a time, more than 0 seconds and requests, and "
                 "not negative"
             )
@@ -135,7 +143,7 @@ class ChatClient:
         self.pool = Pool(servers, concurrency)
         self.pace = Pace(requests_per_minute)
         self.timeout = timeout
-        self._shares = -(-concurrency // _PER_CLIENT)
+        self._shares = -(-(concurrency or MOST) // _PER_CLIENT)
         self._clients: dict[tuple[str, int], openai.AsyncOpenAI] = {}
         self._no_pictures = ""  # in whose words the model reads text only
         self._pictures_seen = False
@@ -159,7 +167,7 @@ class ChatClient:
         if request.images and self._no_pictures:
             raise TextOnlyError(self.model, len(request.images), self._no_pictures)
         # Waiting keeps the slot: a server in trouble gets fewer requests, not others instead.
-        async with self.pool.slots:
+        async with self.pool.slot():
             try:
                 return await _within(self.limit, self._somewhere(messages, request))
             except TimeoutError as error:
@@ -207,7 +215,8 @@ class ChatClient:
         if not failure.connected and self.pool.gone():
             words = "; ".join(f"{one.name} cannot be reached ({one.refusal})" for one in self.pool.servers)
             words = words if len(self.pool.servers) == 1 else f"no server is left: {words}"
-            return ServerGone(f"{words}; {failure.advice}")
+            died = any(one.heard and one.sampled for one in self.pool.servers)
+            return ServerGone(f"{words}; {failure.advice}{_MAY_HAVE_DIED if died else ''}")
         kind = ServerError if failure.again else TooLongError if failure.kind == TOO_LONG else RejectedError
         count = f"{tries} {'try' if tries == 1 else 'tries'}"
         return kind(f"{server.name} gave no completion in {count} ({failure}); {failure.advice}", failure.kind)
@@ -222,6 +231,7 @@ class ChatClient:
         while True:
             wanted = len(request.seeds) if dialect.several else 1
             options = dialect.options(request.seeds[0], request.temperature, request.max_new_tokens, wanted)
+            server.sampled = server.sampled or (request.temperature > 0 and "seed" in options)
             try:
                 # What `chat.completions.create` does, without its walk through every message in search of files.
                 body = {"model": self.model, "messages": messages, **options}
@@ -242,15 +252,15 @@ class ChatClient:
                 self._pictures_seen = self._pictures_seen or bool(request.images)
                 self._learn(server, dialect, request.temperature)
                 if len(completions) < wanted:
-                    server.dialect = server.dialect._replace(several=False)
+                    self._learn(server, dialect._replace(several=False), request.temperature, "ignores")
                 return [_cut_at(request.max_new_tokens, completion) for completion in completions]
 
-    def _learn(self, server: Server, dialect: Dialect, temperature: float) -> None:
-        """Keep what a server was found to refuse, now that it has answered without; say what is new."""
+    def _learn(self, server: Server, dialect: Dialect, temperature: float, does: str = "refuses") -> None:
+        """Keep what a server was found to refuse, or to ignore, now that it has answered; say what is new."""
         before, server.dialect = server.dialect, server.dialect.joined(dialect)
         for loss in server.dialect.losses(before, temperature):
             if not any(known.endswith(loss) for known in self.usage.refused):  # several servers: once for all of them
-                self.usage.refused.append(f"{server.name} refuses {loss}")
+                self.usage.refused.append(f"{server.name} {does} {loss}")
                 _LOG.warning("%s", self.usage.refused[-1])
 
     def _client(self, server: Server) -> openai.AsyncOpenAI:
@@ -298,6 +308,7 @@ class ChatClient:
             delay = retry_after(response.headers.get("retry-after"))
             asked = f", and asks to wait {delay:.0f} seconds" if delay > self.longest_wait else ""
             advice = "lower the concurrency or the requests per minute, or run again later" if status == 429 else LATER
+            advice += _MAY_HAVE_DIED if server.sampled and _DEAD_ENGINE.search(response.text) else ""
             return Failure(f"it answers {said}{asked}", advice + proxied, f"HTTP {status}", delay=delay)
         self.usage.failures += 1
         if says_too_long(response.text):
@@ -344,10 +355,14 @@ class _Try(openai.DefaultAsyncHttpxClient):
         await asyncio.sleep(client.pace.delay(clock()))
         usage.calls += 1
         started = clock()
+        place = server.sent = server.sent + 1
+        status = None
         try:
             response = await _within(client.timeout, super().send(request, **options))
+            status = response.status_code
         except (TimeoutError, _http.RequestError) as error:
             failure = _broken(error, server, client.timeout)
+            status = 408 if failure.kind == "timeout" else None
             self._note(failure)
             if not failure.connected and not client.pool.anybody_heard():
                 raise failure from error  # which the library does not know, hence does not try again
@@ -355,7 +370,9 @@ class _Try(openai.DefaultAsyncHttpxClient):
                 raise _http.ReadTimeout(str(failure), request=request) from error
             raise
         finally:
-            usage.request_seconds += clock() - started
+            server.sent -= 1
+            usage.request_seconds += (seconds := clock() - started)
+            client.pool.took(server, seconds, client.timeout, status, place=place)
         server.heard, server.refusal = True, None
         if response.is_success:
             self._read(response)

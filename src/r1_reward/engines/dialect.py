@@ -14,9 +14,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from r1_reward.engines.refusals import refused_parameters
+from r1_reward.engines.refusals import refused_altogether, refused_parameters
 
 _ALTERNATIVES = 5  # asked for at each token; only 1 and 2 at the answer matter, and they are far ahead there
+_FEWEST = 2  # with one alternative alone the other answer would have no probability
 _SEEDS = 2**31  # the smallest range of seeds among the servers
 _NEARLY_GREEDY = 0.01
 _ABOVE_ZERO = re.compile(
@@ -33,6 +34,8 @@ class Dialect(NamedTuple):
     seed: bool = True
     top_p: bool = True
     logprobs: bool = True
+    alternatives: int = _ALTERNATIVES
+    """How many of the likeliest tokens it names at each place (``top_logprobs``)."""
     several: bool = True
     """Whether one request may ask for several completions (``n``)."""
     limit: str | None = "max_tokens"
@@ -55,6 +58,9 @@ class Dialect(NamedTuple):
             poorer = poorer._replace(limit="max_completion_tokens")  # all that OpenAI's newer models know
         if "max_completion_tokens" in named:
             poorer = poorer._replace(limit=None)
+        if "logprobs" in named and self.alternatives > _FEWEST and not refused_altogether(refusal):
+            named.discard("logprobs")  # fewer of them may do
+            poorer = poorer._replace(alternatives=_FEWEST)
         off: dict[str, Any] = dict.fromkeys(named & {"seed", "top_p", "logprobs"}, False)
         return poorer._replace(**off)
 
@@ -70,7 +76,7 @@ class Dialect(NamedTuple):
         if completions > 1:
             options["n"] = completions
         if self.logprobs:
-            options |= {"logprobs": True, "top_logprobs": _ALTERNATIVES}
+            options |= {"logprobs": True, "top_logprobs": self.alternatives}
         if self.top_p and temperature > 0:
             options["top_p"] = 1.0  # else vLLM takes the checkpoint's, 0.001 for Qwen2-VL: every vote the same
         return options
@@ -80,7 +86,8 @@ class Dialect(NamedTuple):
         both = {name: getattr(self, name) and getattr(other, name) for name in _SWITCHES}
         limits = (self.limit, other.limit)
         limit = None if None in limits else next((name for name in limits if name != "max_tokens"), "max_tokens")
-        return Dialect(**both, limit=limit, coldest=max(self.coldest, other.coldest))
+        fewer = min(self.alternatives, other.alternatives)
+        return Dialect(**both, alternatives=fewer, limit=limit, coldest=max(self.coldest, other.coldest))
 
     def losses(self, before: Dialect, temperature: float) -> list[str]:
         """Say what this dialect does without that the one ``before`` had, asked at a ``temperature``."""
@@ -95,6 +102,11 @@ class Dialect(NamedTuple):
         lost = [text for name, text in words.items() if getattr(before, name) and not getattr(self, name)]
         if self.coldest > before.coldest and self.temperature:
             lost.append(f"temperature 0: {self.coldest:g} is sent instead; votes are nearly greedy, not greedy")
+        if self.alternatives < before.alternatives and self.logprobs:
+            lost.append(
+                f"top_logprobs {before.alternatives}: {self.alternatives} is sent instead; an answer that is not among "
+                f"the {self.alternatives} likeliest tokens counts as impossible"
+            )
         if self.limit != before.limit:
             instead = f"sent as {self.limit}, which counts hidden reasoning, too"
             lost.append(f"max_tokens: {instead if self.limit else 'left out; the server alone ends an answer'}")

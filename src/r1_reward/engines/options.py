@@ -1,9 +1,12 @@
-"""How fast a judge works and who answers for it: options that change no verdict."""
+"""How fast a judge works and who answers for it: options that change no verdict, but for one that draws other votes."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
+from r1_reward.records.errors import UserError
 from r1_reward.records.settings import Settings
 
 
@@ -15,4 +18,29 @@ class EngineOptions(Settings):
     )
     batch_size: int = Field(default=64, ge=1, description="Sequences generated at once by each process.")
     workers: int = Field(default=1, ge=1, description="Processes, each with the model; one for each GPU.")
-    concurrency: int = Field(default=16, ge=1, description="Requests open at each server at once.")
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests open at each server at once; default as many as it answers in time, up to 64.",
+    )
+    batch_votes: bool = Field(
+        default=False,
+        description="Ask a server for all votes on a pair in one order together; faster, and other votes are drawn.",
+    )
+
+
+def draw_fields(batch_votes: bool, votes: int, *, served: bool) -> dict[str, Any]:
+    """Return what the identity of a run says about how its votes are drawn.
+
+    That is nothing where each has a seed of its own, as runs of releases that knew nothing else have it. Votes that a
+    server draws together come from the seed of the first, so that they are other ones.
+
+    Raises:
+        UserError: a model in this process is to be asked so.
+    """
+    if batch_votes and not served:
+        raise UserError(
+            "batch_votes: asks a server for several votes in one request, and a model in this process draws them in "
+            "batches anyway; name the server (base_url), or leave it out."
+        )
+    return {"batch_votes": True} if batch_votes and votes > 1 else {}

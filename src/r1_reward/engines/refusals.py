@@ -23,7 +23,7 @@ _PARAMETERS = {
     "temperature": r"temperature",
     "seed": r"(?:\w+_)?seed",
     "top_p": r"top[-_ ]?p",
-    "logprobs": r"\w*log[-_ ]?prob(?:s|abilities)?",
+    "logprobs": r"\w*log[-_ ]?prob(?:s|abilities)?|top_?n_?tokens|n_probs|alternatives (?:per|for each|at each) token",
     "n": r"(?-i:n)|best_of|one completion(?: choice)?|(?:one|multiple) candidates?|candidate_?count",
     "max_tokens": r"max_?(?:new_?|output_?|completion_?)?tokens",
 }
@@ -52,6 +52,20 @@ _WHAT_THERE_IS = re.compile(
 )
 _ABOUT_A_VALUE = _any_of(
     r"too \w+", r"exceed", r"at (?:most|least)", r"(?:less|greater) than", r"below|above|between|[<>]"
+)
+_ALTOGETHER = _any_of(
+    r"un(?:supported|known|recogni[sz]ed|expected|available)",
+    r"not (?:\w+ )?(?:support|allow|permit|available|enabled|implemented|a valid)",
+    r"n't (?:support|allow|permit)",
+    r"\bextra\b",
+    r"不支持",
+)
+_AN_AMOUNT = _any_of(
+    r"too \w+|exceed|at (?:most|least)|(?:less|fewer|greater|larger|more|higher) than|below|above|between|[<>≤≥]",
+    r"\bmax(?:imum|imal)?\b|\bup to\b|\branges?\b|\blimited to\b|\bonly (?:up )?\d",
+    r"\bvalues?\b|not support ['\"`]?\d",
+    r"log_?probs['\"`]?\s*(?:=|:|of)\s*\d",
+    r"最大|最多|超过|大于|范围",
 )
 _MONEY = _any_of(
     r"insufficient[ _-]?(?:\w+[ _-])?(?:quota|credit|balance|fund)",
@@ -98,8 +112,8 @@ class _Said(NamedTuple):
 def refused_parameters(error: str, sent: Collection[str]) -> set[str]:
     """Return which of the parameters that were ``sent`` the body of a 4xx is about, under their names there.
 
-    ``top_logprobs`` counts as ``logprobs``, and every limit of tokens as the one that was sent. An error about the
-    length of the prompt is about none of them, nor is one about the size of a limit.
+    ``top_logprobs``, and what servers call it themselves, counts as ``logprobs``, and every limit of tokens as the one
+    that was sent. An error about the length of the prompt is about none of them, nor is one about the size of a limit.
     """
     said = _read(error)
     if says_too_long(said.text):
@@ -113,6 +127,12 @@ def refused_parameters(error: str, sent: Collection[str]) -> set[str]:
     if _ABOUT_A_VALUE.search(said.text):
         named.discard("max_tokens")
     return {own for name in named if (own := ours[name]) is not None and own in sent}
+
+
+def refused_altogether(error: str) -> bool:
+    """Say whether an error that is about a parameter refuses it whatever its value, so that a smaller one is no use."""
+    text = _read(error).text
+    return _ALTOGETHER.search(text) is not None and _AN_AMOUNT.search(text) is None
 
 
 def _refusing(text: str) -> list[str]:

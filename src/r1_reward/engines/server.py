@@ -36,6 +36,7 @@ from typing import Any
 from r1_reward.engines.chat_protocol import chat_messages
 from r1_reward.engines.client import ChatClient
 from r1_reward.engines.engine import Answered, EngineError, Generative, Request
+from r1_reward.engines.server_pool import MOST
 from r1_reward.engines.usage import Usage
 from r1_reward.records.dialect import Dialect
 from r1_reward.records.schema import Completion
@@ -59,7 +60,7 @@ class ServerEngine(Generative):
         base_url: str | Sequence[str] | None = None,
         *,
         api_key: str | None = None,
-        concurrency: int = 16,
+        concurrency: int | None = None,
         timeout: float = 120.0,
         retries: int = 5,
         batch_votes: bool = False,
@@ -72,15 +73,16 @@ class ServerEngine(Generative):
         """Name a model as the server does, and the URL before ``/chat/completions``, or those of several servers.
 
         ``base_url`` defaults to ``OPENAI_BASE_URL`` or OpenAI itself, ``api_key`` to ``OPENAI_API_KEY``; a server of
-        one's own needs none. ``concurrency`` counts HTTP requests at once, to each server. ``timeout`` is the seconds
-        one try may take up to its last byte, ``limit`` those of a request with all its tries and pauses, once it is
-        its turn. A failed try is repeated ``retries`` times, half a second later at first, then twice as long each
-        time up to 8 seconds, or when ``Retry-After`` says; with several servers the others are asked first, at once.
-        ``requests_per_minute`` counts the repeated ones. ``batch_votes`` asks for all completions of a request
-        together; see above for what that costs. Without ``logprobs`` no completion has a probability. What is sent and
-        what comes back is counted in ``usage``, which also names the parameters that a server refused and that are left
-        out since: a temperature of 0 is greedy decoding only where the server takes it. ``dialect`` is how the model is
-        asked and answers, the default one if that is not said.
+        one's own needs none. ``concurrency`` counts HTTP requests at once, to each server; by default as many as it
+        answers in time, up to 64, see :mod:`r1_reward.engines.server_pool`. ``timeout`` is the seconds one try may take
+        up to its last byte, ``limit`` those of a request with all its tries and pauses, once it is its turn. A failed
+        try is repeated ``retries`` times, half a second later at first, then twice as long each time up to 8 seconds,
+        or when ``Retry-After`` says; with several servers the others are asked first, at once. ``requests_per_minute``
+        counts the repeated ones. ``batch_votes`` asks for all completions of a request together; see above for what
+        that costs. Without ``logprobs`` no completion has a probability. What is sent and what comes back is counted in
+        ``usage``, which also names the parameters that a server refused and that are left out since: a temperature of 0
+        is greedy decoding only where the server takes it. ``dialect`` is how the model is asked and answers, the
+        default one if that is not said.
 
         Raises:
             UserError: a URL is not one or given twice, OpenAI is asked without a key, or a number is out of range.
@@ -112,7 +114,7 @@ class ServerEngine(Generative):
         return self.usage.refused
 
     def open(self) -> _Session:
-        """Start a session; room is for ``2 * concurrency`` requests for each server.
+        """Start a session; room is for twice as many requests as may be open.
 
         ``tokens`` of a completion is 0 if the server does not count them. Leaving the session cancels what is under
         way.
@@ -184,7 +186,7 @@ class _Session:
     def __init__(self, engine: ServerEngine, loop: _Loop) -> None:
         self._engine, self._client, self._loop = engine, loop.client, loop
         self._answered: queue.SimpleQueue[tuple[Any, Future[Answered]]] = queue.SimpleQueue()
-        self._room = 2 * engine.concurrency * len(self._client.pool.servers)
+        self._room = 2 * (engine.concurrency or MOST) * len(self._client.pool.servers)
         self._under_way = 0
         self._rows: set[asyncio.Task[Any]] = set()
         self._fatal: BaseException | None = None

@@ -1,14 +1,21 @@
 """Several servers of one model: which of them gets the next request, and which is left alone for a while.
 
 The least busy server is asked. One that fails rests while others can do its work, each time twice as long, and then
-gets one request to show that it is back. No network here: :mod:`r1_reward.engines.client` asks and says what came of
-it. All of it happens in one event loop.
+gets one request to show that it is back.
+
+How many requests are open at a server at once is found out, unless somebody says it. vLLM needs many to be fast; a
+server that works on one at a time (``transformers serve``) lets them wait, and with too many the last of them would not
+be answered before the time-out. So each server begins with a few. An answer tells how long the last of as many as may
+be open would wait if they were worked on one after the other; if that is less than half of the time-out, there is room
+for one more, up to 64. A time-out, or an answer that says "too many" (429, 503), leaves half of them. No network here:
+:mod:`r1_reward.engines.client` asks and says what came of it. All of it happens in one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -20,6 +27,10 @@ from r1_reward.records.errors import UserError
 
 FIRST_REST = 1.0  # seconds a server is left alone after a failure, if it does not say how long
 LONGEST_WAIT = 120.0  # seconds between two tries
+MOST = 64  # requests at once at a server that keeps up; beyond them vLLM gets little faster
+_AT_FIRST, _FEWEST = 16, 4  # a server that takes up to 7 s, or 30 s, for each of them answers the last in 120 s
+_SOON = 1 / 2  # of the time-out
+_TOO_MANY = (408, 429, 503, 529)
 
 
 class Server:
@@ -34,11 +45,18 @@ class Server:
         """Whether anybody has ever been there."""
         self.answered = False
         """Whether it has ever completed a request."""
+        self.sampled = False
+        """Whether it was ever asked to sample by a seed."""
         self.refusal: Failure | None = None
         """The latest try, if nobody was there."""
         self.failures = 0  # one after the other, those that began together counted once
         self.rests_until = 0.0
         self.on_trial = False  # has rested, and not answered since
+        self.sent = 0
+        """Requests that it has and has not answered; one that waits for its next try is not among them."""
+        self.window = float(_AT_FIRST)
+        """How many requests may be open at it now."""
+        self.narrowed_at = -math.inf  # by the clock of `time.monotonic`
 
     def rests(self) -> bool:
         """Say whether the server is being left alone."""
@@ -50,13 +68,57 @@ class Server:
 
 
 class Pool:
-    """The servers that share the work; ``slots`` keeps requests in the order in which they came."""
+    """The servers that share the work, with ``concurrency`` requests open at each, or as many as it keeps up with."""
 
-    def __init__(self, servers: Sequence[Server], concurrency: int) -> None:
+    def __init__(self, servers: Sequence[Server], concurrency: int | None) -> None:
         self.servers = servers
-        self.slots = asyncio.Semaphore(concurrency * len(servers))
-        self._concurrency = concurrency
+        self._fixed = concurrency is not None
+        for server in servers:
+            server.window = float(concurrency or _AT_FIRST)
+        self._slots = asyncio.Semaphore(sum(int(server.window) for server in servers))
+        self._owed = 0  # slots to be taken away when they are given back
         self._changed = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold one of as many slots as all servers have places; they are given in the order of asking."""
+        await self._slots.acquire()
+        try:
+            yield
+        finally:
+            self._free_slot()
+
+    def _free_slot(self) -> None:
+        if self._owed:
+            self._owed -= 1
+        else:
+            self._slots.release()
+
+    def took(self, server: Server, seconds: float, timeout: float, status: int | None, *, place: int) -> None:
+        """Note how long a try took and its status: 408 if it was in vain, None if the connection was at fault.
+
+        ``place`` counts the requests that the server had when it began, itself included.
+        """
+        if self._fixed:
+            return
+        if status in _TOO_MANY:
+            now = time.monotonic()
+            if now - seconds > server.narrowed_at:  # those that were open together narrow it once
+                server.narrowed_at = now
+                self._set_window(server, server.window / 2)
+        elif status is not None and seconds * server.window / place < timeout * _SOON:
+            # Fast until it was too much once, then with care.
+            careful = math.isfinite(server.narrowed_at)
+            self._set_window(server, server.window + (1.0 / server.window if careful else 1.0))
+
+    def _set_window(self, server: Server, window: float) -> None:
+        before, server.window = int(server.window), min(max(window, _FEWEST), MOST)
+        change = int(server.window) - before
+        self._owed += max(-change, 0)
+        for _ in range(change):
+            self._free_slot()
+        if change > 0:
+            self._changed.set()
 
     @contextlib.asynccontextmanager
     async def place(self, tried: Collection[Server]) -> AsyncIterator[Server]:
@@ -78,7 +140,7 @@ class Pool:
         open_ = [server for server in self.servers if server.is_open()]
         # One that was not tried is worth waiting for.
         servers = [server for server in open_ if server not in tried] or open_
-        free = [server for server in servers if server.under_way < self._concurrency]
+        free = [server for server in servers if server.under_way < int(server.window)]
         return min(free, key=lambda server: (server.under_way, server.asked), default=None)
 
     def others(self, tried: Collection[Server]) -> bool:

@@ -21,7 +21,7 @@ class Usage:
     last_failure: str = ""
     """The latest try that failed, in words, for a message to a person."""
     refused: list[str] = field(default_factory=list)
-    """Parameters that servers refused, each once: what is sent instead, and what is lost by it."""
+    """Parameters that servers refused or ignored, each once: what is sent instead, and what is lost by it."""
 
     def cost(self, price_per_million_in: float, price_per_million_out: float) -> float:
         """Return what the tokens cost; see :func:`cost`."""

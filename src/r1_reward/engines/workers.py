@@ -27,7 +27,8 @@ class EngineSpec(NamedTuple):
     batch_size: int = 64
     max_pixels: int | None = None
     base_url: str | Sequence[str] | None = None
-    concurrency: int = 16
+    concurrency: int | None = None
+    batch_votes: bool = False
     usage: Usage | None = None
     """Where a server's engine counts what is sent, and keeps what the server refuses."""
     dialect: str = AUTO
@@ -39,7 +40,8 @@ class EngineSpec(NamedTuple):
             from r1_reward.engines.server import ServerEngine
 
             dialect = chosen_dialect(self.dialect, self.model, served=True)
-            options: dict[str, Any] = {"concurrency": self.concurrency, "usage": self.usage, "dialect": dialect}
+            options: dict[str, Any] = {"concurrency": self.concurrency, "batch_votes": self.batch_votes}
+            options |= {"usage": self.usage, "dialect": dialect}
             return comparing(ServerEngine(self.model, self.base_url, **options))
         from r1_reward.engines.in_process import TransformersEngine
         from r1_reward.engines.scalar import ScalarEngine

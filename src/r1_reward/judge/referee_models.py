@@ -23,6 +23,7 @@ from r1_reward.engines.client import ServerError, ServerGone
 from r1_reward.engines.engine import Answered, EngineError, Generative, Request
 from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.engines.server import ServerEngine
+from r1_reward.engines.server_pool import MOST
 from r1_reward.engines.usage import Usage
 from r1_reward.judge.referee_cache import VerdictCache
 from r1_reward.judge.referee_prompt import read_verdict, referee_prompt, referee_template
@@ -179,7 +180,7 @@ class ServerReferee(ModelReferee):
         base_url: str,
         *,
         api_key: str | None = None,
-        concurrency: int = 64,
+        concurrency: int = MOST,
         timeout: float = 60.0,
         retries: int = 4,
         cache: Path | None = None,

@@ -151,7 +151,8 @@ class RewardModel:
         model: str,
         *,
         api_key: str | None = None,
-        concurrency: int = 16,
+        concurrency: int | None = None,
+        batch_votes: bool = False,
         timeout: float = 120.0,
         max_new_tokens: int = 1024,
         seed: int = 0,
@@ -160,13 +161,18 @@ class RewardModel:
     ) -> RewardModel:
         """Judge by a model behind one OpenAI-compatible server, or several of the same; see ``ServerEngine``.
 
+        ``concurrency`` requests are open at each at once, by default as many as it answers in time. ``batch_votes``
+        asks for all votes on a pair in one order together, which vLLM answers several times as fast; they are other
+        votes than those it gives one by one, drawn from the seed of the first.
+
         ``dialect`` as in :meth:`from_pretrained`; of a served model only the name that its server gives it is known.
         """
         from r1_reward.engines.server import ServerEngine
 
         if not base_url:
             raise UserError("base_url: give the URL of at least one server, such as http://localhost:8000/v1.")
-        options: dict[str, Any] = {"api_key": api_key, "concurrency": concurrency, "timeout": timeout}
+        options: dict[str, Any] = {"api_key": api_key, "timeout": timeout}
+        options |= {"concurrency": concurrency, "batch_votes": batch_votes}
         spoken = chosen_dialect(dialect, model, served=True)
         engine = comparing(ServerEngine(model, base_url, **options, dialect=spoken))
         return cls(engine, max_new_tokens=max_new_tokens, seed=seed, video_frames=video_frames)

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from r1_reward.data.scoring.judging import SCHEMAS, Job, Result, ScoreSettings, judge_rows
 from r1_reward.data.scoring.parts import Parts, ScoreSummary
 from r1_reward.data.scoring.rows import Block, Source, open_rows, survey
+from r1_reward.engines.options import draw_fields
 from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.calibration import Calibration
@@ -61,7 +62,8 @@ def score_file(
     base_url: Sequence[str] = (),
     batch_size: int = 64,
     workers: int = 1,
-    concurrency: int = 16,
+    concurrency: int | None = None,
+    batch_votes: bool = False,
     block_rows: int = BLOCK_ROWS,
     ray: bool = False,
     on_unreadable: OnUnreadable = "stop",
@@ -70,9 +72,10 @@ def score_file(
     """Judge every row of ``file`` that has not been judged yet; return what ``out`` holds.
 
     ``batch_size`` sequences are generated at once by each of ``workers`` processes, with ``ray`` by actors of a Ray
-    cluster that see the same files; with servers (``base_url``), ``concurrency`` requests are open at once at each.
-    ``block_rows`` are kept together. A row that cannot be judged gets an error instead of a verdict. ``on_unreadable``
-    says what to do when none of the first answers can be read.
+    cluster that see the same files; with servers (``base_url``), ``concurrency`` requests are open at once at each, by
+    default as many as it answers in time. ``batch_votes`` asks a server for all votes on a pair in one order together,
+    which are other votes than those it gives one by one. ``block_rows`` are kept together. A row that cannot be judged
+    gets an error instead of a verdict. ``on_unreadable`` says what to do when none of the first answers can be read.
 
     Raises:
         UserError: a file or an option cannot be used, ``out`` belongs to another run, or nothing can be judged at all;
@@ -88,13 +91,24 @@ def score_file(
         raise UserError(f"schedule: {file} holds pairs; {settings.schedule} is for groups (rows with responses).")
     calibration = None if base_url else Calibration.load(settings.model)
     job = Job(settings, source.kind, file.parent, calibration)
-    parts = Parts(out, _describe(source, job, served=bool(base_url)), block_rows, SCHEMAS[source.kind])
+    drawn = draw_fields(batch_votes, settings.votes, served=bool(base_url))
+    run = {**_describe(source, job, served=bool(base_url)), **drawn}
+    parts = Parts(out, run, block_rows, SCHEMAS[source.kind])
     if summary := parts.finished():
         parts.drop()
         return summary
     urls: Any = tuple(base_url) or None
     usage = Usage()
-    spec = EngineSpec(settings.model, batch_size, settings.max_pixels, urls, concurrency, usage, settings.dialect)
+    spec = EngineSpec(
+        settings.model,
+        batch_size,
+        settings.max_pixels,
+        urls,
+        concurrency=concurrency,
+        batch_votes=batch_votes,
+        usage=usage,
+        dialect=settings.dialect,
+    )
     dialect = chosen_dialect(settings.dialect, settings.model, served=bool(base_url))
     watch = Watch(settings.model, on_unreadable, limit=limit_of(settings.max_new_tokens), dialect=dialect)
     with parts.opened():
