@@ -47,7 +47,7 @@ _INPUT, _OUTPUT = "responses_create_params.input", "response"
 _TEXTS = ("input_text", "output_text", "text")
 
 
-class CompareRequest(BaseModel):
+class GymCompareRequest(BaseModel):
     """Responses to one prompt; more keys than these are ignored."""
 
     model_config = ConfigDict(strict=True)
@@ -59,7 +59,7 @@ class CompareRequest(BaseModel):
     principle: str | None = Field(default=None, description="By what the responses are to be judged.")
 
 
-class CompareResponse(BaseModel):
+class GymCompareResponse(BaseModel):
     """A reward for each response, and every comparison."""
 
     rewards: list[float]
@@ -125,7 +125,7 @@ def routes(settings: ServerSettings) -> tuple[Route, ...]:
     compared = group_options(settings)
     verified = create_model("VerifyOptions", __base__=(VerifyOptions, compared))
     return (
-        Route("/compare", CompareRequest, CompareResponse, compare, options=compared, errors=_FORM),
+        Route("/compare", GymCompareRequest, GymCompareResponse, compare, options=compared, errors=_FORM),
         Route("/verify", VerifyRequest, VerifyResponse, verify, options=verified, errors=_GROUPED, patient=True),
     )
 
@@ -133,7 +133,7 @@ def routes(settings: ServerSettings) -> tuple[Route, ...]:
 # All responses at once.
 
 
-async def compare(service: Service, call: Call[CompareRequest, GroupOptions]) -> CompareResponse:
+async def compare(service: Service, call: Call[GymCompareRequest, GroupOptions]) -> GymCompareResponse:
     """Answer NeMo Gym: give each response a reward, measured against the others."""
     asked, options, budget = call.body, call.options, call.budget
     texts = [_said(one, f"response_objs[{number}]") for number, one in enumerate(asked.response_objs)]
@@ -151,7 +151,7 @@ async def compare(service: Service, call: Call[CompareRequest, GroupOptions]) ->
     for place, reward in zip(places, scored[0].rewards if scored else [], strict=True):
         rewards[place] = reward
     played = [one._replace(first=places[one.first], second=places[one.second]) for one in _comparisons(scored)]
-    return CompareResponse(
+    return GymCompareResponse(
         rewards=filled(rewards), comparison_results=[_result(one) for one in played], metrics=_metrics(played, rewards)
     )
 
