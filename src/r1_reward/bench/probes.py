@@ -42,7 +42,7 @@ from r1_reward.bench.run import (
     with_media,
 )
 from r1_reward.bench.suites import LoadedSuite
-from r1_reward.engines.options import draw_fields
+from r1_reward.engines.options import draw_fields, require_one_place
 from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.metrics import percentile_interval, resampled_means
@@ -83,6 +83,7 @@ def probe_benchmark(
         UserError: an attack is unknown, rows are ties, the settings ask for more than one vote or one order, the folder
             holds another probe or is in use, the data changed, or nothing can be judged at all.
     """
+    require_one_place(settings.engine, settings.base_url, workers)
     names = attack_names(attacks)
     if settings.votes != 1 or settings.orders != "both":
         raise UserError("a probe judges every row once in each order: votes must be 1 and orders both.")
@@ -150,9 +151,8 @@ def _fill(
     state = RunState(sum(map(len, done.values())), rows.n * len(names), 0.0, 0)
     missing: dict[tuple[int, str], list[str]] = {}
     # One stream for all attacks: the model is loaded once, and the rows are read once. See run.py for servers.
-    served = settings.base_url is not None
     tasks = (
-        [_Task(name, row) for row in block if not (served and row.index in done[name])]
+        [_Task(name, row) for row in block if not (spec.in_one_stream and row.index in done[name])]
         for block in blocks_of(rows.rows(), settings)
         for name in names
         if has_gaps(block, done[name])

@@ -25,7 +25,7 @@ from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.bench.settings import RunSettings
 from r1_reward.bench.suites import LoadedSuite, row_images
 from r1_reward.engines.engine import Engine, EngineError
-from r1_reward.engines.options import draw_fields
+from r1_reward.engines.options import draw_fields, engine_fields, require_one_place
 from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, GoOn, in_workers
 from r1_reward.judge.prepare import Attack, InvalidPair, PairToJudge, Prepared, opened, prepare
@@ -86,6 +86,7 @@ def run_benchmark(
             so, or nothing can be judged at all.
         UnreadableJudge: none of the first answers can be read.
     """
+    require_one_place(settings.engine, settings.base_url, workers)
     check_ties(loaded, settings)
     usage = Usage()
     spec = spec_of(settings, batch_size, concurrency, usage, batch_votes)
@@ -127,6 +128,7 @@ def spec_of(
         batch_votes=batch_votes,
         usage=usage,
         dialect=settings.dialect,
+        engine=settings.engine,
     )
 
 
@@ -161,7 +163,8 @@ def opened_folder(out: Path, loaded: LoadedSuite, settings: RunSettings, **more:
     """
     served = settings.base_url is not None
     asked = {
-        **settings.model_dump(exclude={"dialect"}),
+        **settings.model_dump(exclude={"dialect", "engine"}),
+        **engine_fields(settings.engine),
         **dialect_fields(settings.dialect, settings.model, served=served),
     }
     run = {"suite": loaded.suite.name, **asked, **more, "data": loaded.describe(), "format": 1}
@@ -189,7 +192,7 @@ def _fill(
     missing: dict[int, str] = {}
     failed_in_a_row = 0
     blocks = (block for block in blocks_of(loaded.rows(), settings) if has_gaps(block, done))
-    if spec.base_url is not None:  # no row of a server's depends on the others, and each is paid for
+    if spec.in_one_stream:  # no row depends on the others, and each is paid for
         blocks = ([row for row in block if row.index not in done] for block in blocks)
     try:
         for block, results in in_workers(judge_rows, blocks, settings, spec, workers, go_on=shown_to(watch)):

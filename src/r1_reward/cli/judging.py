@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from r1_reward.cli.options import Fields
-from r1_reward.engines.options import EngineOptions, draw_fields
+from r1_reward.engines.options import EngineOptions, draw_fields, require_one_place
 from r1_reward.judge.settings import JudgeSettings
 from r1_reward.models.quiet import quiet_libraries
 from r1_reward.records.errors import UserError
@@ -56,6 +56,7 @@ def load_judge(
         "video_frames": frames,
         "dialect": judge.dialect,
     }
+    require_one_place(judge.engine, engine.base_url)
     if engine.base_url:
         if judge.max_pixels is not None:
             raise UserError(f"{pixels}: is the server's to decide; leave it out with --base-url.")
@@ -64,5 +65,5 @@ def load_judge(
     draw_fields(engine.batch_votes, 1, served=False)
     quiet_libraries()
     return RewardModel.from_pretrained(
-        judge.model, batch_size=engine.batch_size, max_pixels=judge.max_pixels, **options
+        judge.model, batch_size=engine.batch_size, max_pixels=judge.max_pixels, engine=judge.engine, **options
     )

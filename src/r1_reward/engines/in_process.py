@@ -11,19 +11,25 @@ once per request, however many completions it asks for. A prompt that the model 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from r1_reward.engines.engine import Answered, BatchSession, EngineError, Generative, ReadsTextOnly, Request
-from r1_reward.engines.length import PromptTooLong, count_pictures, new_tokens, picture_tokens, position_limit
+from r1_reward.engines.length import (
+    PromptTooLong,
+    ShortRoom,
+    count_pictures,
+    new_tokens,
+    picture_tokens,
+    position_limit,
+)
+from r1_reward.engines.tokens import TokenReader, end_tokens, verdict_tokens
 from r1_reward.models.chats import render
 from r1_reward.models.text_only import TextProcessor
 from r1_reward.records.dialect import Dialect
 from r1_reward.records.errors import UserError
-from r1_reward.records.parsing import with_template_thought
 from r1_reward.records.prompt import special_tokens_of
 from r1_reward.records.schema import Completion
 
@@ -32,9 +38,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from transformers import PreTrainedModel, ProcessorMixin
 
-_LOG = logging.getLogger(__name__)
 _WINDOW = 4  # batches sorted by length together: less padding, and what is held in memory stays bounded
-_PROBABILITY_DIGITS = 4
 
 
 class _Row(NamedTuple):
@@ -63,10 +67,10 @@ class TransformersEngine(Generative):
         self.model, self.processor, self.batch_size = model, processor, batch_size
         self.dialect = dialect or self.dialect
         self.special_tokens = special_tokens_of(processor)
-        self._verdicts = _verdict_tokens(processor, self.dialect)
+        self._verdicts = verdict_tokens(processor, self.dialect)
         self._limit = position_limit(model.config)
         self._text_only = isinstance(processor, TextProcessor)
-        self._told = False
+        self._notice = ShortRoom(self._limit)
 
     def open(self) -> BatchSession:
         """Start a session: requests are taken and answered a few batches at a time.
@@ -120,20 +124,11 @@ class TransformersEngine(Generative):
                         lengths[i], self._limit or 0, max_new_tokens, pictures=pictures, shown=len(rows[i].images)
                     )
             for room in sorted({room for room in rooms if room > 0}):  # rows share a limit or are judged apart
-                self._say_short(room, max_new_tokens)
+                self._notice.of(room, max_new_tokens)
                 own = [i for i, one in enumerate(rooms) if one == room]
                 part = [rows[i] for i in own]
                 answers.update(zip(own, self._generate_batch(part, self._encode(part), temperature, room), strict=True))
         return [answers[i] for i in range(len(rows))]
-
-    def _say_short(self, room: int, max_new_tokens: int) -> None:
-        if room < max_new_tokens and not self._told:
-            self._told = True
-            _LOG.warning(
-                "a prompt leaves room for %d of %d new tokens (the model has %d positions); a judgement that needs "
-                "more is cut there, and counted as cut; further ones are not named",
-                room, max_new_tokens, self._limit,
-            )  # fmt: skip
 
     def _generate_batch(
         self, rows: Sequence[_Row], inputs: Any, temperature: float, max_new_tokens: int
@@ -210,32 +205,15 @@ class TransformersEngine(Generative):
         }
 
     def _read(self, rows: list[list[int]], margins: torch.Tensor | None, prompts: Sequence[str]) -> list[Completion]:
-        tokenizer, ends = self.processor.tokenizer, self._end_tokens()
+        reader = TokenReader(self.processor.tokenizer, self.dialect, self._verdicts, self._end_tokens())
         completions = []
         for number, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
-            stop = next((i for i, token in enumerate(row) if token in ends), None)
-            kept = row if stop is None else row[:stop]
-            text = with_template_thought(prompt, tokenizer.decode(kept, skip_special_tokens=True))
-            # Only where the text has an answer: a tag inside a thought does not count.
-            readable = self._verdicts is not None and self.dialect.parse(text, cut=stop is None).answer is not None
-            step = self.dialect.position(kept, self._verdicts or (), tokenizer.decode, text) if readable else None
-            probability = None
-            if step is not None and margins is not None:
-                probability = round(0.5 + 0.5 * math.tanh(float(margins[step, number]) / 2), _PROBABILITY_DIGITS)
-            completions.append(
-                Completion(
-                    text=text,
-                    tokens=len(kept) + (stop is not None),
-                    truncated=stop is None,
-                    probability=probability,
-                )
-            )
+            margin = None if margins is None else margins[:, number].tolist().__getitem__
+            completions.append(reader.read(row, margin, prompt))
         return completions
 
     def _end_tokens(self) -> set[int]:
-        end = self.model.generation_config.eos_token_id
-        ends = end if isinstance(end, list) else [end]
-        return {token for token in (*ends, self.processor.tokenizer.eos_token_id) if token is not None}
+        return end_tokens(self.model.generation_config.eos_token_id, self.processor.tokenizer)
 
     def _image_tokens(self) -> list[int] | None:
         """A sampled image placeholder would crash the next forward pass, so generation never emits one."""
@@ -256,17 +234,6 @@ def _batches(order: Sequence[int], counts: Sequence[int], size: int) -> Iterator
             room -= part.stop - part.start
     if batch:
         yield batch
-
-
-def _verdict_tokens(processor: ProcessorMixin, dialect: Dialect) -> tuple[int, int] | None:
-    """Return the tokens of the two verdicts, None if they are not one token each."""
-    if dialect.verdicts is None:
-        return None
-    tokenizer: Any = getattr(processor, "tokenizer", processor)
-    texts = [dialect.form.format(verdict) for verdict in dialect.verdicts]
-    one, two = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
-    differing = [(a, b) for a, b in zip(one, two, strict=False) if a != b]
-    return differing[0] if len(one) == len(two) and len(differing) == 1 else None
 
 
 def _sampler(

@@ -10,6 +10,7 @@ that needs more is cut there and counted as cut.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from r1_reward.engines.engine import EngineError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_LOG = logging.getLogger(__name__)
 SHORTER = "shorten the question or the responses, or scale pictures down (--max-pixels)"
 """What to do about it."""
 
@@ -88,6 +90,23 @@ def position_limit(config: Any) -> int | None:
 def new_tokens(prompt: int, limit: int | None, wanted: int) -> int:
     """Return how many of the ``wanted`` new tokens have a position behind a prompt, 0 or less if there is no room."""
     return wanted if limit is None else min(wanted, limit - prompt)
+
+
+class ShortRoom:
+    """Says once that a prompt leaves less room than a judgement may take."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit, self._told = limit, False
+
+    def of(self, room: int, wanted: int) -> None:
+        """Take the room that a prompt leaves and what is ``wanted``, in tokens."""
+        if room < wanted and not self._told:
+            self._told = True
+            _LOG.warning(
+                "a prompt leaves room for %d of %d new tokens (the model has %d positions); a judgement that needs "
+                "more is cut there, and counted as cut; further ones are not named",
+                room, wanted, self._limit,
+            )  # fmt: skip
 
 
 def picture_tokens(config: Any) -> list[int]:

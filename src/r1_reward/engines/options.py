@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from pydantic import Field
 
 from r1_reward.records.errors import UserError
 from r1_reward.records.settings import Settings
+
+EngineName: TypeAlias = Literal["transformers", "vllm"]
+"""Which software runs a checkpoint in this process. It decides verdicts: votes are drawn in another way, and even
+greedy ones differ where two tokens are as likely up to rounding."""
+TRANSFORMERS: EngineName = "transformers"
+VLLM: EngineName = "vllm"
+
+
+def engine_fields(engine: EngineName) -> dict[str, str]:
+    """Return the field of a run's identity that says which engine decides its verdicts.
+
+    Of transformers that is none: folders of releases that knew no other lack it.
+    """
+    return {} if engine == TRANSFORMERS else {"engine": engine}
+
+
+def require_one_place(engine: EngineName, base_url: object, workers: int = 1) -> None:
+    """Raise UserError if an engine of this process is asked for with a server, or vLLM in several processes."""
+    if engine == TRANSFORMERS:
+        return
+    if base_url:
+        raise UserError(f"engine: with a server (--base-url) that is the server's to decide; leave {engine} out.")
+    if workers > 1:
+        raise UserError(
+            f"workers: {engine} runs in one process and batches by itself (--batch-size); for several GPUs start a "
+            "server on each and name them with --base-url."
+        )
 
 
 class EngineOptions(Settings):

@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from typing import Any, NamedTuple
 
+from r1_reward.engines.options import TRANSFORMERS, VLLM, EngineName
 from r1_reward.engines.pointwise import comparing
 from r1_reward.engines.usage import Usage
 from r1_reward.records.dialects import AUTO
@@ -33,6 +34,12 @@ class EngineSpec(NamedTuple):
     """Where a server's engine counts what is sent, and keeps what the server refuses."""
     dialect: str = AUTO
     """How the judge is asked and answers: a name, or ``auto``, by the model's name."""
+    engine: EngineName = TRANSFORMERS
+
+    @property
+    def in_one_stream(self) -> bool:
+        """Whether rows are answered one by one as they are ready, and not in batches of a block."""
+        return self.base_url is not None or self.engine == VLLM
 
     def load(self) -> Any:
         """Load the checkpoint, generative or scalar, or take up the server."""
@@ -43,6 +50,13 @@ class EngineSpec(NamedTuple):
             options: dict[str, Any] = {"concurrency": self.concurrency, "batch_votes": self.batch_votes}
             options |= {"usage": self.usage, "dialect": dialect}
             return comparing(ServerEngine(self.model, self.base_url, **options))
+        if self.engine == VLLM:
+            from r1_reward.engines.vllm import VllmEngine
+
+            dialect = chosen_dialect(self.dialect, self.model)
+            return comparing(
+                VllmEngine(self.model, batch_size=self.batch_size, max_pixels=self.max_pixels, dialect=dialect)
+            )
         from r1_reward.engines.in_process import TransformersEngine
         from r1_reward.engines.scalar import ScalarEngine
         from r1_reward.models.checkpoint import limit_pixels
@@ -83,13 +97,13 @@ def in_workers(
 ) -> Iterator[tuple[list[Any], list[Any]]]:
     """Yield each block with its results, in order; with several workers each GPU, or share of the CPU, gets one.
 
-    A server is asked about all blocks in one stream, so that none of them waits for the slowest request of the one
-    before; if that stream ends with a UserError (the money is used up), it is raised once what was answered is yielded.
-    An engine is loaded when there is a first block. Once ``go_on`` says no, what is under way is finished. In both
-    cases the last block may come short, with the rows that have a result. Raises UserError if a worker dies.
+    A server, or vLLM, is asked about all blocks in one stream, so that none of them waits for the slowest request of
+    the one before; if that stream ends with a UserError (the money is used up), it is raised once what was answered is
+    yielded. An engine is loaded when there is a first block. Once ``go_on`` says no, what is under way is finished. In
+    both cases the last block may come short, with the rows that have a result. Raises UserError if a worker dies.
     """
     gate = _Gate(go_on)
-    if spec.base_url is not None:
+    if spec.in_one_stream:
         yield from _in_one_stream(judge, blocks, settings, spec, gate)
         return
     if workers == 1:

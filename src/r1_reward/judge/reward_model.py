@@ -17,9 +17,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, get_args
 
 from r1_reward.engines.engine import Engine, EngineError, TakingTurns
+from r1_reward.engines.options import TRANSFORMERS, VLLM, EngineName
 from r1_reward.engines.pointwise import comparing
 from r1_reward.judge import ranking, voting
 from r1_reward.judge.calibration import Calibration, fit_calibration, reliability_plot
@@ -117,6 +118,8 @@ class RewardModel:
         seed: int = 0,
         video_frames: int | None = None,
         dialect: str = AUTO,
+        engine: EngineName = TRANSFORMERS,
+        engine_args: Mapping[str, Any] | None = None,
     ) -> RewardModel:
         """Load a checkpoint, generative or scalar, from a folder or the Hub, and its ``calibration.json`` if any.
 
@@ -124,14 +127,17 @@ class RewardModel:
         ``auto`` (the checkpoint's), ``float32``, ``bfloat16`` or ``float16``. Of a video up to ``video_frames`` frames
         are shown, by default as many as in training, 8 if that was on images only. ``dialect`` names prompt and form of
         verdict of the judge, by default those that its name or model card says (docs/dialects.md), else R1-Reward's.
+        ``engine`` is ``transformers`` or ``vllm`` (pip install 'r1-reward[vllm]'), whose own ``engine_args`` may be
+        given, such as ``{"gpu_memory_utilization": 0.5}``.
 
         Raises:
-            UserError: the checkpoint or its calibration cannot be read, or an option is out of range.
+            UserError: the checkpoint or its calibration cannot be read, the engine is not installed or cannot start,
+                or an option is out of range.
         """
         name = str(path_or_hub_id)
-        engine = _load(name, batch_size, max_pixels, dtype, dialect)
+        loaded = _load(name, batch_size, max_pixels, dtype, dialect, engine, engine_args or {})
         calibration = Calibration.load(name)
-        return cls(engine, max_new_tokens=max_new_tokens, calibration=calibration, seed=seed, video_frames=video_frames)
+        return cls(loaded, max_new_tokens=max_new_tokens, calibration=calibration, seed=seed, video_frames=video_frames)
 
     def shared(self) -> RewardModel:
         """Return the same model for several threads, which take turns."""
@@ -475,13 +481,30 @@ class RewardModel:
         return calibrated
 
 
-def _load(name: str, batch_size: int, max_pixels: int | None, dtype: str, dialect: str) -> Any:
+def _load(
+    name: str,
+    batch_size: int,
+    max_pixels: int | None,
+    dtype: str,
+    dialect: str,
+    engine: str,
+    engine_args: Mapping[str, Any],
+) -> Any:
     from r1_reward.engines.workers import EngineSpec
 
     if batch_size < 1:
         raise UserError(f"batch_size: must be 1 or more, not {batch_size}.")
     if dtype not in _DTYPES:
         raise UserError(f"dtype: must be one of {', '.join(_DTYPES)}, not {dtype!r}.")
+    if engine not in (names := get_args(EngineName)):
+        raise UserError(f"engine: must be one of {', '.join(names)}, not {engine!r}.")
+    if engine_args and engine != VLLM:
+        raise UserError("engine_args: are vLLM's; leave them out, or ask for engine='vllm'.")
+    if engine == VLLM:
+        from r1_reward.engines.vllm import VllmEngine
+
+        options: dict[str, Any] = {"batch_size": batch_size, "max_pixels": max_pixels, "dtype": dtype}
+        return comparing(VllmEngine(name, dialect=chosen_dialect(dialect, name), engine_args=engine_args, **options))
     if dtype == "auto":
         return EngineSpec(name, batch_size, max_pixels, dialect=dialect).load()
     from r1_reward.engines.in_process import TransformersEngine

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from r1_reward.engines.options import TRANSFORMERS, EngineName
 from r1_reward.records.dialects import AUTO, find_dialect
 from r1_reward.records.errors import UserError
 from r1_reward.records.settings import Settings
@@ -48,6 +49,9 @@ class JudgeSettings(Generation):
         default=None, ge=1, description="Scale larger images down for the model (the paper: 501760)."
     )
     dialect: DialectName = Field(default=AUTO, description=DIALECT_HELP)
+    engine: EngineName = Field(
+        default=TRANSFORMERS, description="What runs a checkpoint here, see docs/reward_model.md."
+    )
 
 
 class WatchOptions(Settings):

@@ -57,6 +57,26 @@ def load_judge(path: str, *, dtype: str = "auto") -> tuple[Any, Any]:
     return _load_text(path, dtype) if _is_text_only(path) else load_model_and_processor(path, dtype=dtype)
 
 
+def load_chats(path: str) -> Any:
+    """Load what encodes a judge's chats without its weights, for engines that read these themselves.
+
+    Raises:
+        UserError: the checkpoint does not exist, cannot be read, or has no chat template.
+    """
+    from transformers import AutoProcessor, AutoTokenizer
+
+    try:
+        if _is_text_only(path):
+            processor: Any = TextProcessor(AutoTokenizer.from_pretrained(path))
+        else:
+            processor = AutoProcessor.from_pretrained(path)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: cannot load this checkpoint: {first}") from error
+    prepare_processor(processor, path)
+    return processor
+
+
 def _is_text_only(path: str) -> bool:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 

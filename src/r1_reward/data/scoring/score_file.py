@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from r1_reward.data.scoring.judging import SCHEMAS, Job, Result, ScoreSettings, judge_rows
 from r1_reward.data.scoring.parts import Parts, ScoreSummary
 from r1_reward.data.scoring.rows import Block, Source, open_rows, survey
-from r1_reward.engines.options import draw_fields
+from r1_reward.engines.options import draw_fields, engine_fields, require_one_place
 from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.calibration import Calibration
@@ -86,6 +86,7 @@ def score_file(
         raise UserError(f"{out}: the output is a parquet file; give it a name that ends in .parquet.")
     if out.exists() and file.exists() and out.samefile(file):
         raise UserError(f"{out}: is the input; choose another file with --out.")
+    require_one_place(settings.engine, base_url, 1 if ray else workers)
     source = survey(file, block_rows)
     if source.kind == "pairs" and settings.schedule != "round-robin":
         raise UserError(f"schedule: {file} holds pairs; {settings.schedule} is for groups (rows with responses).")
@@ -108,6 +109,7 @@ def score_file(
         batch_votes=batch_votes,
         usage=usage,
         dialect=settings.dialect,
+        engine=settings.engine,
     )
     dialect = chosen_dialect(settings.dialect, settings.model, served=bool(base_url))
     watch = Watch(settings.model, on_unreadable, limit=limit_of(settings.max_new_tokens), dialect=dialect)
@@ -129,7 +131,8 @@ def _describe(source: Source, job: Job, *, served: bool) -> dict[str, Any]:
     """Return what decides the output. Which servers give it does not: one may have to be replaced."""
     settings = job.settings
     return {
-        **settings.model_dump(exclude={"dialect"}),
+        **settings.model_dump(exclude={"dialect", "engine"}),
+        **engine_fields(settings.engine),
         **dialect_fields(settings.dialect, settings.model, served=served),
         # As outputs have it that are older than schedules.
         "schedule": None if settings.schedule == "round-robin" else settings.schedule,

@@ -1,0 +1,66 @@
+"""From generated tokens to a completion, the same for every engine that generates in this process.
+
+::
+
+    reader = TokenReader(tokenizer, dialect, verdict_tokens(processor, dialect), ends)
+    reader.read([491, 20, 7], margin=lambda step: 2.5, prompt=text)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from r1_reward.records.dialect import Dialect
+from r1_reward.records.parsing import with_template_thought
+from r1_reward.records.schema import Completion
+
+_PROBABILITY_DIGITS = 4
+
+
+class TokenReader:
+    """Reads the tokens of judgements that one model generates in one dialect."""
+
+    def __init__(self, tokenizer: Any, dialect: Dialect, verdicts: tuple[int, int] | None, ends: set[int]) -> None:
+        """Take the model's tokenizer, how it answers, the tokens of the two verdicts, and those that end a text."""
+        self.tokenizer, self.dialect, self.verdicts, self.ends = tokenizer, dialect, verdicts, ends
+
+    def read(self, tokens: Sequence[int], margin: Callable[[int], float] | None, prompt: str) -> Completion:
+        """Return what the model said; it was cut where no token ends it.
+
+        ``margin`` gives the logit of the first verdict minus that of the second at a step; where there is none, no
+        completion has a probability. ``prompt`` is the chat as text.
+        """
+        stop = next((i for i, token in enumerate(tokens) if token in self.ends), None)
+        kept = list(tokens if stop is None else tokens[:stop])
+        text = with_template_thought(prompt, self.tokenizer.decode(kept, skip_special_tokens=True))
+        # Only where the text has an answer: a tag inside a thought does not count.
+        readable = self.verdicts is not None and self.dialect.parse(text, cut=stop is None).answer is not None
+        step = self.dialect.position(kept, self.verdicts or (), self.tokenizer.decode, text) if readable else None
+        probability = None
+        if step is not None and margin is not None:
+            probability = round(0.5 + 0.5 * math.tanh(margin(step) / 2), _PROBABILITY_DIGITS)
+        return Completion(
+            text=text,
+            tokens=len(kept) + (stop is not None),
+            truncated=stop is None,
+            probability=probability,
+        )
+
+
+def end_tokens(configured: int | Sequence[int] | None, tokenizer: Any) -> set[int]:
+    """Return the tokens that end a text: those of the generation settings, and the tokenizer's own."""
+    ends = configured if isinstance(configured, Sequence) else [configured]
+    return {token for token in (*ends, tokenizer.eos_token_id) if token is not None}
+
+
+def verdict_tokens(processor: Any, dialect: Dialect) -> tuple[int, int] | None:
+    """Return the tokens of the two verdicts, None if they are not one token each."""
+    if dialect.verdicts is None:
+        return None
+    tokenizer: Any = getattr(processor, "tokenizer", processor)
+    texts = [dialect.form.format(verdict) for verdict in dialect.verdicts]
+    one, two = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+    differing = [(a, b) for a, b in zip(one, two, strict=False) if a != b]
+    return differing[0] if len(one) == len(two) and len(differing) == 1 else None
