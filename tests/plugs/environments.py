@@ -2,7 +2,8 @@
 
 ``tests/plugs/NAME.txt`` lists the packages of one environment, each pinned. By default they are installed without their
 dependencies over the environment this runs in, whose packages they share: trainers pin drivers and versions that a
-machine without a GPU cannot meet. A file that begins with ``# with dependencies`` gets an environment of its own. The
+machine without a GPU cannot meet. A file that begins with ``# with dependencies`` gets an environment of its own.
+``NAME.sh``, where there is one, is run behind the installation, with the environment's Python as its argument. The
 tests are ``tests/plugs/test_NAME.py`` and ``test_NAME_*.py``; what they print is kept in
 ``benchmarks/results/plugs/NAME.txt``.
 """
@@ -32,10 +33,11 @@ def names() -> list[str]:
 
 def make(name: str) -> Path:
     """Return the Python of an environment, made anew if its packages are not those of its file."""
-    wanted = (HERE / f"{name}.txt").read_text()
+    wanted, after = (HERE / f"{name}.txt").read_text(), HERE / f"{name}.sh"
+    wanted_after = after.read_text() if after.is_file() else ""
     folder = ENVIRONMENTS / name
     python, made = folder / "bin" / "python", folder / "packages.txt"
-    if made.is_file() and made.read_text() == wanted:
+    if made.is_file() and made.read_text() == wanted + wanted_after:
         return python
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
     install = [str(python), "-m", "pip", "install", "--quiet", "--requirement", str(HERE / f"{name}.txt")]
@@ -47,7 +49,9 @@ def make(name: str) -> Path:
         # As a site directory, or the base's own .pth files (an editable install of this package) would not be read.
         Path(own, "zz_base.pth").write_text(f"import site; site.addsitedir({shared!r})\n")
         subprocess.run([*install, "--no-deps"], check=True)
-    made.write_text(wanted)
+    if wanted_after:
+        subprocess.run(["sh", str(after), str(python)], check=True)
+    made.write_text(wanted + wanted_after)
     return python
 
 

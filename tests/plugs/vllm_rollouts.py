@@ -1,9 +1,9 @@
 """RL of the tiny model with rollouts by vLLM, on a CPU: ``python tests/plugs/vllm_rollouts.py train rl --config ...``.
 
-Everything behind the script's name goes to ``r1-reward``. On a CPU vLLM 0.32 keeps the weights of its linear layers in a
-packed form and drops the originals, so that the trainer's new weights have no place to go (``'Parameter' object has no
-attribute 'weight_loader'``). The one line below leaves them as they are; nothing of this package or of TRL is changed,
-and on a GPU none of it is needed.
+Everything behind the script's name goes to ``r1-reward``. On a CPU vLLM 0.32 keeps the weights of its linear layers in
+a packed form and drops the originals, so that the trainer's new weights have no place to go (``'Parameter' object has
+no attribute 'weight_loader'``). The one line below leaves them as they are; nothing of this package or of TRL is
+changed, and on a GPU none of it is needed.
 """
 
 from __future__ import annotations

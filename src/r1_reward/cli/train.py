@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -62,5 +63,9 @@ def _leave_the_others() -> None:
     """
     import torch
 
+    # A colocated vLLM's come first: by the time it would close them itself, those they are made of are gone.
+    if (vllm := sys.modules.get("vllm.distributed.parallel_state")) is not None:
+        vllm.destroy_model_parallel()
+        vllm.destroy_distributed_environment()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
