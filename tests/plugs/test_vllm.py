@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import os
 import subprocess
@@ -61,14 +62,18 @@ def items(pairs):
     for number in range(100):
         row = pairs[number % len(pairs)]
         first, second = row["response_1"], row["response_2"]
-        images = row["images"]
+        images = [picture_of(cell) for cell in row["images"]]
         if number % 10 == 8:
             images = []
         if number % 10 == 9:
-            second = [second, row["images"][0]]
+            second = [second, images[0]]
         question = f"{row['question']}{'?' * (number // len(pairs))}"
         asked.append({"question": question, "images": images, "response_1": first, "response_2": second})
     return asked
+
+
+def picture_of(cell):
+    return Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] else cell["path"]).convert("RGB")
 
 
 def votes_of(model, items, **options):
@@ -104,7 +109,7 @@ def test_the_same_greedy_verdicts(plain, fast, items, capsys):
     assert all((a.probability is None) == (b.probability is None) for a, b in same)
     gap = max(abs(a.probability - b.probability) for a, b in same if a.probability is not None)
     with capsys.disabled():
-        print(f"\n200 greedy judgements: {differ} texts, {turned} verdicts differ; P by {gap:.1g} at most")
+        print(f"\n200 greedy judgements: {differ} texts, {turned} verdicts differ; P by {gap:.1g} at most")  # noqa: T201
     assert turned == 0
     assert differ <= 2
     assert gap < 1e-3
@@ -265,19 +270,15 @@ def test_bench_run(judge, pair_file, tmp_path):
     assert "holds another run (engine" in other.stderr
 
 
-def test_serve(judge, items, tmp_path, fast):
-    import httpx
+def test_serve(fast, items):
     from served import Served
 
-    with Served(fast) as server:
-        said = httpx.post(
-            f"{server.url}/v1/compare",
-            json={"question": "Which digit?", "images": [], "response_1": "A three.", "response_2": "An eight."},
-            timeout=60,
-        )
-    assert said.status_code == 200, said.text
-    verdict = fast.compare("Which digit?", [], "A three.", "An eight.")
-    assert said.json()["preferred"] == verdict.preferred
+    asked = {"question": "Which digit is top left?", "response_1": "A three.", "response_2": "An eight."}
+    with Served(model=fast) as server:
+        status, said = server.post("/v1/compare", asked)
+    verdict = fast.compare(asked["question"], [], asked["response_1"], asked["response_2"])
+    assert status == 200, said
+    assert (said["preferred"], said["probability"]) == (verdict.preferred, pytest.approx(verdict.probability))
 
 
 def test_rollouts(judge, pair_file, tmp_path):
@@ -302,7 +303,8 @@ def test_the_correction_that_drops_tokens(judge, pair_file, tmp_path):
     r1_reward(
         "train", "rl", "--config", HERE.parents[1] / "recipes" / "tiny.yaml", "--model", judge, "--data", pair_file,
         "--output_dir", out, "--use_vllm", "true", "--vllm_mode", "colocate", "--vllm_gpu_memory_utilization", "0.2",
-        "--max_steps", "2", "--vllm_importance_sampling_mode", "token_mask", "--vllm_importance_sampling_clip_min", "0.99",
+        "--max_steps", "2", "--vllm_importance_sampling_mode", "token_mask",
+        "--vllm_importance_sampling_clip_min", "0.99",
         "--vllm_importance_sampling_clip_max", "1.01", script=(HERE / "vllm_rollouts.py",),
     )  # fmt: skip
     log = json.loads((out / "trainer_state.json").read_text())["log_history"]

@@ -201,8 +201,8 @@ def _start(checkpoint: Readable, batch_size: int, given: Mapping[str, Any]) -> A
             return LLMEngine.from_engine_args(EngineArgs(**{**chosen, **given}))
     except (*_REQUEST_ERRORS, ImportError, AssertionError, torch.OutOfMemoryError) as error:
         raise UserError(
-            f"{checkpoint.name}: vLLM cannot start: {_first_line(error)}\nIn Python its own arguments can be given with "
-            'engine_args, such as {"gpu_memory_utilization": 0.5}; VLLM_LOGGING_LEVEL=INFO says more.'
+            f"{checkpoint.name}: vLLM cannot start: {_first_line(error)}\nIn Python its own arguments can be given "
+            'as engine_args, such as {"gpu_memory_utilization": 0.5}; VLLM_LOGGING_LEVEL=INFO says more.'
         ) from error
 
 
