@@ -377,13 +377,13 @@ class _Session:
         ready: list[tuple[Any, Answered]] = []
         while self._under_way and not (ready and self._answered.empty()):
             ticket, request, outputs, text = self._answered.get()
-            if isinstance(outputs, UserError) and not isinstance(outputs, EngineError):
-                if ready:  # first what was answered
-                    self._answered.put((ticket, request, outputs, text))
-                    return ready
-                raise outputs
+            if isinstance(outputs, UserError) and not isinstance(outputs, EngineError) and ready:
+                self._answered.put((ticket, request, outputs, text))  # first what was answered
+                return ready
             self._under_way -= 1
             self._sequences -= len(request.seeds)
+            if isinstance(outputs, UserError) and not isinstance(outputs, EngineError):
+                raise outputs
             ready.append((ticket, outputs if isinstance(outputs, EngineError) else self._read(request, outputs, text)))
         return ready
 
