@@ -274,6 +274,16 @@ def test_a_closed_engine(started):
         list(engine.generate([request]))
 
 
+def test_one_engine_does_not_end_another(started):
+    first, second = started(), started()
+    first.close()
+    assert not first.llm.ended  # vLLM would take the process groups of both
+    assert len(list(second.generate([ask(second)]))) == 1
+    second.close()
+    assert first.llm.ended
+    assert second.llm.ended
+
+
 # ---- checkpoints
 
 

@@ -136,27 +136,23 @@ def test_more_seeded_prompts_than_a_step_has_room_for_end_nothing(fast, items):
 
 
 def test_what_cannot_be_judged_ends_nothing_else(fast, items):
-    thin = {**items[0], "images": [Image.new("RGB", (1, 900))]}
-    long = {**items[1], "response_1": "three " * 5000}
-    asked = [items[2], thin, long, items[3]]
-    first, thin, long, last = votes_or_errors(fast, asked)
-    assert (first, last) == tuple(votes_of(fast, [items[2], items[3]]))
+    thin = fast.engine.compare("Which?", [Image.new("RGB", (2, 900))], "three", "eight")
+    short = fast.engine.compare("Which?", items[0]["images"], "three", "eight")
+    long = fast.engine.compare("Which?", items[0]["images"], "three " * 5000, "eight")
+    first, thin, long, last = fast.engine.generate([short, thin, long, short])
+    assert first == last
     assert isinstance(long, PromptTooLong)
     assert long.limit == 4096
     assert long.tokens > 4096
-    assert isinstance(thin, EngineError)
-    assert "cannot read this prompt" in str(thin)
+    assert long.pictures > 0
+    assert type(thin) is EngineError
+    assert "cannot read this prompt: absolute aspect ratio" in str(thin)
 
 
-def votes_or_errors(model, items):
-    from r1_reward.judge.prepare import PairToJudge, prepare
-    from r1_reward.judge.votes import Plan, draw_votes
-
-    pairs = (prepare(PairToJudge(**item)) for item in items)
-    return [
-        one if isinstance(one, EngineError) else tuple(one)
-        for one in draw_votes(model.engine, pairs, Plan(1, "both", 0.0, None, LIMIT, 0))
-    ]
+def test_one_engine_does_not_end_another(fast, judge):
+    other = RewardModel.from_pretrained(judge, engine="vllm", max_new_tokens=8)
+    other.engine.close()
+    assert len(fast.compare("Which digit?", [], "three", "eight").votes) == 2
 
 
 def test_several_threads_ask_at_once(fast, items):
@@ -205,12 +201,11 @@ NAMES = ("transformers", "vllm")
 
 def test_a_model_without_eyes(text_judge, items):
     asked = [{**item, "images": [], "response_2": item["response_1"] + " no"} for item in items[:6]]
-    with_picture = {**items[0]}
     answers = {}
     for name in NAMES:
         model = RewardModel.from_pretrained(text_judge, engine=name, max_new_tokens=12)
         answers[name] = [[vote.text for vote in votes] for votes in votes_of(model, asked)]
-        (blind,) = votes_or_errors(model, [with_picture])
+        (blind,) = model.engine.generate([model.engine.compare("Which?", items[0]["images"], "three", "eight")])
         assert isinstance(blind, ReadsTextOnly)
         if name == "vllm":
             model.engine.close()

@@ -49,6 +49,12 @@ _CPU_CACHE = 4 * 2**30  # bytes for keys and values on a CPU, of which only what
 _REQUEST_ERRORS = (ValueError, RuntimeError, TypeError, KeyError, IndexError, AttributeError, OSError)
 
 
+_STARTED = [0]
+_ENDED: list[Any] = []
+"""Engines of this process that are not shut down, and those of them that nobody uses: whichever vLLM shuts down takes
+the process groups of all others with it, so it has to wait for the last one."""
+
+
 class VllmEngine(Generative):
     """A checkpoint that vLLM runs in this process."""
 
@@ -88,6 +94,7 @@ class VllmEngine(Generative):
         )
         self._rendering = threading.Lock()
         self._loop = _Loop(llm)
+        _STARTED[0] += 1
         self._finalizer = weakref.finalize(self, _end, self._loop, llm, self._checkpoint)
 
     def open(self) -> _Session:
@@ -99,7 +106,7 @@ class VllmEngine(Generative):
         return _Session(self, self._loop)
 
     def close(self) -> None:
-        """End vLLM and give its memory back; the engine cannot be used any more."""
+        """End vLLM; the engine cannot be used any more. Its memory is given back once no other of the process is used."""
         self._finalizer()
 
     def prepare(self, request: Request) -> tuple[Any, list[Any], str] | EngineError:
@@ -225,9 +232,13 @@ def _unchanged() -> Iterator[None]:
 
 def _end(loop: _Loop, llm: Any, checkpoint: Readable) -> None:
     loop.close()
-    with suppress(*_REQUEST_ERRORS):
-        llm.engine_core.shutdown()
     checkpoint.drop()
+    _ENDED.append(llm)
+    if len(_ENDED) == _STARTED[0]:
+        while _ENDED:
+            _STARTED[0] -= 1
+            with suppress(*_REQUEST_ERRORS):
+                _ENDED.pop().engine_core.shutdown()
 
 
 def _first_line(error: BaseException) -> str:
