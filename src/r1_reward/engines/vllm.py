@@ -106,7 +106,7 @@ class VllmEngine(Generative):
         return _Session(self, self._loop)
 
     def close(self) -> None:
-        """End vLLM; the engine cannot be used any more. Its memory is given back once no other of the process is used."""
+        """End vLLM; the engine cannot be used any more. Its memory is free once no other of the process is in use."""
         self._finalizer()
 
     def prepare(self, request: Request) -> tuple[Any, list[Any], str] | EngineError:
