@@ -47,8 +47,12 @@ class FakeLlm:
             hf_config=config, max_model_len=limit, try_get_generation_config=lambda: {"eos_token_id": [7]}
         )
         self.renderer = self
-        self.engine_core = SimpleNamespace(shutdown=lambda: setattr(self, "ended", True))
-        self.ended = False
+        self.ended, self.freed, self.own_end = False, False, True
+        self.engine_core = SimpleNamespace(
+            shutdown=lambda: setattr(self, "ended", True),
+            _finalizer=SimpleNamespace(detach=lambda: setattr(self, "own_end", False)),
+            engine_core=SimpleNamespace(model_executor=SimpleNamespace(shutdown=lambda: setattr(self, "freed", True))),
+        )
         self.tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         self.asked, self.waiting, self.aborted, self.steps = [], {}, [], 0
         self.go = threading.Event()
@@ -278,9 +282,10 @@ def test_one_engine_does_not_end_another(started):
     first, second = started(), started()
     first.close()
     assert not first.llm.ended  # vLLM would take the process groups of both
+    assert first.llm.freed
+    assert not first.llm.own_end
     assert len(list(second.generate([ask(second)]))) == 1
     second.close()
-    assert first.llm.ended
     assert second.llm.ended
 
 

@@ -20,6 +20,7 @@ holds the engine. What vLLM 0.32 does that a caller would not expect is settled 
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import random
@@ -41,18 +42,17 @@ from r1_reward.records.prompt import special_tokens_of
 from r1_reward.records.schema import Completion
 
 MISSING = "the engine vllm needs vLLM: pip install 'r1-reward[vllm]'"
+_CLOSED = "this engine was closed; load the model again"
 _SEEDS = 2**31  # as servers take them, so that a seed means the same there
 _AHEAD = 2  # sequences that wait, for each that is generated
 _NEVER = -100.0  # the least bias that vLLM knows
 _PATIENCE = 10.0  # seconds for the thread to end
-_CPU_CACHE = 4 * 2**30  # bytes for keys and values on a CPU, of which only what is used is taken
+_CPU_CACHE = 4 * 2**30  # bytes for keys and values on a CPU; vLLM would take most of the memory
 _REQUEST_ERRORS = (ValueError, RuntimeError, TypeError, KeyError, IndexError, AttributeError, OSError)
 
 
-_STARTED = [0]
-_ENDED: list[Any] = []
-"""Engines of this process that are not shut down, and those of them that nobody uses: whichever vLLM shuts down takes
-the process groups of all others with it, so it has to wait for the last one."""
+_IN_USE = [0]
+"""Engines of this process that are not closed."""
 
 
 class VllmEngine(Generative):
@@ -85,7 +85,8 @@ class VllmEngine(Generative):
         self._verdicts = verdict_tokens(self.processor, self.dialect)
         self._text_only = isinstance(self.processor, TextProcessor)
         llm = _start(self._checkpoint, batch_size, engine_args or {})
-        self._llm, self.config = llm, llm.model_config.hf_config
+        self._llm: Any = llm
+        self.config = llm.model_config.hf_config
         self._limit: int = llm.model_config.max_model_len
         self._notice = ShortRoom(self._limit)
         configured = (llm.model_config.try_get_generation_config() or {}).get("eos_token_id")
@@ -94,20 +95,24 @@ class VllmEngine(Generative):
         )
         self._rendering = threading.Lock()
         self._loop = _Loop(llm)
-        _STARTED[0] += 1
+        _IN_USE[0] += 1
         self._finalizer = weakref.finalize(self, _end, self._loop, llm, self._checkpoint)
 
     def open(self) -> _Session:
         """Start a session; leaving it cancels what is under way.
 
         Raises:
-            UserError: (when collecting) vLLM ended.
+            UserError: this engine was closed, or (when collecting) vLLM ended.
         """
+        if self._llm is None:
+            raise UserError(_CLOSED)
         return _Session(self, self._loop)
 
     def close(self) -> None:
-        """End vLLM; the engine cannot be used any more. Its memory is free once no other of the process is in use."""
+        """End vLLM and give its memory back; the engine cannot be used any more."""
         self._finalizer()
+        self._llm = None
+        gc.collect()
 
     def prepare(self, request: Request) -> tuple[Any, list[Any], str] | EngineError:
         """Return what vLLM is given (prompt, parameters of each completion) and the chat as text, or what is wrong."""
@@ -233,12 +238,15 @@ def _unchanged() -> Iterator[None]:
 def _end(loop: _Loop, llm: Any, checkpoint: Readable) -> None:
     loop.close()
     checkpoint.drop()
-    _ENDED.append(llm)
-    if len(_ENDED) == _STARTED[0]:
-        while _ENDED:
-            _STARTED[0] -= 1
-            with suppress(*_REQUEST_ERRORS):
-                _ENDED.pop().engine_core.shutdown()
+    _IN_USE[0] -= 1
+    with suppress(*_REQUEST_ERRORS):
+        if not _IN_USE[0]:
+            llm.engine_core.shutdown()
+            return
+        # vLLM's own end takes the process groups of all its engines with it, also when it is collected.
+        llm.engine_core._finalizer.detach()
+        llm.engine_core.engine_core.model_executor.shutdown()
+        gc.unfreeze()  # what vLLM hides from the collector: weights, keys and values
 
 
 def _first_line(error: BaseException) -> str:
@@ -263,7 +271,7 @@ class _Loop:
     """vLLM at work in a thread of its own."""
 
     def __init__(self, llm: Any) -> None:
-        self._llm = llm
+        self._llm: Any = llm
         self._inbox: queue.SimpleQueue[tuple[str, list[_Job]]] = queue.SimpleQueue()
         self._jobs: dict[str, tuple[_Job, int]] = {}
         self._asked = 0
@@ -286,9 +294,10 @@ class _Loop:
         self._inbox.put(("end", []))
         if threading.current_thread() is not self._thread:
             self._thread.join(_PATIENCE)
+        self._llm = None
 
     def _run(self) -> None:
-        why = UserError("this engine was closed; load the model again")
+        why = UserError(_CLOSED)
         try:
             while self._obeys():
                 for output in self._llm.step() if self._jobs else ():
