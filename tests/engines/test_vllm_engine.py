@@ -199,7 +199,7 @@ def test_errors_stand_in_the_place_of_their_request(started):
 
 def test_a_prompt_that_leaves_little_room(started, caplog):
     engine = started(limit=600)
-    length = len(engine.prepare(ask(engine))[0]["prompt_token_ids"])
+    length = len(engine.prepare(ask(engine, max_new_tokens=9))[0]["prompt_token_ids"])
     words = "word " * (600 - length - 10)
     list(engine.generate([ask(engine, words, max_new_tokens=90), ask(engine, words, max_new_tokens=90)]))
     assert {one.max_tokens for _, _, one in engine.llm.asked} == {11}
