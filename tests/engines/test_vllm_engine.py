@@ -62,7 +62,7 @@ class FakeLlm:
     def render_cmpl(self, prompts, how):
         (prompt,) = prompts
         if "unreadable" in prompt["prompt"]:
-            raise ValueError("absolute aspect ratio must be smaller than 200\nand more")
+            raise ValueError("Failed to apply it") from ValueError("absolute aspect ratio must be below 200\nand more")
         pictures = prompt.get("multi_modal_data", {}).get("image", [])
         length = len(prompt["prompt"].split()) + 4 * len(pictures)
         places = {"image": [Places(length=4) for _ in pictures]} if pictures else {}
@@ -192,7 +192,7 @@ def test_errors_stand_in_the_place_of_their_request(started):
     assert isinstance(long, PromptTooLong)
     assert (long.limit, long.pictures) == (600, 8)
     assert "(8 of them of 2 pictures)" in str(long)
-    assert str(unreadable) == "vLLM cannot read this prompt: absolute aspect ratio must be smaller than 200"
+    assert str(unreadable) == "vLLM cannot read this prompt: absolute aspect ratio must be below 200"
     assert str(refused) == "vLLM refuses this request: thirteen is not served here"
     assert all(isinstance(error, EngineError) for error in (unreadable, refused))
 

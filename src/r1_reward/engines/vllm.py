@@ -122,7 +122,7 @@ class VllmEngine(Generative):
         try:
             prompt = self._encoded(text, request)
         except _REQUEST_ERRORS as error:
-            return EngineError(f"vLLM cannot read this prompt: {_first_line(error)}")
+            return EngineError(f"vLLM cannot read this prompt: {_first_line(_root(error))}")
         length = len(prompt["prompt_token_ids"])
         room = new_tokens(length, self._limit, request.max_new_tokens)
         if room < 1:
@@ -247,6 +247,13 @@ def _end(loop: _Loop, llm: Any, checkpoint: Readable) -> None:
         llm.engine_core._finalizer.detach()
         llm.engine_core.engine_core.model_executor.shutdown()
         gc.unfreeze()  # what vLLM hides from the collector: weights, keys and values
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return what an error began with; vLLM wraps a processor's into one that shows all it was given."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _first_line(error: BaseException) -> str:
