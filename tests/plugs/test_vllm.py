@@ -29,7 +29,7 @@ LIMIT = 64
 TRAINING = {
     "model": "tiny", "max_steps": "120", "learning_rate": "2e-3", "per_device_train_batch_size": "16", "bf16": "false",
     "use_cpu": "true", "max_pixels": "50176", "gradient_checkpointing": "false", "report_to": "none",
-    "save_strategy": "no", "logging_steps": "40",
+    "save_steps": "1000", "logging_steps": "40",
 }  # fmt: skip
 
 
