@@ -26,7 +26,7 @@ COME_ALONG = {
     "multipart": "python-multipart", "httpx": "openai",
 }  # fmt: skip
 """Imported packages that a declared one cannot be without."""
-PLUGGED_INTO = {"swift"}
+PLUGGED_INTO = {"openrlhf", "swift", "verl"}
 """Trainers that load a plug of ours, and so are there when it is imported."""
 
 
