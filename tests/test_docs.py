@@ -23,6 +23,15 @@ PAGES = [
 ]
 FOLDERS = "benchmarks|docs|examples|recipes|src|tests"
 SUFFIXES = ("py", "md", "txt", "json", "jsonl", "yaml", "html", "png", "parquet")
+SETTINGS_OF_TRAINERS = {
+    "docs/trainers.md": {
+        "algorithm.filter_groups",
+        "algorithm.online_filtering",
+        "data.answer_key",
+        "data.train_batch_size",
+    }
+}
+"""Of each page: what verl and EasyR1 call their settings, where a module of ours has the name of the first part."""
 MODULES = {module.name for module in pkgutil.iter_modules(r1_reward.__path__)}
 
 
@@ -97,13 +106,13 @@ def resolve(name: str) -> Any:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_names_exist(page):
-    missing = []
+    missing = set()
     for name in set(dotted_names(page)):
         try:
             resolve(name)
         except AttributeError:
-            missing.append(name)
-    assert not missing, f"{page} names what r1_reward does not have"
+            missing.add(name)
+    assert missing == SETTINGS_OF_TRAINERS.get(page, set()), f"{page} names what r1_reward does not have"
 
 
 def test_the_paper_map_names_many_functions():

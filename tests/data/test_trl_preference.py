@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +266,25 @@ def test_dpo_trainer_trains_a_vision_language_model_on_it(folder: Path, checkpoi
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert losses[0] == pytest.approx(0.6931, abs=1e-4)  # the policy is its own reference
     assert losses[1] != losses[0]
+
+
+@pytest.mark.slow
+def test_the_example_of_the_documentation_trains(
+    folder: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import trl
+
+    written(folder, PAIRS)
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "DPOTrainer(" in block]
+    block = block.replace("Qwen/Qwen2.5-VL-7B-Instruct", str(checkpoint)).replace("data/trl", str(folder / "trl"), 1)
+    configure = functools.partial(trl.DPOConfig, **arguments(folder))
+    monkeypatch.setattr(trl, "DPOConfig", lambda **given: made.append(configure(**given)) or made[0])
+    made: list[Any] = []
+    monkeypatch.setattr(trl.DPOTrainer, "train", lambda trainer: seen.append(trainer.args))
+    seen: list[Any] = []
+    exec(block, {})
+    assert seen[0] is made[0] and seen[0].max_length is None
 
 
 @pytest.mark.slow

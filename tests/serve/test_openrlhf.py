@@ -546,6 +546,19 @@ def test_the_next_epoch_has_a_group_of_its_own():
             assert [answer["rewards"][0] for _, answer in answers] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    "label", [{"group": "a"}, '{"group": 7, "question": "Which?"}', {"group": "a", "group_size": None}]
+)
+def test_a_lone_sample_of_a_group_of_unknown_size_is_refused(label):
+    """Its siblings may come or not; a reward of null would end OpenRLHF without a reason."""
+    with Served(unscored_reward=-1.0) as server:
+        ((status, answer),) = alone(server, [("p ", "1", label)])
+        assert (status, answer["error"]["field"]) == (422, "labels[0].group_size")
+        asked = {"query": ["p 1", "q 1", "q 2"], "prompts": ["p", "q", "q"], "labels": ["", label, label]}
+        status, answer = server.post("/get_reward", asked)  # those that came together are a group
+        assert status == 200 and answer["extra_logs"]["scored"] == [0.0, 1.0, 1.0]
+
+
 def test_a_lone_sample_that_cannot_be_judged_has_what_the_operator_chose():
     label = grouped("g", 3)
     samples = [("p ", "1", label), ("p ", "x" * 60_000, label), ("p ", "5", label)]

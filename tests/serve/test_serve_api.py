@@ -242,6 +242,32 @@ def test_wrong_responses_are_named(server, asked, field):
     assert status == 422 and answer["error"]["field"] == field
 
 
+@pytest.mark.parametrize(
+    ("path", "asked", "message"),
+    [
+        ("/v1/compare", pair(vote=3), "unknown field 'vote'. Did you mean 'votes'?"),
+        ("/v1/compare", pair(image=[]), "unknown field 'image'. Did you mean 'images'?"),
+        ("/v1/reward", {"question": "?", "responses": ["1", "2"], "schedul": "circular"}, "Did you mean 'schedule'?"),
+        ("/v1/rank", {"question": "?", "responses": ["1", "2"], "xyz": 1}, "There are question, "),
+        ("/v1/reward", {"prompt": "?", "completions": ["1"]}, "is missing; 'prompt', 'completions' is not read here"),
+        ("/v1/compare", {"question": "?", "response_1": "a"}, "is missing"),
+        ("/get_reward?vote=3", {"query": ["p 1"], "prompts": ["p"]}, "Did you mean 'votes'?"),
+        ("/v1/compare", pair(**{"x" * 10_000: 1}), "unknown field 'xxx"),
+    ],
+)
+def test_fields_that_are_not_read_or_missing_are_told_with_the_right_ones(server, path, asked, message):
+    status, answer = server.post(path, asked)
+    assert status in (400, 422) and message in answer["error"]["message"], answer
+    assert len(answer["error"]["message"]) < 1000
+
+
+def test_a_response_alone_is_told_what_it_lacks(server):
+    status, answer = server.post("/v1/reward", {"question": "?", "responses": ["1"]})
+    assert status == 200 and answer["rewards"] == [None] and "name and size of its group" in answer["message"]
+    status, answer = server.post("/v1/reward", {"question": "?", "responses": ["1", "1"]})
+    assert "alone" not in str(answer["message"])
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"null", b'{"question": "\\ud800"}', b"[" * 100_000])
 def test_bodies_that_are_no_request(server, body):
     status, answer = server.post("/v1/compare", body)

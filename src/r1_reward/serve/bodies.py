@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from r1_reward.records.settings import unknown
 from r1_reward.serve.budget import Budget
 from r1_reward.serve.encodings import ENCODINGS, as_utf8, unpack
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.routes import Call, Route
 from r1_reward.store.encoded import kind_of_source
 
+_M = TypeVar("_M", bound=BaseModel)
+_MOST_NAMED, _LONGEST_NAME = 5, 100  # of fields that are not read, in one message
 _MOST_FILES = 1000  # of a form, before they are counted; the budget's refusal is clearer than the parser's
 
 
@@ -34,7 +37,7 @@ async def read_call(request: Request, route: Route, budget: Budget) -> Call[Any,
         kinds = "application/json" + (" or multipart/form-data" if route.form else "")
         raise Refusal(415, f"the Content-Type must be {kinds}")
     try:
-        options = None if route.options is None else route.options.model_validate(dict(request.query_params))
+        options = None if route.options is None else _options(route.options, dict(request.query_params))
         reading = _read(request, budget, is_form=is_form)
         body, uploads = await asyncio.wait_for(reading, budget.left())
         # In a thread: millions of parts take seconds, in which others are to be answered.
@@ -45,7 +48,14 @@ async def read_call(request: Request, route: Route, budget: Budget) -> Call[Any,
     except TimeoutError as error:
         raise Refusal(408, "the body did not arrive in time", headers={"Connection": "close"}) from error
     except ValidationError as error:
-        raise _first_problem(error.errors()) from error
+        raise _first_problem(error.errors(), model) from error
+
+
+def _options(model: type[_M], given: dict[str, str]) -> _M:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise _first_problem(error.errors(), model) from error
 
 
 async def hung_up(request: Request) -> None:
@@ -99,7 +109,7 @@ async def _read_form(request: Request, budget: Budget) -> tuple[bytes, list[byte
     return body, uploads
 
 
-def _first_problem(errors: Any) -> Refusal:
+def _first_problem(errors: Any, model: type[BaseModel]) -> Refusal:
     """Return the first of pydantic's errors as a refusal that names the place."""
     first = errors[0]
     kind, given, message = first["type"], first["input"], str(first["msg"]).removeprefix("Value error, ")
@@ -110,6 +120,13 @@ def _first_problem(errors: Any) -> Refusal:
         message += _said_of_kind(given)
     elif kind == "blank":
         message = f"{field.replace('_', ' ')} is blank"
+    elif kind == "extra_forbidden":
+        message = unknown(field[:_LONGEST_NAME], model.model_fields if len(first["loc"]) == 1 else (), "field")
+    elif kind == "missing":
+        strange = [_place(one["loc"])[:_LONGEST_NAME] for one in errors if one["type"] == "extra_forbidden"]
+        message = "is missing" + (
+            f"; {', '.join(map(repr, strange[:_MOST_NAMED]))} is not read here" if strange else ""
+        )
     elif kind == "too_long":
         message = f"has too many parts; this server takes at most {first['ctx']['max_length']} (--max-parts)"
     return Refusal(422, message, field or None)

@@ -433,6 +433,8 @@ def reward_response(rewards: list[float | None]) -> RewardResponse:
     """Return rewards as they are sent."""
     missing = sum(reward is None for reward in rewards)
     why = f"{missing} of {len(rewards)} responses have no readable comparison with a different response"
+    if len(rewards) == 1:
+        why = "a response alone has nothing to be compared with: send two or more, or the name and size of its group"
     return RewardResponse(rewards=rewards, message=why if missing else None)
 
 

@@ -104,6 +104,7 @@ async def get_reward(service: Service, call: Call[RemoteRewardRequest, GroupOpti
     Those that their label calls a part of a group are judged with the rest of it, which comes by other requests.
     """
     asked = await service.read(call.budget, partial(read_prompts, call.body))
+    _refuse_groups_of_unknown_size(asked)
     rewards: list[float | None] = [None] * len(call.body.query)
     sizes = [0.0] * len(rewards)
     places = [(one.places, float(one.group_size or len(one.places))) for one in asked]
@@ -118,6 +119,14 @@ async def get_reward(service: Service, call: Call[RemoteRewardRequest, GroupOpti
         scores=[None if reward is None else as_probability(reward, kind) for reward in filled],
         extra_logs={"scored": [float(reward is not None) for reward in rewards], "responses_to_prompt": sizes},
     )
+
+
+def _refuse_groups_of_unknown_size(asked: Sequence[Asked]) -> None:
+    """Refuse a lone response whose label names a group and not its size: nobody knows whether others will come."""
+    for one in asked:
+        if one.group is not None and one.group_size is None and len(one.responses) == 1:
+            reason = f"the group {one.group!r} has one response in this request; say how many it has in all"
+            raise Refusal(422, reason, f"labels[{one.places[0]}].group_size")
 
 
 async def score(service: Service, call: Call[Any, GroupOptions], asked: list[Asked]) -> list[list[float | None]]:
