@@ -102,3 +102,23 @@ def test_a_model_of_the_hub_has_a_card_too(folder, tmp_path, monkeypatch):
     put_in_cache(tmp_path / "cache", "me/a-judge", folder)
     assert chosen("me/a-judge") == "unified-reward-think"
     assert chosen("me/a-judge", served=True) == "r1-reward"  # behind a server only its name is known
+
+
+@pytest.mark.parametrize("name", ["runs/demo-seed0/rl", "./rl", "../rl", "/no/such/judge", "runs//rl", "runs/"])
+def test_a_path_that_is_not_there_is_no_question_for_the_hub(name, tmp_path, monkeypatch):
+    from r1_reward.models.checkpoint import load_model_and_processor
+    from r1_reward.store.hub import checkpoint_folder
+
+    monkeypatch.chdir(tmp_path)
+    for load in (checkpoint_folder, load_model_and_processor):
+        with pytest.raises(UserError, match=r"there is no such folder, and an id on the Hub has the form OWNER/NAME"):
+            load(name)
+
+
+@pytest.mark.parametrize("name", ["nobody/nothing", "gpt2-of-nobody"])
+def test_what_could_be_an_id_is_asked_of_the_hub(name, tmp_path, monkeypatch):
+    from r1_reward.store.hub import checkpoint_folder
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="locally or from the Hub"):
+        checkpoint_folder(name)

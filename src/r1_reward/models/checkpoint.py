@@ -11,7 +11,7 @@ from r1_reward.models.tiny_words import vocabulary
 from r1_reward.models.vision_attention import pack_vision_attention
 from r1_reward.records.errors import UserError
 from r1_reward.store.adapters import adapted_model, is_adapters
-from r1_reward.store.hub import checkpoint_folder
+from r1_reward.store.hub import checkpoint_folder, refuse_no_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -49,6 +49,7 @@ def load_model_and_processor(
         return _named((model, processor), path)
     if Path(path).exists() and not (Path(path) / "config.json").is_file():
         raise UserError(f"{path}: no checkpoint here (config.json is missing).")
+    refuse_no_checkpoint(path)
     try:
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:

@@ -18,11 +18,18 @@ from r1_reward.store.cache import writing_cache
 
 _LOG = logging.getLogger(__name__)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_NAME_OR_ID = re.compile(rf"{_HUB_ID.pattern}|[A-Za-z0-9][\w.-]*")  # old models of the Hub have no owner
 
 
 def is_hub_id(name: str) -> bool:
     """Say whether a name that is not a local path has the form OWNER/NAME of the Hub."""
     return _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
+
+
+def refuse_no_checkpoint(name: str | Path) -> None:
+    """Raise UserError for a path that does not exist and could be no id of the Hub either, before the Hub is asked."""
+    if not Path(name).exists() and _NAME_OR_ID.fullmatch(str(name)) is None:
+        raise UserError(f"{name}: there is no such folder, and an id on the Hub has the form OWNER/NAME.")
 
 
 def checkpoint_file(checkpoint: str | Path, name: str) -> Path | None:
@@ -58,6 +65,7 @@ def checkpoint_folder(checkpoint: str | Path) -> Path:
     """
     if Path(checkpoint).is_dir():
         return Path(checkpoint)
+    refuse_no_checkpoint(checkpoint)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
