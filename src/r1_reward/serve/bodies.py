@@ -55,7 +55,7 @@ def _options(model: type[_M], given: dict[str, str]) -> _M:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise _first_problem(error.errors(), model) from error
+        raise _first_problem(error.errors(), model, "option in the URL") from error
 
 
 async def hung_up(request: Request) -> None:
@@ -109,7 +109,7 @@ async def _read_form(request: Request, budget: Budget) -> tuple[bytes, list[byte
     return body, uploads
 
 
-def _first_problem(errors: Any, model: type[BaseModel]) -> Refusal:
+def _first_problem(errors: Any, model: type[BaseModel], what: str = "field") -> Refusal:
     """Return the first of pydantic's errors as a refusal that names the place."""
     first = errors[0]
     kind, given, message = first["type"], first["input"], str(first["msg"]).removeprefix("Value error, ")
@@ -121,7 +121,7 @@ def _first_problem(errors: Any, model: type[BaseModel]) -> Refusal:
     elif kind == "blank":
         message = f"{field.replace('_', ' ')} is blank"
     elif kind == "extra_forbidden":
-        message = unknown(field[:_LONGEST_NAME], model.model_fields if len(first["loc"]) == 1 else (), "field")
+        message = unknown(field[:_LONGEST_NAME], model.model_fields if len(first["loc"]) == 1 else (), what)
     elif kind == "missing":
         strange = [_place(one["loc"])[:_LONGEST_NAME] for one in errors if one["type"] == "extra_forbidden"]
         message = "is missing" + (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from pydantic import Field, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from r1_reward.engines.engine import EngineError
 from r1_reward.judge.groups import Group, ScoredGroup, score_groups
@@ -19,7 +19,9 @@ from r1_reward.serve.settings import ServerSettings
 
 
 class GroupOptions(Grouping):
-    """What stands in the URL, since others decide on the body."""
+    """What stands in the URL, since others decide on the body; a name that is none of these is refused."""
+
+    model_config = ConfigDict(extra="forbid")
 
     votes: int = Field(default=1, ge=1)
     both_orders: bool = True
