@@ -40,8 +40,6 @@ from r1_reward.serve.settings import ServerSettings
 _LOG = logging.getLogger(__name__)
 KEPT_SECONDS, KEPT_SAMPLES = 1800.0, 65_536
 """How long, and for how many samples at most, answers are kept for those that come again."""
-_ALONE = "no other response of its group can be judged, so there is nothing to compare it with"
-_UNREADABLE = "no comparison of it with a different response can be read"
 
 
 class Prompt(NamedTuple):
@@ -50,12 +48,14 @@ class Prompt(NamedTuple):
     question: Shown
     images: OpenedImages
     options: Mapping[str, Any]
-    """How they are judged: the keywords of :meth:`r1_reward.judge.reward_model.RewardModel.rewards`."""
+    """How they are judged, as of :func:`r1_reward.serve.grouping.score_each`."""
+    criteria: str | None = None
+    """By what they are judged, where that is said."""
 
     def fingerprint(self, size: int) -> dict[str, Any]:
         """Return what must be equal, by the names that messages use."""
-        shared = {"question": _digest(self.question), "images": self.images.digest, **self.options}
-        return {**shared, "group_size": size}
+        shared = {"question": _digest(self.question), "images": self.images.digest}
+        return {**shared, **self.options, "criteria": self.criteria, "group_size": size}
 
 
 class Sample(NamedTuple):
@@ -82,8 +82,8 @@ class JudgingFailed(Refusal):
     """The judge failed on a group that was complete; all its samples are told so."""
 
 
-Judge: TypeAlias = Callable[[Prompt, list[Shown]], Awaitable[list[float | None]]]
-"""Different responses or equal ones to a reward for each; raises Refusal where the judge fails."""
+Judge: TypeAlias = Callable[[Prompt, list[Shown]], Awaitable[list[Scored]]]
+"""Different responses or equal ones to what each has earned; raises Refusal where the judge fails."""
 Gone: TypeAlias = Callable[[], Awaitable[None]]
 """Ends when the client has hung up."""
 
@@ -258,12 +258,8 @@ class Cohorts:
         # In an order of their own, so that rewards do not depend on who came first.
         samples = sorted(group.samples.values(), key=lambda one: one.digest)
         shown = {one.id: one.response for one in samples if one.response is not None}
-        rewards = await self._judge(prompt, list(shown.values())) if shown else []
-        unscored = _UNREADABLE if len(shown) > 1 else _ALONE
-        scored = {one.id: Scored(None, one.why) for one in samples}
-        for id, reward in zip(shown, rewards, strict=True):
-            scored[id] = Scored(reward, unscored if reward is None else None)
-        return scored
+        judged = await self._judge(prompt, list(shown.values())) if shown else []
+        return {one.id: Scored(None, one.why) for one in samples} | dict(zip(shown, judged, strict=True))
 
     def _fail(self, group: _Group, refusal: Refusal) -> None:
         """Tell a failure to all; keep the samples for a while where they can be asked for again."""
@@ -308,9 +304,9 @@ class Cohorts:
 def _require_pictures(prompt: Prompt) -> None:
     """Raise the refusal of a prompt that shows other pictures than came: before it is any part of a group."""
     try:
-        check_group(prompt.question, prompt.images)
+        check_group(prompt.question, prompt.images, prompt.criteria)
     except UserError as error:
-        raise Refusal(422, str(error), "question") from error
+        raise Refusal.wrong(error) from error
 
 
 def _require_same(group: _Group, shared: dict[str, Any]) -> None:
