@@ -250,3 +250,31 @@ def test_a_client_shows_what_says_nothing_as_empty(empty):
 def test_a_client_says_what_is_no_response(odd):
     with pytest.raises(JudgeFailed, match="a response "):
         JudgeServer("http://127.0.0.1:9").rewards_now(QUESTION, [odd, "7"])
+
+
+# Pictures in responses.
+
+
+def drawn(number, **picture):
+    """One response of a group, with a picture in it."""
+    parts = [{"type": "text", "text": str(number)}, {"type": "image", "image": picture}]
+    return {"question": QUESTION, "responses": [parts], "group": "g", "group_size": 3, "samples": [str(number)]}
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_the_pictures_in_a_groups_responses_are_limited_together(apart):
+    bodies = [drawn(number, base64=base64_png(10, 10)) for number in range(3)]
+    with Served(max_pixels=250, group_wait=0.3) as server:
+        if apart:
+            answers = together(*(lambda body=body: server.post("/v1/reward", body) for body in bodies))
+        else:
+            whole = {**bodies[0], "responses": [one["responses"][0] for one in bodies], "samples": ["0", "1", "2"]}
+            answers = [server.post("/v1/reward", whole)]
+        refused = [answer for status, answer in answers if status == 422]
+        assert len(refused) == 1 and "--max-pixels" in refused[0]["error"]["message"]
+        assert {status for status, _ in answers} <= {422, 503}
+        assert not server.judge.seen
+    with Served(max_pixels=300) as server:
+        again = [*bodies, bodies[0]]  # the same sample counts once
+        answers = together(*(lambda body=body: server.post("/v1/reward", body) for body in again))
+        assert {status for status, _ in answers} == {200}, answers

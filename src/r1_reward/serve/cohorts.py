@@ -14,7 +14,8 @@ and the group's judging has all of ``timeout``, however long they waited.
 - Another prompt, other options or another size under the id of a group, or a sample more than its size: 409, and the
   group that was there is left as it is.
 - A judge that fails is an error for the whole group; a sample that comes again under its id has it judged again.
-- A sample that is too long, or that no comparison speaks of, has no reward and a reason, and the others go on.
+- A sample that is too long, also for the judge alone, or that no comparison speaks of, has no reward and a reason, and
+  the others go on.
 - A sample whose client has hung up stays if it has an id, under which its answer can be fetched; else it is taken out.
 """
 
@@ -25,11 +26,11 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 from r1_reward.judge.prepare import OpenedImages, check_group
-from r1_reward.records.content import Shown, key_of
+from r1_reward.records.content import Shown, key_of, pictures_of
 from r1_reward.records.errors import UserError
 from r1_reward.serve.budget import Clock
 from r1_reward.serve.errors import Refusal
@@ -140,7 +141,8 @@ class Cohorts:
             replay: Whether answers are kept; without, the id is free again once the group is judged.
 
         Raises:
-            Refusal: the samples do not fit the group, it stayed incomplete, or its judge failed.
+            Refusal: the samples do not fit the group, its responses show too many pixels, it stayed incomplete, or its
+                judge failed.
         """
         if self._state.closing:
             raise _closing()
@@ -150,12 +152,14 @@ class Cohorts:
         group = self._current(name, attempt)
         if group is None:
             _require_room(name, size, 0, len(samples))
+            self._require_few_pixels(name, samples)
             self._require_place()
             group = self._groups[name] = _Group(name, shared, size, attempt=attempt, replay=replay)
             self._limit(group, self._expire)
         else:
             _require_same(group, shared)
             _require_known(group, samples)
+            self._require_few_pixels(name, ({one.id: one for one in samples} | group.samples).values())
         group.samples |= {sample.id: sample for sample in samples if sample.id not in group.samples}
         if group.stage == "failed" or (group.stage == "waiting" and len(group.samples) == size):
             self._begin(group, prompt)
@@ -177,6 +181,14 @@ class Cohorts:
         if waiting >= self._settings.max_waiting:
             full = f"{waiting} requests wait for their groups, as many as a new group may join (--max-waiting)"
             raise Refusal(429, f"{full}; try again later", headers={"Retry-After": "1"})
+
+    def _require_few_pixels(self, name: str, samples: Iterable[Sample]) -> None:
+        """Raise the refusal of responses that show, and hold while they wait, more pixels than one request may."""
+        shown = pictures_of(*(one.response for one in samples if one.response is not None))
+        pixels, most = sum(picture.width * picture.height for picture in shown), self._settings.max_pixels
+        if pixels > most:
+            held = f"{pixels:,} pixels in the responses of the group {_short(name)} together"
+            raise Refusal(422, f"{held}; this server takes at most {most:,} (--max-pixels)", "responses")
 
     def _current(self, name: str, attempt: int) -> _Group | None:
         """Return the group of that name, None if it is to begin; raises Refusal where a later attempt has begun."""
