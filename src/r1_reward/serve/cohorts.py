@@ -14,8 +14,8 @@ and the group's judging has all of ``timeout``, however long they waited.
 - Another prompt, other options or another size under the id of a group, or a sample more than its size: 409, and the
   group that was there is left as it is.
 - A judge that fails is an error for the whole group; a sample that comes again under its id has it judged again.
-- A sample that is too long, also for the judge alone, or that no comparison speaks of, has no reward and a reason, and
-  the others go on.
+- A sample that is too long for the server or the judge, or that has no readable comparison, has no reward and a reason;
+  the others are judged.
 - A sample whose client has hung up stays if it has an id, under which its answer can be fetched; else it is taken out.
 """
 
