@@ -177,7 +177,7 @@ def test_every_limit_counts(path, limit):
 def test_size_key_crowd_and_kind_are_told_in_the_callers_form(path):
     url, body = example(path)
     sent = json.dumps(body).encode()
-    server, judge = server_for(path, max_body_mb=0.01, api_key="right", max_queue=1)
+    server, judge = server_for(path, max_body_mb=0.01, api_key="right", max_queue=1, max_waiting=1)
     key = {"Authorization": "Bearer right"}
     with server:
         require_refused(path, *server.post(url, sent), 401)
@@ -185,9 +185,10 @@ def test_size_key_crowd_and_kind_are_told_in_the_callers_form(path):
         require_refused(path, *server.post(url, sent, **key, **{"Content-Type": "text/plain"}), 415)
         for broken in (b"{", b"[]", b"7", b'{"\xff": 1}', b""):
             require_refused(path, *server.post(url, broken, **key), 422)
-        server.service.state.in_flight += 1
+        state = server.service.state
+        state.in_flight, state.waiting = 1, 1  # and so nobody may stand in the line, either
         assert "--max-queue" in require_refused(path, *server.post(url, sent, **key), 429)
-        server.service.state.in_flight -= 1
+        state.in_flight, state.waiting = 0, 0
     assert not (judge.asked if path in SCALAR else judge.seen)
 
 

@@ -139,7 +139,10 @@ def _asked(question: Shown, criteria: str | None) -> Shown:
     """Return an opened question that says by what the responses are to be judged, where that is given."""
     if criteria is None:
         return question
-    return open_content(with_criteria(question, check_text(criteria, "criteria")), "question")
+    if places := find_placeholders(check_text(criteria, "criteria")):
+        shown = f"has a place for a picture ({places[0].text}), and criteria show none"
+        raise UserError(f"criteria: {shown}; write it with a space (< image>) where none is meant.")
+    return open_content(with_criteria(question, criteria), "question")
 
 
 def _of_row(row: Mapping[str, Any], video_frames: int) -> PairToJudge:

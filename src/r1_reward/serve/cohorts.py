@@ -14,7 +14,8 @@ and the group's judging has all of ``timeout``, however long they waited.
 - Another prompt, other options or another size under the id of a group, or a sample more than its size: 409, and the
   group that was there is left as it is.
 - A judge that fails is an error for the whole group; a sample that comes again under its id has it judged again.
-- A sample that is too long, or that no comparison speaks of, has no reward and a reason, and the others go on.
+- A sample that is too long for the server or the judge, or that has no readable comparison, has no reward and a reason;
+  the others are judged.
 - A sample whose client has hung up stays if it has an id, under which its answer can be fetched; else it is taken out.
 """
 
@@ -25,11 +26,11 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 from r1_reward.judge.prepare import OpenedImages, check_group
-from r1_reward.records.content import Shown, key_of
+from r1_reward.records.content import Shown, key_of, pictures_of
 from r1_reward.records.errors import UserError
 from r1_reward.serve.budget import Clock
 from r1_reward.serve.errors import Refusal
@@ -40,8 +41,6 @@ from r1_reward.serve.settings import ServerSettings
 _LOG = logging.getLogger(__name__)
 KEPT_SECONDS, KEPT_SAMPLES = 1800.0, 65_536
 """How long, and for how many samples at most, answers are kept for those that come again."""
-_ALONE = "no other response of its group can be judged, so there is nothing to compare it with"
-_UNREADABLE = "no comparison of it with a different response can be read"
 
 
 class Prompt(NamedTuple):
@@ -50,12 +49,14 @@ class Prompt(NamedTuple):
     question: Shown
     images: OpenedImages
     options: Mapping[str, Any]
-    """How they are judged: the keywords of :meth:`r1_reward.judge.reward_model.RewardModel.rewards`."""
+    """How they are judged, as of :func:`r1_reward.serve.grouping.score_each`."""
+    criteria: str | None = None
+    """By what they are judged, where that is said."""
 
     def fingerprint(self, size: int) -> dict[str, Any]:
         """Return what must be equal, by the names that messages use."""
-        shared = {"question": _digest(self.question), "images": self.images.digest, **self.options}
-        return {**shared, "group_size": size}
+        shared = {"question": _digest(self.question), "images": self.images.digest}
+        return {**shared, **self.options, "criteria": self.criteria, "group_size": size}
 
 
 class Sample(NamedTuple):
@@ -82,8 +83,8 @@ class JudgingFailed(Refusal):
     """The judge failed on a group that was complete; all its samples are told so."""
 
 
-Judge: TypeAlias = Callable[[Prompt, list[Shown]], Awaitable[list[float | None]]]
-"""Different responses or equal ones to a reward for each; raises Refusal where the judge fails."""
+Judge: TypeAlias = Callable[[Prompt, list[Shown]], Awaitable[list[Scored]]]
+"""Different responses or equal ones to what each has earned; raises Refusal where the judge fails."""
 Gone: TypeAlias = Callable[[], Awaitable[None]]
 """Ends when the client has hung up."""
 
@@ -140,7 +141,8 @@ class Cohorts:
             replay: Whether answers are kept; without, the id is free again once the group is judged.
 
         Raises:
-            Refusal: the samples do not fit the group, it stayed incomplete, or its judge failed.
+            Refusal: the samples do not fit the group, its responses show too many pixels, it stayed incomplete, or its
+                judge failed.
         """
         if self._state.closing:
             raise _closing()
@@ -150,12 +152,14 @@ class Cohorts:
         group = self._current(name, attempt)
         if group is None:
             _require_room(name, size, 0, len(samples))
+            self._require_few_pixels(name, samples)
             self._require_place()
             group = self._groups[name] = _Group(name, shared, size, attempt=attempt, replay=replay)
             self._limit(group, self._expire)
         else:
             _require_same(group, shared)
             _require_known(group, samples)
+            self._require_few_pixels(name, ({one.id: one for one in samples} | group.samples).values())
         group.samples |= {sample.id: sample for sample in samples if sample.id not in group.samples}
         if group.stage == "failed" or (group.stage == "waiting" and len(group.samples) == size):
             self._begin(group, prompt)
@@ -177,6 +181,14 @@ class Cohorts:
         if waiting >= self._settings.max_waiting:
             full = f"{waiting} requests wait for their groups, as many as a new group may join (--max-waiting)"
             raise Refusal(429, f"{full}; try again later", headers={"Retry-After": "1"})
+
+    def _require_few_pixels(self, name: str, samples: Iterable[Sample]) -> None:
+        """Raise the refusal of responses that show, and hold while they wait, more pixels than one request may."""
+        shown = pictures_of(*(one.response for one in samples if one.response is not None))
+        pixels, most = sum(picture.width * picture.height for picture in shown), self._settings.max_pixels
+        if pixels > most:
+            held = f"{pixels:,} pixels in the responses of the group {_short(name)} together"
+            raise Refusal(422, f"{held}; this server takes at most {most:,} (--max-pixels)", "responses")
 
     def _current(self, name: str, attempt: int) -> _Group | None:
         """Return the group of that name, None if it is to begin; raises Refusal where a later attempt has begun."""
@@ -258,12 +270,8 @@ class Cohorts:
         # In an order of their own, so that rewards do not depend on who came first.
         samples = sorted(group.samples.values(), key=lambda one: one.digest)
         shown = {one.id: one.response for one in samples if one.response is not None}
-        rewards = await self._judge(prompt, list(shown.values())) if shown else []
-        unscored = _UNREADABLE if len(shown) > 1 else _ALONE
-        scored = {one.id: Scored(None, one.why) for one in samples}
-        for id, reward in zip(shown, rewards, strict=True):
-            scored[id] = Scored(reward, unscored if reward is None else None)
-        return scored
+        judged = await self._judge(prompt, list(shown.values())) if shown else []
+        return {one.id: Scored(None, one.why) for one in samples} | dict(zip(shown, judged, strict=True))
 
     def _fail(self, group: _Group, refusal: Refusal) -> None:
         """Tell a failure to all; keep the samples for a while where they can be asked for again."""
@@ -308,9 +316,9 @@ class Cohorts:
 def _require_pictures(prompt: Prompt) -> None:
     """Raise the refusal of a prompt that shows other pictures than came: before it is any part of a group."""
     try:
-        check_group(prompt.question, prompt.images)
+        check_group(prompt.question, prompt.images, prompt.criteria)
     except UserError as error:
-        raise Refusal(422, str(error), "question") from error
+        raise Refusal.wrong(error) from error
 
 
 def _require_same(group: _Group, shared: dict[str, Any]) -> None:

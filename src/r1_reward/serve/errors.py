@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Self
+
+from r1_reward.records.errors import UserError
+
+_NAMED = re.compile(r"(\w+(?:\[\d+\])*): (.+)", re.DOTALL)
 
 
 class Refusal(Exception):
@@ -13,6 +19,12 @@ class Refusal(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.field, self.headers = status, message, field, dict(headers or {})
+
+    @classmethod
+    def wrong(cls, error: UserError) -> Self:
+        """Return the refusal of what cannot be judged as it was sent; a message ``question: ...`` names the field."""
+        named = _NAMED.fullmatch(str(error))
+        return cls(422, str(error)) if named is None else cls(422, named[2], named[1])
 
     def body(self) -> dict[str, dict[str, str | None]]:
         """Return the JSON of every error this server answers with."""

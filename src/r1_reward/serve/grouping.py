@@ -1,21 +1,27 @@
 """What protocols share that score responses against each other: options in the URL, and the judging.
 
 Route("/rerank", RerankRequest, RerankResponse, rerank, options=group_options(settings))
-scored = await service.in_rounds(budget, lambda model: score_each(model, groups, call.options))
+scored = await service.in_rounds(budget, lambda model: score_each(model, groups, call.options.model_dump()))
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from pydantic import ConfigDict, Field, create_model
 
 from r1_reward.engines.engine import EngineError
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.groups import Group, ScoredGroup, score_groups
 from r1_reward.judge.reward_model import RewardModel
+from r1_reward.serve.judge_client import Scored
 from r1_reward.serve.schemas import Grouping, StopRule
 from r1_reward.serve.settings import ServerSettings
+
+_ALONE = "no other response of its group can be judged, so there is nothing to compare it with"
+_UNREADABLE = "no comparison of it with a different response can be read"
 
 
 class GroupOptions(Grouping):
@@ -35,15 +41,38 @@ def group_options(settings: ServerSettings) -> type[GroupOptions]:
     return create_model("GroupOptions", __base__=GroupOptions, votes=votes)
 
 
-def score_each(model: RewardModel, groups: list[Group], options: GroupOptions) -> list[ScoredGroup]:
-    """Return each group with its rewards; raises EngineError where one comparison has no answer, which ends it all."""
-    compare = partial(model.compare_many, votes=options.votes, both_orders=options.both_orders, stop=options.stop)
-    grouping = options.model_dump(include=set(Grouping.model_fields))
+def score_each(model: RewardModel, groups: list[Group], options: Mapping[str, Any]) -> list[ScoredGroup]:
+    """Return each group with its rewards.
+
+    A comparison that is too long for the judge counts as one that cannot be read, since a single response can make it
+    so; the error is kept in the group.
+
+    Args:
+        model: The judge.
+        groups: Those of one request.
+        options: The fields of :class:`GroupOptions`, and ``temperature`` where it is not the judge's own.
+
+    Raises:
+        EngineError: a comparison has no answer for another reason, which ends it all.
+    """
+    grouping = {name: options[name] for name in Grouping.model_fields}
+    compare = partial(
+        model.compare_many, **{name: value for name, value in options.items() if name not in Grouping.model_fields}
+    )
     done: list[ScoredGroup] = []
-    for scored in score_groups(groups, compare, **grouping, seed=model.seed):
+    for scored in score_groups(groups, compare, **grouping, seed=model.seed, video_frames=model.video_frames):
         if isinstance(scored, EngineError):
             raise scored
-        if scored.errors:
-            raise scored.errors[0]
+        failed = [error for error in scored.errors if not isinstance(error, PromptTooLong)]
+        if failed:
+            raise failed[0]
         done.append(scored)
     return done
+
+
+def reasoned(group: ScoredGroup) -> list[Scored]:
+    """Return the reward of each response of a group, or why it has none."""
+    why = _UNREADABLE if len(group.rewards) > 1 else _ALONE
+    if group.errors:
+        why = f"{why}: {group.errors[0]}"
+    return [Scored(reward, why if reward is None else None) for reward in group.rewards]

@@ -23,19 +23,29 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
-from r1_reward.records.texts import is_blank
+from r1_reward.records.content import Content, ContentError, blank
 from r1_reward.store.encoded import kind_of_source
 
 SERVER, KEY = "R1_REWARD_SERVER", "R1_REWARD_API_KEY"
 """The environment's names of the server's URL and of its key."""
 NO_RESPONSE = "(empty response)"
 """What the judge is shown in place of a response that says nothing."""
+_Response = TypeVar("_Response", bound=Content)
 _LOST = 4  # times that a connection may fail before the server counts as out
 _PAUSE = 1.0
+
+
+def or_empty(response: _Response) -> _Response | str:
+    """Return a response as the judge is shown it; to refuse one that says nothing would end its trainer's run.
+
+    Raises:
+        ContentError: it is neither text nor parts.
+    """
+    return NO_RESPONSE if blank(response) else response
 
 
 class JudgeFailed(Exception):
@@ -110,7 +120,7 @@ class JudgeServer:
         body = {
             **self.options,
             "question": _content(question),
-            "responses": [_content(response, blank=NO_RESPONSE) for response in responses],
+            "responses": [_content(_response(response)) for response in responses],
             "images": [_picture(image) for image in images],
         }
         if group is not None:
@@ -180,10 +190,17 @@ def _certificates() -> Any:
     return httpx.create_ssl_context()
 
 
-def _content(content: str | Sequence[Any], blank: str | None = None) -> Any:
+def _response(response: Content) -> Any:
+    try:
+        return or_empty(response)
+    except ContentError as error:
+        raise JudgeFailed(f"a response {error}") from error
+
+
+def _content(content: str | Sequence[Any]) -> Any:
     """Return a question or a response as the server takes it, with its open pictures encoded."""
     if isinstance(content, str):
-        return blank if blank is not None and is_blank(content) else content
+        return content
     parts = [part if isinstance(part, Mapping) else {"type": "text", "text": part} for part in content]
     return [{**part, "image": _picture(part["image"])} if part.get("image") is not None else part for part in parts]
 

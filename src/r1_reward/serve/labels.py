@@ -21,7 +21,7 @@ from r1_reward.records.content import Content, ContentError, blank, read_parts
 from r1_reward.records.errors import kind_of
 
 _SOURCES = ("path", "url", "base64")
-_LONGEST_GROUP = 200
+_LONGEST_GROUP, _LARGEST_GROUP = 200, 1_000_000
 
 
 class LabelError(ValueError):
@@ -99,6 +99,7 @@ def _is_source(image: Any) -> bool:
 def _group(group: Any) -> str | None:
     if group is None:
         return None
+    group = _whole(group)
     if isinstance(group, bool) or not isinstance(group, str | int):
         raise LabelError("group", f"must be text or a whole number, not {kind_of(group)}")
     name = str(group)
@@ -108,13 +109,16 @@ def _group(group: Any) -> str | None:
 
 
 def _size(given: Mapping[str, Any]) -> int | None:
-    size = given.get("group_size")
-    if isinstance(size, float) and size.is_integer():
-        size = int(size)  # a table's column with empty cells holds floats
+    size = _whole(given.get("group_size"))
     if size is None:
         return None
-    if isinstance(size, bool) or not isinstance(size, int) or size < 2:
-        raise LabelError("group_size", "must be a whole number, 2 at least")
+    if isinstance(size, bool) or not isinstance(size, int) or not 2 <= size <= _LARGEST_GROUP:
+        raise LabelError("group_size", f"must be a whole number from 2 to {_LARGEST_GROUP:,}")
     if given.get("group") is None:
         raise LabelError("group_size", "says nothing without group")
     return size
+
+
+def _whole(number: Any) -> Any:
+    """Return 8 for 8.0, as a table's column with empty cells holds it; anything else as it is."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number

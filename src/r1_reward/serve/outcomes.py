@@ -26,4 +26,9 @@ def filled(rewards: Sequence[float | None], worst: float = WORST) -> list[float]
 
 def as_probability(reward: float, kind: str) -> float:
     """Return a net win rate, or a Bradley-Terry score in logits, as a probability of winning."""
-    return (reward + 1) / 2 if kind == "win_rate" else 0.5 + 0.5 * math.tanh(reward / 2)
+    return (reward + 1) / 2 if kind == "win_rate" else sigmoid(reward)
+
+
+def sigmoid(logits: float) -> float:
+    """Return a reward in logits as a probability; no reward overflows."""
+    return 0.5 + 0.5 * math.tanh(logits / 2)

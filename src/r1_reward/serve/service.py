@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from r1_reward.engines.engine import EngineError
 from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.completions import Ask
+from r1_reward.judge.groups import Group
 from r1_reward.judge.prepare import InvalidPair, OpenedImages, PairToJudge
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.schedules import count_comparisons
@@ -30,12 +30,13 @@ from r1_reward.serve.batching import Batcher, Expired, QueuedModel, Sampling, Un
 from r1_reward.serve.budget import Budget, Clock
 from r1_reward.serve.cohorts import Cohorts, Prompt
 from r1_reward.serve.errors import Refusal
+from r1_reward.serve.grouping import reasoned, score_each
+from r1_reward.serve.judge_client import Scored
 from r1_reward.serve.metrics import Metrics, State
 from r1_reward.serve.pictures import PictureReader, PictureSource, key_of_sent
 from r1_reward.serve.settings import ServerSettings
 
 _T = TypeVar("_T")
-_FIELD = re.compile(r"\w+(?:\[\d+\])*")
 _RANKING_THREADS = 64  # requests that compare in rounds wait in threads; more of them wait for a thread
 
 
@@ -112,10 +113,11 @@ class Service:
         """Return what takes a while to read out of a request, read in a thread."""
         return await self._until(budget, self._openers.submit(work))
 
-    async def _reward(self, prompt: Prompt, responses: list[Shown]) -> list[float | None]:
-        """Return the rewards of a group that is complete, for which it has the time of a request."""
-        question, images, options = prompt
-        return await self.in_rounds(self.budget(), lambda model: model.rewards(question, images, responses, **options))
+    async def _reward(self, prompt: Prompt, responses: list[Shown]) -> list[Scored]:
+        """Return what the responses of a complete group have earned, for which it has the time of a request."""
+        group = Group(prompt.question, prompt.images, responses, prompt.criteria)
+        (scored,) = await self.in_rounds(self.budget(), lambda model: score_each(model, [group], prompt.options))
+        return reasoned(scored)
 
     def refuse(self) -> None:
         """Take nothing more: what waits for others to come is told so, what can be judged will be."""
@@ -172,5 +174,4 @@ def _refused(error: UserError) -> Refusal:
         return Refusal(413, str(error))
     if isinstance(error, EngineError) and not isinstance(error, InvalidPair):
         return Refusal(502, f"the model could not judge this: {error}")
-    field, colon, _ = str(error).partition(":")
-    return Refusal(422, str(error), field if colon and _FIELD.fullmatch(field) else None)
+    return Refusal.wrong(error)

@@ -81,7 +81,7 @@ async def _reward(service: Service, call: Call[schemas.RewardRequest, None]) -> 
     sent = _sent(call, _responses(budget, asked.responses))
     _spend(budget, asked, pairs_of(list(sent.contents.values())[1:], asked.schedule, asked.comparisons), "responses")
     ((images, (question, *responses)),) = await service.open([sent], budget)
-    options = _options(asked)
+    options = {**_options(asked), "criteria": asked.criteria}
     rewards = await service.in_rounds(budget, lambda model: model.rewards(question, images, responses, **options))
     return schemas.reward_response(rewards)
 
@@ -126,7 +126,7 @@ async def _arrived(service: Service, call: Call[schemas.RewardRequest, None]) ->
     ((images, (question, *responses)),) = await service.open([sent], call.budget)
     ids: Sequence[str | None] = asked.samples or [None] * len(responses)
     samples = [Sample.of(*one) for one in zip(ids, responses, long.values(), strict=True)]
-    return Prompt(question, images, _options(asked)), samples
+    return Prompt(question, images, _options(asked), asked.criteria), samples
 
 
 def _responses(budget: Budget, responses: list[schemas.PartsOrText]) -> dict[str, schemas.PartsOrText]:
@@ -159,4 +159,4 @@ def _sampling(asked: schemas.Question) -> Sampling:
 
 
 def _options(asked: schemas.RewardRequest) -> dict[str, Any]:
-    return _sampling(asked)._asdict() | asked.model_dump(include={"criteria", *schemas.Grouping.model_fields})
+    return _sampling(asked)._asdict() | asked.model_dump(include=set(schemas.Grouping.model_fields))

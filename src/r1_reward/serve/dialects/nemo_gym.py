@@ -32,13 +32,12 @@ from r1_reward.records.texts import is_blank
 from r1_reward.serve.budget import Budget
 from r1_reward.serve.chats import PromptError, Turn, read_turn
 from r1_reward.serve.cohorts import JudgingFailed, Prompt, Sample
+from r1_reward.serve.dialects.openai import linked
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.grouping import GroupOptions, group_options, score_each
-from r1_reward.serve.judge_client import NO_RESPONSE
+from r1_reward.serve.judge_client import or_empty
 from r1_reward.serve.outcomes import WORST, filled
-from r1_reward.serve.pictures import Named
 from r1_reward.serve.routes import Call, ErrorForm, Route
-from r1_reward.serve.schemas import UrlImage
 from r1_reward.serve.service import Service, Unopened, pairs_of
 from r1_reward.serve.settings import ServerSettings
 from r1_reward.serve.templates import ask
@@ -106,6 +105,9 @@ class Detail(BaseModel):
     detail: str
 
 
+_COMES_BACK = set(VerifyRequest.model_fields) & set(VerifyResponse.model_fields)
+
+
 def _detail(refusal: Refusal) -> dict[str, str]:
     return {"detail": ": ".join(filter(None, [refusal.field, refusal.message]))}
 
@@ -146,7 +148,7 @@ async def compare(service: Service, call: Call[GymCompareRequest, GroupOptions])
     prompt = await _opened(service, budget, turns, "conversation_history", asked.principle, options)
     group = Group(prompt.question, prompt.images, shown, asked.principle)
     groups = [group] if shown else []
-    scored = await service.in_rounds(budget, lambda model: score_each(model, groups, options))
+    scored = await service.in_rounds(budget, lambda model: score_each(model, groups, options.model_dump()))
     rewards: list[float | None] = [None] * len(texts)
     for place, reward in zip(places, scored[0].rewards if scored else [], strict=True):
         rewards[place] = reward
@@ -207,7 +209,7 @@ async def verify(service: Service, call: Call[VerifyRequest, VerifyOptions]) -> 
     except JudgingFailed as error:
         return VerifyResponse.model_validate(asked.model_dump(by_alias=True) | _masked(asked, error.message))
     failure = {} if reward is not None else {"failure_kind": "r1_reward:unscored", "failure_reason": why}
-    own = asked.model_dump(by_alias=True, include=set(VerifyResponse.model_fields))
+    own = asked.model_dump(by_alias=True, include=_COMES_BACK)  # none of the rollout's other keys poses as our answer
     return VerifyResponse.model_validate({**own, "reward": WORST if reward is None else reward, **failure})
 
 
@@ -267,17 +269,10 @@ async def _opened(
             raise Refusal(422, "is blank", "principle")
         budget.text(principle, "principle")
     number = count(len(images))  # those at their places come behind those in front
-    named = map_media(question, lambda place: Named(_image(place.source, field), f"{field}[{next(number)}]"))
-    ((opened, (shown,)),) = await service.open(
-        [Unopened({field: named}, [_image(image, field) for image in images], field)], budget
-    )
-    return Prompt(shown, opened, {**options.model_dump(exclude={"group_size"}), "criteria": principle})
-
-
-def _image(source: Any, field: str) -> UrlImage:
-    if not isinstance(source, str):
-        raise Refusal(422, "has a picture that is not named by a URL or a data URL", field)
-    return UrlImage(url=source)
+    named = map_media(question, lambda place: linked(place.source, f"{field}[{next(number)}]"))
+    in_front = [linked(image, f"{field}[{place}]").source for place, image in enumerate(images)]
+    ((opened, (shown,)),) = await service.open([Unopened({field: named}, in_front, field)], budget)
+    return Prompt(shown, opened, options.model_dump(exclude={"group_size"}), principle)
 
 
 def _asked(params: dict[str, Any]) -> list[Turn]:
@@ -339,4 +334,4 @@ def _said(response: dict[str, Any], field: str) -> str:
     parts = [part for content in contents for part in content if isinstance(part, dict)]
     texts = [part.get("refusal" if part.get("type") == "refusal" else "text") for part in parts]
     text = "".join(text for text in texts if isinstance(text, str))
-    return NO_RESPONSE if is_blank(text) else text
+    return or_empty(text)

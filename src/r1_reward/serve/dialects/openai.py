@@ -45,17 +45,25 @@ _LONGEST_WORDING = 20_000  # characters of a prompt around the question and the 
 _SURE = -9999.0  # what OpenAI writes for the logarithm of nothing
 # What asks for nothing may be sent, as clients do that fill in defaults; anything else would change the judgement.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "top_p": (1,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "stop": ([], ""),
-    "logit_bias": ({},),
-    "tools": ([],),
-    "functions": ([],),
-    "tool_choice": ("none", "auto"),
-    "function_call": ("none", "auto"),
+    # how tokens are drawn, and where they end
+    **dict.fromkeys(("top_p", "best_of", "repetition_penalty", "length_penalty"), (1,)),
+    **dict.fromkeys(("frequency_penalty", "presence_penalty", "min_p", "min_tokens"), (0,)),
+    **dict.fromkeys(("stop", "stop_token_ids", "bad_words", "allowed_token_ids", "logits_processors"), ([], "")),
+    **dict.fromkeys(("use_beam_search", "ignore_eos", "echo", "continue_final_message"), (False,)),
+    **dict.fromkeys(("logit_bias", "structured_outputs", "chat_template_kwargs", "mm_processor_kwargs"), ({},)),
+    "top_k": (-1, 0),
+    "reasoning_effort": (),
+    # their form
+    **dict.fromkeys(("tools", "functions", "documents"), ([],)),
+    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
+    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar", "regex", "ebnf"), ()),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
+    **dict.fromkeys(("audio", "web_search_options", "prompt_logprobs"), ()),
+    # what the judge is shown
+    "chat_template": (),
+    "add_generation_prompt": (True,),
+    "truncate_prompt_tokens": (-1,),
 }
 
 
@@ -214,7 +222,7 @@ async def chat(service: Service, call: Call[ChatRequest, None]) -> ChatResponse 
     """Judge the two responses of a judging prompt, in the order shown, and return what the judge writes."""
     asked, budget = call.body, call.budget
     require_model(asked.model, service)
-    require_neutral(asked.model_extra, _NEUTRAL, "does not shape a judgement, which is written in one form")
+    require_neutral(asked.model_extra, _NEUTRAL, "does not shape a judgement here, which is written in one form")
     judge = service.batcher.model
     count = asked.n or 1
     if count > 1 and judge.engine.deterministic:

@@ -30,13 +30,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from r1_reward.judge.groups import Group
 from r1_reward.judge.schedules import count_comparisons
 from r1_reward.records.content import Content, map_media, text_of
-from r1_reward.records.texts import is_blank
 from r1_reward.serve.chats import PromptError, WrongPictures
 from r1_reward.serve.cohorts import Prompt as Cohort
 from r1_reward.serve.cohorts import Sample
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.grouping import GroupOptions, group_options, score_each
-from r1_reward.serve.judge_client import NO_RESPONSE, Scored
+from r1_reward.serve.judge_client import Scored, or_empty
 from r1_reward.serve.labels import SILENT, Label, LabelError, read_label
 from r1_reward.serve.outcomes import as_probability
 from r1_reward.serve.pictures import Named
@@ -179,7 +178,7 @@ async def _judge(
 ) -> None:
     """Judge the groups of which all responses are here, but for those that are too long."""
     groups = [Group(opened.contents[0], opened.images, _without(one.responses, long)) for _, one, long, opened in whole]
-    scored = await service.in_rounds(call.budget, lambda model: score_each(model, groups, call.options))
+    scored = await service.in_rounds(call.budget, lambda model: score_each(model, groups, call.options.model_dump()))
     for (own, _, long, _), group in zip(whole, scored, strict=True):
         for number, reward in zip(_without(range(len(own)), long), group.rewards, strict=True):
             own[number] = reward
@@ -256,9 +255,9 @@ def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
         label = _label(request, place)
         sent = request.images[place] if request.images is not None else None
         beside: list[Any] = [sent] if isinstance(sent, str) else list(sent or label.images)
-        asked_for = (prompt, repr(label.question), repr(beside))
+        asked_for = (prompt, repr(label.question), repr(beside), label.group_size)
         if label.group is not None and prompt_of.setdefault(label.group, asked_for) != asked_for:
-            reason = f"the group {label.group!r} has another prompt, question or pictures in this request"
+            reason = f"the group {label.group!r} has another prompt, question, pictures or size in this request"
             raise Refusal(422, reason, f"labels[{place}]")
         key = (*asked_for, label.group)
         if key not in groups:
@@ -267,7 +266,7 @@ def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
             groups[key] = Asked(field, *question, [], [], label.group, label.group_size), messages
         group, messages = groups[key]
         response = _response(query, prompt, messages, place)
-        group.responses.append(NO_RESPONSE if is_blank(response) else response)
+        group.responses.append(or_empty(response))
         group.places.append(place)
     for group, _ in groups.values():
         if group.group_size is not None and len(group.responses) > group.group_size:

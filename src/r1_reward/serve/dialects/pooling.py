@@ -30,13 +30,14 @@ from r1_reward.serve.dialects import openai, rerank
 from r1_reward.serve.dialects.openai import Message, linked, read_messages, require_model, require_neutral
 from r1_reward.serve.dialects.rerank import RerankUsage
 from r1_reward.serve.errors import Refusal
+from r1_reward.serve.judge_client import or_empty
+from r1_reward.serve.outcomes import sigmoid
 from r1_reward.serve.routes import Call, Route
 from r1_reward.serve.service import Service, Unopened
 from r1_reward.serve.settings import ServerSettings
 from r1_reward.serve.templates import ask, clean, read_turns, turn_starts
 
 _LABEL = "LABEL_0"  # what a classifier with one class calls it where its config names none
-_EMPTY = "(empty response)"  # as of trainers' other routes; to refuse it would end their run
 _COMPARES = (
     "this judge compares responses and has no score for one alone: post the responses to one prompt to /v1/reward, "
     "/rerank or /score, or, where they come one by one, to /v1/reward with a group; or serve a scalar reward model"
@@ -205,7 +206,7 @@ def _head(service: Service) -> dict[str, Any]:
 
 
 def _activated(rewards: list[float], wanted: bool | None) -> list[float]:
-    return rewards if wanted is False else [rerank.sigmoid(reward) for reward in rewards]
+    return rewards if wanted is False else [sigmoid(reward) for reward in rewards]
 
 
 def _encoded(number: float, form: str | None) -> list[float] | str:
@@ -293,7 +294,7 @@ def _chat(field: str, before: Sequence[Turn], response: Content) -> _Chat:
     if blank(question):
         raise Refusal(422, "holds a blank question", field)
     images = [linked(source, field).source for source in prompt.images]
-    return _Chat(field, question, images, _EMPTY if blank(response) else response)
+    return _Chat(field, question, images, or_empty(response))
 
 
 def _linked(pieces: Sequence[Piece], field: str) -> list[Piece]:

@@ -27,7 +27,7 @@ from r1_reward.records.content import Content, blank, text_of
 from r1_reward.serve.dialects.openai import NO_MODEL, STATUSES, require_model, require_neutral
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.grouping import GroupOptions, group_options, score_each
-from r1_reward.serve.outcomes import as_probability
+from r1_reward.serve.outcomes import as_probability, sigmoid
 from r1_reward.serve.pictures import named_contents
 from r1_reward.serve.routes import Call, ErrorForm, Route
 from r1_reward.serve.schemas import (
@@ -366,7 +366,9 @@ _Judged = tuple[list[list[float | None]], int]
 def _against_each_other(model: Any, opened: list[Opened], options: GroupOptions) -> _Judged:
     """Return the probability of winning of each document, None where nothing can be read, and the tokens written."""
     groups = [Group(query, images, documents) for images, (query, *documents) in opened]
-    scored = score_each(model, groups, options)
+    scored = score_each(model, groups, options.model_dump())
+    if too_long := [error for group in scored for error in group.errors]:
+        raise too_long[0]
     kind = options.kind
     found = [[None if one is None else as_probability(one, kind) for one in group.rewards] for group in scored]
     return found, sum(vote.tokens for group in scored for vote in group.votes)
@@ -381,11 +383,6 @@ def _alone(model: Any, opened: list[Opened], _: GroupOptions) -> _Judged:
         for _, contents in opened
     ]
     return found, sum(one.tokens for one in scores)
-
-
-def sigmoid(reward: float) -> float:
-    """Return a reward in logits as a probability; no reward overflows."""
-    return 0.5 + 0.5 * math.tanh(reward / 2)
 
 
 def _returned(document: str | Document) -> RerankedDocument:

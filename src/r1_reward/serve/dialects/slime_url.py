@@ -17,11 +17,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from r1_reward.records.texts import is_blank
 from r1_reward.serve.dialects.openrlhf import Asked, read_question, score
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.grouping import GroupOptions, group_options
-from r1_reward.serve.judge_client import NO_RESPONSE
+from r1_reward.serve.judge_client import or_empty
 from r1_reward.serve.labels import LabelError, read_label
 from r1_reward.serve.outcomes import WORST
 from r1_reward.serve.routes import GROUPED, Call, Route
@@ -76,6 +75,4 @@ def _read(request: RemoteRmRequest) -> Asked:
     shown = (messages_in(prompt) or prompt) if isinstance(prompt, str) else prompt
     question = read_question(shown, label, list(label.images), "prompt")
     response = clean(request.response)
-    return Asked(
-        "prompt", *question, [NO_RESPONSE if is_blank(response) else response], [0], label.group, label.group_size
-    )
+    return Asked("prompt", *question, [or_empty(response)], [0], label.group, label.group_size)

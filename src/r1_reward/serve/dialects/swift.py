@@ -39,9 +39,8 @@ from swift.rewards import AsyncORM, orms, rm_plugins  # noqa: E402  behind what 
 
 from r1_reward.records.content import Content, map_media  # noqa: E402
 from r1_reward.records.errors import UserError  # noqa: E402
-from r1_reward.records.texts import is_blank  # noqa: E402
 from r1_reward.serve.chats import PromptError, question_of, read_turn, show  # noqa: E402
-from r1_reward.serve.judge_client import NO_RESPONSE, JudgeFailed, JudgeServer, Scored  # noqa: E402
+from r1_reward.serve.judge_client import JudgeFailed, JudgeServer, Scored, or_empty  # noqa: E402
 from r1_reward.store.encoded import decode_bare, kind_of_source  # noqa: E402
 
 if TYPE_CHECKING:
@@ -349,7 +348,7 @@ def _said(row: Mapping[str, Any], place: int) -> str:
     text = _messages(row, place)[-1].get("content")
     if not isinstance(text, str):
         raise UserError(f"row {place + 1} of the batch: its completion is not text but {type(text).__name__}.")
-    return NO_RESPONSE if is_blank(text) else text.strip()
+    return or_empty(text.strip())
 
 
 def _images(row: Mapping[str, Any]) -> list[Any]:

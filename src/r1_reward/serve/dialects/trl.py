@@ -36,9 +36,8 @@ from r1_reward.judge.settings import GroupSettings, ScheduleName
 from r1_reward.records.checks import MAX_RESPONSE_CHARS
 from r1_reward.records.content import ContentError, Shown, key_of, places_of, text_of
 from r1_reward.records.errors import UserError
-from r1_reward.records.texts import is_blank
 from r1_reward.serve.chats import PromptError, Turn, WrongPictures, question_of, read_turn, show
-from r1_reward.serve.judge_client import NO_RESPONSE
+from r1_reward.serve.judge_client import or_empty
 from r1_reward.store.contents import open_content
 
 if TYPE_CHECKING:
@@ -324,7 +323,7 @@ def _shown(completion: Any, place: int) -> str:
         text = _completion_text(completion).strip()
     except ContentError as error:
         raise UserError(f"completion {place + 1} of the batch {error}.") from error
-    return NO_RESPONSE if is_blank(text) else text
+    return or_empty(text)
 
 
 def _completion_text(completion: Any) -> str:
