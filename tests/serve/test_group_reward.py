@@ -294,6 +294,16 @@ def test_the_same_pictures_at_other_places_are_another_group():
     assert all(("a" in first) == ("a" in second) for _, first, second in judge.asked)
 
 
+@pytest.mark.parametrize("empty", [None, [], ""])
+def test_a_row_whose_column_images_is_empty_has_the_picture_of_image(empty):
+    pictures = []
+    reward, _ = reward_by(lambda question, images, response: pictures.append(images) or len(response))
+    columns = {"images": [[WHITE], [WHITE], empty, empty], "image": [None, None, BLACK, BLACK]}
+    reward(prompts=["Which?"] * 4, completions=["a", "aa"] * 2, **columns)
+    assert [len(images) for images in pictures] == [1] * len(pictures)
+    assert {images[0].getpixel((0, 0)) for images in pictures} == {(255, 255, 255), (0, 0, 0)}
+
+
 def test_pictures_of_earlier_turns_are_in_front_of_the_question():
     pictures = []
     reward, judge = reward_by(lambda question, images, response: pictures.append(images) or len(response))

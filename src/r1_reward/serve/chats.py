@@ -12,7 +12,7 @@ Nothing is judged blind: every place has its picture, and no other number of pic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from r1_reward.records.content import Content, ContentError, Piece, Place, places_of, read_parts
@@ -60,6 +60,20 @@ class Shown(NamedTuple):
 def sources_of(*contents: Content) -> list[Any]:
     """Return the pictures of contents, in their order."""
     return [place.source for content in contents for place in places_of(content)]
+
+
+def pictures_in(row: Mapping[str, Any]) -> list[Any]:
+    """Return the pictures of a data set's row: of its column ``images``, or of ``image`` where that holds none."""
+    for name in ("images", "image"):
+        given: Any = row.get(name)
+        if getattr(given, "ndim", 0) == 1 and hasattr(given, "tolist") and not isinstance(given, memoryview):
+            given = given.tolist()  # as parquet files are read
+        single = not isinstance(given, Sequence) or isinstance(given, str | bytes | bytearray | memoryview)
+        empty = given is None or (isinstance(given, str) and is_blank(given))
+        pictures = [] if empty else [given] if single else list(given)
+        if pictures:
+            return pictures
+    return []
 
 
 def read_turn(role: str, content: Any) -> Turn:

@@ -37,7 +37,7 @@ from r1_reward.records.checks import MAX_RESPONSE_CHARS
 from r1_reward.records.content import ContentError, Shown, key_of, places_of, text_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.texts import is_blank
-from r1_reward.serve.chats import PromptError, Turn, WrongPictures, question_of, read_turn, show
+from r1_reward.serve.chats import PromptError, Turn, WrongPictures, pictures_in, question_of, read_turn, show
 from r1_reward.serve.judge_client import NO_RESPONSE
 from r1_reward.store.contents import open_content
 
@@ -306,12 +306,8 @@ def _column(columns: Mapping[str, Any], name: str, place: int) -> Any:
 
 
 def _cells(columns: Mapping[str, Any], place: int) -> list[Any]:
-    """Return the pictures of a prompt in the dataset's column, none if it has no such column."""
-    for name in ("images", "image"):
-        if name in columns:
-            cells = _column(columns, name, place)
-            return [] if cells is None else list(cells) if isinstance(cells, (list, tuple)) else [cells]
-    return []
+    """Return the pictures of a prompt in the dataset's columns, none if it has no such columns."""
+    return pictures_in({name: _column(columns, name, place) for name in ("images", "image")})
 
 
 def _shown(completion: Any, place: int) -> str:
