@@ -141,10 +141,12 @@ def test_tags_never_reach_the_question_and_pictures_do(swift, judge, question, p
 BEFORE = [{"role": "user", "content": "<image>What is this?"}, {"role": "assistant", "content": "A three."}]
 
 
-def test_pictures_of_earlier_turns_come_along(swift, judge):
+def test_earlier_turns_stand_before_the_question_with_their_pictures(swift, judge):
     rows = [row("And <image>?", text, images=[WHITE, BLACK], before=BEFORE) for text in ("a", "aa")]
     ask(swift.R1Reward(args=Args()), rows)
-    assert {(asked, *light) for asked, _, _, light in judge.asked} == {("And [image]?", 255, 0)}
+    assert {(asked, *light) for asked, _, _, light in judge.asked} == {
+        ("user: [image]What is this?\n\nassistant: A three.\n\nAnd [image]?", 255, 0)
+    }
 
 
 def test_the_column_question_is_the_question(swift, judge):

@@ -20,7 +20,6 @@ from r1_reward.records.placeholders import Placeholder, find_placeholders, misma
 from r1_reward.records.texts import is_blank
 
 _TOKEN = "<image>"
-_NO_QUESTION = "holds no question"
 _SILENT = ("system", "developer")
 
 
@@ -118,30 +117,6 @@ def show(turns: Sequence[Turn], beside: Sequence[Any] = ()) -> Shown:
     left = iter(pictures)
     placed: list[Content] = [_placed(turn, left, parts=not by_token) for turn in turns]
     return Shown(placed, list(left))
-
-
-def question_of(turns: Sequence[Turn], shown: Shown, column: Any = None) -> tuple[Content, list[Any]]:
-    """Return what the responses to a chat are judged by, and the pictures in front of it.
-
-    The question is the data set's ``column`` if it has one, with all pictures in front, else the last user message
-    that says something. In front of that are the pictures of other messages, and its own where all come before its
-    text and no others do.
-
-    Raises:
-        PromptError: nobody asks anything.
-    """
-    if column is not None:
-        if not isinstance(column, str) or is_blank(column):
-            raise PromptError(f"{_NO_QUESTION}: the column question is blank or not text")
-        return column, shown.everything
-    spoken = [i for i, turn in enumerate(turns) if turn.role == "user" and said(shown.contents[i])]
-    if not spoken:
-        raise PromptError(f"{_NO_QUESTION}: no text of a user; give the dataset a column named question")
-    own = shown.contents[spoken[-1]]
-    others = sources_of(*(content for i, content in enumerate(shown.contents) if i != spoken[-1]))
-    if not others and in_front([("user", own)]):
-        return said(own), shown.everything
-    return own, [*others, *shown.pictures]
 
 
 def in_front(turns: Iterable[tuple[str, Content]]) -> bool:

@@ -40,9 +40,10 @@ from swift.rewards import AsyncORM, orms, rm_plugins  # noqa: E402  behind what 
 from r1_reward.records.content import Content, map_media  # noqa: E402
 from r1_reward.records.errors import UserError  # noqa: E402
 from r1_reward.records.texts import is_blank  # noqa: E402
-from r1_reward.serve.chats import PromptError, pictures_in, question_of, read_turn, show  # noqa: E402
+from r1_reward.serve.chats import PromptError, pictures_in, read_turn  # noqa: E402
 from r1_reward.serve.judge_client import NO_RESPONSE, JudgeFailed, JudgeServer, Scored  # noqa: E402
 from r1_reward.serve.outcomes import filled  # noqa: E402
+from r1_reward.serve.templates import Prompt, ask  # noqa: E402
 
 if TYPE_CHECKING:
     from r1_reward.judge.reward_model import RewardModel
@@ -329,7 +330,7 @@ def _key(row: Mapping[str, Any], place: int) -> str:
     return seen.hexdigest()
 
 
-def _question(rows: Sequence[Mapping[str, Any]], place: int) -> tuple[Content, list[Any]]:
+def _question(rows: Sequence[Mapping[str, Any]], place: int) -> Prompt:
     """Return the question of a group, and the pictures in front of it."""
     first, name = rows[0], f"row {place + 1} of the batch"
     for column in _UNSEEN:
@@ -339,7 +340,7 @@ def _question(rows: Sequence[Mapping[str, Any]], place: int) -> tuple[Content, l
     shared = [turns[0] for turns in takewhile(lambda turns: all(turn == turns[0] for turn in turns), side_by_side)]
     try:
         turns = [read_turn(str(turn["role"]), turn.get("content")) for turn in shared]
-        return question_of(turns, show(turns, pictures_in(first)), first.get("question"))
+        return ask(turns, pictures_in(first), first.get("question"))
     except PromptError as error:
         raise UserError(
             f"{name} {error}; a row has a tag <image> for each of its images, in their order, or none at all."
