@@ -62,7 +62,7 @@ def test_equal_questions_about_different_pictures_stay_apart(server, scores, tmp
         assert [(int(first[0]), 4)] == [(int(second[0]), 4)] == sizes
 
 
-@pytest.mark.parametrize("source", ["path", "absolute", "file", "data", "base64", "image"])
+@pytest.mark.parametrize("source", ["path", "absolute", "file", "data", "base64", "bare", "image"])
 def test_pictures_in_every_form(server, scores, tmp_path, source):
     import base64
 
@@ -74,12 +74,24 @@ def test_pictures_in_every_form(server, scores, tmp_path, source):
         "file": [f"file://{tmp_path}/7.png"],
         "data": [f"data:image/png;base64,{encoded}"],
         "base64": [{"base64": encoded}],
+        "bare": [encoded],
         "image": "7.png",
     }[source]
     said = {"question": "<image>Which?", ("image" if source == "image" else "images"): images}
-    folder = str(tmp_path) if source in ("path", "image") else "/nowhere"
+    folder = str(tmp_path) if source in ("path", "image", "bare") else "/nowhere"
     assert overall(scores(sample("4", **said), sample("7", **said), image_dir=folder)) == pytest.approx([-0.8, 0.8])
     assert server.judge.images == [[(5, 4)]] * 2  # both orders
+
+
+@pytest.mark.parametrize("empty", [None, [], ""])
+@pytest.mark.parametrize("question", ["Which?", "<image>Which?"])
+def test_a_row_with_both_columns_shows_the_picture_of_the_one_that_has_it(server, scores, tmp_path, empty, question):
+    (tmp_path / "7.png").write_bytes(png(5, 4))
+    said = {"question": question, "images": empty, "image": "7.png"}
+    assert overall(scores(sample("4", **said), sample("7", **said), image_dir=str(tmp_path))) == pytest.approx(
+        [-0.8, 0.8]
+    )
+    assert server.judge.images == [[(5, 4)]] * 2
 
 
 def test_the_same_said_in_another_order_is_one_group():

@@ -128,7 +128,7 @@ def test_equal_prompts_with_other_pictures_are_other_groups():
     assert reward(prompts=prompts, completions=said("a", "aa", "a", "aa")) == pytest.approx([0.8, -0.8, -0.8, 0.8])
 
 
-def test_question_is_the_column_or_the_last_thing_the_user_said():
+def test_question_is_the_column_or_the_last_thing_the_user_said_behind_what_was_said_before():
     reward, judge = reward_by()
     turns = [
         {"role": "system", "content": "Be brief."},
@@ -138,7 +138,8 @@ def test_question_is_the_column_or_the_last_thing_the_user_said():
     ]
     reward(prompts=[turns] * 2, completions=said("a", "aa"))
     reward(prompts=[turns] * 2, completions=said("a", "aa"), question=["From the column?"] * 2)
-    assert [question for question, _, _ in judge.asked] == ["Which digit?"] * 2 + ["From the column?"] * 2
+    whole = "system: Be brief.\n\nuser: Hello\n\nassistant: Hi\n\nWhich digit?"
+    assert [question for question, _, _ in judge.asked] == [whole] * 2 + ["From the column?"] * 2
     with pytest.raises(UserError, match="prompt 2 of the batch holds no question"):
         reward(prompts=["Q?", turns[:1]], completions=["a", "b"])
 
@@ -281,7 +282,8 @@ def test_a_prompt_keeps_the_order_of_texts_and_pictures(content, columns, before
     reward, judge = reward_by(lambda question, images, response: pictures.append(images) or len(response))
     prompt = [*before, {"role": "user", "content": content}]
     assert reward(prompts=[prompt] * 2, completions=said("a", "aa"), **columns) == pytest.approx([-0.8, 0.8])
-    assert {question for question, _, _ in judge.asked} == {"Is [image] taken after [image]?"}
+    system = "system: Be brief.\n\n" if before else ""
+    assert {question for question, _, _ in judge.asked} == {f"{system}Is [image] taken after [image]?"}
     assert all([one.tobytes() for one in shown] == [WHITE.tobytes(), BLACK.tobytes()] for shown in pictures)
 
 
@@ -294,14 +296,29 @@ def test_the_same_pictures_at_other_places_are_another_group():
     assert all(("a" in first) == ("a" in second) for _, first, second in judge.asked)
 
 
-def test_pictures_of_earlier_turns_are_in_front_of_the_question():
+@pytest.mark.parametrize("empty", [None, [], ""])
+def test_a_row_whose_column_images_is_empty_has_the_picture_of_image(empty):
+    pictures = []
+    reward, _ = reward_by(lambda question, images, response: pictures.append(images) or len(response))
+    columns = {"images": [[WHITE], [WHITE], empty, empty], "image": [None, None, BLACK, BLACK]}
+    reward(prompts=["Which?"] * 4, completions=["a", "aa"] * 2, **columns)
+    assert [len(images) for images in pictures] == [1] * len(pictures)
+    assert {images[0].getpixel((0, 0)) for images in pictures} == {(255, 255, 255), (0, 0, 0)}
+
+
+def test_earlier_turns_stand_before_the_question_with_their_pictures():
     pictures = []
     reward, judge = reward_by(lambda question, images, response: pictures.append(images) or len(response))
     turns = [*chat("What is this?", IMAGE), *said("A three.")[0], *chat("And this?", IMAGE)]
     reward(prompts=[turns] * 2, completions=said("a", "aa"), images=[[WHITE, BLACK]] * 2)
     reward(prompts=[turns] * 2, completions=said("a", "aa"), images=[[WHITE, BLACK]] * 2, question=["From here?"] * 2)
     reward(prompts=[[*turns[:2], *chat("Sure?")]] * 2, completions=said("a", "aa"), images=[[WHITE]] * 2)
-    assert list(dict.fromkeys(asked for asked, _, _ in judge.asked)) == ["[image]And this?", "From here?", "Sure?"]
+    first = "user: [image]What is this?\n\nassistant: A three.\n\n"
+    assert list(dict.fromkeys(asked for asked, _, _ in judge.asked)) == [
+        f"{first}[image]And this?",
+        "From here?",
+        f"{first}Sure?".replace("[image]", ""),  # one in front of all that is said
+    ]
     assert [[one.getpixel((0, 0))[0] for one in shown] for shown in pictures[::4]] == [[255, 0], [255, 0], [255]]
 
 

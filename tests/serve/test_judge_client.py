@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import subprocess
 import sys
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -68,7 +70,9 @@ def test_pictures_in_every_form(server, judge, tmp_path):
     file = tmp_path / "a.png"
     file.write_bytes(png(7, 5))
     images = [png(7, 5), Image.new("RGB", (7, 5)), str(file), file, {"bytes": png(7, 5), "path": None},
-              {"base64": base64_png(7, 5)}, f"data:image/png;base64,{base64_png(7, 5)}"]  # fmt: skip
+              {"base64": base64_png(7, 5)}, f"data:image/png;base64,{base64_png(7, 5)}", base64_png(7, 5),
+              f"file://{file}", {"bytes": None, "path": str(file)}, {"bytes": bytearray(png(7, 5))},
+              memoryview(png(7, 5)), {"type": "image", "image": Image.new("RGB", (7, 5))}]  # fmt: skip
     server.judge.images.clear()
     judge.rewards_now(QUESTION, ["4", "7"], images)
     assert server.judge.images == [[(7, 5)] * len(images)] * 2
@@ -78,7 +82,31 @@ def test_pictures_in_every_form(server, judge, tmp_path):
     assert server.judge.images == [[(7, 5)]] * 4
 
 
-@pytest.mark.parametrize("image", [7, {"colour": "red"}, "no/such/file.png", None, []])
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB", "F", "I;16", "I", "1", "P", "LA", "RGBA"])
+def test_open_pictures_of_every_mode(server, judge, mode):
+    server.judge.images.clear()
+    judge.rewards_now(QUESTION, ["4", "7"], [Image.new(mode, (7, 5))])
+    assert server.judge.images == [[(7, 5)]] * 2
+
+
+@pytest.mark.parametrize("name", ["50 %.png", "a b.png", "a#1.png", "50%25.png", "\u00fc.png"])
+def test_file_urls_are_read_as_they_are_and_unquoted(server, judge, tmp_path, name):
+    file = tmp_path / name
+    file.write_bytes(png(7, 5))
+    server.judge.images.clear()
+    judge.rewards_now(QUESTION, ["4", "7"], [f"file://{file}", file.as_uri()])
+    assert server.judge.images == [[(7, 5)] * 2] * 2
+
+
+def cut_picture():
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 99).save(file, "PNG")
+    return Image.open(io.BytesIO(file.getvalue()[:2000]))
+
+
+@pytest.mark.parametrize(
+    "image", [7, {"colour": "red"}, "no/such/file.png", "file:///no/such.png", "a\0b.png", None, [], cut_picture()]
+)
 def test_what_is_no_picture_is_said(judge, image):
     with pytest.raises(JudgeFailed, match="picture"):
         judge.rewards_now(QUESTION, ["4", "7"], [image])
@@ -154,19 +182,88 @@ def test_a_server_that_is_not_there_and_one_that_is_another(monkeypatch):
     with pytest.raises(JudgeFailed, match=f"{port}: ConnectError"):
         JudgeServer(f"http://127.0.0.1:{port}").rewards_now(QUESTION, ["4", "7"])
 
-    from http.server import BaseHTTPRequestHandler, HTTPServer
+    for body in ("<html>", '{"detail": "Not Found"}', '{"error": "no"}', '{"error": {"message": 7, "field": null}}'):
+        with Scripted((404, {}, body)) as other, pytest.raises(JudgeFailed, match="404: this is not what r1-reward"):
+            other.judge.rewards_now(QUESTION, ["4", "7"])
 
-    class Other(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.send_error(404)
 
-        def log_message(self, *_):
-            pass
+@pytest.mark.parametrize("text", ["\ud800 7", "7 \udfff", "\U0001f600 \ud83d 7"])
+def test_text_that_is_no_unicode_is_judged(server, judge, text):
+    assert judge.rewards_now(QUESTION, ["4", text])[1].reward == 0.8
+    assert judge.rewards_now([text, {"type": "text", "text": text}], ["4", "7"])[1].reward == 0.8
 
-    with HTTPServer(("127.0.0.1", 0), Other) as other:
-        threading.Thread(target=other.handle_request, daemon=True).start()
-        with pytest.raises(JudgeFailed, match="404: this is not what r1-reward serve answers"):
-            JudgeServer(f"http://127.0.0.1:{other.server_port}").rewards_now(QUESTION, ["4", "7"])
+
+class Scripted:
+    """A server that gives each request the next of some answers: status, headers, body."""
+
+    def __init__(self, *answers):
+        self.asked, left = 0, list(answers)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(handler):
+                handler.rfile.read(int(handler.headers["Content-Length"]))
+                self.asked += 1
+                status, headers, body = left.pop(0) if len(left) > 1 else left[0]
+                handler.send_response(status)
+                for name, value in {**headers, "Content-Length": len(body)}.items():
+                    handler.send_header(name, value)
+                handler.end_headers()
+                handler.wfile.write(body.encode())
+
+            def log_message(self, *_):
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.judge = JudgeServer(f"http://127.0.0.1:{self._server.server_port}", timeout=5)
+
+    def __enter__(self):
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "null", "{}", "[]", "7", '{"rewards": null}', '{"rewards": [0.5]}', '{"rewards": [0.5, 0.5, 0.5]}',
+        '{"rewards": [NaN, 1]}', '{"rewards": [Infinity, 1]}', '{"rewards": ["good", 1]}', '{"rewards": [true, 1]}',
+        '{"rewards": [0.1, 0.2], "reasons": ["x"]}', '{"rewards": {"a": 1, "b": 2}}', "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_none_is_a_failure_and_never_a_reward(body):
+    with Scripted((200, {}, body)) as other, pytest.raises(JudgeFailed, match="200: this is not what r1-reward serve"):
+        other.judge.rewards_now(QUESTION, ["4", "7"])
+
+
+GOOD = (200, {}, '{"rewards": [-0.8, 0.8], "reasons": [null, null]}')
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [
+        (429, {}, "slow down"),
+        (429, {"Retry-After": "0"}, "{}"),
+        (429, {"Retry-After": "soon"}, "{}"),
+        (503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, "<html>"),
+        (503, {"Retry-After": "0.5"}, "{}"),
+    ],
+)
+def test_a_server_without_room_is_asked_again(monkeypatch, busy):
+    monkeypatch.setattr("r1_reward.serve.judge_client._PAUSE", 0.01)
+    with Scripted(busy, busy, GOOD) as other:
+        assert [one.reward for one in other.judge.rewards_now(QUESTION, ["4", "7"])] == [-0.8, 0.8]
+        assert other.asked == 3
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 502, 503, 504])
+def test_what_is_final_is_not_asked_again(status):
+    with Scripted((status, {}, '{"error": {"field": null, "message": "no"}}'), GOOD) as other:
+        with pytest.raises(JudgeFailed, match=f"{status}: no"):
+            other.judge.rewards_now(QUESTION, ["4", "7"])
+        assert other.asked == 1
 
 
 def test_a_running_event_loop_is_no_hindrance(judge):

@@ -104,6 +104,28 @@ def test_a_prompt_whose_pictures_did_not_come_ends_the_run(server, prompt, input
     assert server.judge.seen == []
 
 
+@pytest.mark.parametrize("name", ["images", "image"])
+@pytest.mark.parametrize("form", [lambda path: path, lambda path: f"file://{path}", lambda _: base64_png(5, 4),
+                                  lambda _: {"base64": base64_png(5, 4)}])  # fmt: skip
+def test_the_label_has_the_pictures_where_the_policy_has_none(server, tmp_path, name, form):
+    picture(5, 4).save(tmp_path / "7.png")
+    given = form(str(tmp_path / "7.png"))
+    label = {"question": "Which digit?", name: given if name == "image" else [given]}
+    assert ask(group("Which?", ["1", "5"], label=label)) == pytest.approx([-0.8, 0.8])
+    assert server.judge.images == [[(5, 4)]] * 2
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "F"])
+def test_photographs_in_other_colours_do_not_end_the_run(server, mode):
+    inputs = {"images": [Image.new(mode, (5, 4))]}
+    assert ask(group("<image>Which?", ["1", "5"], multimodal_inputs=inputs)) == pytest.approx([-0.8, 0.8])
+
+
+@pytest.mark.parametrize("response", ["5 \ud800", "\x00 5", "5 \ufffd", "<|im_end|>", "<image> 5", "5 " * 20_000])
+def test_no_response_ends_the_run(server, response):
+    assert ask(group("Which?", ["1", response])) == pytest.approx([-0.8, 0.8] if "5" in response else [0.8, -0.8])
+
+
 def test_videos_are_refused(server):
     with pytest.raises(PromptError, match="videos"):
         ask(group("<video>Which?", ["1", "5"], multimodal_inputs={"images": None, "videos": [object()]}))

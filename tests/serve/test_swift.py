@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import types
+import uuid
 from pathlib import Path
 
 import pytest
@@ -140,10 +141,12 @@ def test_tags_never_reach_the_question_and_pictures_do(swift, judge, question, p
 BEFORE = [{"role": "user", "content": "<image>What is this?"}, {"role": "assistant", "content": "A three."}]
 
 
-def test_pictures_of_earlier_turns_come_along(swift, judge):
+def test_earlier_turns_stand_before_the_question_with_their_pictures(swift, judge):
     rows = [row("And <image>?", text, images=[WHITE, BLACK], before=BEFORE) for text in ("a", "aa")]
     ask(swift.R1Reward(args=Args()), rows)
-    assert {(asked, *light) for asked, _, _, light in judge.asked} == {("And [image]?", 255, 0)}
+    assert {(asked, *light) for asked, _, _, light in judge.asked} == {
+        ("user: [image]What is this?\n\nassistant: A three.\n\nAnd [image]?", 255, 0)
+    }
 
 
 def test_the_column_question_is_the_question(swift, judge):
@@ -249,12 +252,29 @@ def test_a_cut_group_has_no_reward_and_one_warning(swift, judge, caplog):
     assert judge.asked == []
 
 
-def processes(swift, monkeypatch, count):
+def together(orms, *prompts):
+    """Return what each process gets for its part of some prompts' completions."""
+    found = [None] * len(orms)
+
+    def one(place):
+        rows = [row("Q?", text, prompt_id=str(n)) for n, parts in enumerate(prompts) for text in parts[place]]
+        found[place] = ask(orms[place], rows)
+
+    threads = [threading.Thread(target=one, args=(place,)) for place in range(len(orms))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return found
+
+
+def processes(swift, monkeypatch, count, **given):
     """Return the ORM of each of several processes, which agree on the id of their run."""
     utils = importlib.import_module("accelerate.utils")
-    monkeypatch.setattr(utils, "broadcast_object_list", lambda ids: ids.__setitem__(0, "run 7"))
+    run = uuid.uuid4().hex  # tests share a server
+    monkeypatch.setattr(utils, "broadcast_object_list", lambda ids: ids.__setitem__(0, run))
     monkeypatch.setenv("WORLD_SIZE", str(count))
-    return [swift.R1Reward(args=type("Four", (), {"num_generations": 4})()) for _ in range(count)]
+    return [swift.R1Reward(args=type("Some", (), {"num_generations": 4, **given})()) for _ in range(count)]
 
 
 def test_the_parts_of_a_group_meet_on_the_server(swift, judge, monkeypatch):
@@ -275,6 +295,32 @@ def test_the_parts_of_a_group_meet_on_the_server(swift, judge, monkeypatch):
             thread.join(30)
         by_length = {1: -0.8, 2: -0.8 / 3, 3: 0.8 / 3, 4: 0.8}
         assert [*found[0], *found[1]] == pytest.approx([by_length[len(text)] for text in texts])
+
+
+@pytest.mark.parametrize("kind", ["win_rate", "bradley_terry"])
+def test_spam_alone_in_its_process_has_the_worst_reward_and_no_zero(swift, judge, monkeypatch, kind):
+    monkeypatch.setenv("R1_REWARD_OPTIONS", json.dumps({"kind": kind}))
+    found = together(processes(swift, monkeypatch, 2), [["gibberish"], ["a", "aa", "aaa"]])
+    assert found[0] == [-1.0]
+    assert None not in found[1] and found[1] == sorted(found[1])
+
+
+@pytest.mark.parametrize("counts", [(6, 2), (5, 3), (1, 7), (4, 4), (8, 4), (6, 6)])
+def test_a_prompt_that_is_in_the_batch_several_times_is_cut_but_once(swift, judge, monkeypatch, counts):
+    parts = [["a" * (1 + place) for place in range(count)] for count in counts]
+    found = together(processes(swift, monkeypatch, 2), parts)
+    assert all(None not in rewards for rewards in found)
+
+
+@pytest.mark.parametrize("evaluation", [2, 3, 1])
+def test_half_a_group_of_training_is_no_group_of_an_evaluation(swift, judge, monkeypatch, evaluation):
+    given = {"num_generations": 6, "num_generations_eval": evaluation, "generation_batch_size": 12}
+    orms = processes(swift, monkeypatch, 2, **given)
+    rows = [["aaaaaa", "aaaaa", "aaaa"], ["aaa", "aa", "a"]]
+    other = [[f"{text}!" for text in part] for part in rows]
+    found = together(orms, rows, other)
+    assert found[0] == pytest.approx([0.8, 0.48, 0.16] * 2)
+    assert found[1] == pytest.approx([-0.16, -0.48, -0.8] * 2)
 
 
 def test_several_processes_need_a_size(swift, judge, monkeypatch):

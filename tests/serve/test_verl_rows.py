@@ -7,6 +7,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 from served import ScriptedJudge, Served, png
@@ -67,7 +68,6 @@ def text(value):
 def test_pictures_of_the_prompt_come_with_it_in_every_form_verl_has():
     for source in (RED, "scenes/7.png", "https://example.org/7.png", "data:image/png;base64,AAAA"):
         assert shown(read_prompt(user([image(source), text("Which?")]))) == ("Which?", [source])
-    assert shown(read_prompt(user([image("file:///data/7.png"), text("Which?")])))[1] == ["/data/7.png"]
     opened = {"type": "image", "bytes": b"...", "path": None, "image": RED}  # verl opens rows that hold bytes
     assert shown(read_prompt(user([opened, text("Which?")])))[1] == [RED]
 
@@ -123,6 +123,49 @@ def test_what_a_judge_cannot_be_shown_is_refused(content):
         read_prompt(user(content))
     with pytest.raises(ValueError, match="raw_prompt"):
         read_prompt({"extra_info": {"question": "Which?"}})
+
+
+@pytest.mark.parametrize(
+    "media",
+    [{"videos": [object()]}, {"images": [RED], "videos": [object()]}, {"audios": ["a.wav"]}, {"video": "a.mp4"}],
+)
+def test_what_came_beside_the_prompt_and_cannot_be_shown_is_refused(media):
+    with pytest.raises(PromptError, match="video|audio"):
+        read_prompt({**user("Which?"), "multi_modal_data": media})
+    nothing = {name: None if name == "images" else [] for name in media}
+    assert read_prompt({**user("Which?"), "multi_modal_data": nothing}).question == "Which?"
+
+
+ROWS = [
+    {"images": None, "image": "7.png"},
+    {"images": [], "image": ["7.png"]},
+    {"images": "", "image": "7.png"},
+    {"images": np.array(["7.png"], dtype=object), "image": None},
+    {"images": np.array(["7.png"])},
+    {"images": ("7.png",)},
+]
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("question", ["Which?", "<image>Which?"])
+def test_pictures_of_a_row_that_has_both_columns_or_arrays(row, question):
+    assert shown(read_prompt({**user(question), "extra_info": row})) == ("Which?", ["7.png"])
+    assert shown(read_prompt({**user(question), "multi_modal_data": row})) == ("Which?", ["7.png"])
+
+
+@pytest.mark.parametrize("cell", [{"bytes": b"...", "path": None}, b"...", RED, np.zeros((4, 4, 3), "uint8")])
+def test_one_picture_is_one_picture(cell):
+    prompt = read_prompt({**user("<image>Which?"), "extra_info": {"images": cell}})
+    assert len(prompt.images) == 1 and prompt.images[0] is cell
+
+
+@pytest.mark.parametrize("kind", [list, lambda parts: np.array(parts, dtype=object)])
+def test_a_question_in_parts(kind):
+    parts = [text("Is "), {"type": "image"}, text(" old?")]
+    columns = {**user([image(RED), text("Go.")]), "extra_info": {"question": kind(parts)}}
+    assert [part["type"] for part in shown(read_prompt(columns))[0]] == ["text", "image", "text"]
+    columns["extra_info"]["question"] = kind([])
+    assert shown(read_prompt(columns)) == ("Go.", [RED])
 
 
 def test_earlier_turns_stand_before_the_question():

@@ -12,7 +12,7 @@ Nothing is judged blind: every place has its picture, and no other number of pic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from r1_reward.records.content import Content, ContentError, Piece, Place, places_of, read_parts
@@ -20,7 +20,6 @@ from r1_reward.records.placeholders import Placeholder, find_placeholders, misma
 from r1_reward.records.texts import is_blank
 
 _TOKEN = "<image>"
-_NO_QUESTION = "holds no question"
 _SILENT = ("system", "developer")
 
 
@@ -60,6 +59,20 @@ class Shown(NamedTuple):
 def sources_of(*contents: Content) -> list[Any]:
     """Return the pictures of contents, in their order."""
     return [place.source for content in contents for place in places_of(content)]
+
+
+def pictures_in(row: Mapping[str, Any]) -> list[Any]:
+    """Return the pictures of a data set's row: of its column ``images``, or of ``image`` where that holds none."""
+    for name in ("images", "image"):
+        given: Any = row.get(name)
+        if getattr(given, "ndim", 0) == 1 and hasattr(given, "tolist") and not isinstance(given, memoryview):
+            given = given.tolist()  # as parquet files are read
+        single = not isinstance(given, Sequence) or isinstance(given, str | bytes | bytearray | memoryview)
+        empty = given is None or (isinstance(given, str) and is_blank(given))
+        pictures = [] if empty else [given] if single else list(given)
+        if pictures:
+            return pictures
+    return []
 
 
 def read_turn(role: str, content: Any) -> Turn:
@@ -104,30 +117,6 @@ def show(turns: Sequence[Turn], beside: Sequence[Any] = ()) -> Shown:
     left = iter(pictures)
     placed: list[Content] = [_placed(turn, left, parts=not by_token) for turn in turns]
     return Shown(placed, list(left))
-
-
-def question_of(turns: Sequence[Turn], shown: Shown, column: Any = None) -> tuple[Content, list[Any]]:
-    """Return what the responses to a chat are judged by, and the pictures in front of it.
-
-    The question is the data set's ``column`` if it has one, with all pictures in front, else the last user message
-    that says something. In front of that are the pictures of other messages, and its own where all come before its
-    text and no others do.
-
-    Raises:
-        PromptError: nobody asks anything.
-    """
-    if column is not None:
-        if not isinstance(column, str) or is_blank(column):
-            raise PromptError(f"{_NO_QUESTION}: the column question is blank or not text")
-        return column, shown.everything
-    spoken = [i for i, turn in enumerate(turns) if turn.role == "user" and said(shown.contents[i])]
-    if not spoken:
-        raise PromptError(f"{_NO_QUESTION}: no text of a user; give the dataset a column named question")
-    own = shown.contents[spoken[-1]]
-    others = sources_of(*(content for i, content in enumerate(shown.contents) if i != spoken[-1]))
-    if not others and in_front([("user", own)]):
-        return said(own), shown.everything
-    return own, [*others, *shown.pictures]
 
 
 def in_front(turns: Iterable[tuple[str, Content]]) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import math
 import os
 import time
 import uuid
@@ -24,11 +25,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import httpx
 
 from r1_reward.records.content import Content, ContentError, blank
-from r1_reward.store.encoded import kind_of_source
+from r1_reward.store.encoded import decode_bare, kind_of_source
 
 SERVER, KEY = "R1_REWARD_SERVER", "R1_REWARD_API_KEY"
 """The environment's names of the server's URL and of its key."""
@@ -37,6 +40,7 @@ NO_RESPONSE = "(empty response)"
 _Response = TypeVar("_Response", bound=Content)
 _LOST = 4  # times that a connection may fail before the server counts as out
 _PAUSE = 1.0
+_MODES_OF_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 
 
 def or_empty(response: _Response) -> _Response | str:
@@ -104,8 +108,9 @@ class JudgeServer:
         Args:
             question: Text, or a list of parts as of ``POST /v1/reward``.
             responses: The same; one that says nothing is shown as "(empty response)".
-            images: In front of the question, or at its parts without a picture: paths, bytes, Pillow images, rows with
-                ``bytes``, or ``{"base64" | "url" | "path": ...}`` as the server is to read it.
+            images: In front of the question, or at its parts without a picture: paths, bytes, base64, URLs, Pillow
+                images, cells of a data set (``{"bytes": ..., "path": ...}``, ``{"image": ...}``), or
+                ``{"base64" | "url" | "path": ...}`` as the server is to read it.
             group: The id of the group, of its own for every prompt and step.
             group_size: How many responses the group has.
             samples: An id for each of these responses: a sample that is sent again under its id gets the same answer.
@@ -126,10 +131,7 @@ class JudgeServer:
         if group is not None:
             own = samples or [uuid.uuid4().hex for _ in responses]
             body |= {"group": group, "group_size": group_size, "samples": list(own)}
-        answer = await self._ask(body)
-        rewards, why = answer["rewards"], answer.get("message")
-        reasons = answer.get("reasons") or [why if reward is None else None for reward in rewards]
-        return [Scored(reward, reason) for reward, reason in zip(rewards, reasons, strict=True)]
+        return await self._ask(body)
 
     def rewards_now(
         self,
@@ -146,8 +148,8 @@ class JudgeServer:
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(asyncio.run, asked).result()
 
-    async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return the server's answer; come again while it has no room, and where the connection is lost."""
+    async def _ask(self, body: dict[str, Any]) -> list[Scored]:
+        """Return what the server answers; come again while it has no room, and where the connection is lost."""
         ends, lost = time.monotonic() + self.timeout, 0
         # A client for each call: trainers call from several event loops, and a client belongs to one.
         async with httpx.AsyncClient(verify=_certificates(), trust_env=False, headers=self._headers) as client:
@@ -165,23 +167,38 @@ class JudgeServer:
                     if lost == _LOST or not isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
                         raise JudgeFailed(f"{self.url}: {type(error).__name__}: {error}") from error
                 else:
-                    again = answer.headers.get("retry-after", "")
-                    if answer.status_code not in (429, 503) or not again.isdigit():
-                        return self._read(answer)
-                    pause = float(again)
+                    again = answer.headers.get("retry-after")
+                    # A 503 that does not say when to come again is final: the rest of a group did not come.
+                    if answer.status_code != 429 and not (answer.status_code == 503 and again):
+                        return self._read(answer, len(body["responses"]))
+                    pause = float(again) if again and again.isdecimal() else _PAUSE  # it may be a date
                 await asyncio.sleep(max(0.0, min(pause, ends - time.monotonic())))
 
-    def _read(self, answer: httpx.Response) -> dict[str, Any]:
+    def _read(self, answer: httpx.Response, count: int) -> list[Scored]:
         try:
             value = answer.json()
             if answer.status_code == 200:
-                return dict(value)
+                return _scored(value, count)
             error = value["error"]
             reason = ": ".join(filter(None, [error["field"], error["message"]]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             reason = f"this is not what r1-reward serve answers: {answer.text[:100]!r}"
             raise JudgeFailed(f"{self.url}: {answer.status_code}: {reason}") from error
         raise JudgeFailed(f"{self.url}: {answer.status_code}: {reason}")
+
+
+def _scored(value: Any, count: int) -> list[Scored]:
+    """Return what an answer says of so many responses; raises one of several errors if it does not say that."""
+    rewards, why = value["rewards"], value.get("message")
+    reasons = value.get("reasons") or [why if reward is None else None for reward in rewards]
+    scored = [Scored(reward, reason) for reward, reason in zip(rewards, reasons, strict=True)]
+    if len(scored) != count or not all(one.reward is None or _is_number(one.reward) for one in scored):
+        raise ValueError("there must be a number or null for each response")
+    return scored
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @cache
@@ -200,35 +217,70 @@ def _response(response: Content) -> Any:
 def _content(content: str | Sequence[Any]) -> Any:
     """Return a question or a response as the server takes it, with its open pictures encoded."""
     if isinstance(content, str):
-        return content
+        return _encodable(content)
     parts = [part if isinstance(part, Mapping) else {"type": "text", "text": part} for part in content]
-    return [{**part, "image": _picture(part["image"])} if part.get("image") is not None else part for part in parts]
+    return [_part(part) for part in parts]
+
+
+def _part(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    if part.get("image") is not None:
+        return {**part, "image": _picture(part["image"])}
+    return {**part, "text": _encodable(part["text"])} if isinstance(part.get("text"), str) else part
+
+
+def _encodable(text: str) -> str:
+    """Return a text with U+FFFD for lone surrogates, which no JSON in UTF-8 can hold."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _picture(image: Any) -> dict[str, str]:
-    """Return a picture as the server takes it; what is open or in a file travels with the request."""
+    """Return a picture as the server takes it; what is open or in a file of this machine travels with the request."""
     if isinstance(image, Mapping):
-        if isinstance(image.get("bytes"), bytes):  # a row of datasets
-            return _encoded(image["bytes"])
+        if image.get("image") is not None:
+            return _picture(image["image"])
+        if image.get("bytes") is not None:
+            return _picture(image["bytes"])
+        if "bytes" in image and image.get("path") is not None:  # a cell of a data set, whose file is here
+            return _picture(image["path"])
         for key in ("base64", "url", "path"):
             if image.get(key) is not None:
                 return {key: str(image[key])}
-    elif isinstance(image, bytes | bytearray):
+    elif isinstance(image, bytes | bytearray | memoryview):
         return _encoded(bytes(image))
     elif isinstance(image, str) and kind_of_source(image) in ("url", "data"):
         return {"url": image}
-    elif isinstance(image, str | Path):
-        try:
-            return _encoded(Path(image).read_bytes())
-        except OSError as error:
-            raise JudgeFailed(f"a picture cannot be read: {error}") from error
+    elif isinstance(image, str | os.PathLike):
+        return _encoded(_in_file(os.fspath(image)))
     elif hasattr(image, "save"):
-        file = io.BytesIO()
-        image.save(file, "PNG")
-        return _encoded(file.getvalue())
+        return _encoded(_png(image))
     raise JudgeFailed(
         f"a picture is a {type(image).__name__}; give a path, bytes, a Pillow image or a base64, url or path"
     )
+
+
+def _png(image: Any) -> bytes:
+    """Return an open picture as a file; a photograph in the colours of printers, say, has no form in PNG."""
+    file = io.BytesIO()
+    try:
+        fits = image if image.mode in _MODES_OF_PNG else image.convert("RGB")
+        fits.save(file, "PNG", compress_level=1)  # much faster, and little larger
+    except (OSError, ValueError, SyntaxError) as error:  # pictures are read when they are needed
+        raise JudgeFailed(f"a picture cannot be read: {error}") from error
+    return file.getvalue()
+
+
+def _in_file(name: str) -> bytes:
+    """Return the bytes that a text names, which is a path, a ``file://`` URL, or base64."""
+    path = name
+    if name[:7].lower() == "file://" and not os.path.exists(path := name[7:]):
+        path = url2pathname(urlsplit(name).path)
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: NUL
+        data = decode_bare(name)
+        if data is not None:
+            return data
+        raise JudgeFailed(f"a picture cannot be read: {str(error)[:200]}") from error
 
 
 def _encoded(data: bytes) -> dict[str, str]:

@@ -5,10 +5,10 @@ may say what is missing, under the names of ``/v1/reward``; all keys are optiona
 
     {"question": "Which digit?", "images": ["data/7.png"], "group": "row-7", "group_size": 8, "answer": "eight"}
 
-``question`` is shown to the judge in place of the prompt: text, or parts. ``images`` are the prompt's pictures, each a
-path, a URL, base64, or ``{"path"|"url"|"base64": ...}``. ``group`` and ``group_size`` say which samples belong together
-and how many there are, for trainers that ask for one sample at a time. A label that is not an object, or has none of
-these keys, is somebody else's and says nothing: :data:`SILENT`.
+``question`` is shown to the judge in place of the prompt: text, or parts. ``images`` (or ``image``, beside another of
+these keys) are the prompt's pictures, each a path, a URL, base64, or ``{"path"|"url"|"base64": ...}``. ``group`` and
+``group_size`` say which samples belong together and how many there are, for trainers that ask for one sample at a time.
+A label that is not an object, or has none of these keys, is somebody else's and says nothing: :data:`SILENT`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from r1_reward.records.content import Content, ContentError, blank, read_parts
 from r1_reward.records.errors import kind_of
+from r1_reward.serve.chats import pictures_in
 
 _SOURCES = ("path", "url", "base64")
 _LONGEST_GROUP, _LARGEST_GROUP = 200, 1_000_000
@@ -62,7 +63,7 @@ def read_label(label: Any) -> Label:
     if not given:
         return SILENT
     return Label(
-        _question(given.get("question")), _images(given.get("images")), _group(given.get("group")), _size(given)
+        _question(given.get("question")), _images(pictures_in(label)), _group(given.get("group")), _size(given)
     )
 
 
@@ -78,13 +79,10 @@ def _question(question: Any) -> Content | None:
     return question
 
 
-def _images(images: Any) -> tuple[str | dict[str, str], ...]:
-    if images is None:
-        return ()
-    listed = list(images) if isinstance(images, list | tuple) else [images]
-    if not all(isinstance(one, str) and one.strip() or _is_source(one) for one in listed):
+def _images(images: list[Any]) -> tuple[str | dict[str, str], ...]:
+    if not all(isinstance(one, str) and one.strip() or _is_source(one) for one in images):
         raise LabelError("images", 'must be paths, URLs, base64 or {"path"|"url"|"base64": ...}')
-    return tuple(listed)
+    return tuple(images)
 
 
 def _is_source(image: Any) -> bool:

@@ -20,7 +20,7 @@ from r1_reward.records.texts import is_blank
 from r1_reward.serve.judge_client import JudgeServer, Scored
 from r1_reward.serve.outcomes import WORST
 from r1_reward.serve.templates import Prompt
-from r1_reward.store.encoded import kind_of_source
+from r1_reward.store.encoded import decode_bare, kind_of_source
 
 
 def judge_of(options: Mapping[str, Any]) -> tuple[JudgeServer, float]:
@@ -88,8 +88,8 @@ def shown(prompt: Prompt, folder: str | None = None) -> tuple[Any, list[Any]]:
 
 
 def _found(image: Any, folder: str | None) -> Any:
-    """Return a picture's path in its folder, without the ``file://`` that data sets put before it."""
-    if not isinstance(image, str):
+    """Return a picture whose relative path begins in a folder."""
+    is_path = isinstance(image, str) and image[:7].lower() != "file://" and kind_of_source(image) == "path"
+    if not folder or not is_path or decode_bare(image) is not None:
         return image
-    path = image.removeprefix("file://")
-    return os.path.join(folder, path) if folder and kind_of_source(path) == "path" else path
+    return os.path.join(folder, image)

@@ -112,7 +112,7 @@ def _object(ground_truth: Any) -> dict[str, Any]:
 
 
 def _group(said: dict[str, Any]) -> Group:
-    label = read_label({**said, "images": said.get("images", said.get("image"))})
+    label = read_label(said)
     if label.question is None:
         raise ValueError("has no question")
     prompt = ask([read_turn("user", label.question)], label.images)

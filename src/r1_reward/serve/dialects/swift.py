@@ -39,9 +39,10 @@ from swift.rewards import AsyncORM, orms, rm_plugins  # noqa: E402  behind what 
 
 from r1_reward.records.content import Content, map_media  # noqa: E402
 from r1_reward.records.errors import UserError  # noqa: E402
-from r1_reward.serve.chats import PromptError, question_of, read_turn, show  # noqa: E402
+from r1_reward.serve.chats import PromptError, pictures_in, read_turn  # noqa: E402
 from r1_reward.serve.judge_client import JudgeFailed, JudgeServer, Scored, or_empty  # noqa: E402
-from r1_reward.store.encoded import decode_bare, kind_of_source  # noqa: E402
+from r1_reward.serve.outcomes import filled  # noqa: E402
+from r1_reward.serve.templates import Prompt, ask  # noqa: E402
 
 if TYPE_CHECKING:
     from r1_reward.judge.reward_model import RewardModel
@@ -51,7 +52,6 @@ _NAME = "r1_reward"
 _GROUPING = ("kind", "schedule", "comparisons")
 _VOTING = ("votes", "both_orders", "temperature", "stop")
 _UNSEEN = ("videos", "audios", "objects")
-_WORST = {"win_rate": -1.0}
 _NO_JUDGE = (
     "no judge: set R1_REWARD_SERVER to the URL of an r1-reward serve, or R1_REWARD_MODEL to a checkpoint "
     "(with R1_REWARD_BASE_URL to one behind an OpenAI-compatible server)."
@@ -85,8 +85,7 @@ class R1Reward(AsyncORM):
         """
         super().__init__(args)
         options = {**_options_of_environment(), **options}
-        self._groups = _Groups(_sizes(args))
-        self._kind = str(options.get("kind", "win_rate"))
+        self._groups = _Groups(_sizes(args), _batch(args))
         self._judge: _Asked | _Here = _judge(options)
 
     async def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
@@ -100,7 +99,7 @@ class R1Reward(AsyncORM):
         own = {name: values for name, values in columns.items() if isinstance(values, list) and len(values) == count}
         rows = [{name: values[place] for name, values in own.items()} for place in range(count)]
         groups = self._groups.of(rows, elsewhere=isinstance(self._judge, _Asked))
-        return _spread(groups, await self._judge.ask(groups), self._kind, _owners(rows))
+        return _spread(groups, await self._judge.ask(groups), _owners(rows))
 
 
 class R1RewardPlugin:
@@ -123,13 +122,12 @@ class R1RewardPlugin:
         engine["dialect"] = chosen_dialect(engine.get("dialect", AUTO), model.name_or_path)
         judge = RewardModel(comparing(TransformersEngine(model, template.processor, **engine)), **own)
         self._groups = _Groups(_sizes(None))
-        self._kind = str(options.get("kind", "win_rate"))
         self._judge = _Here(judge, options)
 
     def __call__(self, inputs: Sequence[Mapping[str, Any]], **_: Any) -> list[float | None]:
         """Return one reward for each row, whose last message is the completion; None in groups that were not judged."""
         groups = self._groups.of(inputs, elsewhere=False)
-        return _spread(groups, self._judge.ask_now(groups), self._kind, _owners(inputs))
+        return _spread(groups, self._judge.ask_now(groups), _owners(inputs))
 
 
 # Who judges.
@@ -245,9 +243,12 @@ def _taken(options: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 class _Groups:
     """Finds the groups among swift's rows."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        """Take how many completions a prompt has: while training, and while evaluating if that differs."""
-        self._sizes = sizes
+    def __init__(self, sizes: Sequence[int], batch: int | None = None) -> None:
+        """Take how many completions a prompt has: while training, and while evaluating if that differs.
+
+        ``batch`` is how many completions this process has of a batch while training, if anybody knows.
+        """
+        self._sizes, self._batch = sizes, batch
         self._several = int(os.environ.get("WORLD_SIZE", "1")) > 1
         if self._several and not sizes:
             raise UserError(
@@ -262,23 +263,31 @@ class _Groups:
         """Return the groups that can be judged; ``elsewhere``: whether one that processes cut in two can meet."""
         self._calls += 1
         prompts: dict[str, list[int]] = {}
-        for place in sorted(set(_owners(rows))):
+        owners = sorted(set(_owners(rows)))
+        for place in owners:
             prompts.setdefault(_key(rows[place], place), []).append(place)
+        # Half a group of training may be as large as one of an evaluation.
+        sizes = self._sizes[:1] if len(owners) == self._batch else self._sizes
         return [
             self._group(key, [rows[place] for place in part], part, size)
             for key, places in prompts.items()
-            for part, size in self._whole(places, elsewhere)
+            for part, size in self._whole(places, sizes, elsewhere)
         ]
 
-    def _whole(self, places: list[int], elsewhere: bool) -> Iterator[tuple[list[int], int | None]]:
+    def _whole(
+        self, places: list[int], sizes: Sequence[int], elsewhere: bool
+    ) -> Iterator[tuple[list[int], int | None]]:
         """Yield groups, each with its size if a part of it is in another process."""
-        sizes = [*self._sizes, *([] if self._sizes else [len(places)])]
+        sizes = sizes or [len(places)]
         whole = next((size for size in sizes if size > 1 and len(places) % size == 0), None)
+        if whole is None and elsewhere and self._several:
+            # Of a prompt that is in the batch several times, only the last group can be cut.
+            cut = len(places) - len(places) % sizes[0]
+            yield places[cut:], sizes[0]
+            places, whole = places[:cut], sizes[0]
         if whole is not None:
             for start in range(0, len(places), whole):
                 yield places[start : start + whole], None
-        elif elsewhere and self._several:
-            yield places, sizes[0]
         elif not self._warned:
             self._warned = True
             _LOG.warning(
@@ -311,7 +320,7 @@ def _key(row: Mapping[str, Any], place: int) -> str:
     """
     prompt = row.get("prompt_id") or json.dumps(_messages(row, place)[:-1], sort_keys=True, default=str)
     seen = hashlib.sha256(json.dumps([prompt, row.get("question")], default=str).encode())
-    for picture in _images(row):
+    for picture in pictures_in(row):
         data = picture["bytes"] if isinstance(picture, Mapping) and picture.get("bytes") else picture
         if hasattr(data, "tobytes"):  # an open picture
             seen.update(f"{data.size}{data.mode}".encode())
@@ -320,7 +329,7 @@ def _key(row: Mapping[str, Any], place: int) -> str:
     return seen.hexdigest()
 
 
-def _question(rows: Sequence[Mapping[str, Any]], place: int) -> tuple[Content, list[Any]]:
+def _question(rows: Sequence[Mapping[str, Any]], place: int) -> Prompt:
     """Return the question of a group, and the pictures in front of it."""
     first, name = rows[0], f"row {place + 1} of the batch"
     for column in _UNSEEN:
@@ -330,7 +339,7 @@ def _question(rows: Sequence[Mapping[str, Any]], place: int) -> tuple[Content, l
     shared = [turns[0] for turns in takewhile(lambda turns: all(turn == turns[0] for turn in turns), side_by_side)]
     try:
         turns = [read_turn(str(turn["role"]), turn.get("content")) for turn in shared]
-        return question_of(turns, show(turns, _images(first)), first.get("question"))
+        return ask(turns, pictures_in(first), first.get("question"))
     except PromptError as error:
         raise UserError(
             f"{name} {error}; a row has a tag <image> for each of its images, in their order, or none at all."
@@ -351,28 +360,21 @@ def _said(row: Mapping[str, Any], place: int) -> str:
     return or_empty(text.strip())
 
 
-def _images(row: Mapping[str, Any]) -> list[Any]:
-    images = row.get("images")
-    return [] if images is None else list(images) if isinstance(images, list | tuple) else [images]
-
-
 def _sent(question: Content, images: Sequence[Any]) -> tuple[Any, list[Any]]:
     """Return a question and its pictures for the server: what lies in files here travels with the request."""
     return map_media(question, lambda place: _picture(place.source)), [_picture(image) for image in images]
 
 
 def _picture(image: Any) -> Any:
-    if isinstance(image, Mapping) and not image.get("bytes") and image.get("path"):
-        image = image["path"]
-    if isinstance(image, str) and kind_of_source(image) == "path" and not os.path.exists(image):
-        return decode_bare(image) or image
-    return image
+    """Return a picture whose path, however a row names it, is one of this machine."""
+    is_path = isinstance(image, Mapping) and image.get("bytes") is None and image.get("path")
+    return image["path"] if is_path else image
 
 
 # What it has earned.
 
 
-def _spread(groups: Sequence[_Group], judged: Sequence[Judged], kind: str, owners: Sequence[int]) -> list[float | None]:
+def _spread(groups: Sequence[_Group], judged: Sequence[Judged], owners: Sequence[int]) -> list[float | None]:
     """Return the reward of each row: of a row that another one speaks for, that one's."""
     failed = [one for one in judged if isinstance(one, JudgeFailed)]
     if failed and len(failed) == len(judged):
@@ -383,10 +385,10 @@ def _spread(groups: Sequence[_Group], judged: Sequence[Judged], kind: str, owner
     for group, scored in zip(groups, judged, strict=True):
         if isinstance(scored, JudgeFailed):
             continue
-        known = [one.reward for one in scored if one.reward is not None]
-        worst = _WORST.get(kind, min(known, default=None)) if known or group.size else None
-        for place, one in zip(group.places, scored, strict=True):
-            rewards[place] = worst if one.reward is None else one.reward
+        own = [one.reward for one in scored]
+        # Where a part of the group is elsewhere, its samples may have rewards though none of these has.
+        if group.size is not None or any(reward is not None for reward in own):
+            rewards |= zip(group.places, filled(own), strict=True)
     return [rewards.get(owner) for owner in owners]
 
 
@@ -400,6 +402,12 @@ def _sizes(args: Any) -> list[int]:
     if any(size < 2 for size in sizes[:1]):
         raise UserError(f"num_generations: must be 2 or more, not {sizes[0]}: a lone completion is not compared.")
     return list(dict.fromkeys(sizes))
+
+
+def _batch(args: Any) -> int | None:
+    """Return how many completions of a batch each process has while training, None where swift does not say."""
+    count = getattr(args, "generation_batch_size", None)
+    return count // int(os.environ.get("WORLD_SIZE", "1")) if count else None
 
 
 def _same_everywhere() -> str:

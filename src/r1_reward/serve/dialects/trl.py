@@ -12,10 +12,10 @@ With a judge behind a server, :class:`AsyncGroupReward` lets TRL ask it while ot
     reward = AsyncGroupReward.from_server("http://localhost:8000/v1", "R1-Reward", group_size=8, votes=3)
 
 Prompts may be chats or plain text. The question is the column ``question`` of the dataset if it has one, else the last
-user message that says something, with its pictures between its texts where they are. The pictures are those of the
-column ``images`` or ``image``, else those inside the messages; a prompt with a place for a picture that is nowhere ends
-the training, since it would be judged blind. Completions are text: a policy that TRL trains writes nothing else. One
-the judge cannot tell from the others gets None, which TRL leaves out of the baseline.
+user message that says something, behind a transcript of what was said before it, with pictures between texts where they
+are. The pictures are those of the column ``images`` or ``image``, else those inside the messages; a prompt with a place
+for a picture that is nowhere ends the training, since it would be judged blind. Completions are text: a policy that TRL
+trains writes nothing else. One the judge cannot tell from the others gets None, which TRL leaves out of the baseline.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from r1_reward.judge.settings import GroupSettings, ScheduleName
 from r1_reward.records.checks import MAX_RESPONSE_CHARS
 from r1_reward.records.content import ContentError, Shown, key_of, places_of, text_of
 from r1_reward.records.errors import UserError
-from r1_reward.serve.chats import PromptError, Turn, WrongPictures, question_of, read_turn, show
+from r1_reward.serve.chats import PromptError, Turn, WrongPictures, pictures_in, read_turn
 from r1_reward.serve.judge_client import or_empty
+from r1_reward.serve.templates import ask
 from r1_reward.store.contents import open_content
 
 if TYPE_CHECKING:
@@ -287,12 +288,12 @@ def _read_prompt(prompt: Any, columns: Mapping[str, Any], place: int) -> _Prompt
         else:
             turns = [read_turn(str(turn["role"]), turn.get("content")) for turn in prompt]
         # The trainer puts the pictures of the column into the parts, too.
-        shown = show([turn.without_sources() for turn in turns] if cells else turns, cells)
-        question, pictures = question_of(turns, shown, _column(columns, "question", place))
+        turns = [turn.without_sources() for turn in turns] if cells else turns
+        question, pictures = ask(turns, cells, _column(columns, "question", place))
     except PromptError as error:
         advice = f"; {_WHERE}" if isinstance(error, WrongPictures) else ""
         raise UserError(f"{name} {error}{advice}.") from error
-    text = "\n".join(f"{turn.role}: {text_of(content)}" for turn, content in zip(turns, shown.contents, strict=True))
+    text = "\n".join(f"{turn.role}: {text_of(turn.pieces)}" for turn in turns)
     try:
         return _Prompt(open_content(question, "question"), text, open_images(pictures))
     except UserError as error:
@@ -305,12 +306,8 @@ def _column(columns: Mapping[str, Any], name: str, place: int) -> Any:
 
 
 def _cells(columns: Mapping[str, Any], place: int) -> list[Any]:
-    """Return the pictures of a prompt in the dataset's column, none if it has no such column."""
-    for name in ("images", "image"):
-        if name in columns:
-            cells = _column(columns, name, place)
-            return [] if cells is None else list(cells) if isinstance(cells, (list, tuple)) else [cells]
-    return []
+    """Return the pictures of a prompt in the dataset's columns, none if it has no such columns."""
+    return pictures_in({name: _column(columns, name, place) for name in ("images", "image")})
 
 
 def _shown(completion: Any, place: int) -> str:

@@ -28,7 +28,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from r1_reward.serve.chats import PromptError, WrongPictures, read_turn
+from r1_reward.serve.chats import PromptError, WrongPictures, pictures_in, read_turn
 from r1_reward.serve.plugs import against, earned, judge_of, reference_of, shown
 from r1_reward.serve.templates import Prompt, ask, read_turns
 
@@ -70,14 +70,15 @@ async def compute_score(
     """
     judge, worst = judge_of({name: value for name, value in options.items() if name not in _OF_VERL})
     info = extra_info or {}
-    if not info.get("question"):
+    question = _question(info)
+    if question is None:
         raise ValueError(
             "extra_info of every row must hold the question, since verl passes on nothing else of the prompt"
         )
     reference = reference_of(ground_truth)
     if reference is None:
         raise ValueError("reward_model.ground_truth of every row must hold the reference answer to compare with")
-    prompt = _ask([], info["question"], _pictures(info))
+    prompt = _ask([], question, pictures_in(info))
     return earned(await against(judge, prompt, solution_str, reference), worst)
 
 
@@ -180,8 +181,13 @@ def read_prompt(columns: Mapping[str, Any]) -> Prompt:
     info = _mapping(columns.get("extra_info"))
     turns = read_turns(list(messages))
     held = any(not isinstance(piece, str) and piece.source is not None for turn in turns for piece in turn.pieces)
-    beside = [] if held else _pictures(_mapping(columns.get("multi_modal_data"))) or _pictures(info)
-    return _ask(turns, info.get("question") or None, beside)
+    media = _mapping(columns.get("multi_modal_data"))
+    unseen = [name for name, given in media.items() if name not in ("images", "image") and given is not None]
+    unseen = [name for name in unseen if len(media[name])]
+    if unseen:
+        raise PromptError(f"a prompt has {', '.join(unseen)}, which the judge would not be shown: it sees images")
+    beside = [] if held else pictures_in(media) or pictures_in(info)
+    return _ask(turns, _question(info), beside)
 
 
 def read_ids(columns: Mapping[str, Any]) -> tuple[str, str]:
@@ -204,12 +210,11 @@ def _ask(turns: list[Any], question: Any, pictures: list[Any]) -> Prompt:
         raise type(error)(f"a prompt {error}{advice}") from error
 
 
-def _pictures(columns: Mapping[str, Any]) -> list[Any]:
-    """Return the pictures of a row, or of what verl's agents call multi_modal_data."""
-    given = columns.get("images", columns.get("image"))
-    if given is None:
-        return []
-    return [given] if isinstance(given, str | bytes | Mapping) or hasattr(given, "save") else list(given)
+def _question(info: Mapping[str, Any]) -> Any:
+    """Return what a row has the judge asked: text, or parts (an array, as parquet files are read); None for nothing."""
+    question: Any = info.get("question")
+    parts = list(question) if hasattr(question, "tolist") else question
+    return None if parts is None or len(parts) == 0 else parts
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
