@@ -118,7 +118,7 @@ class _Given(NamedTuple):
     """An engine that is there already, where one would be loaded."""
 
     engine: Engine
-    base_url: None = None
+    in_one_stream: bool = False
 
     def load(self) -> Engine:
         return self.engine
