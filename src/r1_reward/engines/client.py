@@ -421,13 +421,13 @@ class _Try(openai.DefaultAsyncHttpxClient):
 
 
 async def _within(seconds: float | None, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Return what ``work`` returns, or raise TimeoutError when the time is over."""
-    if seconds is None:
+    """Return what ``work`` returns, or raise TimeoutError when the time is over.
+
+    Not by ``asyncio.wait_for``: in Python 3.11 that forgets a cancellation which comes when its work has just ended, and
+    a limit around it would then wait for ever.
+    """
+    async with asyncio.timeout(seconds):
         return await work
-    task = asyncio.ensure_future(work)
-    # Looked at even if we are cancelled in the moment it fails: else asyncio complains that nobody did.
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return await asyncio.wait_for(task, seconds)
 
 
 def _broken(error: BaseException, server: Server, timeout: float) -> Failure:

@@ -128,8 +128,9 @@ class Pool:
         while (server := self._best(tried)) is None:
             self._changed.clear()
             rests = [server.rests_until - time.monotonic() for server in self.servers if server.rests()]
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(rests, default=None))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(rests, default=None)):
+                    await self._changed.wait()
         server.under_way += 1
         server.asked += 1
         try:
@@ -169,8 +170,9 @@ class Pool:
             server.on_trial = True
 
     def crowded(self, server: Server, failure: Failure) -> bool:
-        """Say whether a server had too much to do, and more requests have a place there than should by now."""
-        return failure.kind in _SAYS_BUSY and server.under_way > int(server.window)
+        """Say whether a server had too much to do, and has other requests in all the places it has by now."""
+        full = not self._fixed and server.under_way >= max(int(server.window), 2)
+        return full and failure.kind in _SAYS_BUSY
 
     def anybody_heard(self) -> bool:
         """Say whether any of the servers has ever been there."""
