@@ -423,8 +423,8 @@ class _Try(openai.DefaultAsyncHttpxClient):
 async def _within(seconds: float | None, work: Coroutine[Any, Any, _Result]) -> _Result:
     """Return what ``work`` returns, or raise TimeoutError when the time is over.
 
-    Not by ``asyncio.wait_for``: in Python 3.11 that forgets a cancellation which comes when its work has just ended, and
-    a limit around it would then wait for ever.
+    Not by ``asyncio.wait_for``: in Python 3.11 that forgets a cancellation that comes when its work has just ended; a
+    limit around it would then wait for ever.
     """
     async with asyncio.timeout(seconds):
         return await work
