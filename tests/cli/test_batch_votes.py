@@ -89,6 +89,20 @@ def test_the_server_and_the_page_do_too(server, monkeypatch):
         assert set(asked(server)) == {each}
 
 
+@pytest.mark.parametrize(("samples", "each"), [(8, 4), (5, 3), (2, 1)])
+def test_pass_rates_do_too(server, pairs, tmp_path, samples, each):
+    def split(name, *more):
+        out = tmp_path / name
+        words = ["--sft", out / "sft", "--rl", out / "rl", "--overwrite", "--samples", samples]
+        invoke("data", "split-difficulty", pairs, *words, "--model", f"server:judge@{server.url}", *more)
+        return asked(server)
+
+    assert split("together", "--batch-votes") == [each] * 6  # three rows in both orders
+    assert split("alone") == [1] * each * 6
+    assert split("together", "--batch-votes") == []  # measured
+    assert len(split("together")) == (each * 6 if each > 1 else 0), "other samples"
+
+
 @pytest.mark.parametrize("kind", [GroupReward, AsyncGroupReward])
 def test_rewards_of_groups_do_too(server, kind):
     reward = kind.from_server(server.url, "judge", group_size=2, votes=4, batch_votes=True)

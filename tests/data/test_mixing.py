@@ -23,6 +23,7 @@ from r1_reward.data.mix_config import MixConfig, load_mix
 from r1_reward.data.mixing import mix
 from r1_reward.records.errors import UserError
 from r1_reward.store import files
+from r1_reward.store.dataset_card import MARK
 from r1_reward.store.pairs import load_pairs, validate_pairs
 from r1_reward.store.shards import read_rows
 
@@ -591,3 +592,29 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path, monkeypatch: pytest.
     report = json.loads(asked.stdout)
     assert (report["config"]["seed"], report["rows"]) == (7, 2)
     assert report == json.loads((tmp_path / "o" / "report.json").read_text())
+
+
+@pytest.mark.parametrize("held", ["# Mine\n", "---\nlicense: mit\n---\n", "", "edited", "\xff"])
+def test_a_readme_of_somebody_else_is_kept_when_a_mixture_is_written_again(tmp_path: Path, held: str) -> None:
+    """Where it was a card of ours, it is theirs since they took out the line that says whose it is."""
+    card = tmp_path / "out" / "README.md"
+    mix(two_sources(tmp_path / "a"), tmp_path / "out")
+    ours = card.read_bytes()
+    theirs = ours.replace(MARK.encode(), b"Ours now.") if held == "edited" else held.encode("latin-1")
+    assert theirs != ours
+    card.write_bytes(theirs)
+    mix(two_sources(tmp_path / "b", take={"two": {"count": 5}}), tmp_path / "out", overwrite=True)
+    assert card.read_bytes() == theirs
+    assert len(read(tmp_path / "out")) < 32
+    card.write_bytes(ours)
+    mix(two_sources(tmp_path / "c"), tmp_path / "out", overwrite=True)
+    assert MARK in card.read_text()
+    assert "# 32 preference pairs" in card.read_text()
+
+
+def test_a_card_of_a_release_without_the_mark_is_replaced(tmp_path: Path) -> None:
+    card = tmp_path / "out" / "README.md"
+    mix(two_sources(tmp_path / "a"), tmp_path / "out")
+    card.write_text("# 2 preference pairs\n\nMade by `r1-reward data mix` with seed 0;\n")
+    mix(two_sources(tmp_path / "b"), tmp_path / "out", overwrite=True)
+    assert MARK in card.read_text()

@@ -111,6 +111,39 @@ def test_a_server_that_says_too_many_gets_fewer(server, code):
     assert server.peak < 64
 
 
+@pytest.mark.parametrize("code", [429, 503, 529])
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_server_with_few_places_loses_nothing(server, code, most):
+    """16 ask at first, and most of them have no try left before a place is free."""
+
+    async def few_places():
+        if server.active > most:
+            return status(code)()
+        await asyncio.sleep(0.1)
+        return reply()
+
+    server.default = [few_places]
+    engine = engine_of(server)
+    answered(engine, 40)
+    (only,) = engine.client.pool.servers
+    assert int(only.window) <= most + 1
+
+
+def test_what_a_server_never_has_time_for_ends(server):
+    """A request of its own that is refused with 429 whatever else is answered: too many tokens for a minute."""
+    server.scripts["3"] = [status(429)]
+
+    async def soon():
+        await asyncio.sleep(0.02)
+        return reply()
+
+    server.default = [soon]
+    results = list(engine_of(server, retries=2).generate(ask(60)))
+    failed = [number for number, result in enumerate(results) if isinstance(result, EngineError)]
+    assert failed == [3]
+    assert "HTTP 429" in results[3].kind
+
+
 def test_a_server_that_gets_slow_on_the_way_gets_fewer_and_nothing_is_lost(server):
     turn, slow = asyncio.Semaphore(1), []
 
@@ -166,7 +199,9 @@ def test_each_of_several_servers_gets_what_it_keeps_up_with():
         ([(1.0, None)] * 9, 16),  # a connection that breaks off says nothing about how many are too many
         ([(0.0, 429)], 8),
         ([(30.0, 408)] * 20, 8),  # they were all open together
-        ([(0.0, 503), (0.0, 503), (0.0, 503), (0.0, 503), (0.0, 503)], 4),
+        ([(0.0, 503), (0.0, 503), (0.0, 503)], 2),
+        ([(0.0, 429)] * 9, 1),  # one at a time is asked of any server
+        ([*[(0.0, 529)] * 9, (1.0, 200)], 2),
         ([(0.0, 429), *[(1.0, 200)] * 8], 8),  # grows with care now
         ([(0.0, 429), *[(1.0, 200)] * 10], 9),
     ],

@@ -90,7 +90,7 @@ def test_what_the_engine_relies_on():
         assert callable(getattr(vllm.LLMEngine, name))
     assert {
         "model", "dtype", "max_num_seqs", "logprobs_mode", "disable_log_stats", "use_tqdm_on_load", "enforce_eager",
-        "enable_chunked_prefill", "kv_cache_memory_bytes", "gpu_memory_utilization",
+        "enable_chunked_prefill", "kv_cache_memory_bytes", "gpu_memory_utilization", "mm_processor_cache_gb",
     } <= {field.name for field in fields(vllm.EngineArgs)}  # fmt: skip
     assert {
         "temperature", "seed", "max_tokens", "stop_token_ids", "logprob_token_ids", "logit_bias", "detokenize",
@@ -148,6 +148,47 @@ def test_what_cannot_be_judged_ends_nothing_else(fast, items):
     assert long.pictures > 0
     assert type(thin) is EngineError
     assert "cannot read this prompt" in str(thin)
+
+
+def test_a_picture_is_shown_again_whatever_became_of_those_before(fast, items):
+    """vLLM keeps pictures at both ends: a request that was prepared and not sent, or sent late, must not count."""
+    engine = fast.engine
+
+    def ask(color, said="three"):
+        return engine.compare("Which?", [Image.new("RGB", (84, 84), color)], said, "eight", max_new_tokens=4)
+
+    (long,) = engine.generate([ask("red", "three " * 5000)])
+    assert isinstance(long, PromptTooLong)
+    with engine.open() as left:
+        left.submit("gone", ask("green"))
+    again = list(engine.generate([ask("red"), ask("green"), ask("blue"), ask("red", "two")]))
+    assert not [answer for answer in again if isinstance(answer, EngineError)]
+    with engine.open() as session:
+        sent, engine._loop.submit = engine._loop.submit, (held := []).append
+        for number in range(3):
+            session.submit(number, ask("yellow", f"three {number}"))
+        engine._loop.submit = sent
+        for job in reversed(held):
+            sent(job)
+        found = {}
+        while len(found) < 3:
+            found.update(session.collect())
+    assert not [answer for answer in found.values() if isinstance(answer, EngineError)]
+
+
+def test_arguments_of_vllm(judge):
+    small = RewardModel.from_pretrained(judge, engine="vllm", max_new_tokens=8, engine_args={"max_model_len": 512})
+    (long,) = small.engine.generate([small.engine.compare("Which?", [], "three " * 600, "eight")])
+    small.engine.close()
+    assert isinstance(long, PromptTooLong)
+    assert long.limit == 512
+    for given, message in (
+        ({"max_model_len": "many"}, "cannot start: max_model_len: Input should be a valid integer"),
+        ({"quantization": "none-such"}, "cannot start: .*none-such"),
+        ({"gpu_memory_utilisation": 0.5}, "Did you mean 'gpu_memory_utilization'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            RewardModel.from_pretrained(judge, engine="vllm", engine_args=given)
 
 
 def test_one_engine_does_not_end_another(fast, judge):
@@ -257,7 +298,8 @@ def r1_reward(*words, script=("-m", "r1_reward"), code=0):
 def test_bench_run(judge, pair_file, tmp_path):
     told = ("pairs", "--data", pair_file, "--max-new-tokens", LIMIT, "--json", "--model", judge)
     for name in NAMES:
-        r1_reward("bench", "run", *told, "--out", tmp_path / name, "--engine", name)
+        more = ("--engine-args", "gpu_memory_utilization=0.2") if name == "vllm" else ()
+        r1_reward("bench", "run", *told, "--out", tmp_path / name, "--engine", name, *more)
     runs = {name: json.loads((tmp_path / name / "run.json").read_text()) for name in NAMES}
     assert runs["vllm"].pop("engine") == "vllm"
     assert runs["vllm"] == runs["transformers"]  # old folders, which lack the field, can be resumed

@@ -42,7 +42,7 @@ from r1_reward.bench.run import (
     with_media,
 )
 from r1_reward.bench.suites import LoadedSuite
-from r1_reward.engines.options import draw_fields, require_one_place
+from r1_reward.engines.options import draw_fields, engine_fields, require_one_place
 from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.metrics import percentile_interval, resampled_means
@@ -70,6 +70,7 @@ def probe_benchmark(
     workers: int = 1,
     concurrency: int | None = None,
     batch_votes: bool = False,
+    engine_args: Mapping[str, Any] | None = None,
     on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -77,13 +78,13 @@ def probe_benchmark(
 
     ``limit`` takes that many rows, evenly spaced over the benchmark. ``batch_size``, ``workers``, ``concurrency``
     and ``on_unreadable`` are as in :func:`r1_reward.bench.run.run_benchmark` and change no verdict, nor does
-    ``batch_votes`` where every row has one vote in each order.
+    ``batch_votes`` where every row has one vote in each order. ``engine_args`` are vLLM's own.
 
     Raises:
         UserError: an attack is unknown, rows are ties, the settings ask for more than one vote or one order, the folder
             holds another probe or is in use, the data changed, or nothing can be judged at all.
     """
-    require_one_place(settings.engine, settings.base_url, workers)
+    require_one_place(settings.engine, settings.base_url, workers, engine_args)
     names = attack_names(attacks)
     if settings.votes != 1 or settings.orders != "both":
         raise UserError("a probe judges every row once in each order: votes must be 1 and orders both.")
@@ -97,7 +98,8 @@ def probe_benchmark(
     limit = limit if limit is not None and limit < loaded.n else None
     usage = Usage()
     drawn = draw_fields(batch_votes, settings.votes, served=settings.base_url is not None)
-    spec = spec_of(settings, batch_size, concurrency, usage, batch_votes)
+    spec = spec_of(settings, batch_size, concurrency, usage, batch_votes, engine_args)
+    drawn |= engine_fields(settings.engine, engine_args)
     with opened_folder(out, loaded, settings, attacks=names, limit=limit, **drawn):
         watch = watch_of(settings, on_unreadable)
         try:

@@ -71,6 +71,7 @@ def run_benchmark(
     workers: int = 1,
     concurrency: int | None = None,
     batch_votes: bool = False,
+    engine_args: Mapping[str, Any] | None = None,
     on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> dict[int, str]:
@@ -79,19 +80,20 @@ def run_benchmark(
     ``batch_size`` sequences are generated at once by each of ``workers`` processes; with a server, ``concurrency``
     requests are open at once (by default as many as it answers in time); ``on_unreadable`` says what to do when none of
     the first answers can be read. None of them changes a verdict. ``batch_votes`` does: it asks a server for all votes
-    on a row in one order together, which are other votes than those it gives one by one.
+    on a row in one order together, which are other votes than those it gives one by one. ``engine_args`` are vLLM's
+    own; a folder keeps those that may change a verdict.
 
     Raises:
         UserError: the folder holds another run or is in use, the data changed, rows are ties and the judge cannot say
             so, or nothing can be judged at all.
         UnreadableJudge: none of the first answers can be read.
     """
-    require_one_place(settings.engine, settings.base_url, workers)
+    require_one_place(settings.engine, settings.base_url, workers, engine_args)
     check_ties(loaded, settings)
     usage = Usage()
-    spec = spec_of(settings, batch_size, concurrency, usage, batch_votes)
+    spec = spec_of(settings, batch_size, concurrency, usage, batch_votes, engine_args)
     drawn = draw_fields(batch_votes, settings.votes, served=settings.base_url is not None)
-    with opened_folder(out, loaded, settings, **drawn):
+    with opened_folder(out, loaded, settings, **drawn, **engine_fields(settings.engine, engine_args)):
         watch = watch_of(settings, on_unreadable)
         try:
             return _fill(loaded, settings, PredictionFile(out / PREDICTIONS), spec, workers, watch, progress)
@@ -116,7 +118,12 @@ def dialect_of(settings: RunSettings) -> tuple[str, bool]:
 
 
 def spec_of(
-    settings: RunSettings, batch_size: int, concurrency: int | None, usage: Usage, batch_votes: bool = False
+    settings: RunSettings,
+    batch_size: int,
+    concurrency: int | None,
+    usage: Usage,
+    batch_votes: bool = False,
+    engine_args: Mapping[str, Any] | None = None,
 ) -> EngineSpec:
     """Return how each process makes the engine that the settings name."""
     return EngineSpec(
@@ -129,6 +136,7 @@ def spec_of(
         usage=usage,
         dialect=settings.dialect,
         engine=settings.engine,
+        engine_args=engine_args,
     )
 
 
@@ -164,7 +172,6 @@ def opened_folder(out: Path, loaded: LoadedSuite, settings: RunSettings, **more:
     served = settings.base_url is not None
     asked = {
         **settings.model_dump(exclude={"dialect", "engine"}),
-        **engine_fields(settings.engine),
         **dialect_fields(settings.dialect, settings.model, served=served),
     }
     run = {"suite": loaded.suite.name, **asked, **more, "data": loaded.describe(), "format": 1}

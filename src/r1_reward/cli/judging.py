@@ -56,7 +56,7 @@ def load_judge(
         "video_frames": frames,
         "dialect": judge.dialect,
     }
-    require_one_place(judge.engine, engine.base_url)
+    require_one_place(judge.engine, engine.base_url, engine_args=engine.engine_args)
     if engine.base_url:
         if judge.max_pixels is not None:
             raise UserError(f"{pixels}: is the server's to decide; leave it out with --base-url.")
@@ -64,6 +64,5 @@ def load_judge(
         return RewardModel.from_server(engine.base_url, judge.model, **options)
     draw_fields(engine.batch_votes, 1, served=False)
     quiet_libraries()
-    return RewardModel.from_pretrained(
-        judge.model, batch_size=engine.batch_size, max_pixels=judge.max_pixels, engine=judge.engine, **options
-    )
+    options |= {"batch_size": engine.batch_size, "max_pixels": judge.max_pixels}
+    return RewardModel.from_pretrained(judge.model, engine=judge.engine, engine_args=engine.engine_args, **options)

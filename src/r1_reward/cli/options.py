@@ -12,7 +12,7 @@ A command takes settings as parameters; each of their fields becomes an option o
         run_benchmark(load_suite(suite), settings(frames=8), **engine.model_dump())
 
 The description of a field is the help; ``ge`` and ``le`` (of whole numbers ``gt`` and ``lt``, too) are the
-range; a Literal is a choice, a bool a flag, a tuple an option that may be repeated. What only the settings
+range; a Literal is a choice, a bool a flag, a tuple or a dict an option that may be repeated. What only the settings
 themselves can check is an error that names the option.
 
 In all paths ``~`` means the home folder, also where a shell does not replace it (``--out=~/x``, quotes). Texts are left
@@ -147,7 +147,7 @@ def _option(name: str, of: FieldInfo, how: Fields) -> inspect.Parameter:
     flag, _, metavar = how.names.get(name, flag).partition(" ")
     if name in how.joined:
         kind, default = str, ",".join(f"{item:g}" for item in default)
-    elif get_origin(kind) is tuple:
+    elif get_origin(kind) in (tuple, dict):  # a dict's items as NAME=VALUE
         kind, default = types.GenericAlias(list, get_args(kind)[:1]) | None, None
     elif _says_no(name, how):
         default = not default

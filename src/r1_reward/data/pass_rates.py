@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from r1_reward.data.annotation import TIE, Job, read_jobs
 from r1_reward.data.settings import PassRates
 from r1_reward.data.teacher import TeacherSpec, parse_teacher
 from r1_reward.engines.engine import Engine, EngineError
+from r1_reward.engines.options import draw_fields
 from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.prepare import prepare_all
 from r1_reward.judge.settings import OnUnreadable
@@ -78,12 +79,14 @@ def measure(
     watch = Watch(rates.model, on_unreadable, limit=limit_of(rates.max_new_tokens))
     teacher = parse_teacher(rates.model)
     weights = weights_identity(teacher.model) if engine is None and teacher.url is None else None
-    spec: Any = _Given(engine) if engine is not None else _spec(teacher, batch_size)
+    served = engine is not None or teacher.url is not None
+    drawn = list(draw_fields(rates.batch_votes, _votes(rates), served=served))
+    spec: Any = _Given(engine) if engine is not None else _spec(teacher, batch_size, rates.batch_votes)
     keys: list[str] = []
 
     def due() -> Iterator[list[tuple[str, Job]]]:
         jobs = read_jobs(path)
-        while block := [(_key(rates, job, weights), job) for job in islice(jobs, _BLOCK)]:
+        while block := [(_key(rates, job, weights, drawn), job) for job in islice(jobs, _BLOCK)]:
             keys.extend(key for key, _ in block)
             known.update((key, "neither response is preferred") for key, job in block if job.reason == TIE)
             if wanted := {key: job for key, job in block if key not in known}:
@@ -109,16 +112,16 @@ def _rate(line: Any) -> tuple[str, Rate]:
     return line["key"], Rate(int(line["right"]), *(None if count is None else int(count) for count in counts))
 
 
-def _spec(teacher: TeacherSpec, batch_size: int) -> EngineSpec:
+def _spec(teacher: TeacherSpec, batch_size: int, batch_votes: bool) -> EngineSpec:
     """Return how the student's engine is made: it is asked in the words it will be trained in."""
-    return EngineSpec(teacher.model, batch_size, base_url=teacher.url, dialect=DEFAULT)
+    return EngineSpec(teacher.model, batch_size, base_url=teacher.url, batch_votes=batch_votes, dialect=DEFAULT)
 
 
 class _Given(NamedTuple):
     """An engine that is there already, where one would be loaded."""
 
     engine: Engine
-    base_url: None = None
+    in_one_stream: bool = False
 
     def load(self) -> Engine:
         return self.engine
@@ -131,7 +134,7 @@ class _Counted(NamedTuple):
 
 def _count(engine: Engine, jobs: Iterable[tuple[str, Job]], rates: PassRates) -> Iterator[_Counted]:
     """Yield what the samples of each row came to, or why there are none."""
-    plan = Plan((rates.samples + 1) // 2, "both", rates.temperature, None, rates.max_new_tokens, rates.seed)
+    plan = Plan(_votes(rates), "both", rates.temperature, None, rates.max_new_tokens, rates.seed)
     waiting: deque[Answer] = deque()
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -151,10 +154,15 @@ def _count(engine: Engine, jobs: Iterable[tuple[str, Job]], rates: PassRates) ->
         yield _Counted(Rate(right, unreadable, truncated), list(map(reading_of, votes)))
 
 
-def _key(rates: PassRates, job: Job, weights: str | None) -> str:
+def _votes(rates: PassRates) -> int:
+    """Return how many samples see the responses in each order."""
+    return (rates.samples + 1) // 2
+
+
+def _key(rates: PassRates, job: Job, weights: str | None, drawn: Sequence[str]) -> str:
     """Return what names a measurement: the row, its label, the weights and everything that decides the samples."""
     decisive = [rates.model, rates.samples, rates.temperature, rates.max_new_tokens, rates.seed]
     shown = [rates.frames] if job.row["video"] else []
     known = [] if weights is None else [weights]
-    content = json.dumps([*decisive, job.key, job.row["preferred"], *shown, *known])
+    content = json.dumps([*decisive, job.key, job.row["preferred"], *shown, *known, *drawn])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -107,6 +107,10 @@ class PassRates(Generation):
     highest: float = Field(default=0.99, ge=0.0, le=1.0, description="Leave easier rows out.")
     temperature: float = Field(default=1.0, ge=0.0, allow_inf_nan=False, description="For the samples.")
     frames: int = Field(default=FRAMES, ge=1, description="Frames shown of a video.")
+    batch_votes: bool = Field(
+        default=False,
+        description="Ask a server for all samples of an order together; faster, and other ones are drawn.",
+    )
 
     @model_validator(mode="after")
     def _measurable(self) -> PassRates:

@@ -7,7 +7,8 @@ what the library does not:
   counted, and is a failure if a 200 holds less than a whole completion.
 - A parameter that a server refuses (``temperature``, ``seed``, ``logprobs``, ...) is left out from then on; that is
   logged once, with what is lost by it, and kept in ``usage.refused`` for the report of the run.
-- Several servers share the work; what one fails to answer is asked of the others, at once.
+- Several servers share the work; what one fails to answer is asked of the others, at once. What a server has no time
+  for because too many of ours are open waits for a place among fewer.
 - Errors say who failed, why and what to do. What would fail for every request (a wrong key, an unknown model, no
   money, no server) is a ``UserError``; what concerns one request alone is a :class:`ServerError`, which is a
   :class:`RejectedError` if the server will never accept that request.
@@ -180,7 +181,7 @@ class ChatClient:
 
     async def _somewhere(self, messages: list[dict[str, Any]], request: Request) -> list[Completion]:
         """Ask one server after the other, and the last one that is open again and again."""
-        pool, tries = self.pool, 0
+        pool, tries, rounds = self.pool, 0, 0
         tried: set[Server] = set()
         while True:
             async with pool.place(tried) as server:
@@ -193,13 +194,19 @@ class ChatClient:
                     failure, tries = unanswered.failure, tries + unanswered.tries
                     if failure.again:
                         pool.failed(server, failure, failures_before)
-                    if last or not failure.again:
-                        if failure.kind == TEXT_ONLY:
-                            raise self._blind(server, failure, request) from failure
-                        raise self._given_up(server, failure, tries) from failure
+                    crowded = failure.delay <= self.longest_wait and pool.crowded(server, failure)
                 else:
                     pool.answered(server)
                     return completions
+            if failure.again and not last:
+                continue
+            if crowded and rounds < self.retries:
+                rounds += 1  # for a place among fewer
+                await asyncio.sleep(failure.delay)
+                continue
+            if failure.kind == TEXT_ONLY:
+                raise self._blind(server, failure, request) from failure
+            raise self._given_up(server, failure, tries) from failure
 
     def _blind(self, server: Server, failure: Failure, request: Request) -> TextOnlyError:
         """Return what a request with pictures ends with; unless one was answered before, no other is sent."""
@@ -414,13 +421,13 @@ class _Try(openai.DefaultAsyncHttpxClient):
 
 
 async def _within(seconds: float | None, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Return what ``work`` returns, or raise TimeoutError when the time is over."""
-    if seconds is None:
+    """Return what ``work`` returns, or raise TimeoutError when the time is over.
+
+    Not by ``asyncio.wait_for``: in Python 3.11 that forgets a cancellation that comes when its work has just ended; a
+    limit around it would then wait for ever.
+    """
+    async with asyncio.timeout(seconds):
         return await work
-    task = asyncio.ensure_future(work)
-    # Looked at even if we are cancelled in the moment it fails: else asyncio complains that nobody did.
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return await asyncio.wait_for(task, seconds)
 
 
 def _broken(error: BaseException, server: Server, timeout: float) -> Failure:

@@ -63,8 +63,8 @@ _ALTOGETHER = _any_of(
 _AN_AMOUNT = _any_of(
     r"too \w+|exceed|at (?:most|least)|(?:less|fewer|greater|larger|more|higher) than|below|above|between|[<>≤≥]",
     r"\bmax(?:imum|imal)?\b|\bup to\b|\branges?\b|\blimited to\b|\bonly (?:up )?\d",
-    r"\bvalues?\b|not support ['\"`]?\d",
-    r"log_?probs['\"`]?\s*(?:=|:|of)\s*\d",
+    r"\bvalues?\b|\bbeyond\b|\blimit\b|\b(?:that|so|as) many\b",
+    r"(?<![\w.-])\d{1,2}(?![\w-])|\b(?:two|three|four|five|ten|twenty)\b",  # not of a status, or a model's name
     r"最大|最多|超过|大于|范围",
 )
 _MONEY = _any_of(

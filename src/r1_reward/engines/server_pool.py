@@ -7,7 +7,8 @@ How many requests are open at a server at once is found out, unless somebody say
 server that works on one at a time (``transformers serve``) lets them wait, and with too many the last of them would not
 be answered before the time-out. So each server begins with a few. An answer tells how long the last of as many as may
 be open would wait if they were worked on one after the other; if that is less than half of the time-out, there is room
-for one more, up to 64. A time-out, or an answer that says "too many" (429, 503), leaves half of them. No network here:
+for one more, up to 64. A time-out, or an answer that says "too many" (429, 503), leaves half of them, in the end one
+at a time. A request that was told so at its last try waits for a place among the fewer that are left. No network here:
 :mod:`r1_reward.engines.client` asks and says what came of it. All of it happens in one event loop.
 """
 
@@ -28,9 +29,10 @@ from r1_reward.records.errors import UserError
 FIRST_REST = 1.0  # seconds a server is left alone after a failure, if it does not say how long
 LONGEST_WAIT = 120.0  # seconds between two tries
 MOST = 64  # requests at once at a server that keeps up; beyond them vLLM gets little faster
-_AT_FIRST, _FEWEST = 16, 4  # a server that takes up to 7 s, or 30 s, for each of them answers the last in 120 s
+_AT_FIRST = 16  # a server that works on one at a time and takes up to 7 s for it answers the last in 120 s
 _SOON = 1 / 2  # of the time-out
-_TOO_MANY = (408, 429, 503, 529)
+_BUSY = (429, 503, 529)  # too many requests at once
+_SAYS_BUSY = [f"HTTP {status}" for status in _BUSY]
 
 
 class Server:
@@ -101,7 +103,7 @@ class Pool:
         """
         if self._fixed:
             return
-        if status in _TOO_MANY:
+        if status == 408 or status in _BUSY:
             now = time.monotonic()
             if now - seconds > server.narrowed_at:  # those that were open together narrow it once
                 server.narrowed_at = now
@@ -112,7 +114,7 @@ class Pool:
             self._set_window(server, server.window + (1.0 / server.window if careful else 1.0))
 
     def _set_window(self, server: Server, window: float) -> None:
-        before, server.window = int(server.window), min(max(window, _FEWEST), MOST)
+        before, server.window = int(server.window), min(max(window, 1.0), MOST)
         change = int(server.window) - before
         self._owed += max(-change, 0)
         for _ in range(change):
@@ -126,8 +128,9 @@ class Pool:
         while (server := self._best(tried)) is None:
             self._changed.clear()
             rests = [server.rests_until - time.monotonic() for server in self.servers if server.rests()]
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(rests, default=None))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(rests, default=None)):
+                    await self._changed.wait()
         server.under_way += 1
         server.asked += 1
         try:
@@ -165,6 +168,11 @@ class Pool:
             pause = min(FIRST_REST * 2.0 ** min(server.failures - 1, 30), LONGEST_WAIT) * random.uniform(0.75, 1.25)
             server.rests_until = time.monotonic() + max(failure.delay, pause)
             server.on_trial = True
+
+    def crowded(self, server: Server, failure: Failure) -> bool:
+        """Say whether a server had too much to do, and has other requests in all the places it has by now."""
+        full = not self._fixed and server.under_way >= max(int(server.window), 2)
+        return full and failure.kind in _SAYS_BUSY
 
     def anybody_heard(self) -> bool:
         """Say whether any of the servers has ever been there."""

@@ -15,20 +15,27 @@ holds the engine. What vLLM 0.32 does that a caller would not expect is settled 
 - It halves the precision of a float32 checkpoint by default; here ``dtype`` is that of the checkpoint.
 - On a CPU a sampled request with a seed whose prompt is read in two parts ends the engine (``CPU Generator does not use
   offset``), so prompts are read whole there: no chunked prefill, ``max_num_batched_tokens`` no less than the length.
+- Its cache of read pictures is kept twice, by who prepares requests and by who answers them, and goes wrong where a
+  prepared request is not sent (its prompt is too long) or is sent after another one: every later request with that
+  picture is refused. So there is none here.
 - It reseeds the process and forbids ``torch.set_num_threads`` from then on; both are undone.
 """
 
 from __future__ import annotations
 
+import difflib
 import gc
 import os
 import queue
 import random
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from typing import Any
+
+from pydantic import ValidationError
 
 from r1_reward.engines.engine import Answered, EngineError, Generative, ReadsTextOnly, Request
 from r1_reward.engines.length import PromptTooLong, ShortRoom, new_tokens, picture_tokens
@@ -50,6 +57,7 @@ _PATIENCE = 10.0  # seconds for the thread to end
 _CPU_CACHE = 4 * 2**30  # bytes for keys and values on a CPU; vLLM would take most of the memory
 _REQUEST_ERRORS = (ValueError, RuntimeError, TypeError, KeyError, IndexError, AttributeError, OSError)
 
+_OURS = ("model", "tokenizer", "runner", "convert", "logprobs_mode", "mm_processor_cache_gb")  # of vLLM's arguments
 
 _IN_USE = [0]
 """Engines of this process that are not closed."""
@@ -72,10 +80,11 @@ class VllmEngine(Generative):
 
         ``batch_size`` counts sequences generated at once, ``max_pixels`` scales larger pictures down, ``dtype`` is
         ``auto`` (the checkpoint's), ``float32``, ``bfloat16`` or ``float16``. ``engine_args`` are vLLM's own
-        (``EngineArgs``) and come before everything that is chosen here.
+        (``EngineArgs``) and come before what is chosen here, but for those that the engine's contract needs.
 
         Raises:
-            UserError: vLLM is not installed or cannot start, or the checkpoint cannot be read or writes no text.
+            UserError: vLLM is not installed, has no such argument or cannot start, or the checkpoint cannot be read or
+                writes no text.
         """
         _require_vllm()
         self._checkpoint = readable(model, max_pixels=max_pixels, dtype=dtype)
@@ -155,7 +164,7 @@ class VllmEngine(Generative):
             shown["multi_modal_data"] = {"image": list(request.images)}
         # Without a limit of vLLM's: the length is counted here, and the error says of what.
         how = TokenizeParams(max_total_tokens=None, add_special_tokens=False)
-        with self._rendering:  # its cache of pictures is not for several threads
+        with self._rendering:  # tokenizers are not for several threads
             (prompt,) = self._llm.renderer.render_cmpl([shown], how)
         return prompt
 
@@ -191,11 +200,22 @@ def _require_vllm() -> None:
         raise UserError(f"{MISSING} ({_first_line(error)})" if error.name != "vllm" else MISSING) from error
 
 
+def _check_arguments(given: Mapping[str, Any], known: Collection[str]) -> None:
+    for name in given:
+        if name in _OURS:
+            raise UserError(f"engine_args: {name} is decided by the engine, since verdicts hang on it; leave it out.")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else " `vllm serve --help=all` lists what there is."
+            raise UserError(f"engine_args: vLLM has no argument {name!r}.{hint}")
+
+
 def _start(checkpoint: Readable, batch_size: int, given: Mapping[str, Any]) -> Any:
     import torch
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
 
+    _check_arguments(given, [field.name for field in fields(EngineArgs)])
     chosen: dict[str, Any] = {
         "model": str(checkpoint.folder),
         "dtype": checkpoint.dtype,
@@ -203,6 +223,7 @@ def _start(checkpoint: Readable, batch_size: int, given: Mapping[str, Any]) -> A
         "logprobs_mode": "raw_logprobs",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
+        "mm_processor_cache_gb": 0,
     }
     if current_platform.is_cpu():
         chosen |= {"enable_chunked_prefill": False, "enforce_eager": True}  # compiling takes minutes
@@ -213,8 +234,8 @@ def _start(checkpoint: Readable, batch_size: int, given: Mapping[str, Any]) -> A
             return LLMEngine.from_engine_args(EngineArgs(**{**chosen, **given}))
     except (*_REQUEST_ERRORS, ImportError, AssertionError, torch.OutOfMemoryError) as error:
         raise UserError(
-            f"{checkpoint.name}: vLLM cannot start: {_first_line(error)}\nIn Python its own arguments can be given "
-            'as engine_args, such as {"gpu_memory_utilization": 0.5}; VLLM_LOGGING_LEVEL=INFO says more.'
+            f"{checkpoint.name}: vLLM cannot start: {_why(error)}\nIts own arguments can be given by --engine-args, "
+            "such as gpu_memory_utilization=0.5 (in Python: engine_args); VLLM_LOGGING_LEVEL=INFO says more."
         ) from error
 
 
@@ -258,6 +279,15 @@ def _root(error: BaseException) -> BaseException:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _why(error: BaseException) -> str:
+    """Return why vLLM did not start; the first line of pydantic's errors only counts them."""
+    if not isinstance(error, ValidationError):
+        return _first_line(error)
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}".removeprefix(": ").replace("Value error, ", "").splitlines()[0]
 
 
 class _Job:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
@@ -35,6 +35,8 @@ class EngineSpec(NamedTuple):
     dialect: str = AUTO
     """How the judge is asked and answers: a name, or ``auto``, by the model's name."""
     engine: EngineName = TRANSFORMERS
+    engine_args: Mapping[str, Any] | None = None
+    """vLLM's own."""
 
     @property
     def in_one_stream(self) -> bool:
@@ -53,10 +55,8 @@ class EngineSpec(NamedTuple):
         if self.engine == VLLM:
             from r1_reward.engines.vllm import VllmEngine
 
-            dialect = chosen_dialect(self.dialect, self.model)
-            return comparing(
-                VllmEngine(self.model, batch_size=self.batch_size, max_pixels=self.max_pixels, dialect=dialect)
-            )
+            options = {"batch_size": self.batch_size, "max_pixels": self.max_pixels, "engine_args": self.engine_args}
+            return comparing(VllmEngine(self.model, dialect=chosen_dialect(self.dialect, self.model), **options))
         from r1_reward.engines.in_process import TransformersEngine
         from r1_reward.engines.scalar import ScalarEngine
         from r1_reward.models.checkpoint import limit_pixels

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, get_args
 
 from r1_reward.engines.engine import Engine, EngineError, TakingTurns
-from r1_reward.engines.options import TRANSFORMERS, VLLM, EngineName
+from r1_reward.engines.options import TRANSFORMERS, VLLM, EngineName, require_one_place
 from r1_reward.engines.pointwise import comparing
 from r1_reward.judge import ranking, voting
 from r1_reward.judge.calibration import Calibration, fit_calibration, reliability_plot
@@ -487,7 +487,7 @@ def _load(
     max_pixels: int | None,
     dtype: str,
     dialect: str,
-    engine: str,
+    engine: EngineName,
     engine_args: Mapping[str, Any],
 ) -> Any:
     from r1_reward.engines.workers import EngineSpec
@@ -498,8 +498,7 @@ def _load(
         raise UserError(f"dtype: must be one of {', '.join(_DTYPES)}, not {dtype!r}.")
     if engine not in (names := get_args(EngineName)):
         raise UserError(f"engine: must be one of {', '.join(names)}, not {engine!r}.")
-    if engine_args and engine != VLLM:
-        raise UserError("engine_args: are vLLM's; leave them out, or ask for engine='vllm'.")
+    require_one_place(engine, None, engine_args=engine_args)
     if engine == VLLM:
         from r1_reward.engines.vllm import VllmEngine
 

@@ -24,7 +24,7 @@ from r1_reward.store.files import write_text
 CARD = "README.md"
 MARK = "<!-- Written by r1-reward. Without this line the card is yours, and no command replaces it. -->"
 
-_EARLIER = "Made by `r1-reward data mix`"  # what the cards of mixtures said before there was a mark
+_EARLIER = "Made by `r1-reward data mix`"  # what cards of mixtures said while there was no mark, and none says now
 
 Configs = Mapping[str, Mapping[str, str]]
 """By configuration, ``default`` first: the files of each split, as a path or pattern relative to the folder."""

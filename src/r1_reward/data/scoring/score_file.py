@@ -17,7 +17,7 @@ depends on its pair alone, the output is the same whatever the blocks, workers a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,6 +64,7 @@ def score_file(
     workers: int = 1,
     concurrency: int | None = None,
     batch_votes: bool = False,
+    engine_args: Mapping[str, Any] | None = None,
     block_rows: int = BLOCK_ROWS,
     ray: bool = False,
     on_unreadable: OnUnreadable = "stop",
@@ -74,8 +75,9 @@ def score_file(
     ``batch_size`` sequences are generated at once by each of ``workers`` processes, with ``ray`` by actors of a Ray
     cluster that see the same files; with servers (``base_url``), ``concurrency`` requests are open at once at each, by
     default as many as it answers in time. ``batch_votes`` asks a server for all votes on a pair in one order together,
-    which are other votes than those it gives one by one. ``block_rows`` are kept together. A row that cannot be judged
-    gets an error instead of a verdict. ``on_unreadable`` says what to do when none of the first answers can be read.
+    which are other votes than those it gives one by one. ``engine_args`` are vLLM's own. ``block_rows`` are kept
+    together. A row that cannot be judged gets an error instead of a verdict. ``on_unreadable`` says what to do when
+    none of the first answers can be read.
 
     Raises:
         UserError: a file or an option cannot be used, ``out`` belongs to another run, or nothing can be judged at all;
@@ -86,14 +88,15 @@ def score_file(
         raise UserError(f"{out}: the output is a parquet file; give it a name that ends in .parquet.")
     if out.exists() and file.exists() and out.samefile(file):
         raise UserError(f"{out}: is the input; choose another file with --out.")
-    require_one_place(settings.engine, base_url, 1 if ray else workers)
+    require_one_place(settings.engine, base_url, 1 if ray else workers, engine_args)
     source = survey(file, block_rows)
     if source.kind == "pairs" and settings.schedule != "round-robin":
         raise UserError(f"schedule: {file} holds pairs; {settings.schedule} is for groups (rows with responses).")
     calibration = None if base_url else Calibration.load(settings.model)
     job = Job(settings, source.kind, file.parent, calibration)
     drawn = draw_fields(batch_votes, settings.votes, served=bool(base_url))
-    run = {**_describe(source, job, served=bool(base_url)), **drawn}
+    engine = engine_fields(settings.engine, engine_args)
+    run = {**_describe(source, job, served=bool(base_url)), **engine, **drawn}
     parts = Parts(out, run, block_rows, SCHEMAS[source.kind])
     if summary := parts.finished():
         parts.drop()
@@ -110,6 +113,7 @@ def score_file(
         usage=usage,
         dialect=settings.dialect,
         engine=settings.engine,
+        engine_args=engine_args,
     )
     dialect = chosen_dialect(settings.dialect, settings.model, served=bool(base_url))
     watch = Watch(settings.model, on_unreadable, limit=limit_of(settings.max_new_tokens), dialect=dialect)
@@ -132,7 +136,6 @@ def _describe(source: Source, job: Job, *, served: bool) -> dict[str, Any]:
     settings = job.settings
     return {
         **settings.model_dump(exclude={"dialect", "engine"}),
-        **engine_fields(settings.engine),
         **dialect_fields(settings.dialect, settings.model, served=served),
         # As outputs have it that are older than schedules.
         "schedule": None if settings.schedule == "round-robin" else settings.schedule,
