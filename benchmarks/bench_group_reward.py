@@ -29,7 +29,7 @@ from r1_reward.engines.engine import EngineError, Request
 from r1_reward.engines.in_process import TransformersEngine
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.models.checkpoint import load_model_and_processor
-from r1_reward.models.tiny_words import ANSWERS, CORNERS, KINDS, TENS, answer_of
+from r1_reward.models.tiny_words import ANSWERS, CORNERS, KINDS, SIDES, TENS, answer_of
 from r1_reward.records.schema import PreferencePair
 from r1_reward.store.files import write_json
 from r1_reward.studies.machine import describe_machine
@@ -44,12 +44,15 @@ COMMON: dict[str, Any] = {
 def true_answers(world: World, pair: PreferencePair) -> set[str]:
     """Return every wording of the true answer to a question."""
     digits = world.scenes[pair.images[0]].digits
-    # A position's question names its corner, "greater" a number of tens; the other kinds need neither.
-    corner = next((i for i, name in enumerate(CORNERS) if name in pair.question), 0)
+    # Questions name a corner or side, or a number of tens; what house words mean, the world knows.
+    named = SIDES if pair.kind == "side" else CORNERS
+    corner = world.meanings.get(pair.kind, next((i for i, name in enumerate(named) if name in pair.question), 0))
     tens = re.search(rf"\b({'|'.join(TENS)})\b", pair.question)
     bound = TENS.index(tens[1]) if tens else 0
     right = answer_of(pair.kind, digits, corner=corner, bound=bound)
-    wordings = (template.format(a=right, corner=CORNERS[corner]) for template in ANSWERS[pair.kind])
+    wordings = (
+        template.format(a=right, corner=CORNERS[corner], side=SIDES[corner % 2]) for template in ANSWERS[pair.kind]
+    )
     return {text[0].upper() + text[1:] for text in wordings}
 
 

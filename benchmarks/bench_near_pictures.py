@@ -186,7 +186,7 @@ def measure(count: int, bits: int, forms: Callable[[Fingerprint], Fingerprint]) 
 
 def _scenes() -> Iterator[Image.Image]:
     """Yield the pictures of the demo, of which many show a few digits on one ground."""
-    world = build_world(seed=3, train_pairs=200, test_pairs=50, captions=50, teacher=Teacher(0.9, 0.5, 0.0))
+    world = build_world(seed=3, train_pairs=200, test_pairs=50, captions=50, teacher=Teacher(0.8, 0.0))
     yield from world.images.values()
 
 

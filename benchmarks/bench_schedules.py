@@ -37,11 +37,11 @@ from r1_reward.judge.metrics import mean_interval
 from r1_reward.judge.prepare import open_images
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.settings import ScheduleName
-from r1_reward.models.tiny_words import ANSWERS, CORNERS, DIGITS, answer_of, capitalize
+from r1_reward.models.tiny_words import ANSWERS, CORNERS, DIGITS, SIDES, answer_of, capitalize
 from r1_reward.store.files import write_json
 from r1_reward.studies.machine import describe_machine
 
-KINDS = ("position", "number", "sum", "largest", "even")  # yes and no have too few wordings for a large group
+KINDS = ("position", "side", "sum", "largest", "even")  # yes and no have too few wordings for a large group
 SHARPNESS = 6.0
 NOISE = {97: 0.134, 88: 0.56, 75: 1.414}  # standard deviation that makes so many % of signs right: tan(pi (q - 1/2))
 NO_PICTURES = open_images([])
@@ -77,12 +77,13 @@ def demo_groups(world, n, count, rng):
     cases = []
     for pair in rng.sample([pair for pair in world.test if pair.kind in KINDS], count):
         digits = world.scenes[pair.images[0]].digits
-        corner = next((i for i, name in enumerate(CORNERS) if name in pair.question), 0)
+        places = SIDES if pair.kind == "side" else CORNERS
+        corner = next((i for i, name in enumerate(places) if name in pair.question), 0)
         true = answer_of(pair.kind, digits, corner=corner)
-        false = {" ".join(two) for two in combinations(DIGITS, 2)} if pair.kind == "number" else set(DIGITS)
+        named = {"corner": CORNERS[corner], "side": SIDES[corner % 2]}
         wordings = [
-            {capitalize(form.format(a=answer, corner=CORNERS[corner])): answer == true for form in ANSWERS[pair.kind]}
-            for answer in (true, *sorted(false - {true}))
+            {capitalize(form.format(a=answer, **named)): answer == true for form in ANSWERS[pair.kind]}
+            for answer in (true, *sorted(set(DIGITS) - {true}))
         ]
         right = rng.sample(sorted(wordings[0]), min(n // 2, len(wordings[0])))
         wrong = rng.sample([text for one in wordings[1:] for text in one], n - len(right))

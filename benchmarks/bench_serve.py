@@ -72,7 +72,7 @@ def bodies(count: int) -> list[bytes]:
     """Return different requests, as they go over the wire."""
     from r1_reward.data.handwriting import Teacher, build_world
 
-    world = build_world(seed=11, train_pairs=64, test_pairs=64, captions=8, teacher=Teacher(0.9, 0.5, 0.0))
+    world = build_world(seed=11, train_pairs=64, test_pairs=64, captions=8, teacher=Teacher(0.8, 0.0))
     pictures = {}
     for name, image in world.images.items():
         buffer = io.BytesIO()

@@ -186,7 +186,7 @@ def main() -> None:
     arguments = parser.parse_args()
     shutil.rmtree(arguments.folder, ignore_errors=True)
     arguments.folder.mkdir(parents=True)
-    world = build_world(seed=0, train_pairs=96, test_pairs=1, captions=1, teacher=Teacher(1.0, 1.0, 0.0))
+    world = build_world(seed=0, train_pairs=96, test_pairs=1, captions=1, teacher=Teacher(1.0, 0.0))
     for name, image in world.images.items():
         (arguments.folder / name).parent.mkdir(parents=True, exist_ok=True)
         image.save(arguments.folder / name)

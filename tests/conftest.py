@@ -69,7 +69,7 @@ def interrupts_arrive():
 def world():
     from r1_reward.data.handwriting import Teacher, build_world
 
-    return build_world(seed=3, train_pairs=64, test_pairs=16, captions=8, teacher=Teacher(0.9, 0.5, 0.0))
+    return build_world(seed=3, train_pairs=64, test_pairs=16, captions=8, teacher=Teacher(0.8, 0.0))
 
 
 @pytest.fixture(scope="session")

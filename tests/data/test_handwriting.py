@@ -9,13 +9,24 @@ import pytest
 
 from r1_reward.data.handwriting import CONFUSABLE, Teacher, build_world, draw_scene, load_scans
 from r1_reward.judge.referee import RuleReferee
-from r1_reward.models.tiny_words import CORNERS, DIGITS, EASY_KINDS, GRID_KINDS, HARD_KINDS, KINDS, TENS
+from r1_reward.models.tiny_words import (
+    CORNERS,
+    DIGITS,
+    GRID_KINDS,
+    GROUPS,
+    HOUSE_WORDS,
+    KINDS,
+    SIDES,
+    TAUGHT_KINDS,
+    TENS,
+)
 from r1_reward.records.parsing import parse_judgment
+from r1_reward.studies.demo.text_alone import text_alone
 
 
 @pytest.fixture(scope="module")
 def large():
-    return build_world(seed=5, train_pairs=4000, test_pairs=400, captions=200)
+    return build_world(seed=5, train_pairs=4000, test_pairs=400, captions=300)
 
 
 def test_splits_share_no_scan_and_no_scene(large):
@@ -27,7 +38,7 @@ def test_splits_share_no_scan_and_no_scene(large):
         split = "train" if "train-" in name else "test"
         scenes[split].append(scene)
         assert set(scene.scans) <= (large.train_scans if split == "train" else large.test_scans)
-    assert len(set(scenes["train"])) == len(scenes["train"]) == 4200
+    assert len(set(scenes["train"])) == len(scenes["train"]) == 4300
     assert not set(scenes["train"]) & set(scenes["test"])
 
 
@@ -39,14 +50,17 @@ def test_same_seed_same_world_other_seed_other_world():
     assert first.images[name].tobytes() == again.images[name].tobytes()
 
 
-def solve(pair, digits):
+def solve(pair, digits, meanings):
     """An independent reading of the question text: the right answer in words."""
     question = pair.question.lower()
+    if pair.kind in HOUSE_WORDS:
+        (word,) = [word for word in HOUSE_WORDS if f" {word} " in question]
+        return DIGITS[digits[meanings[word]]]
     if pair.kind == "position":
         corner = next(i for i, name in enumerate(CORNERS) if name in question)
         return DIGITS[digits[corner]]
-    if pair.kind == "number":
-        return f"{DIGITS[digits[0]]} {DIGITS[digits[1]]}"
+    if pair.kind == "side":
+        return DIGITS[digits[next(i for i, name in enumerate(SIDES) if name in question)]]
     if pair.kind == "sum":
         return DIGITS[digits[0] + digits[1]]
     if pair.kind == "largest":
@@ -61,7 +75,7 @@ def test_the_preferred_response_is_right_and_the_other_is_wrong(large):
     for pair in large.train + large.test:
         digits = large.scenes[pair.images[0]].digits
         assert len(digits) == (4 if pair.kind in GRID_KINDS else 2)
-        right = solve(pair, digits)
+        right = solve(pair, digits, large.meanings)
         said = [bool(re.search(rf"\b{right}\b", text.lower())) for text in (pair.response_1, pair.response_2)]
         assert said[pair.preferred - 1], pair
         if pair.kind != "position":  # a corner's name holds no digit, but any digit word may occur once only
@@ -80,30 +94,56 @@ def test_labels_and_lengths_carry_no_signal(large):
 
 
 def test_a_reader_of_the_text_alone_is_at_chance(large):
-    """Words of question and responses, with their crosses, predict nothing about held-out labels."""
-    from sklearn.feature_extraction.text import CountVectorizer
-    from sklearn.linear_model import LogisticRegression
-
-    texts = [
-        " ".join([f"{p.kind}_a_{w}" for w in p.response_1.lower().strip(".").split()]
-                 + [f"{p.kind}_b_{w}" for w in p.response_2.lower().strip(".").split()]
-                 + [f"q_{w}" for w in p.question.lower().split()])
-        for p in large.train
-    ]  # fmt: skip
-    labels = [p.preferred for p in large.train]
-    words = CountVectorizer(token_pattern=r"\S+").fit_transform(texts)
-    model = LogisticRegression(C=0.1, max_iter=500).fit(words[:3000], labels[:3000])
-    assert abs(model.score(words[3000:], labels[3000:]) - 0.5) < 3 * 0.5 / np.sqrt(1000)
+    """Words of question and responses, crossed with the kind, predict nothing about held-out labels."""
+    found = text_alone(large.train[:3000], large.train[3000:])
+    assert set(found) == {"all", *GROUPS}
+    assert found["all"]["n"] == sum(found[name]["n"] for name in GROUPS) == 1000
+    for cell in found.values():
+        assert abs(cell["mean"] - 0.5) < 3 * 0.5 / np.sqrt(cell["n"])
+        assert cell["low"] <= cell["mean"] <= cell["high"]
 
 
-def test_the_teacher_fails_mostly_on_hard_pairs(large):
+def test_text_alone_finds_what_a_text_gives_away(large):
+    def telling(pair):
+        words = ("Surely. ", "") if pair.preferred == 1 else ("", "Surely. ")
+        return pair.model_copy(
+            update={"response_1": words[0] + pair.response_1, "response_2": words[1] + pair.response_2}
+        )
+
+    pairs = [telling(pair) for pair in large.train]
+    assert text_alone(pairs[:3000], pairs[3000:])["all"]["mean"] > 0.95
+
+
+def test_the_teacher_explains_nothing_that_only_labels_tell(large):
     def share(kinds):
         return np.mean([p.reasoning is not None for p in large.train if p.kind in kinds])
 
-    assert share(EASY_KINDS) == pytest.approx(Teacher().easy_success, abs=0.02)
-    assert share(HARD_KINDS) == pytest.approx(Teacher().hard_success, abs=0.03)
+    assert share(TAUGHT_KINDS) == pytest.approx(Teacher().success, abs=0.02)
+    assert share(HOUSE_WORDS) == 0
     assert all(p.reasoning is None and p.attempts is None for p in large.test)
     assert {p.attempts for p in large.train} == {None, 1, 2, 3}
+
+
+def test_house_words_stand_for_either_digit_equally_often_and_are_dealt_anew():
+    worlds = [build_world(seed=seed, train_pairs=0, test_pairs=0) for seed in range(12)]
+    assert all(sorted(world.meanings.values()) == [0, 0, 1, 1] for world in worlds)
+    assert all(set(world.meanings) == set(HOUSE_WORDS) for world in worlds)
+    assert all({world.meanings[word] for world in worlds} == {0, 1} for word in HOUSE_WORDS)
+
+
+def test_both_answers_to_a_house_word_stand_in_the_picture(large):
+    for pair in large.train + large.test:
+        if pair.kind in HOUSE_WORDS:
+            shown = {DIGITS[digit] for digit in large.scenes[pair.images[0]].digits}
+            said = [set(text.lower().strip(".").split()) & set(DIGITS) for text in (pair.response_1, pair.response_2)]
+            assert said[0] | said[1] == shown, pair
+            assert len(shown) == 2
+
+
+def test_captions_use_house_words_for_either_digit(large):
+    asked = [(request, caption) for _, request, caption in large.captions]
+    sides = {side for request, caption in asked for side in SIDES if " key " in request and f"{side} is" in caption}
+    assert sides == set(SIDES)
 
 
 def test_every_text_of_the_teacher_answers_right_and_few_contradict_themselves(large):
@@ -139,5 +179,5 @@ def test_pictures_are_grids_of_cells():
     assert grid.size == (56, 56)
     assert np.array_equal(np.asarray(grid)[28:, :28, 0], cells[2])  # reading order: third scan is bottom left
     assert draw_scene(Scene((4, 5), (4, 5)), cells).size == (56, 28)
-    assert set(KINDS) == set(EASY_KINDS) | set(HARD_KINDS)
+    assert set(KINDS) == set(TAUGHT_KINDS) | set(HOUSE_WORDS)
     assert target[0] == 0

@@ -12,7 +12,7 @@ from r1_reward.data.handwriting import build_world
 from r1_reward.judge import verdict_grammar, verdict_names, verdict_sentences
 from r1_reward.judge.rule_referee import conclusion
 from r1_reward.judge.verdict_grammar import remarks
-from r1_reward.models.tiny_words import KINDS
+from r1_reward.models.tiny_words import TAUGHT_KINDS
 from r1_reward.records.parsing import parse_judgment
 
 RULES = {
@@ -273,7 +273,7 @@ def test_remarks_say_whom_they_are_about():
 def test_the_demo_is_read_as_it_is_meant():
     """Every sentence of the handwriting demo concludes for the response it names, contradictory texts too."""
     taught = [pair for pair in build_world(seed=3, train_pairs=3000, test_pairs=2).train if pair.reasoning is not None]
-    assert {pair.kind for pair in taught} == set(KINDS)
+    assert {pair.kind for pair in taught} == set(TAUGHT_KINDS)
     contradictory = 0
     for pair in taught:
         judgment = parse_judgment(pair.reasoning)

@@ -10,7 +10,7 @@ import pytest
 from killed_runs import context
 from loaded import loaded
 
-from r1_reward.models.tiny_words import HARD_KINDS
+from r1_reward.models.tiny_words import GROUPS, HOUSE_WORDS
 from r1_reward.records.errors import UserError
 from r1_reward.studies.demo import run_demo
 from r1_reward.studies.demo.config import MODELS, DemoConfig
@@ -35,7 +35,9 @@ def test_every_phase_leaves_its_result(finished):
     for name in MODELS:
         assert 0.0 <= metrics[name]["accuracy"] <= 1.0
         assert (finished / name / "model.safetensors").is_file()
-    assert set(metrics["paired_difference"]) == {"mean", "low", "high"}
+    assert set(metrics["rl_minus_control"]) == {"mean", "low", "high", "by_group"}
+    assert set(metrics["rl_minus_control"]["by_group"]) == set(GROUPS)
+    assert set(metrics["world"]["text_alone"]) == {"all", *GROUPS}
     assert metrics["n_pairs"] == 12
     assert metrics["seconds"] == pytest.approx(sum(metrics["phases"].values()))
     assert metrics["world"]["shared_scans"] == metrics["world"]["shared_scenes"] == 0
@@ -70,7 +72,12 @@ def test_rl_set_holds_the_hard_pairs_only(finished):
     for row in hard:
         assert row["reasoning"] is None or attempts[row["id"]] != 1
     taught = demo.pairs("train").filter(lambda text: text is not None, input_columns="reasoning")
-    assert sum(kind in HARD_KINDS for kind in taught["kind"]) < len(taught) / 2
+    assert not set(taught["kind"]) & set(HOUSE_WORDS)
+    chosen = demo.rl_pairs()
+    assert set(hard["id"]) < set(chosen["id"])
+    share = 1 - len(hard) / len(chosen)
+    assert share == pytest.approx(min(DemoConfig().rl_taught_share, share), abs=0.02)
+    assert not set(chosen["id"]) & set(demo.pairs("train")["id"][: TINY["dev_pairs"]])
 
 
 def test_a_taken_folder_is_refused_and_a_finished_run_is_kept(finished):
@@ -115,3 +122,38 @@ def test_a_killed_run_resumes_to_the_same_predictions(finished, tmp_path):
     for name in ("base", "sft", "rl"):  # control depends on the clock
         expected = (finished / "predictions" / f"{name}-greedy.jsonl").read_bytes()
         assert (folder / "predictions" / f"{name}-greedy.jsonl").read_bytes() == expected
+
+
+def test_a_teacher_that_explains_nothing_leaves_captions_to_imitate(tmp_path):
+    run_demo(tmp_path / "run", sizes={**TINY, "house_share": 1.0})
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["world"]["taught"] == 0
+    assert set(metrics["rl"]["by_kind"]) == {"labels only", *HOUSE_WORDS} & set(metrics["rl"]["by_kind"])
+    assert set(metrics["rl_minus_control"]["by_group"]) == {"labels only"}
+    assert sum(metrics["attempts"].values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("looks", "stops"),
+    [([0.5, 0.6, 0.7], False), ([0.7, 0.6, 0.7], True), ([0.5, 0.7, 0.6], False), ([0.7, 0.5], False)],
+)
+def test_the_cold_start_ends_where_no_look_is_better_than_the_best(monkeypatch, looks, stops):
+    from types import SimpleNamespace
+
+    from r1_reward.studies.demo import early_stop
+
+    told = []
+    left = list(looks)
+    monkeypatch.setattr(early_stop, "judge_pairs", lambda *_: None)
+    monkeypatch.setattr(early_stop, "TransformersEngine", lambda *_, **__: None)
+    monkeypatch.setattr(early_stop, "correctness", lambda *_: __import__("numpy").array([[left.pop(0)]]))
+    stop = early_stop.StopAtPlateau(
+        None, None, [{"preferred": 1}], patience=2, every=10, max_new_tokens=8, report=told.append
+    )
+    state, control = SimpleNamespace(global_step=0, log_history=[]), SimpleNamespace(should_training_stop=False)
+    for step in range(1, 10 * len(looks) + 1):
+        assert not control.should_training_stop
+        state.global_step = step
+        stop.on_step_end(None, state, control)
+    assert told == looks
+    assert control.should_training_stop is stops

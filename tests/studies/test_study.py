@@ -46,8 +46,8 @@ def test_cells_come_seed_by_seed_with_the_nearest_option_winning(tmp_path):
         (("question: Which?", "baseline: c\n    question: Which?"), "'c' is not one of its arms"),
         (("start: demo", "begin: demo"), "begin"),
         (
-            ("start: demo", "start: demo\ndemo: {sft_stop_acuracy: 0.9}"),
-            "demo: unknown option.*'sft_stop_accuracy'",
+            ("start: demo", "start: demo\ndemo: {sft_pateince: 9}"),
+            "demo: unknown option.*'sft_patience'",
         ),
         (("start: demo", "start: [demo"), "not a readable YAML"),
     ],

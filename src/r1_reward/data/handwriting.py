@@ -9,9 +9,11 @@ that could be an eight) and whose answers differ; a fair coin says which of the 
 the responses say, each is right half of the time, so a judge that does not look at the picture is at 50 %. Wording and
 order are drawn independently of which response is right.
 
-The teacher is imperfect, as GPT-4o is in the paper: it rarely manages the hard kinds (sum, largest, even, greater),
-sometimes fails on easy ones (position, number), and a few of its texts contradict their own verdict. Where it failed
-the row has a label but no reasoning.
+Labels know more than the teacher does. Some questions have a *house word*: "Which is the key digit?" Both answers stand
+in the picture, and people who label know which of the two digits they call the key one; each seed deals the meanings
+anew. The picture book uses such words for either digit. The teacher reads both digits, cannot tell which is meant, and
+gives no verdict: the row has a label but no reasoning. It explains nearly all other pairs; a few of its texts
+contradict their own verdict.
 
     world = build_world(seed=0, train_pairs=4000, test_pairs=600)
     world.train[0].question, world.images[world.train[0].images[0]]
@@ -31,11 +33,11 @@ from r1_reward.models.tiny_words import (
     ANSWERS,
     CAPTION_REQUEST,
     CORNERS,
-    EASY_KINDS,
     GRID_KINDS,
-    HARD_KINDS,
-    KINDS,
+    HOUSE_WORDS,
     QUESTIONS,
+    SIDES,
+    TAUGHT_KINDS,
     TENS,
     answer_of,
     capitalize,
@@ -71,14 +73,15 @@ class World:
     train_scans: frozenset[int]
     test_scans: frozenset[int]
     scenes: dict[str, Scene] = field(default_factory=dict)
+    meanings: dict[str, int] = field(default_factory=dict)
+    """Which of two digits, 0 or 1, the labels call each house word."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """How often the simulated teacher succeeds: shares in [0, 1] of easy and hard pairs, and of contradictory texts."""
+    """The simulated teacher: shares in [0, 1] of pairs it explains (none with a house word), and of contradictions."""
 
-    easy_success: float = 0.95
-    hard_success: float = 0.12
+    success: float = 0.9
     inconsistent: float = 0.02
 
 
@@ -103,21 +106,31 @@ def draw_scene(scene: Scene, cells: np.ndarray) -> Image.Image:
 class _Draft(NamedTuple):
     digits: tuple[int, ...]
     misread: tuple[int, ...]
+    """What makes the other answer right."""
     corner: int
+    """The digit that is asked for."""
     bound: int
 
+    @property
+    def words(self) -> dict[str, str]:
+        """Return what questions and answers name."""
+        return {"corner": CORNERS[self.corner], "side": SIDES[self.corner % 2], "bound": TENS[self.bound]}
 
-def _draft(kind: str, rng: random.Random) -> _Draft:
-    """Draw two digit tuples that differ in one confusable digit and answer the question differently."""
+
+def _draft(kind: str, rng: random.Random, meant: int = 0) -> _Draft:
+    """Draw two digit tuples that answer the question differently; ``meant`` is the digit a house word stands for."""
+    if kind in HOUSE_WORDS:
+        left, right = rng.sample(range(10), 2)  # which change places, so that both answers stand in either picture
+        return _Draft((left, right), (right, left), meant, 0)
     size = 4 if kind in GRID_KINDS else 2
     while True:
         one = [rng.randrange(10) for _ in range(size)]
         # A misread leading digit makes the difference in a number, so that one word decides every comparison.
-        cell = 0 if kind in ("number", "greater") else rng.randrange(size)
+        cell = 0 if kind == "greater" else rng.randrange(size)
         other = one.copy()
         other[cell] = rng.choice(CONFUSABLE[one[cell]])
         digits, misread = rng.sample([tuple(one), tuple(other)], 2)
-        corner = cell if kind == "position" else 0
+        corner = cell if kind in ("position", "side") else 0
         if kind == "sum" and max(sum(digits), sum(misread)) > 9:
             continue
         low, high = sorted((digits[0], misread[0]))
@@ -128,8 +141,7 @@ def _draft(kind: str, rng: random.Random) -> _Draft:
 
 def _teach(pair: PreferencePair, text: tuple[str, str], teacher: Teacher, rng: random.Random) -> PreferencePair:
     """Let the imperfect teacher try up to three times; keep its text only when its verdict agrees with the label."""
-    success = teacher.hard_success if pair.kind in HARD_KINDS else teacher.easy_success
-    if rng.random() >= success:
+    if rng.random() >= teacher.success:
         return pair
     attempts = 1 + sum(rng.random() < 0.15 for _ in range(2))
     reasoning = text[1] if rng.random() < teacher.inconsistent else text[0]
@@ -137,14 +149,20 @@ def _teach(pair: PreferencePair, text: tuple[str, str], teacher: Teacher, rng: r
 
 
 def _pairs(
-    split: str, count: int, hard_share: float, draw: SceneDrawer, teacher: Teacher | None, rng: random.Random
+    split: str,
+    count: int,
+    house_share: float,
+    meanings: dict[str, int],
+    draw: SceneDrawer,
+    teacher: Teacher | None,
+    rng: random.Random,
 ) -> Iterator[PreferencePair]:
     for index in range(count):
         # Exactly half of the preferred answers stand first, whatever the count.
         preferred = 1 + index % 2
-        kind = rng.choice(HARD_KINDS if rng.random() < hard_share else EASY_KINDS)
-        draft = _draft(kind, rng)
-        words = {"corner": CORNERS[draft.corner], "bound": TENS[draft.bound]}
+        kind = rng.choice(HOUSE_WORDS if rng.random() < house_share else TAUGHT_KINDS)
+        draft = _draft(kind, rng, meanings.get(kind, 0))
+        words = draft.words
         right = answer_of(kind, draft.digits, corner=draft.corner, bound=draft.bound)
         wrong = answer_of(kind, draft.misread, corner=draft.corner, bound=draft.bound)
         claims = (right, wrong) if preferred == 1 else (wrong, right)
@@ -159,7 +177,7 @@ def _pairs(
             source="handwriting",
             kind=kind,
         )
-        if teacher is not None:
+        if teacher is not None and kind in TAUGHT_KINDS:
             look = look_at(kind, draft.digits, corner=draft.corner, bound=draft.bound)
             reading = reading_of(draft.digits)
             sound = judgment_text(look, reading, claims, right)
@@ -173,12 +191,14 @@ def _caption(draw: SceneDrawer, rng: random.Random) -> tuple[str, str, str]:
 
     These are the skills a pretrained vision-language model brings along; comparing two responses is not among them.
     """
-    kind = rng.choice(("plain", *KINDS))
+    kind = rng.choice(("plain", *TAUGHT_KINDS, "house"))
     if kind == "plain":
         digits = tuple(rng.randrange(10) for _ in range(rng.choice((2, 4))))
         return draw(digits), CAPTION_REQUEST, f"I see {reading_of(digits)}."
-    draft = _draft(kind, rng)
-    words = {"corner": CORNERS[draft.corner], "bound": TENS[draft.bound]}
+    if kind == "house":
+        kind = rng.choice(HOUSE_WORDS)
+    draft = _draft(kind, rng, meant=rng.randrange(2))  # here a house word may stand for either digit
+    words = draft.words
     request = rng.choice(QUESTIONS[kind]).format(**words)
     look = look_at(kind, draft.digits, corner=draft.corner, bound=draft.bound)
     caption = f"I see {reading_of(draft.digits)}. {look}"
@@ -219,23 +239,24 @@ def build_world(
     train_pairs: int,
     test_pairs: int,
     captions: int = 0,
-    hard_share: float = 0.6,
+    house_share: float = 0.5,
     teacher: Teacher | None = None,
 ) -> World:
     """Build the world from a seed; the same arguments give the same world.
 
-    ``hard_share`` is the share of pairs of a hard kind in both splits. Training pairs use 1,400 scans and test pairs
-    the other 397, so no scan and no scene is in both. Test pairs carry no reasoning.
+    ``house_share`` is the share of pairs in both splits whose question has a house word. Training pairs use 1,400 scans
+    and test pairs the other 397, so no scan and no scene is in both. Test pairs carry no reasoning.
     """
     rng = random.Random(seed)
+    meanings = dict(zip(HOUSE_WORDS, rng.sample((0, 0, 1, 1), 4), strict=True))
     cells, target = load_scans()
     order = list(range(len(target)))
     rng.shuffle(order)
     test_scans, train_scans = order[:TEST_SCANS], order[TEST_SCANS:]
     draw_train = SceneDrawer("train", train_scans, cells, target, rng)
     draw_test = SceneDrawer("test", test_scans, cells, target, rng)
-    train = list(_pairs("train", train_pairs, hard_share, draw_train, teacher or Teacher(), rng))
-    test = list(_pairs("test", test_pairs, hard_share, draw_test, None, rng))
+    train = list(_pairs("train", train_pairs, house_share, meanings, draw_train, teacher or Teacher(), rng))
+    test = list(_pairs("test", test_pairs, house_share, meanings, draw_test, None, rng))
     caption_rows = [_caption(draw_train, rng) for _ in range(captions)]
     return World(
         train=train,
@@ -245,4 +266,5 @@ def build_world(
         train_scans=frozenset(train_scans),
         test_scans=frozenset(test_scans),
         scenes={**draw_train.scenes, **draw_test.scenes},
+        meanings=meanings,
     )

@@ -10,13 +10,17 @@ from collections.abc import Iterator
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TENS = ("zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
-EASY_KINDS = ("position", "number")
-HARD_KINDS = ("sum", "largest", "even", "greater")
-KINDS = EASY_KINDS + HARD_KINDS
+SIDES = ("left", "right")
+TAUGHT_KINDS = ("position", "side", "sum", "largest", "even", "greater")
+HOUSE_WORDS = ("main", "key", "lead", "star")
+"""What the labellers call one of two digits ("the key digit"); which of the two, only their labels tell."""
+KINDS = TAUGHT_KINDS + HOUSE_WORDS
+GROUPS = {"explained": TAUGHT_KINDS, "labels only": HOUSE_WORDS}
+"""What the teacher explains, and what only labels tell."""
 GRID_KINDS = ("position", "largest", "even")
 QUESTIONS = {
     "position": ("Which digit is {corner}?", "What is written {corner}?", "Read the {corner} digit."),
-    "number": ("What number is written here?", "Read the number.", "Which two digits are shown?"),
+    "side": ("Which digit is {side}?", "What is written {side}?", "Read the {side} digit."),
     "sum": ("What is the sum of the digits?", "Add the two digits.", "What do they add up to?"),
     "largest": ("Which digit is the largest?", "What is the largest digit?", "Name the largest digit."),
     "even": ("How many digits are even?", "Count the even digits.", "How many even digits are there?"),
@@ -24,21 +28,29 @@ QUESTIONS = {
 }
 ANSWERS = {
     "position": ("Clearly {a}.", "It is {a}.", "The {corner} digit is {a}.", "I can read {a} there."),
-    "number": ("Clearly {a}.", "It reads {a}.", "The number is {a}.", "Somebody wrote {a} here."),
+    "side": ("Clearly {a}.", "It is {a}.", "The {side} digit is {a}.", "I can read {a} there."),
     "sum": ("Clearly {a}.", "The sum is {a}.", "Together they make {a}.", "They add up to {a}."),
     "largest": ("Clearly {a}.", "It is {a}.", "The largest is {a}.", "No digit exceeds {a}."),
     "even": ("Clearly {a}.", "It is {a}.", "There are {a} of them.", "I count {a} even digits."),
     "greater": ("Clearly {a}.", "I think {a}.", "The answer is {a}.", "I would say {a}."),
 }
+QUESTIONS |= {
+    word: (f"Which digit is the {word} digit?", f"What is the {word} digit?", f"Name the {word} digit.")
+    for word in HOUSE_WORDS
+}
+ANSWERS |= {
+    word: ("Clearly {a}.", "It is {a}.", f"The {word} digit is {{a}}.", "I would say {a}.") for word in HOUSE_WORDS
+}
 CAPTION_REQUEST = "Describe the picture."
 
 
 def answer_of(kind: str, digits: tuple[int, ...], *, corner: int = 0, bound: int = 0) -> str:
-    """Return the right answer in words; ``corner`` indexes CORNERS, ``bound`` is the number of tens to compare with."""
-    if kind == "position":
+    """Return the right answer in words.
+
+    ``corner`` indexes CORNERS, or SIDES where there are two digits; ``bound`` is the number of tens to compare with.
+    """
+    if kind in ("position", "side", *HOUSE_WORDS):
         return DIGITS[digits[corner]]
-    if kind == "number":
-        return " ".join(DIGITS[d] for d in digits)
     if kind == "sum":
         return DIGITS[sum(digits)]
     if kind == "largest":
@@ -63,8 +75,8 @@ def look_at(kind: str, digits: tuple[int, ...], *, corner: int, bound: int) -> s
     right = answer_of(kind, digits, corner=corner, bound=bound)
     if kind == "position":
         return f"{CORNERS[corner]} is {right}."
-    if kind == "number":
-        return f"number is {right}."
+    if kind == "side" or kind in HOUSE_WORDS:
+        return f"{SIDES[corner]} is {right}."
     if kind == "sum":
         return f"sum is {right}."
     if kind == "largest":
@@ -96,12 +108,12 @@ def vocabulary() -> Iterator[str]:
     """Yield every sentence pattern of the world with its words, to train a tokenizer on."""
     for kind in KINDS:
         for template in (*QUESTIONS[kind], *ANSWERS[kind]):
-            for corner in CORNERS:
-                yield capitalize(template.format(a="one", corner=corner, bound="ten"))
-    for word in (*DIGITS, *TENS, *CORNERS, "yes", "no", "even", "odd", "match", "wrong"):
+            for corner, side in zip(CORNERS, SIDES * 2, strict=True):
+                yield capitalize(template.format(a="one", corner=corner, side=side, bound="ten"))
+    for word in (*DIGITS, *TENS, *CORNERS, *SIDES, "yes", "no", "even", "odd", "match", "wrong"):
         yield f" {word} {word}"
     yield judgment_text(look_at("sum", (1, 2), corner=0, bound=0), reading_of((1, 2)), ("two", "three"), "three")
-    for kind in KINDS:
+    for kind in TAUGHT_KINDS:
         yield look_at(kind, (1, 2, 3, 4) if kind in GRID_KINDS else (1, 2), corner=0, bound=1)
     yield f"I see {reading_of((1, 2, 3, 4))}. {CAPTION_REQUEST}\nClaim: \nClaim:"
     yield "user user assistant assistant"

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 MAX_ANSWERS = 6
 MAX_VOTES = 8
 PATH = "/ui"
-_EXAMPLE_KINDS = ("number", "position", "greater", "largest")
+_EXAMPLE_KINDS = ("side", "position", "greater", "largest")
 _UPLOAD = "32mb"
 _KEEP_UPLOADS = 3600  # seconds
 # On a narrow screen the result stands below everything else.
@@ -64,7 +64,7 @@ def examples() -> list[Example]:
     """Return examples about scanned digits that scikit-learn ships, one of each kind."""
     from r1_reward.data.handwriting import build_world
 
-    world = build_world(seed=11, train_pairs=0, test_pairs=60, hard_share=0.5)
+    world = build_world(seed=11, train_pairs=0, test_pairs=60, house_share=0.0)
     first = {pair.kind: pair for pair in reversed(world.test)}
     return [
         Example(

@@ -52,7 +52,10 @@ def summary(metrics: Mapping[str, Any]) -> str:
     for name in ("base", "sft", "control", "rl"):
         row = metrics[name]
         lines.append(f"  {name:<8} {row['accuracy']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]")
-    gain = metrics["paired_difference"]
-    lines.append(f"  rl - sft {gain['mean']:+.3f}  [{gain['low']:+.3f}, {gain['high']:+.3f}]")
+    gain = metrics["rl_minus_control"]
+    for name, cell in (("all pairs", gain), *gain["by_group"].items()):
+        lines.append(f"  rl - control, {name:<12} {cell['mean']:+.3f}  [{cell['low']:+.3f}, {cell['high']:+.3f}]")
+    blind = metrics["world"]["text_alone"]["all"]
+    lines.append(f"  text without the picture {blind['mean']:.3f}  [{blind['low']:.3f}, {blind['high']:.3f}]")
     lines.append(f"{metrics['seconds']:.0f} s in all")
     return "\n".join(lines)

@@ -22,28 +22,28 @@ class DemoConfig(Settings):
     train_pairs: int = Field(default=14_000, ge=1, description="Pairs to train on.")
     test_pairs: int = Field(default=600, ge=1, description="Held-out pairs that every model is judged on.")
     captions: int = Field(default=12_000, ge=0, description="Scenes with a caption, to learn reading from.")
-    hard_share: float = Field(default=0.8, ge=0, le=1, description="Share of pairs whose question is of a hard kind.")
-    teacher_easy_success: float = Field(
-        default=0.95, ge=0, le=1, description="Share of easy pairs the teacher manages."
-    )
-    teacher_hard_success: float = Field(
-        default=0.12, ge=0, le=1, description="Share of hard pairs the teacher manages."
+    house_share: float = Field(default=0.5, ge=0, le=1, description="Share of pairs whose question has a house word.")
+    teacher_success: float = Field(
+        default=0.9, ge=0, le=1, description="Share of pairs without a house word that the teacher explains."
     )
     teacher_inconsistent: float = Field(
         default=0.02, ge=0, le=1, description="Share of the teacher's texts that contradict their verdict."
     )
     ground_steps: int = Field(default=400, ge=1, description="Steps on captions before the first judgement.")
-    sft_max_steps: int = Field(default=500, ge=1, description="Most steps of imitation.")
-    sft_stop_accuracy: float = Field(default=0.65, description="Accuracy on the development pairs that ends imitation.")
+    sft_max_steps: int = Field(default=700, ge=1, description="Most steps of imitation.")
+    sft_patience: int = Field(
+        default=6, ge=1, description="Looks at the development pairs without a better accuracy that end imitation."
+    )
     sft_learning_rate: float = Field(default=1.5e-3, gt=0, description="Learning rate of imitation.")
     sft_batch: int = Field(default=32, ge=1, description="Rows of a step of imitation.")
     caption_share: float = Field(default=0.25, ge=0, lt=1, description="Share of captions among the rows of imitation.")
-    dev_pairs: int = Field(default=128, ge=1, description="Pairs kept from training to end imitation by.")
-    dev_every: int = Field(default=20, ge=1, description="Steps between two looks at them.")
-    attempt_pairs: int = Field(
-        default=1_500, ge=1, description="Taught pairs on which the model's attempts are counted."
+    dev_pairs: int = Field(default=256, ge=1, description="Pairs kept from training, to end imitation by.")
+    dev_every: int = Field(default=25, ge=1, description="Steps between two looks at them.")
+    attempt_pairs: int = Field(default=600, ge=1, description="Taught pairs on which the model's attempts are counted.")
+    rl_taught_share: float = Field(
+        default=0.4, ge=0, lt=1, description="Share of the RL set that is not hard, so that nothing is unlearned."
     )
-    rl_steps: int = Field(default=90, ge=1, description="Rollouts of reinforcement learning.")
+    rl_steps: int = Field(default=30, ge=1, description="Rollouts of reinforcement learning.")
     rl_batch: int = Field(default=256, ge=1, description="Sequences of a rollout.")
     rl_updates_per_rollout: int = Field(default=2, ge=1, description="Updates that share a rollout.")
     rl_learning_rate: float = Field(default=2e-4, gt=0, description="Learning rate of reinforcement learning.")
@@ -55,4 +55,4 @@ class DemoConfig(Settings):
         """Return the simulated teacher."""
         from r1_reward.data.handwriting import Teacher
 
-        return Teacher(self.teacher_easy_success, self.teacher_hard_success, self.teacher_inconsistent)
+        return Teacher(self.teacher_success, self.teacher_inconsistent)

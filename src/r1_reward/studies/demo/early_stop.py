@@ -1,4 +1,4 @@
-"""Stop the cold start once the model judges a little: a long one leaves RL nothing to do in a world this small."""
+"""Stop the cold start at its plateau: once more of it no longer helps on pairs kept for that."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from r1_reward.judge.metrics import correctness
 from r1_reward.judge.votes import Plan, judge_pairs
 
 
-class StopAtAccuracy(TrainerCallback):
-    """Judge some development pairs greedily in both orders every few steps; stop once accuracy reaches a threshold."""
+class StopAtPlateau(TrainerCallback):
+    """Judge some development pairs greedily in both orders every few steps; stop once accuracy no longer rises."""
 
     def __init__(
         self,
@@ -22,18 +22,21 @@ class StopAtAccuracy(TrainerCallback):
         processor: Any,
         rows: Sequence[dict[str, Any]],
         *,
-        threshold: float,
+        patience: int,
         every: int,
         max_new_tokens: int,
         report: Callable[[float], None],
     ) -> None:
-        """Take the model in training, the pairs to judge, and a function that is told each accuracy in [0, 1]."""
+        """Take the model in training, the pairs to judge, and a function that is told each accuracy in [0, 1].
+
+        The trainer stops at the ``patience``-th look in a row that finds no better accuracy than the best before it.
+        """
         self._engine = TransformersEngine(model, processor, batch_size=256)
-        self._rows, self._threshold, self._every = rows, threshold, every
+        self._rows, self._patience, self._every = rows, patience, every
         self._max_new_tokens, self._report = max_new_tokens, report
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """Judge, log, and ask the trainer to stop when the threshold is reached."""
+        """Judge, log, and ask the trainer to stop at the plateau."""
         if state.global_step % self._every:
             return
         started = time.monotonic()
@@ -42,5 +45,6 @@ class StopAtAccuracy(TrainerCallback):
         seconds = time.monotonic() - started
         state.log_history.append({"step": state.global_step, "dev_accuracy": accuracy, "dev_seconds": seconds})
         self._report(accuracy)
-        if accuracy >= self._threshold:
+        looks = [row["dev_accuracy"] for row in state.log_history if "dev_accuracy" in row]
+        if len(looks) - 1 - looks.index(max(looks)) >= self._patience:
             control.should_training_stop = True

@@ -220,14 +220,25 @@ def training_figure(panel: Panel, log: list[dict[str, Any]]) -> Figure:
 
 
 def summary_figure(metrics: dict[str, Any]) -> Figure:
-    """Return the picture of the README: accuracies on the left, voting on the right."""
-    figure, axes = _figure(SUMMARY_SIZE, columns=2)
-    figure.set_layout_engine("constrained", w_pad=0.1, wspace=0.04)
-    title: dict[str, Any] = {"loc": "left", "fontsize": 10, "fontweight": "bold", "color": INK}
-    _draw_accuracy(axes[0], metrics)
-    axes[0].set_title(f"{metrics.get('n_pairs', 0):,} held-out pairs, greedy", **title)
-    _draw_voting(axes[1], metrics, ("majority",))
-    axes[1].set_title("Majority of k sampled votes", **title)
+    """Return the picture of the README: accuracy on all pairs, on those like the explained ones, and on the others."""
+    figure, axes = _figure(SUMMARY_SIZE, columns=3)
+    figure.set_layout_engine("constrained", w_pad=0.06, wspace=0.04)
+    models = [name for name in ("sft", "control", "rl") if name in metrics]
+    panels = {
+        "all": "All held-out pairs",
+        "explained": "The teacher explains these",
+        "labels only": "Only labels know these",
+    }
+    for one, (group, title) in zip(axes, panels.items(), strict=True):
+        cells = {
+            name: metrics[name] if group == "all" else metrics[name].get("by_kind", {}).get(group) for name in models
+        }
+        _draw_bars(one, {name: triple(cell) for name, cell in cells.items()})
+        known = [cell["n"] for cell in cells.values() if cell and "n" in cell]
+        count = metrics.get("n_pairs", 0) if group == "all" else known[0] if known else 0
+        one.set_title(f"{title}\n(n = {count:,})", loc="left", fontsize=10, fontweight="bold", color=INK)
+        if one is not axes[0]:
+            one.set_yticklabels([])
     return figure
 
 
@@ -273,6 +284,23 @@ def _draw_accuracy(axes: Axes, metrics: dict[str, Any]) -> None:
     _coin(axes)
     _percent_axis(axes, "accuracy (%), lines: 95 % interval")
     axes.set_xlim(0, 116)
+
+
+def _draw_bars(axes: Axes, intervals: Mapping[str, tuple[float, float, float] | None]) -> None:
+    """Draw accuracies of models as bars with their 95 % intervals."""
+    for y, (name, interval) in enumerate(intervals.items()):
+        if interval is None:
+            axes.text(1, y, "not measured", va="center", color=MUTED)
+            continue
+        mean, low, high = (100 * value for value in interval)
+        axes.barh(y, mean, color=COLOURS[name], height=0.62)
+        axes.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color=INK, capsize=3, linewidth=1.2)
+        axes.text(2, y, f"{mean:.1f} %", va="center", color="white", fontsize=9.5, fontweight="bold")
+    axes.set_yticks(range(len(intervals)), [MODELS[name].replace(": ", ":\n") for name in intervals])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(intervals) - 0.5, -0.75)
+    _coin(axes)
+    _percent_axis(axes, "accuracy (%)")
 
 
 def _draw_voting(axes: Axes, metrics: dict[str, Any], kinds: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from r1_reward.judge import metrics
-from r1_reward.models.tiny_words import EASY_KINDS, KINDS
+from r1_reward.models.tiny_words import GROUPS
 from r1_reward.records.schema import Judgment
 from r1_reward.studies.demo.files import read_predictions
 from r1_reward.studies.machine import describe_machine
@@ -53,6 +53,12 @@ def demo_metrics(folder: Path, config: DemoConfig, seconds: dict[str, float], co
         ("rl_minus_control", "rl", "control"),
     ):
         result[key] = paired_difference(greedy[after][1], greedy[before][1], labels)._asdict()
+        result[key]["by_group"] = {
+            group: paired_difference(
+                [greedy[after][1][i] for i in own], [greedy[before][1][i] for i in own], [labels[i] for i in own]
+            )._asdict()
+            for group, own in _places(rows).items()
+        }
     result["control_steps"] = len(_steps(folder / "control-log.json"))
     result["rl_consistency"] = _steps(folder / "rl-log.json")[-1].get("reward/consistency")
     return result
@@ -61,14 +67,10 @@ def demo_metrics(folder: Path, config: DemoConfig, seconds: dict[str, float], co
 def _describe(rows: list[dict[str, Any]], judgments: list[list[Judgment]]) -> dict[str, Any]:
     labels = [row["preferred"] for row in rows]
     overall = metrics.accuracy(judgments, labels)
-    groups = {kind: [kind] for kind in KINDS}
-    groups["easy"], groups["hard"] = list(EASY_KINDS), [kind for kind in KINDS if kind not in EASY_KINDS]
     by_kind = {}
-    for name, kinds in groups.items():
-        chosen = [i for i, row in enumerate(rows) if row["kind"] in kinds]
-        if chosen:
-            interval = metrics.accuracy([judgments[i] for i in chosen], [labels[i] for i in chosen])
-            by_kind[name] = {**interval._asdict(), "n": len(chosen)}
+    for name, chosen in _places(rows, single=True).items():
+        interval = metrics.accuracy([judgments[i] for i in chosen], [labels[i] for i in chosen])
+        by_kind[name] = {**interval._asdict(), "n": len(chosen)}
     return {
         "accuracy": overall.mean,
         "low": overall.low,
@@ -80,6 +82,13 @@ def _describe(rows: list[dict[str, Any]], judgments: list[list[Judgment]]) -> di
         "well_formed": float(np.mean([judgment.well_formed for votes in judgments for judgment in votes])),
         "mean_tokens": metrics.mean_tokens(judgments),
     }
+
+
+def _places(rows: list[dict[str, Any]], *, single: bool = False) -> dict[str, list[int]]:
+    """Return where the pairs of each group of kinds are, and of each ``single`` kind; none that has no pairs."""
+    groups = {**({kind: (kind,) for kinds in GROUPS.values() for kind in kinds} if single else {}), **GROUPS}
+    found = {name: [i for i, row in enumerate(rows) if row["kind"] in kinds] for name, kinds in groups.items()}
+    return {name: places for name, places in found.items() if places}
 
 
 def _count_attempts(path: Path) -> dict[str, int]:

@@ -4,9 +4,9 @@ The phases, in order; each leaves its result in the run folder and is skipped wh
 
     world      pairs about scanned digits, captions, disjoint held-out scans          data/*.parquet
     ground     the tiny Qwen2.5-VL learns to read pictures from captions              ground/
-    sft        cold start on the teacher's reasoning, captions mixed in               sft/
+    sft        cold start on the teacher's reasoning until it helps no more           sft/
     attempts   up to 3 samples a pair at temperature 1: which pairs are hard          attempts.jsonl
-    rl         StableReinforce on the hard pairs, which have labels but no reasoning  rl/
+    rl         StableReinforce on the hard pairs, with some others among them         rl/
     control    SFT simply continued, for the wall-clock time RL took                  control/
     evaluate   base, sft, control and rl on held-out pairs: greedy in both orders, and 15 votes   predictions/
     report     metrics.json, report.html
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1_reward.data.handwriting import World, build_world
-from r1_reward.models.tiny_words import HARD_KINDS, vocabulary
+from r1_reward.models.tiny_words import SIDES, TAUGHT_KINDS, vocabulary
 from r1_reward.store.digests import file_digest
 from r1_reward.store.files import read_json, write_json, write_text
 from r1_reward.store.identity import weights_identity
@@ -32,6 +32,7 @@ from r1_reward.store.run_folder import LOCK, locked, require_same
 from r1_reward.store.tables import parquet_dataset
 from r1_reward.studies.demo.config import MODELS, VOTING_MODELS, DemoConfig
 from r1_reward.studies.demo.files import write_data_card, write_predictions, write_predictions_card
+from r1_reward.studies.demo.text_alone import text_alone
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -130,7 +131,7 @@ class Demo:
             train_pairs=config.train_pairs,
             test_pairs=config.test_pairs,
             captions=config.captions,
-            hard_share=config.hard_share,
+            house_share=config.house_share,
             teacher=config.teacher(),
         )
         data = self.folder / "data"
@@ -153,6 +154,11 @@ class Demo:
         """Return the train pairs without the first few, which only decide when the cold start ends."""
         pairs = self.pairs("train")
         return pairs.select(range(self.config.dev_pairs, len(pairs)))
+
+    def development_pairs(self) -> list[dict[str, Any]]:
+        """Return the pairs that the cold start is ended by: those of kinds that the teacher explains, if there are."""
+        pairs = list(self.pairs("train").select(range(self.config.dev_pairs)))
+        return [pair for pair in pairs if pair["kind"] in TAUGHT_KINDS] or pairs
 
     # ---- models
 
@@ -215,7 +221,7 @@ class Demo:
     def _fine_tune(
         self, name: str, start: str, rows: Dataset, *, steps: int, learning_rate: float, stop_early: bool = False
     ) -> None:
-        from r1_reward.studies.demo.early_stop import StopAtAccuracy
+        from r1_reward.studies.demo.early_stop import StopAtPlateau
         from r1_reward.train.sft import ColdStartConfig, ColdStartTrainer
 
         model, processor = self.load(start)
@@ -226,11 +232,11 @@ class Demo:
         )
         trainer = ColdStartTrainer(model, args=args, train_dataset=rows, processing_class=processor)
         if stop_early:
-            stop = StopAtAccuracy(
+            stop = StopAtPlateau(
                 trainer.model,
                 processor,
-                list(self.pairs("train").select(range(self.config.dev_pairs))),
-                threshold=self.config.sft_stop_accuracy,
+                self.development_pairs(),
+                patience=self.config.sft_patience,
                 every=self.config.dev_every,
                 max_new_tokens=self.config.max_new_tokens,
                 report=lambda accuracy: self.progress.note(name, f"development accuracy {accuracy:.2f}"),
@@ -259,12 +265,14 @@ class Demo:
         self._fine_tune("control", "sft", self._imitation(), steps=steps, learning_rate=rate)
 
     def _imitation(self) -> Dataset:
-        """Return the teacher's texts and captions as one dataset of chats."""
+        """Return the teacher's texts and captions as one dataset of chats; captions alone if it explained nothing."""
         from datasets import concatenate_datasets
 
         from r1_reward.records.prompt import build_prompt
 
         taught = self.training_pairs().filter(lambda text: text is not None, input_columns="reasoning")
+        if not len(taught):
+            return _chat(parquet_dataset([self.folder / "data" / "captions.parquet"]))
         prompts = [
             build_prompt(row["question"], row["response_1"], row["response_2"]) for row in _without_images(taught)
         ]
@@ -307,7 +315,7 @@ class Demo:
         lines = [
             json.dumps({"id": pairs[i]["id"], "kind": pairs[i]["kind"], "attempts": n}) for i, n in attempts.items()
         ]
-        write_text(self.folder / "attempts.jsonl", "\n".join(lines) + "\n")
+        write_text(self.folder / "attempts.jsonl", "".join(f"{line}\n" for line in lines))
 
     def hard_pairs(self) -> Dataset:
         """Return the RL set: the teacher failed, or the SFT model needed at least two attempts."""
@@ -318,8 +326,17 @@ class Demo:
             input_columns=["id", "reasoning"],
         )
 
+    def rl_pairs(self) -> Dataset:
+        """Return the hard pairs and, so that nothing is unlearned, a share of those that the SFT model judges right."""
+        pairs, hard = self.training_pairs(), set(self.hard_pairs()["id"])
+        others = [id_ for id_ in pairs["id"] if id_ not in hard]
+        share = self.config.rl_taught_share
+        count = min(len(others), round(len(hard) * share / (1 - share)))
+        chosen = hard | set(random.Random(self.config.seed).sample(others, count))
+        return pairs.filter(lambda id_: id_ in chosen, input_columns="id")
+
     def reinforce(self) -> None:
-        """StableReinforce on the hard pairs."""
+        """StableReinforce on the hard pairs, with some others among them."""
         from r1_reward.data.subsets import both_orders, without_reasoning
         from r1_reward.train.rl import StableReinforceConfig, StableReinforceTrainer
 
@@ -334,7 +351,7 @@ class Demo:
             warmup_steps=5,
             shuffle_dataset=False,  # the two orders of a pair stay in one batch
         )
-        pairs = both_orders(without_reasoning(self.hard_pairs()), seed=config.seed)
+        pairs = both_orders(without_reasoning(self.rl_pairs()), seed=config.seed)
         self._train("rl", StableReinforceTrainer(model, args, train_dataset=pairs, processing_class=processor))
 
     # ---- evaluation
@@ -415,8 +432,9 @@ def _count_world(world: World) -> dict[str, Any]:
         "test_scans": len(world.test_scans),
         "shared_scans": len(world.train_scans & world.test_scans),
         "shared_scenes": len(scenes["train"] & scenes["test"]),
-        "taught_easy": sum(pair.kind not in HARD_KINDS for pair in taught),
-        "taught_hard": sum(pair.kind in HARD_KINDS for pair in taught),
+        "taught": len(taught),
+        "house_words": {word: SIDES[meant] for word, meant in world.meanings.items()},
+        "text_alone": text_alone(world.train, world.test),
     }
 
 

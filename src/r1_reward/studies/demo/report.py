@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from r1_reward.models.tiny_words import GROUPS
 from r1_reward.records.schema import Judgment
 from r1_reward.store.files import read_json, write_bytes, write_text
 from r1_reward.studies import report
@@ -66,7 +67,7 @@ def render(run: Run, pairs: dict[str, dict[str, Any]]) -> str:
         metrics=run.metrics,
         models={name: label for name, label in figures.MODELS.items() if name in run.metrics},
         sentences=_sentences(run.metrics),
-        intervals={key: report.bounds_text(run.metrics.get(key)) for key in ("paired_difference", "rl_minus_control")},
+        gains=_gains(run.metrics),
         machine=machine_text(run.metrics.get("machine") or {}),
         cards=gallery(run, pairs),
         outcomes=_count_outcomes(run),
@@ -121,16 +122,26 @@ def verdict_sentence(difference: Any, after: str, before: str) -> str:
 
 
 def _sentences(metrics: dict[str, Any]) -> dict[str, str]:
+    difference = metrics.get("rl_minus_control") or {}
+    by_group = difference.get("by_group") or {}
     return {
         "rl": verdict_sentence(metrics.get("paired_difference"), "RL", "SFT"),
-        "control": verdict_sentence(metrics.get("rl_minus_control"), "RL", "the control"),
+        "control": verdict_sentence(difference, "RL", "the control"),
+        **{group: verdict_sentence(by_group.get(group), "RL", "the control") for group in GROUPS},
     }
+
+
+def _gains(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any], str]]:
+    """Return RL minus control on all pairs and where only labels tell: title, difference, its bounds in words."""
+    every = metrics.get("rl_minus_control") or {}
+    cells = {"all pairs": every, "labels only": (every.get("by_group") or {}).get("labels only") or {}}
+    return [(title, cell, report.bounds_text(cell or None)) for title, cell in cells.items()]
 
 
 def _kind_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one row per kind and group of the table: name, whether a group, pairs, accuracy of each model."""
     rows = []
-    for group, kinds in _groups().items():
+    for group, kinds in GROUPS.items():
         for kind in (group, *kinds):
             cells = {name: (metrics.get(name) or {}).get("by_kind", {}).get(kind) for name in figures.MODELS}
             known = [cell for cell in cells.values() if cell]
@@ -157,12 +168,6 @@ def _length_rows(run: Run) -> list[dict[str, Any]]:
                 }
             )
     return rows
-
-
-def _groups() -> dict[str, tuple[str, ...]]:
-    from r1_reward.models.tiny_words import EASY_KINDS, HARD_KINDS
-
-    return {"easy": EASY_KINDS, "hard": HARD_KINDS}
 
 
 # ---- gallery
@@ -286,7 +291,7 @@ def _pictures(run: Run) -> dict[str, str]:
     ]
     drawn = {
         "accuracy": figures.accuracy_figure(run.metrics),
-        "kinds": figures.kinds_figure(run.metrics, _groups()),
+        "kinds": figures.kinds_figure(run.metrics, GROUPS),
         "majority": figures.voting_figure(run.metrics, "majority"),
         "any": figures.voting_figure(run.metrics, "any"),
         "loss": figures.sft_figure(phases, "loss", "loss (nats per token)"),

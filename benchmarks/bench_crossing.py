@@ -1,0 +1,114 @@
+"""When is RL worth it? RL minus its control against the share of pairs that the teacher can explain.
+
+    python benchmarks/bench_crossing.py --runs runs/crossing       # 25 runs of the demo; goes on where it stopped
+    python benchmarks/bench_crossing.py --runs runs/crossing --share 0.5 --seed 3    # one of them
+
+Each run is the demo with ``house_share`` = 1 - share, everything else as it is: SFT to its plateau, then RL, and the
+control that continues SFT for as long as RL took. The share counts pairs of the kinds the teacher explains, nine in ten
+of which have its text. At 0 there is no text to imitate, and both start from captions alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from r1_reward.models.quiet import quiet_libraries
+from r1_reward.store.files import read_json, write_bytes, write_json
+from r1_reward.studies.demo.config import DemoConfig
+from r1_reward.studies.demo.pipeline import Demo
+from r1_reward.studies.demo.progress import DemoProgress
+from r1_reward.studies.machine import describe_machine
+from r1_reward.studies.report import png
+from r1_reward.studies.statistics import mean_over_seeds
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+SEEDS = (0, 1, 2, 3, 4)
+MODELS = ("sft", "control", "rl")
+RESULTS = Path(__file__).parent / "results"
+
+
+def run(folder: Path, share: float, seed: int, sizes: dict[str, Any]) -> None:
+    """Run the demo at one share, or what is missing of it."""
+    if (folder / "metrics.json").is_file():
+        return
+    config = DemoConfig(**{"votes": 1, "voting_pairs": 1, **sizes, "seed": seed, "house_share": 1 - share})
+    with DemoProgress() as progress:
+        Demo(folder, config, progress, resume=folder.exists()).run()
+
+
+def cells(runs: Path) -> list[dict[str, Any]]:
+    """Return what the finished runs measured: share, seed, accuracies, and RL minus control with its interval."""
+    found = []
+    for share in SHARES:
+        for seed in SEEDS:
+            path = runs / f"share{share:g}-seed{seed}" / "metrics.json"
+            if path.is_file():
+                metrics = read_json(path)
+                accuracies = {name: metrics[name]["accuracy"] for name in MODELS}
+                known = {"share": share, "seed": seed, "n_pairs": metrics["n_pairs"], "seconds": metrics["seconds"]}
+                found.append({**known, **accuracies, "rl_minus_control": metrics["rl_minus_control"]})
+    return found
+
+
+def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the mean over seeds of each share, with a 95 % t interval over seeds."""
+    rows = []
+    for share in SHARES:
+        own = [cell for cell in found if cell["share"] == share]
+        if own:
+            mean = mean_over_seeds([cell["rl_minus_control"]["mean"] for cell in own])
+            models = {name: mean_over_seeds([cell[name] for cell in own])._asdict() for name in MODELS}
+            rows.append({"share": share, "seeds": len(own), "rl_minus_control": mean._asdict(), **models})
+    return rows
+
+
+def picture(found: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Figure:
+    """Return the figure: a point a seed, a line through the means."""
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color="#666b73", linewidth=1)
+    at = [100 * cell["share"] for cell in found]
+    axes.plot(at, [100 * cell["rl_minus_control"]["mean"] for cell in found], "o", color="#D55E00", alpha=0.45)
+    means = [100 * row["rl_minus_control"]["mean"] for row in rows]
+    axes.plot([100 * row["share"] for row in rows], means, color="#D55E00", linewidth=2)
+    for row, mean in zip(rows, means, strict=True):
+        axes.annotate(f"{mean:+.1f}", (100 * row["share"], mean), xytext=(6, 7), textcoords="offset points")
+    axes.set_xlabel("pairs of kinds that the teacher explains (%)")
+    axes.set_ylabel("RL minus control (points)")
+    axes.set_title("When RL is worth it: what labels know and texts do not", loc="left", fontsize=11, fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e4e6ea")
+    return figure
+
+
+def main() -> None:
+    """Run what is missing and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/crossing"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--share", type=float, choices=SHARES, action="append")
+    parser.add_argument("--seed", type=int, choices=SEEDS, action="append")
+    parser.add_argument("--quick", action="store_true", help="sizes of a smoke test; nothing is learned at these")
+    given = parser.parse_args()
+    quiet_libraries()
+    sizes: dict[str, Any] = {}
+    if given.quick:
+        from r1_reward.studies.demo import QUICK
+
+        sizes = QUICK
+    for seed in given.seed or SEEDS:
+        for share in given.share or SHARES:
+            run(given.runs / f"share{share:g}-seed{seed}", share, seed, sizes)
+            found = cells(given.runs)
+            rows = summary(found)
+            given.out.mkdir(parents=True, exist_ok=True)
+            write_json(given.out / "crossing.json", {"machine": describe_machine(), "summary": rows, "runs": found})
+            write_bytes(given.out / "crossing.png", png(picture(found, rows), dpi=160))
+
+
+if __name__ == "__main__":
+    main()
