@@ -62,7 +62,7 @@ def test_a_number_that_is_given_holds_from_the_first_request_on(server, number):
     assert server.peak == number
 
 
-@pytest.mark.parametrize(("each", "timeout", "most"), [(0.05, 2.0, 26), (0.02, 2.0, 60), (0.1, 4.0, 26)])
+@pytest.mark.parametrize(("each", "timeout", "most"), [(0.05, 2.0, 30), (0.02, 2.0, 60), (0.1, 4.0, 30)])
 def test_no_request_waits_in_the_queue_of_a_slow_server_beyond_the_time_out(server, each, timeout, most):
     """One at a time; with 64 open requests the last one would wait 64 times as long as one takes."""
     turn = asyncio.Semaphore(1)
@@ -123,10 +123,10 @@ def test_a_server_with_few_places_loses_nothing(server, code, most):
         return reply()
 
     server.default = [few_places]
-    engine = engine_of(server)
+    engine = engine_of(server, retries=7)  # tries for as long as several answers take
     answered(engine, 40)
     (only,) = engine.client.pool.servers
-    assert int(only.window) <= most + 1
+    assert only.window < 8  # 16 at first
 
 
 def test_what_a_server_never_has_time_for_ends(server):

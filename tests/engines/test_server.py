@@ -159,7 +159,8 @@ def test_a_failure_is_asked_for_again_and_then_costs_its_own_row_only(server, na
     assert str(error).startswith(f"server {server.url} gave no completion in 2 tries (")
     assert len(str(error)) < 500
     assert str(error).isprintable()
-    assert 2 <= server.calls["never"] <= 4
+    # Two votes, two tries each; once more where it says that it has too much to do and answers others meanwhile.
+    assert 2 <= server.calls["never"] <= (8 if kind in ("HTTP 429", "HTTP 503") else 4)
     assert server.calls["later"] == 2
 
 

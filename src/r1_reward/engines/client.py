@@ -167,21 +167,33 @@ class ChatClient:
         """
         if request.images and self._no_pictures:
             raise TextOnlyError(self.model, len(request.images), self._no_pictures)
-        # Waiting keeps the slot: a server in trouble gets fewer requests, not others instead.
-        async with self.pool.slot():
-            try:
-                return await _within(self.limit, self._somewhere(messages, request))
-            except TimeoutError as error:
-                names = ", ".join(server.name for server in self.pool.servers)
-                raise ServerError(
-                    f"{names} gave no completion within {self.limit:g} seconds, all tries together; "
-                    "raise the timeout, or lower the concurrency",
-                    "timeout",
-                ) from error
+        clock = asyncio.get_running_loop().time
+        rounds, left = 0, self.limit
+        while True:
+            # Waiting keeps the slot: a server in trouble gets fewer requests, not others instead.
+            async with self.pool.slot():
+                answers, began = self.pool.answers, clock()
+                try:
+                    return await _within(left, self._somewhere(messages, request))
+                except TimeoutError as error:
+                    names = ", ".join(server.name for server in self.pool.servers)
+                    raise ServerError(
+                        f"{names} gave no completion within {self.limit:g} seconds, all tries together; "
+                        "raise the timeout, or lower the concurrency",
+                        "timeout",
+                    ) from error
+                except _Crowded as crowded:
+                    others = crowded.full or self.pool.answers > answers  # whom it answers meanwhile
+                    if rounds == self.retries or not others:
+                        raise crowded.error from crowded
+                    rounds += 1
+                    await asyncio.sleep(crowded.delay)
+                    left = None if left is None else max(left - (clock() - began), 0.0)
+            # Without its slot it stands in line again, for a place among the fewer that are left.
 
     async def _somewhere(self, messages: list[dict[str, Any]], request: Request) -> list[Completion]:
         """Ask one server after the other, and the last one that is open again and again."""
-        pool, tries, rounds = self.pool, 0, 0
+        pool, tries = self.pool, 0
         tried: set[Server] = set()
         while True:
             async with pool.place(tried) as server:
@@ -194,19 +206,17 @@ class ChatClient:
                     failure, tries = unanswered.failure, tries + unanswered.tries
                     if failure.again:
                         pool.failed(server, failure, failures_before)
-                    crowded = failure.delay <= self.longest_wait and pool.crowded(server, failure)
+                    crowded = failure.delay <= self.longest_wait and pool.says_busy(failure)
+                    full = pool.full(server)
                 else:
                     pool.answered(server)
                     return completions
             if failure.again and not last:
                 continue
-            if crowded and rounds < self.retries:
-                rounds += 1  # for a place among fewer
-                await asyncio.sleep(failure.delay)
-                continue
             if failure.kind == TEXT_ONLY:
                 raise self._blind(server, failure, request) from failure
-            raise self._given_up(server, failure, tries) from failure
+            error = self._given_up(server, failure, tries)
+            raise (_Crowded(error, failure.delay, full) if crowded else error) from failure
 
     def _blind(self, server: Server, failure: Failure, request: Request) -> TextOnlyError:
         """Return what a request with pictures ends with; unless one was answered before, no other is sent."""
@@ -335,6 +345,13 @@ class ChatClient:
     def longest_wait(self) -> float:
         """Return the longest ``Retry-After``, in seconds, that a request waits for."""
         return LONGEST_WAIT if self.limit is None else min(self.limit, LONGEST_WAIT)
+
+
+class _Crowded(Exception):
+    """A server had too much to do for a request, perhaps with others; ``error`` is what it would end with."""
+
+    def __init__(self, error: UserError, delay: float, full: bool) -> None:
+        self.error, self.delay, self.full = error, delay, full
 
 
 class _Unanswered(Exception):

@@ -8,8 +8,8 @@ server that works on one at a time (``transformers serve``) lets them wait, and 
 be answered before the time-out. So each server begins with a few. An answer tells how long the last of as many as may
 be open would wait if they were worked on one after the other; if that is less than half of the time-out, there is room
 for one more, up to 64. A time-out, or an answer that says "too many" (429, 503), leaves half of them, in the end one
-at a time. A request that was told so at its last try waits for a place among the fewer that are left. No network here:
-:mod:`r1_reward.engines.client` asks and says what came of it. All of it happens in one event loop.
+at a time. A request that was told so at its last try stands in line again, for one of the fewer places that are left.
+No network here: :mod:`r1_reward.engines.client` asks and says what came of it. All of it happens in one event loop.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class Pool:
             server.window = float(concurrency or _AT_FIRST)
         self._slots = asyncio.Semaphore(sum(int(server.window) for server in servers))
         self._owed = 0  # slots to be taken away when they are given back
+        self.answers = 0
+        """Requests that any of them has completed."""
         self._changed = asyncio.Event()
 
     @contextlib.asynccontextmanager
@@ -153,6 +155,7 @@ class Pool:
     def answered(self, server: Server) -> None:
         """Note that a server does its work."""
         server.answered = True
+        self.answers += 1
         server.failures, server.on_trial = 0, False
         self._changed.set()
 
@@ -169,10 +172,13 @@ class Pool:
             server.rests_until = time.monotonic() + max(failure.delay, pause)
             server.on_trial = True
 
-    def crowded(self, server: Server, failure: Failure) -> bool:
-        """Say whether a server had too much to do, and has other requests in all the places it has by now."""
-        full = not self._fixed and server.under_way >= max(int(server.window), 2)
-        return full and failure.kind in _SAYS_BUSY
+    def says_busy(self, failure: Failure) -> bool:
+        """Say whether a server had too much to do, where it is found out how much it can do."""
+        return not self._fixed and failure.kind in _SAYS_BUSY
+
+    def full(self, server: Server) -> bool:
+        """Say whether a server has other requests in all the places it has by now."""
+        return server.under_way >= max(int(server.window), 2)
 
     def anybody_heard(self) -> bool:
         """Say whether any of the servers has ever been there."""
