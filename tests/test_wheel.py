@@ -127,5 +127,5 @@ def test_the_wheel_works_outside_the_checkout(built, tmp_path):
     assert "report: demo" in run(command, "demo", "--quick", "--out", "demo")
     assert json.loads((tmp_path / "demo" / "metrics.json").read_text())["n_pairs"] == 24
     assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000
-    assert "written to" in run(command, "push", "demo/rl", "me/judge", "--dry-run")
+    assert "written to" in run(command, "push", "demo/rl", "me/judge", "--license", "mit", "--dry-run")
     assert "r1-reward demo --seed 0" in (tmp_path / "demo" / "rl-hub" / "README.md").read_text()

@@ -122,7 +122,7 @@ def test_a_tie_is_a_verdict_that_is_not_right(server, rows, tmp_path, name, text
 
 
 def test_a_judge_of_another_dialect_is_named_and_not_guessed(server, tmp_path):
-    rows = write_rows(tmp_path, FIRST)
+    rows = write_rows(tmp_path, 3 * FIRST)  # more than are open at once when the first are read
     server.default = [judge("rm-r1", thought=False)]
     with pytest.raises(
         UnreadableJudge, match=r"only <answer>1</answer> or <answer>2</answer> is read.*--dialect .*rm-r1"

@@ -163,6 +163,7 @@ class Spec:
 
     def __init__(self, base_url):
         self.base_url = base_url
+        self.in_one_stream = base_url is not None
 
     def load(self):
         return 0

@@ -74,7 +74,7 @@ def test_hostile_text_changes_no_structure_of_the_tokenised_prompt(tiny, hostile
 
 
 def test_wrong_checkpoints_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"absent: cannot load"):
+    with pytest.raises(UserError, match=r"absent: there is no such folder"):
         load_model_and_processor(str(tmp_path / "absent"))
     with pytest.raises(UserError, match=r"config\.json is missing"):
         load_model_and_processor(str(tmp_path))

@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import pytest
 from fakes import Table
-from served import ScriptedJudge, Served, base64_png
+from served import ScriptedJudge, Served, base64_png, wait_until
 
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.prompt import build_prompt
@@ -186,6 +186,7 @@ def test_size_key_crowd_and_kind_are_told_in_the_callers_form(path):
         for broken in (b"{", b"[]", b"7", b'{"\xff": 1}', b""):
             require_refused(path, *server.post(url, broken, **key), 422)
         state = server.service.state
+        wait_until(lambda: state.in_flight == 0)  # an answer is sent before its request is taken off
         state.in_flight, state.waiting = 1, 1  # and so nobody may stand in the line, either
         assert "--max-queue" in require_refused(path, *server.post(url, sent, **key), 429)
         state.in_flight, state.waiting = 0, 0

@@ -200,13 +200,15 @@ def assert_same_end(runs, folder, name):
     for row, other in zip(expected, actual, strict=True):
         for key in SAME:
             if isinstance(row.get(key), float):
-                assert other[key] == pytest.approx(row[key], rel=1e-4, abs=1e-5), (row["step"], key)
+                # TRL logs the mean of the micro-batches' mean entropies, which depends on how many there are.
+                rel = 2e-3 if key == "entropy" and name.endswith("lora") else 1e-4
+                assert other[key] == pytest.approx(row[key], rel=rel, abs=1e-5), (row["step"], key)
     expected, actual, start = weights(whole), weights(folder), weights(whole / "checkpoint-2")
     assert expected.keys() == actual.keys()
     apart = max((expected[key] - actual[key]).abs().max().item() for key in expected)
     moved = max((expected[key] - start[key]).abs().max().item() for key in expected)
     # Adam takes steps of the learning rate, 1e-3, however small a gradient is: what is rounded there shows at once.
-    assert apart < 5e-5
+    assert apart < 1e-4
     assert moved > 1e-3
 
 
