@@ -277,13 +277,14 @@ def test_a_scalar_model_says_that_it_makes_no_text(trained):
     assert "one number to an answer" in card(package) and "reasoning" not in python_of(card(package))
 
 
-def test_the_demo_s_models_bring_the_demo_s_numbers(checkpoint, tmp_path):
+@pytest.mark.parametrize("taught", [{"taught": 60}, {"taught_easy": 40, "taught_hard": 20}])  # the latter: 0.1.0
+def test_the_demo_s_models_bring_the_demo_s_numbers(checkpoint, tmp_path, taught):
     folder = shutil.copytree(checkpoint, tmp_path / "demo" / "rl")
     one = {
         "accuracy": 0.875, "low": 0.8, "high": 0.95, "by_kind": {"sum": {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 8}},
         "by_position": {"first": 0.9, "second": 0.85}, "flip_rate": 0.125, "parse_rate": 1.0,
     }  # fmt: skip
-    world = {"train_pairs": 200, "captions": 64, "taught_easy": 40, "taught_hard": 20, "shared_scans": 0}
+    world = {"train_pairs": 200, "captions": 64, **taught, "shared_scans": 0}
     metrics = {
         "command": "r1-reward demo --seed 5", "seed": 5, "n_pairs": 24, "config": {"max_new_tokens": 64}, "rl": one,
         "paired_difference": {}, "world": world, "attempts": {},
@@ -297,6 +298,7 @@ def test_the_demo_s_models_bring_the_demo_s_numbers(checkpoint, tmp_path):
     assert ModelCard(text).data.eval_results[0].metric_value == 0.875
     assert "| 24 | 87.5 % | 80.0 % to 95.0 % |" in text and "A model of `r1-reward demo --seed 5`" in text
     assert "| reward | 0.5 | 0.75 |" in text and "9 steps were logged" in text and "200 pairs and 64 captions" in text
+    assert " 60 pairs with\nreasoning" in text
     assert "12.5 % of its verdicts" in text and "max_new_tokens=64" in text
     assert "base model on the Hub | none" in text
 
