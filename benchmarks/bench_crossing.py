@@ -1,6 +1,6 @@
 """When is RL worth it? RL minus its control against the share of pairs that the teacher can explain.
 
-    python benchmarks/bench_crossing.py --runs runs/crossing       # 25 runs of the demo; goes on where it stopped
+    python benchmarks/bench_crossing.py --runs runs/crossing       # 25 runs of the demo; resumes where it stopped
     python benchmarks/bench_crossing.py --runs runs/crossing --share 0.5 --seed 3    # one of them
 
 Each run is the demo with ``house_share`` = 1 - share, everything else as it is: SFT to its plateau, then RL, and the

@@ -162,7 +162,7 @@ class Pool:
     def failed(self, server: Server, failure: Failure, failures_before: int) -> None:
         """Note a failure of a request that began after so many ``server.failures``, and let the server rest.
 
-        The last one that is not resting goes on, unless nobody is there.
+        The last one that is not resting continues, unless nobody is there.
         """
         if server.failures != failures_before:
             return

@@ -354,7 +354,7 @@ class _Loop:
             job.done(why)
 
     def _obeys(self) -> bool:
-        """Carry out what was asked meanwhile, waiting for it if there is nothing to do; say whether to go on."""
+        """Carry out what was asked meanwhile, waiting for it if there is nothing to do; say whether to continue."""
         while not self._jobs or not self._inbox.empty():
             what, jobs = self._inbox.get()
             if what == "end":

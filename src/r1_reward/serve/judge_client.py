@@ -143,7 +143,7 @@ class JudgeServer:
         group_size: int | None = None,
         samples: Sequence[str] | None = None,
     ) -> list[Scored]:
-        """Return what :meth:`rewards` does, blocking; a running event loop is no hindrance."""
+        """Return what :meth:`rewards` does, blocking; it may be called inside a running event loop."""
         asked = self.rewards(question, responses, images, group=group, group_size=group_size, samples=samples)
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(asyncio.run, asked).result()

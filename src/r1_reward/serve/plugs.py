@@ -30,7 +30,7 @@ def judge_of(options: Mapping[str, Any]) -> tuple[JudgeServer, float]:
         options: Those of :class:`~r1_reward.serve.judge_client.JudgeServer`, and ``worst``.
 
     Raises:
-        ValueError: ``worst`` is no number, or is missing where rewards have no lowest.
+        ValueError: ``worst`` is not a number, or is missing where rewards have no lowest.
         JudgeFailed: no server is named.
     """
     given = dict(options)
@@ -73,7 +73,7 @@ async def against(
 
 
 def reference_of(value: Any) -> str | None:
-    """Return a row's reference answer, None where it says nothing; raises ValueError where it is no text."""
+    """Return a row's reference answer, None where it says nothing; raises ValueError where it is not text."""
     if value is None or (isinstance(value, str) and is_blank(value)):
         return None
     if not isinstance(value, str):

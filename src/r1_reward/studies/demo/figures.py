@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from r1_reward.records.schema import Judgment
 
-MODELS = {"base": "Base, untrained", "sft": "SFT", "control": "Control: SFT goes on", "rl": "RL"}
+MODELS = {"base": "Base, untrained", "sft": "SFT", "control": "Control: SFT continued", "rl": "RL"}
 COLOURS = {"base": "#8c8c8c", "sft": "#0072B2", "control": "#56B4E9", "rl": "#D55E00"}
 GREEN, INK, MUTED, GRID = "#00795A", "#22252a", "#666b73", "#e4e6ea"
 MARKERS = {"base": "s", "sft": "o", "control": "^", "rl": "D"}

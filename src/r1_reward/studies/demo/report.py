@@ -287,7 +287,7 @@ def _pictures(run: Run) -> dict[str, str]:
     phases = [
         ("grounding on captions", colours["base"], run.logs["ground"]),
         ("SFT: cold start", colours["sft"], run.logs["sft"]),
-        ("control: SFT goes on", colours["control"], run.logs["control"]),
+        ("control: SFT continued", colours["control"], run.logs["control"]),
     ]
     drawn = {
         "accuracy": figures.accuracy_figure(run.metrics),
