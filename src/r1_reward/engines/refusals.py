@@ -130,7 +130,7 @@ def refused_parameters(error: str, sent: Collection[str]) -> set[str]:
 
 
 def refused_altogether(error: str) -> bool:
-    """Say whether an error that is about a parameter refuses it whatever its value, so that a smaller one would not help."""
+    """Say whether an error about a parameter refuses it whatever its value, so that a smaller one would not help."""
     text = _read(error).text
     return _ALTOGETHER.search(text) is not None and _AN_AMOUNT.search(text) is None
 
