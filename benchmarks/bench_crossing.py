@@ -3,9 +3,10 @@
     python benchmarks/bench_crossing.py --runs runs/crossing       # 25 runs of the demo; resumes where it stopped
     python benchmarks/bench_crossing.py --runs runs/crossing --share 0.5 --seed 3    # one of them
 
-Each run is the demo with ``house_share`` = 1 - share, everything else as it is: SFT to its plateau, then RL, and the
-control that continues SFT for as long as RL took. The share counts pairs of the kinds the teacher explains, nine in ten
-of which have its text. At 0 there is no text to imitate, and both start from captions alone.
+Runs that are in the results are not run again. Each run is the demo with ``house_share`` = 1 - share, everything
+else as it is: SFT to its plateau, then RL, and the control that continues SFT for as long as RL took. The share counts
+pairs of the kinds the teacher explains, nine in ten of which have its text. At 0 there is no text to imitate, and both
+start from captions alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from r1_reward.store.files import read_json, write_bytes, write_json
 from r1_reward.studies.demo.config import DemoConfig
 from r1_reward.studies.demo.pipeline import Demo
 from r1_reward.studies.demo.progress import DemoProgress
-from r1_reward.studies.machine import describe_machine
+from r1_reward.studies.machine import describe_machine, keep_freed_memory
 from r1_reward.studies.report import png
 from r1_reward.studies.statistics import mean_over_seeds
 
@@ -33,25 +34,36 @@ RESULTS = Path(__file__).parent / "results"
 
 def run(folder: Path, share: float, seed: int, sizes: dict[str, Any]) -> None:
     """Run the demo at one share, or what is missing of it."""
-    if (folder / "metrics.json").is_file():
-        return
     config = DemoConfig(**{"votes": 1, "voting_pairs": 1, **sizes, "seed": seed, "house_share": 1 - share})
     with DemoProgress() as progress:
         Demo(folder, config, progress, resume=folder.exists()).run()
 
 
-def cells(runs: Path) -> list[dict[str, Any]]:
-    """Return what the finished runs measured: share, seed, accuracies, and RL minus control with its interval."""
-    found = []
+def folder_of(runs: Path, share: float, seed: int) -> Path:
+    """Return the folder of a run."""
+    return runs / f"share{share:g}-seed{seed}"
+
+
+def cells(runs: Path, results: Path) -> list[dict[str, Any]]:
+    """Return what the finished runs measured: share, seed, accuracies, and RL minus control with its interval.
+
+    A run whose folder is gone is taken from ``results``, where there is such a file.
+    """
+    before = read_json(results)["runs"] if results.is_file() else []
+    known = {(cell["share"], cell["seed"]): cell for cell in before}
     for share in SHARES:
         for seed in SEEDS:
-            path = runs / f"share{share:g}-seed{seed}" / "metrics.json"
+            path = folder_of(runs, share, seed) / "metrics.json"
             if path.is_file():
-                metrics = read_json(path)
-                accuracies = {name: metrics[name]["accuracy"] for name in MODELS}
-                known = {"share": share, "seed": seed, "n_pairs": metrics["n_pairs"], "seconds": metrics["seconds"]}
-                found.append({**known, **accuracies, "rl_minus_control": metrics["rl_minus_control"]})
-    return found
+                known[share, seed] = measured(read_json(path), share, seed)
+    return [known[key] for key in sorted(known)]
+
+
+def measured(metrics: dict[str, Any], share: float, seed: int) -> dict[str, Any]:
+    """Return what is kept of a run."""
+    accuracies = {name: metrics[name]["accuracy"] for name in MODELS}
+    numbers = {"n_pairs": metrics["n_pairs"], "seconds": metrics["seconds"]}
+    return {"share": share, "seed": seed, **numbers, **accuracies, "rl_minus_control": metrics["rl_minus_control"]}
 
 
 def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -95,18 +107,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="sizes of a smoke test; nothing is learned at these")
     given = parser.parse_args()
     quiet_libraries()
+    keep_freed_memory()
     sizes: dict[str, Any] = {}
     if given.quick:
         from r1_reward.studies.demo import QUICK
 
         sizes = QUICK
+    given.out.mkdir(parents=True, exist_ok=True)
+    results = given.out / "crossing.json"
     for seed in given.seed or SEEDS:
         for share in given.share or SHARES:
-            run(given.runs / f"share{share:g}-seed{seed}", share, seed, sizes)
-            found = cells(given.runs)
+            if not any((cell["share"], cell["seed"]) == (share, seed) for cell in cells(given.runs, results)):
+                run(folder_of(given.runs, share, seed), share, seed, sizes)
+            found = cells(given.runs, results)
             rows = summary(found)
-            given.out.mkdir(parents=True, exist_ok=True)
-            write_json(given.out / "crossing.json", {"machine": describe_machine(), "summary": rows, "runs": found})
+            write_json(results, {"machine": describe_machine(), "summary": rows, "runs": found})
             write_bytes(given.out / "crossing.png", png(picture(found, rows), dpi=160))
 
 

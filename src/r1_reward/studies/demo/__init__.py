@@ -34,12 +34,14 @@ def run_demo(
     from r1_reward.studies.demo.config import DemoConfig
     from r1_reward.studies.demo.pipeline import Demo
     from r1_reward.studies.demo.progress import DemoProgress
+    from r1_reward.studies.machine import keep_freed_memory
 
     quiet_libraries()  # they print per-step notes and bars of their own; the demo has one display
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     if not torch.cuda.is_available():
         torch.set_num_threads(min(torch.get_num_threads(), 2))
+        keep_freed_memory()
     config = DemoConfig(seed=seed, **(sizes or {}))
     with DemoProgress() as progress:
         report = Demo(folder, config, progress, resume=resume).run()

@@ -58,6 +58,7 @@ class Demo:
         folder.mkdir(parents=True, exist_ok=True)
         self._state_file = folder / "state.json"
         self.seconds: dict[str, float] = {}
+        self._pairs: dict[str, Dataset] = {}  # reading and checking 14,000 rows takes seconds
         self.resumed = self._state_file.is_file()
         if self._state_file.is_file():
             state = read_json(self._state_file)
@@ -148,7 +149,9 @@ class Demo:
         """Return the train or test pairs."""
         from r1_reward.store.pairs import load_pairs
 
-        return load_pairs(self.folder / "data" / f"{name}.parquet", check_images=False)
+        if name not in self._pairs:
+            self._pairs[name] = load_pairs(self.folder / "data" / f"{name}.parquet", check_images=False)
+        return self._pairs[name]
 
     def training_pairs(self) -> Dataset:
         """Return the train pairs without the first few, which only decide when the cold start ends."""
@@ -348,6 +351,7 @@ class Demo:
             per_device_train_batch_size=config.rl_batch // updates,
             steps_per_generation=updates,
             max_completion_length=config.max_new_tokens,
+            beta=config.rl_beta,
             warmup_steps=5,
             shuffle_dataset=False,  # the two orders of a pair stay in one batch
         )
