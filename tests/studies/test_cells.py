@@ -21,6 +21,7 @@ from r1_reward.studies.ablate.figures import noise_grid
 from r1_reward.studies.ablate.report import varies_noise, write_report
 from r1_reward.studies.ablate.results import failed, finished
 from r1_reward.studies.ablate.study import Study
+from r1_reward.train import monitor
 
 
 def study_of(start, pairs, arms):
@@ -213,6 +214,43 @@ def test_numbers_that_an_earlier_version_made_up_are_not_read(study, folder, tmp
     assert failed(study, tmp_path) == {"s | stable_reinforce | seed 0": "CUDA out of memory"}
     with pytest.raises(UserError, match=r"holds no run. .* --report-only still shows"):
         run_study(study, tmp_path, lambda note: None)
+
+
+def test_a_study_may_end_its_runs_where_they_collapse(checkpoint, pair_file, tmp_path, monkeypatch):
+    third = monitor.Rule("it is the third log", lambda series, *_: {"loss": 0.0} if len(series["loss"]) == 3 else None)
+    monkeypatch.setattr(monitor, "RULES", {"loss_exploded": third})
+    study = study_of(checkpoint, pair_file, {"stable_reinforce": {"max_steps": 5}})
+    ends = []
+    for stops in (False, True):
+        chosen = study.model_copy(update={"stop_at_collapse": stops})
+        (result,) = run_study(chosen, tmp_path / str(stops), lambda note: None)
+        assert result["collapse"]["step"] == 3 and result["verdict"] == "collapsed at step 3"
+        assert len(result["right"]) == 4  # judged where it ended
+        ends.append((result["stopped_at"], max(row["step"] for row in result["log"])))
+    assert ends == [(None, 5), (3, 3)]
+
+
+def test_a_sound_run_is_not_stopped(checkpoint, pair_file, tmp_path):
+    study = study_of(checkpoint, pair_file, {"stable_reinforce": SOUND}).model_copy(update={"stop_at_collapse": True})
+    (result,) = run_study(study, tmp_path, lambda note: None)
+    assert (result["stopped_at"], result["verdict"]) == (None, "finished")
+    assert max(row["step"] for row in result["log"]) == 2
+
+
+def test_the_report_counts_lost_accuracy(study, folder, tmp_path):
+    (good, bad) = finished(study, folder)
+    (tmp_path / "start.json").write_text(json.dumps({"accuracy": 0.75, "parse_rate": 1.0, "consistent": 1.0}))
+    cells = [{**good, "accuracy": 0.7}, {**bad, "accuracy": 0.25}]
+    counting = study.model_copy(update={"collapse_points": 0.1})
+    record = write_report(counting, cells, tmp_path)
+    assert record["least_accuracy"] == pytest.approx(0.65)
+    arms = record["settings"]["s"]["arms"]
+    assert [arms[name]["accuracy_lost"] for name in ("stable_reinforce", "grpo")] == [0, 1]
+    for page in ("report.html", "report.md"):
+        text = (tmp_path / page).read_text()
+        assert text.count("0 unreadable or broken, 1 accuracy lost") == 1 and "65.0" in text
+    assert write_report(study, cells, tmp_path)["settings"]["s"]["arms"]["grpo"]["accuracy_lost"] is None
+    assert "accuracy lost" not in (tmp_path / "report.html").read_text() + (tmp_path / "report.md").read_text()
 
 
 def test_the_start_is_judged_once(study, folder):

@@ -50,6 +50,11 @@ def test_cells_come_seed_by_seed_with_the_nearest_option_winning(tmp_path):
             "demo: unknown option.*'sft_patience'",
         ),
         (("start: demo", "start: [demo"), "not a readable YAML"),
+        (("start: demo", "start: demo\ncollapse_points: 10"), "collapse_points"),
+        (
+            ("start: demo", "start: runs/sft\ndata: a\nheld_out: b\ntrain_pairs: rl"),
+            "train_pairs chooses among the pairs of the demo",
+        ),
     ],
 )
 def test_a_wrong_study_is_explained(tmp_path, change, message):
@@ -66,6 +71,17 @@ def test_a_start_from_the_demo_is_known_by_all_of_its_settings(tmp_path):
     assert known("start_seed: 1")["demo"]["seed"] == 1
 
 
+def test_how_runs_end_and_what_they_train_on_decide_them_and_how_they_are_counted_does_not(tmp_path):
+    def known(line):
+        return identity(load_study(written(tmp_path, GOOD.replace("start: demo", f"start: demo\n{line}"))))
+
+    plain = known("")
+    assert "stop_at_collapse" not in plain and "train_pairs" not in plain  # as earlier folders have it
+    assert known("stop_at_collapse: true") == {**plain, "stop_at_collapse": True}
+    assert known("train_pairs: rl") == {**plain, "train_pairs": "rl"}
+    assert known("collapse_points: 0.1") == plain
+
+
 def test_no_file(tmp_path):
     with pytest.raises(UserError, match="no such config file"):
         load_study(tmp_path / "none.yaml")
@@ -78,6 +94,13 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("ablate-*.yaml"))
 def test_the_committed_studies_are_valid(recipe):
     cells = list(load_study(recipe).cells())
     assert len({(cell.setting, cell.arm, cell.seed) for cell in cells}) == len(cells)
+
+
+def test_no_run_of_the_collapse_study_is_done_twice():
+    study = load_study(next(recipe for recipe in RECIPES if recipe.stem == "ablate-collapse"))
+    usual = {"logps": "sighted", "filter_bounds": "standardized"}
+    runs = [(cell.seed, sorted({**usual, **cell.options}.items())) for cell in study.cells()]
+    assert all(run not in runs[:i] for i, run in enumerate(runs))
 
 
 def test_settings_under_stress_have_eight_seeds_an_arm():

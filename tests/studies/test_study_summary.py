@@ -53,6 +53,24 @@ def test_a_run_without_a_result_or_an_accuracy_is_in_no_mean():
     assert arms["b"]["difference"]["mean"] == pytest.approx(-0.1)
 
 
+def test_lost_accuracy_counts_beside_the_rule():
+    a = [cell("a", seed, 0.70) for seed in range(4)]
+    b = [
+        cell("b", 0, 0.59),  # on the line: 10 points below a start of 0.69
+        cell("b", 1, 0.58),
+        cell("b", 2, 0.0, {"step": 3}),  # broken, and counted once
+        cell("b", 3, 0.70, {"step": 3}),
+    ]
+    setting = Setting(question="?", seeds=list(range(4)), arms={"a": {}, "b": {}})
+    counted = summarise([*a, *b], {"s": setting}, least_accuracy=0.69 - 0.10)["s"]["arms"]
+    assert (counted["b"]["broken"], counted["b"]["accuracy_lost"], counted["b"]["collapses"]) == (2, 1, 3)
+    assert counted["b"]["collapse_rate"]["mean"] == 0.75
+    assert counted["b"]["collapse_p"] == pytest.approx(2 / 14)  # 3 of 4 against 0 of 4: 2 * C(4,3) / C(8,3)
+    assert (counted["a"]["accuracy_lost"], counted["a"]["collapses"]) == (0, 0)
+    plain = arms_of([*a, *b], seeds=range(4))["b"]
+    assert (plain["broken"], plain["accuracy_lost"], plain["collapses"]) == (2, None, 2)
+
+
 def test_sampled_consistency_undoes_the_noise():
     # True shares 0.8 and 0.9 under 30 % reversed verdicts: 0.8 * 0.7 + 0.2 * 0.3 = 0.62, 0.9 * 0.7 + 0.1 * 0.3 = 0.66.
     log = [{"reward/consistency": 0.62}] * 5 + [{"held_out/accuracy": 0.5}] + [{"reward/consistency": 0.66}] * 5

@@ -41,6 +41,8 @@ def ablate(
         typer.echo(f"{name} (against {setting['reference']})")
         for arm, numbers in setting["arms"].items():
             collapsed = f"{numbers['collapses']} of {numbers['seeds']} collapsed"
+            if numbers["accuracy_lost"] is not None:
+                collapsed += f" ({numbers['broken']} unreadable or broken, {numbers['accuracy_lost']} accuracy lost)"
             typer.echo(f"  {arm:<28} {interval_text(numbers['accuracy']):<20} {collapsed}")
     typer.echo(f"report: {out / 'report.html'}")
     for cell, error in record["failed"].items():

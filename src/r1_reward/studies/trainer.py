@@ -1,4 +1,4 @@
-"""StableReinforce under conditions that only an experiment wants: old or rounded rollouts, a referee that errs.
+"""StableReinforce under conditions that only an experiment wants: stale rollouts, blind losses, a referee that errs.
 
     args = StudyConfig("runs/cell", stale_updates=8, referee_noise=0.2)
     StudyTrainer(model, args, train_dataset=pairs, processing_class=processor).train()
@@ -8,20 +8,39 @@ Without its own options a `StudyTrainer` is the trainer of ``r1-reward train rl`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 
-from r1_reward.algorithm import PolicyLoss, policy_loss, pre_clip_bias
+from r1_reward.algorithm import PolicyLoss, discounted_returns, policy_loss, pre_clip_bias
 from r1_reward.records.errors import UserError
 from r1_reward.studies.gradients import compare_gradients
 from r1_reward.studies.noise import ErringReferee
+from r1_reward.studies.released import (
+    FILTER_BOUNDS,
+    LOGPS,
+    RAW,
+    SIGHTED,
+    STANDARDIZED,
+    Faults,
+    filter_by_raw_bounds,
+    one_dimensional_positions,
+)
 from r1_reward.studies.stale import SamplingWeights
+from r1_reward.train.algorithms import algorithm_named
 from r1_reward.train.rl import StableReinforceConfig, StableReinforceTrainer
 
 _DTYPES = (None, "bfloat16", "float16")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "logps": tuple(LOGPS),
+    "filter_bounds": FILTER_BOUNDS,
+    "old_logps": ("sampler", "trainer"),
+}
 
 
 @dataclass
@@ -37,6 +56,27 @@ class StudyConfig(StableReinforceConfig):
     )
     referee_noise: float = field(
         default=0.0, metadata={"help": "Share of the referee's known verdicts that are reversed."}
+    )
+    logps: str = field(
+        default=SIGHTED,
+        metadata={
+            "help": f"{', '.join(LOGPS)}: the policy's log-probabilities, old and new, are computed as sampled, on "
+            "blanked pictures, with one-dimensional positions, or with both. Sampling is never changed."
+        },
+    )
+    old_logps: str = field(
+        default="sampler",
+        metadata={
+            "help": "Whose weights give the ratio's denominator where rollouts have other ones: sampler (it corrects "
+            "for them) or trainer (the released code, whose ratio begins at 1 whatever sampled)."
+        },
+    )
+    filter_bounds: str = field(
+        default=STANDARDIZED,
+        metadata={
+            "help": "The filter's bounds: standardized (the paper) or raw (the released code): mean of the raw returns "
+            "plus and minus advantage_filter, applied to z-scores."
+        },
     )
     pre_clip_in_parameters: bool = field(
         default=False,
@@ -55,6 +95,18 @@ class StudyConfig(StableReinforceConfig):
             raise ValueError(f"rollout_dtype must be null, bfloat16 or float16; got {self.rollout_dtype!r}.")
         if not 0.0 <= self.referee_noise <= 1.0:
             raise ValueError(f"referee_noise is a share between 0 and 1; got {self.referee_noise}.")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}.")
+        if self.filter_bounds == RAW and (
+            self.advantage_filter is None
+            or self.advantage_filter_mode != "drop"
+            or algorithm_named(self.algorithm).name != "stable_reinforce"
+        ):
+            raise ValueError(
+                "filter_bounds: raw is the released filter of stable_reinforce; it needs that algorithm, an "
+                "advantage_filter and advantage_filter_mode drop."
+            )
         if (self.stale_updates or self.rollout_dtype) and (self.use_vllm or self.use_transformers_continuous_batching):
             raise ValueError("stale_updates and rollout_dtype need plain transformers generation; leave vLLM off.")
 
@@ -62,8 +114,11 @@ class StudyConfig(StableReinforceConfig):
 class StudyTrainer(StableReinforceTrainer):
     """StableReinforceTrainer with the options of `StudyConfig`.
 
-    It also logs rollout_age (updates), referee_flipped (share of the known verdicts) and pre_clip/parameter_*, each
-    where its option is set.
+    It also logs rollout_age (updates), referee_flipped (share of the known verdicts), pre_clip/parameter_* and, where
+    log-probabilities are not those of the sampler, mismatch/mean_abs and mismatch/max (nats, over response tokens: the
+    policy's log-probability as the loss has it, against that of what sampled); each where its option is set.
+
+    Whatever `logps` says, a reference sees the pictures; its positions are the policy's. The released code is so, too.
     """
 
     args: StudyConfig
@@ -74,6 +129,11 @@ class StudyTrainer(StableReinforceTrainer):
         self.sampling = SamplingWeights(
             self.accelerator.unwrap_model(self.model), stale_updates=args.stale_updates, dtype=dtype
         )
+        self._faults = LOGPS[args.logps]
+        if self._faults.blind and args.beta != 0.0 and isinstance(self.accelerator.unwrap_model(self.model), PeftModel):
+            raise UserError(
+                "logps: blind with beta needs a reference model of its own, which LoRA does not have; set beta to 0."
+            )
         if (self.sampling.active or args.pre_clip_in_parameters) and (
             self.is_fsdp_enabled or self.is_deepspeed_enabled
         ):
@@ -102,10 +162,65 @@ class StudyTrainer(StableReinforceTrainer):
             return super()._generate_single_turn(*args, **kwargs)
 
     def _old_logps(self, rollout: dict[str, Any]) -> Tensor | None:
-        if not self._samples_elsewhere:
+        if self._mode == "eval" or not (self.sampling.active or self.args.logps != SIGHTED):
             return super()._old_logps(rollout)
-        with self.sampling.swapped_in(), torch.no_grad():
+        trained = rollout.get("old_per_token_logps")  # TRL's, where a rollout has several updates
+        if trained is None:
+            trained = self._constant_logps(rollout)
+        with self.sampling.swapped_in(), self._as_sampled():
+            sampled = self._constant_logps(rollout)
+        self._log_mismatch(trained - sampled, rollout["completion_mask"])
+        if not self.sampling.active or self.args.old_logps == "trainer":
+            return super()._old_logps(rollout)
+        if self.args.logps == SIGHTED:
+            return sampled
+        with self.sampling.swapped_in():
+            return self._constant_logps(rollout)
+
+    def _constant_logps(self, rollout: dict[str, Any]) -> Tensor:
+        with torch.no_grad():
             return self._logps_and_entropies(self.model, rollout, entropy=False)[0]
+
+    def _log_mismatch(self, gap: Tensor, mask: Tensor) -> None:
+        gap = torch.where(mask.bool(), gap.abs(), torch.zeros_like(gap))
+        self._log_share("mismatch/mean_abs", gap, mask)
+        self._metrics[self._mode]["mismatch/max"].append(self.accelerator.gather(gap.max()).max().item())
+
+    # ---- log-probabilities as the released code has them
+
+    @contextmanager
+    def _as_sampled(self) -> Iterator[None]:
+        """Compute log-probabilities without faults inside the block."""
+        faults, self._faults = self._faults, LOGPS[SIGHTED]
+        try:
+            yield
+        finally:
+            self._faults = faults
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **media: Any) -> Any:
+        # Everything that TRL and our own steps compute of policy and reference comes through here, sampling does not.
+        faults = self._faults if self._mode == "train" else Faults(blind=False, flat=False)
+        if faults.blind and model is not self.ref_model and media.get("pixel_values") is not None:
+            media["pixel_values"] = torch.zeros_like(media["pixel_values"])
+        with one_dimensional_positions(self.accelerator.unwrap_model(model)) if faults.flat else nullcontext():
+            return super()._get_per_token_logps_and_entropies(model, *args, **media)
+
+    # ---- the filter as the released code has it
+
+    def _advantages(self, rollout: dict[str, Any], *, first_row: int) -> Tensor:
+        if self.args.filter_bounds != RAW:
+            return super()._advantages(rollout, first_row=first_row)
+        mask = rollout["completion_mask"]
+        kl = rollout["old_per_token_logps"] - rollout["ref_per_token_logps"] if self.beta != 0.0 else None
+        rewards = self._rewards[first_row : first_row + len(mask)]
+        returns = discounted_returns(rewards, mask, kl=kl, kl_coef=self.beta)
+        used = mask.bool() & returns.isfinite()
+        sums = torch.stack([returns[used].double().sum(), used.sum().double()])
+        total, count = self._sum_over_processes(sums).tolist()
+        z = self._unfiltered_advantages(rollout, first_row=first_row)
+        kept = filter_by_raw_bounds(z, total / max(count, 1), self.args.filter_threshold() or 0.0)
+        self._log_share("filtered", (kept != z) & mask.bool(), mask)
+        return kept
 
     # ---- verdicts
 

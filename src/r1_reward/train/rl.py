@@ -227,22 +227,25 @@ class StableReinforceTrainer(RolloutTrainer):
     def _advantages(self, rollout: dict[str, Any], *, first_row: int) -> Tensor:
         """Return (B, T) advantages of the configured algorithm, after the filter; 0 for what cannot be scored."""
         mask = _loss_mask(rollout)
-        advantages = unfiltered_advantages(
-            self.algorithm,
-            self._rewards,
-            mask,
-            group_size=(self.num_generations if self._mode == "train" else self.num_generations_eval) or 1,
-            first_row=first_row,
-            kl=rollout["old_per_token_logps"] - rollout["ref_per_token_logps"] if self.beta != 0.0 else None,
-            kl_coef=self.beta,
-            gather=self._gather_values,
-        )
+        advantages = self._unfiltered_advantages(rollout, first_row=first_row)
         threshold = self.args.filter_threshold()
         if threshold is None:
             return advantages
         kept = filter_outliers(advantages, threshold, self.args.advantage_filter_mode)
         self._log_share("filtered", (kept != advantages) & mask.bool(), mask)
         return kept
+
+    def _unfiltered_advantages(self, rollout: dict[str, Any], *, first_row: int) -> Tensor:
+        return unfiltered_advantages(
+            self.algorithm,
+            self._rewards,
+            _loss_mask(rollout),
+            group_size=(self.num_generations if self._mode == "train" else self.num_generations_eval) or 1,
+            first_row=first_row,
+            kl=rollout["old_per_token_logps"] - rollout["ref_per_token_logps"] if self.beta != 0.0 else None,
+            kl_coef=self.beta,
+            gather=self._gather_values,
+        )
 
     def _log_sampler(self, rollout: dict[str, Any]) -> None:
         """Log what vLLM's correction masks and truncates; the gap itself is TRL's sampling_logp_difference."""

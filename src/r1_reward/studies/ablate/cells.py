@@ -149,7 +149,8 @@ def prepare(study: Study, out: Path, note: Note) -> Start:
         checkpoint = study.start
     else:
         demo = _demo_start(out / "start", study, note)
-        train, held_out, checkpoint = demo.hard_pairs(), demo.pairs("test"), str(demo.folder / "sft")
+        train = demo.rl_pairs() if study.train_pairs == "rl" else demo.hard_pairs()
+        held_out, checkpoint = demo.pairs("test"), str(demo.folder / "sft")
     # One order of the pairs for all cells, by a seed of the study and not of the cell.
     train = both_orders(without_reasoning(train), seed=study.start_seed)
     return Start(checkpoint, train, list(held_out.select(range(min(study.held_out_pairs, len(held_out))))))
@@ -170,6 +171,7 @@ def _demo_start(folder: Path, study: Study, note: Note) -> Any:
 def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, Any]:
     """Train one cell and return its curves, its held-out judgments and its verdict."""
     from r1_reward.models.checkpoint import load_model_and_processor
+    from r1_reward.studies.ablate.stop import StopAtCollapse
     from r1_reward.studies.trainer import StudyTrainer
     from r1_reward.train.held_out import HeldOutAccuracy
     from r1_reward.train.monitor import collapsed
@@ -184,6 +186,9 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
     trainer.add_callback(
         HeldOutAccuracy(trainer, curve, every=study.held_out_every, max_new_tokens=args.max_completion_length)
     )
+    stop = StopAtCollapse(max_completion_length=args.max_completion_length)
+    if study.stop_at_collapse:
+        trainer.add_callback(stop)
     began = time.monotonic()
     failure = _train(trainer)
     seconds = time.monotonic() - began
@@ -196,6 +201,7 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
         "tokens": max((row.get("num_tokens", 0) for row in log), default=0),
         "failure": failure,
         "collapse": collapse and collapse._asdict(),
+        "stopped_at": stop.stopped_at,
         "verdict": f"collapsed at step {collapse.step}" if collapse else "finished",
         "log": log,
         # Weights that are NaN are judged like any others: what they write cannot be read, and that counts as wrong.

@@ -16,6 +16,7 @@ PANELS = (  # logged key, title, scale of the y axis
     ("max_log_ratio", "largest |log-ratio|, nats", "linear"),
     ("filtered", "share of advantages filtered", "linear"),
     ("pre_clipped", "share of tokens pre-clipped", "linear"),
+    ("mismatch/mean_abs", "loss against sampler: mean |log-prob. gap|, nats", "linear"),
     ("pre_clip/changed", "Pre-CLIP: share of tokens whose gradient it takes", "linear"),
     ("pre_clip/parameter_cosine", "Pre-CLIP: cosine to the unclipped gradient", "linear"),
     ("pre_clip/parameter_norm_ratio", "Pre-CLIP: norm over the unclipped gradient's", "log"),
@@ -26,8 +27,11 @@ COLOURS = (
 )  # fmt: skip
 
 
-def curves(cells: Sequence[Mapping[str, Any]]) -> Any:
-    """Return a figure with a panel a metric and a line a run, all seeds of all arms."""
+def curves(cells: Sequence[Mapping[str, Any]], lost: Sequence[bool] | None = None) -> Any:
+    """Return a figure with a panel a metric and a line a run, all seeds of all arms.
+
+    A line ends with a cross where the run collapsed, with a triangle where it ``lost`` its accuracy.
+    """
     from matplotlib.figure import Figure
 
     arms = list(dict.fromkeys(cell["arm"] for cell in cells))
@@ -38,13 +42,13 @@ def curves(cells: Sequence[Mapping[str, Any]]) -> Any:
     for axis, (key, title, scale) in zip(axes, shown, strict=False):
         if not any(value for cell in cells for _, value in _points(cell, key)):
             scale = "linear"  # nothing but zeros
-        for cell in cells:
+        for cell, fell in zip(cells, lost or [False] * len(cells), strict=True):
             colour = COLOURS[arms.index(cell["arm"]) % len(COLOURS)]
             points = _points(cell, key)
             values = [abs(value) if scale == "log" else value for _, value in points]
             axis.plot([step for step, _ in points], values, color=colour, alpha=0.55, linewidth=1.0)
-            if cell["collapse"] and points:
-                axis.plot([points[-1][0]], [values[-1]], "x", color=colour, markersize=6)
+            if points and (cell["collapse"] or fell):
+                axis.plot([points[-1][0]], [values[-1]], "x" if cell["collapse"] else "v", color=colour, markersize=6)
         axis.set(title=title, xlabel="step", yscale=scale)
         axis.grid(alpha=0.2)
         axis.spines[["top", "right"]].set_visible(False)

@@ -11,7 +11,7 @@ from r1_reward.store.files import read_json, write_bytes, write_json, write_text
 from r1_reward.studies.ablate.figures import curves, noise_grid, worked_case
 from r1_reward.studies.ablate.results import START_FILE, failed
 from r1_reward.studies.ablate.study import Study
-from r1_reward.studies.ablate.summary import summarise
+from r1_reward.studies.ablate.summary import lost_accuracy, summarise
 from r1_reward.studies.machine import describe_machine
 from r1_reward.studies.report import data_url, png, render
 
@@ -22,6 +22,7 @@ Record = Mapping[str, Any]
 def write_report(study: Study, results: Sequence[Mapping[str, Any]], out: Path) -> dict[str, Any]:
     """Write report.html, report.md, summary.json and figures/ for the results there are, and return the summary."""
     start = read_json(out / START_FILE) if (out / START_FILE).exists() else {}
+    least = _least_accuracy(study, start)
     record = {
         "machine": describe_machine(),
         "study": study.model_dump(),
@@ -30,11 +31,12 @@ def write_report(study: Study, results: Sequence[Mapping[str, Any]], out: Path) 
         "cells_wanted": sum(1 for _ in study.cells()),
         "cell_seconds": sum(result["seconds"] for result in results),
         "failed": failed(study, out),
-        "settings": summarise(results, study.settings),
+        "least_accuracy": least,
+        "settings": summarise(results, study.settings, least_accuracy=least),
     }
     write_json(out / "summary.json", record)
     noisy = varies_noise(record)
-    pictures = {name: _draw(out, name, results, grid=name in noisy) for name in record["settings"]}
+    pictures = {name: _draw(out, name, results, least, grid=name in noisy) for name in record["settings"]}
     page = render("ablate.html", record=record, pictures=pictures, worked=_save(out, "worked case", worked_case()))
     write_text(out / "report.html", page)
     write_text(out / "report.md", as_markdown(record))
@@ -57,12 +59,22 @@ def varies_noise(record: Record) -> list[str]:
     return found
 
 
-def _draw(out: Path, setting: str, results: Sequence[Mapping[str, Any]], *, grid: bool) -> list[str]:
+def _least_accuracy(study: Study, start: Mapping[str, Any]) -> float | None:
+    """Return the accuracy below which a run counts as collapsed; None where the study does not count such runs."""
+    if study.collapse_points is None or "accuracy" not in start:
+        return None
+    return max(0.0, start["accuracy"] - study.collapse_points)
+
+
+def _draw(
+    out: Path, setting: str, results: Sequence[Mapping[str, Any]], least_accuracy: float | None, *, grid: bool
+) -> list[str]:
     """Save the pictures of a setting; return them as data URLs."""
     cells = [result for result in results if result["setting"] == setting]
     if not cells:
         return []
-    drawn = [_save(out, f"{setting} curves", curves(cells))]
+    lost = [lost_accuracy(cell, least_accuracy) for cell in cells]
+    drawn = [_save(out, f"{setting} curves", curves(cells, lost))]
     return [_save(out, f"{setting} grid", noise_grid(cells)), *drawn] if grid else drawn
 
 

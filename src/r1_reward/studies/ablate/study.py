@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -59,11 +59,26 @@ class Study(Settings):
     demo: dict[str, Any] = Field(
         default_factory=dict, description="Settings of the demo that its start has instead of the usual ones."
     )
+    train_pairs: Literal["hard", "rl"] = Field(
+        default="hard",
+        description="Which of the demo's pairs are trained on: hard ones, or the demo's own RL set, which has others "
+        "among them.",
+    )
     data: str | None = Field(default=None, description="Pair file to train on, where the start is a checkpoint.")
     held_out: str | None = Field(default=None, description="Pair file to judge, where the start is a checkpoint.")
     held_out_pairs: int = Field(default=300, ge=1, description="Pairs that every run is judged on in the end.")
     held_out_every: int = Field(default=10, ge=1, description="Steps between two points of a run's curve.")
     curve_pairs: int = Field(default=64, ge=1, description="Pairs that such a point is measured on.")
+    stop_at_collapse: bool = Field(
+        default=False, description="End a run at the first step at which the rule of train/monitor.py fires."
+    )
+    collapse_points: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="A run whose accuracy is lower than the start's by more than this (0.1: 10 points) counts as "
+        "collapsed, too.",
+    )
     common: dict[str, Any] = Field(default_factory=dict, description="Keys of the trainer that all runs share.")
 
     def cells(self) -> Iterator[Cell]:
@@ -116,6 +131,11 @@ def identity(study: Study) -> dict[str, Any]:
         "held_out_every": study.held_out_every,
         "curve_pairs": study.curve_pairs,
     }
+    # Folders of studies without these options do not know of them.
+    if study.stop_at_collapse:
+        shared["stop_at_collapse"] = True
+    if study.train_pairs != "hard":
+        shared["train_pairs"] = study.train_pairs
     if study.start == START_FROM_DEMO:
         return {**shared, "demo": DemoConfig(**{**study.demo, "seed": study.start_seed}).model_dump()}
     return {
@@ -155,6 +175,8 @@ def _check(path: Path, study: Study) -> None:
     for name, setting in study.settings.items():
         if setting.reference() not in setting.arms:
             raise UserError(f"{path}: settings.{name}.baseline: {setting.baseline!r} is not one of its arms.")
+    if study.start != START_FROM_DEMO and study.train_pairs != "hard":
+        raise UserError(f"{path}: train_pairs chooses among the pairs of the demo; here data names the pairs.")
     if study.start != START_FROM_DEMO and not (study.data and study.held_out):
         raise UserError(f"{path}: start is a checkpoint, so data and held_out must name pair files.")
 

@@ -21,14 +21,20 @@ from r1_reward.studies.statistics import (
     share_over_seeds,
 )
 
+_ROUNDING = 1e-9  # a run exactly on the line is above it, however the line was rounded
+
 Result = Mapping[str, Any]
 """What :func:`r1_reward.studies.ablate.cells.run_cell` returned."""
 
 
-def summarise(results: Sequence[Result], settings: Mapping[str, Setting]) -> dict[str, Any]:
+def summarise(
+    results: Sequence[Result], settings: Mapping[str, Setting], *, least_accuracy: float | None = None
+) -> dict[str, Any]:
     """Return setting -> what its arms came to, all of them, whether they have results or not.
 
-    Shares lie in [0, 1], intervals are 95 %; None where an arm has no result to say it by.
+    Shares lie in [0, 1], intervals are 95 %; None where an arm has no result to say it by. ``collapses`` counts the
+    ``broken`` runs, of which the written rule speaks, and with ``least_accuracy`` those that ended below it and are
+    not broken (``accuracy_lost``).
     """
     summary = {}
     for name, setting in settings.items():
@@ -37,23 +43,39 @@ def summarise(results: Sequence[Result], settings: Mapping[str, Setting]) -> dic
         n = min((len(cells) for cells in found.values() if cells), default=0)
         arms = {}
         for arm, cells in found.items():
-            arms[arm] = {"seeds": len(cells), "wanted": len(setting.seeds), **_describe(cells)}
+            arms[arm] = {"seeds": len(cells), "wanted": len(setting.seeds), **_describe(cells, least_accuracy)}
             if arm != setting.reference():
-                arms[arm] |= _compare(cells, baseline)
+                arms[arm] |= _compare(cells, baseline, least_accuracy)
         summary[name] = {
             "reference": setting.reference(),
             "arms": arms,
-            "detectable_collapse_rate": detectable_rate(n, min(n, _collapses(baseline))) if baseline else None,
+            "detectable_collapse_rate": detectable_rate(n, min(n, _collapses(baseline, least_accuracy)))
+            if baseline
+            else None,
         }
     return summary
 
 
-def _describe(cells: Sequence[Result]) -> dict[str, Any]:
-    collapses = _collapses(cells)
+def is_broken(cell: Result) -> bool:
+    """Return whether the written rule of :mod:`r1_reward.train.monitor` fired, or no token could be sampled."""
+    return bool(cell["collapse"] or cell["failure"])
+
+
+def lost_accuracy(cell: Result, least_accuracy: float | None) -> bool:
+    """Return whether a run that is not broken ended below an accuracy; no run does where that is None."""
+    if least_accuracy is None or cell["accuracy"] is None or is_broken(cell):
+        return False
+    return bool(cell["accuracy"] < least_accuracy - _ROUNDING)
+
+
+def _describe(cells: Sequence[Result], least_accuracy: float | None) -> dict[str, Any]:
+    collapses = _collapses(cells, least_accuracy)
     return {
         "accuracy": _interval([cell["accuracy"] for cell in cells]),
         "accuracies": [cell["accuracy"] for cell in cells],
         "collapses": collapses,
+        "broken": sum(map(is_broken, cells)),
+        "accuracy_lost": None if least_accuracy is None else collapses - sum(map(is_broken, cells)),
         "collapse_rate": rate(collapses, len(cells))._asdict() if cells else None,
         "consistent": _interval([cell.get("consistent") for cell in cells]),
         "consistents": [cell.get("consistent") for cell in cells],
@@ -67,7 +89,7 @@ def _describe(cells: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _compare(cells: Sequence[Result], baseline: Sequence[Result]) -> dict[str, Any]:
+def _compare(cells: Sequence[Result], baseline: Sequence[Result], least_accuracy: float | None) -> dict[str, Any]:
     """Return how an arm differs from the reference; nothing if one of them has no results, or no seed is in both."""
     compared: dict[str, Any] = {}
     of_seed = {cell["seed"]: cell["accuracy"] for cell in baseline}
@@ -77,7 +99,8 @@ def _compare(cells: Sequence[Result], baseline: Sequence[Result]) -> dict[str, A
         compared["difference"] = mean_over_seeds(differences)._asdict()
         compared["detectable_difference"] = detectable_difference(differences)
     if cells and baseline:
-        compared["collapse_p"] = fisher(_collapses(cells), _collapses(baseline), len(cells), len(baseline))
+        own, other = (_collapses(some, least_accuracy) for some in (cells, baseline))
+        compared["collapse_p"] = fisher(own, other, len(cells), len(baseline))
     return compared
 
 
@@ -96,8 +119,8 @@ def sampled_consistency(
     return float(np.mean(shares[:steps])), float(np.mean(shares[-steps:]))
 
 
-def _collapses(cells: Sequence[Result]) -> int:
-    return sum(bool(cell["collapse"] or cell["failure"]) for cell in cells)
+def _collapses(cells: Sequence[Result], least_accuracy: float | None) -> int:
+    return sum(is_broken(cell) or lost_accuracy(cell, least_accuracy) for cell in cells)
 
 
 def _interval(values: Sequence[float | None]) -> dict[str, float] | None:
