@@ -30,7 +30,7 @@ class DemoConfig(Settings):
         default=0.02, ge=0, le=1, description="Share of the teacher's texts that contradict their verdict."
     )
     ground_steps: int = Field(default=320, ge=1, description="Steps on captions before the first judgement.")
-    sft_max_steps: int = Field(default=560, ge=1, description="Most steps of imitation.")
+    sft_max_steps: int = Field(default=640, ge=1, description="Most steps of imitation.")
     sft_patience: int = Field(
         default=3, ge=1, description="Looks at the development pairs without a better accuracy that end imitation."
     )
@@ -43,11 +43,10 @@ class DemoConfig(Settings):
     rl_taught_share: float = Field(
         default=0.5, ge=0, lt=1, description="Share of the RL set that is not hard, so that nothing is unlearned."
     )
-    rl_steps: int = Field(default=30, ge=1, description="Rollouts of reinforcement learning.")
+    rl_steps: int = Field(default=28, ge=1, description="Rollouts of reinforcement learning.")
     rl_batch: int = Field(default=256, ge=1, description="Sequences of a rollout.")
     rl_updates_per_rollout: int = Field(default=2, ge=1, description="Updates that share a rollout.")
     rl_learning_rate: float = Field(default=2e-4, gt=0, description="Learning rate of reinforcement learning.")
-    rl_beta: float = Field(default=0.04, ge=0, description="Weight of the KL divergence from the SFT model.")
     votes: int = Field(default=15, ge=1, description="Sampled votes a pair, for majorities.")
     voting_pairs: int = Field(default=200, ge=1, description="Held-out pairs that get them.")
     max_new_tokens: int = Field(default=64, ge=1, description="Longest judgement, in tokens.")
