@@ -29,6 +29,7 @@ from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json, write_text
 from r1_reward.studies.ablate.results import ERROR_FILE, RESULT_FILE, START_FILE, finished, result_of, study_folder
 from r1_reward.studies.ablate.study import START_FROM_DEMO, Cell, Study, referee_weights
+from r1_reward.studies.machine import keep_freed_memory
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,6 +61,7 @@ def run_study(study: Study, out: Path, note: Note, *, workers: int = 1) -> list[
 
 
 def _run_study(study: Study, out: Path, workers: int, note: Note) -> None:
+    keep_freed_memory()
     cells, referees = list(study.cells()), referee_weights(study)
     for cell in cells:
         _arguments(cell, cell.folder(out) / "work")  # a wrong option is told before the first hour, not after it
@@ -108,6 +110,7 @@ def _start_worker(
     global _worker
     take_place(places, workers)
     quiet_libraries()
+    keep_freed_memory()
     _worker = (start, study, out, referees)
 
 
