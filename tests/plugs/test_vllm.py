@@ -110,7 +110,7 @@ def test_the_same_greedy_verdicts(plain, fast, items, capsys):
     assert all((a.probability is None) == (b.probability is None) for a, b in same)
     gap = max(abs(a.probability - b.probability) for a, b in same if a.probability is not None)
     with capsys.disabled():
-        print(f"\n200 greedy judgements: {differ} texts, {turned} verdicts differ; P by {gap:.1g} at most")  # noqa: T201
+        print(f"\n200 greedy judgments: {differ} texts, {turned} verdicts differ; P by {gap:.1g} at most")  # noqa: T201
     assert turned == 0
     assert differ <= 2
     assert gap < 1e-3

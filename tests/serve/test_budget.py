@@ -133,7 +133,7 @@ def test_judgments_are_counted_as_they_are_made(path, asked, pairs):
             if expected == 200:
                 assert len(server.judge.seen) == 2 * pairs
             else:
-                assert f"{2 * pairs} judgements" in answer["error"]["message"] and not server.judge.seen
+                assert f"{2 * pairs} judgments" in answer["error"]["message"] and not server.judge.seen
                 assert "--max-judgments" in answer["error"]["message"]
 
 

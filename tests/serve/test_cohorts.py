@@ -216,7 +216,7 @@ def test_inconsistent_requests_are_refused_at_once_and_leave_nothing(server, nam
 def test_judgments_are_counted_for_the_whole_group_before_any_of_it_waits():
     with Served(max_judgments=20, group_wait=20) as server:
         status, answer = server.post("/v1/reward", sample("1", size=5, votes=2))
-        assert status == 422 and "40 judgements" in answer["error"]["message"] and "--max-judgments" in str(answer)
+        assert status == 422 and "40 judgments" in answer["error"]["message"] and "--max-judgments" in str(answer)
         assert len(server.service.cohorts) == 0
         answers = at_once(server, *(sample(str(n), size=5, votes=2, schedule="circular") for n in range(5)))
         assert [status for status, _ in answers] == [200] * 5

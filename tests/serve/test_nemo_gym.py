@@ -281,7 +281,7 @@ def test_invalid_rollouts(server, name, change, said):
 
 def test_only_win_rates(server):
     status, answer = server.post("/verify?kind=bradley_terry", rollout("4"))
-    assert status == 422 and "win rates" in answer["detail"]
+    assert status == 422 and "win_rate" in answer["detail"]
 
 
 @pytest.mark.parametrize("question", ["it fails", "down", "it explodes"])

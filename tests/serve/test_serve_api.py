@@ -94,7 +94,7 @@ def test_without_a_readable_vote_there_is_no_verdict_and_no_reward(server):
     status, answer = server.post("/v1/reward", {"question": question, "responses": ["1", "2"]})
     assert status == 200 and answer["rewards"] == [None, None] and "2 of 2" in answer["message"]
     status, answer = server.post("/v1/rank", {"question": question, "responses": ["1", "2"]})
-    assert status == 200 and "says nothing" in answer["message"]
+    assert status == 200 and "is meaningless" in answer["message"]
     assert answer["comparisons"] == [{"first": 0, "second": 1, "probability": None}]
 
 
