@@ -214,7 +214,7 @@ MANY = [image(1, 1), text("between")] * 10
         (pair([{"type": "text", "text": 5}]), "response_1[0].text", "string"),
         (pair([{"type": "text", "text": "a", "more": 1}]), "response_1[0].more", ""),
         (pair([pictured("abc")]), "response_1[0].image", '{"base64": ...}'),
-        (pair([pictured("https://example.org/a.png")]), "response_1[0].image", "this is a URL"),
+        (pair([pictured("https://example.org/a.png")]), "response_1[0].image", "send this URL as"),
         (pair([pictured({"base64": "a", "url": "b"})]), "response_1[0].image", "must be"),
         (pair([pictured({"base64": 7})]), "response_1[0].image.base64", "string"),
         (pair([linked("data:,")]), "response_1[0].image_url", ""),

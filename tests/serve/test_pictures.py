@@ -235,7 +235,7 @@ def test_redirects_are_not_followed(host):
 
 
 def test_hosts_that_fail(host):
-    assert "answers 404" in refusal([UrlImage(url=f"http://{host}/none")], allow_hosts=(host,))[2]
+    assert "answered 404" in refusal([UrlImage(url=f"http://{host}/none")], allow_hosts=(host,))[2]
     closed = "127.0.0.1:9"
     status, _, told = refusal([UrlImage(url=f"http://{closed}/a")], allow_hosts=(closed,))
     assert status == 422 and told.startswith("cannot be fetched")

@@ -329,7 +329,7 @@ async def _scores(
     found = [value for value in scores if value is not None]
     if len(found) < len(scores):
         missing = ", ".join(pairs[place][1].field for place, value in enumerate(scores) if value is None)
-        raise Refusal(502, f"no comparison of {missing[:200]} could be read", field)
+        raise Refusal(502, f"the judge gave no readable result for {missing[:200]}", field)
     return found, RerankUsage(completion_tokens=tokens, total_tokens=tokens)
 
 
