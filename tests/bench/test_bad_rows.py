@@ -147,7 +147,7 @@ def test_nothing_to_judge(folder: Path) -> None:
     (folder / "empty.jsonl").write_text("\n\n")
     (folder / "empty.json").write_text("[]")
     for name in ("empty.jsonl", "empty.json"):
-        assert "holds no rows" in told("vl-rewardbench", folder / name, allow_partial=True)
+        assert "has no rows" in told("vl-rewardbench", folder / name, allow_partial=True)
     assert "did you mean vl-rewardbench?" in told("vl-rewardbnech", folder)
     assert f"choose from {', '.join(benchmark_names())}." in told("x", folder)
 

@@ -228,7 +228,7 @@ def test_votes_that_cannot_be_drawn(tmp_path: Path) -> None:
     assert "no item has more than 2" in told(VL, write_lines(tmp_path / "a.jsonl", two), votes=3)
     for rows in (bare(vl_r1()), [our_row(number) for number in range(3)]):
         assert "requires a file with one vote per line" in told(VL, write_lines(tmp_path / "a.jsonl", rows), votes=3)
-    assert "holds no votes" in told(VL, write_lines(tmp_path / "a.jsonl", [{"0": None}]))
+    assert "has no votes" in told(VL, write_lines(tmp_path / "a.jsonl", [{"0": None}]))
 
 
 def test_items_are_joined_with_the_benchmarks_rows(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_an_exported_run_scores_like_the_run(built: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ([], "holds no rows"),
+        ([], "has no rows"),
         ({}, "must be one JSON object"),
         ("A", "must be one JSON object"),
         ({"p": ["A"]}, 'pair \'p\' must have lists "forward" and "reverse"'),

@@ -421,7 +421,7 @@ def test_field_given_twice(tmp_path: Path) -> None:
 def test_no_rows(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "p.jsonl"
     file.write_bytes(content)
-    assert "holds no rows" in told(VL, file)
+    assert "has no rows" in told(VL, file)
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ def test_bad_input_is_refused_with_a_message_and_leaves_nothing(folder: Path) ->
     refused(folder, "rlaif-v", good, "nowhere: no such folder", images=folder / "nowhere")
     refused(folder, "rlaif-v", good, "limit: must be at least 1 row, not 0", limit=0)
     (raw / "empty.jsonl").touch()
-    refused(folder, "rlaif-v", raw / "empty.jsonl", "empty.jsonl: holds no rows")
+    refused(folder, "rlaif-v", raw / "empty.jsonl", "empty.jsonl: has no rows")
     (raw / "half.json").write_text("[" + json.dumps(rlaif(1)) + ", {")
     refused(folder, "rlaif-v", raw / "half.json", "half.json: row 2: .* Check that the file is complete")
     (raw / "junk.parquet").write_bytes(b"PAR1 no")

@@ -83,7 +83,7 @@ def detect_format(suite: str, file: Path) -> str:
     rows = _raw_rows(file)
     first = next(rows, None)
     if first is None:
-        raise UserError(f"{file}: holds no rows, so there is nothing to score.")
+        raise UserError(f"{file}: has no rows, so there is nothing to score.")
     if first.broken is not None:
         raise _broken(file, first, last=next(rows, None) is None)
     found = formats_of(first.data, formats)
@@ -350,7 +350,7 @@ def _items(
         if one.judged.votes:
             first.setdefault(item, one)
     if not first:
-        raise UserError(f"{file}: holds no votes, so there is nothing to score.")
+        raise UserError(f"{file}: has no votes, so there is nothing to score.")
     taken: dict[str, list[int]] = {item: [] for item in first}
     for number in range(len(lines)) if k is None else draw(len(lines), k):
         item, votes, _ = lines[number]

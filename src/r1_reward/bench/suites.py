@@ -268,7 +268,7 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
             groups.add(row)
             digest.update(f"{row.key}\n".encode())
     if not raws:
-        problems.append(RowProblem("", "", "", "holds no rows"))
+        problems.append(RowProblem("", "", "", "has no rows"))
     for name, theirs in reading.columns.items() if fields else ():
         if theirs not in fields:
             raise UserError(

@@ -260,7 +260,7 @@ def _require_usable(pair: Mapping[str, Any]) -> None:
 def _require_pairs(tally: Tally, origin: RowSource) -> None:
     """Raise NothingImported with the reasons if no pair was kept."""
     if not tally.read:
-        raise UserError(f"{origin.name}: holds no rows.")
+        raise UserError(f"{origin.name}: has no rows.")
     for name, count in tally.missing.items():
         if count == tally.objects:
             there = ", ".join(tally.columns[:20]) or "no fields"
