@@ -179,7 +179,7 @@ BAD = {
     json.dumps(pair(0, response_1="  \n")): "response_1: is blank",
     json.dumps(pair(0, response_2="")): "response_2: is blank",
     json.dumps(pair(0, response_2=7)): "response_2: must be text",
-    json.dumps(pair(0, question=[7])): "question: has a part that is neither text nor an object",
+    json.dumps(pair(0, question=[7])): "question: has a part that is a number",
     json.dumps(pair(0, images="p.png")): "images: must be a list",
     json.dumps(pair(0, images=[7])): "images[0]: must be a path",
     json.dumps(pair(0, images=["p.png", "gone.png"])): "gone.png: no such file",
@@ -276,7 +276,7 @@ def test_groups_are_judged_by_a_schedule(server, tmp_path, options):
         assert line["rewards"] == model.rewards(group["question"], [picture], group["responses"], votes=2, **options)
         pairs = count_comparisons(options["schedule"], len(group["responses"]), options.get("comparisons"))
         assert line["votes"] == 2 * 2 * pairs
-    with pytest.raises(UserError, match="holds another run .*schedule"):
+    with pytest.raises(UserError, match="contains a different run .*schedule"):
         run(file, tmp_path / "out.parquet", server)
 
 
@@ -468,7 +468,7 @@ def test_what_is_in_the_way(pairs_file, server, tmp_path):
         run(tmp_path / "mine.parquet", tmp_path / "mine.parquet", server)
     (tmp_path / "out.parquet.parts").mkdir()
     (tmp_path / "out.parquet.parts" / "thesis.txt").write_text("x")
-    with pytest.raises(UserError, match="not empty and holds no run"):
+    with pytest.raises(UserError, match="not empty and contains no run"):
         run(pairs_file, tmp_path / "out.parquet", server)
     assert not server.bodies
 

@@ -137,7 +137,7 @@ def test_none_alone_would_be_the_mean_which_is_why_the_worst_reward_is_given():
 
 def test_a_row_whose_picture_did_not_come_stops_its_scoring(witness):
     for question in ("<image>Which?", "<|image_pad|>Which?", "Is <image> older?"):
-        with pytest.raises(UserError, match="row 1 of the batch has a place for 1 picture"):
+        with pytest.raises(UserError, match="row 1 of the batch has a placeholder for 1 image"):
             scored([row(question, text) for text in "abcd"], [orms["r1_reward"](args=Args())])
     assert witness.asked == []
 

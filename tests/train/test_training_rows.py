@@ -13,9 +13,9 @@ from r1_reward.train.sft import ColdStartConfig, sft_trainer
 
 UNFIT = {
     "the other answer": (lambda label: f"<think>x</think><answer>{3 - label}</answer>", "prefers response"),
-    "no verdict": (lambda label: f"Response {label} is better.", "has no verdict"),
-    "two verdicts": (lambda label: f"<answer>{label}</answer><answer>{3 - label}</answer>", "has no verdict"),
-    "an unfinished thought": (lambda label: f"<think>So <answer>{label}</answer>, but", "has no verdict"),
+    "no verdict": (lambda label: f"Response {label} is better.", "has no readable verdict"),
+    "two verdicts": (lambda label: f"<answer>{label}</answer><answer>{3 - label}</answer>", "has no readable verdict"),
+    "an unfinished thought": (lambda label: f"<think>So <answer>{label}</answer>, but", "has no readable verdict"),
     "empty": (lambda _: "", "is blank"),
     "unseen": (lambda _: "\u200b\n", "is blank"),
 }

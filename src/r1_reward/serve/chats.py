@@ -5,7 +5,7 @@ picture travels beside the prompt::
 
     turns = [read_turn("user", ["Is ", {"type": "image"}, " older than ", {"type": "image"}, "?"])]
     show(turns, [one, other]).contents  # [["Is ", Place("image", one), " older than ", Place("image", other), "?"]]
-    show(turns)                         # WrongPictures: has places for 2 pictures (an image part), and none came
+    show(turns)                         # WrongPictures: has placeholders for 2 images (an image part), but none was ...
 
 Nothing is judged blind: every place has its picture, and no other number of pictures comes with it.
 """
