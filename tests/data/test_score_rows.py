@@ -91,7 +91,7 @@ def test_what_a_line_is_if_it_is_no_row(tmp_path):
         "is not JSON",
         "is a list",
         "is a number",
-        "'a' is given twice",
+        "'a' occurs twice",
         "byte 0xff at offset 29 of the file",
         "not usable JSON",
     ]
