@@ -433,16 +433,16 @@ def test_another_run_is_not_continued(pairs_file, server, tmp_path, finish):
     else:
         interrupted(pairs_file, server, tmp_path)
     other = SETTINGS.model_copy(update={"seed": 1})
-    with pytest.raises(UserError, match=r"another run \(seed 0 there, 1 now\)"):
+    with pytest.raises(UserError, match=r"different run \(seed 0 there, 1 now\)"):
         run(pairs_file, tmp_path / "out.parquet", server, other)
     write_rows(pairs_file, [pair(i) for i in range(ROWS - 1)])
-    with pytest.raises(UserError, match=r"another run \(rows 23 there, 22 now; sha256 "):
+    with pytest.raises(UserError, match=r"different run \(rows 23 there, 22 now; sha256 "):
         run(pairs_file, tmp_path / "out.parquet", server)
 
 
 def test_parts_have_the_size_they_were_begun_with(pairs_file, server, tmp_path):
     interrupted(pairs_file, server, tmp_path)
-    with pytest.raises(UserError, match=r"another run \(block_rows 4 there, 5 now\)"):
+    with pytest.raises(UserError, match=r"different run \(block_rows 4 there, 5 now\)"):
         run(pairs_file, tmp_path / "out.parquet", server, block_rows=5)
 
 

@@ -194,7 +194,7 @@ MANY = [image(1, 1), text("between")] * 10
         # places
         (pair([HERE, text("a")]), "response_1[0]", "1 image part has no source, but no images were given"),
         (pair([HERE], [text("a"), HERE], images=[{"base64": base64_png()}]), "response_2[1]", "2 image parts"),
-        (pair([HERE], images=[{"base64": base64_png()}] * 2), "images", "2 images come beside"),
+        (pair([HERE], images=[{"base64": base64_png()}] * 2), "images", "has no source, but 2 images were given"),
         (pair(question=[text("<|image_pad|> ?"), image()]), "question", "<|image_pad|>"),
         (pair(question="<image> ?", first=[image()]), "question", "<image>"),
         (pair(question=[text("<image> ?")]), "question", "<image>"),

@@ -260,7 +260,7 @@ def test_foreign_columns_are_read(folder: Path) -> None:
         ({"response_2": [text(" "), text("\u200b")]}, "response_2", "is blank"),
         ({"response_2": {"type": "image", "image": "a.png"}}, "response_2", "must be text or a list of parts"),
         ({"response_2": [image()]}, "images", "1 image part has no source, but no images were given"),
-        ({"response_2": [image()], "images": ["a.png", "b.png"]}, "images", "and 2 images come"),
+        ({"response_2": [image()], "images": ["a.png", "b.png"]}, "images", "but 2 images were given"),
         ({"response_1": [image("a.png")], "response_2": [image("./a.png")]}, "response_2", "is the same as"),
         ({"response_1": [text("x" * 50_001), image("a.png")]}, "response_1", "has 50,001 characters"),
         ({"response_1": [text("a\0b"), image("a.png")]}, "response_1", "contains a NUL"),

@@ -187,7 +187,7 @@ def fill_places(contents: Sequence[Content], images: Sequence[Any]) -> tuple[lis
     if wanted != len(images):
         parts = "1 image part has no source" if wanted == 1 else f"{wanted} image parts have no source"
         given = {0: "no images were", 1: "1 image was"}.get(len(images), f"{len(images)} images were")
-        raise ContentError(f"{parts}, but {given} given to fill them")
+        raise ContentError(f"{parts}, but {given} given")
     left = iter(images)
 
     def change(place: Place) -> Any:
