@@ -253,7 +253,7 @@ def test_a_batch_split_over_two_processes_scores_as_a_whole(seed, split):
 
 
 @given(st.integers(0, 10_000))
-def test_the_order_of_rows_and_their_padding_change_no_bit(seed):
+def test_row_order_and_padding_do_not_change_a_bit(seed):
     _, _, values, mask = random_batch(seed)
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
     padded, kept = torch.nn.functional.pad(values, (2, 5)), torch.nn.functional.pad(mask, (2, 5))
@@ -526,7 +526,7 @@ def test_max_log_ratio_is_a_magnitude_before_pre_clip(log_ratio):
     assert policy_loss(new, torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1, 2)).max_log_ratio == 30.0
 
 
-def test_below_float32_is_raised_to_float32():
+def test_lower_precision_is_upcast_to_float32():
     half = torch.tensor([[-1.0, -2.0]], dtype=torch.bfloat16)
     assert policy_loss(half, half, half, torch.ones(1, 2)).loss.dtype == torch.float32
     assert standardize(half, torch.ones(1, 2)).dtype == torch.float32

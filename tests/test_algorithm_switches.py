@@ -1,4 +1,4 @@
-"""The switches around StableReinforce's maths: the filter's modes, centring, and the bias Pre-CLIP adds."""
+"""The switches around StableReinforce's maths: the filter's modes, centering, and the bias Pre-CLIP adds."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_center_of_equal_values_is_exactly_zero(value):
     assert center(torch.full((7, 3), value, dtype=torch.float64), torch.ones(7, 3)).count_nonzero() == 0
 
 
-def test_center_takes_every_process_into_the_mean():
+def test_center_averages_over_all_processes():
     # the other process holds three tokens that sum to 30: mean (1 + 3 + 30) / 5 = 6.8
     other = torch.tensor([5.0, 12.0, 13.0], dtype=torch.float64)
     centred = center(torch.tensor([[1.0, 3.0]]), torch.ones(1, 2), gather=lambda own: torch.cat([own, other]))

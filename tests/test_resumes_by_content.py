@@ -110,7 +110,7 @@ def test_replaced_weights_are_another_run(job, pairs, model, engine, tmp_path):
     assert engine.asked == asked  # the same run: nothing is asked again
     replace(model / "model.safetensors")
     said = refused(job, pairs, model, tmp_path / "out")
-    assert re.search(r"holds another run \(weights 'sha256:\w{64}' there, 'sha256:\w{64}' now\)", said)
+    assert re.search(r"contains a different run \(weights 'sha256:\w{64}' there, 'sha256:\w{64}' now\)", said)
     assert engine.asked == asked
 
 
@@ -128,7 +128,7 @@ def test_pass_rates_of_replaced_weights_are_measured_anew(pairs, model, engine, 
     [
         (bench_run, r"row 3 \(id 3\) was judged with different images \(.*3.png: digest \w{16} then, \w{16} now\)"),
         (probe, r"row 3 \(id 3\) was judged with different images"),
-        (score, r"holds another run \(media '\w{16}' there, '\w{16}' now\)"),
+        (score, r"contains a different run \(media '\w{16}' there, '\w{16}' now\)"),
     ],
 )
 def test_a_changed_picture_is_another_run(job, words, pairs, model, engine, tmp_path):

@@ -1,4 +1,4 @@
-"""The reward of one judgement, against values computed by hand."""
+"""The reward of one judgment, against values computed by hand."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_combine_rewards(result, consistency, format, expected):
 
 
 @pytest.mark.parametrize("mode", ["multiply", "add"])
-def test_a_verdict_that_weighs_nothing_is_not_missed(mode):
+def test_a_verdict_with_weight_zero_is_not_needed(mode):
     assert combine_rewards(1.0, None, 1.0, consistency_weight=0.0, consistency_mode=mode) == 1.5
 
 
@@ -156,7 +156,7 @@ def test_unknown_modes_are_refused_even_for_the_unscorable(modes):
 
 
 @pytest.mark.parametrize(("verdict", "binary", "ternary"), [(1.0, 1.0, 1.0), (0.0, 0.0, -1.0), (None, None, None)])
-def test_what_a_verdict_counts_for(verdict, binary, ternary):
+def test_consistency_values(verdict, binary, ternary):
     assert consistency_value(verdict) == binary
     assert consistency_value(verdict, "ternary") == ternary
     with pytest.raises(ValueError, match="'binary' or 'ternary', got 'signed'"):

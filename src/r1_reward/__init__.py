@@ -2,7 +2,7 @@
 
     from r1_reward import load_pairs, build_prompt, parse_judgment
 
-Public names are loaded when first used, so that importing the package costs nothing.
+Public names are imported on first use, so that ``import r1_reward`` stays fast and loads no torch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module that holds ``name`` when it is first asked for."""
+    """Import the module that defines ``name`` on first access."""
     if name not in _HOME:
         raise AttributeError(f"module 'r1_reward' has no attribute {name!r}")
     return getattr(import_module(f"r1_reward.{_HOME[name]}"), name)

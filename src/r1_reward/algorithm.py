@@ -1,8 +1,8 @@
 """StableReinforce (arXiv 2505.02835) as pure tensor functions: rewards in, one loss out.
 
-StableReinforce is REINFORCE++ with three changes. This file holds two of them, Pre-CLIP and the advantage filter;
-the third, the consistency reward, is in :mod:`r1_reward.rewards`. Other algorithms combine the same functions in other
-ways: :mod:`r1_reward.train.algorithms` is their table. One update reads top to bottom::
+StableReinforce is REINFORCE++ with three changes. This file has two of them, Pre-CLIP and the advantage filter; the
+third, the consistency reward, is in :mod:`r1_reward.rewards`. Other algorithms combine the same functions differently;
+:mod:`r1_reward.train.algorithms` lists them. One update, from top to bottom::
 
     returns = discounted_returns(rewards, mask)                  # every token carries its sequence's reward
     advantages = filter_outliers(standardize(returns, mask))     # z-score over the global batch, then the 3-sigma rule
@@ -21,7 +21,7 @@ Example: four sequences of two tokens, three rewarded; the policy has not moved,
 0.0
 
 Shapes and units:
-    B            sequences (one sampled judgement each)
+    B            sequences (one sampled judgment each)
     T            response tokens, padded
     rewards      (B,)    the scalar R of a sequence; NaN where it could not be scored
     mask         (B, T)  true (or non-zero) at tokens the policy sampled: padding on either side and holes are allowed
@@ -31,8 +31,8 @@ Shapes and units:
 
 "Global batch" means the samples of every process; functions that need it take ``gather``.
 
-Whatever stands outside the mask, NaN and infinities included, never changes a result or a gradient.
-Inputs below float32 are raised to float32; float64 stays float64.
+Values outside the mask, NaN and infinities included, never affect a result or a gradient.
+Inputs below float32 are upcast to float32; float64 stays float64.
 """
 
 from __future__ import annotations
@@ -47,71 +47,71 @@ from torch import Tensor
 PRE_CLIP = (1e-3, 1e3)
 """Bounds of the importance ratio in the paper."""
 
-_ROUNDING = 1e-13  # a spread this small relative to the mean is what rounding leaves of equal values
-_KL_LOG_RATIO = 20.0  # the KL estimate counts log-ratios up to here, so that one wild token cannot make it infinite
+_ROUNDING = 1e-13  # a spread this small relative to the mean is rounding error between equal values
+_KL_LOG_RATIO = 20.0  # log-ratios are clamped here in the KL estimate, so that one outlier cannot make it infinite
 
 
 class Clip(NamedTuple):
-    """PPO's clip of the ratio to ``[1 - low, 1 + high]``, where the two sides differ or the ratio has an upper bound.
+    """PPO's clip range ``[1 - low, 1 + high]`` with separate sides and an optional dual clip.
 
-    The paper has ``low == high`` and no ``dual``: :mod:`r1_reward.train.controls` says where the others come from.
+    The paper uses ``low == high`` and no ``dual``; :mod:`r1_reward.train.controls` cites the sources of the others.
     """
 
     low: float
     high: float
     dual: float = math.inf
-    """Largest ratio that counts where the advantage is negative, where PPO itself has no upper bound."""
+    """Upper bound of the ratio where the advantage is negative; PPO itself has none there."""
 
 
 class PolicyLoss(NamedTuple):
-    """The loss of a batch and, apart from it, what a person needs to see whether training is stable.
+    """The loss of a batch, and metrics that show whether training is stable.
 
-    The metrics are detached scalars over the masked tokens, 0 when there are none.
+    The metrics are detached scalars over the masked tokens, 0 if there are none.
     """
 
     loss: Tensor
-    """Scalar to minimise: mean over the tokens of a sequence, then mean over sequences."""
+    """Scalar to minimize: mean over the tokens of a sequence, then mean over sequences."""
     token_loss: Tensor
     """(B, T), differentiable; 0 outside the mask."""
     pre_clipped: Tensor
-    """Share of tokens, in [0, 1], whose ratio lay outside the Pre-CLIP bounds."""
+    """Share of tokens, in [0, 1], whose ratio was outside the Pre-CLIP bounds."""
     ppo_clipped: Tensor
     """Share of tokens, in [0, 1], for which PPO's clip was the active branch."""
     max_log_ratio: Tensor
     """Largest |logp_new - logp_old|, before Pre-CLIP, in nats."""
     approx_kl: Tensor
-    """Mean of (r - 1) - log r, an estimate in nats of KL(old || new); log-ratios count up to +-20."""
+    """Mean of (r - 1) - log r, an estimate in nats of KL(old || new); log-ratios are clamped to +-20."""
 
 
 class PreClipBias(NamedTuple):
     """How Pre-CLIP changes the gradient of the loss with respect to the log-probabilities (not the parameters).
 
-    Pre-CLIP takes the gradient of some tokens away and leaves the others as they are, so in this space the clipped
-    gradient is a projection of the free one and ``cosine`` and ``norm_ratio`` are the same number. In parameter space
-    they differ, since the tokens' gradients overlap there.
+    Pre-CLIP zeroes the gradient of some tokens and leaves the others unchanged, so in this space the clipped gradient
+    is a projection of the free one, and ``cosine`` equals ``norm_ratio``. In parameter space the tokens' gradients
+    overlap and the two differ.
     """
 
     cosine: Tensor
-    """Cosine, in [0, 1], of the gradient with Pre-CLIP to the one without; 1 if nothing is taken, 0 if all is."""
+    """Cosine, in [0, 1], of the gradient with Pre-CLIP to the one without; 1 if none is removed, 0 if all is."""
     norm_ratio: Tensor
     """Norm of the gradient with Pre-CLIP over the norm without, in [0, 1]."""
     changed_share: Tensor
-    """Share of tokens, in [0, 1], that lose a gradient; PolicyLoss.pre_clipped counts those that had none, too."""
+    """Share of tokens, in [0, 1], that lose a gradient; PolicyLoss.pre_clipped also counts those that had none."""
 
 
 def discounted_returns(
     rewards: Tensor, mask: Tensor, *, kl: Tensor | None = None, kl_coef: float = 0.0, gamma: float = 1.0
 ) -> Tensor:
-    """Return what each token earns from its position on (REINFORCE++ return, method section 2.1).
+    """Return the discounted return of each token (REINFORCE++, method section 2.1).
 
     ``r_t = [t is the last masked token] R - kl_coef * kl_t`` and ``G_t = r_t + gamma * G_next``, where *next* is the
-    next masked token: padding and holes are not steps.
+    next masked token: padding and holes do not count as steps.
 
     Args:
-        rewards: (B,) reward of each sequence. NaN (unscorable) makes every masked token of the row NaN, which
-            :func:`standardize` then leaves out.
+        rewards: (B,) reward of each sequence. NaN (unscorable) makes every masked token of the row NaN;
+            :func:`standardize` then ignores the row.
         mask: (B, T) tokens the policy sampled.
-        kl: (B, T) per-token penalty in nats, in the paper ``logp_old - logp_ref``.
+        kl: (B, T) per-token penalty in nats; ``logp_old - logp_ref`` in the paper.
         kl_coef: Weight of the penalty (the paper's beta).
         gamma: Discount per token, in [0, 1].
 
@@ -119,12 +119,12 @@ def discounted_returns(
         (B, T) returns, 0 outside the mask.
 
     Raises:
-        ValueError: If the shapes do not fit, or ``gamma`` is outside [0, 1].
+        ValueError: If the shapes do not match, or ``gamma`` is outside [0, 1].
     """
     if mask.dim() != 2 or rewards.shape != mask.shape[:1]:
         raise ValueError(f"expected rewards (B,) and mask (B, T), got {tuple(rewards.shape)} and {tuple(mask.shape)}")
     if not 0.0 <= gamma <= 1.0:
-        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+        raise ValueError(f"gamma must be in [0, 1], got {gamma}")
     rewards, mask = _at_least_float32(rewards), mask.bool()
     tokens_left = mask.flip(1).cumsum(1).flip(1) - 1  # masked tokens still to come after t
     returns = rewards[:, None] * torch.pow(gamma, tokens_left.to(rewards.dtype))
@@ -137,20 +137,19 @@ def discounted_returns(
 def standardize(
     values: Tensor, mask: Tensor, *, gather: Callable[[Tensor], Tensor] | None = None, eps: float = 1e-8
 ) -> Tensor:
-    """Return z-scores over every masked token of the global batch (method section 2.2): no group baseline.
+    """Return z-scores over all masked tokens of the global batch, without a group baseline (method section 2.2).
 
-    Two passes, mean first and then the variance about it. The standard deviation is the population's: 255 rewards of 1
-    and one of 0 put the 0 at -15.9687. Both sums are exact before they are rounded to float64, so the scores are the
-    same bit for bit however the rows are dealt out to processes.
+    Two passes: the mean, then the variance about it. The standard deviation is the population's: among 255 rewards of 1
+    a single 0 scores -15.9687. Both sums are exact before they are rounded to float64, so the scores are bitwise the
+    same however the rows are split among processes.
 
     Args:
-        values: Returns, any shape. Values that are not finite (NaN marks the unscorable) take no part in mean and
-            standard deviation and come back as 0.
+        values: Returns, any shape. Non-finite values (NaN marks the unscorable) are excluded from mean and standard
+            deviation, and their score is 0.
         mask: Same shape as ``values``.
-        gather: Takes a float64 tensor (n,), whose length may differ between processes, and returns those of all
-            processes in one. It is called exactly once, with an empty mask too, so no process waits for another for
-            ever.
-        eps: Smallest standard deviation divided by; a smaller spread shrinks the scores rather than inflating noise.
+        gather: Takes a float64 tensor (n,), whose length may differ between processes, and returns the concatenation
+            over all processes. It is called exactly once, even for an empty mask, so that no process waits forever.
+        eps: Lower bound of the divisor; a smaller spread shrinks the scores rather than inflating noise.
 
     Returns:
         Scores of the shape and dtype of ``values``; 0 outside the mask, and 0 everywhere if all values are equal.
@@ -161,7 +160,7 @@ def standardize(
     deviation, mean, everywhere = _deviations(values, mask, gather or _identity)
     std = math.sqrt(_exact_sum((everywhere - mean).square()) / max(len(everywhere), 1))
 
-    # The mean of equal values may be off by an ulp. Dividing that error by itself would turn it into an advantage.
+    # The mean of equal values may be off by an ulp; dividing that error by itself would turn it into an advantage.
     if std <= _ROUNDING * abs(mean):
         deviation = torch.zeros_like(deviation)
     return (deviation / max(std, eps)).to(_at_least_float32(values).dtype)
@@ -170,11 +169,10 @@ def standardize(
 def center(values: Tensor, mask: Tensor, *, gather: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Return ``values`` minus their mean over every masked token of the global batch: :func:`standardize` unscaled.
 
-    Arguments, shapes and what counts as used are those of :func:`standardize`.
+    Arguments, shapes and the choice of values are those of :func:`standardize`.
 
     Returns:
-        Deviations of the shape of ``values`` and in their unit; 0 outside the mask, and 0 everywhere if all values are
-        equal.
+        Deviations of the shape and unit of ``values``; 0 outside the mask, and 0 everywhere if all values are equal.
     """
     deviation, mean, _ = _deviations(values, mask, gather or _identity)
     deviation = torch.where(deviation.abs() > _ROUNDING * abs(mean), deviation, torch.zeros_like(deviation))
@@ -182,11 +180,11 @@ def center(values: Tensor, mask: Tensor, *, gather: Callable[[Tensor], Tensor] |
 
 
 def filter_outliers(z: Tensor, threshold: float = 3.0, mode: str = "drop") -> Tensor:
-    """Return ``z`` with every value beyond ``threshold`` standard deviations made harmless (section 2.2).
+    """Return ``z`` with the values beyond ``threshold`` standard deviations dropped or clamped (section 2.2).
 
-    ``drop`` sets it to 0: the paper's advantage filter. ``clamp`` sets it to ``threshold`` with its own sign, so that
-    a rare failure still counts. Any shape; a value of exactly ``threshold`` stays. Apply it to standardised values,
-    never to raw returns.
+    ``drop`` sets them to 0: the paper's advantage filter. ``clamp`` sets them to ``threshold`` with their own sign, so
+    that a rare failure still counts. Any shape; a value of exactly ``threshold`` stays. Apply it to standardized
+    values, never to raw returns.
 
     Raises:
         ValueError: If ``mode`` is neither ``drop`` nor ``clamp``.
@@ -202,19 +200,19 @@ def importance_ratio(logps: Tensor, old_logps: Tensor, *, pre_clip: tuple[float,
     """Return ``exp(clamp(logps - old_logps, log low, log high))``, the ratio after Pre-CLIP (method section 2.3).
 
     The clamp comes *before* exp, so nothing overflows. As in the paper it is a plain clamp: a token outside the bounds
-    passes no gradient on.
+    has no gradient.
 
     Args:
         logps: Log-probabilities under the policy being trained, any shape.
         old_logps: The same under the sampling policy.
-        pre_clip: ``(low, high)`` bounds of the ratio. None switches Pre-CLIP off; then a log-ratio above about 88
-            (float32) or 709 (float64) gives ``inf``.
+        pre_clip: ``(low, high)`` bounds of the ratio. None disables Pre-CLIP; then a log-ratio above about 88 (float32)
+            or 709 (float64) gives ``inf``.
 
     Returns:
         Ratios in ``[low, high]``.
 
     Raises:
-        ValueError: If not ``0 < low < high``.
+        ValueError: Unless ``0 < low < high``.
     """
     log_ratio = _at_least_float32(logps) - _at_least_float32(old_logps)
     return _pre_clipped(log_ratio, pre_clip).exp()
@@ -236,10 +234,10 @@ def policy_loss(
     Method section 2.3. For logps [-.1]*4, old_logps [-10, -.2, -.2, -5], advantages [-1, -1, .5, -.5] the token losses
     are [1000, 1.1, -0.55, 67.1]; without Pre-CLIP the first is 19930.4.
 
-    With Pre-CLIP loss and gradients are finite for every log-ratio, infinite ones included; a token outside its bounds
-    passes no gradient on. With ``pre_clip=None`` a ratio that overflows (see :func:`importance_ratio`) still gives a
-    finite loss and a zero gradient where the advantage is 0 or more, because PPO's clip holds it; where the advantage
-    is negative PPO sets no upper bound, and loss and gradient are infinite: the collapse that Pre-CLIP prevents.
+    With Pre-CLIP, loss and gradients are finite for every log-ratio, infinite ones included; a token outside its bounds
+    has no gradient. With ``pre_clip=None``, a ratio that overflows (see :func:`importance_ratio`) still gives a finite
+    loss and a zero gradient where the advantage is 0 or more, because PPO's clip bounds it. Where the advantage is
+    negative, PPO has no upper bound, and loss and gradient are infinite: the collapse that Pre-CLIP prevents.
 
     Args:
         logps: (B, T), differentiable.
@@ -247,22 +245,22 @@ def policy_loss(
         advantages: (B, T), taken as constants.
         mask: (B, T) tokens the policy sampled.
         clip_eps: PPO's clip range, or a :class:`Clip` whose sides differ.
-        pre_clip: Bounds of the ratio, or None for none.
-        num_sequences: What the sum over sequences is divided by; by default the sequences here with a non-empty mask.
-            Give the bigger count when this is one micro-batch of a bigger batch.
-        constant_length: Divide the sum over the tokens of a sequence by this number of tokens (Dr. GRPO) instead of by
-            the sequence's own length.
+        pre_clip: Bounds of the ratio; None disables Pre-CLIP.
+        num_sequences: Divisor of the sum over sequences; by default the number of sequences here with a non-empty mask.
+            Pass the count of the full batch when this is one of its micro-batches.
+        constant_length: Divide the sum over the tokens of a sequence by this number (Dr. GRPO) instead of by the
+            sequence's own length.
 
     Raises:
-        ValueError: If the shapes differ, one of ``num_sequences``, ``clip_eps``, ``constant_length`` is not positive,
-            a ``dual`` is not above ``1 + high``, or not ``0 < low < high`` for Pre-CLIP.
+        ValueError: If the shapes differ, if ``num_sequences``, ``clip_eps`` or ``constant_length`` is not positive, if
+            ``dual`` is not above ``1 + high``, or if the bounds of Pre-CLIP do not satisfy ``0 < low < high``.
     """
     _require_same_shape(logps=logps, old_logps=old_logps, advantages=advantages, mask=mask)
     for name, value in {"num_sequences": num_sequences, "constant_length": constant_length}.items():
         if value is not None and value <= 0:
             raise ValueError(f"{name} must be positive, got {value}")
     clip, mask = _clip(clip_eps), mask.bool()
-    # Inputs, not results, are masked: behind an inf or NaN, the zero gradient of a masked result would become NaN.
+    # Mask the inputs, not the results: behind an inf or NaN, the zero gradient of a masked result would become NaN.
     logps, old_logps, advantages = (
         torch.where(mask, tensor, torch.zeros_like(tensor))
         for tensor in map(_at_least_float32, (logps, old_logps.detach(), advantages.detach()))
@@ -293,17 +291,16 @@ def pre_clip_bias(
 ) -> PreClipBias:
     """Compare the gradient of :func:`policy_loss` with Pre-CLIP to the one without, in log-probability space.
 
-    A token's free gradient is ``-r A / length`` where PPO's clip is not the active branch, else 0. It is handled as a
-    logarithm, so ratios that overflow are compared all the same; an infinite ratio makes the free gradient infinite and
-    the others negligible beside it.
+    A token's free gradient is ``-r A / length`` where PPO's clip is not the active branch, else 0. The computation is
+    in log space, so that ratios may overflow; next to an infinite ratio all others are negligible.
 
     Args:
-        logps: (B, T); like all inputs a constant here.
+        logps: (B, T); all inputs are treated as constants.
         old_logps: (B, T).
         advantages: (B, T).
         mask: (B, T) tokens the policy sampled.
         clip_eps: As for :func:`policy_loss`.
-        pre_clip: Bounds of the ratio; with None nothing is changed.
+        pre_clip: Bounds of the ratio; None changes nothing.
         constant_length: As for :func:`policy_loss`.
 
     Returns:
@@ -334,16 +331,16 @@ def _clip(clip_eps: float | Clip) -> Clip:
     if not (clip.low > 0 and clip.high > 0):
         raise ValueError(f"clip_eps must be positive, got {clip_eps}")
     if clip.dual != math.inf and not clip.dual > 1 + clip.high:
-        raise ValueError(f"the dual clip must lie above 1 + high = {1 + clip.high}, got {clip.dual}")
+        raise ValueError(f"the dual clip must be above 1 + high = {1 + clip.high}, got {clip.dual}")
     return clip
 
 
 def _held_ratio(log_ratio: Tensor, advantages: Tensor, clip: Clip) -> Tensor:
-    """Return exp(log_ratio), stopped short of overflow where PPO's min ignores the excess (advantage >= 0).
+    """Return exp(log_ratio), bounded to avoid overflow where PPO's min ignores the excess (advantage >= 0).
 
-    Where the advantage is negative it stops at the dual clip.
+    Where the advantage is negative, the bound is the dual clip.
     """
-    # Any bound above 1 + eps gives the same loss; an overflow there would have the gradient 0 * inf = NaN.
+    # Any bound above 1 + eps gives the same loss; an overflow would give the gradient 0 * inf = NaN.
     bounded = log_ratio.clamp(max=math.log1p(clip.high) + 1.0)
     if clip.dual < math.inf:
         log_ratio = log_ratio.clamp(max=math.log(clip.dual))
@@ -357,7 +354,7 @@ def _metrics(
     clip: Clip,
     pre_clip: tuple[float, float] | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return PolicyLoss's metrics in order. Inputs are detached and 0 outside the mask (the ratio is 1 there)."""
+    """Return the metrics of PolicyLoss in order; inputs are detached and 0 outside the mask (so the ratio is 1)."""
     tokens = mask.sum().clamp_min(1).to(log_ratio.dtype)
     held = _pre_clipped(log_ratio, pre_clip)
     bounded = log_ratio.clamp(-_KL_LOG_RATIO, _KL_LOG_RATIO)
@@ -386,7 +383,7 @@ def _pre_clipped(log_ratio: Tensor, pre_clip: tuple[float, float] | None) -> Ten
 
 
 def _deviations(values: Tensor, mask: Tensor, gather: Callable[[Tensor], Tensor]) -> tuple[Tensor, float, Tensor]:
-    """Return, in float64, deviations from the global mean (0 where unused), that mean, and the values it is of."""
+    """Return, in float64, the deviations from the global mean (0 where unused), the mean, and all values used."""
     _require_same_shape(values=values, mask=mask)
     values = _at_least_float32(values)
     used = mask.bool() & values.isfinite()
@@ -397,7 +394,7 @@ def _deviations(values: Tensor, mask: Tensor, gather: Callable[[Tensor], Tensor]
 
 
 def _exact_sum(values: Tensor) -> float:
-    # Tensor.sum() rounds after every addition, in an order that depends on shape, threads and device.
+    # Tensor.sum() rounds after each addition, in an order that depends on shape, threads and device.
     return math.fsum(values.tolist())
 
 
@@ -422,7 +419,7 @@ def _identity(tensor: Tensor) -> Tensor:
 
 
 def _require_same_shape(**tensors: Tensor) -> None:
-    # Broadcasting would hide the classic mistake of a (B,) advantage where B happens to equal T.
+    # Broadcasting would hide a (B,) advantage where B happens to equal T.
     if len({tensor.shape for tensor in tensors.values()}) > 1:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
         raise ValueError(f"shapes differ: {shapes}")

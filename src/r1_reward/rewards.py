@@ -1,8 +1,8 @@
-"""The reward of one judgement: right, in the right form, and honest about its reasons (method section 3).
+"""The reward of one judgment: correct, well formed, and consistent with its own reasoning (method section 3).
 
 ``R = result * (1 + 0.5 * consistency) + 0.5 * format``. Consistency multiplies the result, so reasoning that supports
-a wrong answer earns nothing. What cannot be scored is None, never a number: a verdict that was needed and is missing
-makes the whole sample unscorable. The other ways of combining the parts are switches for comparison.
+a wrong answer earns nothing. Anything unscorable is None, never a number: if a verdict is needed and missing, the whole
+sample is unscorable. The other ways to combine the parts are options for comparison.
 
 >>> text = "<think>Response 1 miscounts, so Response 2 is better.</think><answer>2</answer>"
 >>> combine_rewards(result_reward(text, preferred=2), consistency=1.0, format=format_reward(text))
@@ -22,7 +22,7 @@ def format_reward(text: str, format: str = "strict") -> float:
     (0.0, 1.0)
 
     Args:
-        text: The judgement.
+        text: The judgment.
         format: ``strict`` is the paper's ``^<think>.*?</think><answer>.*?</answer>$``, each tag once. ``whitespace``
             allows white space between ``</think>`` and ``<answer>``, where most models put a line break.
 
@@ -33,20 +33,20 @@ def format_reward(text: str, format: str = "strict") -> float:
 
 
 def result_reward(text: str, preferred: int, *, cut: bool = False) -> float:
-    """Return 1.0 if the text's answer is the preferred response (1 or 2), else 0.0: an unreadable answer is wrong.
+    """Return 1.0 if the text's answer is the preferred response (1 or 2), else 0.0; an unreadable answer is wrong.
 
-    ``cut`` says that the token limit ended the text: then an answer counts only behind a closed thought.
+    ``cut``: the token limit ended the text; then an answer counts only after a closed thought.
     """
     return float(parse_judgment(text, cut=cut).answer == preferred)
 
 
 def consistency_value(verdict: float | None, values: str = "binary") -> float | None:
-    """Return what a referee's verdict counts for in the reward; an unknown verdict (None) stays None.
+    """Return the value of a referee's verdict in the reward; an unknown verdict (None) stays None.
 
     Args:
         verdict: 1 (the reasoning supports the answer), 0 (it does not) or None (the referee gave no verdict).
-        values: ``binary`` keeps 1 and 0, as in the paper. ``ternary`` makes them 1 and -1, on the released code's
-            scale from -1 to 1.
+        values: ``binary`` keeps 1 and 0, as in the paper. ``ternary`` maps them to 1 and -1, the scale of the released
+            code.
 
     Raises:
         ValueError: If ``values`` is neither.
@@ -66,7 +66,7 @@ def combine_rewards(
     consistency_mode: str = "multiply",
     format_mode: str = "add",
 ) -> float | None:
-    """Return R; as in the paper ``result * (1 + consistency_weight * consistency) + format_weight * format``.
+    """Return R, by default the paper's ``result * (1 + consistency_weight * consistency) + format_weight * format``.
 
     >>> combine_rewards(1.0, None, 1.0) is None  # a right answer whose verdict is missing
     True
@@ -74,19 +74,19 @@ def combine_rewards(
     0.5
 
     Args:
-        result: In {0, 1}, or None when the sample has no usable label; then R is None too.
-        consistency: In {0, 1} as in the paper or {-1, 0, 1} as in its released code; 0 where there is no readable
-            answer to support. None: there is no verdict. Then R is None wherever a verdict could have changed it.
+        result: In {0, 1}, or None if the sample has no usable label; then R is None too.
+        consistency: In {0, 1} as in the paper or {-1, 0, 1} as in its released code; 0 if there is no readable answer
+            to support. None means that there is no verdict; then R is None wherever a verdict could change it.
         format: In {0, 1}.
         consistency_weight: Largest share by which consistency raises the result.
-        format_weight: What the format alone earns.
-        consistency_mode: ``multiply``: a wrong answer has no share in the bonus. ``add``: the first part is
+        format_weight: Reward for the format alone.
+        consistency_mode: ``multiply``: a wrong answer earns no bonus. ``add``: the first part is
             ``result + consistency_weight * consistency``, so a consistent wrong answer earns the bonus.
-        format_mode: ``add``: the format is a bonus. ``require``: it is a gate and earns nothing by itself; R is the
-            first part if the text is well formed, else 0.
+        format_mode: ``add``: the format is a bonus. ``require``: it is a gate and earns nothing itself; R is the first
+            part if the text is well formed, else 0.
 
     Returns:
-        R, in [0, 2] with the default weights and modes, or None for a sample that cannot be scored.
+        R, in [0, 2] with the default weights and modes, or None for an unscorable sample.
 
     Raises:
         ValueError: If a mode is unknown.

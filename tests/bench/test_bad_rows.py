@@ -121,9 +121,9 @@ def test_wrong_media(folder: Path) -> None:
     reasons = [
         (1, "", "has neither an image nor a video"),
         (2, "", "has both an image and a video"),
-        (2, "video", "holds no images"),
+        (2, "video", "has no images"),
         (3, "video", "no such file"),
-        (4, "video", "holds no images"),
+        (4, "video", "has no images"),
         (5, "video", "is empty (zero bytes)"),
         (6, "image", "contains no category"),
         (7, "image", "is empty (zero bytes)"),

@@ -414,7 +414,7 @@ def test_broken_line_that_is_not_the_last(tmp_path: Path) -> None:
 def test_field_given_twice(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
     file.write_text('{"id": "a", "rewards": [1, 0], "rewards": [0, 1]}\n')
-    assert "line 1: is not usable JSON: field 'rewards' is given twice" in told(VL, file)
+    assert "line 1: is not usable JSON: field 'rewards' occurs twice" in told(VL, file)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"[]", b" [ ] \n"])

@@ -33,7 +33,7 @@ def make_row(**media: Any) -> BenchmarkRow:
 
 def test_videos_without_frames(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"row 5 \(id some/id\): .*holds no images"):
+    with pytest.raises(UserError, match=r"row 5 \(id some/id\): .*has no images"):
         row_images(make_row(video=str(tmp_path / "empty")))
 
 

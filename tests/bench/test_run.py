@@ -177,11 +177,11 @@ def test_a_run_stops_after_many_consecutive_failures(rows, scripted, tmp_path, m
 def test_another_run_is_not_overwritten(rows, scripted, tmp_path):
     scripted(Scripted())
     run_benchmark(rows, SETTINGS, tmp_path / "out")
-    with pytest.raises(UserError, match=r"another run \(seed 0 there, 1 now; votes 3 there, 5 now\)"):
+    with pytest.raises(UserError, match=r"different run \(seed 0 there, 1 now; votes 3 there, 5 now\)"):
         run_benchmark(rows, SETTINGS.model_copy(update={"votes": 5, "seed": 1}), tmp_path / "out")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="contains no run"):
         run_benchmark(rows, SETTINGS, tmp_path / "mine")
 
 
@@ -190,7 +190,7 @@ def test_changed_data_is_noticed(rows, data, scripted, tmp_path):
     run_benchmark(rows, SETTINGS, tmp_path / "out")
     data.write_text(data.read_text().replace("a 9", "a nine"))
     loaded = load_suite("mm-rlhf-rewardbench", data, allow_partial=True)
-    with pytest.raises(UserError, match="another run"):
+    with pytest.raises(UserError, match="different run"):
         run_benchmark(loaded, SETTINGS, tmp_path / "out")
 
 

@@ -374,10 +374,10 @@ def test_importing_the_command_loads_nothing_heavy():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ("https://example.org/scene.png", "https://example.org/scene.png: is a URL, and nothing is fetched"),
+        ("https://example.org/scene.png", "https://example.org/scene.png: is a URL, and images are not downloaded"),
         ("http://localhost:9/a.png", "is a URL"),
         ("s3://bucket/a.png", "is a URL"),
-        ("data:image/png,abc", "is a data URI that cannot be read"),
+        ("data:image/png,abc", "is an invalid data URI"),
         ("data:image/png;base64,AAAA", "is not an image"),
         ("nowhere.png", "nowhere.png: no such file"),
     ],
@@ -401,7 +401,7 @@ def test_a_data_uri_is_a_picture(server, picture):
 def test_a_question_about_a_picture_that_is_not_given_is_refused(server, picture, question):
     texts = ("--model", "judge", "--base-url", server.url, "--question", question, "--a", "one", "--b", "two")
     result = invoke("compare", *texts)
-    assert isinstance(result.exception, UserError) and "and none came" in str(result.exception)
+    assert isinstance(result.exception, UserError) and "but none was given" in str(result.exception)
     assert server.bodies == [] and invoke("compare", *texts, "--image", picture).exit_code == 0
 
 

@@ -251,7 +251,7 @@ def test_a_changed_label_reuses_the_existing_replies(server, tmp_path):
 def test_the_folders_of_other_runs_are_refused(server, tmp_path):
     folder = write_pairs(tmp_path / "in", [pair(0)])
     run(server, folder, tmp_path / "out")
-    with pytest.raises(UserError, match=r"holds another run \(seed 0 there, 1 now\)"):
+    with pytest.raises(UserError, match=r"contains a different run \(seed 0 there, 1 now\)"):
         run(server, folder, tmp_path / "out", settings={"seed": 1})
     with pytest.raises(UserError, match="teacher 'server:teacher' there, 'server:other' now"):
         run(server, folder, tmp_path / "out", model="other")

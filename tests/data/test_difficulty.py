@@ -126,7 +126,7 @@ def test_unannotated_rows_are_refused_but_a_teacher_that_always_failed_is_not(tm
 def test_folders_with_pairs_are_not_overwritten_unless_asked(tmp_path):
     split(tmp_path, [pair(0), pair(1, attempts=2)])
     source = tmp_path / "in"
-    with pytest.raises(UserError, match="holds pairs already"):
+    with pytest.raises(UserError, match="already has pairs"):
         split_difficulty(source, tmp_path / "sft", tmp_path / "rl")
     with pytest.raises(UserError, match="three different folders"):
         split_difficulty(source, tmp_path / "sft", source, overwrite=True)

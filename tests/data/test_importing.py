@@ -245,7 +245,7 @@ def test_bad_input_is_refused_with_a_message_and_leaves_nothing(folder: Path) ->
     good = write_lines(raw / "good.jsonl", [rlaif(1)])
     refused(folder, "rlaif", good, "rlaif: unknown source.* Did you mean rlaif-v")
     refused(folder, "rlaif-v", raw / "goof.jsonl", "no such file or folder. Did you mean .*good.jsonl")
-    refused(folder, "rlaif-v", raw / "images", "holds no parquet, jsonl or json files of the train split")
+    refused(folder, "rlaif-v", raw / "images", "has no parquet, jsonl or json files of the train split")
     refused(folder, "rlaif-v", raw / "images" / "1.png", "files of rows end in .jsonl, .json or .parquet")
     refused(folder, "rlaif-v", good, "nowhere: no such folder", images=folder / "nowhere")
     refused(folder, "rlaif-v", good, "limit: must be at least 1 row, not 0", limit=0)
@@ -255,7 +255,7 @@ def test_bad_input_is_refused_with_a_message_and_leaves_nothing(folder: Path) ->
     refused(folder, "rlaif-v", raw / "half.json", "half.json: row 2: .* Check that the file is complete")
     (raw / "junk.parquet").write_bytes(b"PAR1 no")
     refused(folder, "rlaif-v", raw / "junk.parquet", "junk.parquet: cannot be read as parquet")
-    refused(folder, "rlaif-v", raw, "holds both .jsonl and .parquet files; name the one to read")
+    refused(folder, "rlaif-v", raw, "has both .jsonl and .parquet files; give the path of the one to read")
     ties = write_lines(raw / "ties.jsonl", [{"winner": "tie"}, {"winner": "tie"}, "{"])
     refused(folder, "wildvision-battle", ties, r"none of the 3 rows yields a pair \(tie 2, not JSON 1\)")
 
@@ -303,7 +303,7 @@ def test_a_finished_folder_is_replaced_only_with_overwrite(folder: Path) -> None
     import_pairs("rlaif-v", file, folder / "out")
     before = {name: (folder / "out" / name).read_bytes() for name in os.listdir(folder / "out")}
     write_lines(file, [rlaif(2), "{"])
-    with pytest.raises(UserError, match="holds pairs already"):
+    with pytest.raises(UserError, match="already has pairs"):
         import_pairs("rlaif-v", file, folder / "out")
     with pytest.raises(UserError, match="no row has the field chosen"):
         import_pairs("rlaif-v", write_lines(folder / "raw" / "b.jsonl", [{"question": "q"}]), folder / "out",
@@ -331,7 +331,7 @@ def test_a_killed_import_looks_unfinished_and_starts_over(folder: Path) -> None:
     assert os.listdir(folder / "out") != []
     assert not {"report.json", "dropped.jsonl"} & set(os.listdir(folder / "out"))
     for read in (rows_of, load_pairs):
-        with pytest.raises(UserError, match="is unfinished"):
+        with pytest.raises(UserError, match="is incomplete"):
             read(folder / "out")
     import_pairs("rlaif-v", file, folder / "out")
     import_pairs("rlaif-v", file, folder / "other")
@@ -404,7 +404,7 @@ def test_a_network_that_fails_half_way_leaves_nothing(folder: Path, monkeypatch:
             raise ConnectionError("the line is dead")
 
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: Stream())
-    refused(folder, "rlaif-v", "openbmb/RLAIF-V-Dataset", r"beyond row 1 \(the line is dead\).* Without network, give")
+    refused(folder, "rlaif-v", "openbmb/RLAIF-V-Dataset", r"after row 1 \(the line is dead\).* Without network")
 
 
 @pytest.mark.hub

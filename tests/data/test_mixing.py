@@ -528,7 +528,7 @@ def write_config(folder: Path, text: str) -> Path:
             "sources: {a: {path: p}}\nbenchmarks: [{siute: x}]",
             "unknown key 'benchmarks.0.siute'. Did you mean 'suite'?",
         ),
-        ("sources: {a: {path: p}}\nnear: {zzz: 1}", "There are text, image_bits."),
+        ("sources: {a: {path: p}}\nnear: {zzz: 1}", "Choose from text, image_bits."),
         ("sources: {a: {count: 3}}", "'sources.a.path' is missing."),
         ("sources: {}", "sources: "),
         ("seed: 1", "'sources' is missing."),
@@ -538,8 +538,8 @@ def write_config(folder: Path, text: str) -> Path:
         ("sources: {a: {path: p}}\ntest_share: 0.6", "test_share: "),
         ("sources: {a: {path: p}}\nshort: maybe", "short: "),
         ("sources: {a: {path: p}}\nnear: {text: 90}", "near.text: "),
-        ("- a", "a config is a mapping of keys to values"),
-        ("a: [", "not a readable YAML file"),
+        ("- a", "a config must map keys to values"),
+        ("a: [", "not a valid YAML file"),
     ],
 )
 def test_a_wrong_config_is_explained(tmp_path: Path, text: str, message: str) -> None:

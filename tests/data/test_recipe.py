@@ -142,7 +142,7 @@ def test_the_mixture_has_the_requested_counts_and_no_benchmark_rows(root, mixed)
         labels = Counter(row["preferred"] for row in rows)
         assert abs(labels[1] - labels[2]) <= 1
     assert validate_pairs(root / "mixed" / "train") == validate_pairs(root / "mixed" / "test") == []
-    with pytest.raises(UserError, match="holds no pairs itself; name .*/train or .*/test"):
+    with pytest.raises(UserError, match="has no pairs itself; use .*/train or .*/test"):
         load_pairs(root / "mixed")
 
 
@@ -229,7 +229,7 @@ def test_a_finished_folder_without_rows_says_so(tmp_path):
     with PairWriter(tmp_path / "sft") as writer:
         writer.close({"written": 0})
     for read in (load_pairs, rows_of):
-        with pytest.raises(UserError, match=r"sft: holds no rows; see its report\.json"):
+        with pytest.raises(UserError, match=r"sft: has no rows; see its report\.json"):
             read(tmp_path / "sft")
 
 
@@ -327,5 +327,5 @@ def test_a_real_server_with_a_teacher_that_cannot_judge(root, mixed, transformer
     reports = data("split-difficulty", tmp_path / "annotated", "--sft", sft, "--rl", rl)
     assert (reports["sft"]["written"], reports["rl"]["written"], reports["rl"]["no_verdict"]) == (0, 0, 28)
     for stage, folder, options in (("sft", sft, []), ("rl", rl, RL_OPTIONS)):
-        with pytest.raises(UserError, match=f"{stage}: holds no rows"):
+        with pytest.raises(UserError, match=f"{stage}: has no rows"):
             trained(stage, *options, "--data", folder, "--model", checkpoint, folder=tmp_path / f"{stage}-run")

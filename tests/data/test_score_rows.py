@@ -91,7 +91,7 @@ def test_lines_that_are_not_rows(tmp_path):
         "is not JSON",
         "is a list",
         "is a number",
-        "'a' is given twice",
+        "'a' occurs twice",
         "byte 0xff at offset 29 of the file",
         "not usable JSON",
     ]

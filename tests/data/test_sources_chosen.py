@@ -141,8 +141,8 @@ def test_a_mark_inside_the_question_stays() -> None:
 @pytest.mark.parametrize(
     ("question", "told"),
     [
-        ("<image>\n<image>\nWhich is older?", "has places for 2 pictures (<image>), and 1 came"),
-        ("Is <image> taken after <image>?", "has places for 2 pictures (<image>), and 1 came"),
+        ("<image>\n<image>\nWhich is older?", "has placeholders for 2 images (<image>), but 1 was given"),
+        ("Is <image> taken after <image>?", "has placeholders for 2 images (<image>), but 1 was given"),
         ("<image 1> or <image 2>?", "<image 1>, <image 2>"),
     ],
 )

@@ -121,7 +121,7 @@ def test_videos_are_files_or_folders_of_frames(root: Path) -> None:
     (root / "none").mkdir()
     assert folder.video("coco") == str(root / "coco")
     assert folder.video("film.mp4") == str(root / "film.mp4")
-    for path, why in {"none": "holds no images", "gone": "gone"}.items():
+    for path, why in {"none": "has no images", "gone": "gone"}.items():
         with pytest.raises(Drop, match=f"video missing: .*{why}"):
             folder.video(path)
     with pytest.raises(Drop, match="outside root"):

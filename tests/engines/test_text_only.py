@@ -125,7 +125,7 @@ def test_picture_options_are_refused(reader, tmp_path):
             load_judge(str(reader))
     finally:
         (tmp_path / "template").rename(reader / "chat_template.jinja")
-    with pytest.raises(UserError, match="absent: there is no such folder"):
+    with pytest.raises(UserError, match="absent: no such folder"):
         load_judge(str(tmp_path / "absent"))
 
 

@@ -412,7 +412,7 @@ def test_a_run_knows_its_engine(started, checkpoint, pair_file, tmp_path, monkey
     settings = RunSettings(model=str(checkpoint), engine="vllm", max_new_tokens=40)
     run_benchmark(rows, settings, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["engine"] == "vllm"
-    with pytest.raises(UserError, match="holds another run"):
+    with pytest.raises(UserError, match="contains a different run"):
         run_benchmark(rows, settings.model_copy(update={"engine": "transformers"}), tmp_path / "run")
     lines = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
     (tmp_path / "run" / "predictions.jsonl").write_text("\n".join(lines[:-3]) + "\n")

@@ -63,7 +63,7 @@ def test_a_video_is_its_frames(files):
 @pytest.mark.parametrize(
     ("content", "error", "reason"),
     [
-        ([{"type": "image"}], UserError, "images: 1 image part names no picture, and no image comes beside"),
+        ([{"type": "image"}], UserError, "images: 1 image part has no source, but no images were given"),
         ([{"type": "image", "image": "gone.png"}], ImageError, "gone.png"),
         (["a", b"no picture"], ImageError, "response_1, part 2"),
         ([{"type": "audio"}], UserError, "response_1: has a part of type audio"),
@@ -84,9 +84,9 @@ def test_separate_images_go_to_their_places_or_to_the_front(files):
     assert not pair.images.pictures and len(pair.responses[0].pictures) == len(pair.responses[1].pictures) == 1
     pair = prepare(PairToJudge("Which?", [a], [c], "b"))
     assert len(pair.images.pictures) == 1 and pair.responses[1] == "b"
-    with pytest.raises(UserError, match="images: 2 image parts name no picture, and 1 image comes beside the text"):
+    with pytest.raises(UserError, match="images: 2 image parts have no source, but 1 image was given"):
         prepare(PairToJudge("Which?", [a], [place], [place]))
-    with pytest.raises(UserError, match="has a place for a picture in its text"):
+    with pytest.raises(UserError, match="has parts, and an image placeholder in a text"):
         prepare(PairToJudge(["<image> or ", picture(1), "?"], [], "a", "b"))
 
 

@@ -76,11 +76,11 @@ def test_separate_pictures_of_a_group_go_to_its_places(method, images):
 @pytest.mark.parametrize(
     ("question", "count", "responses", "reason"),
     [
-        (["Like ", PLACE], 2, ["a", "b"], "images: 1 image part names no picture, and 2 images come"),
-        (["Like ", PLACE], 0, ["a", "b"], "images: 1 image part names no picture, and no image comes"),
-        ("q", 1, [[PLACE], [PLACE]], "images: 2 image parts name no picture, and 1 image comes"),
-        ("q", 0, ["a", ["b", 5]], "(responses|against).*: has a part that is neither"),
-        ("q", 0, ["a", ("b", ("c",))], "(responses|against).*neither text nor an object, but a list"),
+        (["Like ", PLACE], 2, ["a", "b"], "images: 1 image part has no source, but 2 images were given"),
+        (["Like ", PLACE], 0, ["a", "b"], "images: 1 image part has no source, but no images were given"),
+        ("q", 1, [[PLACE], [PLACE]], "images: 2 image parts have no source, but 1 image was given"),
+        ("q", 0, ["a", ["b", 5]], "(responses|against).*: has a part that is"),
+        ("q", 0, ["a", ("b", ("c",))], "(responses|against).*is a list; a part is text or an object"),
         ("q", 0, ["a", grey(1)], "(responses|against).*: must be text or a list of parts, not Image"),
     ],
 )

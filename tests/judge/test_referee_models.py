@@ -548,7 +548,7 @@ def test_a_local_image_text_checkpoint_gets_a_prompt_without_its_tokens(checkpoi
 
 
 def test_local_checkpoints_that_cannot_be_used(yes_sayer, tmp_path):
-    with pytest.raises(UserError, match="no checkpoint here"):
+    with pytest.raises(UserError, match="not a checkpoint"):
         load_referee(f"local:{tmp_path}")
     bare = tmp_path / "bare"
     bare.mkdir()

@@ -73,7 +73,7 @@ def test_adapters_of_the_tiny_model_find_it(tmp_path):
     assert logits(model) == pytest.approx(expected, abs=1e-4)
 
 
-def test_adapters_of_the_hub_bring_their_base_and_calibration(adapters, checkpoint, tmp_path, monkeypatch):
+def test_adapters_from_the_hub_load_their_base_and_calibration(adapters, checkpoint, tmp_path, monkeypatch):
     from r1_reward import RewardModel
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -99,11 +99,11 @@ def test_adapters_that_cannot_be_loaded_say_why(adapters, tmp_path):
             load_model_and_processor(str(folder))
 
     (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": str(tmp_path / "no")}))
-    refused("holds adapters of .*no, which cannot be loaded")
+    refused("cannot load .*no, the base model of these adapters")
     (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": None}))
-    refused("belong to no model")
+    refused("the base model of these adapters is unknown")
     (folder / "adapter_config.json").write_text(json.dumps(config))
     weights = (folder / "adapter_model.safetensors").read_bytes()
     assert load_file(folder / "adapter_model.safetensors")
     (folder / "adapter_model.safetensors").write_bytes(weights[:-100])
-    refused("cannot put these adapters on")
+    refused("cannot apply these adapters to")

@@ -1,4 +1,4 @@
-"""The model families: loading, prompts that hostile text cannot change, generation, and the reward model on top."""
+"""The model families: loading, prompts that hostile text cannot break, generation, and the reward model."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_the_batch_does_not_matter(family, loaded, pairs):
 
 @every_family
 def test_one_prompt_in_generation_scalar_models_and_training(family, loaded, pairs):
-    """Every stage reads the same tokens, with the one token that begins a text where the family has one."""
+    """Every stage sees the same tokens, with a single BOS token if the family has one."""
     from trl.data_utils import prepare_multimodal_messages
 
     model, processor = loaded
@@ -129,7 +129,7 @@ def test_one_prompt_in_generation_scalar_models_and_training(family, loaded, pai
 
 @core_families
 def test_the_probability_of_the_answer_is_the_models_own(family, loaded, pairs):
-    """Force an answer, the digit left to the model, and compare with one forward pass over prompt and text."""
+    """Force an answer except for its digit, and compare with one forward pass over prompt and text."""
     model, processor = loaded
     tokenizer = processor.tokenizer
     script = [[token] for token in tokenizer("<think>so</think><answer>1</answer>", add_special_tokens=False).input_ids]
@@ -201,11 +201,11 @@ def test_tokens_of_images_are_never_generated(family, loaded, pairs, suppressed,
 
 
 BUDGETS = {"qwen2_vl": 28 * 28, "qwen2_5_vl": 28 * 28, "qwen3_vl": 32 * 32, "internvl": 56 * 56}
-"""Pixels of a visual token, or of a tile, of the families whose pictures have a budget of pixels."""
+"""Pixels per visual token, or per tile, of the families with a pixel budget."""
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_pixel_budget_is_kept_or_refused(name):
+def test_a_pixel_budget_is_kept_or_rejected(name):
     _, processor = FAMILIES[name].build()
     picture = Image.new("RGB", (300, 300))
     before = len(slots(processor, FAMILIES[name], picture))
@@ -215,7 +215,7 @@ def test_a_pixel_budget_is_kept_or_refused(name):
         return
     limit_pixels(processor, 4 * BUDGETS[name])
     after = len(slots(processor, FAMILIES[name], picture))
-    # 4 tokens, or 4 tiles and the thumbnail beside them, of 4 tokens each
+    # 4 tokens, or 4 tiles and the thumbnail, of 4 tokens each
     assert 0 < after <= (20 if name == "internvl" else 4) <= before
     if name == "internvl":
         limit_pixels(processor, 2 * 56 * 56 - 1)

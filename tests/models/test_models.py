@@ -1,4 +1,4 @@
-"""The tiny model and its tokenizer, and what a wrong checkpoint says."""
+"""The tiny model and its tokenizer, and the errors for invalid checkpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import build_messages, special_tokens_of
 
 
-def test_words_of_the_world_are_single_tokens(tiny):
+def test_words_of_the_vocabulary_are_single_tokens(tiny):
     tokenizer = tiny[1].tokenizer
     for word in (*DIGITS, "match", "wrong", "better"):
         assert len(tokenizer.tokenize(f" {word}")) == 1, word
@@ -53,7 +53,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_hostile_text_changes_no_structure_of_the_tokenised_prompt(tiny, hostile, place):
+def test_hostile_text_does_not_change_the_structure_of_the_tokenized_prompt(tiny, hostile, place):
     processor = tiny[1]
     tokenizer = processor.tokenizer
     special = special_tokens_of(processor)
@@ -74,7 +74,7 @@ def test_hostile_text_changes_no_structure_of_the_tokenised_prompt(tiny, hostile
 
 
 def test_wrong_checkpoints_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"absent: there is no such folder"):
+    with pytest.raises(UserError, match=r"absent: no such folder"):
         load_model_and_processor(str(tmp_path / "absent"))
     with pytest.raises(UserError, match=r"config\.json is missing"):
         load_model_and_processor(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Padding that no row needs is left out of the pass, and nothing else changes."""
+"""The forward pass skips padding that no row needs, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_used_columns():
 def rollout(tiny, pairs, tmp_path):
     trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, steps_per_generation=2)
     output = trainer._generate_and_score_completions(batch(trainer, 4))
-    # Wider on both sides than any row needs, as a micro-batch of short rows is.
+    # Wider on both sides than any row needs, like a micro-batch of short rows.
     for name, value in (("prompt_ids", 0), ("prompt_mask", 0), ("mm_token_type_ids", 0)):
         output[name] = torch.nn.functional.pad(output[name], (5, 0), value=value)
     for name in ("completion_ids", "completion_mask", "mm_token_type_ids", "advantages"):
@@ -59,7 +59,7 @@ def test_the_model_sees_no_column_of_padding(rollout, monkeypatch):
     assert widths == [True]
 
 
-def test_ordinary_calls_are_not_touched(tiny):
+def test_other_calls_are_unchanged(tiny):
     model, processor = copy.deepcopy(tiny[0]), tiny[1]
     ids = processor.tokenizer("one two", return_tensors="pt")["input_ids"]
     ids = torch.nn.functional.pad(ids, (2, 0), value=0)

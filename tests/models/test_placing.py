@@ -1,4 +1,4 @@
-"""Models that are not trained are whole and on the GPU of the process that loads them, one of many or not."""
+"""Models that are not trained are unsharded and on the GPU of the process that loads them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from r1_reward.models.scalar import ScalarRewardModel
 
 @pytest.fixture
 def moved(monkeypatch):
-    """Where models are sent on a machine that says it has four GPUs, seen from the third of four processes."""
+    """The devices that models are moved to, in the third of four processes on a machine with four fake GPUs."""
     places: list[str] = []
     move = torch.nn.Module.to
 
@@ -88,7 +88,7 @@ class ZeroThree:
         return True
 
 
-def test_a_judge_is_not_divided_where_the_policy_is():
+def test_a_judge_is_not_sharded_when_the_policy_is():
     trainers = ZeroThree()
     deepspeed.set_hf_deepspeed_config(trainers)
     try:

@@ -31,7 +31,7 @@ def text_processor(template: str) -> TextProcessor:
 
 @pytest.mark.parametrize("template", [REFUSES, DROPS, ALTERNATES], ids=["refuses", "drops", "alternates"])
 @pytest.mark.parametrize("name", ["rm-r1", "llm-as-judge"])
-def test_what_the_judge_is_asked_for_stands_in_front_of_the_question(name, template):
+def test_the_system_message_is_prepended_to_the_question(name, template):
     system, user = find_dialect(name).messages("Which is larger?", "three", "eight")
     (told,), text = system["content"], user["content"][-1]["text"]
     shown = render(text_processor(template), [system, user])
@@ -39,13 +39,13 @@ def test_what_the_judge_is_asked_for_stands_in_front_of_the_question(name, templ
 
 
 @pytest.mark.parametrize("name", ["rm-r1", "llm-as-judge"])
-def test_a_template_that_knows_it_has_a_turn_of_its_own(name):
+def test_a_template_that_supports_it_keeps_its_own_turn(name):
     messages = find_dialect(name).messages("Which is larger?", "three", "eight")
     shown = render(text_processor(KEEPS), messages)
     assert shown.startswith(f"<|im_start|>system\n{messages[0]['content'][0]['text']}<|im_end|>\n<|im_start|>user\n")
 
 
-def test_pictures_keep_their_places_behind_it(tiny):
+def test_images_keep_their_positions_after_it(tiny):
     _, processor = tiny
     kept = processor.chat_template
     messages = find_dialect("llm-as-judge").messages("Which is larger?", "three", "eight", images=1)

@@ -1,4 +1,4 @@
-"""Packed attention is attention within each sequence, and the tower's output does not change."""
+"""Packed attention stays within each sequence, and the tower's output does not change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_attends_within_sequences_only():
     torch.testing.assert_close(output, slow_attention(query, key, value, lengths, 0.3))
 
 
-def test_a_tower_says_the_same_packed(tiny):
+def test_a_packed_tower_gives_the_same_output(tiny):
     plain = tiny[0]
     packed = copy.deepcopy(plain)
     assert pack_vision_attention(packed)
@@ -45,19 +45,19 @@ def test_a_tower_says_the_same_packed(tiny):
     torch.testing.assert_close(packed.model.visual(pixels, grid_thw=grid).pooler_output, expected)
 
 
-def test_another_choice_is_left_alone(tiny):
+def test_other_attention_is_left_unchanged(tiny):
     model = copy.deepcopy(tiny[0])
     model.config.vision_config._attn_implementation = "eager"
     assert not pack_vision_attention(model)
     assert model.config.vision_config._attn_implementation == "eager"
 
 
-def test_the_choice_is_the_towers_own(tiny, tmp_path):
+def test_only_the_towers_configuration_changes(tiny, tmp_path):
     model = copy.deepcopy(tiny[0])
     pack_vision_attention(model)
     model.save_pretrained(tmp_path)
     assert NAME not in (tmp_path / "config.json").read_text(encoding="utf-8")
-    again = type(model)(model.config)  # transformers would look for a package of a name with "flash"
+    again = type(model)(model.config)  # for a name with "flash", transformers would look for a package
     assert again.model.visual.blocks[0].attn.config._attn_implementation == "sdpa"
 
 

@@ -137,7 +137,7 @@ def test_none_would_count_as_the_mean_so_the_worst_reward_is_given():
 
 def test_a_row_without_its_picture_stops_the_scoring(witness):
     for question in ("<image>Which?", "<|image_pad|>Which?", "Is <image> older?"):
-        with pytest.raises(UserError, match="row 1 of the batch has a place for 1 picture"):
+        with pytest.raises(UserError, match="row 1 of the batch has a placeholder for 1 image"):
             scored([row(question, text) for text in "abcd"], [orms["r1_reward"](args=Args())])
     assert witness.asked == []
 

@@ -310,7 +310,7 @@ def test_bench_run(judge, pair_file, tmp_path):
     }
     assert verdicts["vllm"] == verdicts["transformers"]
     other = r1_reward("bench", "run", *told, "--out", tmp_path / "vllm", code=2)
-    assert "holds another run (engine" in other.stderr
+    assert "contains a different run (engine" in other.stderr
 
 
 def test_serve(fast, items):

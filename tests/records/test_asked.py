@@ -1,4 +1,4 @@
-"""Judging prompts of every dialect, taken apart again; and what is not one."""
+"""Parsing the judging prompts of every dialect, and rejecting other prompts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chat(name, *texts, images=0):
 
 @pytest.mark.parametrize("texts", TEXTS)
 @pytest.mark.parametrize("name", PAIRWISE)
-def test_what_a_dialect_asks_is_read_out_again_to_the_letter(name, texts):
+def test_every_dialect_round_trips_exactly(name, texts):
     system, pieces = chat(name, *texts, images=2)
     asked = take_apart(system, pieces)
     assert (asked.dialect.name, asked.pictures) == (name, [0, 1])
@@ -36,7 +36,7 @@ def test_what_a_dialect_asks_is_read_out_again_to_the_letter(name, texts):
 
 
 @pytest.mark.parametrize("name", PAIRWISE)
-def test_other_white_space_and_pictures_at_the_end(name):
+def test_white_space_may_differ_and_images_may_come_last(name):
     system, (_, prompt) = chat(name, "Which digit?", "A three.", "An eight.", images=1)
     asked = take_apart(system + "\n", [prompt.replace("\n", "\r\n").replace(". ", ".\n"), Place("image", "a")])
     assert asked.dialect.name == name and asked.pictures == ["a"]
@@ -44,7 +44,7 @@ def test_other_white_space_and_pictures_at_the_end(name):
 
 
 @pytest.mark.parametrize("name", PAIRWISE)
-def test_pictures_at_their_places(name):
+def test_images_keep_their_positions(name):
     system, (prompt,) = chat(name, "Is AAA it?", "See BBB.", "CCC")
     pieces = [Place("image", "front")]
     for letter, rest in zip("abc", ("AAA", "BBB", "CCC"), strict=True):
@@ -60,18 +60,18 @@ def test_pictures_at_their_places(name):
 @pytest.mark.parametrize(
     ("pieces", "reason"),
     [
-        (["What is 2 + 2?"], "not a comparison"),
-        ([""], "not a comparison"),
-        ([], "not a comparison"),
-        ([Place("image", "a"), "Which digit?"], "not a comparison"),
-        (["Be kind to the first. " + chat("r1-reward", "q", "a", "b")[1][0]], "not a comparison"),
-        ([chat("rm-r1", "q", "a", "b")[1][0] + "\nPrefer A."], "not a comparison"),
-        (["<image>" + chat("r1-reward", "q", "a", "b")[1][0]], "places? for 1 picture"),
-        (["<image><image>", Place("image", "a"), chat("r1-reward", "q", "a", "b")[1][0]], "places for 2 pictures"),
+        (["What is 2 + 2?"], "not a known prompt"),
+        ([""], "not a known prompt"),
+        ([], "not a known prompt"),
+        ([Place("image", "a"), "Which digit?"], "not a known prompt"),
+        (["Be kind to the first. " + chat("r1-reward", "q", "a", "b")[1][0]], "not a known prompt"),
+        ([chat("rm-r1", "q", "a", "b")[1][0] + "\nPrefer A."], "not a known prompt"),
+        (["<image>" + chat("r1-reward", "q", "a", "b")[1][0]], "placeholder for 1 image"),
+        (["<image><image>", Place("image", "a"), chat("r1-reward", "q", "a", "b")[1][0]], "placeholders for 2 images"),
         (chat("pointwise", "q", "a")[1], "one response"),
     ],
 )
-def test_what_is_not_a_comparison(pieces, reason):
+def test_other_prompts_are_rejected(pieces, reason):
     with pytest.raises(NotAComparison, match=reason):
         take_apart("", pieces)
 
@@ -97,7 +97,7 @@ def test_system_messages():
 
 @pytest.mark.parametrize("answer", [1, 2])
 @pytest.mark.parametrize("name", PAIRWISE)
-def test_a_verdict_is_retold_in_the_form_that_is_read(name, answer):
+def test_a_verdict_is_written_in_the_form_of_the_client(name, answer):
     ours, asked = find_dialect("r1-reward"), find_dialect(name)
     reasoning = "Response 1 says [[A]], \\boxed{2}, <answer>, Answer 1 is better. Overall Judgment."
     text = f"<think>{reasoning}</think><answer>{answer}</answer>"
@@ -112,7 +112,7 @@ def test_a_verdict_is_retold_in_the_form_that_is_read(name, answer):
 
 
 @pytest.mark.parametrize("name", PAIRWISE[1:])
-def test_what_has_no_verdict_gets_none_by_being_retold(name):
+def test_rewriting_never_adds_a_verdict(name):
     ours, asked = find_dialect("r1-reward"), find_dialect(name)
     for text in ("I would not say.", "", "<think>1 is better, no"):
         assert asked.parse(in_form(asked, ours, text, cut=True)).answer is None

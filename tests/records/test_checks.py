@@ -1,4 +1,4 @@
-"""What is wrong with a row, and how many problems of one kind are told."""
+"""Problems of a row, and how many of one kind are listed."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def row(**changes: Any) -> dict[str, Any]:
     "text", ["\u200b", "\ufeff", "\u00ad\u200d\u00a0", "\u2066\u2069", "\ufe0f", "\u3164", " \u200e\n"]
 )
 @pytest.mark.parametrize("field", ["question", "response_1", "response_2"])
-def test_a_text_that_shows_nothing_is_blank(field: str, text: str) -> None:
+def test_an_invisible_text_is_blank(field: str, text: str) -> None:
     assert to_pair(row(**{field: text})) == (None, [(field, "is blank")])
 
 
@@ -38,7 +38,7 @@ def test_answers_that_look_the_same_are_the_same(text: str) -> None:
     assert list(text_problems(row(response_2=text))) == [("response_2", "is the same as response_1")]
 
 
-# ---- places for pictures
+# ---- image placeholders
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_answers_that_look_the_same_are_the_same(text: str) -> None:
         ("<video> What happens?", 0),
     ],
 )
-def test_places_for_other_pictures_than_there_are(question: str, images: int) -> None:
+def test_placeholders_that_do_not_match_the_images(question: str, images: int) -> None:
     wrong = row(question=question, images=["a.png"] * images)
     reason = picture_problem(wrong)
     assert reason is not None and "place" in reason
@@ -74,11 +74,11 @@ def test_places_for_other_pictures_than_there_are(question: str, images: int) ->
         ("Frames: <image><image>", {"images": ["a.png"], "video": "clip.mp4"}),
     ],
 )
-def test_places_for_the_pictures_there_are(question: str, changes: dict[str, Any]) -> None:
+def test_placeholders_that_match_the_images(question: str, changes: dict[str, Any]) -> None:
     assert picture_problem(row(question=question, **changes)) is None
 
 
-def test_answers_may_speak_of_any_token() -> None:
+def test_answers_may_mention_any_token() -> None:
     assert list(text_problems(row(response_1="Write <image> and <image>."))) == []
 
 
@@ -88,25 +88,25 @@ def test_answers_may_speak_of_any_token() -> None:
 @pytest.mark.parametrize(
     ("reasoning", "reason"),
     [
-        ("<think>2 is right.</think><answer>2</answer>", "prefers response 2, and the row prefers 1"),
-        ("<think>1</think><answer>1</answer><answer>2</answer>", "has no verdict"),
-        ("Response 1 is better.", "has no verdict"),
-        ("<think>x</think><answer>3</answer>", "has no verdict"),
-        ("<answer></answer>", "has no verdict"),
-        ("<think>Perhaps <answer>1</answer>? Let me count", "has no verdict"),
-        ("<think>a</think><think><answer>1</answer>", "has no verdict"),
+        ("<think>2 is right.</think><answer>2</answer>", "prefers response 2, but the row prefers 1"),
+        ("<think>1</think><answer>1</answer><answer>2</answer>", "has no readable verdict"),
+        ("Response 1 is better.", "has no readable verdict"),
+        ("<think>x</think><answer>3</answer>", "has no readable verdict"),
+        ("<answer></answer>", "has no readable verdict"),
+        ("<think>Perhaps <answer>1</answer>? Let me count", "has no readable verdict"),
+        ("<think>a</think><think><answer>1</answer>", "has no readable verdict"),
         ("", "is blank"),
         ("\u200b \n", "is blank"),
     ],
 )
-def test_a_reasoning_that_must_not_be_imitated(reasoning: str, reason: str) -> None:
+def test_reasoning_unfit_for_imitation(reasoning: str, reason: str) -> None:
     assert (reasoning_problem(row(reasoning=reasoning)) or "").startswith(reason)
 
 
 @pytest.mark.parametrize(
     "reasoning", [None, "<think>1.</think><answer>1</answer>", "<think>1</think>\n<answer> 1</answer>"]
 )
-def test_a_reasoning_that_may_be_imitated(reasoning: str | None) -> None:
+def test_reasoning_fit_for_imitation(reasoning: str | None) -> None:
     assert reasoning_problem(row(reasoning=reasoning)) is None
 
 
@@ -117,7 +117,7 @@ def problems(count: int, reason: str = "has {} characters", field: str = "respon
     return [Problem("a.jsonl", line, field, reason.format(1000 + line)) for line in range(1, count + 1)]
 
 
-def test_many_of_a_kind_are_told_once_and_few_are_told_each() -> None:
+def test_many_problems_of_a_kind_are_grouped_and_few_are_listed() -> None:
     many, few = problems(71_087), problems(3, "is blank", "question")
     shown = summarise([*many, *few])
     assert [(one.problem.line, one.problem.field, len(one.also)) for one in shown] == [
@@ -129,7 +129,7 @@ def test_many_of_a_kind_are_told_once_and_few_are_told_each() -> None:
     assert len(PairFileError(many, 71_087).problems) == 71_087
 
 
-def test_what_is_left_out_of_the_message_is_counted() -> None:
+def test_problems_omitted_from_the_message_are_counted() -> None:
     kinds = [Problem("a.jsonl", line, f"field_{chr(96 + line)}", "is missing") for line in range(1, 26)]
     assert "... and 5 more." in str(PairFileError(kinds, 25))
 
@@ -138,11 +138,11 @@ def test_what_is_left_out_of_the_message_is_counted() -> None:
 @pytest.mark.parametrize(
     ("question", "images"), [("Is <image> a two?", 1), ("Is <image> like <image>?", 2), ("<image 2>?", 2)]
 )
-def test_parts_of_nothing_but_texts_are_a_text_with_places(question, images, parts):
-    """So a plain question stands in a column of parts."""
+def test_text_only_parts_count_as_a_text_with_placeholders(question, images, parts):
+    """A plain question has this form in a column of parts."""
     texts = [question] if parts == 1 else ["See:", question]
     content = [{"type": "text", "text": text} for text in texts]
     named = [f"{number}.png" for number in range(images)]
     assert picture_problem(row(question=content, images=named)) is None
-    assert "places for" in str(picture_problem(row(question=content, images=[]))) or images == 1
+    assert "placeholders for" in str(picture_problem(row(question=content, images=[]))) or images == 1
     assert picture_problem(row(question=[*content, {"type": "image", "image": "x.png"}], images=named)) is not None

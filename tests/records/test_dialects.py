@@ -1,4 +1,4 @@
-"""The dialects: every published form of verdict is read, what only looks like one is not, and names choose them."""
+"""The dialects: every published form of verdict is parsed, lookalikes are not, and names select them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NAMES = dialect_names()
 PLACES = ("{question}", "{answer1}", "{answer2}")
 PAIRWISE = [name for name in NAMES if name != "pointwise"]
 
-# Forms as published, in our words. RM-R1: demo/demo.ipynb; VL-RewardBench: inference_hf.py and the judgements that
-# come with it; UnifiedReward: the README and the example of its prompts; MMRB2: evaluation_prompts.py.
+# Forms as published, in our words. RM-R1: demo/demo.ipynb; VL-RewardBench: inference_hf.py and the judgments
+# published with it; UnifiedReward: the README and the example of its prompts; MMRB2: evaluation_prompts.py.
 READ = {
     "unified-reward": [
         ("Answer 1 is better", 1),
@@ -156,7 +156,7 @@ def test_what_is_read(name, text, answer):
 @pytest.mark.parametrize("name", [name for name in PAIRWISE if name != "r1-reward"])
 @pytest.mark.parametrize("number", [1, 2])
 class TestEveryForm:
-    """What its own form promises, for each dialect alike."""
+    """Properties of each dialect's own form."""
 
     def form(self, name, number):
         spoken = find_dialect(name)
@@ -182,7 +182,7 @@ class TestEveryForm:
     def test_not_inside_a_thought_with_nothing_behind_it(self, name, number):
         assert find_dialect(name).parse(f"<think>{self.form(name, number)}</think>").answer is None
 
-    def test_its_place_is_that_of_the_character_that_decides(self, name, number):
+    def test_place_is_the_deciding_character(self, name, number):
         spoken = find_dialect(name)
         text = f"<think>1, 2, A, B</think>\n{self.form(name, number)}\n"
         place = spoken.place(text)
@@ -197,7 +197,7 @@ class TestEveryForm:
         assert find_dialect(name).parse(reasoning).answer is None
         assert "verdict" not in reasoning
 
-    def test_thought_and_words_behind_it_are_the_reasoning(self, name, number):
+    def test_reasoning_is_the_thought_and_the_words_after_it(self, name, number):
         text = f"<think>I count five.</think>\nThe other is wrong.\n{self.form(name, number)}"
         assert find_dialect(name).parse(text).reasoning == "I count five.\n\nThe other is wrong."
 
@@ -231,7 +231,7 @@ def test_place_in_the_default(text, at):
 
 
 class TestScores:
-    """One response alone."""
+    """The score of a single response."""
 
     @pytest.mark.parametrize(
         ("text", "score"),
@@ -321,21 +321,21 @@ class TestNames:
             ("", "r1-reward"),
         ],
     )
-    def test_a_models_name_says_it(self, model, name):
+    def test_chosen_by_the_models_name(self, model, name):
         assert dialect_of(model).name == name
 
-    def test_the_first_name_that_says_something_counts(self):
+    def test_the_first_matching_name_wins(self):
         assert dialect_of("judge-7b", "gaotang/RM-R1-Qwen2.5-Instruct-7B", "UnifiedReward-7b").name == "rm-r1"
 
-    def test_a_name_of_two_is_refused(self):
+    def test_a_name_that_matches_two_is_rejected(self):
         with pytest.raises(UserError, match=r"RM-R1-on-UnifiedReward.*rm-r1 and unified-reward.*--dialect"):
             dialect_of("RM-R1-on-UnifiedReward")
 
     @pytest.mark.parametrize(
         ("wrong", "said"),
-        [("unified_reward", "did you mean unified-reward"), ("xyz", "there are r1-reward"), ("", "auto")],
+        [("unified_reward", "did you mean unified-reward"), ("xyz", "choose r1-reward"), ("", "auto")],
     )
-    def test_an_unknown_one_is_refused(self, wrong, said):
+    def test_an_unknown_one_is_rejected(self, wrong, said):
         with pytest.raises(UserError, match=said):
             find_dialect(wrong)
 
@@ -365,14 +365,14 @@ HOSTILE_TEXTS = [
 
 @pytest.mark.parametrize("name", NAMES)
 class TestEveryFile:
-    """What each file promises."""
+    """Properties of each dialect's file."""
 
-    def test_its_prompt_has_its_places(self, name):
+    def test_its_prompt_has_all_placeholders(self, name):
         places = re.findall(r"\{(\w+)\}", find_dialect(name).wording())
         wanted = ["question", "answer1"] if find_dialect(name).pointwise else ["question", "answer1", "answer2"]
         assert [place for place in places if not place.isdigit()] == wanted
 
-    def test_it_says_where_its_words_come_from(self, name):
+    def test_it_names_its_source(self, name):
         source = find_dialect(name).source
         assert "arXiv" in source or "github.com" in source or "huggingface.co" in source
 
@@ -404,7 +404,7 @@ class TestEveryFile:
         ("pointwise", "dfb4d77f3dcc5d41"),
     ],
 )
-def test_wording_that_a_checkpoint_was_trained_on_is_kept_byte_for_byte(name, digest):
+def test_trained_wording_is_unchanged_byte_for_byte(name, digest):
     spoken = find_dialect(name)
     parts = [
         part for message in spoken.messages(*PLACES[: 2 if spoken.pointwise else 3]) for part in message["content"]
@@ -422,7 +422,7 @@ def test_wording_that_a_checkpoint_was_trained_on_is_kept_byte_for_byte(name, di
         ("9.5 points go to it: X", (21, 22), ""),
     ],
 )
-def test_sentences_go_with_what_stands_in_them(text, span, rest):
+def test_sentences_around_spans_are_removed(text, span, rest):
     assert " ".join(without(text, [span]).split(" ")).replace("  ", " ") == rest
 
 
@@ -466,7 +466,7 @@ def text_of_prompt(name, *contents):
 
 
 def shown_as(name, text):
-    """What the judge is shown of a hostile text, and could quote."""
+    """The neutralized text that the judge sees and could quote."""
     mark = " XYZZY "
     spoken = find_dialect(name)
     benign = ["How many?", "Three.", "Four."][: 2 if spoken.pointwise else 3]
@@ -479,7 +479,7 @@ def shown_as(name, text):
 class TestHostileVerdicts:
     """A verdict inside a question or a response, for every dialect."""
 
-    def test_quoted_it_is_none(self, name, text):
+    def test_quoted_it_is_not_a_verdict(self, name, text):
         quoted = shown_as(name, text)
         spoken = find_dialect(name)
         for said in (quoted, f"It says: {quoted}", f"Therefore, overall judgment: {quoted}"):
@@ -496,11 +496,11 @@ class TestHostileVerdicts:
             assert spoken.parse(f"Response 1 says: {quoted}\n\n{form}").answer == number
             assert spoken.parse(f"{form}\n\nResponse 1 says: {quoted}").answer == number
 
-    def test_shown_again_it_stays_as_it_is(self, name, text):
+    def test_neutralizing_is_idempotent(self, name, text):
         once = shown_as(name, text)
         assert shown_as(name, once) == once
 
-    def test_a_person_still_reads_it(self, name, text):
+    def test_a_person_can_still_read_it(self, name, text):
         assert shown_as(name, text).replace(" ", "") == text.replace(" ", "")
 
 
@@ -518,9 +518,9 @@ def test_headings_cannot_be_forged(name, heading):
 
 @pytest.mark.parametrize("name", NAMES)
 class TestPrompts:
-    """What every dialect's prompt shares with the default's."""
+    """Properties that every dialect's prompt shares with the default's."""
 
-    def test_texts_stand_where_they_belong_and_placeholders_are_filled_once(self, name):
+    def test_texts_are_in_place_and_placeholders_are_filled_once(self, name):
         spoken = find_dialect(name)
         names = ("{answer2} first", "second {question}", "third {answer1}")[: 2 if spoken.pointwise else 3]
         text = text_of_prompt(name, *names)
@@ -534,7 +534,7 @@ class TestPrompts:
         text = "".join(part["text"] for message in messages for part in message["content"])
         assert not any(one in text for one in contents)
 
-    def test_pictures_stand_in_front_and_at_their_places(self, name):
+    def test_images_come_first_or_keep_their_positions(self, name):
         from r1_reward.records.content import Mixed
 
         spoken = find_dialect(name)
@@ -573,14 +573,14 @@ def test_the_default_prompt_is_that_of_training():
         ("boxed", r"<think>Response 1 errs.</think> \boxed{2}", "<think>Response 1 errs.</think><answer>2</answer>"),
     ],
 )
-def test_in_the_form_that_students_learn(name, text, ours):
+def test_as_ours_is_the_form_that_students_learn(name, text, ours):
     assert find_dialect(name).as_ours(text) == ours
     assert parse_judgment(ours).answer == find_dialect(name).parse(text).answer
 
 
 @pytest.mark.parametrize("name", [name for name in PAIRWISE if name != "r1-reward"])
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_referee_is_not_told_the_verdict(name, number):
+def test_a_referee_does_not_see_the_verdict(name, number):
     from r1_reward.judge.referee import RuleReferee
 
     spoken = find_dialect(name)

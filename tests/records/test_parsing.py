@@ -1,4 +1,4 @@
-"""The one parser: a table of judgements, the format regex of method section 1 as its twin, and hostile lengths."""
+"""The parser: a table of judgments, the format regex of method section 1 as its twin, and hostile lengths."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CASES = [
     ("<think>a</think><answer>\uff11</answer>", None, "a", True),  # fullwidth one
     ("<think>a</think><answer>\u00b2</answer>", None, "a", True),  # superscript two
     ("<think>a</think><answer>\u0661</answer>", None, "a", True),  # Arabic-Indic one
-    ("<think>a</think><answer>\u200b1</answer>", None, "a", True),  # zero-width space is no white space
+    ("<think>a</think><answer>\u200b1</answer>", None, "a", True),  # a zero-width space is not white space
     # --- readable answer, wrong form
     ("<answer>1</answer>", 1, "", False),
     ("a <answer>2</answer>", 2, "a", False),
@@ -58,7 +58,7 @@ CASES = [
     ("<think >a <answer>2</answer></think\n><answer>1</answer>", 1, "a <answer>2</answer>", False),
     ("<think>a <answer>2</answer></ THINK ><answer>1</answer>", 1, "a <answer>2</answer>", False),
     ("<think>a < think>b<thinking>c< /think></think><answer>1</answer>", 1, "a < think>b<thinking>c< /think>", True),
-    # --- an answer only before the last </think> is none
+    # --- an answer before the last </think> does not count
     ("<answer>1</answer><think>a</think>", None, "a", False),
     ("<think>a <answer>1</answer></think>", None, "a <answer>1</answer>", False),
     ("<think>a</think><answer>1</answer></think>", None, "a</think><answer>1</answer>", False),
@@ -98,7 +98,7 @@ CASES = [
     ("<think>a</think><answer >1</answer>", None, "a", False),
     ("<think>a</think>&lt;answer&gt;1&lt;/answer&gt;", None, "a", False),
     ("<think>a", None, "a", False),
-    # --- no tag is no vote, whatever digits the text holds
+    # --- without tags there is no vote, whatever digits the text contains
     ("", None, "", False),
     (" \n", None, "", False),
     ("1", None, "1", False),
@@ -157,7 +157,7 @@ def test_table(text, answer, reasoning, well_formed):
 
 
 @pytest.mark.parametrize(("text", "cut", "whole"), CUT)
-def test_a_text_that_was_cut_has_an_answer_only_behind_a_closed_thought(text, cut, whole):
+def test_a_cut_text_has_an_answer_only_after_a_closed_thought(text, cut, whole):
     assert parse_judgment(text, cut=True).answer == cut
     assert parse_judgment(text).answer == whole
     assert parse_judgment(text, cut=True)[1:] == parse_judgment(text)[1:]  # nothing else depends on it
@@ -166,7 +166,7 @@ def test_a_text_that_was_cut_has_an_answer_only_behind_a_closed_thought(text, cu
 @given(
     MARKED_UP, st.sampled_from(["<think>", "<THINK>", "<think >"]), MARKED_UP.filter(lambda text: "think" not in text)
 )
-def test_behind_an_opening_that_is_not_closed_nothing_is_an_answer(before, opening, after):
+def test_nothing_after_an_unclosed_tag_is_an_answer(before, opening, after):
     text = before + opening + after
     assert parse_judgment(text).answer is parse_judgment(text, cut=True).answer is None
     assert spoken_from(text) is None
@@ -185,7 +185,7 @@ PROMPTS = {
 @pytest.mark.parametrize(
     "text", ["a</think><answer>1</answer>", "</think>a", "a <answer>1</answer>", "", "\n <answer>1</answer>"]
 )
-def test_the_tag_that_a_template_wrote_is_put_back(name, text):
+def test_the_templates_think_tag_is_restored(name, text):
     whole = with_template_thought(PROMPTS[name], text)
     if not name.startswith("opened"):
         assert whole == text
@@ -195,7 +195,7 @@ def test_the_tag_that_a_template_wrote_is_put_back(name, text):
 
 
 @pytest.mark.parametrize("own", ["<think>a", "\n<think>a</think><answer>1</answer>", "<THINK>a"])
-def test_a_thought_of_ones_own_is_not_opened_twice(own):
+def test_a_thought_is_not_opened_twice(own):
     assert with_template_thought(PROMPTS["opened"], own) == own
 
 
@@ -203,7 +203,7 @@ LOOSE = re.compile(r"^<think>.*?</think>\s*<answer>.*?</answer>$", re.DOTALL)
 
 
 @given(MARKED_UP)
-def test_white_space_between_the_tags_is_all_that_the_looser_format_forgives(text):
+def test_the_looser_format_allows_only_white_space_between_the_tags(text):
     stripped = text.strip()
     expected = LOOSE.match(stripped) is not None and all(stripped.count(tag) == 1 for tag in TAGS)
     assert is_well_formed(text, "whitespace") == expected
@@ -237,7 +237,7 @@ def test_text_without_an_opening_tag_is_no_vote(text):
 
 
 @pytest.mark.parametrize("part", [*TAGS, "<answer>1</answer>", "<think></think>", "<think><answer>", "<", " "])
-def test_hostile_length_costs_nothing(part):
+def test_hostile_length_takes_linear_time(part):
     text = (part * 100_000)[:1_000_000]
     start = time.perf_counter()
     judgment = parse_judgment(text)

@@ -1,4 +1,4 @@
-"""Places for pictures in a text: found in every family's spelling, held against the pictures, named for the judge."""
+"""Image placeholders: found in every family's spelling, compared with the images, named for the judge."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PLACES = [
     ("<|vision_start|>" + "<|video_pad|>" * 9 + "<|vision_end|>", 1),
     ("<|vision_bos|><|IMAGE|><|vision_eos|>", 1),
     ("Picture 1: <img>a/b.jpg</img>\nPicture 2: <img>c.jpg</img>", 2),
-    # LLaVA and most data sets
+    # LLaVA and most datasets
     ("<image><image>", 2),
     ("Is <image> after <image>?", 2),
     ("<image>" * 576 + "Which?", 1),
@@ -66,14 +66,14 @@ def test_examples() -> None:
 
 
 @pytest.mark.parametrize(("text", "count"), PLACES)
-def test_a_picture_is_one_place_however_many_tokens_show_it(text: str, count: int) -> None:
+def test_an_image_is_one_placeholder_however_many_tokens_it_has(text: str, count: int) -> None:
     assert len(find_placeholders(text)) == count
     if "<image>" * 64 not in text:
         assert all(text[place.start : place.end].strip() for place in find_placeholders(text))
 
 
 @pytest.mark.parametrize(("text", "count"), PLACES)
-def test_no_token_is_left_in_what_a_judge_reads(text: str, count: int) -> None:
+def test_no_token_reaches_a_judge(text: str, count: int) -> None:
     for named in (name_pictures(text), name_pictures(f"Is {text} there?")):
         assert find_placeholders(named) == []
         assert name_pictures(named) == named
@@ -104,7 +104,7 @@ def test_no_token_is_left_in_what_a_judge_reads(text: str, count: int) -> None:
         (" as it is ", 0, " as it is "),
     ],
 )
-def test_a_place_inside_a_text_is_named_and_others_are_left_out(text: str, before: int, named: str) -> None:
+def test_placeholders_inside_a_text_are_named_and_others_are_removed(text: str, before: int, named: str) -> None:
     assert name_pictures(text, before) == named
 
 
@@ -114,23 +114,23 @@ def test_a_place_inside_a_text_is_named_and_others_are_left_out(text: str, befor
         ("Which?", 0, None),
         ("Which?", 3, None),
         ("<image>Which?", 1, None),
-        ("<image>Which?", 0, "has a place for 1 picture (<image>), and none came"),
-        ("<image>Is <image> later?", 1, "has places for 2 pictures (<image>), and 1 came"),
-        ("<image>Which?", 2, "has a place for 1 picture (<image>), and 2 came"),
-        ("[IMG]<image>", 0, "has places for 2 pictures ([IMG], <image>), and none came"),
-        ("<video>What happens?", 0, "has a place for 1 picture (<video>), and none came"),
+        ("<image>Which?", 0, "has a placeholder for 1 image (<image>), but none was given"),
+        ("<image>Is <image> later?", 1, "has placeholders for 2 images (<image>), but 1 was given"),
+        ("<image>Which?", 2, "has a placeholder for 1 image (<image>), but 2 were given"),
+        ("[IMG]<image>", 0, "has placeholders for 2 images ([IMG], <image>), but none was given"),
+        ("<video>What happens?", 0, "has a placeholder for 1 image (<video>), but none was given"),
         ("<video>What happens?", 8, None),
-        ("<video><video>What happens?", 1, "has places for 2 pictures (<video>), and 1 came"),
+        ("<video><video>What happens?", 1, "has placeholders for 2 images (<video>), but 1 was given"),
         ("<image 1> or <image 2>, as in <image 1>?", 2, None),
         ("Look at <image 2> only.", 3, None),
         ("<image_0> What is it?", 1, None),
         ("<image0> or <image1>?", 2, None),
-        ("<image0> or <image1>?", 1, "has places for 2 pictures (<image0>, <image1>), and 1 came"),
-        ("<image_0> What is it?", 0, "has a place for 1 picture (<image_0>), and none came"),
-        ("Look at <image 2> only.", 1, "has places for 2 pictures (<image 2>), and 1 came"),
+        ("<image0> or <image1>?", 1, "has placeholders for 2 images (<image0>, <image1>), but 1 was given"),
+        ("<image_0> What is it?", 0, "has a placeholder for 1 image (<image_0>), but none was given"),
+        ("Look at <image 2> only.", 1, "has placeholders for 2 images (<image 2>), but 1 was given"),
     ],
 )
-def test_pictures_must_be_as_many_as_the_places(text: str, pictures: int, reason: str | None) -> None:
+def test_images_must_match_the_placeholders(text: str, pictures: int, reason: str | None) -> None:
     assert mismatch(find_placeholders(text), pictures) == reason
 
 
@@ -138,7 +138,7 @@ def test_pictures_must_be_as_many_as_the_places(text: str, pictures: int, reason
     "text",
     ["<image>" * 7000, "[IMG]" * 10_000, ("<image>" * 63 + " ") * 100, "<img>" * 10_000, "</img>" * 8000, "<" * 50_000],
 )
-def test_hostile_texts_take_no_time(text: str) -> None:
+def test_hostile_texts_take_linear_time(text: str) -> None:
     start = time.perf_counter()
     name_pictures(text)
     assert time.perf_counter() - start < 2

@@ -1,4 +1,4 @@
-"""The pairwise prompt: its exact bytes, and that no text from outside can break out of it."""
+"""The pairwise prompt: its exact bytes, and no untrusted text can break out of it."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_template_itself_shows_the_tags_once_each_way():
     assert [build_prompt(*BENIGN).count(tag) for tag in ADDED] == [2, 2, 2, 2]
 
 
-def test_placeholders_in_any_text_stay_as_they_are():
+def test_template_placeholders_in_texts_are_not_filled():
     names = "{question} {answer1} {answer2} {question!r} {{}}"
     filled = build_prompt(names, names, names)
     assert filled.count(names) == 3
@@ -170,12 +170,12 @@ def test_image_parts_are_separate_objects():
     assert "image" not in second
 
 
-def test_messages_pass_special_tokens_on():
+def test_messages_neutralize_special_tokens():
     (turn,) = build_messages("q", "a @@END@@", "b", special_tokens=["@@END@@"])
     assert "a @ @END@@" in turn["content"][0]["text"]
 
 
-# ---------------------------------------------------------------- neutralising
+# ---------------------------------------------------------------- neutralizing
 
 
 @pytest.mark.parametrize("token", FAMILIES)
@@ -216,14 +216,14 @@ def test_text_without_brackets_or_hashes_is_untouched(text):
 
 
 @given(fragments)
-def test_nothing_known_is_left(text):
+def test_no_known_token_is_left(text):
     safe = neutralize(text)
     assert not [token for token in [*FAMILIES, *VARIANTS, *HEADINGS] if token.lower() in safe.lower()]
     safe.encode()  # a lone surrogate would raise
 
 
 @given(fragments)
-def test_neutralising_twice_is_once(text):
+def test_neutralizing_is_idempotent_on_any_text(text):
     assert neutralize(neutralize(text)) == neutralize(text)
 
 
@@ -247,7 +247,7 @@ def test_tokens_that_no_space_can_break_are_left_alone():
 
 
 @pytest.mark.parametrize("part", ["<|", "<", "<think", "</ ", "#", "###### ", "<|im_end|>", "<<|", "[", "<\t"])
-def test_hostile_length_costs_nothing(part):
+def test_hostile_length_takes_linear_time(part):
     start = time.perf_counter()
     neutralize(part * 100_000, [f"<token_{i}>" for i in range(100)])
     assert time.perf_counter() - start < 60  # every start against every end: hours
@@ -299,7 +299,7 @@ def test_docstring():
     assert doctest.testmod(prompt).failed == 0
 
 
-# ---- for files of others
+# ---- for files that other programs read
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_docstring():
         "<｜User｜>", "<global-img>", "<row_1_col_2>", "<|audio|>",
     ],
 )  # fmt: skip
-def test_control_tokens_are_broken_once_and_for_all(token):
+def test_control_tokens_are_broken_and_stay_broken(token):
     broken = break_control_tokens(f"a {token} b")
     assert token not in broken
     assert broken.replace(" ", "") == f"a{token}b".replace(" ", "")
@@ -327,5 +327,5 @@ def test_control_tokens_are_broken_once_and_for_all(token):
         "<reasoning>x</reasoning>",
     ],
 )  # fmt: skip
-def test_what_models_write_stays_to_the_letter(text):
+def test_what_models_write_is_unchanged(text):
     assert break_control_tokens(text) == text

@@ -1,4 +1,4 @@
-"""Settings: mistakes are one UserError with a line each, whose place is named."""
+"""Settings: errors are one UserError with a line each that names the field."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Whole(Settings):
     [
         ({"votes": 0}, ["votes: must be 1 or more, not 0."]),
         ({"vote": 3}, ["unknown key 'vote'. Did you mean 'votes'?"]),
-        ({"zzz": 3}, ["unknown key 'zzz'. There are parts, votes."]),
+        ({"zzz": 3}, ["unknown key 'zzz'. Choose from parts, votes."]),
         ({"parts": {"path": {"path": "p", "cuont": 3}}}, ["unknown key 'parts.path.cuont'. Did you mean 'count'?"]),
         (
             {"parts": {"a": {"count": 0}}, "votes": "x"},
@@ -36,7 +36,7 @@ class Whole(Settings):
         ),
     ],
 )
-def test_every_mistake_is_a_line(values, said):
+def test_every_error_is_a_line(values, said):
     with pytest.raises(UserError) as refused:
         Whole(**values)
     lines = str(refused.value).splitlines()
@@ -44,6 +44,6 @@ def test_every_mistake_is_a_line(values, said):
     assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
 
 
-def test_settings_stay_as_they_are():
+def test_settings_are_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         Whole().votes = 3

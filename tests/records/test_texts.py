@@ -1,4 +1,4 @@
-"""What a reader sees of a text decides what is blank and what is equal."""
+"""The visible content of a text decides whether it is blank and whether two are equal."""
 
 import re
 
@@ -20,7 +20,7 @@ SPACES = {"no-break": "\u00a0", "ideographic": "\u3000", "thin": "\u2009", "figu
 
 
 @pytest.mark.parametrize("text", [*UNSEEN.values(), *SPACES.values(), "", " \t\r\n", "\u2028", "\x85"])
-def test_what_shows_nothing_is_blank(text: str) -> None:
+def test_invisible_texts_are_blank(text: str) -> None:
     assert is_blank(text)
     assert is_blank(f" {text}\n{text * 500}")
     assert not is_blank(f"{text}7{text}")
@@ -28,7 +28,7 @@ def test_what_shows_nothing_is_blank(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", UNSEEN.values())
-def test_texts_that_differ_in_what_nobody_sees_are_the_same(text: str) -> None:
+def test_invisible_differences_do_not_count(text: str) -> None:
     assert same_text(f"An eight{text}.", "An eight.")
     assert same_text(f"{text}An eight.", f"An {text}eight.{text}")
     assert not same_text(f"An eight{text}.", "An eigth.")
@@ -55,7 +55,7 @@ def test_line_ends_and_accents_have_one_form(one: str, other: str) -> None:
         ("\u0627\u06dd", "\u0627"), ("-", "–"), ("a\tb", "a b"),
     ],
 )  # fmt: skip
-def test_what_can_be_seen_makes_a_difference(one: str, other: str) -> None:
+def test_visible_differences_count(one: str, other: str) -> None:
     assert not same_text(one, other)
 
 
@@ -76,7 +76,7 @@ def test_what_can_be_seen_makes_a_difference(one: str, other: str) -> None:
         ),
     ],
 )
-def test_joiners_and_tags_count_where_they_change_what_is_drawn(one: str, other: str) -> None:
+def test_joiners_and_tags_count_where_they_change_glyphs(one: str, other: str) -> None:
     assert not same_text(one, other) and not same_text(f"It is {one}.", f"It is {other}.")
     assert same_text(f"{one}\u200d \u200b{one}\ufe0f", f"{one} {one}")
 
@@ -93,7 +93,7 @@ def test_joiners_and_tags_count_where_they_change_what_is_drawn(one: str, other:
         ("\u180b\u200d\u180c", ""),
     ],
 )
-def test_joiners_that_join_nothing_are_not_seen(one: str, other: str) -> None:
+def test_joiners_that_join_nothing_are_invisible(one: str, other: str) -> None:
     assert same_text(one, other)
 
 
@@ -102,12 +102,12 @@ def test_what_a_judge_is_shown_is_not_blank(text: str) -> None:
     assert not is_blank(text)
 
 
-def test_a_lone_surrogate_is_no_reason_to_fail() -> None:
+def test_a_lone_surrogate_does_not_raise() -> None:
     assert visible(" \ud800\u200b ") == "\ud800"
 
 
 @given(
     st.text(st.characters(max_codepoint=0xFFFF), max_size=6) | st.text("\x04\x1c\x85\u00a0\u00ad\u200c\u200d\u2800a")
 )
-def test_what_documents_say_of_blank_texts_is_what_is_done(text: str) -> None:
+def test_the_schema_pattern_agrees_with_is_blank(text: str) -> None:
     assert bool(re.search(SEEN, text)) is not is_blank(text)

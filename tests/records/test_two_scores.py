@@ -1,4 +1,4 @@
-"""Prompts that ask for two scores: what they ask is read out, and a verdict is told as two numbers."""
+"""Prompts that ask for two scores: they are parsed, and the verdict is written as two numbers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def scores(text):
     ("probability", "answer", "share"),
     [(0.9, 1, 0.9), (0.2, 2, 0.2), (None, 1, 1), (None, 2, 0), (0.4, 1, 1), (0.500001, 1, 0.500001)],
 )
-def test_the_verdict_is_told_on_the_scale_that_was_asked_for(scale, probability, answer, share):
+def test_the_verdict_is_on_the_requested_scale(scale, probability, answer, share):
     asked = take_apart("", [prompt(scale=scale)])
     assert (asked.question, *asked.responses) == ("Which digit?", "A three.", "An eight.")
     text = in_form(
@@ -47,7 +47,7 @@ def test_the_verdict_is_told_on_the_scale_that_was_asked_for(scale, probability,
     assert "Assistant 1: 3 of 4." in text and "not grades" in text
 
 
-def test_ties_and_what_cannot_be_read():
+def test_ties_and_unreadable_verdicts():
     dialect = take_apart("", [prompt()]).dialect
     assert scores(in_form(dialect, find_dialect("llm-as-judge"), "Both: [[C]]")) == (5.5, 5.5)
     for text in ("4 against 7, who knows?", "", "<think>1 2"):
@@ -55,7 +55,7 @@ def test_ties_and_what_cannot_be_read():
         assert scores(told) == (-1.0, -1.0) and dialect.parse(told).answer is None
 
 
-def test_context_and_pictures():
+def test_context_and_images():
     asked = take_apart("", [prompt(context="Seen from above."), Place("image", "a")])
     assert asked.question == "Which digit?\n\n[Context]\nSeen from above." and asked.pictures == ["a"]
     assert take_apart("You are a helpful assistant.", [prompt()]).responses == ("A three.", "An eight.")
@@ -73,6 +73,6 @@ def test_context_and_pictures():
         "Rate it on a scale of 1 to 10, where 10 is best.",
     ],
 )
-def test_other_wordings_are_not_taken_for_it(text):
+def test_other_wordings_do_not_match(text):
     with pytest.raises(NotAComparison):
         take_apart("", [text])

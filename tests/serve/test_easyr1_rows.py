@@ -114,8 +114,8 @@ def test_keys_in_another_order_are_the_same_group():
         ('{"question": "  "}', "blank"),
         ('{"question": "Which?", "answer": 8}', "must be text"),
         ('{"question": "Which?", "images": [7]}', "images"),
-        ('{"question": "<image>Which?"}', "none came"),
-        ('{"question": "<image>Which?", "images": []}', "none came"),
+        ('{"question": "<image>Which?"}', "none was given"),
+        ('{"question": "<image>Which?", "images": []}', "none was given"),
         ('{"question": "<image>Which?", "images": ["a.png", "b.png"]}', "2"),
     ],
 )

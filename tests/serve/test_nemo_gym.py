@@ -165,8 +165,8 @@ def test_instructions_and_a_plain_text_as_input(server, name):
 @pytest.mark.parametrize(
     ("items", "said"),
     [
-        ([user("<image>Which?")], "none came"),
-        ([user("<|vision_start|><|image_pad|><|vision_end|>Which?")], "none came"),
+        ([user("<image>Which?")], "none was given"),
+        ([user("<|vision_start|><|image_pad|><|vision_end|>Which?")], "none was given"),
         ([user("<image>Which?", image(), image())], "2"),
         ([user({"type": "input_image", "file_id": "file-1"}, "Which?")], "file_id"),
         ([user({"type": "input_image", "image_url": None}, "Which?")], "input_image"),

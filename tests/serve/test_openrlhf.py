@@ -356,9 +356,7 @@ def test_stock_openrlhf_is_refused_when_its_judge_would_be_blind():
         for path in ("/get_reward", "/get_reward?votes=2"):
             status, answer = ask(server, [CHATML + "3", CHATML + "8"], [CHATML] * 2, path)
             assert status == 422 and answer["error"]["field"] == "prompts[0]"
-            assert (
-                "1 picture (<|vision_start|><|image_pad|><|vision_end|>), and none came" in answer["error"]["message"]
-            )
+            assert "1 image (<|vision_start|><|image_pad|><|vision_end|>), but none was" in answer["error"]["message"]
         assert server.judge.seen == []
         status, answer = ask(server, ["Q? 1", "Q? 2", CHATML + "3"], ["Q?", "Q?", CHATML])
         assert status == 422 and answer["error"]["field"] == "prompts[2]" and server.judge.seen == []

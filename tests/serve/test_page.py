@@ -281,7 +281,7 @@ def test_large_pictures_are_scaled_down():
         ({"answers": ["4", " "]}, "Write at least two answers."),
         ({"answers": ["4", "4"]}, "Two answers have the same text"),
         ({"question": " "}, "question: is blank."),
-        ({"question": "<image>Which?"}, "has a place for 1 picture (<image>), and none came"),
+        ({"question": "<image>Which?"}, "has a placeholder for 1 image (<image>), but none was given"),
         ({"pictures": ["/nowhere/x.png"]}, "/nowhere/x.png"),
         ({"question": "it fails"}, "it answers 500"),
         ({"question": "it is down"}, "cannot be reached"),

@@ -192,9 +192,9 @@ MANY = [image(1, 1), text("between")] * 10
         (pair([text("a")] * 10_000), "response_1", "too many parts; this server takes at most 64 (--max-parts)"),
         (pair([text("a" * 30_000)] * 2), "response_1", "60,000 characters"),
         # places
-        (pair([HERE, text("a")]), "response_1[0]", "1 image part names no picture, and no image comes beside"),
+        (pair([HERE, text("a")]), "response_1[0]", "1 image part has no source, but no images were given"),
         (pair([HERE], [text("a"), HERE], images=[{"base64": base64_png()}]), "response_2[1]", "2 image parts"),
-        (pair([HERE], images=[{"base64": base64_png()}] * 2), "images", "2 images come beside"),
+        (pair([HERE], images=[{"base64": base64_png()}] * 2), "images", "has no source, but 2 images were given"),
         (pair(question=[text("<|image_pad|> ?"), image()]), "question", "<|image_pad|>"),
         (pair(question="<image> ?", first=[image()]), "question", "<image>"),
         (pair(question=[text("<image> ?")]), "question", "<image>"),

@@ -1,4 +1,4 @@
-"""Logs that only grow: whole lines survive any kill, and many processes may write one."""
+"""Append-only logs: complete lines survive any kill, and many processes may share one."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_a_log_cut_anywhere_keeps_its_whole_lines(tmp_path_factory, values, data
     assert [entry.value for entry in AppendLog(path, "a thing").entries()] == [*kept, "new"]
 
 
-def test_a_line_that_is_something_else_is_named(tmp_path):
+def test_an_invalid_line_is_named(tmp_path):
     log = AppendLog(tmp_path / "log.jsonl", "a number", int)
     log.append(["7", "seven"])
     log.close()
-    with pytest.raises(UserError, match=r"log.jsonl, line 2: is not a number; remove the line to go on\."):
+    with pytest.raises(UserError, match=r"log.jsonl, line 2: is not a number; delete the line to continue\."):
         list(log.entries())
-    assert str(log.wrong(3, "is there twice")).endswith("log.jsonl, line 3: is there twice.")
+    assert str(log.wrong(3, "occurs twice")).endswith("log.jsonl, line 3: occurs twice.")
 
 
 def _put(path, name):
@@ -47,7 +47,7 @@ def _put(path, name):
         log.put([name, number])
 
 
-def test_processes_that_share_a_log_lose_and_spoil_nothing(tmp_path):
+def test_processes_sharing_a_log_lose_and_damage_nothing(tmp_path):
     path = tmp_path / "deep" / "log.jsonl"
     SharedLog(path).put("first")
     with path.open("ab") as file:
@@ -81,5 +81,5 @@ def test_predictions_end_up_in_the_order_of_the_rows(tmp_path):
     assert list(file.repair()) == [0, 1, 2, 3]
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.jsonl"]
     file.append([lines[0]])
-    with pytest.raises(UserError, match="line 5: row 0 is there twice"):
+    with pytest.raises(UserError, match="line 5: row 0 occurs twice"):
         file.repair()

@@ -1,4 +1,4 @@
-"""The card of a folder: `datasets` loads what it names, and a README.md of somebody else is never replaced."""
+"""The card of a folder: `datasets` loads the files it names, and somebody else's README.md is never replaced."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ VOTED = {"swapped": False, "text": "t", "well_formed": True, "tokens": 1}
 
 
 def predictions(n, late):
-    """Lines of which the last few have what the first ones have not; they fill more than one block of a reader."""
+    """Lines whose last few have fields that the first ones lack; they fill more than one block of a reader."""
     for index in range(n):
         vote = {**VOTED, "text": "t" * 2000, "answer": None, "truncated": False, "probability": None}
         line = {"key": f"{index}-x", "index": index, "id": "1", "category": "c", "preferred": 1}

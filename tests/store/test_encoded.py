@@ -1,4 +1,4 @@
-"""Pictures as text: what a text is that names or holds one, wherever it was written."""
+"""Images as text: telling paths, URLs, data URIs and base64 apart."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ def test_kinds(text, kind):
 @pytest.mark.parametrize(
     "text", ["scenes/7.png", "/" + "a" * 60, "a" * 8, "not base64 at all, but a long name of a file"]
 )
-def test_what_reads_like_a_path_is_no_base64(text):
+def test_what_looks_like_a_path_is_not_base64(text):
     assert decode_bare(text) is None
 
 
 @pytest.mark.parametrize("source", [BASE64, "data:image/png;base64," + BASE64, "DATA:;base64," + BASE64])
-def test_pictures_in_text_are_opened(source):
+def test_images_as_text_are_opened(source):
     assert open_images([source]).digest == open_images([PNG]).digest
 
 
 @pytest.mark.parametrize("url", ["https://example.org/7.png", "http://x/7.png", "gs://bucket/7.png"])
-def test_a_url_is_named_wherever_it_stands(url, tmp_path):
+def test_a_url_is_named_wherever_it_occurs(url, tmp_path):
     for ask in (lambda: open_image(url), lambda: open_images([url]), lambda: open_image(tmp_path / url)):
-        with pytest.raises(ImageError, match="is a URL, and nothing is fetched"):
+        with pytest.raises(ImageError, match="is a URL, and images are not downloaded"):
             ask()
     row = {"id": "1", "question": "?", "images": [url], "response_1": "a", "response_2": "b", "preferred": 1}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(row))
-    with pytest.raises(UserError, match="is a URL, and nothing is fetched"):
+    with pytest.raises(UserError, match="is a URL, and images are not downloaded"):
         load_pairs(tmp_path / "pairs.jsonl")

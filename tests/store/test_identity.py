@@ -1,4 +1,4 @@
-"""Identity is content: every byte that decides counts, and no name, path or time."""
+"""Identity is content: every relevant byte counts; names, paths and times do not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model(checkpoint, tmp_path):
 
 
 def flip(path, place=-9):
-    """Change one byte and put the times back."""
+    """Change one byte and restore the mtime."""
     stat = path.stat()
     content = bytearray(path.read_bytes())
     content[place] ^= 1
@@ -41,7 +41,7 @@ def flip(path, place=-9):
 # ---- weights
 
 
-def test_equal_checkpoints_are_one_and_what_training_leaves_beside_them_does_not_count(checkpoint, model):
+def test_equal_checkpoints_have_one_identity_and_training_leftovers_do_not_count(checkpoint, model):
     known = weights_identity(checkpoint)
     assert known.startswith("sha256:")
     assert len(known) == len("sha256:") + 64
@@ -52,7 +52,7 @@ def test_equal_checkpoints_are_one_and_what_training_leaves_beside_them_does_not
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"])
-def test_a_changed_byte_is_another_model_whatever_its_time_says(model, name):
+def test_a_changed_byte_changes_the_identity_whatever_the_mtime(model, name):
     known = weights_identity(model)
     flip(model / name)
     assert weights_identity(model) != known
@@ -66,7 +66,7 @@ def test_a_new_file_that_is_loaded_counts(model):
     assert len(seen) == 5
 
 
-def test_adapters_are_another_model_when_their_base_is(model, tmp_path):
+def test_the_identity_of_adapters_includes_their_base(model, tmp_path):
     adapters = tmp_path / "lora"
     adapters.mkdir()
     (adapters / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(model)}))
@@ -78,7 +78,7 @@ def test_adapters_are_another_model_when_their_base_is(model, tmp_path):
     assert second.split(" on ")[0] == first.split(" on ")[0]
     assert second != first
     (adapters / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(adapters)}))
-    with pytest.raises(UserError, match="belong to themselves"):
+    with pytest.raises(UserError, match="are their own base model"):
         weights_identity(adapters)
 
 
@@ -91,28 +91,28 @@ def test_adapters_of_a_scalar_model_belong_to_the_model_its_manifest_names(model
     assert weights_identity(scalar).endswith(f" on {weights_identity(model)}")
 
 
-def test_of_a_hub_id_the_commit_counts(checkpoint, tmp_path, monkeypatch):
+def test_a_hub_id_is_identified_by_its_commit(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     put_in_cache(tmp_path / "cache", "me/judge", checkpoint)
     assert weights_identity("me/judge") == f"me/judge@{COMMIT}"
 
 
-def test_tiny_is_its_definition_and_a_servers_weights_are_nobodys_knowledge():
+def test_tiny_is_its_definition_and_a_servers_weights_are_unknown():
     assert weights_identity("tiny") == "tiny: random weights of seed 0"
     assert weights_fields("tiny") == {"weights": "tiny: random weights of seed 0"}
     served = weights_fields("gpt-4o", served=True)
     assert served["weights"] is None
-    assert "only the model's name is known" in served["notes"][0]
+    assert "reports only the model's name" in served["notes"][0]
 
 
-def test_what_is_no_checkpoint_has_no_identity(model, tmp_path):
-    with pytest.raises(UserError, match="nobody/nothing: cannot load this checkpoint, locally or from the Hub"):
+def test_a_folder_that_is_not_a_checkpoint_has_no_identity(model, tmp_path):
+    with pytest.raises(UserError, match="nobody/nothing: no such checkpoint, locally or on the Hub"):
         weights_identity("nobody/nothing")
     (model / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"model: no checkpoint here \(its weights are missing\)"):
+    with pytest.raises(UserError, match=r"model: not a checkpoint \(its weights are missing\)"):
         weights_identity(model)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"no checkpoint here \(config.json is missing\)"):
+    with pytest.raises(UserError, match=r"not a checkpoint \(config.json is missing\)"):
         weights_identity(tmp_path / "empty")
 
 
@@ -189,7 +189,7 @@ def test_the_media_of_a_row_count_by_their_bytes_in_their_order(tmp_path):
     assert media_digest([gone]) == media_digest([a + "\0"]) != media_digest([a])
 
 
-def test_data_are_their_rows_and_the_pictures_they_name(pair_file, tmp_path):
+def test_data_are_identified_by_their_rows_and_images(pair_file, tmp_path):
     copy = shutil.copytree(pair_file.parent, tmp_path / "copy")
     known = data_identity(pair_file)
     assert known == data_identity(copy / "pairs.jsonl") == data_identity(copy)
@@ -203,7 +203,7 @@ def test_data_are_their_rows_and_the_pictures_they_name(pair_file, tmp_path):
     assert data_identity(copy) not in (known, changed)
 
 
-def test_a_dataset_of_the_hub_is_its_rows_with_the_bytes_of_their_pictures(monkeypatch):
+def test_a_hub_dataset_is_identified_by_its_rows_and_image_bytes(monkeypatch):
     import datasets
 
     def identity_with(picture):

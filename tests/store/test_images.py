@@ -1,4 +1,4 @@
-"""open_image on every kind of picture people really have, and on what only claims to be one."""
+"""open_image on the kinds of images people have, and on files that only claim to be one."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ def png(width: int, height: int, pixels: bytes = b"") -> bytes:
 
 
 def grey(image: Image.Image) -> list[int]:
-    """The pixel values of a picture that must be RGB and grey."""
+    """The pixel values of an image that must be RGB and gray."""
     assert image.mode == "RGB"
     pixels = np.asarray(image)
     assert (pixels == pixels[..., :1]).all()
@@ -66,7 +66,7 @@ def test_the_name_of_a_file_need_not_tell_its_format(tmp_path: Path) -> None:
     assert open_image(file).size == (40, 30)
 
 
-def test_cmyk_becomes_the_same_colour_in_rgb() -> None:
+def test_cmyk_becomes_the_same_color_in_rgb() -> None:
     red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     for source in (red, encode(red, "TIFF"), encode(red, "JPEG", quality=100)):
         r, g, b = open_image(source).getpixel((4, 4))
@@ -87,7 +87,7 @@ def test_transparency_is_put_on_white() -> None:
         assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (200, 0, 0)]
 
 
-def test_half_transparent_grey_is_mixed_with_white() -> None:
+def test_half_transparent_gray_is_mixed_with_white() -> None:
     assert grey(open_image(Image.new("LA", (1, 1), (0, 128)))) == [127]
     assert grey(open_image(encode(Image.new("LA", (1, 1), (0, 128))))) == [127]
     assert grey(open_image(Image.new("La", (1, 1), (0, 128)))) == [127]  # premultiplied black
@@ -129,7 +129,7 @@ def test_other_modes_become_rgb(mode: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])
-def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
+def test_the_first_frame_of_an_animation_is_used(kind: str) -> None:
     frames = [Image.new("RGB", (6, 6), colour) for colour in ("white", "black", "black")]
     data = encode(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
     with Image.open(io.BytesIO(data)) as animation:
@@ -148,7 +148,7 @@ def test_exif_orientation_is_applied() -> None:
     assert opened.getpixel((0, 3)) == (255, 255, 255)
 
 
-def test_unreadable_exif_does_not_cost_the_picture() -> None:
+def test_unreadable_exif_is_ignored() -> None:
     assert open_image(encode(noise(), "JPEG", exif=b"Exif\0\0garbage")).size == (40, 30)
 
 
@@ -162,7 +162,7 @@ def test_aspect_ratio_limit_is_the_one_of_qwen_processors() -> None:
     assert open_image(Image.new("L", (2, 400))).size == (2, 400)
     smart_resize(400, 2)
     for size in ((1, 10_000), (10_000, 1), (2, 401)):
-        with pytest.raises(ImageError, match=f"is {size[0]}x{size[1]}, longer than 200 times"):
+        with pytest.raises(ImageError, match=f"is {size[0]}x{size[1]}, an aspect ratio above 200"):
             open_image(Image.new("L", size))
     with pytest.raises(ValueError, match="aspect ratio"):
         smart_resize(401, 2)
@@ -210,10 +210,10 @@ def test_every_prefix_of_a_picture_is_refused_or_has_all_its_pixels() -> None:
             assert open_image(data[:end]).tobytes() == picture.tobytes()
         except ImageError:
             refused += 1
-    assert refused > len(data) - 30  # the checksum and the end mark are no pixels
+    assert refused > len(data) - 30  # the checksum and the end marker are not pixels
 
 
-def test_what_is_no_file_is_named_and_explained(tmp_path: Path) -> None:
+def test_unusable_files_are_named_and_explained(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("I am not a picture.")
     (tmp_path / "drawing.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
@@ -222,7 +222,7 @@ def test_what_is_no_file_is_named_and_explained(tmp_path: Path) -> None:
         "text.png": "is not an image",
         "drawing.eps": "is not an image",  # Pillow would start Ghostscript for it
         "gone.png": "no such file",
-        "": "is a folder",
+        "": "is a directory",
         "nul\0.png": "no such file|not a usable path",
         "x" * 5000: "not a usable path|no such file",
     }
@@ -258,7 +258,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def with_chunks(file: bytes, *chunks: bytes, behind: bool = False) -> bytes:
-    """A PNG file with more chunks, before or behind its pixels."""
+    """A PNG file with more chunks, before or after its pixels."""
     place = len(file) - 12 if behind else 33
     return file[:place] + b"".join(chunks) + file[place:]
 
@@ -284,7 +284,7 @@ def test_a_png_with_large_texts_shows_its_pixels(kind: str, behind: bool, tmp_pa
     assert declared_pixels(file) == 40 * 30
 
 
-def test_what_else_such_a_png_says_is_kept() -> None:
+def test_other_chunks_of_such_a_png_are_kept() -> None:
     turned = Image.new("RGB", (40, 30), "red")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -311,18 +311,18 @@ def test_a_film_of_png_frames_with_large_texts_is_shown(tmp_path: Path) -> None:
     [
         ("", "is blank"),
         (" \t", "is blank"),
-        ("https://example.org/a.png", "is a URL, and nothing is fetched"),
-        ("HTTP://example.org/a.png?size=3", "is a URL, and nothing is fetched"),
-        ("s3://bucket/a.png", "is a URL, and nothing is fetched"),
-        ("file:///srv/a.png", "is a URL, and nothing is fetched"),
+        ("https://example.org/a.png", "is a URL, and images are not downloaded"),
+        ("HTTP://example.org/a.png?size=3", "is a URL, and images are not downloaded"),
+        ("s3://bucket/a.png", "is a URL, and images are not downloaded"),
+        ("file:///srv/a.png", "is a URL, and images are not downloaded"),
         ("data:image/png;base64," + "iVBORw0KGgo" * 400, "is a data URI"),
         ("data:image/svg+xml,<svg/>", "is a data URI"),
-        (base64.b64encode(encode(noise())).decode(), "is a picture in base64"),
-        (base64.b64encode(encode(noise(), "JPEG")).decode(), "is a picture in base64"),
+        (base64.b64encode(encode(noise())).decode(), "is a base64-encoded image"),
+        (base64.b64encode(encode(noise(), "JPEG")).decode(), "is a base64-encoded image"),
         ("gone.png", "no such file"),
     ],
 )
-def test_what_is_no_path_is_called_what_it_is(cell: str, reason: str, tmp_path: Path) -> None:
+def test_a_text_that_is_not_a_path_is_called_what_it_is(cell: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=reason) as told:
         open_image(cell)
     assert len(str(told.value)) < 500

@@ -1,4 +1,4 @@
-"""Files that are not what their name says are called what they are, whoever reads them."""
+"""Files whose content does not match their name are identified by every reader."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_text_with_a_byte_order_mark_is_read(tmp_path):
 def test_parquet_called_jsonl(tmp_path):
     (tmp_path / "pairs.jsonl").write_bytes(parquet())
     for read in readers(tmp_path / "pairs.jsonl"):
-        with pytest.raises(UserError, match="is a parquet file; give it a name that ends in .parquet"):
+        with pytest.raises(UserError, match="is a parquet file; rename it to end in .parquet"):
             read()
 
 
@@ -98,7 +98,7 @@ def test_parquet_called_jsonl(tmp_path):
         (b"PARE" + parquet()[4:-4] + b"PARE", "is encrypted parquet"),
     ],
 )
-def test_what_is_not_parquet_is_told_apart(tmp_path, content, reason):
+def test_files_that_are_not_parquet_are_identified(tmp_path, content, reason):
     (tmp_path / "pairs.parquet").write_bytes(content)
     for read in readers(tmp_path / "pairs.parquet"):
         with pytest.raises(UserError, match=f"(?s)pairs.parquet: .*{reason}"):

@@ -1,4 +1,4 @@
-"""What a model is called, on its card and in its configuration, and which dialect follows."""
+"""The names of a model, on its card and in its configuration, and the dialect they imply."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_a_name_is_enough(tmp_path):
     assert chosen(f"{tmp_path}/llava-critic-7b/") == "pointwise"
 
 
-def test_folders_above_say_nothing(tmp_path):
+def test_parent_folders_do_not_count(tmp_path):
     (tmp_path / "UnifiedReward" / "runs" / "rl").mkdir(parents=True)
     assert chosen(tmp_path / "UnifiedReward" / "runs" / "rl") == "r1-reward"
 
 
-def test_what_is_asked_for_counts(folder):
+def test_an_explicit_dialect_wins(folder):
     assert chosen("CodeGoat24/UnifiedReward-7b", "boxed", served=True) == "boxed"
     with pytest.raises(UserError, match="did you mean boxed"):
         chosen(folder, "boxd")
@@ -51,7 +51,7 @@ def test_what_is_asked_for_counts(folder):
             "rm-r1",
         ),
         ("---\nbase_model:\n- lmms-lab/LLaVA-Critic-R1-7B\nbase_model_relation: merge\n---\n", "boxed"),
-        # What is trained further may speak otherwise, and so may what a text mentions.
+        # A finetune may use another dialect, and so may a model that a text only mentions.
         ("---\nbase_model: gaotang/RM-R1-Qwen2.5-Instruct-7B\nbase_model_relation: finetune\n---\n# Mine", "r1-reward"),
         ("---\nbase_model: gaotang/RM-R1-Qwen2.5-Instruct-7B\n---\n# Mine", "r1-reward"),
         ("# Mine\n\nBetter than UnifiedReward-7b and [[A]] judges.\n\n# RM-R1", "r1-reward"),
@@ -63,7 +63,7 @@ def test_what_is_asked_for_counts(folder):
         ("---", "r1-reward"),
     ],
 )
-def test_the_card_is_asked_where_the_name_says_nothing(folder, card, name):
+def test_the_card_decides_if_the_name_does_not(folder, card, name):
     (folder / "README.md").write_text(card)
     assert chosen(folder) == name
 
@@ -90,7 +90,7 @@ def test_the_card_before_the_configuration(folder):
     assert chosen(folder) == "rm-r1"
 
 
-def test_the_default_leaves_no_trace_in_an_identity(folder):
+def test_the_default_dialect_is_not_recorded(folder):
     assert dialect_fields("auto", folder) == dialect_fields("r1-reward", folder) == {}
     assert dialect_fields("auto", "UnifiedReward-7b", served=True) == {"dialect": "unified-reward"}
     assert dialect_fields("json", folder) == {"dialect": "json"}
@@ -105,18 +105,18 @@ def test_a_model_of_the_hub_has_a_card_too(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["runs/demo-seed0/rl", "./rl", "../rl", "/no/such/judge", "runs//rl", "runs/"])
-def test_a_path_that_is_not_there_is_no_question_for_the_hub(name, tmp_path, monkeypatch):
+def test_a_missing_path_is_not_looked_up_on_the_hub(name, tmp_path, monkeypatch):
     from r1_reward.models.checkpoint import load_model_and_processor
     from r1_reward.store.hub import checkpoint_folder
 
     monkeypatch.chdir(tmp_path)
     for load in (checkpoint_folder, load_model_and_processor):
-        with pytest.raises(UserError, match=r"there is no such folder, and an id on the Hub has the form OWNER/NAME"):
+        with pytest.raises(UserError, match=r"no such folder, and not a Hub id of the form OWNER/NAME"):
             load(name)
 
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "gpt2-of-nobody"])
-def test_what_could_be_an_id_is_asked_of_the_hub(name, tmp_path, monkeypatch):
+def test_a_possible_id_is_looked_up_on_the_hub(name, tmp_path, monkeypatch):
     from r1_reward.store.hub import checkpoint_folder
 
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Pair files: everything that is wrong is found at once, everything that is right survives a round trip."""
+"""Pair files: all problems are found at once, and valid rows survive a round trip."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def content(dataset: datasets.Dataset) -> list[Any]:
-    """Rows with the pixels instead of where they are stored."""
+    """Rows with the pixels instead of their paths."""
     rows = []
     for row in dataset:
         pixels = [(image.size, image.tobytes()) for image in row_pictures(row)]
@@ -130,7 +130,7 @@ def test_every_video_is_checked_once_by_the_frames_that_are_shown(folder: Path, 
     opened = []
     monkeypatch.setattr(checker, "open_video", lambda path, *a, **k: opened.append(path) or open_video(path, *a, **k))
     found = [(problem.line, problem.field, problem.reason) for problem in validate_pairs(folder / "pairs.jsonl")]
-    reason = f"{folder / 'frames' / '1.png'}: is not an image, or of a kind that is not supported"
+    reason = f"{folder / 'frames' / '1.png'}: is not an image, or not in a supported format"
     assert found == [(2, "video", reason), (3, "video", reason)]
     assert opened == [str(folder / "clip.mp4"), str(folder / "frames")]
     assert validate_pairs(folder / "pairs.jsonl", video_frames=2) == []
@@ -144,7 +144,7 @@ def test_ids_may_repeat(folder: Path) -> None:
 
 
 def broken_rows() -> list[tuple[Any, list[tuple[str, str]]]]:
-    """Each line of a terrible file, and the field and a part of the reason of each problem it must be given."""
+    """Each line of a terrible file, with the field and a part of the reason of each expected problem."""
     no_response = make_row(5)
     del no_response["response_2"]
     unknown = make_row(4)
@@ -164,7 +164,7 @@ def broken_rows() -> list[tuple[Any, list[tuple[str, str]]]]:
         (make_row(10, images=["a.png", "text.png"]), [("images[1]", "text.png: is not an image")]),
         (make_row(11, response_1=" \n\t"), [("response_1", "is blank")]),
         (make_row(12, response_1="Same. ", response_2="\nSame."), [("response_2", "is the same as response_1")]),
-        (make_row(13, preferred=0), [("preferred", "is a tie (0), and the prompt asks for a winner")]),
+        (make_row(13, preferred=0), [("preferred", "is a tie (0), but the prompt asks for a winner")]),
         (make_row(14, preferred=True), [("preferred", "must be 1 or 2 (or 0 for a tie), not True")]),
         (text_only, [("images", "no image and no video")]),
         (make_row(16, images=[]), [("images", "no image and no video")]),
@@ -178,7 +178,7 @@ def broken_rows() -> list[tuple[Any, list[tuple[str, str]]]]:
         (make_row(24, images=[], video="gone.mp4"), [("video", "gone.mp4: no such file")]),
         (make_row(25, preferred=1.0), [("preferred", "must be 1 or 2 (or 0 for a tie), not 1.0")]),
         (make_row(26, zzz=1), [("zzz", "is not one of id, question, images")]),
-        ('{"id": "27", "id": "28"}', [("", "field 'id' is given twice")]),
+        ('{"id": "27", "id": "28"}', [("", "field 'id' occurs twice")]),
         ("[" * 100_000, [("", "is not usable JSON")]),
         (make_row(29, "nul\0.png"), [("images[0]", "")]),
         (make_row(30, question="", preferred=3), [("question", "is blank"), ("preferred", "must be 1 or 2")]),
@@ -221,7 +221,7 @@ def pair(red: str, blue: str, preferred: int, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        (pair("blue", "red", 1), "contradicts line 1: the same responses the other way round"),
+        (pair("blue", "red", 1), "contradicts line 1: the same responses in the other order"),
         (pair("blue\u200b", "\u00a0red", 1, id="x"), "contradicts line 1"),
         (pair("blue", "red", 1, question="What is in\u00a0picture 1?"), "contradicts line 1"),
         (pair("red", "blue", 2), "repeats line 1, with the other response preferred"),
@@ -265,15 +265,15 @@ def test_embedded_pictures_are_compared_by_their_bytes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("reasoning", "told"),
     [
-        ("<think>1 is.</think><answer>1</answer>", "prefers response 1, and the row prefers 2"),
-        ("<think>It depends.</think>", "has no verdict that can be read"),
+        ("<think>1 is.</think><answer>1</answer>", "prefers response 1, but the row prefers 2"),
+        ("<think>It depends.</think>", "has no readable verdict"),
         ("", "is blank"),
         ("\u200b", "is blank"),
         ("<think>2 is.</think><answer>2</answer>", None),
     ],
 )
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_a_reasoning_against_its_label_is_a_problem_of_validate_only(
+def test_reasoning_against_its_label_is_a_problem_for_validate_only(
     folder: Path, suffix: str, reasoning: str, told: str | None
 ) -> None:
     file = folder / f"pairs{suffix}"
@@ -297,7 +297,7 @@ def test_places_for_pictures_that_are_not_there_are_refused(folder: Path, questi
     file = write_rows(folder / "pairs.jsonl", [make_row(1), make_row(2, question=question, images=["a.png"] * images)])
     assert [problem[1:3] for problem in validate_pairs(file)] == [(2, "question")]
     for options in ({}, {"repeats": True, "check_images": False}):
-        with pytest.raises(PairFileError, match="line 2, question: has (a place|places) for"):
+        with pytest.raises(PairFileError, match="line 2, question: has (a placeholder|placeholders) for"):
             load_pairs(file, **options)
 
 
@@ -312,7 +312,7 @@ def test_the_error_lists_twenty_problems_and_counts_the_rest(terrible: Path) -> 
     assert lines[0] == f"{terrible}: {total} problems in 34 rows"
     assert lines[1].startswith("  line 2: is not JSON")
     assert len(lines) == 22
-    assert lines[-1] == f"  ... and {total - 20} more. To see all: r1-reward data validate {terrible}"
+    assert lines[-1] == f"  ... and {total - 20} more. To list all: r1-reward data validate {terrible}"
 
 
 def test_the_longest_response_allowed_is_allowed(folder: Path) -> None:
@@ -320,7 +320,7 @@ def test_the_longest_response_allowed_is_allowed(folder: Path) -> None:
     assert validate_pairs(write_rows(folder / "pairs.jsonl", [row])) == []
 
 
-def test_without_check_images_pictures_are_not_looked_at(folder: Path) -> None:
+def test_without_check_images_images_are_not_opened(folder: Path) -> None:
     file = write_rows(folder / "pairs.jsonl", [make_row(1, "gone.png")])
     assert len(load_pairs(file, check_images=False)) == 1
     with pytest.raises(PairFileError, match="gone.png: no such file"):
@@ -363,14 +363,14 @@ def test_wrong_paths_are_explained(folder: Path) -> None:
         "pairs.jsonn": "no such file or folder. Did you mean .*pairs.jsonl",
         "nothing/like/it.jsonl": "no such file or folder.$",
         "a.png": "pair files end in .jsonl",
-        "empty": "holds neither pairs.jsonl nor parquet files .* It holds: nothing",
-        "empty.jsonl": "holds no rows",
-        "blank.jsonl": "holds no rows",
+        "empty": "has neither pairs.jsonl nor parquet files .* It contains: nothing",
+        "empty.jsonl": "has no rows",
+        "blank.jsonl": "has no rows",
         "utf16.jsonl": "is UTF-16 text; save it as UTF-8",
         "zero.parquet": "cannot be read as parquet",
         "junk.parquet": "cannot be read as parquet",
-        "norows.parquet": "holds no rows",
-        "": "holds both pairs.jsonl and parquet files",
+        "norows.parquet": "has no rows",
+        "": "has both pairs.jsonl and parquet files",
     }
     for name, reason in reasons.items():
         with pytest.raises(UserError, match=reason):
@@ -384,7 +384,7 @@ def test_a_folder_of_shards_is_read_by_split(folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist([], schema=FEATURES.arrow_schema), shards / "train-2.parquet")
     assert load_pairs(shards)["id"][:] == ["0", "1"]
     assert load_pairs(shards, split="test")["id"][:] == ["2"]
-    with pytest.raises(UserError, match="parquet files of the validation split. It holds: test-0"):
+    with pytest.raises(UserError, match="parquet files of the validation split. It contains: test-0"):
         load_pairs(shards, split="validation")
 
 
@@ -399,7 +399,7 @@ def test_a_hub_id_without_network_says_what_it_may_be(monkeypatch: pytest.Monkey
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(folder)
-    with pytest.raises(UserError, match="no such file here, and the Hugging Face Hub gave .* misspelt, or .* network"):
+    with pytest.raises(UserError, match="no such local file, and .* Hub returned .* spelling and the network"):
         load_pairs("nobody/no-such-pairs")
 
 

@@ -1,4 +1,4 @@
-"""Contents as parts in files: what is written is read back, whatever the form, and what is wrong is told."""
+"""Contents as parts in files: every form survives a round trip, and problems are reported."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def write(file: Path, *rows: dict[str, Any]) -> Path:
 
 
 def shown(row: Any) -> tuple[Any, ...]:
-    """What a judge is shown of a row: texts and pixels in their order, independent of where pictures lie."""
+    """The content that a judge sees of a row: texts and pixels in order, wherever the images are stored."""
     ready = prepare(dict(row))
     return ready.question, ready.images.digest, ready.responses
 
@@ -132,7 +132,7 @@ def test_a_row_with_parts_is_shown_alike_from_jsonl_parquet_and_back(folder: Pat
         assert [one["criteria"] for one in rows] == [None, row.get("criteria")]
 
 
-def test_the_pictures_of_a_parquet_file_are_all_within_it(folder: Path) -> None:
+def test_all_images_of_a_parquet_file_are_embedded(folder: Path) -> None:
     write(folder / "in.jsonl", pair(), pair(1, images=["c.png"], question=[image(), text("?")]))
     save_pairs(load_pairs(folder / "in.jsonl"), folder / "out.parquet")
     for name in ("a.png", "b.png", "c.png"):
@@ -156,7 +156,7 @@ def test_jsonl_names_pictures_relative_to_itself_and_writes_embedded_ones_once(f
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
-def test_some_columns_are_read_alone(folder: Path, form: str) -> None:
+def test_a_selection_of_columns_can_be_read(folder: Path, form: str) -> None:
     rows = [plain(1), pair(2, images=["a.png", "b.png"], response_1=[image()], response_2=[text("B"), image()])]
     file = write(folder / "in.jsonl", *rows)
     if form == "parquet":
@@ -215,7 +215,7 @@ def test_a_late_row_with_parts_changes_thousands_of_rows_of_jsonl(folder: Path) 
 
 
 def test_foreign_columns_are_read(folder: Path) -> None:
-    """Another project's parquet: parts without the fields they do not use, pictures as structs."""
+    """Another project's parquet: parts without unused fields, images as structs."""
     part = pa.struct([("type", pa.string()), ("text", pa.string())])
     picture = pa.struct([("type", pa.string()), ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))])
     table = pa.table(
@@ -244,31 +244,31 @@ def test_foreign_columns_are_read(folder: Path) -> None:
         ({"response_1": [text("x"), image("empty.png")]}, "response_1[1].image", "is empty (zero bytes)"),
         ({"response_1": [text("x"), text("y"), image("cut.png")]}, "response_1[2].image", "cut.png: is not an image"),
         ({"question": [image("text.png"), text("?")]}, "question[0].image", "is not an image"),
-        ({"response_2": [image("clip")]}, "response_2[0].image", "is a folder"),
+        ({"response_2": [image("clip")]}, "response_2[0].image", "is a directory"),
         ({"response_2": [video("gone.mp4")]}, "response_2[0].video", "no such file"),
-        ({"response_2": [image("https://example.org/a.png")]}, "response_2[0].image", "is a URL, and nothing is"),
+        ({"response_2": [image("https://example.org/a.png")]}, "response_2[0].image", "is a URL, and images are not"),
         ({"response_2": [image("data:image/png;base64,AAAA")]}, "response_2[0].image", "is a data URI"),
         ({"response_2": [image("nul\0.png")]}, "response_2[0].image", "no such file"),
         ({"response_2": [image(" \n")]}, "response_2[0].image", "is blank"),
         ({"images": ["a.png"], "response_2": [image("")]}, "response_2[0].image", "is blank"),
         ({"response_2": [image(7)]}, "response_2", "image 1 must be a path, not a number"),
-        ({"response_2": [video("")]}, "response_2", "names no video"),
-        ({"response_2": [["a"]]}, "response_2", "neither text nor an object, but a list"),
-        ({"response_2": [None]}, "response_2", "neither text nor an object, but null"),
+        ({"response_2": [video("")]}, "response_2", "without a video"),
+        ({"response_2": [["a"]]}, "response_2", "is a list; a part is text or an object"),
+        ({"response_2": [None]}, "response_2", "is null; a part is text or an object"),
         ({"response_2": [{"type": "audio", "audio": "a.wav"}]}, "response_2", "part of type audio"),
         ({"response_2": []}, "response_2", "is blank"),
         ({"response_2": [text(" "), text("\u200b")]}, "response_2", "is blank"),
         ({"response_2": {"type": "image", "image": "a.png"}}, "response_2", "must be text or a list of parts"),
-        ({"response_2": [image()]}, "images", "1 image part names no picture, and no image comes"),
-        ({"response_2": [image()], "images": ["a.png", "b.png"]}, "images", "and 2 images come"),
+        ({"response_2": [image()]}, "images", "1 image part has no source, but no images were given"),
+        ({"response_2": [image()], "images": ["a.png", "b.png"]}, "images", "but 2 images were given"),
         ({"response_1": [image("a.png")], "response_2": [image("./a.png")]}, "response_2", "is the same as"),
         ({"response_1": [text("x" * 50_001), image("a.png")]}, "response_1", "has 50,001 characters"),
         ({"response_1": [text("a\0b"), image("a.png")]}, "response_1", "contains a NUL"),
-        ({"question": [text("Is <image> a cat?"), image("a.png")]}, "question", "place for a picture in its text"),
+        ({"question": [text("Is <image> a cat?"), image("a.png")]}, "question", "an image placeholder in a text"),
         ({"criteria": " "}, "criteria", "is blank"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_parts_is_told_where_it_is(
+def test_problems_in_parts_are_reported_with_their_place(
     folder: Path, changes: dict[str, Any], field: str, reason: str
 ) -> None:
     with pytest.raises(PairFileError) as error:
@@ -277,7 +277,7 @@ def test_what_is_wrong_with_parts_is_told_where_it_is(
     assert (2, field) in found, error.value
 
 
-def test_every_bad_picture_of_a_row_is_told(folder: Path) -> None:
+def test_every_bad_image_of_a_row_is_reported(folder: Path) -> None:
     bad = [image("a.png"), image("gone.png"), text("x"), image("empty.png")]
     with pytest.raises(PairFileError) as error:
         load_pairs(write(folder / "in.jsonl", pair(response_1=bad, response_2=[image("cut.png")])))
@@ -286,7 +286,7 @@ def test_every_bad_picture_of_a_row_is_told(folder: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_row_needs_a_picture_somewhere(folder: Path) -> None:
+def test_a_row_needs_an_image_somewhere(folder: Path) -> None:
     words = {"response_1": "A.", "response_2": [text("B."), text("C.")]}
     with pytest.raises(PairFileError, match="no image and no video"):
         load_pairs(write(folder / "in.jsonl", pair(**words)))
@@ -314,7 +314,7 @@ def test_repeats_and_contradictions_go_by_the_bytes_of_pictures(folder: Path, fo
         load_pairs(file)
     assert [(one.line, one.reason.split(";")[0]) for one in error.value.problems] == [
         (2, "repeats line 1"),
-        (4, "contradicts line 1: the same responses the other way round, and the other response preferred"),
+        (4, "contradicts line 1: the same responses in the other order, but the other response preferred"),
     ]
     assert len(load_pairs(file, repeats=True)) == 4
 
@@ -347,7 +347,7 @@ def write_shards(out: Path, rows: list[dict[str, Any]], **options: Any) -> None:
 
 
 @pytest.mark.parametrize("late", [set(), {0}, {4}, {5}, {9}, {3, 8}])
-def test_all_shards_have_one_form_wherever_the_first_row_with_parts_stands(folder: Path, late: set[int]) -> None:
+def test_all_shards_have_one_form_wherever_the_first_row_with_parts_is(folder: Path, late: set[int]) -> None:
     rows = rows_of(folder, range(10), late)
     write_shards(folder / "out", rows, rows_per_shard=4)
     wanted = datasets.Features.from_arrow_schema(SCHEMA_WITH_PARTS if late else SCHEMA)
@@ -421,7 +421,7 @@ with PairWriter(sys.argv[2], rows_per_shard=2) as writer:
 
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_kill_while_shards_are_turned_to_parts_leaves_nothing_that_looks_finished(folder: Path, after: int) -> None:
-    """Killed before the shard under way, the first or the second of the old ones is rewritten; then run again."""
+    """Killed before rewriting the current shard, or the first or second of the old ones; then run again."""
     rows = rows_of(folder, range(6), {5})
     run = [sys.executable, "-c", _KILLED, str(folder / "rows.jsonl"), str(folder / "out"), str(after)]
     assert subprocess.run(run, check=False, capture_output=True).returncode == -9
@@ -435,7 +435,7 @@ def test_a_kill_while_shards_are_turned_to_parts_leaves_nothing_that_looks_finis
 
 
 def test_memory_stays_flat_when_rows_turn_to_parts(tmp_path: Path) -> None:
-    """Forty megabytes of pictures, the first row with parts last: rewriting holds a group of rows at a time."""
+    """Forty megabytes of images, with parts in the last row only: rewriting loads one row group at a time."""
     blob = os.urandom(100_000)
 
     def row(number: int) -> dict[str, Any]:
@@ -492,7 +492,7 @@ def save_pairs_without_repeats(found: Any, folder: Path) -> None:
 # ---- identity
 
 
-def test_pictures_within_parts_are_part_of_what_a_file_is(folder: Path) -> None:
+def test_images_in_parts_count_in_the_identity_of_a_file(folder: Path) -> None:
     file = write(folder / "in.jsonl", pair(question=[image("c.png"), text("?")], response_2=[video("clip")]))
     assert list(media_of(file)) == [str(folder / name) for name in ("c.png", "a.png", "clip")]
     before = data_identity(file), media_digest(media_of(file))
@@ -535,7 +535,7 @@ def test_a_record_is_saved_with_its_parts(folder: Path) -> None:
     assert to_parts(row["response_1"]) == [image({"bytes": None, "path": str(folder / "a.png")})]
 
 
-# ---- places that take the pictures of the row
+# ---- places filled from the images of the row
 
 
 @pytest.mark.parametrize(
@@ -548,13 +548,13 @@ def test_a_record_is_saved_with_its_parts(folder: Path) -> None:
         ({"images": ["a.png", "a.png"], "response_1": [image()], "response_2": [image()]},
          [("response_2", "is the same as response_1")]),
         ({"images": ["a.png"], "response_1": [image()], "response_2": [image()]},
-         [("images", "2 image parts name no picture, and 1 image comes beside the text")]),
+         [("images", "2 image parts have no source, but 1 image was given")]),
         ({"question": "<image> or?", "images": ["a.png"], "response_1": [image()]},
-         [("question", "has a place for 1 picture (<image>), and none came")]),
+         [("question", "has a placeholder for 1 image (<image>), but none was given")]),
         ({"question": "<image> or?", "images": ["a.png"], "response_1": [image("b.png")]}, []),
     ],
 )  # fmt: skip
-def test_a_row_is_looked_at_with_its_images_at_their_places(folder: Path, changes: dict, said: list) -> None:
+def test_a_row_is_checked_with_its_images_filled_in(folder: Path, changes: dict, said: list) -> None:
     row = pair(**{"images": ["a.png", "b.png"], "response_2": "None.", **changes})
     (folder / "pairs.jsonl").write_text(json.dumps(row) + "\n")
     assert [(one.field, one.reason) for one in validate_pairs(folder / "pairs.jsonl")] == said
@@ -582,13 +582,13 @@ def test_nothing_of_a_part_is_lost_silently(part: dict, said: str | None) -> Non
 
 
 @pytest.mark.parametrize(("length", "problems"), [(50_000, []), (50_001, ["criteria"]), (200_000, ["criteria"])])
-def test_criteria_are_no_longer_than_a_judge_takes(folder: Path, length: int, problems: list[str]) -> None:
+def test_criteria_have_a_maximum_length(folder: Path, length: int, problems: list[str]) -> None:
     (folder / "pairs.jsonl").write_text(json.dumps(pair(criteria="x" * length)) + "\n")
     assert [one.field for one in validate_pairs(folder / "pairs.jsonl")] == problems
 
 
 @pytest.mark.parametrize("label", [False, 0.0, "0"])
-def test_what_is_no_label_is_not_called_a_tie(folder: Path, label: Any) -> None:
+def test_an_invalid_label_is_not_called_a_tie(folder: Path, label: Any) -> None:
     (folder / "pairs.jsonl").write_text(json.dumps(pair(preferred=label)) + "\n")
     (problem,) = validate_pairs(folder / "pairs.jsonl")
     assert problem.reason.startswith("must be 1 or 2 (or 0 for a tie), not")
@@ -597,11 +597,11 @@ def test_what_is_no_label_is_not_called_a_tie(folder: Path, label: Any) -> None:
 @pytest.mark.parametrize(
     ("question", "wrong"), [("<image> or?", True), ([image(), text("?")], True), ("Which?", False)]
 )
-def test_a_group_is_looked_at_with_its_images_at_their_places(folder: Path, question: Any, wrong: bool) -> None:
+def test_a_group_is_checked_with_its_images_filled_in(folder: Path, question: Any, wrong: bool) -> None:
     group = {"id": "1", "question": question, "images": ["a.png", "b.png"], "responses": [[image()], [image()]]}
     (folder / "groups.jsonl").write_text(json.dumps(group) + "\n")
     if not wrong:
         assert check_groups(folder / "groups.jsonl").responses == 2
         return
-    with pytest.raises(PairFileError, match="place for 1 picture|3 image parts name no picture, and 2 images come"):
+    with pytest.raises(PairFileError, match="placeholder for 1 image|3 image parts have no source, but 2 images were"):
         check_groups(folder / "groups.jsonl")

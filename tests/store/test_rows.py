@@ -1,4 +1,4 @@
-"""Rows come out of every kind of file one at a time, from any row, and go into parquet a group at a time."""
+"""Rows are read one at a time from every kind of file, from any row, and written to parquet group by group."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert [(row.place, row.data) for row in source.rows()] == [(f"line {i}", row) for i, row in enumerate(ROWS, 1)]
 
 
-def test_what_is_inside_decides_and_not_the_suffix(tmp_path: Path) -> None:
+def test_the_content_decides_and_not_the_suffix(tmp_path: Path) -> None:
     assert data(write_lines(tmp_path / "lines.json", ROWS)) == ROWS
     assert data(write_array(tmp_path / "array.jsonl", ROWS, indent=1)) == ROWS
 
@@ -98,10 +98,10 @@ def test_array_reader_equals_json_wherever_the_text_is_cut(
     [
         ('[{"a": 1}, {"a": ', "row 2: is not JSON"),
         ('[{"a": 1}', "row 2: the file ends in the middle of the array"),
-        ('[{"a": 1} {"a": 2}]', "row 2: '{' where ',' belongs"),
+        ('[{"a": 1} {"a": 2}]', "row 2: expected ',', got '{'"),
         ('[{"a": 1}] x', "row 2: the text continues after the end"),
         ('[{"a": 1}, ]', "row 2: is not JSON"),
-        ('[{"a": 1}, {"a": 1, "a": 2}]', "row 2: field 'a' is given twice"),
+        ('[{"a": 1}, {"a": 1, "a": 2}]', "row 2: field 'a' occurs twice"),
         ("[" * 100_000, "row 1: "),
     ],
 )
@@ -142,29 +142,29 @@ def test_parquet_file_and_folders(tmp_path: Path) -> None:
     assert next(source.rows()).file.endswith("test-2-of-10.parquet")
     assert source.folder == hub_copy.parent
     assert len(data(hub_copy.parent, split="train")) == 6
-    with pytest.raises(UserError, match="no parquet files of the dev split.*It holds: data"):
+    with pytest.raises(UserError, match="no parquet files of the dev split.*It contains: data"):
         open_source(hub_copy.parent, split="dev")
 
 
-def test_parquet_that_is_none(tmp_path: Path) -> None:
+def test_files_that_are_not_parquet(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(UserError, match="a.parquet: cannot be read as parquet"):
         data(tmp_path / "a.parquet")
 
 
-def test_paths_that_hold_nothing_to_read(tmp_path: Path) -> None:
+def test_paths_with_nothing_to_read(tmp_path: Path) -> None:
     write_lines(tmp_path / "bench.jsonl", ROWS)
     (tmp_path / "a.csv").write_text("id\n")
     for path, words in [
         (tmp_path / "benhc.jsonl", "no such file or folder.*bench.jsonl"),
         (tmp_path / "a.csv", "end in .jsonl, .json or .parquet"),
-        (tmp_path, "holds no parquet files.*a.csv, bench.jsonl"),
+        (tmp_path, "has no parquet files.*a.csv, bench.jsonl"),
     ]:
         with pytest.raises(UserError, match=words):
             open_source(path)
     with pytest.raises(UserError, match="nowhere: no such folder"):
         open_source(tmp_path / "bench.jsonl", image_root=tmp_path / "nowhere")
-    with pytest.raises(UserError, match="revision .abc. can be asked for on the Hub only"):
+    with pytest.raises(UserError, match="revision .abc. applies to datasets on the Hub only"):
         open_source(tmp_path / "bench.jsonl", revision="abc")
 
 
@@ -194,7 +194,7 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(UserError, match=r"owner/name: there is no such file here.*test split.*no route to host"):
+    with pytest.raises(UserError, match=r"owner/name: no such local file.*test split.*no route to host"):
         open_source("owner/name")
 
 
@@ -299,12 +299,12 @@ def test_a_group_ends_when_it_is_large_enough_and_an_exception_adds_none(tmp_pat
     ],
     ids=str,
 )  # fmt: skip
-def test_lists_beside_the_files_of_a_split_are_not_in_its_way(tmp_path, beside, read):
+def test_other_files_next_to_a_split_are_ignored(tmp_path, beside, read):
     pq.write_table(pa.table({"id": ["parquet"]}), tmp_path / "train-0.parquet")
     for name in beside:
         (tmp_path / name).write_text('{"id": "other"}\n')
     if read is None:
-        with pytest.raises(UserError, match="holds both .jsonl and .parquet files"):
+        with pytest.raises(UserError, match="has both .jsonl and .parquet files"):
             open_source(tmp_path, split="train", kinds=KINDS)
         return
     source = open_source(tmp_path, split="train", kinds=KINDS)

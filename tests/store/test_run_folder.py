@@ -1,4 +1,4 @@
-"""A run folder holds one run: who may go on with it, who is refused, and in which words."""
+"""A run folder contains one run: which command may resume it, and how another is rejected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def open_and_close(folder, run, **options):
         pass
 
 
-def test_the_same_run_is_gone_on_with_and_another_is_refused_with_what_differs(tmp_path):
+def test_the_same_run_is_resumed_and_another_is_rejected_with_the_differences(tmp_path):
     out = tmp_path / "deep" / "out"
     open_and_close(out, RUN)
     written = (out / "run.json").read_bytes()
@@ -29,16 +29,16 @@ def test_the_same_run_is_gone_on_with_and_another_is_refused_with_what_differs(t
     with pytest.raises(UserError) as caught:
         open_and_close(out, {**RUN, "seed": 1, "weights": "sha256:2"})
     assert str(caught.value) == (
-        f"{out}: holds another run (seed 0 there, 1 now; weights 'sha256:1' there, 'sha256:2' now). "
+        f"{out}: contains a different run (seed 0 there, 1 now; weights 'sha256:1' there, 'sha256:2' now). "
         "Choose another folder with --out."
     )
 
 
-def test_what_an_older_release_did_not_record_is_refused_unless_there_is_nothing_to_know(tmp_path):
+def test_fields_that_an_older_release_did_not_record_are_rejected_unless_null(tmp_path):
     old = {name: value for name, value in RUN.items() if name != "weights"}
     open_and_close(tmp_path, old)
     open_and_close(tmp_path, {**old, "weights": None})
-    with pytest.raises(UserError, match=r"another run \(weights not recorded there, 'sha256:1' now\)"):
+    with pytest.raises(UserError, match=r"different run \(weights not recorded there, 'sha256:1' now\)"):
         open_and_close(tmp_path, RUN)
 
 
@@ -52,19 +52,19 @@ def test_the_caller_says_what_decides(tmp_path):
         open_and_close(tmp_path, {"data": {"path": "a", "digest": "2"}}, deciding=deciding)
 
 
-def test_a_folder_of_something_else_is_left_as_it_is(tmp_path):
+def test_a_folder_of_something_else_is_left_unchanged(tmp_path):
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(UserError, match=r"is not empty and holds no run\. Take another\."):
+    with pytest.raises(UserError, match=r"is not empty and contains no run\. Take another\."):
         open_and_close(tmp_path, RUN, advice="Take another.")
     assert os.listdir(tmp_path) == ["thesis.tex"]
     (tmp_path / "run.json").write_text("[]")
-    with pytest.raises(UserError, match="is not the run.json of a run"):
+    with pytest.raises(UserError, match="is not a valid run.json of a run"):
         open_and_close(tmp_path, RUN)
     with pytest.raises(UserError, match="cannot create the run folder"):
         open_and_close(tmp_path / "thesis.tex" / "out", RUN)
 
 
-def test_what_a_killed_start_leaves_is_in_nobodys_way(tmp_path):
+def test_leftovers_of_a_killed_start_are_ignored(tmp_path):
     for name in (".lock", "run.json.part", ".pairs.lock"):
         (tmp_path / name).touch()
     open_and_close(tmp_path, RUN)
@@ -76,7 +76,7 @@ def test_one_process_at_a_time_and_the_lock_file_stays(tmp_path):
         open_and_close(tmp_path, RUN)
     with FileLock(tmp_path / ".lock"), pytest.raises(UserError, match="is in use"):
         open_and_close(tmp_path, RUN)
-    waiting = os.open(tmp_path / ".lock", os.O_RDWR)  # as a process does that wants it next
+    waiting = os.open(tmp_path / ".lock", os.O_RDWR)  # like a process that waits for the lock
     try:
         open_and_close(tmp_path, RUN)
         assert os.fstat(waiting).st_ino == (tmp_path / ".lock").stat().st_ino

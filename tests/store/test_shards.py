@@ -1,4 +1,4 @@
-"""Pair folders: what is written is read back, in flat memory, and a folder is finished or does not look so."""
+"""Pair folders: a round trip in constant memory, and an incomplete folder never looks complete."""
 
 import json
 import os
@@ -134,7 +134,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
     image = os.urandom(50_000)
 
     def peaks(count: int) -> tuple[int, int]:
-        """Most bytes held at once by Python and, since the process began, by arrow."""
+        """Peak memory in bytes, of Python and, since the process started, of arrow."""
         tracemalloc.start()
         with PairWriter(tmp_path / str(count)) as writer:
             for number in range(count):
@@ -149,7 +149,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
     assert large[1] < 1.3 * small[1]
 
 
-def test_an_image_whose_file_name_is_no_text_is_embedded(tmp_path: Path) -> None:
+def test_an_image_with_an_undecodable_file_name_is_embedded(tmp_path: Path) -> None:
     file = os.path.join(os.fsencode(tmp_path), b"\xff.png")
     with open(file, "wb") as image:
         image.write(b"i")
@@ -180,7 +180,7 @@ def test_an_exception_leaves_the_old_rows_of_a_folder_that_was_to_be_overwritten
 def test_overwriting_leaves_no_shard_of_the_longer_old_set(tmp_path: Path) -> None:
     write(tmp_path / "out", [make_row(number) for number in range(5)], {"kept": 5}, rows_per_shard=2)
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds pairs already. Choose another folder"):
+    with pytest.raises(UserError, match="already has pairs. Choose another folder"):
         PairWriter(tmp_path / "out")
     write(tmp_path / "out", [make_row(9)], {"kept": 1}, overwrite=True)
     names = [".pairs.lock", "README.md", "notes.txt", "pairs-00000.parquet", "report.json"]
@@ -190,7 +190,7 @@ def test_overwriting_leaves_no_shard_of_the_longer_old_set(tmp_path: Path) -> No
 
 def test_shards_that_no_writer_left_unfinished_are_not_removed(tmp_path: Path) -> None:
     write(tmp_path / "out", [make_row(1)])  # closed without a report
-    with pytest.raises(UserError, match="holds pairs already"):
+    with pytest.raises(UserError, match="already has pairs"):
         PairWriter(tmp_path / "out")
 
 
@@ -221,7 +221,7 @@ def test_a_killed_writer_leaves_a_folder_that_is_not_read_and_can_be_written_aga
     assert subprocess.run(command, check=False).returncode == -9
     assert len(list(out.glob("*.parquet"))) == (moment == "closing")
     assert not (out / "report.json").exists()
-    with pytest.raises(UserError, match="is unfinished; the command that wrote it was interrupted"):
+    with pytest.raises(UserError, match="is incomplete; the command that writes it was interrupted"):
         list(read_rows(out))
     assert write(out, [make_row(7)], {"kept": 1}) == 1
     assert [row["id"] for row in read_rows(out)] == ["s:7"]
@@ -274,7 +274,7 @@ def test_a_wrong_row_is_refused_with_its_place(tmp_path: Path, changes: dict[str
     assert [row["id"] for row in read_rows(tmp_path / "out")] == ["s:0"]
 
 
-def test_what_cannot_be_read_is_explained(tmp_path: Path) -> None:
+def test_unreadable_files_are_explained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder of pairs"):
         list(read_rows(tmp_path / "gone"))
     (tmp_path / "junk.parquet").write_bytes(b"PAR1 no")

@@ -1,4 +1,4 @@
-"""Tables of other projects give rows under the names in their first row; what is wrong with them is said."""
+"""Tables of other projects: rows under the names in the header, and readable errors."""
 
 import sys
 from pathlib import Path
@@ -60,14 +60,14 @@ def test_a_value_without_a_column_breaks_its_row_alone(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("a,b\n1,2,3\n4\n5,6,\n")
     found = list(sheet_rows(file))
-    assert [raw.broken for raw in found] == ["has 3 values, for 2 columns", None, None]
+    assert [raw.broken for raw in found] == ["has 3 values for 2 columns", None, None]
     assert [raw.data for raw in found[1:]] == [{"a": "4"}, {"a": "5", "b": "6"}]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.csv", b"a,b,a\n1,2,3\n", "the column 'a' is there twice"),
+        ("a.csv", b"a,b,a\n1,2,3\n", "column 'a' occurs twice"),
         ("a.csv", b"a,b\n1,\xff\n", "is not UTF-8 text (byte 0xff); save it as UTF-8"),
         ("a.tsv", b'a\tb\n1\t"x', "cannot be read as TSV"),
         ("a.csv", b'a,b\n1,"x"y\n', "cannot be read as CSV"),
@@ -76,7 +76,7 @@ def test_a_value_without_a_column_breaks_its_row_alone(tmp_path: Path) -> None:
         ("a.xlsx", b"PK\x03\x04" + b"\0" * 90, "cannot be read as a workbook"),
     ],
 )
-def test_what_is_no_table(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+def test_files_that_are_not_tables(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     if name.endswith("xlsx"):
         pytest.importorskip("openpyxl")
     (tmp_path / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""A file that is not rows is told so once, by what it holds."""
+"""A file that does not contain rows is reported once, with what it is instead."""
 
 import gzip
 import json
@@ -24,25 +24,25 @@ def lines(values: list[Any], **options: Any) -> bytes:
 
 
 NOT_ROWS = {
-    "object": (json.dumps({"data": ROWS, "n": 2}, indent=1).encode(), "one JSON object .*'data' holds a list of 4,000"),
+    "object": (json.dumps({"data": ROWS, "n": 2}, indent=1).encode(), "one JSON object .*'data' is a list of 4,000"),
     "small object": (json.dumps({"a": {"b": 1}}, indent=4).encode(), "one JSON object over many lines"),
     "by id": (json.dumps({row["id"]: row for row in ROWS}, indent=2).encode(), "one JSON object over many lines"),
-    "pretty": (lines(ROWS[:3], indent=2), "JSON objects over several lines each"),
-    "many pretty": (lines(ROWS, indent=2), "JSON objects over several lines each"),
+    "pretty": (lines(ROWS[:3], indent=2), "JSON objects that span several lines"),
+    "many pretty": (lines(ROWS, indent=2), "JSON objects that span several lines"),
     "one picture": (json.dumps({"image": "x" * 200_000}, indent=1).encode(), "one JSON object over many lines"),
-    "object on a line": (json.dumps({"data": ROWS}).encode(), "not a row; its field 'data' holds a list of 4,000"),
-    "pages on a line": (lines([{"rows": [{"row_idx": 0, "row": ROWS[0]}]}]), "its field 'rows' holds a list of 1"),
-    "by id on a line": (lines([{row["id"]: row for row in ROWS[:9]}]), "its 9 fields hold an object each"),
-    "frame on a line": (lines([{"id": {"0": "a"}, "question": {"0": "b"}}]), "its 2 fields hold an object each"),
-    "columns": (lines([{"id": ["1", "2"], "question": ["a", "b"], "label": [1, 2]}]), "hold columns of 2 values"),
-    "pretty columns": (lines([{"id": ["1", "2"], "q": ["a", "b"]}], indent=1), "many lines.* hold columns of 2 values"),
+    "object on a line": (json.dumps({"data": ROWS}).encode(), "not a row; its field 'data' is a list of 4,000"),
+    "pages on a line": (lines([{"rows": [{"row_idx": 0, "row": ROWS[0]}]}]), "its field 'rows' is a list of 1"),
+    "by id on a line": (lines([{row["id"]: row for row in ROWS[:9]}]), "its 9 fields are objects"),
+    "frame on a line": (lines([{"id": {"0": "a"}, "question": {"0": "b"}}]), "its 2 fields are objects"),
+    "columns": (lines([{"id": ["1", "2"], "question": ["a", "b"], "label": [1, 2]}]), "are columns of 2 values"),
+    "pretty columns": (lines([{"id": ["1", "2"], "q": ["a", "b"]}], indent=1), "many lines.* are columns of 2 values"),
     "one after the other": (b"".join(json.dumps(row).encode() for row in ROWS[:3]), "several JSON objects on one line"),
     "with spaces": (b" ".join(json.dumps(row).encode() for row in ROWS), "several JSON objects on one line"),
     "old line ends": (b"\r".join(json.dumps(row).encode() for row in ROWS[:3]), "several JSON objects on one line"),
-    "commas": (b",\n".join(json.dumps(row).encode() for row in ROWS), "a comma behind every object"),
-    "commas to the end": (lines(ROWS[:2]).replace(b"}\n", b"},\n"), "a comma behind every object"),
-    "workbook": (b"PK\x03\x04\x14\0\x06\0[Content_Types].xml", "Office program .*xlsx"),
-    "old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest", "old Office program"),
+    "commas": (b",\n".join(json.dumps(row).encode() for row in ROWS), "a comma after each object"),
+    "commas to the end": (lines(ROWS[:2]).replace(b"}\n", b"},\n"), "a comma after each object"),
+    "workbook": (b"PK\x03\x04\x14\0\x06\0[Content_Types].xml", "Office workbook .*xlsx"),
+    "old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest", "legacy Office document"),
     "arrow stream": (b"\xff\xff\xff\xff\x10\0\0\0rest", "an Arrow stream"),
     "csv": (b"id,question,image\n1,Which?,a.png\n2,Who?,b.png\n", "is CSV .*id, question, image"),
     "quoted csv": (b'\xef\xbb\xbf"id","question"\n"1","Which, say?"\n', "is CSV .*id, question"),
@@ -54,13 +54,13 @@ NOT_ROWS = {
     "gzip": (gzip.compress(lines(ROWS[:2])), "compressed with gzip"),
     "zip": (b"PK\x03\x04rest", "zip archive"),
     "zstd": (b"\x28\xb5\x2f\xfdrest", "Zstandard"),
-    "png": (b"\x89PNG\r\n\x1a\nrest", "PNG picture"),
+    "png": (b"\x89PNG\r\n\x1a\nrest", "PNG image"),
     "binary": (b"\x01\x02\x00\x03" * 9, "binary data"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NOT_ROWS)
-def test_what_is_not_rows_is_one_problem(tmp_path: Path, name: str) -> None:
+def test_a_file_without_rows_is_one_problem(tmp_path: Path, name: str) -> None:
     content, reason = NOT_ROWS[name]
     for suffix in (".jsonl", ".json"):
         file = tmp_path / f"file{suffix}"
@@ -80,8 +80,8 @@ def test_parquet_and_jsonl_under_each_others_name(tmp_path: Path) -> None:
     (tmp_path / "d.parquet").write_bytes(HTML)
     (tmp_path / "e.parquet").write_bytes(b"id,question\n1,Which?\n")
     for name, reason in (
-        ("a.jsonl", "is a parquet file; give it a name that ends in .parquet"),
-        ("b.parquet", "is JSON text, not parquet; give it a name that ends in .jsonl"),
+        ("a.jsonl", "is a parquet file; rename it to end in .parquet"),
+        ("b.parquet", "is JSON text, not parquet; rename it to end in .jsonl"),
         ("c.parquet", "git LFS pointer"),
         ("d.parquet", "is a web page"),
         ("e.parquet", "is CSV .*, not parquet"),
@@ -113,7 +113,7 @@ def test_parquet_and_jsonl_under_each_others_name(tmp_path: Path) -> None:
         '{"id": "7"}\n'.encode("utf-16"),
     ],
 )  # fmt: skip
-def test_what_may_be_rows_is_left_to_the_reader(tmp_path: Path, content: bytes) -> None:
+def test_possible_rows_are_left_to_the_reader(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "a.jsonl"
     file.write_bytes(content)
     assert what_it_is(file) is None
@@ -139,7 +139,7 @@ def test_an_array_named_jsonl_is_one_problem(tmp_path: Path, value: Any) -> None
     for options in ({}, {"indent": 1}):
         (tmp_path / "a.jsonl").write_text(json.dumps(value, **options))
         (problem,) = validate_pairs(tmp_path / "a.jsonl")
-        assert problem.reason.startswith("is one JSON array, not an object a line")
+        assert problem.reason.startswith("is one JSON array, not one object per line")
 
 
 def test_a_row_that_is_nothing_like_a_pair_is_one_problem(tmp_path: Path) -> None:
@@ -154,17 +154,17 @@ def test_a_row_that_is_nothing_like_a_pair_is_one_problem(tmp_path: Path) -> Non
     [
         ("a.csv", b"id,question\n1,Which?\n", "is CSV .*; pair files end in"),
         ("a.jsonl.gz", gzip.compress(lines(ROWS[:2])), "compressed with gzip"),
-        ("a.xlsx", b"PK\x03\x04\x14\0\x06\0[Content_Types].xml", "Office program"),
+        ("a.xlsx", b"PK\x03\x04\x14\0\x06\0[Content_Types].xml", "Office workbook"),
         (
             "b.json",
             json.dumps(ROWS[:2]).encode(),
-            "b.json: is one JSON array, not an object a line .*; pair files end in",
+            "b.json: is one JSON array, not one object per line .*; pair files end in",
         ),
         ("a.json", json.dumps({"data": ROWS}).encode(), "one JSON object, not a row; its field 'data'"),
         ("a.txt", lines(ROWS[:2]), "a.txt: pair files end in"),
     ],
 )
-def test_a_file_of_another_name_is_named_by_what_it_holds(tmp_path: Path, name: str, content: bytes, what: str) -> None:
+def test_a_file_with_the_wrong_suffix_is_identified(tmp_path: Path, name: str, content: bytes, what: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=what):
         load_pairs(tmp_path / name)

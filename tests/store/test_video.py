@@ -1,4 +1,4 @@
-"""open_video on files and folders as people have them, and on what only claims to be a video."""
+"""open_video on the files and folders people have, and on files that only claim to be a video."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from r1_reward.store import video
 from r1_reward.store.images import MAX_ASPECT_RATIO, ImageError
 from r1_reward.store.video import evenly, natural_key, open_video, row_pictures
 
-FILMS = [  # group of pictures, so that frames lie in several and are decoded in another order than shown
+FILMS = [  # small groups of pictures, so that frames span several and are not decoded in presentation order
     ("a.mp4", "libx264", {"bf": "2"}),
     ("open-gop.mp4", "libx264", {"x264-params": "open-gop=1:keyint=6:bframes=3"}),
     ("a.mkv", "libx264", {}),
@@ -78,7 +78,7 @@ def test_the_name_of_a_file_need_not_tell_its_kind(tmp_path):
     assert numbers(tmp_path / "a.gif", 8) == [0, 1, 2, 3, 4]
 
 
-def test_frames_that_do_not_say_when_they_are_shown_are_counted(tmp_path, monkeypatch):
+def test_frames_without_times_are_counted(tmp_path, monkeypatch):
     film = write_film(tmp_path / "a.mp4", greys(10))
     monkeypatch.setattr(video, "_scan", lambda *_: None)
     assert numbers(film, 3) == [0, 4, 9]
@@ -109,10 +109,10 @@ def test_evenly_spaced_with_first_and_last():
     assert evenly(11, 11) == evenly(11, 12) == list(range(11))
 
 
-# ---- what cannot be shown
+# ---- unusable videos
 
 
-def test_what_is_no_video_is_named_with_the_reason(tmp_path):
+def test_files_that_are_not_videos_are_named_with_the_reason(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "nothing.mp4").touch()
     (tmp_path / "text.mp4").write_text("no film at all " * 100)
@@ -120,17 +120,17 @@ def test_what_is_no_video_is_named_with_the_reason(tmp_path):
     greys(1)[0].save(tmp_path / "photo.jpg")
     cases = {
         "gone.mp4": "no such file",
-        "empty": "holds no images",
+        "empty": "has no images",
         "nothing.mp4": "is empty",
-        "text.mp4": "no video of a kind that is supported",
-        "photo.jpg": "no video of a kind that is supported",
+        "text.mp4": "not a supported video",
+        "photo.jpg": "not a supported video",
         "a\0b": "no such file",
     }
     for name, words in cases.items():
         with pytest.raises(ImageError, match=words) as caught:
             open_video(tmp_path / name)
         assert caught.value.name == str(tmp_path / name)
-    with pytest.raises(UserError, match="At least 1 frame"):
+    with pytest.raises(UserError, match="frames: must be 1 or more"):
         open_video(tmp_path / "empty", 0)
 
 
@@ -139,7 +139,7 @@ def test_a_playlist_cannot_make_the_decoder_open_other_files(tmp_path):
     (tmp_path / "list.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{film}\n#EXT-X-ENDLIST\n")
     (tmp_path / "script.mp4").write_text(f"ffconcat version 1.0\nfile {film.name}\n")
     for name in ("list.mp4", "script.mp4"):
-        with pytest.raises(ImageError, match="no video of a kind that is supported"):
+        with pytest.raises(ImageError, match="not a supported video"):
             open_video(tmp_path / name)
 
 
@@ -148,7 +148,7 @@ def test_truncated_files(name, codec, tmp_path):
     data = write_film(tmp_path / name, greys(30), codec).read_bytes()
     for share in (0.1, 0.6):
         (tmp_path / name).write_bytes(data[: int(share * len(data))])
-        with pytest.raises(ImageError, match="truncated|holds no video stream"):
+        with pytest.raises(ImageError, match="truncated|has no video stream"):
             open_video(tmp_path / name)
 
 
@@ -161,17 +161,17 @@ def test_a_damaged_frame_is_not_shown(tmp_path):
     film.write_bytes(data)
     with pytest.raises(ImageError, match="damaged"):
         open_video(film, 30)
-    assert numbers(film, 3) == [0, 14, 29]  # what is not shown does not matter
+    assert numbers(film, 3) == [0, 14, 29]  # damage in other frames does not matter
 
 
 def test_frames_keep_the_limits_of_pictures(tmp_path, monkeypatch):
     long = write_film(tmp_path / "long.mp4", greys(2, (16 * (MAX_ASPECT_RATIO + 1), 16)))
-    with pytest.raises(ImageError, match="longer than 200 times"):
+    with pytest.raises(ImageError, match="an aspect ratio above 200"):
         open_video(long)
     folder = tmp_path / "frames"
     folder.mkdir()
     Image.new("RGB", (MAX_ASPECT_RATIO + 1, 1)).save(folder / "1.png")
-    with pytest.raises(ImageError, match=r"frames/1.png: .*longer than 200 times"):
+    with pytest.raises(ImageError, match=r"frames/1.png: .*an aspect ratio above 200"):
         open_video(folder)
     (folder / "1.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"frames/1.png: is not an image"):
@@ -187,7 +187,7 @@ def test_sideways_films_are_turned_upright(tmp_path):
     picture.paste("black", (0, 0, 32, 32))
     film = write_film(tmp_path / "phone.mp4", [picture] * 3)
     data = bytearray(film.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 40  # behind version, times, track, duration, layer and volume
+    matrix = data.index(b"tkhd") + 4 + 40  # after version, times, track, duration, layer and volume
     one = 1 << 16
     data[matrix : matrix + 16] = struct.pack(">4i", 0, one, 0, -one)  # 90 degrees clockwise when shown
     film.write_bytes(data)

@@ -212,7 +212,7 @@ def test_numbers_that_an_earlier_version_made_up_are_not_read(study, folder, tmp
         path.write_text(json.dumps({**result, "failure": failure, "identity": None}))
     assert [result["arm"] for result in finished(study, tmp_path)] == ["grpo"]
     assert failed(study, tmp_path) == {"s | stable_reinforce | seed 0": "CUDA out of memory"}
-    with pytest.raises(UserError, match=r"holds no run. .* --report-only still shows"):
+    with pytest.raises(UserError, match=r"contains no run. .* --report-only still shows"):
         run_study(study, tmp_path, lambda note: None)
 
 
@@ -283,14 +283,14 @@ def test_another_study_is_refused_and_an_added_seed_is_not(study, folder, checkp
 
     for name, value in (("held_out_pairs", 5), ("held_out_every", 2), ("curve_pairs", 3), ("start_seed", 1)):
         old = getattr(study, name)
-        refused(rf"holds another run \({name} {old} there, {value} now\)", **{name: value})
+        refused(rf"contains a different run \({name} {old} there, {value} now\)", **{name: value})
     fewer = tmp_path / "fewer.jsonl"
     fewer.write_text("".join(pair_file.read_text().splitlines(keepends=True)[1:]))
     (tmp_path / "images").symlink_to(pair_file.parent / "images")
     refused(r"data \'sha256:\w+\' there, \'sha256:\w+\' now", data=str(fewer))
     refused("held_out 'sha256", held_out=str(fewer))
     refused("demo not recorded there", start="demo", data=None, held_out=None)
-    refused(r"holds another run \(options.learning_rate", common={**study.common, "learning_rate": 1.0})
+    refused(r"contains a different run \(options.learning_rate", common={**study.common, "learning_rate": 1.0})
     ran, (old, _) = [], finished(study, folder)
 
     def run_cell(cell, *arguments):

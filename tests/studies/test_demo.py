@@ -83,12 +83,12 @@ def test_rl_set_holds_the_hard_pairs_only(finished):
 def test_a_taken_folder_is_refused_and_a_finished_run_is_kept(finished):
     with pytest.raises(UserError, match="already holds a run"):
         run_demo(finished, sizes=TINY)
-    with pytest.raises(UserError, match=r"holds another run \(seed 0 there, 1 now\)"):
+    with pytest.raises(UserError, match=r"contains a different run \(seed 0 there, 1 now\)"):
         run_demo(finished, seed=1, sizes=TINY, resume=True)
     weights = finished / "sft" / "model.safetensors"
     kept, own = weights.read_bytes(), weights.stat()
     weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
-    with pytest.raises(UserError, match=r"holds another run \(sft 'sha256:\w+' there"):
+    with pytest.raises(UserError, match=r"contains a different run \(sft 'sha256:\w+' there"):
         run_demo(finished, sizes=TINY, resume=True)
     weights.write_bytes(kept)
     os.utime(weights, ns=(own.st_atime_ns, own.st_mtime_ns))

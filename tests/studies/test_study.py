@@ -49,7 +49,7 @@ def test_cells_come_seed_by_seed_with_the_nearest_option_winning(tmp_path):
             ("start: demo", "start: demo\ndemo: {sft_pateince: 9}"),
             "demo: unknown option.*'sft_patience'",
         ),
-        (("start: demo", "start: [demo"), "not a readable YAML"),
+        (("start: demo", "start: [demo"), "not a valid YAML"),
         (("start: demo", "start: demo\ncollapse_points: 10"), "collapse_points"),
         (
             ("start: demo", "start: runs/sft\ndata: a\nheld_out: b\ntrain_pairs: rl"),

@@ -65,7 +65,7 @@ def test_a_wrong_override_is_named(tmp_path, overrides, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("- a\n- b\n", "mapping of keys"), ("a: [1\n", "not a readable YAML"), ("", "'model' is missing")],
+    [("- a\n- b\n", "must map keys"), ("a: [1\n", "not a valid YAML"), ("", "'model' is missing")],
 )
 def test_a_file_that_is_no_config_is_named(tmp_path, content, message):
     path = tmp_path / "config.yaml"

@@ -13,9 +13,9 @@ from r1_reward.train.sft import ColdStartConfig, sft_trainer
 
 UNFIT = {
     "the other answer": (lambda label: f"<think>x</think><answer>{3 - label}</answer>", "prefers response"),
-    "no verdict": (lambda label: f"Response {label} is better.", "has no verdict"),
-    "two verdicts": (lambda label: f"<answer>{label}</answer><answer>{3 - label}</answer>", "has no verdict"),
-    "an unfinished thought": (lambda label: f"<think>So <answer>{label}</answer>, but", "has no verdict"),
+    "no verdict": (lambda label: f"Response {label} is better.", "has no readable verdict"),
+    "two verdicts": (lambda label: f"<answer>{label}</answer><answer>{3 - label}</answer>", "has no readable verdict"),
+    "an unfinished thought": (lambda label: f"<think>So <answer>{label}</answer>, but", "has no readable verdict"),
     "empty": (lambda _: "", "is blank"),
     "unseen": (lambda _: "\u200b\n", "is blank"),
 }
@@ -56,7 +56,7 @@ def test_what_is_left_out_of_imitation_is_said(tiny, pairs, tmp_path, caplog):
     assert len(trainer.train_dataset) == 1
     said = next(record.message for record in caplog.records if "imitated" in record.message)
     assert said.startswith("1 of 5 pairs are imitated; left out: 1 without reasoning; 2 whose reasoning is blank")
-    assert "1 whose reasoning has no verdict" in said and "(such as id id3)" in said
+    assert "1 whose reasoning has no readable verdict" in said and "(such as id id3)" in said
 
 
 def test_nothing_is_said_where_all_reasoning_is_fit(tiny, pairs, tmp_path, caplog):

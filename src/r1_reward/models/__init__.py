@@ -1,1 +1,1 @@
-"""A checkpoint: loaded, sized, adapted, given a scalar head; and the tiny one."""
+"""Load checkpoints, merge adapters, set pixel budgets, add scalar heads, and build the tiny model."""

@@ -1,9 +1,9 @@
-"""A chat as a checkpoint's template shows it, whatever the template makes of pictures between texts.
+"""Render chats with a checkpoint's template, whether or not it supports interleaved images and system messages.
 
-Most templates show a picture where its part stands. Some (LLaVA's) show all pictures of a turn first and all texts
-behind them, so that nobody could tell which picture belongs to which answer. For those the text names it where it
-stands, as a plain question names the places of its pictures: "image 2". Others (Gemma 2's, older ones of Mistral) know
-no system message, which holds what a judge is asked for: it then stands in front of the user's text::
+Most templates render an image at the position of its part. Some (LLaVA's) render all images of a turn first and then
+all texts, which loses which image belongs to which answer. For these, the text names each image at its position, as a
+plain question does: "image 2". Other templates (Gemma 2's, older ones of Mistral) have no system message, which carries
+the judge's instructions; it is then prepended to the user's text::
 
     prompt = render(processor, messages)
 """
@@ -14,20 +14,20 @@ from typing import Any
 
 _KEPT: dict[str, bool] = {}
 _SYSTEM: dict[str, bool] = {}
-"""What is known of templates: whether they keep the places of pictures, and a system message."""
+"""Caches by template: whether it keeps image positions, and whether it renders a system message."""
 
 
 def render(processor: Any, messages: list[dict[str, Any]]) -> str:
-    """Return a chat as text, with the beginning of the assistant's turn."""
+    """Return a chat as text, with the generation prompt."""
     shown = placed(processor, with_system(processor, messages))
     text: str = processor.apply_chat_template(shown, tokenize=False, add_generation_prompt=True)
     return text
 
 
 def with_system(processor: Any, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return messages of which the processor's template loses none.
+    """Return messages that the processor's template can render.
 
-    A system message that it does not know stands in front of the user's first text.
+    If it does not support a system message, that is prepended to the user's first text.
     """
     first, *others = messages
     if first["role"] != "system" or not others or _knows_system(processor):
@@ -55,15 +55,15 @@ def _knows_system(processor: Any) -> bool:
         ]
         try:
             _SYSTEM[key] = mark in processor.apply_chat_template(chat, tokenize=False)
-        except (TemplateError, TypeError):  # a template says so itself, or joins parts to a text
+        except (TemplateError, TypeError):  # the template raises, or concatenates parts and a string
             _SYSTEM[key] = False
     return _SYSTEM[key]
 
 
 def placed(processor: Any, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return messages that the processor's template shows without losing the place of a picture.
+    """Return messages that the processor's template renders without losing image positions.
 
-    The pictures stay in their order. A chat without pictures behind a text is returned as it is.
+    Images stay in order. A chat without images after a text is returned unchanged.
     """
     if not any(_within(message["content"]) for message in messages) or _keeps_places(processor):
         return messages
@@ -78,7 +78,7 @@ def placed(processor: Any, messages: list[dict[str, Any]]) -> list[dict[str, Any
 
 
 def _within(content: Any) -> bool:
-    """Say whether a picture stands behind a text."""
+    """Return whether an image follows a text."""
     kinds = [] if isinstance(content, str) else [part["type"] for part in content]
     return "text" in kinds and "image" in kinds[kinds.index("text") :]
 
@@ -96,11 +96,11 @@ def _keeps_places(processor: Any) -> bool:
 
 
 def _named(content: list[dict[str, Any]], before: int) -> list[dict[str, Any]]:
-    """Return a turn's pictures and then its text, which names those that stand within it by their number."""
+    """Return a turn's images followed by its text, which names the images inside it by number."""
     text, number = "", before
     for place, part in enumerate(content):
         if part["type"] == "text":
-            # A name does not end a word as a picture does.
+            # An image separates words, its name does not.
             parted = place and content[place - 1]["type"] == "image" and text and part["text"][:1].isalnum()
             text += " " * bool(parted) + part["text"]
         elif part["type"] == "image":

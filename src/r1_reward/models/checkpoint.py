@@ -1,4 +1,4 @@
-"""Load a vision-language checkpoint and its processor; the name ``tiny`` builds the one of the demo and the tests."""
+"""Load a vision-language checkpoint and its processor; the name ``tiny`` builds the model of the demo and the tests."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ TINY = "tiny"
 def load_model_and_processor(
     path: str, *, dtype: str = "auto", attn_implementation: str | None = None
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Load any checkpoint that ``AutoModelForImageTextToText`` knows, with its processor, from a folder or the Hub.
+    """Load a checkpoint supported by ``AutoModelForImageTextToText``, with its processor, from a folder or the Hub.
 
-    The name ``tiny`` builds the untrained tiny model instead. LoRA adapters are merged into the model they belong to.
-    On a GPU without an ``attn_implementation``, Qwen-VL's vision tower attends to all its windows in one call.
+    The name ``tiny`` builds the untrained tiny model instead. LoRA adapters are merged into their base model. On a GPU
+    and without ``attn_implementation``, Qwen-VL's vision tower attends to all its windows in one call.
 
-    The model is on the CPU, or divided where a trainer with ZeRO-3 asks for that: the trainer places its policy, and
-    :func:`r1_reward.models.placing.placed` any other model.
+    The model is on the CPU, or sharded under a trainer with ZeRO-3: the trainer places its policy, and
+    :func:`r1_reward.models.placing.placed` places any other model.
 
-    The processor pads on the left, and its chat template writes the token that begins a text if the tokenizer would
-    otherwise add one (LLaVA 1.5), so that every stage reads the same prompt.
+    The processor pads on the left. Its chat template writes the BOS token if the tokenizer would otherwise add one
+    (LLaVA 1.5), so that every stage sees the same prompt.
 
     Raises:
-        UserError: the checkpoint does not exist, cannot be read, or has no vision tower or no chat template.
+        UserError: If the checkpoint does not exist, cannot be read, or has no vision tower or no chat template.
     """
     import torch
     from safetensors import SafetensorError
@@ -48,7 +48,7 @@ def load_model_and_processor(
         prepare_processor(processor, path)
         return _named((model, processor), path)
     if Path(path).exists() and not (Path(path) / "config.json").is_file():
-        raise UserError(f"{path}: no checkpoint here (config.json is missing).")
+        raise UserError(f"{path}: not a checkpoint (config.json is missing).")
     refuse_no_checkpoint(path)
     try:
         config = AutoConfig.from_pretrained(path)
@@ -75,10 +75,10 @@ def load_model_and_processor(
 def _load_adapted(
     path: str, *, dtype: str = "auto", attn_implementation: str | None = None
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Return the model that adapters were trained on with the adapters merged into it, and the adapters' processor.
+    """Return the base model of adapters with the adapters merged into it, and the adapters' processor.
 
     Raises:
-        UserError: the model is not where the adapters say, or they are damaged or do not fit it.
+        UserError: If the base model cannot be loaded, or the adapters are damaged or do not fit it.
     """
     from peft import PeftModel
     from safetensors import SafetensorError
@@ -88,34 +88,34 @@ def _load_adapted(
     try:
         base, _ = load_model_and_processor(name, dtype=dtype, attn_implementation=attn_implementation)
     except UserError as error:
-        raise UserError(f"{path}: holds adapters of {name}, which cannot be loaded: {error}") from error
+        raise UserError(f"{path}: cannot load {name}, the base model of these adapters: {error}") from error
     try:
         model: Any = PeftModel.from_pretrained(base, folder).merge_and_unload()
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: cannot put these adapters on {name}: {first}") from error
+        raise UserError(f"{path}: cannot apply these adapters to {name}: {first}") from error
     return model, processor
 
 
 def _named(loaded: tuple[Any, Any], path: str) -> tuple[Any, Any]:
-    """Let adapters that are trained on the model find it again from anywhere."""
+    """Set an absolute name, so that adapters trained on the model find it from any working directory."""
     loaded[0].name_or_path = os.path.abspath(path) if os.path.isdir(path) else path
     return loaded
 
 
 def prepare_processor(processor: Any, path: str) -> None:
-    """Make the prompt independent of who tokenises it: TRL's trainers and this package ask in different ways.
+    """Make prompts independent of the code that tokenizes them; TRL's trainers and this package do it differently.
 
     Raises:
-        UserError: the checkpoint has no chat template.
+        UserError: If the checkpoint has no chat template.
     """
     tokenizer, template = processor.tokenizer, processor.chat_template
     if template is None:
         raise UserError(
             f"{path}: this checkpoint has no chat template; a judge starts from an instruction-tuned checkpoint."
         )
-    tokenizer.padding_side = "left"  # TRL leaves it as it is, and pads prompts on the left but their token types not
+    tokenizer.padding_side = "left"  # TRL pads prompts on the left, but not their token types
     bos = tokenizer.bos_token
     if bos is None or not isinstance(template, str) or tokenizer("a")["input_ids"][0] != tokenizer.bos_token_id:
         return
@@ -125,12 +125,12 @@ def prepare_processor(processor: Any, path: str) -> None:
 
 
 def video_frames_of(processor: Any) -> int | None:
-    """Return how many frames of a video a checkpoint was trained to be shown; None if it was trained on no video."""
+    """Return the number of video frames a checkpoint was trained with; None if it was not trained on video."""
     return getattr(getattr(processor, "image_processor", None), "video_frames", None)
 
 
 def video_frames_of_checkpoint(path: str) -> int | None:
-    """Return the same of a folder or Hub id; None, too, for ``tiny`` and where it cannot be read."""
+    """Return the same for a folder or Hub id; also None for ``tiny`` and for an unreadable checkpoint."""
     from transformers import AutoImageProcessor
 
     if path == TINY:
@@ -138,36 +138,36 @@ def video_frames_of_checkpoint(path: str) -> int | None:
     try:
         return getattr(AutoImageProcessor.from_pretrained(path), "video_frames", None)
     except (OSError, ValueError, ImportError, KeyError):
-        return None  # whoever loads the checkpoint says what is wrong with it
+        return None  # loading the checkpoint reports the problem
 
 
 def keep_video_frames(processor: Any, frames: int) -> None:
-    """Have the processor saved with the number of frames, beside its pixel budget, so that judging shows as many."""
+    """Store the number of video frames in the processor, next to its pixel budget, so that judging uses the same."""
     processor.image_processor.video_frames = frames
 
 
 def limit_pixels(processor: Any, max_pixels: int) -> None:
-    """Make the processor scale larger images down to ``max_pixels``, or cut them into so many tiles fewer (InternVL).
+    """Make the processor downscale larger images to ``max_pixels``, or split them into fewer tiles (InternVL).
 
     Raises:
-        UserError: this model family does not size images by a pixel budget, or the budget is below one tile.
+        UserError: If this model family has no pixel budget for images, or the budget is below one tile.
     """
     from transformers.image_utils import SizeDict
 
     images = processor.image_processor
     if images is None:
-        raise UserError("max_pixels: this model reads text only and is shown no pictures; leave it null.")
+        raise UserError("max_pixels: this model reads text only; leave it null.")
     size, name = images.size, type(images).__name__
     if hasattr(images, "max_patches") and getattr(size, "height", None):
         tile = size.height * size.width
         if max_pixels < tile:
-            raise UserError(f"max_pixels: {max_pixels} is too few: a tile of {size.width}x{size.height} has {tile}.")
+            raise UserError(f"max_pixels: {max_pixels} is too few; a tile of {size.width}x{size.height} has {tile}.")
         images.max_patches = min(images.max_patches, max_pixels // tile)
         images.min_patches = min(images.min_patches, images.max_patches)
         return
-    # Elsewhere the edges are lengths, not numbers of pixels.
+    # In other processors the edges are lengths, not numbers of pixels.
     if not hasattr(images, "temporal_patch_size") or getattr(size, "longest_edge", None) is None:
-        raise UserError(f"max_pixels: {name} does not size images by a number of pixels; leave it null.")
+        raise UserError(f"max_pixels: {name} has no pixel budget; leave it null.")
     images.size = SizeDict(shortest_edge=min(size.shortest_edge, max_pixels), longest_edge=max_pixels)
 
 

@@ -1,8 +1,8 @@
-"""Leave padding that no row of a batch needs out of the forward pass.
+"""Skip columns of padding in the forward pass.
 
-TRL pads a rollout's prompts and responses to its longest ones, and every micro-batch of the update carries that width,
-though its own rows may be half as long. :func:`skip_padding` cuts the columns that are padding in all rows before the
-pass and gives zeros back in their place.
+TRL pads prompts and responses to the longest of a rollout, and every micro-batch of the update keeps that width, though
+its own rows may be half as long. :func:`skip_padding` removes the columns that are padding in all rows before the
+forward pass and returns zeros for them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 
 TOKEN_KEYS = ("input_ids", "attention_mask", "labels", "token_type_ids", "mm_token_type_ids")
-"""Arguments of the forward pass with one value a token."""
+"""Arguments of the forward pass with one value per token."""
 
 
 def skip_padding(model: Any) -> None:
-    """Let ``model``, which has TRL's fused head (``add_fused_lm_head``), skip columns that are padding in all rows.
+    """Make ``model``, which has TRL's fused head (``add_fused_lm_head``), skip columns that are padding in all rows.
 
-    Its output has the shape it had: log-probabilities and entropies are 0 in the columns left out. Ordinary calls of
-    the model, those of generation among them, are not touched.
+    The output keeps its shape: log-probabilities and entropies are 0 in the skipped columns. Other calls of the model,
+    including generation, are unchanged.
     """
     forward = model.forward
 
-    @functools.wraps(forward.__func__)  # generate() reads the names of the arguments
+    @functools.wraps(forward.__func__)  # generate() inspects the argument names
     def fused_forward(self: Any, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:  # noqa: ARG001
         if not fused_lm_head:
             return forward(*args, **kwargs)
@@ -44,6 +44,6 @@ def skip_padding(model: Any) -> None:
 
 
 def used_columns(attention_mask: Tensor) -> tuple[int, int]:
-    """Return the first column of a (B, S) mask that any row uses, and the one after the last; (0, S) if none is."""
+    """Return the range of columns of a (B, S) mask that any row uses, end exclusive; (0, S) if none is used."""
     used = attention_mask.any(0).nonzero()
     return (int(used[0]), int(used[-1]) + 1) if len(used) else (0, attention_mask.size(1))

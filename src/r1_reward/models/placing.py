@@ -1,7 +1,7 @@
-"""Where a model lies that is not trained: whole, on the device of the process that loads it.
+"""Place models that are not trained: unsharded, on the device of the process that loads them.
 
-The policy is placed, and perhaps divided, by its trainer. Every other model of a run (a local referee, a judge that
-rewards, a scalar model) is loaded through :func:`placed`, by whoever needs it::
+The trainer places, and may shard, its policy. Every other model of a run (a local referee, a judge that gives rewards,
+a scalar model) is loaded through :func:`placed`::
 
     model, processor = placed(lambda: load_model_and_processor("Qwen/Qwen2.5-VL-7B-Instruct"))
 """
@@ -19,17 +19,17 @@ Loaded = TypeVar("Loaded")
 
 
 def local_device() -> torch.device:
-    """Return the GPU of this process, by its ``LOCAL_RANK`` where a launcher set one; the CPU where there is none."""
+    """Return the GPU of this process, by ``LOCAL_RANK`` if a launcher set it, or the CPU if there is no GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     rank = os.environ.get("LOCAL_RANK")
     if rank is None:
         return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cuda", int(rank) % torch.cuda.device_count())  # a launcher may show each process one GPU only
+    return torch.device("cuda", int(rank) % torch.cuda.device_count())  # a launcher may expose one GPU per process
 
 
 def placed(load: Callable[[], tuple[Any, Loaded]]) -> tuple[Any, Loaded]:
-    """Return the model and processor that ``load`` returns, the model undivided and on this process' device."""
+    """Return the model and processor from ``load``, with the model unsharded and on this process's device."""
     with _undivided():
         model, processor = load()
     return model.to(local_device()), processor
@@ -37,10 +37,10 @@ def placed(load: Callable[[], tuple[Any, Loaded]]) -> tuple[Any, Loaded]:
 
 @contextmanager
 def _undivided() -> Iterator[None]:
-    """Let models be loaded whole although the trainer of this process divides its policy while it is read (ZeRO-3)."""
+    """Load models unsharded even if this process's trainer shards its policy while loading (ZeRO-3)."""
     from transformers.integrations import deepspeed
 
-    # `from_pretrained` looks at this one global; the configuration itself belongs to the trainer's arguments.
+    # `from_pretrained` checks this global; the trainer's arguments own the configuration itself.
     reference: Any = deepspeed._hf_deepspeed_config_weak_ref
     config = None if reference is None else reference()
     if config is None:

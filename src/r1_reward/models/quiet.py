@@ -1,10 +1,10 @@
-"""Keep other libraries' bars and notices out of a command's own display."""
+"""Keep other libraries' progress bars and messages out of a command's output."""
 
 from __future__ import annotations
 
 
 def quiet_libraries() -> None:
-    """Switch off the bars of datasets and transformers, and transformers' notices below errors."""
+    """Disable the progress bars of datasets and transformers, and transformers' messages below errors."""
     import datasets
     import transformers
 

@@ -1,8 +1,8 @@
-"""The paper's scalar baselines: a vision-language model with a two-layer MLP that turns one answer into one number.
+"""The paper's scalar baselines: a vision-language model with a two-layer MLP that scores one answer.
 
-`ScalarRewardModel` keeps the checkpoint as it is and reads the hidden state of the last token of [pictures, question,
-response] (Bradley-Terry), or of [pictures, question, response, critique] (critique-then-score), in place of a next
-token. A folder that `save` wrote is a checkpoint with two more files: ``scalar_head.safetensors`` and ``scalar.json``::
+`ScalarRewardModel` leaves the checkpoint unchanged and reads the hidden state of the last token of [images, question,
+response] (Bradley-Terry) or [images, question, response, critique] (critique-then-score). A folder written by `save` is
+a checkpoint with two more files, ``scalar_head.safetensors`` and ``scalar.json``::
 
     model = ScalarRewardModel(backbone, critique=False)
     inputs = encode(processor, [(question, [picture], response), ...])
@@ -13,10 +13,10 @@ token. A folder that `save` wrote is a checkpoint with two more files: ``scalar_
 Shapes and units:
     B          answers
     T          tokens of the longest input, prompt (padded on the left) and critique (padded on the right)
-    C          tokens of the longest critique with its end-of-turn token
+    C          tokens of the longest critique, including its end-of-turn token
     H          hidden size
-    rewards    (B,)    in logits: a difference of 1 makes the first answer preferred with probability 0.731
-    labels     (B, C)  tokens of the critiques, -100 where there is none
+    rewards    (B,)    in logits: at a difference of 1, the first answer is preferred with probability 0.731
+    labels     (B, C)  tokens of the critiques, -100 elsewhere
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 Candidate: TypeAlias = "tuple[Shown, list[Image.Image], Shown]"
-"""A question, the pictures in front of it, and one response."""
+"""A question, the images before it, and one response."""
 
 HEAD, MANIFEST, ADAPTER = "scalar_head.safetensors", "scalar.json", "adapter_config.json"
 IGNORED = -100
@@ -53,46 +53,46 @@ _FIELDS = {"format": int, "critique": bool, "hidden_size": int, "template": str,
 
 
 class ScalarOutput(NamedTuple):
-    """What the model says of a batch."""
+    """The output of the model for a batch."""
 
     rewards: Tensor
     """(B,) float."""
     critique_loss: Tensor | None
-    """(B,) mean -log p of a critique's tokens, in nats, 0 without a critique; None if no labels were given."""
+    """(B,) mean -log p of a critique's tokens, in nats, 0 without a critique; None without labels."""
 
 
 class ScalarRewardModel(nn.Module):
-    """A vision-language model, perhaps with LoRA adapters, and the head that scores its last token."""
+    """A vision-language model, optionally with LoRA adapters, and a head that scores its last token."""
 
-    accepts_loss_kwargs = False  # transformers.Trainer: the loss is the mean of a batch, not yet of an accumulated one
+    accepts_loss_kwargs = False  # transformers.Trainer: the loss is the mean of a micro-batch
 
     def __init__(self, backbone: Any, *, critique: bool = False, base_model: str | None = None) -> None:
-        """Put a head with random weights on ``backbone``.
+        """Add a head with random weights to ``backbone``.
 
         Args:
-            backbone: What ``AutoModelForImageTextToText`` loaded, or a ``PeftModel`` around it.
-            critique: Whether the head reads a critique too.
-            base_model: Where LoRA adapters find the model they were trained on; only saved.
+            backbone: A model from ``AutoModelForImageTextToText``, or a ``PeftModel`` around it.
+            critique: Whether the head also reads a critique.
+            base_model: Name of the LoRA adapters' base model; stored in ``scalar.json``.
         """
         super().__init__()
         self.backbone, self.critique, self.base_model = backbone, critique, base_model
-        self.config = self.base.config  # the trainer, and DeepSpeed through it, ask for the hidden size
+        self.config = self.base.config  # the trainer and DeepSpeed read the hidden size
         if self.base.base_model is self.base:
             name = type(self.base).__name__
-            raise UserError(f"{name}: this family keeps its hidden states to itself; it cannot carry a scalar head.")
+            raise UserError(f"{name}: this family does not expose its hidden states, so it cannot have a scalar head.")
         self.hidden_size = int(self.config.get_text_config().hidden_size)
-        # float32 whatever the backbone has: bfloat16 would give many pairs of answers the same reward.
+        # Always float32: bfloat16 would give many pairs of answers the same reward.
         self.head = nn.Sequential(
             nn.Linear(self.hidden_size, self.hidden_size), nn.SiLU(), nn.Linear(self.hidden_size, 1)
         ).to(self.base.device)
 
     @property
     def base(self) -> Any:
-        """The vision-language model itself; LoRA adapters work inside it."""
+        """The vision-language model itself; LoRA adapters are inside it."""
         return self.backbone.get_base_model() if _has_adapters(self.backbone) else self.backbone
 
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> ScalarOutput:
-        """Return the rewards of what :func:`encode` encoded and, with ``labels``, the loss of the critiques."""
+        """Return the rewards for inputs from :func:`encode` and, with ``labels``, the loss of the critiques."""
         if labels is None:
             hidden = self.base.base_model(**inputs, use_cache=False).last_hidden_state
             return ScalarOutput(self.score_last(hidden, inputs["attention_mask"]), None)
@@ -104,7 +104,7 @@ class ScalarRewardModel(nn.Module):
         )
 
     def score_last(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return (B,) rewards from the (B, T, H) hidden states at the last token that (B, T) ``mask`` marks."""
+        """Return (B,) rewards from (B, T, H) hidden states at the last token in the (B, T) ``mask``."""
         positions = torch.arange(1, mask.size(1) + 1, device=mask.device)
         last = (mask.long() * positions).argmax(dim=1)
         rows = hidden[torch.arange(hidden.size(0), device=hidden.device), last]
@@ -119,7 +119,7 @@ class ScalarRewardModel(nn.Module):
     def save(self, folder: str | Path, state: Mapping[str, Tensor] | None = None) -> None:
         """Write the backbone (or its adapters), the head and ``scalar.json``.
 
-        ``state`` holds the gathered weights of this module where the parameters themselves are sharded.
+        If the parameters are sharded, ``state`` has the gathered weights of this module.
         """
         from safetensors.torch import save_file
 
@@ -141,10 +141,10 @@ class ScalarRewardModel(nn.Module):
         )
 
     def restore(self, folder: str | Path) -> None:
-        """Take over the weights that :meth:`save` wrote, for training to go on.
+        """Load the weights written by :meth:`save`, to resume training.
 
         Raises:
-            UserError: the folder holds no scalar reward model of this kind.
+            UserError: If the folder does not contain a scalar reward model of this kind.
         """
         manifest = read_manifest(folder)
         if manifest["critique"] != self.critique:
@@ -154,7 +154,7 @@ class ScalarRewardModel(nn.Module):
         if _has_adapters(self.backbone):
             self.backbone.load_adapter(str(folder), self.backbone.active_adapter, is_trainable=True)
         else:
-            # Not load_state_dict on the files: save_pretrained may name weights as older releases did.
+            # Not load_state_dict on the files: save_pretrained may use the weight names of older releases.
             saved, _ = load_model_and_processor(str(folder), dtype=manifest["dtype"])
             self.base.load_state_dict(saved.state_dict())
         load_head(self, folder)
@@ -164,8 +164,8 @@ def critique_nll(logits: Tensor, labels: Tensor) -> Tensor:
     """Return (B,) the mean of -log p over the tokens of each critique, 0 for a row without one.
 
     Args:
-        logits: (B, C, V), those at position t of the tokens at position t of ``labels``.
-        labels: (B, C), ``IGNORED`` where nothing is to be learned.
+        logits: (B, C, V), aligned with ``labels``: position t predicts label t.
+        labels: (B, C), ``IGNORED`` at positions without loss.
     """
     losses = nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
     return losses.sum(dim=1) / (labels != IGNORED).sum(dim=1).clamp(min=1)
@@ -176,8 +176,8 @@ def encode(
 ) -> dict[str, Tensor]:
     """Return the inputs of `ScalarRewardModel` for a batch of answers.
 
-    With ``critiques`` each text and an end-of-turn token follow the prompt, and ``labels`` hold them; None is an empty
-    critique that is not to be learned. Question, response and critique are neutralised.
+    With ``critiques``, each text and an end-of-turn token follow the prompt and are in ``labels``; None is an empty
+    critique without loss. Question, response and critique are neutralized.
     """
     special = special_tokens_of(processor)
     shown = [show_answer(*candidate, special_tokens=special) for candidate in candidates]
@@ -215,15 +215,15 @@ def _with_critiques(
 
 
 def is_scalar(path: str | Path) -> bool:
-    """Say whether a folder, or an id on the Hub, holds a scalar reward model."""
+    """Return whether a folder or Hub id contains a scalar reward model."""
     return checkpoint_file(path, MANIFEST) is not None or (Path(path) / HEAD).is_file()
 
 
 def load_scalar(path: str | Path) -> tuple[ScalarRewardModel, ProcessorMixin]:
-    """Load what `ScalarRewardModel.save` and the processor's ``save_pretrained`` wrote into one folder, or its Hub id.
+    """Load a scalar reward model and its processor from the folder, or Hub id, that both were saved to.
 
     Raises:
-        UserError: something is missing or damaged, or the head was trained on another prompt.
+        UserError: If a file is missing or damaged, or the head was trained on another prompt.
     """
     path = checkpoint_folder(path)
     manifest = read_manifest(path)
@@ -245,43 +245,43 @@ def _load_adapters(path: Path, manifest: dict[str, Any]) -> tuple[Any, Any]:
 
     name = manifest.get("base_model")
     if not isinstance(name, str) or not name:
-        raise UserError(f"{path / MANIFEST}: base_model is missing, so its LoRA adapters belong to no model.")
+        raise UserError(f"{path / MANIFEST}: base_model is missing, so the base model of the adapters is unknown.")
     base, _ = load_model_and_processor(name, dtype=manifest["dtype"])
     try:
         return PeftModel.from_pretrained(base, str(path)), AutoProcessor.from_pretrained(str(path))
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot put these LoRA adapters on {name}: {error}") from error
+        raise UserError(f"{path}: cannot apply these LoRA adapters to {name}: {error}") from error
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """Return the checked content of ``scalar.json``.
+    """Return the validated content of ``scalar.json``.
 
     Raises:
-        UserError: it is missing, damaged, of a later release, or was written for another prompt.
+        UserError: If it is missing, damaged, from a later release, or was written for another prompt.
     """
     file = Path(path) / MANIFEST
     if not file.is_file():
-        raise UserError(f"{path}: no scalar reward model here ({MANIFEST} is missing).")
+        raise UserError(f"{path}: not a scalar reward model ({MANIFEST} is missing).")
     manifest = read_json(file)
     if not isinstance(manifest, dict):
-        raise UserError(f"{file}: is not the {MANIFEST} of a scalar reward model.")
+        raise UserError(f"{file}: is not a valid {MANIFEST} of a scalar reward model.")
     for name, kind in _FIELDS.items():
         if type(manifest.get(name)) is not kind:
-            raise UserError(f"{file}: {name} is {manifest.get(name)!r}, not {kind.__name__}.")
+            raise UserError(f"{file}: {name} must be of type {kind.__name__}, not {manifest.get(name)!r}.")
     if manifest["format"] != _FORMAT:
-        raise UserError(f"{file}: has format {manifest['format']}; this release reads {_FORMAT}.")
+        raise UserError(f"{file}: has format {manifest['format']}, but this release reads format {_FORMAT}.")
     if manifest["dtype"] not in ("float32", "bfloat16", "float16"):
-        raise UserError(f"{file}: dtype is {manifest['dtype']!r}; weights are float32, bfloat16 or float16.")
+        raise UserError(f"{file}: dtype must be float32, bfloat16 or float16, not {manifest['dtype']!r}.")
     if manifest["template"] != template_version():
         raise UserError(
-            f"{file}: was trained with the scoring prompt {manifest['template']}, this release has "
-            f"{template_version()}; its rewards would mean nothing. Train again, or use the release that wrote it."
+            f"{file}: was trained with the scoring prompt {manifest['template']}, but this release has "
+            f"{template_version()}, so its rewards would be meaningless. Train again, or use the release that wrote it."
         )
     return manifest
 
 
 def load_head(model: ScalarRewardModel, path: str | Path) -> None:
-    """Load the head's weights; raises UserError if they are missing, damaged or of another size."""
+    """Load the head's weights; raises UserError if they are missing, damaged or of the wrong shape."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -295,12 +295,12 @@ def load_head(model: ScalarRewardModel, path: str | Path) -> None:
     wanted = {name: tuple(weight.shape) for name, weight in model.head.state_dict().items()}
     found = {name: tuple(weight.shape) for name, weight in weights.items()}
     if wanted != found:
-        raise UserError(f"{file}: holds {found}, but a head on this model has {wanted}.")
+        raise UserError(f"{file}: has weights {found}, but the head of this model has {wanted}.")
     model.head.load_state_dict(weights)
 
 
 def absolute_name(model: str) -> str:
-    """Return a folder's absolute path and any other name as it is, so that adapters find their model from anywhere."""
+    """Return the absolute path of a folder and any other name unchanged, so that adapters always find their model."""
     return os.path.abspath(model) if os.path.isdir(model) else model
 
 

@@ -1,14 +1,14 @@
-"""A scalar reward model in a form that vLLM serves: its head as two dense layers behind the last token.
+"""Export a scalar reward model for vLLM, with its head as two dense layers after the last token.
 
     save_as_embedder("runs/scalar", Path("runs/scalar-vllm"))
     # vllm serve runs/scalar-vllm --runner pooling --convert embed --dtype float32
     # LLM("runs/scalar-vllm", runner="pooling", convert="embed").embed(prompts)[0].outputs.embedding     # [reward]
 
-A ``...ForSequenceClassification`` has one linear map from the last token's hidden state to the reward. The head of
-:class:`~r1_reward.models.scalar.ScalarRewardModel` is an MLP of two layers with SiLU, which no such map equals (and
-``Qwen2ForRewardModel`` has ReLU). vLLM does apply the dense layers of a folder in the form of sentence-transformers, to
-models with and without a vision tower, so that an "embedding" of one number is the reward. It is not normalised, since
-the folder has no such module.
+A ``...ForSequenceClassification`` model has a single linear map from the last token's hidden state to the reward. The
+head of :class:`~r1_reward.models.scalar.ScalarRewardModel` is a two-layer MLP with SiLU, so it does not fit (and
+``Qwen2ForRewardModel`` has ReLU). But vLLM applies the dense layers of a folder in sentence-transformers format, to
+models with and without a vision tower, so an "embedding" of one number is the reward. It is not normalized, because the
+folder has no normalization module.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _ACTIVATIONS = {"2_Dense": "torch.nn.modules.activation.SiLU", "3_Dense": "torch
 
 
 def save_as_embedder(path: str | Path, out: Path) -> None:
-    """Write a trained scalar model, adapters merged, into the empty or new folder ``out``.
+    """Write a trained scalar model, with adapters merged, to the empty or new folder ``out``.
 
-    The prompt is :func:`r1_reward.records.scalar_prompt.show_answer`'s, rendered by the processor that is saved beside.
+    The prompt is that of :func:`r1_reward.records.scalar_prompt.show_answer`, rendered by the processor saved with it.
 
     Raises:
-        UserError: there is no scalar model, it writes a critique before it scores, or the folder is not empty.
+        UserError: If there is no scalar model, it writes a critique before it scores, or the folder is not empty.
     """
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: is not empty; choose another folder.")
     model, processor = load_scalar(path)
     if model.critique:
-        raise UserError(f"{path}: writes a critique before it scores, which no server of embeddings does.")
+        raise UserError(f"{path}: writes a critique before it scores, which an embedding server cannot do.")
     base = model.backbone.merge_and_unload() if hasattr(model.backbone, "merge_and_unload") else model.backbone
     base.save_pretrained(out)
     processor.save_pretrained(out)

@@ -1,10 +1,9 @@
-"""Judges without eyes: checkpoints that read text only, for benchmarks and referees of nothing but text.
+"""Text-only judges, for text benchmarks and for referees.
 
     model, processor = load_judge("Qwen/Qwen2.5-7B-Instruct")        # or any image-text checkpoint
 
-An engine that such a processor is given answers requests with pictures by
-:class:`~r1_reward.engines.engine.ReadsTextOnly`. Training wants a model that sees, and loads it by
-:func:`~r1_reward.models.checkpoint.load_model_and_processor`.
+With such a processor, an engine answers requests with images by :class:`~r1_reward.engines.engine.ReadsTextOnly`.
+Training requires a vision model, loaded by :func:`~r1_reward.models.checkpoint.load_model_and_processor`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from r1_reward.records.errors import UserError
 
 
 class TextProcessor:
-    """A tokenizer where an engine wants a processor."""
+    """A tokenizer with the interface of a processor."""
 
     image_processor = None
 
@@ -27,13 +26,13 @@ class TextProcessor:
         self.tokenizer, self.chat_template = tokenizer, tokenizer.chat_template
 
     def apply_chat_template(self, messages: list[dict[str, Any]], **options: Any) -> Any:
-        """Return a chat of text parts as the tokenizer's template writes it, which knows plain strings only.
+        """Render a chat of text parts with the tokenizer's template, which supports only plain strings.
 
         Raises:
-            ValueError: a part is a picture.
+            ValueError: If a part is not text.
         """
         plain = [{**message, "content": _text_of(message["content"])} for message in messages]
-        if isinstance(self.chat_template, str):  # a tokenizer with several chooses among them
+        if isinstance(self.chat_template, str):  # a tokenizer with several templates chooses itself
             options = {"chat_template": self.chat_template, **options}
         return self.tokenizer.apply_chat_template(plain, **options)
 
@@ -41,27 +40,27 @@ class TextProcessor:
         """Return the encoded texts.
 
         Raises:
-            ValueError: there are pictures.
+            ValueError: If there are images.
         """
         if images is not None:
-            raise ValueError("a model that reads text only was given pictures")
+            raise ValueError("a model that reads text only was given images")
         return self.tokenizer(text, **options)
 
 
 def load_judge(path: str, *, dtype: str = "auto") -> tuple[Any, Any]:
-    """Load a checkpoint to judge with, image-text or text, and what encodes its chats.
+    """Load a judge's checkpoint, image-text or text-only, and its processor.
 
     Raises:
-        UserError: the checkpoint does not exist, cannot be read, or has no chat template.
+        UserError: If the checkpoint does not exist, cannot be read, or has no chat template.
     """
     return _load_text(path, dtype) if _is_text_only(path) else load_model_and_processor(path, dtype=dtype)
 
 
 def load_chats(path: str) -> Any:
-    """Load what encodes a judge's chats without its weights, for engines that read these themselves.
+    """Load a judge's processor without the weights, for engines that load those themselves.
 
     Raises:
-        UserError: the checkpoint does not exist, cannot be read, or has no chat template.
+        UserError: If the checkpoint does not exist, cannot be read, or has no chat template.
     """
     from transformers import AutoProcessor, AutoTokenizer
 
@@ -82,7 +81,7 @@ def _is_text_only(path: str) -> bool:
 
     config: Any = None
     if path != TINY:
-        with suppress(OSError, ValueError):  # the loader of image-text checkpoints says what is wrong
+        with suppress(OSError, ValueError):  # the loader of image-text checkpoints reports the problem
             config = type(AutoConfig.from_pretrained(path))
     sees = config in AutoModelForImageTextToText._model_mapping
     return config in AutoModelForCausalLM._model_mapping and not sees
@@ -106,5 +105,5 @@ def _text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     if any(part.get("type") != "text" for part in content):
-        raise ValueError("a model that reads text only was shown a picture")
+        raise ValueError("a model that reads text only was shown an image")
     return "".join(part["text"] for part in content)

@@ -1,8 +1,8 @@
 """The tiny Qwen2.5-VL that the demo and the tests train.
 
-It has the real architecture and random weights: about a million parameters, a tokenizer trained on the spot whose
-tokens are words, and the fixed parts of the judging prompt as one token each, so that a prompt is some forty tokens
-long and a laptop can train it.
+It has the real architecture with about a million random weights. Its tokenizer, trained on the fly, has words as tokens
+and each fixed part of the judging prompt as a single token, so a prompt has about forty tokens and a laptop can train
+the model.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHAT_TEMPLATE = """\
 
 
 def template_chunks() -> list[str]:
-    """Return the fixed pieces of the judging prompt; the headings of the responses are pieces of their own."""
+    """Return the fixed pieces of the judging prompt; the headings of the responses are separate pieces."""
     return sorted({chunk for chunk in re.split(CHUNK_BORDERS, pairwise_template()) if chunk and chunk.strip()})
 
 
@@ -55,8 +55,8 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE whose tokens are the words of ``texts``; any other text still round-trips as bytes.
 
-    ``roles`` says which of the ``special_tokens`` is the ``eos_token``, the ``pad_token`` and whatever else the
-    processor asks for by name; the default is Qwen-VL's.
+    ``roles`` maps the ``eos_token``, the ``pad_token`` and other names that the processor needs to ``special_tokens``;
+    the default is Qwen-VL's.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -88,10 +88,10 @@ def train_tokenizer(
 
 
 def build_tiny(texts: Iterable[str], *, seed: int = 0) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Build a Qwen2.5-VL of about a million random weights with a tokenizer trained on ``texts``.
+    """Build a Qwen2.5-VL with about a million random weights and a tokenizer trained on ``texts``.
 
-    One visual token covers 28x28 pixels. The initial weights are wider than the architecture's default, with which a
-    model this small stays at chance for many hundred steps.
+    One visual token covers 28x28 pixels. The initial weights have a larger variance than the architecture's default,
+    with which a model this small stays at chance for hundreds of steps.
     """
     import torch
     from transformers import (

@@ -1,6 +1,7 @@
-"""The words of the handwriting world: questions, answers and judgements about digits, which the tiny model speaks.
+"""The language of the handwriting data and the tiny model: questions, answers and judgments about digits.
 
-Its tokenizer is trained on :func:`vocabulary`; :mod:`r1_reward.data.handwriting` makes pairs out of the same patterns.
+The model's tokenizer is trained on :func:`vocabulary`; :mod:`r1_reward.data.handwriting` builds pairs from the same
+patterns.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
 SIDES = ("left", "right")
 TAUGHT_KINDS = ("position", "side", "sum", "largest", "even", "greater")
 HOUSE_WORDS = ("main", "key", "lead", "star")
-"""What the labellers call one of two digits ("the key digit"); which of the two, only their labels tell."""
+"""The annotators' names for one of two digits ("the key digit"); only their labels reveal which one."""
 KINDS = TAUGHT_KINDS + HOUSE_WORDS
 GROUPS = {"explained": TAUGHT_KINDS, "labels only": HOUSE_WORDS}
-"""What the teacher explains, and what only labels tell."""
+"""Kinds that the teacher explains, and kinds that only labels reveal."""
 GRID_KINDS = ("position", "largest", "even")
 QUESTIONS = {
     "position": ("Which digit is {corner}?", "What is written {corner}?", "Read the {corner} digit."),
@@ -45,9 +46,9 @@ CAPTION_REQUEST = "Describe the picture."
 
 
 def answer_of(kind: str, digits: tuple[int, ...], *, corner: int = 0, bound: int = 0) -> str:
-    """Return the right answer in words.
+    """Return the correct answer in words.
 
-    ``corner`` indexes CORNERS, or SIDES where there are two digits; ``bound`` is the number of tens to compare with.
+    ``corner`` indexes CORNERS, or SIDES if there are two digits; ``bound`` is the number of tens to compare with.
     """
     if kind in ("position", "side", *HOUSE_WORDS):
         return DIGITS[digits[corner]]
@@ -66,7 +67,7 @@ def number_of(digits: tuple[int, ...]) -> int:
 
 
 def reading_of(digits: tuple[int, ...]) -> str:
-    """Return what a reader of the picture sees, in words; also the caption."""
+    """Return the digits in the image in words; also the caption."""
     return " ".join(DIGITS[d] for d in digits)
 
 
@@ -88,9 +89,9 @@ def look_at(kind: str, digits: tuple[int, ...], *, corner: int, bound: int) -> s
 
 
 def judgment_text(look: str, reading: str, claims: tuple[str, str], right: str, *, contradict: bool = False) -> str:
-    """Return the teacher's text: read the picture, hold each claim against it, conclude, answer.
+    """Return the teacher's text: read the image, check each claim against it, conclude, answer.
 
-    With ``contradict`` the conclusion inside the reasoning names the other response than the answer does.
+    With ``contradict``, the conclusion in the reasoning contradicts the answer.
     """
     verdicts = ["match" if claim == right else "wrong" for claim in claims]
     better = 1 if verdicts[0] == "match" else 2
@@ -105,7 +106,7 @@ def capitalize(text: str) -> str:
 
 
 def vocabulary() -> Iterator[str]:
-    """Yield every sentence pattern of the world with its words, to train a tokenizer on."""
+    """Yield all sentence patterns and words, to train a tokenizer on."""
     for kind in KINDS:
         for template in (*QUESTIONS[kind], *ANSWERS[kind]):
             for corner, side in zip(CORNERS, SIDES * 2, strict=True):

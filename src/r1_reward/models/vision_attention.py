@@ -1,9 +1,9 @@
-"""One attention call for all windows of all pictures in a vision tower, instead of one call a window.
+"""One attention call for all windows of all images in a vision tower, instead of one call per window.
 
-Qwen-VL's towers attend within windows of 64 patches, or within a picture. With PyTorch's attention ("sdpa")
-transformers calls it once per window and layer: forty times a layer for a picture of 640 visual tokens, so that a GPU
-spends its time waiting. ``varlen_attn``, PyTorch's own FlashAttention over sequences of different lengths, takes them
-all at once; no package besides PyTorch is needed. benchmarks/bench_update.py measures the difference.
+Qwen-VL's towers attend within windows of 64 patches, or within an image. With PyTorch's attention ("sdpa"),
+transformers calls it once per window and layer: forty times per layer for an image of 640 visual tokens, so that a GPU
+is mostly idle. ``varlen_attn``, PyTorch's own FlashAttention over sequences of different lengths, handles all windows
+in one call and needs no package besides PyTorch. benchmarks/bench_update.py measures the difference.
 
     pack_vision_attention(model)     # does nothing where it does not apply
 """
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = "r1_reward_flash_varlen"
-"""The registered implementation. transformers hands sequence lengths only to names that contain "flash"."""
+"""The registered implementation; transformers passes sequence lengths only to names that contain "flash"."""
 
 PACKED_TOWERS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
-"""Model types whose towers keep all pictures in one sequence, with cumulative lengths beside it."""
+"""Model types whose towers pack all images into one sequence with cumulative lengths."""
 
 
 def pack_vision_attention(model: Any) -> bool:
-    """Let the vision tower of ``model`` attend to all its windows in one call; return whether it does now.
+    """Make the vision tower of ``model`` attend to all its windows in one call; return whether this applies.
 
-    Only for towers of :data:`PACKED_TOWERS` that use PyTorch's attention: another choice (flash_attention_2, eager) is
-    left alone, and so is a PyTorch without ``varlen_attn`` (before 2.10). The choice is the tower's own: the model's
-    configuration stays as it was, for saving and for building other models.
+    It applies to towers of :data:`PACKED_TOWERS` with PyTorch's attention, not to other choices (flash_attention_2,
+    eager), and needs ``varlen_attn`` (PyTorch 2.10 or newer). Only the tower's configuration changes; the model's own
+    stays the same, for saving and for building other models.
     """
     tower_config: Any = getattr(model.config, "vision_config", None)
     if model.config.model_type not in PACKED_TOWERS or tower_config._attn_implementation != "sdpa":
@@ -68,10 +68,10 @@ def packed_attention(
         query: (1, heads, patches, head size); ``key`` and ``value`` likewise.
         key: See ``query``.
         value: See ``query``.
-        attention_mask: Not used: lengths say what may be seen.
-        cu_seq_lens_q: (sequences + 1,) where each sequence begins, and the number of patches.
-        max_length_q: The longest sequence; computed if missing.
-        scaling: Factor of the scores; None is 1 / sqrt(head size).
+        attention_mask: Not used; the lengths define the mask.
+        cu_seq_lens_q: (sequences + 1,) start of each sequence, and the number of patches.
+        max_length_q: Length of the longest sequence; computed if None.
+        scaling: Scale of the scores; None is 1 / sqrt(head size).
 
     Returns:
         (1, patches, heads, head size), and None for the weights.

@@ -1,1 +1,1 @@
-"""The records that travel through the package, the prompt, the parser: texts in, verdicts out; no model."""
+"""The record types, prompts and parsers that every other room shares: text in, verdict out, no model."""

@@ -1,13 +1,13 @@
-"""Take a judging prompt apart: which dialect's it is, what it asks, and where its pictures stand.
+"""Parse a judging prompt: its dialect, the question and responses, and the positions of its images.
 
-Whoever talks to a judge by chat sends the whole prompt. It is recognised by its own wording, one of those in
-``records/templates``, and what stands at the template's places is read out again::
+Chat clients send a judge the complete prompt. It is recognized by its wording, one of those in ``records/templates``,
+and the values of the template's placeholders are recovered::
 
     asked = take_apart("", [Place("image", scene), prompt])
     asked.dialect.name, asked.question, asked.responses     # ("r1-reward", "Which digit?", ("A three.", "An eight."))
 
-The wording counts to the letter, or else but for its white space. Between the places it must occur once: a response
-that repeats it could pose as the other one, so such a prompt is refused.
+The wording must match exactly, or up to white space. The text between two placeholders must occur only once: a response
+that repeats it could pose as the other one, so such a prompt is rejected.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from r1_reward.records.placeholders import find_placeholders, mismatch
 from r1_reward.records.two_scores import two_scores
 
 _PLACES = re.compile(r"\{(?:question|answer[12])\}")
-_PICTURE = "\0"  # stands for a picture; no text keeps it, since no judge is shown it
+_PICTURE = "\0"  # marks an image; NUL is removed from all texts
 _SAYS_NOTHING = "you are a helpful assistant."
 
 
 class NotAComparison(ValueError):
-    """A chat does not ask which of two responses is better, or not in a way that can be relied on."""
+    """The chat does not ask which of two responses is better, or asks ambiguously."""
 
 
 class Asked(NamedTuple):
     """What a judging prompt asks."""
 
     dialect: Dialect
-    """Whose wording it has; an answer is expected in its form."""
+    """The dialect of the wording; the client expects an answer in its form."""
     pictures: list[Any]
-    """In front of the prompt, or behind it."""
+    """Images before or after the prompt."""
     question: Content
     responses: tuple[Content, Content]
     """In the order shown."""
 
     def _stripped(self, strip: bool) -> Asked:
-        """Return it without the white space at the ends of its texts, which belongs to the wording."""
+        """Return a copy without white space around the texts, which belongs to the wording."""
         if not strip:
             return self
         question, first, second = (
@@ -54,11 +54,11 @@ class Asked(NamedTuple):
 
 
 def take_apart(system: str, pieces: Sequence[Piece]) -> Asked:
-    """Return what the one user turn of a chat asks, its texts and pictures in order, behind a system message.
+    """Return what the single user turn of a chat asks; ``pieces`` are its texts and images in order.
 
     Raises:
-        NotAComparison: it has no wording that is known, or more of it than its template; it shows one response; its
-            places for pictures are not as many as its pictures; or the system message is another one than its judges'.
+        NotAComparison: If the wording is unknown or repeated, the prompt shows a single response, the number of image
+            placeholders differs from the number of images, or the system message is not the dialect's own.
     """
     sources = [piece.source for piece in pieces if isinstance(piece, Place)]
     text = "".join(_PICTURE if isinstance(piece, Place) else piece.replace(_PICTURE, "\ufffd") for piece in pieces)
@@ -71,14 +71,13 @@ def take_apart(system: str, pieces: Sequence[Piece]) -> Asked:
                 _require_fitting(dialect, system)
                 return _asked(dialect, text, spans, sources)._stripped(not exact)
     raise NotAComparison(
-        "is not a comparison of two responses in a wording that is known here. This is a judge that says which of two "
-        "responses is better: send one user message in the prompt of R1-Reward or of another dialect "
-        "(docs/dialects.md), or post to /v1/compare"
+        "is not a known prompt that compares two responses. This judge says which of two responses is better: send one "
+        "user message in the prompt of R1-Reward or of another dialect (docs/dialects.md), or post to /v1/compare"
     )
 
 
 def _known(text: str) -> Iterator[Dialect]:
-    """Yield the dialects in which a text may ask."""
+    """Yield the dialects that a text may be written in."""
     yield from map(find_dialect, dialect_names())
     if scores := two_scores(text):
         yield scores
@@ -94,12 +93,12 @@ def _pattern(literal: str, exact: bool, first: bool, last: bool) -> re.Pattern[s
 
 
 def _spans(literals: list[str], text: str, exact: bool) -> list[tuple[int, int]] | None:
-    """Return where the wording around the places stands in a text, None if it does not stand there in order."""
+    """Return the spans of the wording around the placeholders, or None if the text does not contain it in order."""
     spans: list[tuple[int, int]] = []
     for number, literal in enumerate(literals):
         first, last = number == 0, number == len(literals) - 1
         start = spans[-1][1] if spans else 0
-        if last and not literal.strip():  # an open end, behind which only pictures may be
+        if last and not literal.strip():  # an open end, which only images may follow
             end = len(text.rstrip(_PICTURE))
             if exact and not text.endswith(literal, start, end):
                 return None
@@ -114,17 +113,17 @@ def _spans(literals: list[str], text: str, exact: bool) -> list[tuple[int, int]]
 
 
 def _require_once(literals: list[str], text: str, exact: bool) -> None:
-    """Raise NotAComparison if the wording between the places occurs again where only these should be."""
+    """Raise NotAComparison if the wording between the placeholders occurs again inside a question or response."""
     for literal in literals[1:-1]:
         if len(list(islice(_pattern(literal, exact, False, False).finditer(text), 2))) > 1:
             raise NotAComparison(
-                f"holds {literal.strip()[:40]!r} more than once, so that nobody can tell where a response ends; break "
-                "it with a space where a question or a response says it"
+                f"contains {literal.strip()[:40]!r} more than once, so the end of a response is ambiguous; insert a "
+                "space into it where the question or a response quotes it"
             )
 
 
 def _is_around(dialect: Dialect, outside: str) -> bool:
-    """Return whether a text around a template says nothing that its judge would not be told."""
+    """Return whether the text around a template is empty or the dialect's own system message."""
     for place in reversed(find_placeholders(outside)):
         outside = outside[: place.start] + outside[place.end :]
     return _normal(outside.replace(_PICTURE, " ")) in ("", _normal(_system(dialect)))
@@ -142,14 +141,13 @@ def _normal(text: str) -> str:
 
 
 def _require_fitting(dialect: Dialect, system: str) -> None:
-    """Raise NotAComparison if a chat in a dialect's wording asks for something else than a comparison as it is."""
+    """Raise NotAComparison if the dialect shows one response, or the system message is not the dialect's."""
     if dialect.pointwise:
-        raise NotAComparison("shows one response; this server compares two, so show both in one prompt")
+        raise NotAComparison("shows one response; this server compares two, so send both in one prompt")
     said = _normal(system)
     if said.lower() not in ("", _SAYS_NOTHING) and said != _normal(_system(dialect)):
         raise NotAComparison(
-            "has a system message of its own, which the judge would not be shown; leave it out, or post to /v1/compare "
-            "with criteria"
+            "has its own system message, which the judge would not see; remove it, or post to /v1/compare with criteria"
         )
 
 
@@ -157,7 +155,7 @@ def _asked(dialect: Dialect, text: str, spans: list[tuple[int, int]], sources: l
     head, tail = text[: spans[0][0]], text[spans[-1][1] :]
     around = head.count(_PICTURE) + tail.count(_PICTURE)
     if reason := mismatch(find_placeholders(head + tail), around):
-        raise NotAComparison(f"{reason}; send one for each place")
+        raise NotAComparison(f"{reason}; send one image per placeholder")
     left = iter(sources)
     pictures = [next(left) for _ in range(head.count(_PICTURE))]
     contents = []
@@ -165,13 +163,13 @@ def _asked(dialect: Dialect, text: str, spans: list[tuple[int, int]], sources: l
         contents.append(_content(text[start:end], left))
     pictures += left
     if len(pictures) != around:
-        raise NotAComparison("has a picture within the wording of its prompt; put it in front, or into a response")
+        raise NotAComparison("has an image inside the prompt's own wording; put it first, or inside a response")
     question, first, second = contents
     return Asked(dialect, pictures, question, (first, second))
 
 
 def _content(text: str, sources: Iterator[Any]) -> Content:
-    """Return what stands at one place, with the next pictures where the text has them."""
+    """Return the content of one placeholder, with the next images where the text marks them."""
     if _PICTURE not in text:
         return text
     pieces: list[Piece] = []
@@ -182,12 +180,12 @@ def _content(text: str, sources: Iterator[Any]) -> Content:
 
 
 def in_form(dialect: Dialect, judge: Dialect, text: str, *, cut: bool = False, probability: float | None = None) -> str:
-    """Return what a ``judge`` wrote in the form that somebody who asked in ``dialect`` reads.
+    """Return the text of ``judge`` in the answer form of ``dialect``, the one the client asked in.
 
-    That is the text itself where both are the same. Else it is the judge's reasoning as a thought, with what the
-    dialect would read as a verdict broken up, and then the verdict in the dialect's form: none where the judge's cannot
-    be read, or is a tie that the dialect has no word for. ``probability`` is the judge's for the first response, which
-    some forms tell.
+    If both are the same, this is the text itself. Otherwise it is the judge's reasoning as a thought, neutralized so
+    that it contains no verdict, followed by the verdict in the dialect's form; there is no verdict if the judge's is
+    unreadable, or a tie that the dialect cannot express. ``probability`` is the judge's for the first response, which
+    some forms report.
     """
     if judge.name == dialect.name:
         return text

@@ -1,4 +1,4 @@
-"""What is wrong with a row of a pair file, in words that a person can act on; pictures are checked elsewhere.
+"""Validate rows of a pair file, with reasons that a person can act on; image files are checked elsewhere.
 
 >>> to_pair({"id": "7", "question": "Which digit?"})[1]
 [('response_1', 'is missing'), ('response_2', 'is missing'), ('preferred', 'is missing')]
@@ -31,19 +31,19 @@ from r1_reward.records.schema import CONTENTS, PreferencePair
 from r1_reward.records.texts import is_blank
 
 MAX_RESPONSE_CHARS = 50_000
-"""Longest response accepted, in characters: about 12,000 tokens, more than any judge prompt here has room for."""
+"""Longest accepted response, in characters: about 12,000 tokens, more than fits into any judge prompt here."""
 
 FIELDS = tuple(PreferencePair.model_fields)
 REQUIRED = tuple(name for name, field in PreferencePair.model_fields.items() if field.is_required())
 _LISTED = 20
 _NUMBER = re.compile(r"\d[\d,]*")
 _LABELS = "must be 1 or 2 (or 0 for a tie)"
-_FEW = 3  # problems of one kind that are listed one by one
-_SURROGATE = "contains a lone surrogate, which no text file can hold"
+_FEW = 3  # up to so many problems of one kind are listed individually
+_SURROGATE = "contains a lone surrogate, which cannot be encoded as UTF-8"
 
 
 class Problem(NamedTuple):
-    """One thing wrong with a pair file; ``line`` counts from 1 (rows in parquet) and is 0 for the file as a whole."""
+    """One problem of a pair file; ``line`` counts from 1 (rows in parquet) and is 0 for the file as a whole."""
 
     file: str
     line: int
@@ -56,16 +56,16 @@ class Problem(NamedTuple):
 
 
 class Summarised(NamedTuple):
-    """A problem, and the lines that have one of the same kind beside it: none, or more than two."""
+    """A problem, and the other lines with a problem of the same kind: none, or at least three."""
 
     problem: Problem
     also: list[int]
 
 
 def summarise(problems: Iterable[Problem]) -> list[Summarised]:
-    """Return the problems in order, but of a kind that is there more than three times the first only.
+    """Return the problems in line order; a kind that occurs more than three times is represented by its first.
 
-    A kind is field and reason; numbers in them do not count.
+    Problems are of the same kind if field and reason are equal up to numbers.
     """
     kinds: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
@@ -81,12 +81,12 @@ def _kind(problem: Problem) -> tuple[str, str]:
 
 
 def also_lines(lines: Sequence[int]) -> str:
-    """Return further lines in words, the first three by number: ``71,086 more: lines 2, 3, 4, ...``."""
+    """Return further lines in words, naming the first three: ``71,086 more: lines 2, 3, 4, ...``."""
     return f"{len(lines):,} more: lines {', '.join(map(str, lines[:3]))}, ..."
 
 
 class PairFileError(UserError):
-    """A pair file has problems: all of them in ``problems``, in the message at most 20 kinds; ``rows`` were read."""
+    """A pair file has problems; ``problems`` has all of them, the message at most 20 kinds. ``rows`` were read."""
 
     def __init__(self, problems: Sequence[Problem], rows: int) -> None:
         self.problems = list(problems)
@@ -96,13 +96,13 @@ class PairFileError(UserError):
         shown = summarise(self.problems)
         lines += [f"  {one.problem}" + (f" ({also_lines(one.also)})" if one.also else "") for one in shown[:_LISTED]]
         if left := sum(1 + len(one.also) for one in shown[_LISTED:]):
-            lines.append(f"  ... and {left:,} more. To see all: r1-reward data validate {file}")
+            lines.append(f"  ... and {left:,} more. To list all: r1-reward data validate {file}")
         super().__init__("\n".join(lines))
 
 
 def to_pair(row: dict[str, Any]) -> tuple[PreferencePair | None, list[tuple[str, str]]]:
-    """Return a row as a pair, or None and what is wrong with which field."""
-    # Pydantic takes True and 1.0 for the literal 1.
+    """Return a row as a pair, or None and the problems as (field, reason)."""
+    # Pydantic accepts True and 1.0 as the literal 1.
     odd = row.get("preferred") in (0, 1, 2) and type(row["preferred"]) is not int
     problems = [("preferred", f"{_LABELS}, not {_short(row['preferred'])}")] if odd else []
     try:
@@ -113,7 +113,7 @@ def to_pair(row: dict[str, Any]) -> tuple[PreferencePair | None, list[tuple[str,
 
 
 def to_group(row: dict[str, Any]) -> tuple[ResponseGroup | None, list[tuple[str, str]]]:
-    """Return a row as a ranked group, or None and what is wrong with which field."""
+    """Return a row as a ranked group, or None and the problems as (field, reason)."""
     try:
         return ResponseGroup.model_validate(row), []
     except ValidationError as error:
@@ -122,7 +122,7 @@ def to_group(row: dict[str, Any]) -> tuple[ResponseGroup | None, list[tuple[str,
 
 def _explain(error: Any) -> tuple[str, str]:
     """Return field and reason, in plain words, of one pydantic error."""
-    # Behind a content's name come the forms that it might have.
+    # After a content's name, loc lists the types of the union.
     loc = error["loc"][: {"responses": 2, **dict.fromkeys(CONTENTS, 1)}.get(str(error["loc"][:1] and error["loc"][0]))]
     field = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in loc)
     given = error.get("input")
@@ -143,13 +143,13 @@ def _explain(error: Any) -> tuple[str, str]:
 
 
 def unknown_field(name: str) -> str:
-    """Return the reason to give for a field that does not exist, with the nearest right name if one is near."""
+    """Return the reason for an unknown field, with the closest valid name if there is one."""
     near = difflib.get_close_matches(name, FIELDS, n=1)
     return f"is not a known field; did you mean {near[0]}?" if near else f"is not one of {', '.join(FIELDS)}"
 
 
 def text_problems(row: dict[str, Any], *, ties: bool = True) -> Iterator[tuple[str, str]]:
-    """Yield what the schema cannot say about texts; without ``ties`` also that a row has no winner."""
+    """Yield the problems that the schema cannot express; without ``ties``, a row without a winner is one too."""
     for field in FIELDS:
         for text in _texts(row.get(field)):
             if "\0" in text:
@@ -167,11 +167,11 @@ def text_problems(row: dict[str, Any], *, ties: bool = True) -> Iterator[tuple[s
     if reason := picture_problem(row):
         yield "question", reason
     if not ties and row.get("preferred") == 0 and type(row["preferred"]) is int:
-        yield "preferred", "is a tie (0), and the prompt asks for a winner; `r1-reward data mix` takes such rows out"
+        yield "preferred", "is a tie (0), but the prompt asks for a winner; `r1-reward data mix` removes such rows"
 
 
 def _filled(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row whose image parts have their pictures, as it is where these do not match: others say so."""
+    """Return a row with its images filled into the image parts, or unchanged if they do not match."""
     names, images = [name for name in CONTENTS if _is_content(row.get(name))], row.get("images")
     if not isinstance(images, list | tuple):
         return row
@@ -183,7 +183,7 @@ def _filled(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_known(value: Any) -> bool:
-    """Say whether a value is a content of which every picture is known."""
+    """Return whether a value is a content and all its media are known."""
     return _is_content(value) and all(place.source is not None for place in places_of(value))
 
 
@@ -203,12 +203,12 @@ def _texts(value: Any) -> list[str]:
 
 
 def picture_problem(row: Mapping[str, Any]) -> str | None:
-    """Return why the places for pictures in a question are not those of the row's pictures; a video may be any."""
+    """Return why the image placeholders in a question do not match the row's images; a video matches any number."""
     question, images = row.get("question"), row.get("images")
     if isinstance(question, list):
         if not _is_content(question):
             return None
-        question = to_parts(question)  # of nothing but texts, as a column of parts has them, one text
+        question = to_parts(question)  # joins parts that are all text
     if isinstance(question, list):
         return placeholder_problem(question)
     if not isinstance(question, str) or not isinstance(images, list | tuple | None) or row.get("video"):
@@ -217,27 +217,27 @@ def picture_problem(row: Mapping[str, Any]) -> str | None:
 
 
 def placeholder_problem(question: Content) -> str | None:
-    """Return why nobody knows where pictures are to stand: a token in the text of a question that has parts."""
+    """Return why the image positions are ambiguous: a placeholder in the text of a question that has parts."""
     tokens = [place.text for text in read_parts(question) if isinstance(text, str) for place in find_placeholders(text)]
     if not tokens:
         return None
-    return f"has a place for a picture in its text ({tokens[0]}) beside its parts; let a part of its own stand there"
+    return f"has parts, and an image placeholder in a text ({tokens[0]}); replace the placeholder by an image part"
 
 
 def reasoning_problem(row: Mapping[str, Any]) -> str | None:
-    """Return why the reasoning of a row must not be imitated, None if it may, or if there is none.
+    """Return why the reasoning of a row is unfit for imitation, or None if it is fit or absent.
 
-    It must end in a verdict that can be read, and in the one that the label gives.
+    It must end in a readable verdict that agrees with the label.
     """
     reasoning, preferred = row.get("reasoning"), row.get("preferred")
     if not isinstance(reasoning, str):
         return None
     if is_blank(reasoning):
-        return "is blank; leave the field out where there is no reasoning"
+        return "is blank; omit the field if there is no reasoning"
     answer = parse_judgment(reasoning).answer
     if answer is None:
-        return "has no verdict that can be read (<answer>1</answer> or <answer>2</answer>, behind the thought)"
-    return None if answer == preferred else f"prefers response {answer}, and the row prefers {preferred}"
+        return "has no readable verdict (<answer>1</answer> or <answer>2</answer> after the thought)"
+    return None if answer == preferred else f"prefers response {answer}, but the row prefers {preferred}"
 
 
 def _has_surrogate(text: str) -> bool:

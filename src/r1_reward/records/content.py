@@ -1,13 +1,12 @@
-"""What a question or a response is: a text, or texts, pictures and videos in their order.
+"""The content of a question or response: a text, or texts, images and videos in order.
 
-A plain text is the short form. Longer contents are lists of *parts*, in files as in programs::
+A plain text is the short form. Other contents are lists of *parts*, both in files and in code::
 
     "Which of the two is older?"
     [{"type": "text", "text": "Is "}, {"type": "image", "image": "a.png"}, {"type": "text", "text": " a cat?"}]
 
-In programs a part may also be the text or the picture itself: ``["Is ", picture, " a cat?"]``. A part
-``{"type": "image"}`` without a picture stands for the next one of those that come beside the text (the row's
-``images``); :func:`fill_places` gives it that.
+In code a part may also be the text or the image itself: ``["Is ", picture, " a cat?"]``. A part ``{"type": "image"}``
+without an image takes the next of the row's ``images``; :func:`fill_places` fills it in.
 
 >>> text_of([{"type": "text", "text": "Is "}, {"type": "image", "image": "a.png"}, " a cat?"])
 'Is [image] a cat?'
@@ -37,53 +36,53 @@ _LIKE_A_KEY = re.compile("(?:text:)*parts:[0-9a-f]{64}")  # see Mixed.key
 
 
 class ContentError(ValueError):
-    """A content cannot be read; the message follows the name of the field or prompt."""
+    """A content cannot be read; the message continues a sentence that begins with the name of the field."""
 
 
 class Place(NamedTuple):
-    """Where a picture or a video stands in a content."""
+    """The position of an image or a video in a content."""
 
     kind: Kind
     source: Any = None
-    """The picture or video as it was given; None where it comes beside the content."""
+    """The image or video as given; None if it is one of the row's ``images``."""
 
 
 Piece: TypeAlias = str | Place
 
 
 class Mixed(NamedTuple):
-    """A content with its pictures opened, ready to be shown; :func:`r1_reward.judge.prepare.open_content` makes it."""
+    """A content with its images opened, ready for a prompt; :func:`r1_reward.judge.prepare.open_content` builds it."""
 
     pieces: tuple[Any, ...]
-    """Texts and PIL images in their order; a video is its frames. No two texts are neighbours."""
+    """Texts and PIL images in order; a video is its frames. No two texts are adjacent."""
     key: str
-    """What tells it from other contents: its texts, and digests of its pixels."""
+    """Identifies the content: its texts, and digests of its pixels."""
 
     @property
     def pictures(self) -> list[Any]:
-        """The pictures in their order."""
+        """The images in order."""
         return [piece for piece in self.pieces if not isinstance(piece, str)]
 
     @property
     def text(self) -> str:
-        """The content as a text that says where pictures stand."""
+        """The content as text, with ``[image]`` for each image."""
         return "".join(piece if isinstance(piece, str) else "[image]" for piece in self.pieces)
 
 
 Shown: TypeAlias = "str | Mixed"
-"""A content as a judge is shown it."""
+"""A content ready for a judge's prompt."""
 Content: TypeAlias = "str | Sequence[Any] | Mixed"
-"""A content as it may be given: text, or a list of parts."""
+"""A content as callers pass it: text, or a list of parts."""
 
 
 def read_parts(content: Any) -> list[Piece]:
-    """Return the texts and places of a content, in their order; neighbouring texts are joined by a line break.
+    """Return the texts and places of a content in order; adjacent texts are joined by a line break.
 
-    Read are our own parts and those of chats (OpenAI's ``image_url``, Anthropic's ``source``, TRL's bare ``image``).
-    Anything else within a list is the source of a picture.
+    Parts may be our own or those of chat APIs (OpenAI's ``image_url``, Anthropic's ``source``, TRL's bare ``image``).
+    Any other object in a list is the source of an image.
 
     Raises:
-        ContentError: it is neither text nor a list, or a part of it is of another kind.
+        ContentError: If it is neither text nor a list, or a part is of an unknown type.
     """
     if isinstance(content, str):
         return [content]
@@ -107,7 +106,7 @@ def _piece(part: Any) -> Piece:
     if not isinstance(part, Mapping):
         if part is None or isinstance(part, bool | int | float | list | tuple):
             what = "a list" if isinstance(part, tuple) else kind_of(part)
-            raise ContentError(f"has a part that is neither text nor an object, but {what}")
+            raise ContentError(f"has a part that is {what}; a part is text or an object")
         return Place("video" if type(part).__name__ == "Video" else "image", part)
     known = (*_PICTURES, *_VIDEOS, "text")
     kind = part.get("type") or next((name for name in known if part.get(name) is not None), None)
@@ -131,15 +130,15 @@ def _piece(part: Any) -> Piece:
 
 
 def _require_alone(part: Mapping[str, Any], kind: str, others: Iterable[str]) -> None:
-    """Raise ContentError if a part holds something else as well, which nobody would be shown."""
+    """Raise ContentError if a part also has content of another type, which would be lost."""
     for name in others:
         given = part.get(name)
         if given is not None and not (isinstance(given, str) and is_blank(given)):
-            raise ContentError(f"has a part of type {kind} that also has {name}; let that be a part of its own")
+            raise ContentError(f"has a part of type {kind} that also has {name}; put it into a separate part")
 
 
 def to_parts(content: Content) -> str | list[dict[str, Any]]:
-    """Return a content in the form of files: text where it is nothing else, else a list of parts."""
+    """Return a content as it is stored in files: text if it has only text, else a list of parts."""
     pieces = read_parts(content)
     if all(isinstance(piece, str) for piece in pieces):
         return "".join(piece for piece in pieces if isinstance(piece, str))
@@ -154,19 +153,19 @@ def _part(kind: Kind, source: Any) -> dict[str, Any]:
 
 
 def text_of(content: Content) -> str:
-    """Return a content as one text, which says ``[image]`` or ``[video]`` where one stands."""
+    """Return a content as one text, with ``[image]`` or ``[video]`` for each image or video."""
     if isinstance(content, str):
         return content
     return "".join(piece if isinstance(piece, str) else f"[{piece.kind}]" for piece in read_parts(content))
 
 
 def places_of(content: Content) -> list[Place]:
-    """Return the places of a content's pictures and videos, in their order."""
+    """Return the places of a content's images and videos in order."""
     return [] if isinstance(content, str) else [piece for piece in read_parts(content) if isinstance(piece, Place)]
 
 
 def map_media(content: Content, change: Callable[[Place], Any]) -> str | list[dict[str, Any]]:
-    """Return a content in the form of files, with another source at each of its places."""
+    """Return a content as it is stored in files, with the source of each place replaced by ``change(place)``."""
     if isinstance(content, str):
         return content
     pieces = [piece if isinstance(piece, str) else Place(piece.kind, change(piece)) for piece in read_parts(content)]
@@ -174,21 +173,21 @@ def map_media(content: Content, change: Callable[[Place], Any]) -> str | list[di
 
 
 def fill_places(contents: Sequence[Content], images: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Return contents of which every image has its source, and the images that are left: those without a place.
+    """Return the contents with a source for every image part, and the images that no part took.
 
-    Parts without a source take the ``images`` in order, through all contents. Where no content has such a part all
-    images are left.
+    Parts without a source take the ``images`` in order, across all contents. If there are no such parts, all images
+    are left.
 
     Raises:
-        ContentError: there are more places than images, or images are left although the contents name places.
+        ContentError: If there are parts without a source, but not as many as images.
     """
     wanted = sum(place.source is None and place.kind == "image" for one in contents for place in places_of(one))
     if not wanted:
         return list(contents), list(images)
     if wanted != len(images):
-        parts = "1 image part names no picture" if wanted == 1 else f"{wanted} image parts name no picture"
-        came = {0: "no image comes", 1: "1 image comes"}.get(len(images), f"{len(images)} images come")
-        raise ContentError(f"{parts}, and {came} beside the text")
+        parts = "1 image part has no source" if wanted == 1 else f"{wanted} image parts have no source"
+        given = {0: "no images were", 1: "1 image was"}.get(len(images), f"{len(images)} images were")
+        raise ContentError(f"{parts}, but {given} given")
     left = iter(images)
 
     def change(place: Place) -> Any:
@@ -198,21 +197,21 @@ def fill_places(contents: Sequence[Content], images: Sequence[Any]) -> tuple[lis
 
 
 def blank(content: Content) -> bool:
-    """Return whether a content shows nothing: no picture, and no text that can be seen."""
+    """Return whether a content shows nothing: no image or video, and no visible text."""
     return is_blank(content) if isinstance(content, str) else not places_of(content) and is_blank(text_of(content))
 
 
 def same_content(first: Content, second: Content) -> bool:
-    """Return whether two contents look the same; pictures are the same where their sources are equal."""
+    """Return whether two contents look the same; images are compared by their sources."""
     if isinstance(first, str) and isinstance(second, str):
         return same_text(first, second)
     return seen(first) == seen(second)
 
 
 def seen(content: Content) -> str:
-    """Return what is seen of a content, for comparisons: equal for contents that look the same.
+    """Return a key for comparisons that is equal for contents that look the same.
 
-    That of parts begins with a line break, which is taken off a text: no text is taken for parts.
+    The key of a list of parts begins with a line break, which no text's key does.
     """
     if isinstance(content, str):
         return visible(content)
@@ -220,12 +219,12 @@ def seen(content: Content) -> str:
 
 
 def key_of(shown: Shown) -> str:
-    """Return what tells a content from others: a text itself, unless it reads like the key of parts."""
+    """Return a key that identifies a content: a text itself, unless it looks like the key of a list of parts."""
     if isinstance(shown, str):
         return f"text:{shown}" if _LIKE_A_KEY.fullmatch(shown) else shown
     return shown.key
 
 
 def pictures_of(*contents: Shown) -> list[Any]:
-    """Return the pictures of opened contents, in their order."""
+    """Return the images of opened contents in order."""
     return [picture for content in contents if isinstance(content, Mixed) for picture in content.pictures]

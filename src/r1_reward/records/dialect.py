@@ -1,8 +1,8 @@
-r"""What one published judge is asked and how it answers: a dialect, one small file each in ``records/dialects``.
+r"""The prompt and answer form of one published judge: a dialect, one small file each in ``records/dialects``.
 
-A dialect is a prompt (a text file with places for the question and the responses) and the form of its verdict. What
-all of them share lives here, in :mod:`~r1_reward.records.prompt` and in :mod:`~r1_reward.records.parsing`: places are
-filled in one pass, hostile text is broken up, and a verdict counts only where the model speaks, behind its thought.
+A dialect is a prompt (a text file with placeholders for the question and the responses) and the form of its verdict.
+The shared code is here, in :mod:`~r1_reward.records.prompt` and in :mod:`~r1_reward.records.parsing`: placeholders are
+filled in one pass, hostile text is neutralized, and a verdict counts only outside the model's thought.
 
 >>> from r1_reward.records.dialects import find_dialect
 >>> find_dialect("rm-r1").parse("<eval>Chatbot B miscounts.</eval>\n<answer>[[A]]</answer>")
@@ -29,14 +29,14 @@ _PLACEHOLDER = re.compile(r"\{(question|answer1|answer2)\}")
 
 
 class Found(NamedTuple):
-    """What a dialect reads in the part of a text where the model speaks; places count from the start of that part."""
+    """The verdict in the part of a text after the thought; offsets count from the start of that part."""
 
     answer: Label | None = None
-    """1 or 2 in the order shown, 0 for a tie, None where there is no verdict or several contradict each other."""
+    """1 or 2 in the order shown, 0 for a tie, None if there is no verdict or verdicts contradict each other."""
     spans: tuple[tuple[int, int], ...] = ()
-    """Beginning and end of every verdict: what is not reasoning."""
+    """Start and end of every verdict; the rest is reasoning."""
     at: int | None = None
-    """Where the one character stands that carries the verdict (1 or 2, A or B), None if there is no such place."""
+    """Offset of the single character that carries the verdict (1 or 2, A or B), None if there is none."""
 
 
 NOTHING = Found()
@@ -44,37 +44,37 @@ NOTHING = Found()
 
 @dataclass(frozen=True)
 class Dialect:
-    """Prompt and form of verdict of one kind of judge."""
+    """The prompt and the verdict form of one kind of judge."""
 
     name: str
     title: str
-    """Whose it is, in a few words."""
+    """Which judges it is for, in a few words."""
     form: str
-    """How a verdict is written, with ``{}`` where one of :attr:`verdicts` stands."""
+    """The form of a verdict, with ``{}`` for one of :attr:`verdicts`."""
     read: Callable[[str], Found]
-    """Finds the verdict in the part of a text where the model speaks."""
+    """Finds the verdict in the part of a text after the thought."""
     template: str
-    """The prompt with its places, or the name of its file (.txt) in ``records/templates``."""
+    """The prompt with its placeholders, or the name of its file (.txt) in ``records/templates``."""
     source: str
-    """Where the prompt and the form were read, and under which licence the wording is used."""
+    """Source of the prompt and the form, and the license of the wording."""
     system: str | None = None
     """A system message, or its file, for judges that were trained with one."""
     verdicts: tuple[str, str] | None = ("1", "2")
-    """What stands for response 1 and for response 2, one token each; None where no token carries the verdict."""
+    """The verdicts for response 1 and response 2, one token each; None if no single token carries the verdict."""
     ties: bool = False
-    """Whether the judge is told that it may call a tie."""
+    """Whether the prompt allows a tie."""
     hostile: tuple[str, ...] = ()
-    """Patterns of what a question or response must not hold; none may match once a space follows its first character,
-    and none may have a named or numbered group."""
+    """Patterns to neutralize in questions and responses; none may match once a space follows its first character, and
+    none may have a named or numbered group."""
     models: tuple[str, ...] = ()
-    """Patterns of the names of models that speak it, in any case."""
+    """Case-insensitive patterns of the names of models that use the dialect."""
     labels: tuple[str, str] = ("Response 1", "Response 2")
-    """What its judges call the two responses."""
+    """The prompt's names for the two responses."""
     score: Callable[[str], float | None] | None = None
-    """Reads the score of a single response, in [0, 1], where the model speaks; for judges that see one at a time."""
+    """For judges that see one response at a time: reads its score, in [0, 1], from the text after the thought."""
     write: Callable[[Label | None, float | None, str], str] | None = None
-    """Writes what somebody who asked in this form is told, where :attr:`form` cannot say it: by the answer, the
-    probability that the first response is better, and the reasoning."""
+    """Writes an answer that :attr:`form` cannot express, from the answer, the probability that the first response is
+    better, and the reasoning."""
 
     @property
     def pointwise(self) -> bool:
@@ -84,10 +84,10 @@ class Dialect:
     def messages(
         self, question: Shown, *responses: Shown, images: int = 0, special_tokens: Iterable[str] = ()
     ) -> list[dict[str, Any]]:
-        """Return the chat that asks about two responses, or about one where the judge sees one at a time.
+        """Return the chat that asks about two responses, or about one if the judge sees one at a time.
 
-        As :func:`r1_reward.records.prompt.build_messages`, which it equals in the default dialect: ``images`` stand in
-        front, those of contents at their places, and hostile text is neutralised, that of this dialect included.
+        In the default dialect it equals :func:`r1_reward.records.prompt.build_messages`: ``images`` come first, the
+        images of contents keep their positions, and hostile text is neutralized, including this dialect's own.
         """
         names = ("answer1",) if self.pointwise else ("answer1", "answer2")
         contents = {"question": question, **dict(zip(names, responses, strict=True))}
@@ -98,9 +98,9 @@ class Dialect:
         return [{"role": "system", "content": [{"type": "text", "text": _template(self.system)}]}, user]
 
     def parse(self, text: str, *, cut: bool = False) -> ParsedJudgment:
-        """Read one judgement; ``cut`` says that it was broken off, by the token limit or a filter.
+        """Parse one judgment; ``cut`` says that the token limit or a filter cut it off.
 
-        ``reasoning`` is everything but the thought's tags and the sentences of the verdict; ``well_formed`` says
+        ``reasoning`` is everything except the thought's tags and the sentences of the verdict; ``well_formed`` says
         whether there is a verdict.
         """
         text = text.strip()
@@ -113,11 +113,11 @@ class Dialect:
         return ParsedJudgment(found.answer, "\n\n".join(filter(None, parts)), found.answer is not None)
 
     def reasoning(self, vote: Judgment) -> str:
-        """Return what a vote says before its verdict; all that it says where its verdict cannot be read."""
+        """Return the reasoning of a vote, or its whole text if its verdict cannot be read."""
         return vote.text if vote.answer is None else self.parse(vote.text, cut=vote.truncated).reasoning
 
     def place(self, text: str) -> int | None:
-        """Return where in a text the character of its verdict stands, None if there is no such place."""
+        """Return the offset of the character that carries the verdict, None if there is none."""
         start = spoken_from(text)
         at = None if start is None else self.read(text[start:]).at
         return None if start is None or at is None else start + at
@@ -125,7 +125,7 @@ class Dialect:
     def position(
         self, tokens: Sequence[int], verdicts: Sequence[int], decode: Callable[[list[int]], str], text: str
     ) -> int | None:
-        """Return which of the generated ``tokens`` carries the verdict of their ``text``, None if none of them does.
+        """Return the index of the token in ``tokens`` that carries the verdict of their ``text``, None if none does.
 
         ``verdicts`` are the tokens of the two verdicts; ``decode`` turns tokens into text.
         """
@@ -133,15 +133,15 @@ class Dialect:
         behind = None if place is None else len(text) - place
         for position in range(len(tokens) - 1, -1, -1):
             if behind is not None and tokens[position] in verdicts:
-                length = len(decode(list(tokens[position:])).lstrip())  # some tokens bring the space before them
+                length = len(decode(list(tokens[position:])).lstrip())  # some tokens begin with a space
                 if length >= behind:
                     return position if length == behind else None
         return None
 
     def as_ours(self, text: str) -> str:
-        """Return a judgement that has a verdict in the form of the default dialect, for a student of that form.
+        """Return a judgment that has a verdict in the form of the default dialect, to train a student on.
 
-        The two responses are called as there; what is between the thought's tags is :meth:`parse`'s reasoning.
+        The two responses are renamed accordingly; the reasoning of :meth:`parse` becomes the thought.
         """
         parsed = self.parse(text)
         ours = dict(zip(self.labels, ("Response 1", "Response 2"), strict=True))
@@ -150,7 +150,7 @@ class Dialect:
         return f"<think>{reasoning}</think><answer>{parsed.answer}</answer>"
 
     def parse_score(self, text: str, *, cut: bool = False) -> float | None:
-        """Return the score, in [0, 1], that a judgement of one response gives; None if it cannot be read."""
+        """Return the score, in [0, 1], in a judgment of one response; None if it cannot be read."""
         start = spoken_from(text, cut=cut)
         return None if self.score is None or start is None else self.score(text[start:])
 
@@ -159,12 +159,12 @@ class Dialect:
         return _template(self.template)
 
     def speaks(self, model: str) -> bool:
-        """Say whether a model's name is one of those that speak this dialect."""
+        """Return whether a model of this name uses the dialect."""
         return any(re.search(pattern, model, re.IGNORECASE) for pattern in self.models)
 
 
 def marked(pattern: re.Pattern[str], answers: dict[str, Label], spoken: str) -> Found:
-    """Find verdicts that stand in marks, such as ``[[A]]``: repeated they count once, contradicting each other never.
+    """Find verdicts in markers, such as ``[[A]]``: repeated ones count once, contradictory ones not at all.
 
     The first group of ``pattern`` is the character of the verdict.
     """
@@ -177,7 +177,7 @@ def marked(pattern: re.Pattern[str], answers: dict[str, Label], spoken: str) -> 
 
 
 def without(spoken: str, spans: Sequence[tuple[int, int]]) -> str:
-    """Return a text without the given places and the sentences, or lines, that they stand in."""
+    """Return a text without the sentences, or lines, that contain the given spans."""
     kept, end = [], 0
     for start, stop in spans:
         before = max((m.end() for m in _SENTENCE_END.finditer(spoken, end, start)), default=end)

@@ -9,10 +9,10 @@ from typing import Any
 
 
 class UserError(Exception):
-    """The input, not the program, is at fault; the message alone tells how to mend it."""
+    """The input is wrong, not the program; the message alone says how to fix it."""
 
 
 def kind_of(value: Any) -> str:
-    """Name the type of a JSON value."""
+    """Return the type of a JSON value in words."""
     names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text"}
     return names.get(type(value)) or ("a list" if isinstance(value, list) else "an object")

@@ -1,4 +1,4 @@
-"""Several responses to one question and their ranking, and the pairs that follow from it.
+"""Several responses to one question, their ranking, and the pairs it implies.
 
 >>> group = ResponseGroup(id="7", question="Which digit?", responses=["Three.", "Eight.", "Two."], ranking=[1, 2, 2])
 >>> [(pair.id, pair.preferred) for pair in pairs_of(group)]
@@ -19,7 +19,7 @@ from r1_reward.records.schema import Label, NonBlank, NonBlankContent, Preferenc
 
 
 class ResponseGroup(BaseModel):
-    """A question and N responses, which may be ranked: 1 is best, equal numbers tie.
+    """A question and N responses, optionally ranked: 1 is best, equal numbers tie.
 
     Contents, ``images``, ``video`` and ``criteria`` are those of a :class:`~r1_reward.records.schema.PreferencePair`.
     """
@@ -38,7 +38,7 @@ class ResponseGroup(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> ResponseGroup:
-        """Every response has a rank, and every image part its picture."""
+        """Check that every response has a rank, and fill the image parts."""
         if self.ranking is not None and len(self.ranking) != len(self.responses):
             reason = f"has {len(self.ranking)} ranks for {len(self.responses)} responses"
             raise PydanticCustomError("ranking", "{reason}", {"reason": reason})
@@ -50,9 +50,9 @@ class ResponseGroup(BaseModel):
 
 
 def pairs_of(group: ResponseGroup, *, ties: bool = False) -> Iterator[PreferencePair]:
-    """Yield a pair for every two responses of different rank, and (``ties``) for those of equal rank.
+    """Yield a pair for every two responses of different rank and, with ``ties``, of equal rank.
 
-    Their ids are those of the group and the numbers of the responses, from 1. A group without a ranking has no pairs.
+    Ids consist of the group's id and the numbers of the responses, from 1. A group without a ranking has no pairs.
     """
     ranks = group.ranking or []
     for (i, first), (j, second) in combinations(enumerate(ranks), 2):

@@ -1,4 +1,4 @@
-"""Markdown from the templates of this package, in which no name out of data can become markup."""
+"""Render this package's Markdown templates; names from data are escaped."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&])")
 
 
 def render_markdown(template: str, **values: Any) -> str:
-    """Return a template of this package filled in, such as ``data/templates/data_card.md``.
+    """Render a template of this package, such as ``data/templates/data_card.md``.
 
-    It has the filters ``text``, ``count``, ``percent`` and ``number``.
+    Templates can use the filters ``text``, ``count``, ``percent`` and ``number``.
     """
     from jinja2 import Environment, StrictUndefined
 
-    # No autoescape: this is Markdown, and names out of the data go through `text`.
+    # No autoescape: this is Markdown, and names from data go through `text`.
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     environment.filters |= {"text": escape_markdown, "count": _count, "percent": _percent, "number": _number}
     source = (resources.files("r1_reward") / template).read_text(encoding="utf-8")
@@ -24,7 +24,7 @@ def render_markdown(template: str, **values: Any) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Return text as one line of Markdown that shows what it says."""
+    """Return text as one line of escaped Markdown."""
     return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
 
 

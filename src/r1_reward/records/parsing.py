@@ -1,19 +1,19 @@
-"""From a judgement's text to its answer, or to None: what cannot be read is not a vote, never a guess.
+"""Parse a judgment into its answer, or None: an unreadable text is not a vote, and never a guess.
 
 >>> parse_judgment("<think>Response 1 miscounts.</think><answer>2</answer>")
 ParsedJudgment(answer=2, reasoning='Response 1 miscounts.', well_formed=True)
 >>> parse_judgment("I would say 2.").answer is None
 True
 
-A draft is not an answer. What is in a thought that was never closed is not read:
+A draft is not an answer: an unclosed thought is not read.
 
 >>> parse_judgment("<think>Perhaps <answer>1</answer>? Let me count again").answer is None
 True
 
-Three things can be known about a thought, and each has one place. The text shows what the model opened and closed. A
-chat template that opens the thought itself leaves the tag out of the text; :func:`with_template_thought` puts it back.
-Where nobody knows the template (behind a server), a text that the token limit ``cut`` may end inside a thought, unless
-it closed one: such a text has no answer either.
+Whether a text is inside a thought is decided in three ways. The text shows what the model opened and closed. A chat
+template that opens the thought itself leaves the tag out of the text; :func:`with_template_thought` restores it. If the
+template is unknown (behind a server), a text ``cut`` by the token limit may end inside a thought unless it closed one,
+so it has no answer either.
 
 >>> parse_judgment("Perhaps <answer>1</answer>? Let me count", cut=True).answer is None
 True
@@ -30,12 +30,12 @@ from typing import NamedTuple
 from r1_reward.records.schema import Answer, Label
 
 FORMATS = ("strict", "whitespace")
-"""Which texts are well formed: those that follow method section 1 to the letter, or up to white space between tags."""
+"""Definitions of well formed: exactly as in method section 1, or up to white space between tags."""
 
 _ANSWERS: dict[str, Answer] = {"1": 1, "2": 2}
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-# Of every family, in every case and spacing that prompt.neutralize() breaks, so that a quoted candidate can neither
-# open nor close one.
+# The tags of all families, in every case and spacing that prompt.neutralize() breaks, so that a quoted candidate can
+# neither open nor close a thought.
 _THOUGHT = re.compile(
     r"<(?:/\s*)?(?P<name>think(?:ing)?|thought|reasoning|seed:think)\s*>|◁/?think▷|(?-i:\[/?THINK\])",
     re.ASCII | re.IGNORECASE,
@@ -44,23 +44,23 @@ _DIGIT_AT_THE_END = re.compile(r"<answer>\s*([12])\s*</answer>\Z")
 
 
 class ParsedJudgment(NamedTuple):
-    """What one generated text says."""
+    """The parsed content of one generated text."""
 
     answer: Label | None
-    """The response it prefers, None when that cannot be read; 0 for a tie, which only some dialects know."""
+    """The preferred response, None if unreadable; 0 for a tie, which only some dialects allow."""
     reasoning: str
-    """The analysis before the answer, trimmed and without its tags."""
+    """The analysis before the answer, trimmed and without tags."""
     well_formed: bool
-    """Whether the text follows the format of method section 1 to the letter, whatever the answer holds."""
+    """Whether the text follows the format of method section 1 exactly, whatever the answer contains."""
 
 
 def parse_judgment(text: str, *, cut: bool = False) -> ParsedJudgment:
-    """Read one judgement, in time linear in its length.
+    """Parse one judgment, in time linear in its length.
 
-    ``answer`` is the trimmed content of the one ``<answer>...</answer>`` where the model speaks (see
-    :func:`spoken_from`), and only ``1`` or ``2`` counts. A second opening or closing answer tag there leaves it None.
-    ``reasoning`` runs from the first ``<think>`` (else the start) to the last ``</think>`` (else the answer tag, else
-    the end). ``cut`` says that the text was broken off, by the token limit or a filter.
+    ``answer`` is the trimmed content of the single ``<answer>...</answer>`` after the thought (see :func:`spoken_from`)
+    if that is ``1`` or ``2``. A second opening or closing answer tag makes it None. ``reasoning`` runs from the first
+    ``<think>`` (else the start) to the last ``</think>`` (else the answer tag, else the end). ``cut`` says that the
+    token limit or a filter cut the text off.
     """
     text = text.strip()
     tags = list(_THOUGHT.finditer(text))
@@ -75,19 +75,19 @@ def parse_judgment(text: str, *, cut: bool = False) -> ParsedJudgment:
 
 
 def spoken_from(text: str, *, cut: bool = False) -> int | None:
-    """Return where in a text the thought is over and the model speaks, None if it never does.
+    """Return the offset at which the thought ends and the spoken text begins, None if there is no spoken text.
 
-    That is behind the last ``</think>``, and at the start of a text without a thought. It is nowhere if a thought was
-    opened and not closed again, nor in a text that was ``cut`` before it closed one: it may be all thought. Other
-    families' tags count, too (``<thinking>``, ``[THINK]``, ``◁think▷``, ...); each is closed by its own, or with the
-    thought that it lies in; an end that belongs to none of them closes all.
+    This is the end of the last ``</think>``, or 0 for a text without a thought. It is None if a thought is not closed,
+    or if the text was ``cut`` before it closed one, since it may be all thought. The tags of other model families
+    (``<thinking>``, ``[THINK]``, ``◁think▷``, ...) count too. Each is closed by its own closing tag or with its
+    enclosing thought; a closing tag that matches none closes all.
 
     >>> spoken_from("<think>a</think>b"), spoken_from("b")
     (16, 0)
     >>> spoken_from("a</think>b<THINK>c"), spoken_from("b", cut=True)
     (None, None)
     """
-    opened: list[str] = []  # the names of the thoughts that are open, the outermost first
+    opened: list[str] = []  # the names of the open thoughts, outermost first
     end = None if cut else 0
     for tag in _THOUGHT.finditer(text):
         name = (tag["name"] or "think").lower()
@@ -100,9 +100,9 @@ def spoken_from(text: str, *, cut: bool = False) -> int | None:
 
 
 def with_template_thought(prompt: str, text: str) -> str:
-    """Return what a model wrote behind a rendered prompt, with the ``<think>`` that the prompt ends with, if it does.
+    """Return a generated text, prefixed with ``<think>`` if its rendered prompt ends with one.
 
-    A text that opens a thought of its own at once is returned as it is.
+    A text that begins with its own thought is returned unchanged.
 
     >>> with_template_thought("<|im_start|>assistant\\n<think>\\n", "So.</think><answer>1</answer>")
     '<think>So.</think><answer>1</answer>'
@@ -114,14 +114,14 @@ def with_template_thought(prompt: str, text: str) -> str:
 
 
 def answer_position(tokens: Sequence[int], digits: Sequence[int], decode: Callable[[list[int]], str]) -> int | None:
-    """Return where in generated ``tokens`` the answer's own token stands, None if the text has no such place.
+    """Return the index of the answer token in generated ``tokens``, None if no token is exactly the answer.
 
-    ``digits`` are the tokens of the answers. It is the last of them that follows an opening answer tag, white space
-    aside; ``decode`` turns tokens into text. A tag inside a thought that is closed later is not the answer's, even
-    where the answer itself is part of a longer token and so has no place. Ask only about a text that has an answer.
+    This is the last of the ``digits``, the tokens of the two answers, that follows an opening answer tag and optional
+    white space; ``decode`` turns tokens into text. A tag in a thought that is closed later does not count, even if the
+    answer itself is part of a longer token and so has no index. Call it only for a text that has an answer.
     """
     for position in range(len(tokens) - 1, -1, -1):
-        # A tag is at most eight tokens, a character each.
+        # A tag is at most eight tokens, one per character.
         if tokens[position] in digits and decode(list(tokens[max(0, position - 12) : position])).rstrip().endswith(
             "<answer>"
         ):
@@ -130,26 +130,26 @@ def answer_position(tokens: Sequence[int], digits: Sequence[int], decode: Callab
 
 
 def is_well_formed(text: str, format: str = "strict") -> bool:
-    """Say whether a text has the form of method section 1, whatever the answer holds.
+    """Return whether a text has the form of method section 1, whatever the answer contains.
 
-    ``strict``: ``<think>...</think><answer>...</answer>``, each tag once, and nothing else but white space around it
-    all. ``whitespace``: the same with white space allowed between ``</think>`` and ``<answer>``.
+    ``strict``: ``<think>...</think><answer>...</answer>``, each tag once, with nothing but white space around the
+    whole. ``whitespace``: the same, with white space allowed between ``</think>`` and ``<answer>``.
 
     Raises:
-        ValueError: ``format`` is neither.
+        ValueError: If ``format`` is neither.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {format!r}")
     text = text.strip() if format == "strict" else tidy(text)
-    # Equal to ^<think>.*?</think><answer>.*?</answer>$ with each tag once, but never quadratic.
+    # Equivalent to ^<think>.*?</think><answer>.*?</answer>$ with each tag once, but never quadratic.
     once = all(text.count(tag) == 1 for tag in _TAGS)
     return once and text.startswith("<think>") and "</think><answer>" in text and text.endswith("</answer>")
 
 
 def tidy(text: str) -> str:
-    """Return a judgement without the white space around its two parts and its digit; many models put a line there.
+    """Return a judgment without white space around its two parts and its digit; many models insert a line break.
 
-    What is well formed but for white space is then well formed to the letter.
+    A text that is well formed up to white space becomes strictly well formed.
     """
     thought, closing, spoken = text.strip().rpartition("</think>")
     if closing and spoken.lstrip().startswith("<answer>"):

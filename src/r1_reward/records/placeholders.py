@@ -1,15 +1,14 @@
-"""Where a text has places for pictures, in the spelling of any model family, and whether the pictures are there.
+"""Find image placeholders in texts, in the spelling of any model family, and check that the images are there.
 
-Trainers and data sets put a token where a picture is spliced in: ``<image>`` (LLaVA and most data sets),
-``<|vision_start|><|image_pad|><|vision_end|>`` (Qwen), ``[IMG]`` (Mistral), ``<start_of_image>`` (Gemma). A judge that
-is shown such a text without its pictures judges blind, so whoever takes a question in asks :func:`mismatch` first. The
-token itself never reaches a judge, which sees pictures first and then the text: :func:`name_pictures` writes what is
-lost by that.
+Trainers and datasets mark an image's position with a token: ``<image>`` (LLaVA and most datasets),
+``<|vision_start|><|image_pad|><|vision_end|>`` (Qwen), ``[IMG]`` (Mistral), ``<start_of_image>`` (Gemma). Without its
+images, such a text would be judged blind, so every entry point checks :func:`mismatch` first. The tokens never reach a
+judge, which sees all images first and then the text; :func:`name_pictures` replaces them by words where needed.
 
 >>> [place.text for place in find_placeholders("Is <image> taken after <image>?")]
 ['<image>', '<image>']
 >>> mismatch(find_placeholders("<image> Which digit?"), 0)
-'has a place for 1 picture (<image>), and none came'
+'has a placeholder for 1 image (<image>), but none was given'
 >>> name_pictures("<image>Which digit?"), name_pictures("Is <image> taken after <image>?")
 ('Which digit?', 'Is image 1 taken after image 2?')
 """
@@ -23,26 +22,26 @@ from typing import Literal, NamedTuple
 from r1_reward.records.texts import is_blank
 
 _MEDIUM = r"(?:image|img|video|vid|vision)"
-# By what a token does in a group that stands for one picture. All are between angle brackets, most with bars inside.
+# The role of a token in a group that marks one image. All are in angle brackets, most with bars inside.
 _ROLES = {
-    # begins a group
+    # starts a group
     "open": rf"(?:start|begin)_of_(?:image|img|video)|{_MEDIUM}[_ ](?:start|bos)|img|frame_start",
     # ends it
     "close": rf"end_of_(?:image|img|video)|{_MEDIUM}[_ ](?:end|eos)|endofimg|/image|/img|/video|frame_end",
-    # what a picture is filled with: any number of the same one is one picture
+    # fills an image's slot: any number of the same one is one image
     "pad": rf"{_MEDIUM}_?(?:pad|patch|context|soft_token|col|row|atom|newline|line_break|plh)|media_pad"
     r"|patch(?:_newline)?|endoftext10",
-    # a picture each
+    # one image each
     "one": r"(?:vila/)?(?:image|video)|imagehere|(?:kimi_k25_)?(?:image|video)[_@ ](?:placeholder|token)|content_image",
-    # says where in a picture, or that one is near
+    # a position within an image, or the neighborhood of one
     "tile": r"(?:img_)?row_\d+_col_\d+|(?:img|image)_thumbnail|tile_[xy]_separator|global-img|fake_token_around_image",
-    # a picture by its number
+    # an image by its number
     "number": r"(?:image|img|video)[ _-]?\d{1,3}",
 }
-# LLaVA's and Molmo's have no bars: with them they begin and end a turn (ChatML).
+# LLaVA's and Molmo's, without bars; with bars they start and end a turn (ChatML).
 _BARELESS = {"open": r"(?:low_res_)?im_start", "close": "im_end", "pad": r"im_(?:patch|col|low)"}
 _FEWEST_TOKENS = 64
-"""No family expands a picture to fewer tokens; so many in a row are one picture, not as many pictures."""
+"""No family expands an image to fewer tokens, so a run of at least this many is a single image."""
 _TOKEN = re.compile(
     "|".join(
         [
@@ -54,34 +53,34 @@ _TOKEN = re.compile(
         ]
     )
 )
-_LONGEST_NAME = 300  # characters of a file's name between an opening and a closing token
+_LONGEST_NAME = 300  # characters of a file name between an opening and a closing token
 _LONGEST_SHOWN = 60
 _SHOWN = 3
 _OPENING, _CLOSING = ("(", "[", "{"), (".", ",", ";", ":", "!", "?", ")", "]", "}")
 
 
 class Placeholder(NamedTuple):
-    """A place for one picture: ``text[start:end]``."""
+    """A placeholder for one image or video: ``text[start:end]``."""
 
     start: int
     end: int
     kind: Literal["image", "video"]
     text: str
-    """Its text; where that is long, its first token."""
+    """Its text, or its first token if the text is long."""
     number: int | None = None
-    """Which picture, from 1, where the text says so (``<image 2>``); None: the next one."""
+    """The image's number, from 1, if the text names one (``<image 2>``); None: the next image."""
 
 
 def find_placeholders(text: str) -> list[Placeholder]:
-    """Return the places for pictures and videos in a text, in order; of a picture's many tokens one place."""
+    """Return the image and video placeholders of a text in order; the many tokens of one image count once."""
     return _scan(text)[0]
 
 
 def mismatch(found: Sequence[Placeholder], pictures: int) -> str | None:
-    """Return in words why so many pictures cannot be those that the places are for; None where they can.
+    """Return why this many images do not match the placeholders, or None if they do.
 
-    A text without places may have any pictures. A video is any number of pictures above 0, its frames, and where places
-    have numbers there may be more pictures than the text speaks of.
+    A text without placeholders matches any number. A video stands for one or more images, its frames, and numbered
+    placeholders may refer to only some of the images.
     """
     if not found:
         return None
@@ -92,17 +91,17 @@ def mismatch(found: Sequence[Placeholder], pictures: int) -> str | None:
         return None
     tokens = list(dict.fromkeys(place.text for place in found))
     named = ", ".join(tokens[:_SHOWN]) + (", ..." if len(tokens) > _SHOWN else "")
-    came = "none" if not pictures else str(pictures)
-    places = "a place for 1 picture" if wanted == 1 else f"places for {wanted} pictures"
-    return f"has {places} ({named}), and {came} came"
+    given = {0: "none was", 1: "1 was"}.get(pictures, f"{pictures} were")
+    places = "a placeholder for 1 image" if wanted == 1 else f"placeholders for {wanted} images"
+    return f"has {places} ({named}), but {given} given"
 
 
 def name_pictures(text: str, before: int = 0, *, ends: bool = False) -> str:
-    """Return a text for a judge that is shown the pictures in front of it, without any of their tokens.
+    """Return a text without placeholder tokens, for a judge that sees its images first.
 
-    Places without numbers say nothing where all stand before the text, or all behind it: they are left out with the
-    white space beside them. Else "image 2" takes the place of each ("image 1 is older than image 2"). ``before``
-    pictures were shown earlier in the chat; where several turns have pictures, ``ends`` has all places named.
+    Placeholders without numbers carry no information if all come before the text or all after it: they are removed with
+    the adjacent white space. Otherwise each becomes "image 2" or the like ("image 1 is older than image 2"). ``before``
+    images were shown earlier in the chat; ``ends`` names all placeholders, for chats with images in several turns.
     """
     found, strays = _scan(text)
     if not found and not strays:
@@ -117,7 +116,7 @@ def name_pictures(text: str, before: int = 0, *, ends: bool = False) -> str:
     result, end = "", 0
     for start, stop, name in sorted(names):
         result += text[end:start]
-        if name:  # a token ends a word, a name does not
+        if name:  # a token separates words, a name does not
             after = text[stop : stop + 1]
             name = " " * _ends_word(result[-1:]) + name + " " * (after.isalnum() or after in _OPENING)
         result, end = result + name, stop
@@ -125,7 +124,7 @@ def name_pictures(text: str, before: int = 0, *, ends: bool = False) -> str:
 
 
 def at_one_end(text: str, found: Sequence[Placeholder]) -> bool:
-    """Return whether all places of a text stand before it, or all behind it."""
+    """Return whether all placeholders come before the text, or all after it."""
     starts, ends = [0, *(place.end for place in found)], [*(place.start for place in found), len(text)]
     spoken = [
         index for index, (start, end) in enumerate(zip(starts, ends, strict=True)) if not is_blank(text[start:end])
@@ -138,16 +137,16 @@ def _ends_word(character: str) -> bool:
 
 
 def _scan(text: str) -> tuple[list[Placeholder], list[tuple[int, int]]]:
-    """Return the places, and the spans of tokens that stand for no picture of their own: an end without a beginning."""
+    """Return the placeholders, and the spans of stray closing tokens, which mark no image."""
     found: list[Placeholder] = []
     strays: list[tuple[int, int]] = []
-    opened, before, end = False, "", 0  # of the last token: whether its group is open, its text, where it ends
+    opened, before, end = False, "", 0  # the last token: whether its group is open, its text, its end
     for match in filter(_is_token, _TOKEN.finditer(text)):
         role, token, gap = _role(match), match[0], text[end : match.start()]
-        near = bool(found) and found[-1].end == end and not gap.strip()  # nothing but space since the last place
+        near = bool(found) and found[-1].end == end and not gap.strip()  # nothing but white space since the last one
         opened = opened and near
         if role == "close":
-            # <img> and </img> may enclose the name of a file.
+            # <img> and </img> may enclose a file name.
             named = len(gap) <= _LONGEST_NAME and not any(character.isspace() for character in gap)
             joins = bool(found) and found[-1].end == end and (named or near)
         else:
@@ -165,7 +164,7 @@ def _scan(text: str) -> tuple[list[Placeholder], list[tuple[int, int]]]:
             found.append(Placeholder(*match.span(), _kind(token), token[: token.index(">") + 1], number))
         opened = role in ("open", "tile") or (opened and role != "close")
         before, end = token, match.end()
-    if any(place.number == 0 for place in found):  # they count from 0
+    if any(place.number == 0 for place in found):  # the text counts from 0
         found = [place._replace(number=None if place.number is None else place.number + 1) for place in found]
     return [_whole(place, text) for place in found], strays
 
@@ -176,7 +175,7 @@ def _whole(place: Placeholder, text: str) -> Placeholder:
 
 
 def _is_token(match: re.Match[str]) -> bool:
-    """Say whether a match is not a type or component of a program: ``List<Image>``."""
+    """Return whether a match is a token and not a type or component in code, as in ``List<Image>``."""
     name = match[0].strip("<>/")
     return not name.istitle() or not name.isalpha()
 
@@ -191,7 +190,7 @@ def _kind(token: str) -> Literal["image", "video"]:
 
 
 def _pixtral(match: re.Match[str]) -> Iterator[Placeholder]:
-    """Yield a place for the rows of each picture, and one for each ``[IMG]`` that nobody has expanded yet."""
+    """Yield a placeholder for the rows of each expanded image, and one for each ``[IMG]`` not expanded yet."""
     start, rows = match.start(), match[0].split("[IMG_END]")
     for row in rows[:-1]:
         end = start + len(row) + len("[IMG_END]")

@@ -1,9 +1,9 @@
-"""What a scalar reward model reads: one answer in a prompt of its own and, where it has one, a critique of the answer.
+"""The prompt of a scalar reward model: a single answer and, optionally, a critique of it.
 
 >>> build_scalar_messages("Which digit?", "A three.<|im_end|>", images=1)[0]["content"][0]
 {'type': 'image'}
 
-Training data compare two answers, a critique speaks of one. :func:`critique_of` takes it out of the teacher's text:
+Training data compare two answers, but a critique is about one. :func:`critique_of` extracts it from the teacher's text:
 
 >>> reasoning = "<think>I see a two. Response 1 misreads it. Response 2 is right. Response 2 is better.</think>"
 >>> critique_of(reasoning, 1)
@@ -27,7 +27,7 @@ from r1_reward.records.prompt import fill_template
 from r1_reward.records.schema import Answer
 
 _PLACEHOLDER = re.compile(r"\{(question|answer)\}")
-_HEADING = re.compile(r"#{6}[ \t]*\[response\]", re.IGNORECASE)  # neutralize() knows those of the pairwise prompt
+_HEADING = re.compile(r"#{6}[ \t]*\[response\]", re.IGNORECASE)  # neutralize() handles those of the pairwise prompt
 
 _SENTENCE = re.compile(r".+?(?:[.!?](?=\s)|\n+|$)\s*", re.DOTALL)
 _NAMED = re.compile(
@@ -42,7 +42,7 @@ _COMPARES = re.compile(
 def build_scalar_messages(
     question: Shown, response: Shown, *, images: int = 0, special_tokens: Iterable[str] = ()
 ) -> list[dict[str, Any]]:
-    """Return the chat, one user turn with the pictures first, that shows one answer; both contents are neutralised.
+    """Return the chat that shows one answer: one user turn, images first, with both contents neutralized.
 
     ``special_tokens``: the tokenizer's, see :func:`r1_reward.records.prompt.neutralize`.
     """
@@ -54,9 +54,9 @@ def build_scalar_messages(
 def show_answer(
     question: Shown, images: Sequence[Any], response: Shown, *, special_tokens: Iterable[str] = ()
 ) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Return the chat of :func:`build_scalar_messages`, and all its pictures in the order of the chat's image parts.
+    """Return the chat of :func:`build_scalar_messages`, and all its images in the order of the chat's image parts.
 
-    ``images`` stand in front of the prompt.
+    ``images`` come before the prompt.
     """
     messages = build_scalar_messages(question, response, images=len(images), special_tokens=special_tokens)
     return messages, [*images, *pictures_of(question, response)]
@@ -76,16 +76,16 @@ def scalar_template() -> str:
 
 
 def template_version() -> str:
-    """Return 16 hex digits that change with the template: a head trained on another prompt scores nonsense."""
+    """Return a hash of the template (16 hex digits); a head is only valid with the prompt it was trained on."""
     return hashlib.sha256(scalar_template().encode()).hexdigest()[:16]
 
 
 def critique_of(reasoning: str, response: Answer) -> str | None:
-    """Return what a teacher's comparison says of one response, None if it says nothing.
+    """Return what a teacher's comparison says about one response, None if it says nothing.
 
-    Of the reasoning (without tags and verdict) these sentences are kept: those that name this response alone, and
-    those that name none. Sentences that name the other response or compare are left out, and the response's number is
-    taken out of the rest, for a model that sees one answer could not know it. The label is not looked at.
+    From the reasoning (without tags and verdict), keep the sentences that name only this response or none. Sentences
+    that name the other response or compare are dropped, and the response's number is removed from the rest, because a
+    model that sees one answer cannot know it. The label is not used.
     """
     kept = []
     for sentence in _SENTENCE.findall(parse_judgment(reasoning).reasoning):

@@ -1,12 +1,12 @@
-"""The records that travel through the package: a preference pair, a completion, one vote, all votes.
+"""The record types of the package: a preference pair, a completion, and one vote of a judge.
 
 ``PreferencePair`` is one row of a pair file (JSONL, parquet or the Hub)::
 
     {"id": "7", "question": "Which digit is top left?", "images": ["scenes/7.png"],
      "response_1": "It is a three.", "response_2": "It is an eight.", "preferred": 1, "source": "handwriting"}
 
-A question and each response is a text or a list of parts (:mod:`r1_reward.records.content`), as where two generated
-pictures are compared::
+The question and each response is a text or a list of parts (:mod:`r1_reward.records.content`), for example to compare
+two generated images::
 
     {"id": "8", "question": "Draw a three.", "preferred": 2,
      "response_1": [{"type": "image", "image": "a.png"}],
@@ -26,23 +26,23 @@ from r1_reward.records.content import ContentError, blank, fill_places, places_o
 from r1_reward.records.errors import kind_of
 
 Answer = Literal[1, 2]
-"""Which of the two responses is better."""
+"""The better of two responses."""
 Label = Literal[0, 1, 2]
-"""The same, or 0 for a tie: neither is better."""
+"""The better of two responses, or 0 for a tie."""
 
 FRAMES = 8
-"""How many frames of a video are shown where nobody says otherwise."""
+"""Default number of frames shown of a video."""
 
 
 def _read(value: Any) -> str | list[dict[str, Any]]:
-    """Return a content in the form of files; pictures and videos are named by their paths."""
+    """Return a content as it is stored in files, with images and videos as paths."""
     try:
         content = to_parts(value)
         for number, place in enumerate(places_of(content), 1):
             if not isinstance(place.source, str | None):
                 raise ContentError(f"{place.kind} {number} must be a path, not {kind_of(place.source)}")
             if place.source is None and place.kind == "video":
-                raise ContentError("has a video part that names no video")
+                raise ContentError("has a video part without a video")
     except ContentError as error:
         raise PydanticCustomError("content", "{reason}", {"reason": str(error)}) from error
     return content
@@ -61,13 +61,13 @@ NonBlankContent = Annotated[str | list[dict[str, Any]], BeforeValidator(_read), 
 class PreferencePair(BaseModel):
     """A question about images (or a video), two responses, and which of them is preferred.
 
-    ``images`` and ``video`` stand in front of the question; pictures elsewhere are parts of a content. Paths are
-    relative to the file that holds the row. ``preferred`` is 0 for a tie, which only judging knows: the training prompt
-    asks for a winner. ``criteria`` says by what the responses are to be judged, where that is given.
+    ``images`` and ``video`` come before the question; other images are parts of a content. Paths are relative to the
+    row's file. ``preferred`` is 0 for a tie, which is for judging only: the training prompt asks for a winner.
+    ``criteria`` is an optional criterion to judge by.
 
-    ``reasoning`` is a teacher's judgement text, if it wrote one that agrees with the label; ``attempts`` is how many
-    tries the teacher needed (method section 4), None when it was never asked or never agreed. ``kind`` groups rows in
-    reports. ``provenance`` says where an imported row was read, as ``source:file:row`` (rows and lines count from 1).
+    ``reasoning`` is a teacher's judgment, if it wrote one that agrees with the label; ``attempts`` is the number of
+    tries the teacher needed (method section 4), None if it was never asked or never agreed. ``kind`` groups rows in
+    reports. ``provenance`` is the source of an imported row, as ``source:file:row`` (rows and lines count from 1).
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -88,7 +88,7 @@ class PreferencePair(BaseModel):
 
     @model_validator(mode="after")
     def _pictures_have_places(self) -> PreferencePair:
-        """Give image parts without a picture the next of the row's images."""
+        """Fill image parts without a source from the row's images."""
         try:
             filled, left = fill_places([getattr(self, name) for name in CONTENTS], self.images)
         except ContentError as error:
@@ -100,7 +100,7 @@ class PreferencePair(BaseModel):
         return self
 
     def content_hash(self) -> str:
-        """Return 16 hex digits that depend on what is judged (question, media, responses), not on id or label."""
+        """Return a hash (16 hex digits) of what is judged (question, media, responses), independent of id and label."""
         question, *responses = (getattr(self, name) for name in CONTENTS)
         content = [question, self.images, self.video, *responses]
         content += [] if self.criteria is None else [self.criteria]
@@ -108,16 +108,16 @@ class PreferencePair(BaseModel):
 
 
 CONTENTS = ("question", "response_1", "response_2")
-"""The fields of a pair that may hold parts, in the order in which they are shown."""
+"""The fields of a pair that may have parts, in the order of the prompt."""
 
 
 class Completion(BaseModel):
-    """One text an engine generated, behind a ``<think>`` that the chat template may have written.
+    """One text that an engine generated, including a ``<think>`` that the chat template wrote.
 
-    ``tokens`` counts its generated tokens and ``truncated`` says that the limit cut it. ``probability`` is what the
-    model gives the answer 1 against 2 at the answer's token, in [0, 1]; None where that cannot be known.
-    ``prompt_tokens`` counts what was shown, None where nobody counted; ``refused`` says that the model declined or a
-    filter cut it off. ``finish`` is the server's word for why the text ended, empty where it gave none.
+    ``tokens`` is the number of generated tokens; ``truncated`` says that the limit cut the text off. ``probability`` is
+    the model's probability of answer 1 against 2 at the answer token, in [0, 1]; None if unknown. ``prompt_tokens`` is
+    the length of the prompt, None if unknown; ``refused`` says that the model declined or a filter cut the text off.
+    ``finish`` is the server's finish reason, empty if it gave none.
     """
 
     text: str
@@ -130,17 +130,16 @@ class Completion(BaseModel):
 
     @property
     def cut(self) -> bool:
-        """Whether the text was broken off, so that nobody knows what would have come next."""
+        """Whether the text was cut off, by the token limit or a refusal."""
         return self.truncated or self.refused
 
 
 class Judgment(BaseModel):
-    """One vote: what one completion says about one pair in one order.
+    """One vote: the verdict of one completion on one pair in one order.
 
-    ``answer`` refers to the *stored* order of the pair, whatever order was shown; 0 means that the judge said tie, None
-    that there is no readable vote. ``swapped`` is True when response 2 was shown first. ``probability`` is the model's
-    for response 1 of the stored order, in [0, 1], from the token of the answer; None without an answer or where the
-    engine cannot tell.
+    ``answer`` refers to the *stored* order of the pair, whatever order was shown; 0 is a tie, None an unreadable vote.
+    ``swapped`` is True if response 2 was shown first. ``probability`` is the model's probability of response 1 of the
+    stored order, in [0, 1], from the answer token; None without an answer, or if the engine does not report it.
     """
 
     answer: Label | None

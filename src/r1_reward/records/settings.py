@@ -1,7 +1,7 @@
-"""What settings are: frozen pydantic models, each field with its meaning, whose mistakes speak to a person.
+"""Settings: frozen pydantic models with documented fields and readable validation errors.
 
-A field is written once: type, default, bounds and meaning. The options of a command (:mod:`r1_reward.cli.options`), the
-pages of the site and what the library takes all come from it::
+A field is defined once: type, default, bounds and meaning. The options of a command (:mod:`r1_reward.cli.options`), the
+reference pages and the arguments of the library all derive from it::
 
     class Sampling(Settings):
         votes: int = Field(default=1, ge=1, description="Votes per row.")
@@ -28,14 +28,14 @@ _BOUNDS = {
     "less_than": "must be less than {lt:g}",
     "less_than_equal": "must be {le:g} or less",
 }
-_LISTED = 20  # known names that are told where none is near
+_LISTED = 20  # list the known names if there are no more than this
 
 
 class Strict(BaseModel):
-    """A part of settings that come from a file: its mistakes are told, with their place, by the whole.
+    """A part of settings that come from a file; the settings as a whole report its errors, with their place.
 
-    A text or path that begins with ``~/`` or ``~NAME/`` means the home folder, in any field: a shell replaces ``~`` in
-    ``--out ~/x``, but neither in ``--out=~/x`` nor in a file. No field holds prose that could begin so.
+    In any field, a leading ``~/`` or ``~NAME/`` means the home folder: a shell expands ``~`` in ``--out ~/x``, but
+    neither in ``--out=~/x`` nor in a file. No field is free text that could begin this way.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,7 +47,7 @@ class Strict(BaseModel):
 
 
 class Settings(Strict):
-    """Settings of a person's; raises UserError, one line a mistake, where they make no sense."""
+    """Settings that a person writes; raises UserError, one line per error, if they are invalid."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -57,7 +57,7 @@ class Settings(Strict):
 
 
 def at_home(value: Any) -> Any:
-    """Return a path with ``~`` replaced by the home folder, alone or in lists and dicts; anything else as it is."""
+    """Expand ``~`` in a path, also in lists and dicts; anything else is returned unchanged."""
     if type(value) in (list, tuple):
         return type(value)(map(at_home, value))
     if type(value) is dict:
@@ -70,7 +70,7 @@ def at_home(value: Any) -> Any:
 
 
 def explain(error: ValidationError, model: type[BaseModel], name: Callable[[str], str] = str) -> list[str]:
-    """Return a line for each mistake; ``name`` turns the name of a field into what the reader knows it by."""
+    """Return one line per error; ``name`` maps a field's name to the one its reader knows, such as an option."""
     return [_explain(one, model, name) for one in error.errors(include_url=False)]
 
 
@@ -82,7 +82,7 @@ def _explain(error: Any, model: type[BaseModel], name: Callable[[str], str]) -> 
         return unknown(place, _holder(model, parts).model_fields)
     if kind == "missing":
         return f"{place!r} is missing."
-    if kind == "value_error":  # what a validator of ours says is a whole sentence
+    if kind == "value_error":  # our own validators write whole sentences
         message = message.removeprefix("Value error, ")
         return f"{place}: {message}" if place else message
     if kind == "literal_error":
@@ -92,16 +92,16 @@ def _explain(error: Any, model: type[BaseModel], name: Callable[[str], str]) -> 
 
 
 def unknown(place: str, known: Collection[str], what: str = "key") -> str:
-    """Say that a name is not known, and the nearest one that is."""
+    """Return a message for an unknown name, with the closest known one."""
     near = difflib.get_close_matches(place.rpartition(".")[2], known, n=1)
     if near:
         return f"unknown {what} {place!r}. Did you mean {near[0]!r}?"
-    return f"unknown {what} {place!r}." + (f" There are {', '.join(known)}." if len(known) <= _LISTED else "")
+    return f"unknown {what} {place!r}." + (f" Choose from {', '.join(known)}." if len(known) <= _LISTED else "")
 
 
 def _holder(model: type[BaseModel], place: list[str]) -> type[BaseModel]:
-    """Return the model whose field the last part of a place would be."""
-    for part in place[:-1]:  # keys of mappings and places in lists lead no deeper
+    """Return the model that the last part of a place would be a field of."""
+    for part in place[:-1]:  # mapping keys and list indices are not fields
         field = model.model_fields.get(part)
         model = next(_models(field.annotation), model) if field is not None else model
     return model

@@ -1,7 +1,7 @@
-"""The prompt that asks for two scores ("8 6"), as lmms-eval's judge client sends it, and how a judge of pairs answers.
+"""The prompt of lmms-eval's judge client, which asks for two scores ("8 6"), and a pairwise judge's answer to it.
 
-No judge of ours is asked in it: it is recognised where others ask, and what the judge says of the two is told as two
-numbers on the scale of the prompt. They are the probabilities that each is the better one, and no grades::
+We never prompt a judge this way; the prompt is recognized when clients send it. The judge's verdict becomes two numbers
+on the prompt's scale: each is the probability that the response is the better one, not a grade::
 
     7.75 3.25
     Assistant 1 counts right.
@@ -26,13 +26,13 @@ _NUMBER = r"-?\d{1,6}(?:\.\d{1,6})?"
 _SCALE = re.compile(rf"on a scale of ({_NUMBER}) to ({_NUMBER}), where")
 _SCORES = re.compile(rf"\s*({_NUMBER})[\s,;]+({_NUMBER})\s*(?:\n|\Z)")
 _EXPLAINED = (
-    "The scores are the probability that each response is the better one, on the scale that was asked for: this judge "
-    "compares, and its scores are not grades."
+    "Each score is the probability that the response is the better one, on the requested scale: this judge compares, "
+    "so its scores are not grades."
 )
 
 
 def two_scores(text: str) -> Dialect | None:
-    """Return the form in which a prompt asks for two scores on its own scale; None where it names no such scale."""
+    """Return the dialect of a prompt that asks for two scores, with the prompt's scale; None if it names no scale."""
     found = _SCALE.search(text)
     if found is None or float(found[1]) >= float(found[2]):
         return None
@@ -52,7 +52,7 @@ def two_scores(text: str) -> Dialect | None:
 
 
 def read(spoken: str) -> Found:
-    """Compare the two numbers of the first line."""
+    """Compare the two numbers on the first line."""
     match = _SCORES.match(spoken)
     if match is None:
         return NOTHING
@@ -62,17 +62,18 @@ def read(spoken: str) -> Found:
 
 
 def write(answer: Label | None, probability: float | None, reasoning: str, least: float, most: float) -> str:
-    """Return a judgement as two scores; without numbers in its first line where there is no verdict.
+    """Write a judgment as two scores; without a verdict, its first line has no numbers.
 
     Args:
         answer: The better response, in the order shown.
-        probability: That the first is better, in [0, 1]; None, or one that contradicts the answer, counts as certain.
-        reasoning: Before the verdict.
+        probability: Probability that the first is better, in [0, 1]; if it is None or contradicts the answer, the
+            answer counts as certain.
+        reasoning: The reasoning before the verdict.
         least: Lowest score.
         most: Highest score.
     """
     if answer is None:
-        return f"No verdict: what the judge wrote cannot be read.\n{reasoning}"
+        return f"No verdict: the judge's answer cannot be read.\n{reasoning}"
     share = {0: 0.5, 1: 1.0, 2: 0.0}[answer]
     if answer and probability is not None and (probability - 0.5) * (share - 0.5) > 0:
         share = probability

@@ -5,7 +5,7 @@ picture is sent beside the prompt::
 
     turns = [read_turn("user", ["Is ", {"type": "image"}, " older than ", {"type": "image"}, "?"])]
     show(turns, [one, other]).contents  # [["Is ", Place("image", one), " older than ", Place("image", other), "?"]]
-    show(turns)                         # WrongPictures: has places for 2 pictures (an image part), and none came
+    show(turns)                         # WrongPictures: has placeholders for 2 images (an image part), but none was ...
 
 Nothing is judged blind: the number of pictures must match the number of places.
 """

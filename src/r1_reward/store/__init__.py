@@ -1,1 +1,1 @@
-"""Things on disk: rows, pictures, video, run folders, files that are complete or not there."""
+"""Files: rows, images, videos, run folders, and atomic writes."""

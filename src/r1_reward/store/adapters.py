@@ -1,7 +1,7 @@
-"""LoRA adapters as checkpoints: a folder, or Hub id, with ``adapter_config.json`` and no weights of its own.
+"""LoRA adapters as checkpoints: a folder or Hub id with ``adapter_config.json`` and no full weights.
 
-:func:`r1_reward.models.checkpoint.load_model_and_processor` merges them into the model they were trained on. Adapters
-trained on a merged model name the adapters' folder as theirs, so a chain of them loads.
+:func:`r1_reward.models.checkpoint.load_model_and_processor` merges them into their base model. Adapters trained on a
+merged model name the folder of the earlier adapters as their base, so chains of adapters load.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 
 
 def is_adapters(path: str | Path) -> bool:
-    """Say whether a checkpoint is nothing but adapters."""
+    """Return whether a checkpoint has only adapters."""
     return checkpoint_file(path, "config.json") is None and checkpoint_file(path, ADAPTER_CONFIG) is not None
 
 
 def adapted_model(path: str | Path) -> str:
-    """Return the folder or Hub id of the model that adapters belong to.
+    """Return the folder or Hub id of the adapters' base model.
 
     Raises:
-        UserError: ``adapter_config.json`` is missing, damaged or names none.
+        UserError: If ``adapter_config.json`` is missing, damaged or names no base model.
     """
     file = checkpoint_file(path, ADAPTER_CONFIG)
     if file is None:
-        raise UserError(f"{path}: no adapters here ({ADAPTER_CONFIG} is missing).")
+        raise UserError(f"{path}: not a folder of adapters ({ADAPTER_CONFIG} is missing).")
     config = read_json(file)
     name = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     if not isinstance(name, str) or not name:
-        raise UserError(f"{file}: base_model_name_or_path is missing, so these adapters belong to no model.")
+        raise UserError(f"{file}: base_model_name_or_path is missing, so the base model of these adapters is unknown.")
     return name

@@ -1,18 +1,18 @@
-"""JSONL files of records that are only ever added, and that survive a kill at any moment.
+"""Append-only JSONL files that survive a kill at any moment.
 
-:class:`AppendLog` has one writer. A line is in the system's hands when ``append`` returns and on the disk after
-``sync``; a last line that a kill left unfinished is cut off when the file is opened again::
+:class:`AppendLog` has one writer. A line has reached the operating system when ``append`` returns, and the disk after
+``sync``; an incomplete last line left by a kill is truncated when the file is read again::
 
     log = AppendLog(Path("attempts.jsonl"), "a teacher's try")
-    known = {entry.value["key"]: entry.place for entry in log.entries()}   # repairs the file, too
+    known = {entry.value["key"]: entry.place for entry in log.entries()}   # also repairs the file
     (place,) = log.append([{"key": "7", "text": "..."}])
     log.read(place)                                                        # {"key": "7", ...}, from the disk
 
-:class:`SharedLog` has any number of writers, in any number of processes, and never changes what is there::
+:class:`SharedLog` has any number of writers, in any number of processes, and never changes existing lines::
 
     log = SharedLog(Path("verdicts.jsonl"))
     log.put({"key": "7", "verdict": 1})
-    for value in log.added():                                              # what anyone put since the last time
+    for value in log.added():                                              # new values of any process since last time
         ...
 """
 
@@ -29,7 +29,7 @@ from r1_reward.records.errors import UserError
 
 
 class Place(NamedTuple):
-    """Where a line is, in bytes."""
+    """The position of a line, in bytes."""
 
     offset: int
     length: int
@@ -45,10 +45,10 @@ class Entry(NamedTuple):
 
 
 class AppendLog:
-    """A JSONL file with one writer; ``what`` names a line in messages, such as "a prediction".
+    """A JSONL file with one writer; error messages call a line ``what``, such as "a prediction".
 
-    ``parse`` turns the JSON value of a line into what :meth:`entries` gives; it raises ValueError, KeyError or
-    TypeError for a line that is not one.
+    ``parse`` converts the JSON value of a line for :meth:`entries`; it raises ValueError, KeyError or TypeError for an
+    invalid line.
     """
 
     def __init__(self, path: Path, what: str, parse: Callable[[Any], Any] = lambda value: value) -> None:
@@ -57,10 +57,10 @@ class AppendLog:
         self._dirty = False
 
     def entries(self) -> Iterator[Entry]:
-        """Yield every whole line, then cut off a last line that a kill left unfinished.
+        """Yield every complete line, then truncate an incomplete last line that a kill left.
 
         Raises:
-            UserError: a line is not what it should be.
+            UserError: If a line is invalid.
         """
         if not self.path.exists():
             return
@@ -72,21 +72,21 @@ class AppendLog:
                 try:
                     value = self._parse(json.loads(line))
                 except (ValueError, KeyError, TypeError) as error:
-                    raise self.wrong(number, f"is not {self.what}; remove the line to go on") from error
+                    raise self.wrong(number, f"is not {self.what}; delete the line to continue") from error
                 yield Entry(number, Place(whole, len(line)), value)
                 whole += len(line)
         if whole < self.path.stat().st_size:
             os.truncate(self.path, whole)
 
     def wrong(self, line: int, reason: str) -> UserError:
-        """Return the error that says what is wrong with a line, such as that it is there twice."""
+        """Return the error for an invalid line, such as a duplicate."""
         return UserError(f"{self.path}, line {line}: {reason}.")
 
     def append(self, values: Sequence[Any]) -> list[Place]:
-        """Hand lines to the system, where a kill of this process does not reach them; return their places."""
+        """Write lines to the operating system, where they survive a kill of this process; return their places."""
         if self._file is None:
             self._file = open(self.path, "ab")  # noqa: SIM115
-        # ASCII escapes: no text breaks a line, and lone surrogates survive.
+        # ASCII escapes: no text contains a line break, and lone surrogates survive.
         lines = [json.dumps(value).encode("ascii") + b"\n" for value in values]
         places, offset = [], self._file.seek(0, os.SEEK_END)
         for line in lines:
@@ -98,13 +98,13 @@ class AppendLog:
         return places
 
     def sync(self) -> None:
-        """Bring all lines to the disk, where a power cut does not reach them either."""
+        """Flush all lines to the disk, where they also survive a power failure."""
         if self._dirty:
             self._dirty = False
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Sync and close; lines can be added again."""
+        """Sync and close; the next append reopens the file."""
         if self._file is not None:
             self.sync()
             self._file.close()
@@ -120,8 +120,8 @@ class AppendLog:
 class SharedLog:
     """A JSONL file with many writers.
 
-    Each value is one write with a line break on both sides: what a killed process leaves of a line spoils no other.
-    Lines that are not JSON are passed over; the values are for the caller to check.
+    Each value is a single write with a line break on both sides, so that half a line from a killed process damages no
+    other. Lines that are not JSON are skipped; the caller checks the values.
     """
 
     def __init__(self, path: Path) -> None:
@@ -129,11 +129,11 @@ class SharedLog:
         self._read = 0
 
     def added(self) -> Iterator[Any]:
-        """Yield the values added since the last time, by this process or another; raises OSError."""
+        """Yield the values added since the last call, by this process or another; raises OSError."""
         with self.path.open("rb") as file:
             file.seek(self._read)
             added = file.read()
-        added = added[: added.rfind(b"\n") + 1]  # a line under way is read the next time
+        added = added[: added.rfind(b"\n") + 1]  # an incomplete line is read next time
         self._read += len(added)
         for line in added.splitlines():
             with suppress(ValueError):  # half a line, or an empty one
@@ -141,6 +141,6 @@ class SharedLog:
 
     def put(self, value: Any) -> None:
         """Add a value; raises OSError."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)  # should somebody have removed it meanwhile
+        self.path.parent.mkdir(parents=True, exist_ok=True)  # it may have been deleted meanwhile
         with self.path.open("ab", buffering=0) as file:
             file.write(f"\n{json.dumps(value)}\n".encode())

@@ -1,4 +1,4 @@
-"""The caches of Hugging Face's libraries: where they are, and what to say when they cannot be written."""
+"""The caches of the Hugging Face libraries: their location, and the error when they are not writable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REFUSED = (
 
 
 def cache_folder(name: str) -> Path:
-    """Return where this package keeps things of a kind in the cache of `datasets`; it need not be there."""
+    """Return this package's folder of that name in the cache of `datasets`; it may not exist yet."""
     from datasets import config
 
     return Path(config.HF_DATASETS_CACHE) / name
@@ -24,9 +24,9 @@ def cache_folder(name: str) -> Path:
 
 @contextmanager
 def writing_cache() -> Iterator[None]:
-    """Turn the system's refusal to write inside the block into a UserError that says which folder and how to move it.
+    """Turn write errors inside the block into a UserError that names the folder and says how to move it.
 
-    Other errors pass as they are.
+    Other errors propagate unchanged.
     """
     try:
         yield
@@ -35,6 +35,6 @@ def writing_cache() -> Iterator[None]:
             raise
         place = error.filename or cache_folder("")
         raise UserError(
-            f"{place}: the cache of Hugging Face's libraries cannot be written there ({error.strerror}). Set HF_HOME "
-            "(or HF_DATASETS_CACHE for rows, HF_HUB_CACHE for downloads) to a folder with room that you may write to."
+            f"{place}: cannot write to the Hugging Face cache ({error.strerror}). Set HF_HOME (or HF_DATASETS_CACHE "
+            "for rows, HF_HUB_CACHE for downloads) to a writable folder with enough space."
         ) from error

@@ -1,14 +1,14 @@
-"""Find everything that is wrong with the rows of a pair file, pictures included.
+"""Find all problems in the rows of a pair file, images included.
 
 :mod:`r1_reward.store.pairs` feeds rows to a :class:`Checker` while it reads a file::
 
     checker = Checker("pairs.jsonl", folder=Path("."), check_images=True)
     checker.check(3, {"id": "7", "question": "Which digit?", ...})      # line 3
-    checker.finish()                                                    # raises PairFileError if anything was wrong
+    checker.finish()                                                    # raises PairFileError if there are problems
 
-A picture within a content is named by its part: ``response_1[2].image``. Rows that repeat or contradict an earlier one
-are problems of a training set, not of rows to judge; a reasoning against its label is one of rows to imitate. What
-counts is for the caller to say.
+An image inside a content is named by its part: ``response_1[2].image``. Rows that repeat or contradict an earlier one
+are problems in training data, but not in rows to judge; reasoning that contradicts its label is a problem in rows to
+imitate. The caller chooses which checks apply.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from r1_reward.store.video import FRAMES, open_video
 
 _TELLING = ("question", "images", "response_1", "response_2", "preferred")
 _HASH = "sha256:"
-_REMEDY = "`r1-reward data mix` takes such rows out"
+_REMEDY = "`r1-reward data mix` removes such rows"
 
 
 class Medium(NamedTuple):
-    """A picture or video of a row, where the row has it, and what is equal for equal ones."""
+    """An image or video of a row: its field, its place, and a key that is equal for equal media."""
 
     field: str
     place: Place
@@ -44,8 +44,8 @@ class Medium(NamedTuple):
 class Checker:
     """Collects the problems of one file; remembers the rows and images it has seen, but never pixels.
 
-    ``repeats`` says whether rows that repeat or contradict an earlier one are problems, ``reasoning`` whether one is
-    that says something else than the label, ``ties`` whether rows without a winner pass.
+    ``repeats``: rows that repeat or contradict an earlier one are problems. ``reasoning``: reasoning that contradicts
+    the label is a problem. ``ties``: rows without a winner are valid.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Checker:
         self._contents: dict[str, str] = {}
 
     def add(self, line: int, field: str, reason: str) -> None:
-        """Note a problem, in text that any terminal can print."""
+        """Record a problem, in text that any terminal can print."""
         clean = [text.encode("utf-8", "backslashreplace").decode() for text in (field, reason)]
         self.problems.append(Problem(self.file, line, *clean))
 
     def unusable(self, line: int, reason: str) -> None:
-        """Note a row that is not an object with fields."""
+        """Record a row that is not an object with fields."""
         self.rows += 1
         self._unusable += 1
         self.add(line, "", reason)
@@ -84,8 +84,8 @@ class Checker:
     def finish(self) -> None:
         """Raise PairFileError if there were problems or no rows at all."""
         if not self.rows and not self.problems:
-            self.add(0, "", "holds no rows")
-        if self._unusable == self.rows > 1:  # it is one mistake, made once
+            self.add(0, "", "has no rows")
+        if self._unusable == self.rows > 1:  # a single mistake, reported once
             first = self.problems[0]
             reason = f"none of its {self.rows:,} rows can be read; line {first.line} {first.reason}"
             self.problems = [first._replace(line=0, reason=reason)]
@@ -93,7 +93,7 @@ class Checker:
             raise PairFileError(self.problems, self.rows)
 
     def check(self, line: int, row: Any) -> bool:
-        """Check one row, note what is wrong with it, and say whether it is right."""
+        """Check one row, record its problems, and return whether it is valid."""
         before = len(self.problems)
         if not isinstance(row, dict):
             self.unusable(line, f"is {kind_of(row)}, not an object with fields")
@@ -111,7 +111,7 @@ class Checker:
             self.add(line, field, reason)
         self.check_media(line, media)
         if row.get("images", []) == [] and not media:
-            self.add(line, "images", "no image and no video")
+            self.add(line, "images", "the row has no image and no video")
         if self.reasoning and (problem := reasoning_problem(row)):
             self.add(line, "reasoning", problem)
         if pair is not None and self.repeats:
@@ -119,9 +119,9 @@ class Checker:
         return len(self.problems) == before
 
     def media_of(self, row: Mapping[str, Any], contents: Sequence[str] = CONTENTS) -> list[Medium]:
-        """Return all pictures and videos of a row: its images, its video, and those within its contents.
+        """Return all images and videos of a row: its images, its video, and those inside its contents.
 
-        A part for a picture that comes beside the text has none of its own.
+        Image parts without a source are skipped; they refer to the row's images.
         """
         cells, video = row.get("images"), row.get("video")
         listed = cells if _is_list(cells) else ()
@@ -133,14 +133,14 @@ class Checker:
         return [Medium(field, place, self._identity(place)) for field, place in found]
 
     def with_keys(self, row: Mapping[str, Any], contents: Sequence[str] = CONTENTS) -> dict[str, Any]:
-        """Return a row whose media are named by what is equal for equal ones: texts, as the schema has them."""
+        """Return a row with each medium replaced by its key, a text, as the schema requires."""
         keyed, cells = with_media(row, self._identity, contents), row.get("images")
         if _is_list(cells):
             keyed["images"] = [self._identity(Place("image", cell)) for cell in cells]
         return keyed
 
     def _identity(self, place: Place) -> Any:
-        """Return a text that is equal for equal media: the place of a file, the hash of embedded bytes."""
+        """Return a key that is equal for equal media: the real path of a file, or the hash of embedded bytes."""
         cell = place.source
         if isinstance(cell, Mapping):
             cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
@@ -150,14 +150,14 @@ class Checker:
             return cell
         try:
             return os.path.realpath(self.folder / cell)
-        except ValueError:  # NUL or a lone surrogate: no path at all
+        except ValueError:  # NUL or a lone surrogate: not a path
             return cell
 
     def check_media(self, line: int, media: Sequence[Medium]) -> None:
-        """Note pictures and videos that are named by nothing or cannot be shown."""
+        """Record images and videos that are blank or cannot be opened."""
         for field, place, key in media:
             if not isinstance(key, str):
-                continue  # the schema says what it is instead
+                continue  # the schema reports it
             if not key.strip():
                 self.add(line, field, "is blank")
             elif self.check_images and place.kind == "image":
@@ -186,9 +186,9 @@ class Checker:
             self.add(line, field, reason)
 
     def _check_repeat(self, line: int, pair: PreferencePair) -> None:
-        """Note a row that repeats an earlier one, or prefers the other one of the same two responses.
+        """Record a row that repeats an earlier one, or prefers the other of the same two responses.
 
-        The two orders of a pair that agree are not a repeat: some train on both.
+        Both orders of a pair are not a repeat if they agree, since some people train on both.
         """
 
         def shown(content: Any) -> str:
@@ -200,7 +200,7 @@ class Checker:
         content = json.dumps([shown(pair.question), media, video, *sorted((first, second)), pair.criteria])
         rows = self._seen.setdefault(hashlib.sha256(content.encode()).digest()[:16], {})
         in_order = first <= second
-        # Which of the two in sorted order; None is a tie.
+        # Relative to the sorted order; None is a tie.
         prefers_first = (pair.preferred == 1) == in_order if pair.preferred else None
         if in_order in rows:
             other, preference = rows[in_order]
@@ -212,23 +212,23 @@ class Checker:
         if preference != prefers_first:
             against = _against(preference, prefers_first).removeprefix(", with ")
             self.add(
-                line, "", f"contradicts line {other}: the same responses the other way round, and {against}; {_REMEDY}"
+                line, "", f"contradicts line {other}: the same responses in the other order, but {against}; {_REMEDY}"
             )
 
     def _content(self, image: Any) -> Any:
-        """Return what a picture is compared by: its bytes where pictures are looked at, else its place."""
+        """Return the key to compare an image by: the hash of its bytes if images are checked, else its path."""
         if not isinstance(image, str) or not self.check_images or image.startswith(_HASH):
             return image
         if image not in self._contents:
             try:
                 self._contents[image] = _HASH + hashlib.sha256(Path(image).read_bytes()).hexdigest()
-            except (OSError, ValueError):  # said already
+            except (OSError, ValueError):  # reported already
                 self._contents[image] = image
         return self._contents[image]
 
 
 def _against(earlier: bool | None, later: bool | None) -> str:
-    """Return how two rows with the same responses disagree."""
+    """Return in words how two rows with the same responses disagree."""
     return ", with a tie in one of them" if None in (earlier, later) else ", with the other response preferred"
 
 

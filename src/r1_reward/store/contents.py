@@ -1,10 +1,10 @@
-"""Open the pictures and videos of a question or response, from wherever they come.
+"""Open the images and videos of a question or response, from any kind of source.
 
     open_picture("scene.png"), open_picture(png), open_picture({"bytes": png, "path": None})
     open_content(["Here it is:", {"type": "image", "image": "drawn.png"}], "response_1")     # a Mixed
     open_content("A three.", "response_1")                                                    # the text itself
 
-Texts are returned as they are: what is shown of them is for :mod:`r1_reward.records.prompt` to say.
+Texts are returned unchanged; :mod:`r1_reward.records.prompt` neutralizes them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from r1_reward.store.video import FRAMES, Video, open_video
 
 
 def open_content(content: Content, name: str, *, video_frames: int = FRAMES) -> Shown:
-    """Return a content with its pictures opened; a plain text, or a list of nothing but text, as text.
+    """Return a content with its images opened; a content with only text is returned as text.
 
-    A video is shown as up to ``video_frames`` frames where it does not say how many; ``name`` is what messages call
-    the content. What is open already is returned as it is.
+    A video that does not set its own number is sampled at up to ``video_frames`` frames. ``name`` is the content's name
+    in error messages. A content that is already open is returned unchanged.
 
     Raises:
-        UserError: it is neither text nor a list of parts, or a part has no picture.
-        ImageError: a picture cannot be used; the message says which and why.
+        UserError: If it is neither text nor a list of parts, or an image part has no image.
+        ImageError: If an image cannot be used; the message says which and why.
     """
     if isinstance(content, str | Mixed):
         return content
@@ -47,7 +47,7 @@ def open_content(content: Content, name: str, *, video_frames: int = FRAMES) -> 
         if isinstance(part, str):
             pieces.append(part)
         elif part.source is None:
-            raise UserError(f"{name}: part {number + 1} is a place for {_an(part.kind)} that did not come.")
+            raise UserError(f"{name}: part {number + 1} is a placeholder for {_an(part.kind)}, but none was given.")
         else:
             pieces += _open_place(part, f"{name}, part {number + 1}", video_frames)
     if all(isinstance(piece, str) for piece in pieces):
@@ -67,15 +67,15 @@ def _open_place(place: Place, name: str, frames: int) -> list[Image.Image]:
 
 
 def open_picture(source: Any, name: str) -> Image.Image:
-    """Return a picture as 8-bit RGB: of a path, a data URI, base64, a ``file://`` URL, bytes, a cell, a PIL image.
+    """Return an image as 8-bit RGB from a path, data URI, base64, ``file://`` URL, bytes, cell or PIL image.
 
-    Nothing is fetched from elsewhere; ``name`` is what messages call it.
+    Nothing is downloaded. ``name`` is the image's name in error messages.
 
     Raises:
-        UserError: it is none of them.
-        ImageError: it cannot be used; the message says why.
+        UserError: If it is none of these.
+        ImageError: If it cannot be used; the message says why.
     """
-    if isinstance(source, Mapping):  # a cell of a data set
+    if isinstance(source, Mapping):  # a cell of a dataset
         source = source.get("path") if source.get("bytes") is None else source["bytes"]
         if source is None:
             raise ImageError(name, "has neither bytes nor a path")
@@ -93,12 +93,12 @@ def open_picture(source: Any, name: str) -> Image.Image:
 
 
 def _open_text(source: str, name: str) -> Image.Image:
-    """Open what a text names or holds."""
+    """Open the image that a text names or encodes."""
     if kind_of_source(source) == "data":
         try:
             return open_image(decode(source), name=name)
         except ValueError as error:
-            raise ImageError(name, f"is a data URI that cannot be read: it {error}") from error
+            raise ImageError(name, f"is an invalid data URI: it {error}") from error
     if source[:7].lower() == "file://":
         return open_image(url2pathname(urlsplit(source).path))
     data = None if os.path.exists(source) else decode_bare(source)
@@ -106,7 +106,7 @@ def _open_text(source: str, name: str) -> Image.Image:
 
 
 def pixel_digest(pictures: Iterable[Image.Image]) -> str:
-    """Return 64 hex digits that depend on the pixels of pictures alone."""
+    """Return a digest (64 hex digits) of the pixels of images."""
     digest = hashlib.sha256()
     for picture in pictures:
         digest.update(f"{picture.width}x{picture.height}:".encode())

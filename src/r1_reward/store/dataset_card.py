@@ -1,12 +1,12 @@
-"""The card of a folder with rows: README.md, whose head tells `datasets` and the Hub which files are the rows.
+"""The card of a folder of rows: a README.md whose metadata tells `datasets` and the Hub which files have the rows.
 
-Folders hold more than rows (reports, lists of what was dropped, pictures), and `datasets` takes files of every kind for
-rows of one table, or a folder with pictures for a folder *of* pictures. With the card the folder itself loads::
+Such folders also have reports, lists of dropped rows and images; `datasets` would load all of these as rows of one
+table, or take the folder for an image folder. With the card, the folder itself loads::
 
     write_card(folder, {"default": {"train": "pairs-*.parquet"}}, "Preference pairs", "Each row is ...")
     datasets.load_dataset(str(folder))          # {"train": ...}
 
-A README.md that somebody else wrote, or made their own by taking out the line :data:`MARK`, is never replaced.
+A README.md that somebody else wrote, or took over by deleting the line :data:`MARK`, is never replaced.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from r1_reward.store.files import write_text
 CARD = "README.md"
 MARK = "<!-- Written by r1-reward. Without this line the card is yours, and no command replaces it. -->"
 
-_EARLIER = "Made by `r1-reward data mix`"  # what cards of mixtures said while there was no mark, and none says now
+_EARLIER = "Made by `r1-reward data mix`"  # in cards from before the mark existed, and in none since
 
 Configs = Mapping[str, Mapping[str, str]]
-"""By configuration, ``default`` first: the files of each split, as a path or pattern relative to the folder."""
+"""The files of each split, per configuration (``default`` first), as a path or pattern relative to the folder."""
 
 
 Columns = Sequence[Mapping[str, Any]]
@@ -35,10 +35,10 @@ Columns = Sequence[Mapping[str, Any]]
 
 
 def card_head(configs: Configs, *, features: Mapping[str, Columns] = MappingProxyType({}), **more: Any) -> str:
-    """Return the head of a card: the files of each configuration, and ``more`` of what the Hub reads.
+    """Return the metadata of a card: the files of each configuration, and ``more`` fields for the Hub.
 
-    ``features`` are the columns of configurations whose files leave them open: JSON lines do, of a column that is null
-    in all of the first rows.
+    ``features`` are the columns of configurations whose files do not determine them, such as JSONL with a column that
+    is null in all of the first rows.
     """
     listed = [
         {"config_name": name, "data_files": [{"split": split, "path": path} for split, path in splits.items()]}
@@ -55,10 +55,9 @@ def card_head(configs: Configs, *, features: Mapping[str, Columns] = MappingProx
 def write_card(
     folder: Path, configs: Configs, title: str, text: str, *, features: Mapping[str, Columns] = MappingProxyType({})
 ) -> bool:
-    """Write the card of a folder, and return whether it was written: a README.md of somebody else's stays.
+    """Write the card of a folder unless its README.md is somebody else's; return whether the card is ours.
 
-    ``title`` is escaped, ``text`` is Markdown. Only what changes the card is written anew: a run that is taken up again
-    leaves the one it finds.
+    ``title`` is escaped, ``text`` is Markdown. An unchanged card is not rewritten, so that a resumed run leaves it.
     """
     path = folder / CARD
     if not may_replace(path):
@@ -70,11 +69,11 @@ def write_card(
 
 
 def may_replace(path: Path) -> bool:
-    """Return whether a README.md is not there, or is a card that this package wrote and nobody made their own."""
+    """Return whether a README.md does not exist, or is still this package's own card."""
     if not path.exists():
         return True
     try:
         held = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):  # not our text, whatever it is
+    except (OSError, ValueError):  # not a text of ours
         return False
     return MARK in held or _EARLIER in held

@@ -1,14 +1,13 @@
-"""The digest of a file's bytes, which is what two files are compared by; names and times decide nothing.
+"""Digests of files' contents; names and times do not matter.
 
-Files are read in full, so any changed byte is seen; nothing is sampled. A digest is the SHA-256 of the SHA-256 of each
-piece of 64 MiB, which several threads compute at once, a core for each. On two busy cores 4 GiB took 3.2 seconds out
-of the page cache and 4.5 from the disk: 12 and 17 for 16 GB; more cores take less, until the disk is the limit
-(``benchmarks/bench_identity.py``). A file that is known takes less than a millisecond: of files of 32 MiB and more the
-digest is remembered in ``~/.cache/r1-reward/digests.jsonl`` (``XDG_CACHE_HOME`` is kept), by path, size, inode, and the
-times of the last change of content *and* of the inode. No copying tool can set the latter, so a file that was replaced
-under its old modification time is read again. On a file system that does not keep that time (some network mounts), a
-file overwritten in place with equal size and a restored modification time would not be noticed; deleting the cache,
-which is safe at any time, has all files read again::
+Files are read in full, so every changed byte is noticed. A digest is the SHA-256 of the SHA-256 of each 64 MiB piece;
+pieces are hashed in parallel, one thread per core. On two busy cores, 4 GiB took 3.2 seconds from the page cache and
+4.5 from disk: 12 and 17 for 16 GB; more cores are faster, up to the speed of the disk
+(``benchmarks/bench_identity.py``). A known file takes less than a millisecond: digests of files of 32 MiB and more are
+cached in ``~/.cache/r1-reward/digests.jsonl`` (or under ``XDG_CACHE_HOME``), by path, size, inode, mtime and ctime. No
+copying tool can set ctime, so a file replaced under its old mtime is read again. On a file system without ctime (some
+network mounts), a file overwritten in place with the same size and a restored mtime would go unnoticed; delete the
+cache to have all files read again, which is safe at any time::
 
     file_digest("model.safetensors")        # 64 hex digits
 """
@@ -27,15 +26,15 @@ from r1_reward.store.append_log import SharedLog
 
 _PIECE = 64 << 20
 _BUFFER = 4 << 20
-_REMEMBERED = 32 << 20  # smaller files take less time to read than their memory is worth
-_SETTLED = 2.0  # seconds after a change before the clock of a file system can be trusted to show the next one
+_REMEMBERED = 32 << 20  # smaller files are fast enough to read again
+_SETTLED = 2.0  # seconds after a change before a file system's timestamps reliably show the next one
 
 
 def file_digest(path: str | Path) -> str:
-    """Return the digest of a file's bytes in hex: the SHA-256 of the SHA-256 of its pieces of 64 MiB.
+    """Return the digest of a file's bytes in hex: the SHA-256 of the SHA-256 of its 64 MiB pieces.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: If it cannot be read.
     """
     try:
         before = os.stat(path)
@@ -47,7 +46,7 @@ def file_digest(path: str | Path) -> str:
             return known
         started = time.time()
         digest = _read_digest(str(path))
-        # A file written just now may be written again within one tick of the file system's clock.
+        # A file just written may be written again within one tick of the file system's clock.
         if _stamp(path, os.stat(path)) == key and started - before.st_ctime > _SETTLED:
             memory.put(key, digest)
         return digest
@@ -81,12 +80,12 @@ def _piece_digest(path: str, start: int) -> bytes:
 
 
 def threads() -> int:
-    """Return how many threads read files at once."""
+    """Return the number of threads that read files in parallel."""
     return min(16, os.cpu_count() or 1)
 
 
 class _Memory:
-    """Digests of large files that were read before, shared by all processes of a user; without a file none are."""
+    """Digests of large files already read, shared by all processes of a user through a file."""
 
     _of: dict[Path, _Memory] = {}
 
@@ -95,14 +94,14 @@ class _Memory:
 
     @classmethod
     def of_user(cls) -> _Memory:
-        """Return the memory of this user."""
+        """Return the memory of the current user."""
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         path = Path(home, "r1-reward", "digests.jsonl")
         return cls._of.setdefault(path, cls(path))
 
     def get(self, key: str) -> str | None:
         if key not in self._digests:
-            with suppress(OSError):  # there is no file yet, or no place for one
+            with suppress(OSError):  # no file yet, or no writable home
                 for entry in self._log.added():
                     if isinstance(entry, dict) and isinstance(entry.get("digest"), str):
                         self._digests[str(entry.get("file"))] = entry["digest"]
@@ -110,5 +109,5 @@ class _Memory:
 
     def put(self, key: str, digest: str) -> None:
         self._digests[key] = digest
-        with suppress(OSError):  # a home that cannot be written: every run reads the files again
+        with suppress(OSError):  # no writable home: every run reads the files again
             self._log.put({"file": key, "digest": digest})

@@ -1,4 +1,4 @@
-"""Pictures as text: base64, with or without the head of a data URI; how a text is told from a path or a URL.
+"""Images as text: base64, bare or in a data URI, and how to tell it from a path or a URL.
 
 >>> decode("data:image/png;base64,iVBORw0KGgo=")[1:4]
 b'PNG'
@@ -13,16 +13,16 @@ import binascii
 import re
 from typing import Literal
 
-_URL = r"(?i:https?|ftp|s3|gs|hf):/"  # one slash is left where a path made of a URL is read again
+_URL = r"(?i:https?|ftp|s3|gs|hf):/"  # a single slash, as after pathlib has normalized a URL
 _DATA = r"(?i:data):[\w.+/-]*[;,]"
 _KINDS = re.compile(rf"(?P<url>{_URL})|(?P<data>{_DATA})")
 _KINDS_IN_FOLDER = re.compile(rf"(?:^|[\\/])(?:(?P<url>{_URL})|(?P<data>{_DATA}))")
 
 
 def kind_of_source(text: str, *, in_folder: bool = False) -> Literal["url", "data", "path"]:
-    """Say what a text that names or holds a picture is; base64 without a head cannot be told from a path.
+    """Return what kind of image source a text is; bare base64 counts as a path.
 
-    ``in_folder``: its folder may come before it.
+    ``in_folder``: a folder may have been joined in front of it.
     """
     match = _KINDS_IN_FOLDER.search(text) if in_folder else _KINDS.match(text)
     if match is None:
@@ -31,10 +31,10 @@ def kind_of_source(text: str, *, in_folder: bool = False) -> Literal["url", "dat
 
 
 def decode(text: str) -> bytes:
-    """Return the bytes of base64 or of a data URI; white space in it is ignored.
+    """Return the bytes of base64 or of a data URI, ignoring white space.
 
     Raises:
-        ValueError: it is neither; the message says why in words that follow its name.
+        ValueError: If it is neither; the message continues a sentence that begins with the name of the text.
     """
     if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
@@ -47,9 +47,9 @@ def decode(text: str) -> bytes:
 
 
 def decode_bare(text: str) -> bytes | None:
-    """Return the bytes of base64 without a head, None where the text reads like a path.
+    """Return the bytes of bare base64, None if the text looks like a path.
 
-    Base64 has no dots, and only that of a JPEG begins with a slash.
+    Base64 has no dots, and only a JPEG's begins with a slash.
     """
     if "." in text[:64] or (text.startswith("/") and not text.startswith("/9j/")) or len(text) < 32:
         return None

@@ -1,4 +1,4 @@
-"""Files that are complete or not there."""
+"""Atomic writes: a file is either complete or does not exist."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from r1_reward.records.errors import UserError
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that the file is complete or not there."""
+    """Write JSON atomically."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text so that the file is complete or not there."""
+    """Write text atomically."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write bytes so that the file is complete or not there."""
+    """Write bytes atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(path.suffix + ".part")
     part.write_bytes(content)
@@ -33,10 +33,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def complete_file(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
-    """Give a place to write a file to, and put it where it belongs, on the disk, once all of it is there.
+    """Yield a temporary path to write to, and move it to ``path``, flushed to disk, when the block ends.
 
-    What an exception leaves is removed. ``beside`` is the name that the unfinished file has with ``.part`` behind it
-    (default: that of the file, hidden).
+    After an exception the temporary file is deleted. Its name is ``beside`` plus ``.part`` (default: the name of the
+    file, hidden).
     """
     name = path.with_name(f".{path.name}.{os.getpid()}") if beside is None else beside
     part = name.with_name(f"{name.name}.part")
@@ -50,9 +50,9 @@ def complete_file(path: Path, *, beside: Path | None = None) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Put a complete folder in the place of another one, if there is one, which is removed only then.
+    """Replace ``folder``, if it exists, by a complete new one, and only then delete the old one.
 
-    A kill on the way leaves the old folder as ``.NAME.old``; :func:`restore_folder` puts it back.
+    A kill in between leaves the old folder as ``.NAME.old``; :func:`restore_folder` restores it.
     """
     old = _old(folder)
     if folder.exists():
@@ -67,7 +67,7 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 
 def restore_folder(folder: Path) -> None:
-    """Put back the folder that a :func:`replace_folder` which did not end has moved away."""
+    """Restore the folder that an interrupted :func:`replace_folder` moved away."""
     if not folder.exists() and _old(folder).is_dir():
         os.replace(_old(folder), folder)
 
@@ -77,10 +77,10 @@ def _old(folder: Path) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """Return the value a JSON file holds.
+    """Return the value in a JSON file.
 
     Raises:
-        UserError: it cannot be read or is not JSON.
+        UserError: If it cannot be read or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

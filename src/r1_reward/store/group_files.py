@@ -1,6 +1,6 @@
-"""Group files: a question and several responses a row, which may be ranked, and everything that is wrong with them.
+"""Group files: rows of a question and several responses, optionally ranked, and their validation.
 
-``r1-reward score`` judges such a file, and ``r1-reward data import groups`` makes pairs of its ranking::
+``r1-reward score`` judges such a file, and ``r1-reward data import groups`` turns its rankings into pairs::
 
     {"id": "7", "question": "Which digit?", "images": ["7.png"], "responses": ["Three.", "Eight."], "ranking": [1, 2]}
 
@@ -25,7 +25,7 @@ FIELDS = tuple(ResponseGroup.model_fields)
 
 
 class GroupCounts(NamedTuple):
-    """What a valid group file holds."""
+    """Counts of a valid group file."""
 
     groups: int = 0
     responses: int = 0
@@ -38,7 +38,7 @@ class GroupCounts(NamedTuple):
 
 
 def is_group_file(path: str | Path) -> bool:
-    """Say whether a file's first row has a question and responses, and is not a pair."""
+    """Return whether a file's first row has a question and responses, and is not a pair."""
     try:
         first = next((raw.data for raw in _rows(Path(path)) if isinstance(raw.data, dict)), {})
     except (UserError, OSError):
@@ -47,13 +47,13 @@ def is_group_file(path: str | Path) -> bool:
 
 
 def check_groups(path: str | Path, *, check_images: bool = True, video_frames: int = FRAMES) -> GroupCounts:
-    """Check every row of a group file, pictures included, and count what it holds.
+    """Check every row of a group file, images included, and return its counts.
 
-    Fields that nobody reads are let pass, but for those that look like a misspelt one.
+    Unknown fields are ignored, unless they look like a misspelling of a known one.
 
     Raises:
-        PairFileError: a row is wrong, or there are none; all problems are in it.
-        UserError: the file cannot be read.
+        PairFileError: If a row is invalid, or there are no rows; it lists all problems.
+        UserError: If the file cannot be read.
     """
     file, counts = Path(path), GroupCounts()
     checker = Checker(str(file), file.parent, check_images, video_frames)
@@ -74,7 +74,7 @@ def _rows(file: Path) -> Iterator[RawRow]:
 
 
 def _check(checker: Checker, line: int, row: Mapping[str, Any]) -> ResponseGroup | None:
-    """Note what is wrong with a row, and return it as a group if it can be one."""
+    """Record the problems of a row, and return it as a group if it is valid."""
     checker.rows += 1
     given = {name: value for name, value in row.items() if value is not None}
     for name in set(given) - set(FIELDS):
@@ -97,7 +97,7 @@ def _check(checker: Checker, line: int, row: Mapping[str, Any]) -> ResponseGroup
         checker.add(line, field, reason)
     checker.check_media(line, media)
     if "images" not in given and not media:
-        checker.add(line, "images", "is missing (an empty list says that there are none)")
+        checker.add(line, "images", "is missing (use an empty list if there are none)")
     return group
 
 

@@ -1,10 +1,10 @@
-"""Files of a checkpoint, whether it is a folder or an id on the Hugging Face Hub.
+"""Files of a checkpoint, which is a folder or an id on the Hugging Face Hub.
 
 ::
 
-    checkpoint_file("runs/rl", "calibration.json")              # Path, or None if the folder has none
-    checkpoint_file("me/judge", "calibration.json")             # the same, fetched once into the Hub's cache
-    checkpoint_folder("me/judge")                               # everything, as a folder
+    checkpoint_file("runs/rl", "calibration.json")              # Path, or None if the folder does not have it
+    checkpoint_file("me/judge", "calibration.json")             # the same, downloaded once into the Hub's cache
+    checkpoint_folder("me/judge")                               # all files, as a folder
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from r1_reward.store.cache import writing_cache
 
 _LOG = logging.getLogger(__name__)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_NAME_OR_ID = re.compile(rf"{_HUB_ID.pattern}|[A-Za-z0-9][\w.-]*")  # old models of the Hub have no owner
+_NAME_OR_ID = re.compile(rf"{_HUB_ID.pattern}|[A-Za-z0-9][\w.-]*")  # old models on the Hub have no owner
 
 
 def is_hub_id(name: str) -> bool:
-    """Say whether a name that is not a local path has the form OWNER/NAME of the Hub."""
+    """Return whether a name has the Hub's form OWNER/NAME and is not a local path."""
     return _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 
 def refuse_no_checkpoint(name: str | Path) -> None:
-    """Raise UserError for a path that does not exist and could be no id of the Hub either, before the Hub is asked."""
+    """Raise UserError, without a request to the Hub, if a name is neither an existing path nor a possible Hub id."""
     if not Path(name).exists() and _NAME_OR_ID.fullmatch(str(name)) is None:
-        raise UserError(f"{name}: there is no such folder, and an id on the Hub has the form OWNER/NAME.")
+        raise UserError(f"{name}: no such folder, and not a Hub id of the form OWNER/NAME.")
 
 
 def checkpoint_file(checkpoint: str | Path, name: str) -> Path | None:
-    """Return where one file of a checkpoint lies on this machine, None if the checkpoint has none.
+    """Return the local path of one file of a checkpoint, None if the checkpoint does not have it.
 
-    If the Hub cannot be asked and the file is not in the cache, a warning says so.
+    If the Hub returns an error, a warning says so.
     """
     local = Path(checkpoint) / name
     if local.is_file():
@@ -48,20 +48,20 @@ def checkpoint_file(checkpoint: str | Path, name: str) -> Path | None:
     try:
         with writing_cache():
             return Path(hf_hub_download(str(checkpoint), name))
-    except LocalEntryNotFoundError:  # no network; a plain checkpoint that is cached has no such file either
-        _LOG.info("%s: whether it holds %s is not known: the Hub cannot be asked.", checkpoint, name)
+    except LocalEntryNotFoundError:  # no network; for a cached checkpoint this is normal, so no warning
+        _LOG.info("%s: cannot tell whether it has %s: the Hub cannot be reached.", checkpoint, name)
     except EntryNotFoundError:
         pass
     except HfHubHTTPError as error:
-        _LOG.warning("%s: whether it holds %s is not known: %s", checkpoint, name, str(error).splitlines()[0])
+        _LOG.warning("%s: cannot tell whether it has %s: %s", checkpoint, name, str(error).splitlines()[0])
     return None
 
 
 def checkpoint_folder(checkpoint: str | Path) -> Path:
-    """Return a checkpoint as a folder; one of the Hub is fetched into its cache.
+    """Return a checkpoint as a folder, downloading it into the Hub's cache if needed.
 
     Raises:
-        UserError: it is neither a folder nor an id that the Hub, or its cache, knows.
+        UserError: If it is neither a folder nor an id known to the Hub or its cache.
     """
     if Path(checkpoint).is_dir():
         return Path(checkpoint)

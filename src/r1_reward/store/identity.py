@@ -1,14 +1,14 @@
-"""What a run was made of: the bytes of its data, its pictures and its weights, each as a short text.
+"""The identity of a run's inputs: digests of its data, media and weights.
 
-Names do not identify: a checkpoint is trained again under its old path, a picture is replaced, a Hub repository moves
-on. What is written into a run folder (:mod:`r1_reward.store.run_folder`) is content::
+Names do not identify content: a checkpoint is trained again under its old path, an image is replaced, a Hub repository
+changes. Run folders (:mod:`r1_reward.store.run_folder`) therefore record digests::
 
     weights_identity("runs/rl")                 # "sha256:3fd1..." of weights, configuration, tokenizer and template
     weights_identity("Qwen/Qwen2.5-VL-7B-Instruct")     # "Qwen/Qwen2.5-VL-7B-Instruct@cc594898..." (the Hub's commit)
-    data_identity("pairs.jsonl")                # "sha256:..." of the file and of every picture and video it names
+    data_identity("pairs.jsonl")                # "sha256:..." of the file and of every image and video it names
     media_digest(["images/7.png"])              # "9b1c..." of the files' bytes, in this order
 
-Files are read in full, and content alone counts; what that costs is said in :mod:`r1_reward.store.digests`.
+Files are read in full; :mod:`r1_reward.store.digests` says what that costs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from r1_reward.store.rows import hub_dataset, line_rows, may_be_hub_id, parquet_
 from r1_reward.store.shards import pair_files
 from r1_reward.store.video import find_video
 
-SERVED = "Weights: behind a server only the model's name is known, so weights that change there are not noticed."
+SERVED = "Weights: a server reports only the model's name, so a change of its weights goes unnoticed."
 
 _BUILT_IN = {"tiny": "tiny: random weights of seed 0"}
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
@@ -51,28 +51,28 @@ _NAMES = [
     "images.path", "images.element", "images.item", "video",
     *(f"{name}.{part}" for name in _CONTENTS for part in ("type", "text", "image", "path", "video")),
 ]  # fmt: skip
-"""Of a parquet file, what names pictures and videos without holding them."""
+"""The columns of a parquet file that name images and videos without embedding them."""
 
 _MISSING = "missing"
-_AT_ONCE = 256  # small files handed to the threads at once
+_AT_ONCE = 256  # files passed to the threads at once
 
 
 def weights_fields(model: str | Path, *, served: bool = False) -> dict[str, Any]:
-    """Return the fields of a ``run.json`` that say which weights a run has, if nothing else: null behind a server."""
+    """Return the fields of a ``run.json`` that identify the weights, which are null behind a server."""
     if served:
         return {"weights": None, "notes": [SERVED]}
     return {"weights": weights_identity(model)}
 
 
 def weights_identity(model: str | Path) -> str:
-    """Return what identifies the weights of a model in this process, and all else that decides what it says.
+    """Return the identity of a local model: its weights and everything else that decides its output.
 
-    Of a folder that is the content of its weights, configuration, tokenizer, processor, chat template, adapters and
-    scalar head; files that training leaves beside them do not count. Of a Hub id it is the commit that is loaded. The
-    identity of LoRA adapters includes that of the model they belong to. ``tiny`` is its definition.
+    For a folder, this is a digest of its weights, configuration, tokenizer, processor, chat template, adapters and
+    scalar head; other files that training writes do not count. For a Hub id, it is the commit. The identity of LoRA
+    adapters includes that of their base model. ``tiny`` is identified by its definition.
 
     Raises:
-        UserError: there is no such checkpoint, or a file of it cannot be read.
+        UserError: If the checkpoint does not exist, or one of its files cannot be read.
     """
     return _weights_identity(str(model), ())
 
@@ -81,14 +81,14 @@ def _weights_identity(model: str, on_the_way: tuple[str, ...]) -> str:
     if model in _BUILT_IN:
         return _BUILT_IN[model]
     if model in on_the_way:
-        raise UserError(f"{model}: these adapters belong to themselves ({' -> '.join((*on_the_way, model))}).")
+        raise UserError(f"{model}: these adapters are their own base model ({' -> '.join((*on_the_way, model))}).")
     own = _folder_identity(Path(model)) if Path(model).is_dir() else _commit(model)
     base = _base_model(model)
     return own if base is None else f"{own} on {_weights_identity(base, (*on_the_way, model))}"
 
 
 def _base_model(model: str) -> str | None:
-    """Return the model that a checkpoint of adapters belongs to; None of a checkpoint with weights of its own."""
+    """Return the base model of a checkpoint of adapters; None for a full checkpoint."""
     scalar = checkpoint_file(model, "scalar.json")
     if scalar is not None and checkpoint_file(model, ADAPTER_CONFIG) is not None:
         manifest = read_json(scalar)
@@ -103,7 +103,7 @@ def _folder_identity(folder: Path) -> str:
     weights = {name for name in names if _is_any(name, _WEIGHTS) and name not in _NOT_WEIGHTS}
     if not weights or not {"config.json", ADAPTER_CONFIG}.intersection(names):
         missing = "its weights are" if "config.json" in names else "config.json is"
-        raise UserError(f"{folder}: no checkpoint here ({missing} missing).")
+        raise UserError(f"{folder}: not a checkpoint ({missing} missing).")
     digest = hashlib.sha256()
     for name in names:
         if name in weights or _is_any(name, _BESIDE_WEIGHTS):
@@ -116,24 +116,24 @@ def _is_any(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _commit(model: str) -> str:
-    """Return a Hub id with the commit that its cache holds, after asking the Hub for the newest."""
+    """Return a Hub id with its cached commit, after checking the Hub for a newer one."""
     file = checkpoint_file(model, "config.json") or checkpoint_file(model, ADAPTER_CONFIG)
     if not is_hub_id(model) or file is None:
-        raise UserError(f"{model}: cannot load this checkpoint, locally or from the Hub: there is none of that name.")
+        raise UserError(f"{model}: no such checkpoint, locally or on the Hub.")
     commit = next((part.name for part in file.parents if part.parent.name == "snapshots"), None)
     if commit is None:
-        raise UserError(f"{model}: the Hub's cache does not say which commit {file} is of.")
+        raise UserError(f"{model}: the Hub's cache does not record the commit of {file}.")
     return f"{model}@{commit}"
 
 
 def data_identity(path: str | Path) -> str:
-    """Return what identifies the rows of a pair file, a folder or a Hub dataset: their bytes, and of what they name.
+    """Return the identity of a pair file, a folder or a Hub dataset: a digest of its bytes and of the media it names.
 
-    Pictures and videos count by their content, wherever they lie; one that is missing counts as missing. Of a Hub
-    dataset the rows of the split ``train`` are read.
+    Images and videos count by content, not location; a missing one counts as missing. Of a Hub dataset, the ``train``
+    split is read.
 
     Raises:
-        UserError: there is no such file, or it cannot be read.
+        UserError: If the file does not exist or cannot be read.
     """
     digest = hashlib.sha256()
     if not Path(path).exists() and may_be_hub_id(path):
@@ -146,20 +146,20 @@ def data_identity(path: str | Path) -> str:
 
 
 def _hashed(value: Any) -> str:
-    """Return what stands for bytes in JSON, and the text of anything else that is not JSON."""
+    """Return a JSON value for one that JSON lacks: a digest for bytes, else its text."""
     return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
 def media_of(file: Path) -> Iterator[str]:
-    """Yield the pictures and videos that the rows of a JSONL or parquet file name, in the order of the rows.
+    """Yield the images and videos that the rows of a JSONL or parquet file name, in row order.
 
-    Raises UserError if the file is not parquet.
+    Raises UserError if a ``.parquet`` file is not parquet.
     """
     if file.suffix != ".parquet":
         rows = (raw.data for raw in line_rows(file) if isinstance(raw.data, dict))
     elif any(map(os.path.exists, _named(file, _NAMES))):
         rows = (row for _, row in parquet_rows(file, ["images", "video", *_CONTENTS]))
-    else:  # every picture is embedded; their bytes, most of the file, need not be read again to see that
+    else:  # every image is embedded; no need to read the image bytes, most of the file, a second time
         return
     for row in rows:
         yield from media_files(row, file.parent)
@@ -170,9 +170,9 @@ def _named(file: Path, columns: list[str]) -> Iterator[str]:
 
 
 def media_files(row: Mapping[str, Any], folder: str | Path) -> Iterator[str]:
-    """Yield the files that a row of whatever kind shows: images named by path and not embedded, then its video.
+    """Yield the media files of any kind of row: images named by path, its video, then the media inside its contents.
 
-    Behind them come those within its contents. What is not a path is left for others to complain about.
+    Anything that is not a path is skipped; validation reports it.
     """
     cells = row.get("images")
     places = [Place("image", cell) for cell in (cells if isinstance(cells, list | tuple) else ())]
@@ -189,9 +189,9 @@ def media_files(row: Mapping[str, Any], folder: str | Path) -> Iterator[str]:
 
 
 def media_digest(files: Iterable[str]) -> str | None:
-    """Return 16 hex digits of the bytes of pictures and videos, in this order; None if there are none.
+    """Return a digest (16 hex digits) of the bytes of images and videos, in this order; None if there are none.
 
-    A video may be a folder of frames. Equal paths are read once.
+    A video may be a folder of frames. Each path is read once.
     """
     digest, known = hashlib.sha256(), dict[str, str]()
     files = iter(files)
@@ -207,5 +207,5 @@ def media_digest(files: Iterable[str]) -> str | None:
 def _medium_digest(path: str) -> str:
     try:
         return ",".join(file_digest(file) for file in find_video(path) or [Path(path)])
-    except (UserError, ValueError):  # whoever shows it says what is wrong with it
+    except (UserError, ValueError):  # opening it later reports the problem
         return _MISSING

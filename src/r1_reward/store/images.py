@@ -1,11 +1,10 @@
-"""Open any picture a pair file may name as plain 8-bit RGB, or say in plain words why not.
+"""Open any image of a pair file as 8-bit RGB, or say in plain words why it cannot be opened.
 
-Photographs and scans come as CMYK, 16-bit greyscale, palettes with holes, sideways phone pictures, half-downloaded
-files. Everything that shows a picture to a model goes through :func:`open_image`, so that a picture looks the same in
-training, evaluation and serving::
+Image files may be CMYK, 16-bit grayscale, palettes with transparency, rotated phone photos, or truncated downloads. All
+images shown to a model go through :func:`open_image`, so that they look the same in training, evaluation and serving::
 
     picture = open_image("scenes/7.png")     # a path, the bytes of a file, or a PIL image
-    pictures = decode_images(dataset[0])     # all pictures of a row that load_pairs returned
+    pictures = decode_images(dataset[0])     # all images of a row that load_pairs returned
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ from r1_reward.store.png_texts import PNG, without_large_texts
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 
 MAX_PIXELS = 89_000_000
-"""Width times height above which a picture is refused before its pixels are unpacked (about 270 MB as RGB)."""
+"""Width times height above which an image is rejected before it is decoded (about 270 MB as RGB)."""
 
 MAX_ASPECT_RATIO = 200
-"""Longer side over shorter side; the image processors of Qwen-VL refuse anything above."""
+"""Maximum of longer side over shorter side; the image processors of Qwen-VL reject anything above."""
 
-# Only formats that Pillow decodes itself: EPS would start Ghostscript, WMF and HDF5 need outside readers.
+# Only formats that Pillow decodes itself: EPS would start Ghostscript, WMF and HDF5 need external readers.
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 
-# What Pillow's decoders raise on damaged files; DecompressionBombWarning arrives as an error under `-W error`.
+# Pillow's decoders raise these on damaged files; DecompressionBombWarning becomes an error under `-W error`.
 _DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RuntimeError,
     EOFError, AssertionError, MemoryError, struct.error, zlib.error,
@@ -50,7 +49,7 @@ _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 class ImageError(UserError):
-    """A picture cannot be used; ``name`` says which, ``reason`` why."""
+    """An image cannot be used; ``name`` says which, ``reason`` why."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}")
@@ -59,16 +58,17 @@ class ImageError(UserError):
 
 
 def short_name(name: str) -> str:
-    """Return what to call a picture in a message: a picture that is written out as text may be given for its path."""
+    """Return an image's name for a message, shortened: the "path" may be an entire image encoded as text."""
     return name if len(name) <= _SHOWN else f"{name[: _SHOWN - 40]}... ({len(name):,} characters)"
 
 
 def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
-    """Return a picture as a new 8-bit RGB image: upright, first frame, transparency on white.
+    """Return an image as a new 8-bit RGB image: upright, first frame, transparency on white.
 
-    Values of 16-bit, 32-bit and floating-point pictures are scaled to 0..255, not clipped. A PIL image is taken at its
-    current frame and left as it is. ``name`` is what error messages call the picture (default: its path). Raises
-    :class:`ImageError` if it is missing, damaged, no picture, over ``MAX_PIXELS`` or over ``MAX_ASPECT_RATIO``.
+    Values of 16-bit, 32-bit and floating-point images are scaled to 0..255, not clipped. Of a PIL image, the current
+    frame is used and the image itself left unchanged. ``name`` is its name in error messages (default: its path).
+    Raises :class:`ImageError` if it is missing, damaged, not an image, over ``MAX_PIXELS`` or over
+    ``MAX_ASPECT_RATIO``.
     """
     if isinstance(source, Image.Image):
         return _finish(source, name or "image", _to_rgb)
@@ -87,10 +87,10 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
 
 
 def open_flattened(data: bytes) -> list[Image.Image]:
-    """Return the picture in the bytes of a file in each of the ways to flatten it, the way of :func:`open_image` first.
+    """Decode an image from bytes and flatten its transparency in every common way, that of :func:`open_image` first.
 
-    One with transparent parts comes on white, on black, and with the colours that lie under the transparency; any
-    other comes once. Raises :class:`ImageError`.
+    An image with transparent parts is returned on white, on black, and with the colors under the transparency; any
+    other is returned once. Raises :class:`ImageError`.
     """
     if not data:
         raise ImageError("image bytes", "is empty (zero bytes)")
@@ -98,17 +98,17 @@ def open_flattened(data: bytes) -> list[Image.Image]:
 
 
 def check_image(source: ImageSource, *, name: str | None = None) -> None:
-    """Decode a picture fully and forget it; raises :class:`ImageError` exactly when :func:`open_image` does."""
+    """Decode an image fully and discard it; raises :class:`ImageError` exactly when :func:`open_image` does."""
     open_image(source, name=name)
 
 
 def decode_images(row: Mapping[str, Any]) -> list[Image.Image]:
-    """Return all pictures of a row of :func:`r1_reward.store.pairs.load_pairs` as RGB; raises :class:`ImageError`."""
+    """Return all images of a row of :func:`r1_reward.store.pairs.load_pairs` as RGB; raises :class:`ImageError`."""
     return [_open_cell(cell) for cell in row["images"] or []]
 
 
 def embedded(cell: Any) -> dict[str, Any]:
-    """Return an image cell with its bytes, and the bare name of its file instead of a path on this machine.
+    """Return an image cell with its bytes embedded and its path reduced to the file name.
 
     ``cell`` is ``{"bytes": ..., "path": ...}``, the bytes of a file, or a path. Raises :class:`ImageError` if there is
     nothing to embed.
@@ -125,12 +125,12 @@ def embedded(cell: Any) -> dict[str, Any]:
             raise _no_file(str(path), str(path), reason) from error
     if not data:
         raise ImageError(str(path or "image"), "is empty (zero bytes)")
-    # A file name may hold bytes that are not text, which come as lone surrogates; parquet takes none.
+    # Undecodable bytes in a file name appear as lone surrogates, which parquet does not accept.
     return {"bytes": data, "path": os.path.basename(path).encode("utf-8", "replace").decode() if path else None}
 
 
 def image_suffix(data: bytes) -> str:
-    """Return a file suffix for the bytes of a picture, such as ``.png``; ``.img`` when they are no picture."""
+    """Return the file suffix for the bytes of an image, such as ``.png``; ``.img`` if they are not an image."""
     try:
         with identified(io.BytesIO(data)) as image:
             return "." + (image.format or "img").lower().replace("jpeg", "jpg")
@@ -151,16 +151,16 @@ def _open_cell(cell: Any) -> Image.Image:
 
 
 def require_file(path: str | os.PathLike[str], name: str) -> None:
-    """Refuse what is not an ordinary file with bytes in it; a pipe or device could block forever."""
+    """Raise ImageError unless a path is a nonempty regular file; a pipe or device could block forever."""
     text = os.fspath(path)
     try:
         file = Path(text)
         if not text.strip() or not (file.is_dir() or file.exists()):
             raise _no_file(text, name, "no such file")
         if file.is_dir():
-            raise ImageError(name, "is a folder, not an image file")
+            raise ImageError(name, "is a directory, not an image file")
         if not file.is_file():
-            raise ImageError(name, "is not an ordinary file")
+            raise ImageError(name, "is not a regular file")
         if file.stat().st_size == 0:
             raise ImageError(name, "is empty (zero bytes)")
     except (OSError, ValueError) as error:
@@ -168,38 +168,38 @@ def require_file(path: str | os.PathLike[str], name: str) -> None:
 
 
 def _no_file(text: str, name: str, otherwise: str) -> ImageError:
-    """Return what to raise where there is no file of a name."""
+    """Return the error for a file that does not exist."""
     reason = not_a_path(text)
     return ImageError(short_name(name), reason) if reason else ImageError(name, otherwise)
 
 
 def not_a_path(text: str) -> str | None:
-    """Return what a text that names no file is instead of a path, such as an address; None if it may be one.
+    """Return why a text that is not an existing file is not a path either, such as a URL; None if it may be a path.
 
-    Where a path was joined to a folder or made real before, the text is behind it, and ``//`` is ``/``.
+    The text may already have been joined to a folder or resolved, which turns ``//`` into ``/``.
     """
     if not text.strip():
-        return "is blank, not the path of a file"
+        return "is blank, not a file path"
     kind = kind_of_source(text, in_folder=True)
     if kind == "data":
-        return "is a data URI, and a path is wanted here; save the picture and give its path"
+        return "is a data URI, not a path; save the image to a file and give its path"
     if kind == "url" or _MORE_URLS.search(text):
-        return "is a URL, and nothing is fetched; save the picture and give its path"
+        return "is a URL, and images are not downloaded; save the image to a file and give its path"
     if _BASE64.search(text):
-        return "is a picture in base64, and a path is wanted here; save the picture and give its path"
+        return "is a base64-encoded image, not a path; save the image to a file and give its path"
     return None
 
 
 def _formats() -> list[str]:
-    """Return the accepted formats this build of Pillow knows (AVIF and WebP may be missing)."""
+    """Return the accepted formats that this build of Pillow supports (AVIF and WebP may be missing)."""
     Image.init()
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
 def identified(file: Any, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """Open a binary file object as a picture, not decoded yet, in one of the formats (default: all accepted ones).
+    """Open a binary file object as an image without decoding it, in one of ``formats`` (default: all accepted ones).
 
-    Raises what Pillow raises.
+    Raises Pillow's own exceptions.
     """
     try:
         return Image.open(file, formats=formats or _formats())
@@ -210,7 +210,7 @@ def identified(file: Any, formats: tuple[str, ...] | None = None) -> Image.Image
 
 
 def _smaller(file: Any) -> io.BytesIO | None:
-    """Return a PNG file without texts that Pillow does not take; None if it has none."""
+    """Return a PNG file without the text chunks that Pillow rejects as too large; None if it has none."""
     file.seek(0)
     start = file.read(len(PNG))
     data = without_large_texts(start + file.read()) if start == PNG else None
@@ -218,10 +218,10 @@ def _smaller(file: Any) -> io.BytesIO | None:
 
 
 def _read(file: Any, name: str, convert: Callable[..., Any]) -> Any:
-    """Decode a binary file object; ``convert`` is :func:`_to_rgb`, or takes what it takes."""
+    """Decode a binary file object; ``convert`` is :func:`_to_rgb` or has its signature."""
     try:
         return _decode(file, name, convert)
-    except ImageError as error:  # such a text may also follow the pixels
+    except ImageError as error:  # a large text chunk may also follow the pixels
         smaller = _smaller(file) if isinstance(error.__cause__, ValueError) else None
         if smaller is None:
             raise
@@ -229,12 +229,12 @@ def _read(file: Any, name: str, convert: Callable[..., Any]) -> Any:
 
 
 def _decode(file: Any, name: str, convert: Callable[..., Any]) -> Any:
-    """Open a binary file object, check the size its header declares, and only then decode it."""
+    """Open a binary file object, check the size in its header, and only then decode it."""
     try:
         with identified(file) as image:
             return _finish(image, name, convert)
     except Image.UnidentifiedImageError as error:
-        raise ImageError(name, "is not an image, or of a kind that is not supported") from error
+        raise ImageError(name, "is not an image, or not in a supported format") from error
     except _BOMBS as error:
         raise ImageError(name, f"has more than {MAX_PIXELS:,} pixels") from error
     except _DECODE_ERRORS as error:
@@ -242,7 +242,7 @@ def _decode(file: Any, name: str, convert: Callable[..., Any]) -> Any:
 
 
 def _finish(image: Image.Image, name: str, convert: Callable[..., Any]) -> Any:
-    """Check the size, decode, turn upright and convert an opened image."""
+    """Check the size of an opened image, decode it, turn it upright and convert it."""
     check_size(image.size, name)
     try:
         image.load()
@@ -252,18 +252,18 @@ def _finish(image: Image.Image, name: str, convert: Callable[..., Any]) -> Any:
 
 
 def check_size(size: tuple[int, int], name: str) -> None:
-    """Refuse sizes that would exhaust memory or that no vision tower takes."""
+    """Raise ImageError for sizes that would exhaust memory or that no vision tower accepts."""
     width, height = size
     if min(size) < 1:
         raise ImageError(name, f"has no pixels ({width}x{height})")
     if width * height > MAX_PIXELS:
         raise ImageError(name, f"is {width}x{height}, more than {MAX_PIXELS:,} pixels")
     if max(size) > MAX_ASPECT_RATIO * min(size):
-        raise ImageError(name, f"is {width}x{height}, longer than {MAX_ASPECT_RATIO} times its width or height")
+        raise ImageError(name, f"is {width}x{height}, an aspect ratio above {MAX_ASPECT_RATIO}")
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Return the image turned as its EXIF orientation says; unreadable EXIF data is no reason to refuse pixels."""
+    """Return the image rotated by its EXIF orientation; unreadable EXIF data is ignored."""
     try:
         return ImageOps.exif_transpose(image)
     except _DECODE_ERRORS:
@@ -271,7 +271,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image, *, sixteen_bit: bool) -> Image.Image:
-    """Convert any Pillow mode to RGB; ``sixteen_bit`` says that white is at 65535 if the mode is a deep one."""
+    """Convert any Pillow mode to RGB; ``sixteen_bit`` says that white is 65535 in modes above 8 bits."""
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_to_8bit(image, [65535.0] if sixteen_bit else _WHITES[image.mode])
     if (transparent := _with_alpha(image)) is not None:
@@ -287,23 +287,23 @@ def _flattened(image: Image.Image, *, sixteen_bit: bool) -> list[Image.Image]:
 
 
 def _with_alpha(image: Image.Image) -> Image.Image | None:
-    """Return a picture that knows transparency as RGBA, None for any other."""
+    """Return an image with transparency as RGBA, None for any other."""
     if image.mode in ("La", "RGBa"):  # premultiplied alpha: Pillow converts these in one direction only
         image = image.convert(image.mode.upper())
     known = image.mode in ("LA", "PA", "RGBA") or ("transparency" in image.info and image.mode[0] not in "IF")
     return image.convert("RGBA") if known else None
 
 
-def _on(image: Image.Image, colour: str) -> Image.Image:
-    """Return an RGBA picture on a ground of one colour, as RGB."""
-    return Image.alpha_composite(Image.new("RGBA", image.size, colour), image).convert("RGB")
+def _on(image: Image.Image, color: str) -> Image.Image:
+    """Return an RGBA image on a background of one color, as RGB."""
+    return Image.alpha_composite(Image.new("RGBA", image.size, color), image).convert("RGB")
 
 
 def _scale_to_8bit(image: Image.Image, whites: list[float]) -> Image.Image:
-    """Scale deep greyscale to 0..255, then RGB; Pillow's own conversion clips everything above 255 to white.
+    """Scale high-bit-depth grayscale to 0..255 as RGB; Pillow's own conversion clips everything above 255 to white.
 
-    16-bit files have white at 65535. Of 32-bit and floating-point ones nobody says where white is: the first of
-    ``whites`` that no value exceeds is taken, else (or with negative values) the range found in the picture.
+    In 16-bit files white is 65535. For 32-bit and floating-point images white is undefined: use the first of ``whites``
+    that no value exceeds or, failing that or with negative values, the range of the image.
     """
     values = np.asarray(image, dtype=np.float64 if image.mode == "I" else np.float32)
     values = np.where(np.isnan(values), 0, values)

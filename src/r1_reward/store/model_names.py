@@ -1,11 +1,11 @@
-"""The names of a model, and the dialect that they say: what a judge is asked and how it answers.
+"""The names of a model, and the dialect they imply: the prompt and answer form of a judge.
 
     chosen_dialect("auto", "CodeGoat24/UnifiedReward-Think-qwen-7b").name       # "unified-reward-think"
     chosen_dialect("auto", "runs/rl").name                                      # "r1-reward", the default
     chosen_dialect("boxed", "runs/rl").name                                     # as asked
 
-A folder may be called anything, so its model card and configuration are asked as well. The texts that a judge writes
-are never looked at: a judge that was asked in another's words may answer in any form.
+A folder may have any name, so its model card and configuration are read as well. A judge's outputs are never used: a
+judge prompted in another dialect may answer in any form.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from r1_reward.store.files import read_json
 from r1_reward.store.hub import checkpoint_file
 
 _HEADING = re.compile(r"^#[ \t]+(.+)$", re.MULTILINE)
-_SAME_MODEL = ("quantized", "merge")  # whose base speaks as they do; what was trained further may not
+_SAME_MODEL = ("quantized", "merge")  # these share the dialect of their base; a finetune may not
 _OURS = "r1-reward"
 _READ = 100_000  # characters of a model card
 
 
 def chosen_dialect(asked: str, model: str | Path, *, served: bool = False) -> Dialect:
-    """Return the dialect that was asked for; for ``auto`` the one that a name of the model says, else the default.
+    """Return the requested dialect; for ``auto``, the one that a name of the model implies, else the default.
 
-    Of a model behind a server only its name there is known.
+    For a ``served`` model, only its name on the server is known.
 
     Raises:
-        UserError: there is no such dialect, or a name says two of them.
+        UserError: If the dialect does not exist, or a name matches two of them.
     """
     return find_dialect(asked) if asked != AUTO else dialect_of(*model_names(str(model), served=served))
 
 
 def dialect_fields(asked: str, model: str | Path, *, served: bool = False) -> dict[str, str]:
-    """Return the field of a run's identity that says which dialect decides its verdicts.
+    """Return the field of a run's identity that records the dialect of its verdicts.
 
-    Of the default that is none: folders of releases that knew no other lack it.
+    The default dialect is not recorded, for compatibility with run folders from before there were others.
     """
     name = chosen_dialect(asked, model, served=served).name
     return {} if name == DEFAULT else {"dialect": name}
 
 
 def model_names(model: str, *, served: bool = False) -> Iterator[str]:
-    """Yield what a model is called, the likeliest to be right first: as given, on its card, in its configuration."""
+    """Yield the names of a model, most reliable first: as given, on its card, in its configuration."""
     yield "/".join(Path(model).parts[-2:]) if served or not Path(model).exists() else Path(model).resolve().name
     if served:
         return
@@ -58,7 +58,7 @@ def model_names(model: str, *, served: bool = False) -> Iterator[str]:
 
 @functools.cache
 def _names_on_hub(model: str) -> tuple[str, ...]:
-    """Return what a model of the Hub is called in its files, which are asked for once."""
+    """Return the names in the files of a model on the Hub, cached."""
     return tuple(_names_in(model))
 
 
@@ -86,7 +86,7 @@ def _same_as_base(head: dict[str, Any]) -> bool:
 
 
 def _front_matter(card: str) -> tuple[dict[str, Any], str]:
-    """Return the metadata at the head of a model card, and the rest; no metadata if it cannot be read."""
+    """Return the metadata of a model card, empty if unreadable, and the text below."""
     import yaml
 
     parts = re.split(r"^---[ \t]*$", card, maxsplit=2, flags=re.MULTILINE)
@@ -104,7 +104,7 @@ def _text(path: Path | None) -> str:
 
 
 def _config(path: Path | None) -> dict[str, Any]:
-    """Return a configuration; whoever loads the checkpoint says what is wrong with it."""
+    """Return a configuration, empty if unreadable; loading the checkpoint reports the problem."""
     try:
         held = None if path is None else read_json(path)
     except UserError:

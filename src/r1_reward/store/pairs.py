@@ -1,14 +1,14 @@
 """Pair files: load, validate and save preference pairs.
 
 A pair file is JSONL with image paths relative to the file, parquet with embedded images, a folder of either, or a
-dataset on the Hub. Pictures may also stand within question and responses (:mod:`r1_reward.records.content`). Every row
-is checked before anything is trained on, and all problems are told at once::
+dataset on the Hub. The question and responses may also contain images (:mod:`r1_reward.records.content`). All rows are
+checked before training, and all problems are reported at once::
 
     pairs = load_pairs("pairs.jsonl")               # datasets.Dataset; raises PairFileError
     pictures = row_pictures(pairs[0], frames=8)     # RGB: its images, then the frames of its video
     save_pairs(pairs, "pairs.parquet")
 
-Images stay undecoded in the dataset (``Image(decode=False)``): ``datasets`` would hand out CMYK or sideways pictures.
+Images stay undecoded in the dataset (``Image(decode=False)``), because ``datasets`` would return CMYK or rotated ones.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ __all__ = [
 ]  # fmt: skip
 
 REPORT, STAGING = "report.json", ".writing"
-"""Of a pair folder (:mod:`r1_reward.store.shards`): the file written last, and where unfinished shards lie."""
+"""In a pair folder (:mod:`r1_reward.store.shards`): the file written last, and the folder of unfinished shards."""
 
 _CHUNK = 1000
-_ROW_GROUP = 32  # rows of a parquet file that are in memory at once, images included
+_ROW_GROUP = 32  # rows in memory at once, with their images
 
 
 def load_pairs(
@@ -86,19 +86,23 @@ def load_pairs(
 ) -> Dataset:
     """Read and check all rows of a pair file, a folder or a Hub dataset; columns as in ``FEATURES``.
 
-    Where any content of the file has parts, question and responses are lists of parts in all rows
-    (``FEATURES_WITH_PARTS``), each picture with its source: :mod:`r1_reward.records.content` reads either form.
+    If any content has parts, the question and responses of all rows are lists of parts (``FEATURES_WITH_PARTS``), each
+    image with its source; :mod:`r1_reward.records.content` reads either form. Image paths are returned absolute.
 
-    A folder holds ``pairs.jsonl`` or parquet files; ``split`` picks ``train-*.parquet`` among those, or the split of
-    a Hub dataset (``owner/name``), and means nothing for a single file. Paths of images come back absolute.
-    ``check_images`` decodes each image, and the ``video_frames`` frames shown of each video, once to see that they are
-    whole. ``repeats`` lets rows pass that repeat or contradict an earlier one: wrong to train on, fit to be judged.
-    ``check_reasoning`` also demands that every reasoning ends in the verdict of the label, which only imitation needs;
-    ``ties`` lets rows pass of which neither response is preferred: nothing to learn from, fit to be judged.
+    Args:
+        path_or_hub_id: The file, a folder with ``pairs.jsonl`` or parquet files, or the id of a Hub dataset
+            (``owner/name``).
+        split: The split of a Hub dataset, or the prefix (``train-*.parquet``) of the files in a folder; ignored for a
+            single file.
+        check_images: Decode each image, and the frames shown of each video, to find damaged ones.
+        video_frames: Number of frames shown of a video.
+        repeats: Accept rows that repeat or contradict an earlier one: bad for training, fine for judging.
+        check_reasoning: Require that all reasoning ends in the verdict of the label, which only imitation needs.
+        ties: Accept rows in which neither response is preferred: useless for training, fine for judging.
 
     Raises:
-        PairFileError: a row is wrong, or the file is not one of rows.
-        UserError: there is no such file, or the Hub cannot be reached.
+        PairFileError: If a row is invalid, or the file does not contain rows.
+        UserError: If the file does not exist, or the Hub cannot be reached.
     """
     path = Path(path_or_hub_id)
     rules: dict[str, Any] = {"repeats": not repeats, "reasoning": check_reasoning, "ties": ties}
@@ -115,7 +119,7 @@ def load_pairs(
 
 
 def validate_pairs(path_or_hub_id: str | Path, *, split: str = "train", video_frames: int = FRAMES) -> list[Problem]:
-    """Return all problems :func:`load_pairs` can find, none if the file is valid; raises UserError for a wrong path."""
+    """Return all problems that :func:`load_pairs` finds, none if the file is valid; raises UserError for a bad path."""
     try:
         load_pairs(path_or_hub_id, split=split, video_frames=video_frames, check_reasoning=True)
     except PairFileError as error:
@@ -124,10 +128,10 @@ def validate_pairs(path_or_hub_id: str | Path, *, split: str = "train", video_fr
 
 
 def find_files(path: Path, split: str) -> list[Path]:
-    """Return the one JSONL or the parquet files a path stands for; raises UserError if it is not finished."""
+    """Return the JSONL file or the parquet files that a path refers to; raises UserError if they are unfinished."""
     require_readable(path)
     if (path / STAGING).is_dir() and not (path / REPORT).exists():
-        raise UserError(f"{path}: is unfinished; the command that wrote it was interrupted or is still running.")
+        raise UserError(f"{path}: is incomplete; the command that writes it was interrupted or is still running.")
     if path.is_file():
         if path.suffix not in (".jsonl", ".parquet"):
             what = f"{found}; " if (found := _not_pairs(path)) else ""
@@ -135,7 +139,7 @@ def find_files(path: Path, split: str) -> list[Path]:
         return [path]
     jsonl, parquet = path / "pairs.jsonl", sorted(path.glob("*.parquet"))
     if jsonl.is_file() and parquet:
-        raise UserError(f"{path}: holds both pairs.jsonl and parquet files; name the one to read.")
+        raise UserError(f"{path}: has both pairs.jsonl and parquet files; give the path of the one to read.")
     if jsonl.is_file():
         return [jsonl]
     chosen = of_split(parquet, split)
@@ -147,22 +151,22 @@ def find_files(path: Path, split: str) -> list[Path]:
 def _why_no_pairs(path: Path, split: str) -> str:
     inside = [folder for name in ("train", "test") if any((folder := path / name).glob("*.parquet"))]
     if inside:
-        return f"holds no pairs itself; name {' or '.join(map(str, inside))}"
-    if (path / REPORT).is_file():  # a pair folder that was finished without a row has no shard
-        return "holds no rows; see its report.json"
+        return f"has no pairs itself; use {' or '.join(map(str, inside))}"
+    if (path / REPORT).is_file():  # a pair folder finished without rows has no shard
+        return "has no rows; see its report.json"
     there = ", ".join(sorted(os.listdir(path))[:10]) or "nothing"
-    return f"holds neither pairs.jsonl nor parquet files of the {split} split. It holds: {there}"
+    return f"has neither pairs.jsonl nor parquet files of the {split} split. It contains: {there}"
 
 
 def _read_parquet(files: list[Path]) -> Dataset:
     full = [file for file in files if parquet_count(file)]
     if not full:
-        raise PairFileError([Problem(str(files[0]), 0, "", "holds no rows")], rows=0)
+        raise PairFileError([Problem(str(files[0]), 0, "", "has no rows")], rows=0)
     return parquet_dataset(full, _columns_of(full))
 
 
 def _columns_of(files: list[Path]) -> Features:
-    """Return the columns to read files in: ours as far as they fit, and contents as parts where any file has them."""
+    """Return the columns to read files with: ours if the files fit them, with parts if any file has parts."""
     schemas = [parquet_schema(file) for file in files]
     found = [undecoded(Features.from_arrow_schema(schema)) for schema in schemas]
     ours = FEATURES_WITH_PARTS if any(map(have_parts, schemas)) else FEATURES
@@ -175,9 +179,9 @@ def _columns_of(files: list[Path]) -> Features:
 
 
 def _not_pairs(path: Path) -> str | None:
-    """Return what a file is that does not hold an object a line, None if it may."""
+    """Return what a file is if it does not have one object per line, else None."""
     if is_array(path):
-        return "is one JSON array, not an object a line (`jq -c '.[]'` makes it so)"
+        return "is one JSON array, not one object per line (`jq -c '.[]'` converts it)"
     return what_it_is(path)
 
 
@@ -214,12 +218,12 @@ def _with_parts(chunk: Dataset) -> Dataset:
 
 
 def _in_columns(row: dict[str, Any], features: Features) -> dict[str, Any]:
-    """Return a row in canonical form as the columns have it."""
+    """Return a canonical row in the form of the columns."""
     return {**row, **{name: as_column(row[name]) for name in CONTENTS}} if have_parts(features) else row
 
 
 def _load_table(dataset: Dataset, checker: Checker) -> Dataset:
-    """Check a dataset that ``datasets`` has read, and give it the canonical columns."""
+    """Check a dataset read by ``datasets`` and convert it to the canonical columns."""
     for name in dataset.column_names:
         if name not in FIELDS:
             checker.add(0, name, unknown_field(name))
@@ -227,7 +231,7 @@ def _load_table(dataset: Dataset, checker: Checker) -> Dataset:
         checker.add(0, name, "is missing")
     features = FEATURES_WITH_PARTS if have_parts(dataset.features) else FEATURES
     same = dataset.features == features
-    if not checker.problems:  # else every row would repeat the same complaint
+    if not checker.problems:  # else every row would repeat the same problem
         for line, row in enumerate(dataset, 1):
             given = {name: value for name, value in row.items() if value is not None}
             checker.check(line, given)
@@ -263,7 +267,7 @@ def _is_canonical(row: dict[str, Any]) -> bool:
 
 
 def _canonical(row: Mapping[str, Any], folder: str | Path) -> dict[str, Any]:
-    """Return a checked row with all columns, defaults filled in, contents in canonical form and paths absolute."""
+    """Return a checked row with all columns, defaults, canonical contents and absolute paths."""
     full = {name: row.get(name) for name in FEATURES}
     full |= {name: full[name] or "" for name in ("source", "kind", "provenance")}
     full["video"] = os.path.abspath(os.path.join(folder, full["video"])) if full["video"] else None
@@ -288,12 +292,15 @@ def _canonical_cell(cell: Any, folder: str | Path) -> dict[str, Any]:
 def save_pairs(
     rows: Iterable[PreferencePair | Mapping[str, Any]], path: str | Path, *, image_root: str | Path | None = None
 ) -> int:
-    """Write pairs, or rows of a dataset, to a ``.jsonl`` or ``.parquet`` file; return how many.
+    """Write pairs, or rows of a dataset, to a ``.jsonl`` or ``.parquet`` file; return their number.
 
     Relative image paths refer to ``image_root`` (default: the folder of ``path``). JSONL names images relative to the
-    file and puts embedded ones into a folder ``NAME_images`` beside it; parquet embeds them all. The file appears
-    complete or not at all. Raises :class:`PairFileError` if there are no rows or :func:`load_pairs` would refuse one
-    (a tie it would not, asked for ties), :class:`UserError` if an image to embed cannot be read.
+    file and saves embedded ones in a folder ``NAME_images`` next to it; parquet embeds all images. The file is written
+    atomically.
+
+    Raises:
+        PairFileError: If there are no rows, or ``load_pairs(path, ties=True)`` would reject one.
+        UserError: If an image to embed cannot be read.
     """
     path = Path(path)
     root = path.parent if image_root is None else Path(image_root)
@@ -309,7 +316,7 @@ def save_pairs(
 
 
 def _checked(rows: Iterable[PreferencePair | Mapping[str, Any]], checker: Checker) -> Iterator[dict[str, Any]]:
-    """Yield the rows in canonical form, with absolute paths, as long as they are valid."""
+    """Yield the valid rows in canonical form, with absolute paths."""
     for number, row in enumerate(rows, 1):
         full = row.model_dump() if isinstance(row, PreferencePair) else row
         given = {name: value for name, value in full.items() if value is not None}
@@ -337,7 +344,7 @@ def _relative(target: str | Path, path: Path) -> str:
 
 
 def _image_file(cell: dict[str, Any], path: Path) -> Path:
-    """Return where an image lies, after writing it beside the pair file if it was embedded."""
+    """Return the path of an image; an embedded one is first written next to the pair file."""
     data = cell["bytes"]
     if data is None:
         return Path(cell["path"])

@@ -1,7 +1,7 @@
-"""Contents in files: as texts where no row of a file has parts, else as lists of parts, whose pictures are cells.
+"""Contents in parquet: texts if no row of a file has parts, else lists of parts, whose images are cells.
 
-A cell is ``{"bytes": ..., "path": ...}``, as in the column ``images``. What reads a file takes either form, and shards
-of both kinds side by side; what writes one begins with texts and turns to parts when the first row has some::
+A cell is ``{"bytes": ..., "path": ...}``, as in the column ``images``. Readers accept either form, also mixed among
+shards; writers begin with texts and switch to parts at the first row that has some::
 
     with PairRowWriter(Path("pairs.parquet"), group_rows=256) as writer:
         writer.add({"question": "Which digit?", ...})
@@ -27,7 +27,7 @@ from r1_reward.store.rows import RowWriter, undecoded
 PARTS = List(
     {"type": Value("string"), "text": Value("string"), "image": ImageFeature(decode=False), "video": Value("string")}
 )
-"""The feature of a content where any row of a file has parts."""
+"""The feature of a content if any row of a file has parts."""
 
 FEATURES = Features(
     {
@@ -49,32 +49,32 @@ FEATURES = Features(
 """The columns of pairs whose contents are texts."""
 
 FEATURES_WITH_PARTS = Features({**FEATURES, **dict.fromkeys(CONTENTS, PARTS)})
-"""The columns of pairs of which any has parts."""
+"""The columns of pairs if any row has parts."""
 
 
 SCHEMA = undecoded(FEATURES, decode=True).arrow_schema
-"""Of parquet files of pairs. Other programs that read one with `datasets` get decoded images: Image() in its header,
-not Image(decode=False); Dataset.to_parquet would leave undecoded images as mere paths."""
+"""The schema of parquet files of pairs. Its metadata says Image(), not Image(decode=False), so that other programs get
+decoded images from `datasets`; Dataset.to_parquet would write undecoded images as mere paths."""
 
 SCHEMA_WITH_PARTS = undecoded(FEATURES_WITH_PARTS, decode=True).arrow_schema
 
 
 def have_parts(columns: Any) -> bool:
-    """Say whether any content of a row, a schema or features is a list of parts."""
+    """Return whether any content of a row, a schema or features is a list of parts."""
     if isinstance(columns, pa.Schema):
         return any(name in columns.names and pa.types.is_nested(columns.field(name).type) for name in CONTENTS)
     return any(isinstance(columns.get(name), list | List | LargeList) for name in CONTENTS)
 
 
 def as_column(content: Any) -> list[dict[str, Any]]:
-    """Return a content as a value of a column of parts."""
+    """Return a content as a value for a column of parts."""
     empty = dict.fromkeys(("type", "text", "image", "video"))
     parts = to_parts(content)
     return [empty | part for part in ([{"type": "text", "text": parts}] if isinstance(parts, str) else parts)]
 
 
 def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return a table whose texts are lists of one part where a schema has contents as parts; all else is as it was."""
+    """Return a table with texts turned into lists of one part for the contents that are parts in ``schema``."""
     for index, name in enumerate(table.column_names):
         wanted = schema.field(name).type if name in CONTENTS and name in schema.names else None
         if wanted is not None and pa.types.is_nested(wanted) and not pa.types.is_nested(table.field(index).type):
@@ -84,12 +84,12 @@ def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def widen_file(file: Path) -> None:
-    """Rewrite a parquet file of pairs whose contents are texts so that they are lists of parts."""
+    """Rewrite a parquet file of pairs so that its contents are lists of parts instead of texts."""
     _reopened(file).close()
 
 
 def _reopened(file: Path) -> pq.ParquetWriter:
-    """Return a writer that has written all rows of a file anew, as parts, a group of rows at a time."""
+    """Rewrite all rows of a file as parts, one row group at a time, and return the still open writer."""
     before = file.with_name(f".{file.name}.texts")
     os.replace(file, before)
     writer = pq.ParquetWriter(file, SCHEMA_WITH_PARTS)
@@ -107,10 +107,10 @@ def _reopened(file: Path) -> pq.ParquetWriter:
 
 
 class PairRowWriter(RowWriter):
-    """Writes rows of pairs to a parquet file, whose contents are texts until the first row with parts comes."""
+    """Writes pairs to a parquet file, with contents as texts until the first row with parts."""
 
     def __init__(self, file: Path, *, group_rows: int, group_bytes: int | None = None, parts: bool = False) -> None:
-        """``parts`` begins with parts at once."""
+        """Create the file; with ``parts``, contents are parts from the first row on."""
         schema = SCHEMA_WITH_PARTS if parts else SCHEMA
         super().__init__(file, schema, group_rows=group_rows, group_bytes=group_bytes)
         self._path, self.parts = file, parts
@@ -132,9 +132,9 @@ class PairRowWriter(RowWriter):
 
 
 def media_at(value: Any, name: str) -> Iterator[tuple[str, Place]]:
-    """Yield each picture and video of a field that may hold parts, and where it is: ``response_1[2].image``.
+    """Yield the name and place of each image and video of a field that may have parts: ``response_1[2].image``.
 
-    What cannot be read is left for others to complain about.
+    Unreadable parts are skipped; validation reports them.
     """
     if not isinstance(value, list | tuple):
         return
@@ -148,7 +148,7 @@ def media_at(value: Any, name: str) -> Iterator[tuple[str, Place]]:
 
 
 def _named(part: Any, place: Place) -> Place:
-    """Return a place without a source with what its part gives for one: a blank text is read as none."""
+    """Return a place without a source with the blank text that its part has as a source, if it has one."""
     given = part.get(place.kind, part.get(f"{place.kind}_url")) if isinstance(part, Mapping) else None
     given = given.get("url") if isinstance(given, Mapping) else given
     return place._replace(source=given) if isinstance(given, str) else place
@@ -157,7 +157,7 @@ def _named(part: Any, place: Place) -> Place:
 def with_media(
     row: Mapping[str, Any], change: Callable[[Place], Any], names: Iterable[str] = CONTENTS
 ) -> dict[str, Any]:
-    """Return a row whose contents have other pictures and videos; a content that cannot be read stays as it is."""
+    """Return a row with the images and videos of its contents replaced; unreadable contents stay unchanged."""
     return {**row, **{name: _changed(row[name], change) for name in names if isinstance(row.get(name), list | tuple)}}
 
 
@@ -169,12 +169,12 @@ def _changed(content: Any, change: Callable[[Place], Any]) -> Any:
 
 
 def filled(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a checked row whose contents are in canonical form, each picture with its source.
+    """Return a checked row with its contents in canonical form: text, or parts that all have a source.
 
-    A text is a text, and image parts without a picture have taken the row's ``images``.
+    Image parts without a source are filled from the row's ``images``.
 
     Raises:
-        ContentError: parts and images do not match.
+        ContentError: If parts and images do not match.
     """
     contents = [row[name] for name in CONTENTS]
     if all(isinstance(content, str) for content in contents):

@@ -1,9 +1,9 @@
-"""PNG files whose texts are larger than Pillow takes: image generators write whole work flows beside the pixels.
+"""PNG files with larger text chunks than Pillow accepts: image generators store whole workflows next to the pixels.
 
-Pillow unpacks texts and colour profiles when it opens a file, up to a bound that keeps bombs out, and gives up the
-whole picture above it. No text is shown to a model, so those above the bound are left out and the picture is read::
+Pillow decompresses texts and color profiles when it opens a file, up to a limit against decompression bombs, and
+rejects the whole image above it. Models never see these texts, so chunks above the limit are removed::
 
-    smaller = without_large_texts(data)     # None: there is nothing to leave out
+    smaller = without_large_texts(data)     # None: there is nothing to remove
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import zlib
 from PIL.PngImagePlugin import MAX_TEXT_CHUNK
 
 PNG = b"\x89PNG\r\n\x1a\n"
-"""How every PNG file begins."""
-_FRAME = 12  # bytes of a chunk that are not its content: length, kind, checksum
-_ALL = 16 * MAX_TEXT_CHUNK  # of all texts together, well below what Pillow takes
+"""The PNG signature."""
+_FRAME = 12  # bytes of a chunk besides its content: length, kind, checksum
+_ALL = 16 * MAX_TEXT_CHUNK  # limit of all texts together, well below Pillow's
 
 
 def without_large_texts(data: bytes) -> bytes | None:
-    """Return a PNG file without its large texts and colour profiles; None if it has none, or is not PNG."""
+    """Return a PNG file without its large texts and color profiles; None if it has none, or is not PNG."""
     if not data.startswith(PNG):
         return None
     kept, place, total = [PNG], len(PNG), 0
@@ -38,7 +38,7 @@ def without_large_texts(data: bytes) -> bytes | None:
 
 
 def _unpacked(kind: bytes, content: bytes) -> int:
-    """Return the size of a chunk's text, unpacked to just above the bound at most; 0 if it is another chunk."""
+    """Return the decompressed size of a chunk's text, at most just above the limit; 0 for any other chunk."""
     if kind == b"tEXt":
         return len(content)
     name, _, rest = content.partition(b"\0")
@@ -53,5 +53,5 @@ def _unpacked(kind: bytes, content: bytes) -> int:
 def _inflated(data: bytes) -> int:
     try:
         return len(zlib.decompressobj().decompress(data, MAX_TEXT_CHUNK + 1))
-    except zlib.error:  # Pillow takes it for an empty text
+    except zlib.error:  # Pillow treats it as an empty text
         return 0

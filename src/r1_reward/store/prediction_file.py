@@ -1,4 +1,4 @@
-"""The file a run adds its predictions to: an append log that ends up sorted by row."""
+"""The predictions of a run: an append-only log, sorted by row at the end."""
 
 from __future__ import annotations
 
@@ -23,49 +23,49 @@ COLUMNS: Columns = (
     {"name": "members", "list": "int64"},
     {"name": "passes", "list": {"list": [{"name": name, "dtype": dtype} for name, dtype in VOTE.items()]}},
 )
-"""The columns of predictions for `datasets`, which takes them from the first rows where nobody says: a field that is
-null there, or that only later rows have, then ends the loading."""
+"""The columns of predictions for `datasets`, which would infer them from the first rows and then fail at a field that
+is null there, or that only later rows have."""
 
 
 class Judged(NamedTuple):
-    """What a line says of which row was judged."""
+    """The identity of the row that a line judges."""
 
     key: str
     media: str | None
-    """Digest of the pictures and the video that were shown, None if the file does not tell."""
+    """Digest of the images and the video shown, None if the file does not record it."""
 
 
 class PredictionFile:
-    """One JSON object a line, one line a row of the benchmark, with at least ``index`` and ``key``."""
+    """A JSONL file with one line per row of the benchmark, each with at least ``index`` and ``key``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._log = AppendLog(path, "a prediction", _judged)
 
     def repair(self) -> dict[int, Judged]:
-        """Cut off a line that a crash left half written; return the rows that are there by their index.
+        """Truncate an incomplete last line, and return the existing rows by index.
 
         Raises:
-            UserError: a line other than the last is broken, or a row is there twice.
+            UserError: If any other line is invalid, or a row occurs twice.
         """
         done: dict[int, Judged] = {}
         for line, _, (index, judged) in self._log.entries():
             if index in done:
-                raise self._log.wrong(line, f"row {index} is there twice")
+                raise self._log.wrong(line, f"row {index} occurs twice")
             done[index] = judged
         return done
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add lines, which are on disk when it returns."""
+        """Append rows and flush them to disk."""
         self._log.append(rows)
         self._log.sync()
 
     def close(self) -> None:
-        """Close the file; lines can be added again."""
+        """Close the file; the next append reopens it."""
         self._log.close()
 
     def sort(self) -> None:
-        """Put the lines into the order of the rows, if rows that failed at first were added later."""
+        """Sort the lines by row, if rows that failed at first were added later."""
         places = sorted((entry.value[0], entry.place) for entry in self._log.entries())
         if [place for _, place in places] == sorted(place for _, place in places):
             return
@@ -76,13 +76,13 @@ class PredictionFile:
 
 
 def write_predictions_card(folder: Path, splits: Mapping[str, str]) -> None:
-    """Write the card with which `datasets` loads a folder of predictions; ``splits`` are their files by name."""
+    """Write the card that lets `datasets` load a folder of predictions; ``splits`` maps names to files."""
     write_card(
         folder,
         {"default": splits},
         "Predictions of a judge",
-        "A line for each row of a benchmark: what is right, and every vote (`passes`: one list an order of the "
-        "responses). `answer` is the response that a vote prefers, in the stored order; 0 is a tie, null unreadable.",
+        "One line per row of a benchmark: the label and all votes (`passes`: one list per order of the responses). "
+        "`answer` is the response that a vote prefers, in the stored order; 0 is a tie, null is unreadable.",
         features={"default": COLUMNS},
     )
 

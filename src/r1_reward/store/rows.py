@@ -1,8 +1,7 @@
-"""Raw rows: out of any file they come in, one at a time, and into parquet.
+"""Stream raw rows from any supported file, and write rows to parquet.
 
 JSONL is read line by line, a JSON array object by object, parquet and the Hub in small batches, so memory does not grow
-with the number of rows; nothing is decoded before a picture is asked for. A line that cannot be read is a row that
-says why::
+with the number of rows; images are not decoded. An unreadable line becomes a row that says why::
 
     source = open_source("all_data.json")     # or .jsonl, .parquet, a folder of parquet files, owner/name on the Hub
     for raw in source.rows():                 # RawRow(file="all_data.json", number=1, data={...}, broken=None)
@@ -34,9 +33,9 @@ from r1_reward.store.sniff import is_array, parquet_fault, what_it_is, wide_text
 from r1_reward.store.video import natural_key
 
 KINDS = (".parquet", ".jsonl", ".json")
-"""Of files with rows. In a folder .json is looked for last: it may be somebody's settings beside the rows."""
+"""Suffixes of files with rows. In a folder, .json comes last, since it may be a settings file."""
 
-_ROWS_AT_ONCE = 32  # of a parquet file, images included
+_ROWS_AT_ONCE = 32  # rows of a parquet file in memory, with their images
 _BUFFER = 1 << 20  # bytes of a parquet file read at once
 _CHUNK = 1 << 16  # characters of a JSON array read at once
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -45,16 +44,16 @@ _SPLIT_NAME = re.compile(r"(train|test|validation|val|dev)[-_.]")
 
 
 class RawRow(NamedTuple):
-    """One row as its file gives it; ``broken`` says why there is no data."""
+    """One row as read from its file; ``broken`` says why there is no data."""
 
     file: str
     number: int
-    """Of the line or row, from 1."""
+    """Line or row number, from 1."""
     data: Any
     broken: str | None = None
     unit: str = "row"
     lost: bool = False
-    """Whether nothing after a broken row can be read."""
+    """Whether the rows after a broken one cannot be read either."""
 
     @property
     def place(self) -> str:
@@ -64,16 +63,16 @@ class RawRow(NamedTuple):
 
 @dataclass(frozen=True)
 class RowSource:
-    """Where rows come from: ``rows()`` starts again from the first each time it is called."""
+    """A source of rows; each call of ``rows()`` starts from the first row."""
 
     name: str
     folder: Path
-    """What paths in the rows are relative to."""
+    """The folder that paths in the rows are relative to."""
     rows: Callable[[], Iterator[RawRow]]
     revision: str | None = None
-    """Commit of a Hub dataset, as far as known."""
+    """Commit of a Hub dataset, if known."""
     notes: tuple[str, ...] = ()
-    """What a report on the rows should say."""
+    """Notes for a report on the rows."""
 
 
 def open_source(
@@ -87,26 +86,26 @@ def open_source(
     kinds: Sequence[str] = (".parquet",),
     stream: bool = False,
 ) -> RowSource:
-    """Return the rows of a JSONL file, a JSON array, a parquet file, a folder of one kind of those, or a Hub dataset.
+    """Return the rows of a JSONL file, a JSON array, a parquet file, a folder of one of these, or a Hub dataset.
 
-    In a folder, ``file`` is read if it is there; else all ``SPLIT-*`` files of the first of ``kinds`` that has some,
-    or all files if none is named after a split, in the folder or in its ``data/``. ``image_root`` is what paths in
-    the rows are relative to (default: the folder). ``revision`` and ``config`` are for the Hub, of which ``stream``
-    fetches rows as they are asked for.
+    In a folder, ``file`` is read if it exists; else all ``SPLIT-*`` files of the first of ``kinds`` that has some, or
+    all files if none is named after a split, in the folder or its ``data/``. Paths in the rows are relative to
+    ``image_root`` (default: the folder). ``revision``, ``config`` and ``stream`` are for the Hub; ``stream`` downloads
+    rows on demand.
 
     Raises:
-        UserError: there is nothing to read, or no telling what.
+        UserError: If there is nothing to read, or the choice is ambiguous.
     """
     path = Path(source)
     if image_root is not None and not os.path.isdir(image_root):
-        raise UserError(f"{image_root}: no such folder (the one that image paths are relative to).")
+        raise UserError(f"{image_root}: no such folder (image paths are relative to it).")
     root = None if image_root is None else Path(image_root)
     if not path.exists():
         if may_be_hub_id(source):
             return _open_hub(str(source), root or Path(), split, revision, config, stream)
         raise UserError(f"{path}: no such file or folder.{did_you_mean(path)}")
     if revision is not None:
-        raise UserError(f"{path}: is a file on this machine; a revision ({revision}) can be asked for on the Hub only.")
+        raise UserError(f"{path}: is a local path; a revision ({revision}) applies to datasets on the Hub only.")
     require_readable(path)
     if path.is_file():
         if path.suffix not in KINDS:
@@ -119,43 +118,45 @@ def open_source(
 
 
 def require_readable(path: Path) -> None:
-    """Raise UserError if the system does not let this user read a path."""
+    """Raise UserError if this user has no permission to read a path."""
     if not os.access(path, os.R_OK):
-        raise UserError(f"{path}: you may not read this (permission denied).")
+        raise UserError(f"{path}: cannot be read (permission denied).")
 
 
 def may_be_hub_id(name: str | Path) -> bool:
-    """Say whether a name has the form of a dataset on the Hub."""
+    """Return whether a name has the form of a dataset on the Hub."""
     return isinstance(name, str) and bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and Path(name).suffix != ".jsonl"
 
 
 def did_you_mean(path: Path) -> str:
-    """Return a sentence that names the most similar file beside a path that is not there, or nothing."""
+    """Return a sentence that names the file most similar to a missing path, or nothing."""
     names = os.listdir(path.parent) if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=1)
     return f" Did you mean {path.parent / near[0]}?" if near else ""
 
 
 def split_files(folder: Path, split: str, kinds: Sequence[str]) -> list[Path]:
-    """Return the files of a split, all of one kind, in the folder or in ``data/`` as the Hub lays it out."""
+    """Return the files of a split, all of one kind, in the folder or in ``data/``, the Hub's layout."""
     for place in (folder, folder / "data"):
         by_kind = {kind: sorted(place.glob(f"*{kind}"), key=lambda file: natural_key(file.name)) for kind in kinds}
         named = [found for files in by_kind.values() if (found := _named_after(files, split))]
-        if len(named) == 1:  # the others are lists beside the rows: dropped.jsonl
+        if len(named) == 1:  # other files are not the rows, such as dropped.jsonl
             return named[0]
         if by_kind.get(".jsonl") and by_kind.get(".parquet"):
-            raise UserError(f"{place}: holds both .jsonl and .parquet files; name the one to read.")
+            raise UserError(f"{place}: has both .jsonl and .parquet files; give the path of the one to read.")
         for files in by_kind.values():
             if chosen := of_split(files, split):
                 return chosen
     there = ", ".join(sorted(os.listdir(folder))[:10]) or "nothing"
     *more, last = (kind.removeprefix(".") for kind in kinds)
     names = f"{', '.join(more)} or {last}" if more else last
-    raise UserError(f"{folder}: holds no {names} files of the {split} split; name the file to read. It holds: {there}.")
+    raise UserError(
+        f"{folder}: has no {names} files of the {split} split; give the path of the file to read. It contains: {there}."
+    )
 
 
 def of_split(files: Sequence[Path], split: str) -> list[Path]:
-    """Return the files named after a split, or all if none of them is named after any."""
+    """Return the files named after a split, or all files if none is named after any split."""
     # train-*.parquet beside test-*.parquet must not be read as one set.
     named = [file for file in files if _SPLIT_NAME.match(file.name) or file.name.startswith(f"{split}-")]
     return _named_after(named, split) if named else list(files)
@@ -166,7 +167,7 @@ def _named_after(files: Sequence[Path], split: str) -> list[Path]:
 
 
 def file_rows(file: Path) -> Iterator[RawRow]:
-    """Yield the rows of one file; what is inside tells JSONL from a JSON array."""
+    """Yield the rows of one file; the content decides between JSONL and a JSON array."""
     if file.suffix == ".parquet":
         return (RawRow(str(file), number, row) for number, row in parquet_rows(file))
     return array_rows(file) if is_array(file) else line_rows(file)
@@ -176,7 +177,7 @@ def file_rows(file: Path) -> Iterator[RawRow]:
 
 
 def line_rows(path: Path) -> Iterator[RawRow]:
-    """Yield the rows of a JSONL file, one line at a time, blank lines skipped."""
+    """Yield the rows of a JSONL file line by line, skipping blank lines."""
     for number, offset, line in raw_lines(path):
         if not is_blank(line):
             data, broken = parse_line(line, offset)
@@ -184,9 +185,9 @@ def line_rows(path: Path) -> Iterator[RawRow]:
 
 
 def raw_lines(path: Path, number: int = 0, offset: int = 0) -> Iterator[tuple[int, int, bytes]]:
-    """Yield number (from 1), offset in bytes and bytes of every line after the first ``number``, which end at offset.
+    """Yield number (from 1), byte offset and bytes of each line after the first ``number``, which end at ``offset``.
 
-    Raises UserError if the file is UTF-16 text, or none of JSON rows at all.
+    Raises UserError if the file is UTF-16 text, or does not contain JSON rows.
     """
     if not number and (what := wide_text(path) or what_it_is(path)):
         raise UserError(f"{path}: {what}.")
@@ -199,12 +200,12 @@ def raw_lines(path: Path, number: int = 0, offset: int = 0) -> Iterator[tuple[in
 
 
 def is_blank(line: bytes) -> bool:
-    """Say whether a line holds nothing, or nothing but a byte order mark."""
+    """Return whether a line is empty, up to white space and a byte order mark."""
     return not line.removeprefix(_BYTE_ORDER_MARK).strip()
 
 
 def parse_line(line: bytes, offset: int) -> tuple[Any, str | None]:
-    """Return the JSON value of a line and None, or None and what is wrong with it."""
+    """Return the JSON value of a line and None, or None and the reason why it is invalid."""
     try:
         return json.loads(line.decode().removeprefix("\ufeff"), object_pairs_hook=unique_fields), None
     except UnicodeDecodeError as error:
@@ -216,16 +217,16 @@ def parse_line(line: bytes, offset: int) -> tuple[Any, str | None]:
 
 
 def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build a JSON object; a field given twice would silently lose its first value."""
+    """Build a JSON object; raises ValueError for a duplicate field, which would silently lose its first value."""
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} is given twice")
+        raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} occurs twice")
     return row
 
 
 def array_rows(path: Path) -> Iterator[RawRow]:
-    """Yield the objects of a JSON array; after the first fault the next object cannot be found."""
+    """Yield the objects of a JSON array up to the first error, after which the next object cannot be found."""
     number = 0
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -238,7 +239,7 @@ def array_rows(path: Path) -> Iterator[RawRow]:
 
 
 def _array_items(file: TextIO) -> Iterator[Any]:
-    """Yield the items of a JSON array; raises ValueError where the text stops being one."""
+    """Yield the items of a JSON array; raises ValueError at the first syntax error."""
     decoder = json.JSONDecoder(object_pairs_hook=unique_fields)
     text, opened = "", False
     while True:
@@ -249,7 +250,7 @@ def _array_items(file: TextIO) -> Iterator[Any]:
                 raise ValueError("the text continues after the end of the array")
             return
         if sign != ("," if opened else "["):
-            raise ValueError("the file ends in the middle of the array" if not sign else f"{sign!r} where ',' belongs")
+            raise ValueError("the file ends in the middle of the array" if not sign else f"expected ',', got {sign!r}")
         if not opened and rest.startswith("]"):
             return
         opened, text = True, rest
@@ -267,7 +268,7 @@ def _array_items(file: TextIO) -> Iterator[Any]:
 
 
 def _next_token(text: str, file: TextIO) -> str:
-    """Return the text from the next non-blank character on, reading on if need be; empty at the end of the file."""
+    """Return the text from the next non-blank character on, reading more if needed; empty at the end of the file."""
     text = text.lstrip()
     while not text and (more := file.read(_CHUNK)):
         text = more.lstrip()
@@ -275,7 +276,7 @@ def _next_token(text: str, file: TextIO) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, for a message of ours."""
+    """Return the first line of an exception's message, to quote in our own."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
@@ -285,18 +286,18 @@ def first_line(error: BaseException) -> str:
 def parquet_rows(
     file: Path, columns: Sequence[str] | None = None, *, start: int = 0
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield number (from 1) and values of every row after the first ``start``, a few in memory at a time.
+    """Yield number (from 1) and values of every row after the first ``start``, with a few in memory at a time.
 
-    ``columns`` are those to read, as far as the file has them; ``images.path`` is part of a column.
+    ``columns`` are the columns to read, if the file has them, or parts of columns such as ``images.path``.
 
     Raises:
-        UserError: it is not parquet, or damaged.
+        UserError: If the file is not parquet, or damaged.
     """
     number = start
     for batch in parquet_batches(file, columns, start=start):
         try:
             rows = batch.to_pylist()
-        except ValueError as error:  # bytes that are not text in a column of texts
+        except ValueError as error:  # invalid UTF-8 in a column of texts
             raise not_parquet(file, error, f" after row {number}") from error
         for row in rows:
             number += 1
@@ -304,10 +305,10 @@ def parquet_rows(
 
 
 def parquet_batches(file: Path, columns: Sequence[str] | None = None, *, start: int = 0) -> Iterator[pa.RecordBatch]:
-    """Yield the same rows as record batches, none of them empty; raises UserError."""
+    """Yield the same rows as nonempty record batches; raises UserError."""
     number = start
     try:
-        # Without pre-buffering, and with a bounded buffer, a row group of all images is not read at once.
+        # No pre-buffering and a small buffer, so that a row group with all images is not read at once.
         with pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER) as table:
             there = None if columns is None else _leaves(table, columns)
             ends = list(accumulate(table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)))
@@ -324,7 +325,7 @@ def parquet_batches(file: Path, columns: Sequence[str] | None = None, *, start: 
 
 
 def _leaves(table: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
-    """Return the columns of a file that are asked for; of a column asked for in part, that part of it."""
+    """Return the leaf columns of a file that ``columns`` selects, whole or in part."""
     found = []
     for index in range(len(table.schema)):
         parts = table.schema.column(index).path.split(".")
@@ -355,7 +356,7 @@ def parquet_count(file: Path) -> int:
 
 
 def not_parquet(file: Path, error: BaseException, place: str = "") -> UserError:
-    """Return what to say of a file that cannot be read as parquet: what it is instead, if that can be seen."""
+    """Return the error for a file that cannot be read as parquet, with what it is instead if that is recognizable."""
     if isinstance(error, OSError) and error.errno is not None:
         return UserError(f"{file}: cannot be read ({error.strerror or first_line(error)}).")
     try:
@@ -366,9 +367,9 @@ def not_parquet(file: Path, error: BaseException, place: str = "") -> UserError:
 
 
 class RowWriter:
-    """Writes rows to a parquet file, a group of rows in memory at a time; a context manager.
+    """Writes rows to a parquet file, with one row group in memory at a time; a context manager.
 
-    A group ends after ``group_rows`` rows, or when what is said of the sizes of its rows adds up to ``group_bytes``.
+    A group ends after ``group_rows`` rows, or when the stated sizes of its rows exceed ``group_bytes``.
     """
 
     def __init__(self, file: Path, schema: pa.Schema, *, group_rows: int, group_bytes: int | None = None) -> None:
@@ -385,7 +386,7 @@ class RowWriter:
             self._write()
 
     def close(self) -> None:
-        """Write what is left and end the file; closing again does nothing."""
+        """Write the remaining rows and close the file; closing again does nothing."""
         if self._group:
             self._write()
         self._file.close()
@@ -430,14 +431,14 @@ def _streamed(name: str, split: str, options: Mapping[str, Any]) -> Iterator[Raw
             number += 1
             yield RawRow(name, number, row)
     except _hub_errors() as error:
-        raise _no_dataset(name, f"{split} split of a dataset of that name beyond row {number}", error) from error
+        raise _no_dataset(name, f"{split} split of a dataset of that name after row {number}", error) from error
 
 
 def hub_dataset(name: str, split: str, *, config: str | None = None, **options: Any) -> Any:
-    """Return a dataset of the Hub with its images undecoded; ``options`` are more of those of ``load_dataset``.
+    """Return a dataset from the Hub with its images undecoded; ``options`` go to ``load_dataset``.
 
     Raises:
-        UserError: the Hub, or its cache, gives none.
+        UserError: If neither the Hub nor its cache provides it.
     """
     import datasets
 
@@ -455,10 +456,7 @@ def hub_dataset(name: str, split: str, *, config: str | None = None, **options: 
 
 
 def undecoded(feature: Any, *, decode: bool = False) -> Any:
-    """Return features of `datasets`, or one of them, whose images are cells, however deep they lie.
-
-    ``decode`` makes them pictures instead.
-    """
+    """Return features of `datasets`, or one of them, with image decoding switched off (or on) at any depth."""
     import datasets
 
     if isinstance(feature, datasets.Image):
@@ -480,7 +478,7 @@ def _hub_errors() -> tuple[type[Exception], ...]:
 
 def _no_dataset(name: str, what: str, error: BaseException) -> UserError:
     return UserError(
-        f"{name}: there is no such file here, and the Hugging Face Hub gave no {what} ({first_line(error)}). Is the "
-        f"path misspelt, or is there no network?{did_you_mean(Path(name))} Without network, give the path of a "
-        "downloaded copy instead."
+        f"{name}: no such local file, and the Hugging Face Hub returned no {what} ({first_line(error)}). Check the "
+        f"spelling and the network.{did_you_mean(Path(name))} Without network access, give the path of a downloaded "
+        "copy."
     )

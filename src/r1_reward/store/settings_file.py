@@ -1,4 +1,4 @@
-"""Settings out of YAML files, whose mistakes are told with file and place."""
+"""Load settings from YAML files; errors name the file and the field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Model = TypeVar("Model", bound=Settings)
 
 
 def load_settings(path: Path, model: type[Model]) -> Model:
-    """Return the settings a file holds; raises UserError, a line a mistake, each with file and place."""
+    """Return the settings in a file; raises UserError with one line per error, each naming file and field."""
     values = read_yaml(path)
     try:
         return model(**values)
@@ -30,9 +30,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such config file.") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not a readable YAML file: {error}") from error
+        raise UserError(f"{path}: not a valid YAML file: {error}") from error
     if values is None:
         return {}
     if not isinstance(values, Mapping):
-        raise UserError(f"{path}: a config is a mapping of keys to values, not a {type(values).__name__}.")
+        raise UserError(f"{path}: a config must map keys to values, but this is a {type(values).__name__}.")
     return {str(key): value for key, value in values.items()}

@@ -1,12 +1,12 @@
-"""Pair folders: parquet shards with embedded images, written and read row by row, so memory stays flat.
+"""Pair folders: parquet shards with embedded images, written and read row by row in constant memory.
 
 Every step of the data recipe (import, annotate, mix) writes one: ``pairs-00000.parquet``, ``pairs-00001.parquet``, ...,
-a card with which `datasets` loads the folder and, last of all, ``report.json``. What is being written lies in the
-sub-folder ``.writing`` until all of it is there::
+a card that lets `datasets` load the folder and, last, ``report.json``. Files stay in the subfolder ``.writing`` until
+all of them are complete::
 
     with PairWriter("imported") as writer:
         writer.add({"id": "7", "question": "Which digit?", "images": [{"bytes": png, "path": "7.png"}], ...})
-        rows = writer.close({"kept": 1})           # the report; moves the shards to their place
+        rows = writer.close({"kept": 1})           # writes the report and moves the shards into place
     for row in read_rows("imported"):               # {"id": "7", ..., "images": [{"bytes": ..., "path": "7.png"}]}
         ...
 """
@@ -35,30 +35,29 @@ from r1_reward.store.rows import line_rows, parquet_columns, parquet_rows
 from r1_reward.store.run_folder import locked
 
 SHARD_BYTES = 256 << 20
-"""Bytes of images and texts after which a shard ends, however few rows it has."""
+"""Maximum bytes of images and texts in a shard with more than one row."""
 
 PAIRS_LOCK = ".pairs.lock"
 
 _SHARD = re.compile(r"pairs-\d{5,}\.parquet")
 _CARD = (
-    "Each row is a question about pictures, two responses, and which of them is preferred (`preferred`: 1 or 2, 0 for "
-    "a tie). `report.json` says how the rows were made and what was left out."
+    "Each row is a question about images, two responses, and which of them is preferred (`preferred`: 1 or 2, 0 for a "
+    "tie). `report.json` says how the rows were made and what was left out."
 )
-_GROUP_ROWS, _GROUP_BYTES = 256, 16 << 20  # rows of a parquet file that are in memory at once, images included
+_GROUP_ROWS, _GROUP_BYTES = 256, 16 << 20  # in memory at once, with images
 _EMPTY = ("source", "kind", "provenance")  # text columns whose default is "", not null
 
 
 class PairWriter:
-    """Writes a pair folder so that it is finished or not there; a context manager.
+    """Writes a pair folder atomically; a context manager.
 
-    Leaving the ``with`` block closes the writer; leaving it by an exception discards what was added. A folder that
-    holds pairs already is refused unless ``overwrite``; the old ones are then replaced when the new ones are complete.
-    Leftovers of an interrupted writer are removed. ``staging`` is where other files can be put that are to appear
-    together with the shards. ``lock`` is off where the caller keeps other processes out of the folder; else the lock
-    file ``.pairs.lock`` stays in it.
+    Leaving the ``with`` block closes the writer; leaving it by an exception discards the rows. A folder that already
+    has pairs is rejected unless ``overwrite``, which replaces the old pairs once the new ones are complete. Leftovers
+    of an interrupted writer are removed. Other files put into ``staging`` appear together with the shards. Pass
+    ``lock=False`` if the caller holds its own lock on the folder; otherwise the lock file ``.pairs.lock`` stays in it.
 
     Raises:
-        UserError: the folder holds pairs, is in use by another process, or cannot be written.
+        UserError: If the folder has pairs, is in use by another process, or cannot be written.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class PairWriter:
         self.rows = 0
         self._shards, self._shard_rows, self._shard_bytes = 0, 0, 0
         self._file: PairRowWriter | None = None
-        self._texts: list[Path] = []  # shards that ended before a row with parts came
+        self._texts: list[Path] = []  # shards finished before the first row with parts
         self._parts = False
         self._closed = False
         self._held = ExitStack()
@@ -100,10 +99,12 @@ class PairWriter:
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a row with the fields of a :class:`~r1_reward.records.schema.PreferencePair`.
 
-        Images, within contents too, are cells ``{"bytes": ..., "path": ...}``, the bytes of a file, or absolute paths;
-        the files are embedded. A video is an absolute path and is stored relative to the folder. Pictures are not
-        decoded.
-        Raises UserError if a field is missing, wrong or unknown, or an image cannot be read.
+        Images, also those in contents, are cells ``{"bytes": ..., "path": ...}``, the bytes of a file, or absolute
+        paths; files are embedded, without decoding them. A video is an absolute path and is stored relative to the
+        folder.
+
+        Raises:
+            UserError: If a field is missing, invalid or unknown, or an image cannot be read.
         """
         full = _checked(row, f"{self.folder}: row {self.rows + 1}")
         full = with_media(full, self._stored)
@@ -137,7 +138,7 @@ class PairWriter:
         self._end_shard()
         while self._parts and self._texts:  # all shards of a folder have the same columns
             widen_file(self._texts.pop())
-        (self.folder / REPORT).unlink(missing_ok=True)  # until the new report is there the folder is not finished
+        (self.folder / REPORT).unlink(missing_ok=True)  # without a report, the folder counts as incomplete
         for old in _shards(self.folder):
             old.unlink()
         for file in sorted(self.staging.iterdir()):
@@ -150,14 +151,14 @@ class PairWriter:
         return self.rows
 
     def discard(self) -> None:
-        """Forget all rows; what the folder held before stays."""
+        """Discard all rows; earlier contents of the folder stay."""
         if self._closed:
             return
         if self._file is not None:
             self._file.close()
             self._file = None
         if not {file.name for file in self.folder.iterdir()} - {STAGING, PAIRS_LOCK}:
-            # Moved away as a whole: whoever has opened the lock file already finds no folder to write to.
+            # Moved away in one step: a process that has already opened the lock file finds no folder to write to.
             gone = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.discarded")
             os.replace(self.folder, gone)
             shutil.rmtree(gone, ignore_errors=True)
@@ -179,15 +180,15 @@ class PairWriter:
 
 
 def read_rows(path: str | Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a pair file or pair folder one by one, in the order they are stored.
+    """Yield the rows of a pair file or pair folder one by one, in stored order.
 
-    Every column of ``FEATURES`` is there (or those in ``columns``), with defaults filled in. A content is text or a
-    list of parts, whatever the file has. Images, within contents too, are cells ``{"bytes": ..., "path": ...}`` with
-    the bytes read, also where the file names them by path; videos are absolute paths. Texts and labels are checked
-    when all columns are read; pictures are not decoded. A few dozen rows are in memory at once.
+    Rows have all columns of ``FEATURES`` (or those in ``columns``), with defaults filled in. A content is text or a
+    list of parts, as stored. Images, also those in contents, are cells ``{"bytes": ..., "path": ...}`` with the bytes
+    read, even if the file names them by path; videos are absolute paths. Texts and labels are checked when all columns
+    are read; images are not decoded. A few dozen rows are in memory at once.
 
     Raises:
-        UserError: there is no such file, it is unfinished, or a row is wrong (with file and row in the message).
+        UserError: If the file does not exist or is incomplete, or a row is invalid (the message names file and row).
     """
     for name in columns or ():
         if name not in FIELDS:
@@ -196,7 +197,7 @@ def read_rows(path: str | Path, columns: Sequence[str] | None = None) -> Iterato
         if file.suffix == ".parquet":
             missing = sorted({*REQUIRED} & {*(columns or FIELDS)} - set(parquet_columns(file)))
             if missing:
-                raise UserError(f"{file}: has no column {', '.join(missing)}; it is not a pair file.")
+                raise UserError(f"{file}: not a pair file; it has no column {', '.join(missing)}.")
             rows: Iterator[tuple[int, Any]] = parquet_rows(file, columns)
         else:
             rows = _jsonl_rows(file)
@@ -209,7 +210,7 @@ def read_rows(path: str | Path, columns: Sequence[str] | None = None) -> Iterato
 def pair_files(path: str | Path) -> list[Path]:
     """Return the files that :func:`read_rows` reads, in order.
 
-    Raises UserError if there are none or an interrupted writer left the folder unfinished.
+    Raises UserError if there are none, or an interrupted writer left the folder incomplete.
     """
     path = Path(path)
     if not path.exists():
@@ -218,14 +219,14 @@ def pair_files(path: str | Path) -> list[Path]:
 
 
 def _require_free(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder with pairs that nobody asked to replace; leftovers of an interrupted writer are none."""
+    """Raise UserError for a folder with pairs unless ``overwrite``; leftovers of an interrupted writer do not count."""
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file, not a folder to write pairs to.")
+        raise UserError(f"{folder}: not a directory; pairs are written to a folder.")
     leftovers = (folder / STAGING).is_dir() and not (folder / REPORT).exists()
     if overwrite or leftovers or not folder.is_dir():
         return
     if (folder / REPORT).exists() or _shards(folder):
-        raise UserError(f"{folder}: holds pairs already. Choose another folder, or allow to overwrite it.")
+        raise UserError(f"{folder}: already has pairs. Choose another folder, or allow overwriting.")
 
 
 def _name(shard: int) -> str:
@@ -237,12 +238,12 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _checked(row: Any, place: str) -> dict[str, Any]:
-    """Return a row with all columns and defaults filled in; raises UserError with the first things wrong."""
+    """Return a row with all columns and defaults; raises UserError with the first problems."""
     if not isinstance(row, Mapping):
         raise UserError(f"{place}: is not an object with fields.")
     given = {name: value for name, value in row.items() if value is not None}
     cells = given.get("images", [])
-    # The schema knows images as paths; whether a cell can be embedded is found out later.
+    # The schema has images as paths; embedding a cell checks it later.
     named = {**with_media(given, _as_path), "images": list(map(_cell_as_path, cells)) if _is_list(cells) else cells}
     _, problems = to_pair(named)
     if problems := [*problems, *text_problems(given)]:
@@ -284,7 +285,7 @@ def _absolute(row: dict[str, Any], folder: Path, place: str) -> dict[str, Any]:
         row["video"] = os.path.abspath(folder / row["video"])
 
     def own(medium: Place) -> Any:
-        if medium.source is None:  # it takes one of the row's images, which nobody asked for
+        if medium.source is None:  # refers to the row's images, a column not requested
             return None
         if medium.kind == "video":
             return os.path.abspath(folder / medium.source)
@@ -300,6 +301,6 @@ def _absolute(row: dict[str, Any], folder: Path, place: str) -> dict[str, Any]:
 
 
 def _below(cell: Any, folder: Path) -> Any:
-    """Join the path of a cell that holds no bytes to the folder of its file."""
+    """Join the path of a cell without bytes to the folder of its file."""
     path = cell.get("path") if isinstance(cell, Mapping) and cell.get("bytes") is None else cell
     return os.path.join(folder, path) if isinstance(path, str) else cell

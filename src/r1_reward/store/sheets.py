@@ -1,10 +1,10 @@
-"""Rows of spreadsheets and of separated text, as evaluation harnesses write their results; the first row names columns.
+"""Rows of spreadsheets and CSV files, such as the results of evaluation harnesses; the first row names the columns.
 
     for raw in sheet_rows(Path("results.xlsx")):        # or .csv, .tsv
         raw.place, raw.data                             # "row 2", {"index": 0, "prediction": "Answer 1 is better."}
 
-Cells of .csv and .tsv are text, empty ones too; those of a workbook are what it holds, None if empty. A row is numbered
-as spreadsheets number it, so that the first one below the names is row 2.
+Cells of .csv and .tsv are text, including empty ones; cells of a workbook have its types, None if empty. Rows are
+numbered as in a spreadsheet, so the first one below the header is row 2.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from r1_reward.records.errors import UserError
 from r1_reward.store.rows import RawRow, first_line
 
 SHEETS = (".xlsx", ".csv", ".tsv")
-"""Endings of the files that are read."""
+"""Suffixes of supported files."""
 
-# What a damaged workbook, or a file of something else, raises depends on where the damage is.
+# A damaged workbook, or a file of another kind, may raise any of these.
 _DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, zipfile.BadZipFile, zlib.error)
-_LONGEST = 1 << 30  # characters of a cell; the module's own limit is 131,072, and judgements are longer
+_LONGEST = 1 << 30  # characters of a cell; the csv module's default of 131,072 is too few for judgments
 
 
 def sheet_rows(path: Path) -> Iterator[RawRow]:
-    """Yield the rows of a table, rows without any value left out; one with more values than names is broken.
+    """Yield the rows of a table, without empty ones; a row with more values than columns is broken.
 
     Raises:
-        UserError: the file cannot be read as what its name says, has no names of columns, or one twice; or openpyxl,
-            which reads workbooks, is not installed.
+        UserError: If the file cannot be read as its suffix says, a column name occurs twice, or openpyxl, which reads
+            workbooks, is not installed.
     """
     lines = _workbook(path) if path.suffix.lower() == ".xlsx" else _text(path)
     names: list[str] | None = None
@@ -43,7 +43,7 @@ def sheet_rows(path: Path) -> Iterator[RawRow]:
             names = _names(path, cells)
             continue
         if any(cell not in (None, "") for cell in cells[len(names) :]):
-            yield RawRow(str(path), number, None, f"has {len(cells)} values, for {len(names)} columns")
+            yield RawRow(str(path), number, None, f"has {len(cells)} values for {len(names)} columns")
         else:
             yield RawRow(str(path), number, dict(zip(names, cells, strict=False)))
 
@@ -53,7 +53,7 @@ def _names(path: Path, cells: Sequence[Any]) -> list[str]:
     while names and not names[-1]:
         names.pop()
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"{path}: the column {twice!r} is there twice; rename one of them.")
+        raise UserError(f"{path}: column {twice!r} occurs twice; rename one of them.")
     return names
 
 
@@ -76,8 +76,8 @@ def _workbook(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
         import openpyxl
     except ImportError as error:
         raise UserError(
-            f"{path}: openpyxl reads .xlsx files and is not installed; pip install 'r1-reward[xlsx]', or save the "
-            "sheet as .csv."
+            f"{path}: reading .xlsx files requires openpyxl; run pip install 'r1-reward[xlsx]', or save the sheet as "
+            ".csv."
         ) from error
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)

@@ -1,12 +1,12 @@
-"""Parquet files as a dataset on the disk, whose memory does not grow with the number of rows.
+"""Parquet files as a memory-mapped dataset, so that memory does not grow with the number of rows.
 
-The rows are kept, uncompressed, in the cache folder of `datasets` under the *content* of the files: `datasets` itself
-goes by path and modification time, and gives the old rows of a file that was replaced under both::
+The rows are cached, uncompressed, in the cache folder of `datasets`, keyed by the *content* of the files: `datasets`
+itself uses path and mtime as the key, and returns old rows for a file replaced under both::
 
     parquet_dataset([Path("pairs-00000.parquet"), Path("pairs-00001.parquet")])     # datasets.Dataset
 
-Every start hashes the files (:mod:`r1_reward.store.digests` says what that costs). What lies in the cache may be
-deleted at any time.
+Every start hashes the files (:mod:`r1_reward.store.digests` says what that costs). The cache can be deleted at any
+time.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from r1_reward.store.rows import first_line, parquet_batches, parquet_schema
 if TYPE_CHECKING:
     from datasets import Dataset, Features
 
-_ROWS, _BYTES = 1000, 16 << 20  # rows that are written together, pictures included
+_ROWS, _BYTES = 1000, 16 << 20  # written at once, with images
 
 
 def parquet_dataset(files: Sequence[Path], features: Features | None = None) -> Dataset:
-    """Return the rows of parquet files, one file after the other, in the columns of the first, or as ``features`` say.
+    """Return the rows of parquet files, concatenated, in the columns of ``features`` or of the first file.
 
     Raises:
-        UserError: a file is not parquet, is damaged, has other columns than the first, or was changed while it was
-            read; or the cache folder cannot be written.
+        UserError: If a file is not parquet, is damaged, has other columns than the first, or changed while it was
+            read; or if the cache folder cannot be written.
     """
     from datasets import Dataset, Features
 
@@ -51,7 +51,7 @@ def parquet_dataset(files: Sequence[Path], features: Features | None = None) -> 
                 with complete_file(rows) as part:
                     _write(files, schema, part)
                     if digests != [file_digest(file) for file in files]:
-                        raise UserError(f"{files[0].parent}: files were changed while they were read. Start again.")
+                        raise UserError(f"{files[0].parent}: files changed while they were read. Start again.")
     return Dataset.from_file(str(rows))
 
 
@@ -63,7 +63,7 @@ def _write(files: Sequence[Path], schema: pa.Schema, part: Path) -> None:
 
 
 def _tables(file: Path) -> Iterator[pa.Table]:
-    """Yield the rows of a parquet file, as many at once as are quick to look up and small enough to hold."""
+    """Yield the rows of a parquet file in tables large enough for fast lookup and small enough for memory."""
     waiting: list[pa.RecordBatch] = []
     for batch in parquet_batches(file):
         waiting.append(batch)
@@ -83,13 +83,13 @@ def _cast(table: pa.Table, schema: pa.Schema, file: Path, first: Path | None) ->
     try:
         return table_cast(widened(table, schema), schema)
     except (ValueError, TypeError, DatasetsError) as error:
-        wanted = f"those of {first}" if first else "the ones asked for"
-        raise UserError(f"{file}: its columns do not fit {wanted} ({first_line(error)}).") from error
+        wanted = f"those of {first}" if first else "the expected ones"
+        raise UserError(f"{file}: its columns do not match {wanted} ({first_line(error)}).") from error
 
 
 @contextmanager
 def _alone(file: Path) -> Iterator[None]:
-    """Keep other processes from writing the same file meanwhile; make its folder."""
+    """Create the file's folder, and lock the file against other writing processes."""
     from filelock import FileLock
 
     with writing_cache():

@@ -1,13 +1,13 @@
-"""Show a video as evenly spaced frames: ordinary pictures, in the order they were filmed.
+"""Sample a video as evenly spaced frames, in order.
 
-A video is a file (MP4, WebM, Matroska, AVI, GIF, ...) or a folder of frames. Its frames take the places of as many
-images, behind the row's own, in training, evaluation and serving alike::
+A video is a file (MP4, WebM, Matroska, AVI, GIF, ...) or a folder of frames. In training, evaluation and serving alike,
+its frames are shown as images after the row's own::
 
     frames = open_video("clips/7.mp4", frames=8)        # a file, or a folder with frame_1.png, frame_2.png, ...
-    pictures = row_pictures(dataset[0], frames=8)       # of a row that load_pairs returned: its images, then its video
+    pictures = row_pictures(dataset[0], frames=8)       # the images, then the video, of a row from load_pairs
 
-The frames are those at ``linspace(0, last, frames)``, rounded down, by number and not by time, so a file and the folder
-of all its frames show the same. Files are decoded by PyAV (the extra ``video``), animated pictures by Pillow.
+The frames are those at ``linspace(0, last, frames)``, rounded down, by index and not by time, so a file and the folder
+of all its frames give the same ones. Files are decoded by PyAV (the extra ``video``), animated images by Pillow.
 """
 
 from __future__ import annotations
@@ -38,33 +38,33 @@ from r1_reward.store.images import (
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 
 _ANIMATIONS = ("GIF", "WEBP", "PNG", "AVIF")
-# FFmpeg also knows playlists and scripts, which may name other files or addresses to open; none of those are here.
+# Excludes FFmpeg's playlist and script formats, which may open other files or URLs.
 _CONTAINERS = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg"
 _MISSING_SHARE, _MISSING_SECONDS = 0.1, 1.0  # a file that ends this far before its declared end was cut off
 
 
 @dataclass(frozen=True)
 class Video:
-    """A video among the pictures of a question: ``model.compare(question, [Video("clip.mp4")], a, b)``."""
+    """A video among the images of a question: ``model.compare(question, [Video("clip.mp4")], a, b)``."""
 
     path: str | os.PathLike[str]
     """A file, or a folder of frames."""
     frames: int | None = None
-    """How many to show at most; None leaves it to the model."""
+    """Maximum number of frames shown; None uses the model's default."""
 
 
 def open_video(path: str | os.PathLike[str], frames: int = FRAMES, *, name: str | None = None) -> list[Image.Image]:
     """Return up to ``frames`` frames of a video as 8-bit RGB, evenly spaced from the first to the last, upright.
 
-    ``name`` is what error messages call the video (default: its path).
+    ``name`` is the video's name in error messages (default: its path).
 
     Raises:
-        ImageError: it is missing, damaged or truncated, no video, has no frames, or a frame is over the limits of
-            :func:`r1_reward.store.images.open_image`; or it is a file and PyAV is not installed.
-        UserError: ``frames`` is less than 1.
+        ImageError: If it is missing, damaged or truncated, is not a video, has no frames, or a frame exceeds the limits
+            of :func:`r1_reward.store.images.open_image`; or if it is a file and PyAV is not installed.
+        UserError: If ``frames`` is less than 1.
     """
     if frames < 1:
-        raise UserError(f"At least 1 frame of a video must be shown, not {frames}.")
+        raise UserError(f"frames: must be 1 or more, not {frames}.")
     files = find_video(path, name=name)
     if files:
         return [open_image(files[index]) for index in evenly(len(files), frames)]
@@ -73,10 +73,10 @@ def open_video(path: str | os.PathLike[str], frames: int = FRAMES, *, name: str 
 
 
 def find_video(path: str | os.PathLike[str], *, name: str | None = None) -> list[Path]:
-    """Return the frames of a folder in natural order, none for a file; nothing is opened.
+    """Return the frame files of a folder in natural order, none for a file, without opening them.
 
     Raises:
-        ImageError: there is neither an ordinary file with bytes in it nor a folder with frames.
+        ImageError: If the path is neither a nonempty regular file nor a folder with frames.
     """
     name = name or os.fspath(path)
     try:
@@ -88,22 +88,22 @@ def find_video(path: str | os.PathLike[str], *, name: str | None = None) -> list
         return []
     names = [file for file in names if file.lower().endswith(FRAME_SUFFIXES) and not file.startswith(".")]
     if not names:
-        raise ImageError(name, f"holds no images ({', '.join(FRAME_SUFFIXES)}), so the video has no frames")
+        raise ImageError(name, f"has no images ({', '.join(FRAME_SUFFIXES)}), so the video has no frames")
     return [Path(path, file) for file in sorted(names, key=natural_key)]
 
 
 def row_pictures(row: Mapping[str, Any], frames: int = FRAMES) -> list[Image.Image]:
-    """Return what a row of a pair file shows: its images, then up to ``frames`` frames of its video.
+    """Return the media of a row of a pair file: its images, then up to ``frames`` frames of its video.
 
     Raises:
-        ImageError: one of them cannot be shown.
+        ImageError: If one of them cannot be opened.
     """
     video = row.get("video")
     return decode_images(row) + (open_video(video, frames) if video else [])
 
 
 def evenly(total: int, n: int) -> list[int]:
-    """Return ``n`` of the numbers below ``total``, evenly spaced from the first to the last; all if they are fewer."""
+    """Return ``n`` evenly spaced indices below ``total``, including the first and the last; all if there are fewer."""
     # Rounded down, like the evaluators of MM-RLHF.
     return list(range(total)) if total <= n else np.linspace(0, total - 1, n, dtype=int).tolist()
 
@@ -115,7 +115,7 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
 
 
 def _animation(path: Path, n: int, name: str) -> list[Image.Image]:
-    """Return frames of an animated picture, none if the file is of another kind."""
+    """Return frames of an animated image, none if the file is of another kind."""
     try:
         with open(path, "rb") as file, identified(file, _ANIMATIONS) as image:
             check_size(image.size, name)
@@ -138,9 +138,7 @@ def _film(path: Path, n: int, name: str) -> list[Image.Image]:
         return _by_time(av, path, n, name, packets) or _by_count(av, path, n, name)
     except (av.FFmpegError, OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ImageError(
-            name, f"is damaged or truncated, or no video of a kind that is supported ({reason})"
-        ) from error
+        raise ImageError(name, f"is damaged or truncated, or not a supported video ({reason})") from error
 
 
 def _pyav(name: str) -> Any:
@@ -148,39 +146,39 @@ def _pyav(name: str) -> Any:
         import av
     except ImportError as error:
         raise ImageError(
-            name, "video files are read with PyAV: pip install 'r1-reward[video]' (a folder of frames needs nothing)"
+            name, "reading video files requires PyAV: pip install 'r1-reward[video]' (a folder of frames does not)"
         ) from error
     return av
 
 
 class _Packet(NamedTuple):
     time: int
-    """When its frame is shown, in units of the stream."""
+    """Presentation time of its frame, in units of the stream."""
     key: bool
-    """Whether decoding can begin here."""
+    """Whether decoding can start here."""
     shown: bool
 
 
 @contextmanager
 def _opened(av: Any, path: Path, name: str) -> Iterator[tuple[Any, Any]]:
-    """Open the container and its first video stream; raises ImageError if there is none or its frames are too large."""
+    """Open a container and its first video stream; raises ImageError if there is none or its frames are too large."""
     with open(path, "rb") as file, av.open(file, options={"format_whitelist": _CONTAINERS}) as container:
         if not container.streams.video:
-            raise ImageError(name, "holds no video stream")
+            raise ImageError(name, "has no video stream")
         stream = container.streams.video[0]
         context = stream.codec_context
         if context is None:
-            raise ImageError(name, "is of a kind that this build of PyAV cannot decode")
+            raise ImageError(name, "uses a codec that this build of PyAV cannot decode")
         check_size((context.width, context.height), name)
-        context.options = {"max_pixels": str(MAX_PIXELS)}  # frames inside may claim another size than the header
+        context.options = {"max_pixels": str(MAX_PIXELS)}  # frames may claim another size than the header
         yield container, stream
 
 
 def _scan(av: Any, path: Path, name: str) -> list[_Packet] | None:
-    """Read all packets of the video without decoding any; None if they do not say when they are shown.
+    """Read all packets of the video without decoding them; None if they have no presentation times.
 
     Raises:
-        ImageError: the file ends long before the time it declares.
+        ImageError: If the file ends long before its declared duration.
     """
     packets: list[_Packet] | None = []
     with _opened(av, path, name) as (container, stream):
@@ -206,9 +204,9 @@ def _scan(av: Any, path: Path, name: str) -> list[_Packet] | None:
 
 
 def _by_time(av: Any, path: Path, n: int, name: str, packets: Sequence[_Packet] | None) -> list[Image.Image] | None:
-    """Return the frames wanted, decoding only around them; None if the packets' times are not those of the frames.
+    """Return the wanted frames, decoding only the groups that contain them; None if packet and frame times differ.
 
-    Between two keyframes is what can be decoded on its own; most of a long video holds no frame that is wanted.
+    A group, from one keyframe to the next, can be decoded on its own; most of a long video can be skipped.
     """
     times = sorted(packet.time for packet in packets or () if packet.shown)
     wanted = {times[index]: index for index in evenly(len(times), n)}
@@ -231,7 +229,7 @@ def _by_time(av: Any, path: Path, n: int, name: str, packets: Sequence[_Packet] 
             if group in needed:
                 decoding = True
                 keep(context.decode(packet))
-            elif decoding:  # what the decoder holds back belongs to the group before
+            elif decoding:  # flush the frames of the previous group that the decoder still buffers
                 decoding = False
                 keep(context.decode(None))
                 context.flush_buffers()
@@ -241,24 +239,24 @@ def _by_time(av: Any, path: Path, n: int, name: str, packets: Sequence[_Packet] 
 
 
 def _groups_needed(packets: Sequence[_Packet], wanted: Container[int]) -> set[int]:
-    """Return the numbers of the groups to decode: a group is a keyframe and what follows it; 0 is before the first."""
+    """Return the numbers of the groups to decode; group 0 precedes the first keyframe."""
     needed: set[int] = set()
     group, key_time = 0, 0
     for packet in packets:
         if packet.key:
             group, key_time = group + 1, packet.time
         if packet.time in wanted:
-            # Shown before its keyframe, it leans on the group before, too.
+            # A frame shown before its keyframe also depends on the previous group.
             needed |= {group, group - 1} if packet.time < key_time else {group}
     return needed
 
 
 def _by_count(av: Any, path: Path, n: int, name: str) -> list[Image.Image]:
-    """Return the frames wanted by decoding all of them twice: to count them, and to keep some."""
+    """Return the wanted frames by decoding the video twice: once to count the frames, once to keep some."""
     with _opened(av, path, name) as (container, stream):
         total = sum(1 for _ in container.decode(stream))
     if not total:
-        raise ImageError(name, "holds no frames")
+        raise ImageError(name, "has no frames")
     wanted = set(evenly(total, n))
     with _opened(av, path, name) as (container, stream):
         frames = enumerate(container.decode(stream))
@@ -266,7 +264,7 @@ def _by_count(av: Any, path: Path, n: int, name: str) -> list[Image.Image]:
 
 
 def _picture(frame: Any, name: str, index: int) -> Image.Image:
-    """Return a decoded frame as an upright picture."""
+    """Return a decoded frame as an upright image."""
     place = f"{name}, frame {index + 1}"
     if frame.is_corrupt:
         raise ImageError(place, "is damaged")

@@ -1,8 +1,8 @@
-"""The dialects, one file each. A file that holds ``DIALECT`` is found by its own name: no list names it.
+"""The dialects, one file each. A file that defines ``DIALECT`` is found by its name; there is no list to edit.
 
-find_dialect("rm-r1").title                     # reads dialects/rm_r1.py
-dialect_of("UnifiedReward-Think-qwen-7b").name  # "unified-reward-think", by the model's name and never by a text
-register(Dialect(name="mine", ...))             # one that lives outside of this package
+find_dialect("rm-r1").title                     # imports dialects/rm_r1.py
+dialect_of("UnifiedReward-Think-qwen-7b").name  # "unified-reward-think", from the model's name and never from a text
+register(Dialect(name="mine", ...))             # one defined outside this package
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from r1_reward.records.dialect import Dialect
 
 DEFAULT = "r1-reward"
-"""The dialect of a model whose name says nothing."""
+"""The dialect of a model whose name matches no other."""
 
 AUTO = "auto"
-"""Not a dialect: the one that the model's name says."""
+"""Not a dialect, but the choice by the model's name."""
 
 REGISTERED: dict[str, Dialect] = {}
-"""The dialects of :func:`register`, by name."""
+"""Dialects added with :func:`register`, by name."""
 
 
 def dialect_names() -> list[str]:
-    """Return the names of all dialects, the default first; reads none of their files."""
+    """Return the names of all dialects, the default first, without importing them."""
     files = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)}
     return [DEFAULT, *sorted(files - {DEFAULT}), *REGISTERED]
 
 
 def find_dialect(name: str) -> Dialect:
-    """Return a dialect; raises UserError if there is none of that name."""
+    """Return a dialect by name; raises UserError if it does not exist."""
     if name in REGISTERED:
         return REGISTERED[name]
     names = dialect_names()
@@ -42,21 +42,21 @@ def find_dialect(name: str) -> Dialect:
         found: Dialect = import_module(f"{__name__}.{name.replace('-', '_')}").DIALECT
         return found
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}, and auto, by the model's name."
+    hint = f"did you mean {near[0]}?" if near else f"choose {', '.join(names)}, or auto (by the model's name)."
     raise UserError(f"{name!r} is not a dialect; {hint}")
 
 
 def dialect_of(*model_names: str) -> Dialect:
-    """Return the dialect that a model's names say: of the first name that says one, else the default.
+    """Return the dialect of the first of a model's names that matches one, else the default.
 
     Raises:
-        UserError: a name says two of them.
+        UserError: If a name matches two dialects.
     """
     for model in model_names:
         speakers = [dialect for dialect in map(find_dialect, dialect_names()) if dialect.speaks(model)]
         if len(speakers) > 1:
             both = " and ".join(dialect.name for dialect in speakers)
-            raise UserError(f"{model}: its name is that of a judge of {both}; choose one of them with --dialect.")
+            raise UserError(f"{model}: the name matches the dialects {both}; choose one of them with --dialect.")
         if speakers:
             return speakers[0]
     return find_dialect(DEFAULT)
@@ -65,6 +65,6 @@ def dialect_of(*model_names: str) -> Dialect:
 def register(dialect: Dialect) -> Dialect:
     """Add a dialect of your own and return it; raises UserError if its name is taken."""
     if dialect.name in (*dialect_names(), AUTO):
-        raise UserError(f"there is a dialect {dialect.name!r} already; choose another name.")
+        raise UserError(f"dialect {dialect.name!r} already exists; choose another name.")
     REGISTERED[dialect.name] = dialect
     return dialect

@@ -1,8 +1,8 @@
-r"""Judges that put the better one into a box, as LLaVA-Critic-R1 does: \boxed{1}.
+r"""Judges that box the number of the better response, such as LLaVA-Critic-R1: \boxed{1}.
 
 The official evaluation appends "the final answer MUST BE put in \boxed{}" to VL-RewardBench's prompt. A box may
-hold 1, 2, A or B, alone or in words ("Answer 1", "Response 2 is better"). Boxes that hold something else, such as a
-calculated number, are not verdicts; two verdicts that contradict each other are none (as in OmniReward's reader).
+contain 1, 2, A or B, alone or in words ("Answer 1", "Response 2 is better"). Boxes with other contents, such as a
+calculated number, are not verdicts; contradictory verdicts count as none (as in OmniReward's reader).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _VERDICT = re.compile(
 
 
 def read(spoken: str) -> Found:
-    """Find the box that holds a verdict."""
+    """Find the box that contains a verdict."""
     return marked(_VERDICT, {"1": 1, "2": 2, "A": 1, "B": 2}, spoken)
 
 
@@ -31,7 +31,7 @@ DIALECT = Dialect(
     read=read,
     template="boxed.txt",
     source="arXiv 2509.00676; github.com/si0wang/LLaVA-Critic-R1 at 6fd42d1, eval_llama32v/model_vlreward_llama32v.py; "
-    "that repository names no licence, so the wording is ours",
+    "that repository has no license, so the wording is ours",
     hostile=(r"\\(?:boxed|fbox)\s*\{", *HOSTILE),
     models=(r"llava[-_]critic[-_]r1",),
 )

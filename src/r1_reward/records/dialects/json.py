@@ -1,9 +1,9 @@
-"""A JSON object with "better_response", as the judges of MMRB2 answer.
+"""A JSON object with the key "better_response", the answer form of MMRB2's judges.
 
-The official reader (api_pairwise_evaluator.py) takes the fences off, repairs the JSON and counts any value but "A" and
-"B" as wrong. Ours looks for the key and its value, which finds them in sound, fenced and damaged JSON alike; a key that
-a text inside of the JSON quotes is escaped there, and not read. Values that contradict each other are none, and so is
-the form of the prompt repeated ('"A" or "B"').
+The official reader (api_pairwise_evaluator.py) strips code fences, repairs the JSON and counts any value but "A" and
+"B" as wrong. Ours searches for the key and its value, which works in valid, fenced and damaged JSON alike; a key quoted
+in a string of the JSON is escaped there, and so does not match. Contradictory values count as none, and so does an echo
+of the prompt ('"A" or "B"').
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _VERDICT = re.compile(r"(?<!\\)[\"']better_response[\"']\s*:\s*[\"']?\s*([AB])\s
 
 
 def read(spoken: str) -> Found:
-    """Find the value of the key ``better_response``."""
+    """Find the value of the ``better_response`` key."""
     return marked(_VERDICT, {"A": 1, "B": 2}, spoken)
 
 

@@ -1,7 +1,7 @@
 """The judge prompt of MT-bench, which most text judges and many benchmarks use: [[A]], [[B]], or [[C]] for a tie.
 
-The official reader (fastchat/llm_judge/common.py) looks for ``[[A]]`` first, then ``[[B]]``, then ``[[C]]``, so that a
-text with several of them is counted for A. Ours reads none of several that contradict each other.
+The official reader (fastchat/llm_judge/common.py) looks for ``[[A]]`` first, then ``[[B]]``, then ``[[C]]``, so a text
+with several of them may count for A. In ours, contradictory verdicts count as none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _VERDICT = re.compile(r"\[\[([ABC])\]\]")
 
 
 def read(spoken: str) -> Found:
-    """Find ``[[A]]``, ``[[B]]`` or ``[[C]]``; with two different ones there is no verdict."""
+    """Find ``[[A]]``, ``[[B]]`` or ``[[C]]``; different ones are no verdict."""
     return marked(_VERDICT, {"A": 1, "B": 2, "C": 0}, spoken)
 
 

@@ -1,9 +1,9 @@
-r"""Judges that see one response at a time and score it, as LLaVA-Critic does: "Score: 85". The higher score wins.
+r"""Judges that score one response at a time, such as LLaVA-Critic: "Score: 85". The higher score wins.
 
-Equal scores are a tie. A score is read where the model speaks: the last "Final Score", else a "Score" or "Rating" that
-all agree on, else "I rate it 85/100", else a number alone in the first line. A denominator counts: 8/10 is 80. What
-is negative or larger than its scale, or a range (80-90), is not a score; without both scores there is no verdict. Two
-judgements become one text, which is read like any other::
+Equal scores are a tie. The score is read after the thought: the last "Final Score", else a "Score" or "Rating" if all
+of them agree, else "I rate it 85/100", else a number alone on the first line. Denominators count: 8/10 is 80. A
+negative number, a number above its scale and a range (80-90) are not scores; unless both scores are readable, there is
+no verdict. Two judgments become one text, which is parsed like any other::
 
     <think>[Response 1]: ...
     [Response 2]: ...</think>
@@ -33,7 +33,7 @@ _FULL = 100.0
 
 
 def read_score(spoken: str) -> float | None:
-    """Return the score of one response, in [0, 1], None where there is none or several contradict each other."""
+    """Return the score of one response, in [0, 1]; None if there is none, or scores contradict each other."""
     if final := _FINAL.findall(spoken):
         return _share(final[-1])
     for pattern in (_LABELLED, _RATED):
@@ -49,13 +49,13 @@ def _share(found: tuple[str, str]) -> float | None:
 
 
 def scores_in_words(first: float | None, second: float | None) -> str:
-    """Return the verdict of two scores in [0, 1] as :func:`read` reads it, out of 100; None is written ``none``."""
+    """Write two scores in [0, 1] as the verdict that :func:`read` parses, out of 100; None becomes ``none``."""
     shown = ("none" if score is None else f"{round(score * _FULL, 4):g}" for score in (first, second))
     return "\n".join(f"Score of response {number}: {score}" for number, score in enumerate(shown, 1))
 
 
 def read(spoken: str) -> Found:
-    """Compare the two scores that :func:`scores_in_words` wrote."""
+    """Compare two scores written by :func:`scores_in_words`."""
     match = _BOTH.match(spoken)
     if match is None or "none" in match.groups():
         return NOTHING
@@ -66,7 +66,7 @@ def read(spoken: str) -> Found:
 
 DIALECT = Dialect(
     name="pointwise",
-    title="a score for each response alone, LLaVA-Critic",
+    title="a score for each response, LLaVA-Critic",
     form="Score: 85",
     read=read,
     score=read_score,

@@ -1,4 +1,4 @@
-"""R1-Reward and every model that this package trains: the default."""
+"""R1-Reward and every model trained with this package: the default."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from r1_reward.records.parsing import ParsedJudgment, answer_position, parse_jud
 
 
 class _R1Reward(Dialect):
-    """The wording and the reading of method section 1."""
+    """The prompt and the parser of method section 1."""
 
     def parse(self, text: str, *, cut: bool = False) -> ParsedJudgment:
-        """Read one judgement to the letter of method section 1; its reasoning is the thought alone."""
+        """Parse one judgment by the exact format of method section 1; its reasoning is the thought alone."""
         return parse_judgment(text, cut=cut)
 
     def position(
         self, tokens: Sequence[int], verdicts: Sequence[int], decode: Callable[[list[int]], str], text: str
     ) -> int | None:
-        """Return where the answer's own token stands."""
+        """Return the index of the answer token."""
         return None if self.parse(text).answer is None else answer_position(tokens, verdicts, decode)
 
     def as_ours(self, text: str) -> str:
-        """Return the text without the white space around its parts."""
+        """Return the text without white space around its parts."""
         return tidy(text)
 
 
 def read(spoken: str) -> Found:
-    """Find the one ``<answer>``, closed or not; only a digit alone between its tags is a verdict."""
+    """Find the single ``<answer>``, closed or not; only a lone digit between its tags is a verdict."""
     start = spoken.find("<answer>")
     if spoken.count("<answer>") != 1:
         return NOTHING
@@ -40,7 +40,7 @@ def read(spoken: str) -> Found:
 
 DIALECT = _R1Reward(
     name="r1-reward",
-    title="R1-Reward, and what this package trains",
+    title="R1-Reward, and models trained with this package",
     form="<answer>{}</answer>",
     read=read,
     template="pairwise.txt",

@@ -1,7 +1,7 @@
 """RM-R1, the instruct models: a text judge that classifies the task, writes a rubric or a solution, and compares.
 
-The official reader (rewardbench/generative.py in its repository) takes ``[[A]]`` or ``[[B]]`` anywhere in the text and
-neither if both are there. Ours does the same where the model speaks: a draft within a thought is not read.
+The official reader (rewardbench/generative.py in its repository) accepts ``[[A]]`` or ``[[B]]`` anywhere in the text,
+and neither if both occur. Ours does the same after the thought: a draft inside a thought is ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TAGS = r"</?(?i:type|rubric|justify|solution|eval|(?:quote|summary)_[ab])\s*>"
 
 
 def read(spoken: str) -> Found:
-    """Find ``[[A]]`` or ``[[B]]``, inside an answer's tags or not; with both of them there is no verdict."""
+    """Find ``[[A]]`` or ``[[B]]``, inside answer tags or not; both together are no verdict."""
     return marked(_VERDICT, {"A": 1, "B": 2}, spoken)
 
 

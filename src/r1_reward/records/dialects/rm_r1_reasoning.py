@@ -1,4 +1,4 @@
-"""RM-R1, the models distilled from DeepSeek-R1: no system message, a thought of their own, the same verdict."""
+"""RM-R1, the models distilled from DeepSeek-R1: no system message, their own thought, the same verdict."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""UnifiedReward: "Answer 1 is better", at the end of a short comparison, or between an answer's tags behind a thought.
+"""UnifiedReward: "Answer 1 is better", at the end of a short comparison, or in answer tags after a thought.
 
-The official scripts ask whether the text contains the right statement, its thought included, so that a text with both
-is right whatever the label. Ours reads where the model speaks: what every pair of answer tags says alike, and without
-tags the last statement, as the prompt asks for the decision after the comparison. "Image 1 is better" and "Video 1 is
-better", the same models' words for generated pictures, are read as well.
+The official scripts check whether the whole text, including the thought, contains the right statement, so a text with
+both is right whatever the label. Ours reads after the thought: the answer tags, which must all agree, or without tags
+the last statement, since the prompt asks for the decision after the comparison. "Image 1 is better" and "Video 1 is
+better", which these models say of generated media, are accepted too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ANSWER = re.compile(
 
 
 def read(spoken: str) -> Found:
-    """Find the answer between its tags, or the last statement of a text without such tags."""
+    """Find the answer in its tags, or the last statement of a text without tags."""
     opened, closed = spoken.count("<answer>"), spoken.count("</answer>")
     if not opened and not closed:
         return last_statement(spoken)

@@ -1,4 +1,4 @@
-"""UnifiedReward-Think: a thought with scores by dimension, then <answer>Answer 1 is better</answer>."""
+"""UnifiedReward-Think: a thought with scores per dimension, then <answer>Answer 1 is better</answer>."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UnifiedReward-Think on Qwen3-VL: the same verdict as UnifiedReward-Think behind a stricter prompt."""
+"""UnifiedReward-Think on Qwen3-VL: a stricter prompt with the same verdict as UnifiedReward-Think."""
 
 from __future__ import annotations
 
