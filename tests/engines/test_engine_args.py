@@ -160,7 +160,7 @@ def begin(monkeypatch):
 
 
 def test_no_picture_is_kept_that_a_request_left_behind(begin):
-    """vLLM keeps pictures at both ends; a prompt that is made and not sent would make them differ."""
+    """Pictures are kept at both ends by vLLM; a prompt that is made and not sent would make them differ."""
     assert begin().mm_processor_cache_gb == 0
     assert begin(max_num_seqs=3, max_model_len=99).max_num_seqs == 3
 

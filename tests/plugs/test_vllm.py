@@ -131,7 +131,7 @@ def test_votes_differ_repeat_and_depend_on_nothing_beside_them(fast, items):
 
 
 def test_more_seeded_prompts_than_a_step_has_room_for_end_nothing(fast, items):
-    """vLLM 0.32 on a CPU ends where the prompt of a seeded request is read in two parts."""
+    """On a CPU vLLM 0.32 ends where the prompt of a seeded request is read in two parts."""
     long = [{**item, "question": f"{item['question']} {n} " + "word " * 400} for n, item in enumerate(items[:40])]
     assert all(len(votes) == 4 for votes in votes_of(fast, long, votes=2))
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_judged_ends_nothing_else(fast, items):
 
 
 def test_a_picture_is_shown_again_whatever_became_of_those_before(fast, items):
-    """vLLM keeps pictures at both ends: a request that was prepared and not sent, or sent late, must not count."""
+    """Pictures are kept at both ends by vLLM: one that was prepared and not sent, or sent late, must not count."""
     engine = fast.engine
 
     def ask(color, said="three"):

@@ -152,8 +152,10 @@ class Fields:
 def check_media(
     fields: Fields, draft: Draft, folder: Path, *, check_files: bool, needed: bool = True, most: int | None = None
 ) -> None:
-    """Note what is wrong with the media of a row: none at all (``needed``), more than ``most`` pictures, or
-    (``check_files``) files not there."""
+    """Note what is wrong with the media of a row.
+
+    That is none at all (``needed``), more than ``most`` pictures, or (``check_files``) files that do not exist.
+    """
     problems, places = fields.problems, draft.places
     said = any(name == draft.image_field for name, _ in problems)
     if needed and not draft.images and draft.video is None and not places and not said:
@@ -214,7 +216,6 @@ def content_hash(draft: Draft) -> str:
 
     An embedded image counts by its bytes, a file by its path as given.
     """
-
     media = [media_name(cell) for cell in draft.images]
     media += [draft.video] if draft.video is not None else []
     question, *responses = map(with_names, (draft.question, draft.response_1, draft.response_2))

@@ -160,10 +160,10 @@ def _trained_from(folder: Path) -> str | None:
 
 
 def read_data(folder: Path, recipe: Recipe | None, card: Path | None) -> dict[str, Any]:
-    """Return what is known of the training pairs: ``name``, ``hub`` (ids on the Hub), ``mixture`` (its report.json),
-    ``judged`` (their numbers by how a teacher or a model did on them).
+    """Return what is known of the training pairs.
 
-    ``card`` is the folder of a mixture, for when the run's own data do not lie in it.
+    That is ``name``, ``hub`` (ids on the Hub), ``mixture`` (its report.json) and ``judged`` (their numbers by how a
+    teacher or a model did on them). ``card`` is the folder of a mixture, for when the run's own data do not lie in it.
 
     Raises:
         UserError: ``card`` holds no mixture.

@@ -100,11 +100,11 @@ def spoken_from(text: str, *, cut: bool = False) -> int | None:
 
 
 def with_template_thought(prompt: str, text: str) -> str:
-    """Return what a model wrote behind a rendered prompt, with the ``<think>`` that the prompt ends with, if it does.
+    r"""Return what a model wrote behind a rendered prompt, with the ``<think>`` that the prompt ends with, if it does.
 
     A text that opens a thought of its own at once is returned as it is.
 
-    >>> with_template_thought("<|im_start|>assistant\\n<think>\\n", "So.</think><answer>1</answer>")
+    >>> with_template_thought("<|im_start|>assistant\n<think>\n", "So.</think><answer>1</answer>")
     '<think>So.</think><answer>1</answer>'
     """
     *_, last = (None, *_THOUGHT.finditer(prompt))

@@ -1,15 +1,15 @@
-"""What a reader sees of a text: blank is what shows nothing, and texts that look the same are the same.
+r"""What a reader sees of a text: blank is what shows nothing, and texts that look the same are the same.
 
 Answers come with characters that nobody sees: zero-width spaces and joiners, soft hyphens, byte order marks, variation
 selectors, marks of direction. A judge who is to choose between texts that differ in nothing else has nothing to go by.
 The same characters may be seen elsewhere: a joiner makes one family of three emoji and shapes Persian and Hindi words.
 Markup is text like any other: ``&nbsp;`` and ``<br>`` are what a judge is shown, and not blank.
 
->>> is_blank("\\u200b\\u00a0\\ufeff")
+>>> is_blank("\u200b\u00a0\ufeff")
 True
->>> same_text("\\U0001f468\\u200d\\U0001f469", "\\U0001f468\\U0001f469")
+>>> same_text("\U0001f468\u200d\U0001f469", "\U0001f468\U0001f469")
 False
->>> visible("An\\u00a0eight\\u200b.\\r\\n") == visible("An eight.")
+>>> visible("An\u00a0eight\u200b.\r\n") == visible("An eight.")
 True
 """
 

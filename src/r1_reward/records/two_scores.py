@@ -1,4 +1,4 @@
-"""The prompt that asks for two scores ("8 6"), as lmms-eval's judge client sends it, and how a judge of pairs answers.
+r"""The prompt that asks for two scores ("8 6"), as lmms-eval's judge client sends it, and how a judge of pairs answers.
 
 No judge of ours is asked in it: it is recognised where others ask, and what the judge says of the two is told as two
 numbers on the scale of the prompt. They are the probabilities that each is the better one, and no grades::
@@ -9,7 +9,7 @@ numbers on the scale of the prompt. They are the probabilities that each is the 
 
 >>> write(1, 0.75, "Assistant 1 counts right.", 1, 10).splitlines()[0]
 '7.75 3.25'
->>> two_scores("each on a scale of 1 to 10, where").read("8 6\\nThe first.").answer
+>>> two_scores("each on a scale of 1 to 10, where").read("8 6\nThe first.").answer
 1
 """
 

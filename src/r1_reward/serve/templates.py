@@ -1,9 +1,9 @@
-"""What a trainer's prompt asks: plain text, text in a chat template, or the messages of a chat.
+r"""What a trainer's prompt asks: plain text, text in a chat template, or the messages of a chat.
 
-    prompt = "<|im_start|>user\\n<image>Which digit?<|im_end|>\\n<|im_start|>assistant\\n"
+    prompt = "<|im_start|>user\n<image>Which digit?<|im_end|>\n<|im_start|>assistant\n"
     ask(read_turns(prompt), [picture])  # Prompt(question="Which digit?", images=[picture])
     ask(read_turns(prompt))             # WrongPictures: has a place for 1 picture (<image>), and none came
-    clean("It is 3.<|im_end|>\\n")       # "It is 3."
+    clean("It is 3.<|im_end|>\n")       # "It is 3."
 
 The last message of a user is the question; what was said before it stands in front of it as a transcript. Special
 tokens do not reach the judge. Only the standard library is needed: plugs that run inside a trainer ask here, too.

@@ -1,9 +1,9 @@
-"""VideoRewardBench (arXiv 2509.00484): 1,563 pairs of answers to questions about videos, in five categories.
+r"""VideoRewardBench (arXiv 2509.00484): 1,563 pairs of answers to questions about videos, in five categories.
 
 The columns of its files were not published where we could read them. The names used here (:data:`COLUMNS_READ`) are
 plain ones, and ``--columns`` says what the file calls them; every report repeats which were read::
 
-    r1-reward bench run videorewardbench --data test.jsonl --columns question=prompt --columns video=path \\
+    r1-reward bench run videorewardbench --data test.jsonl --columns question=prompt --columns video=path \
         --model MODEL --out RUN
 """
 

@@ -1,6 +1,6 @@
-"""A scalar judge asked as vLLM and SGLang are asked for the output of a reward model: one number for each chat.
+r"""A scalar judge asked as vLLM and SGLang are asked for the output of a reward model: one number for each chat.
 
-    POST /classify       {"model": "R1-Scalar", "input": "<|im_start|>user\\n...", "use_activation": false}
+    POST /classify       {"model": "R1-Scalar", "input": "<|im_start|>user\n...", "use_activation": false}
                          -> {"data": [{"index": 0, "label": "LABEL_0", "probs": [1.25], "num_classes": 1}], ...}
     POST /pooling        {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}
                          -> {"data": [{"index": 0, "object": "pooling", "data": [0.7773]}], ...}
