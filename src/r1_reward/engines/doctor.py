@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,7 +69,7 @@ class Report:
     cache: Disk | Unknown
     environment: Mapping[str, str]
     servers: tuple[Reached, ...]
-    findings: tuple[Finding, ...] = field(default=())
+    findings: tuple[Finding, ...] = ()
 
     @property
     def broken(self) -> bool:
@@ -93,24 +93,23 @@ def examine(base_urls: Sequence[str] = ()) -> Report:
     unmet, extras = _requirements()
     libraries = {name: installed.version_of(name) for name in SHOWN}
     missing = [name for name in ("torch", "torchvision") if isinstance(installed.version_of(name), Unknown)]
-    asked = {
-        "version": r1_reward.__version__,
-        "commit": installed.commit(),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "libraries": libraries,
-        "unmet": unmet,
-        "extras": extras,
-        "cores": usable_cores(),
-        "memory": memory(),
-        "torch": Unknown(f"{missing[0]} is not installed") if missing else torch_here(),
-        "has_driver": has_driver(),
-        "cache": disk_at(Path(constants.HF_HUB_CACHE)),
-        "environment": {name: os.environ[name] for name in ("OMP_NUM_THREADS", *_OFFLINE) if name in os.environ},
-        "servers": servers,
-    }
-    report = Report(**asked)
-    return Report(**asked, findings=tuple(findings_of(report)))
+    report = Report(
+        version=r1_reward.__version__,
+        commit=installed.commit(),
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        libraries=libraries,
+        unmet=unmet,
+        extras=extras,
+        cores=usable_cores(),
+        memory=memory(),
+        torch=Unknown(f"{missing[0]} is not installed") if missing else torch_here(),
+        has_driver=has_driver(),
+        cache=disk_at(Path(constants.HF_HUB_CACHE)),
+        environment={name: os.environ[name] for name in ("OMP_NUM_THREADS", *_OFFLINE) if name in os.environ},
+        servers=servers,
+    )
+    return replace(report, findings=tuple(findings_of(report)))
 
 
 def findings_of(report: Report) -> Iterator[Finding]:
