@@ -42,7 +42,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"r1-reward {report.version}{commit}"
     yield f"  Python {report.python}, {report.platform}"
     for name, version in report.libraries.items():
-        yield f"  {name} {known(version)}"
+        yield f"  {name} {version.why if isinstance(version, Unknown) else version}"
     yield "extras"
     for name, extra in report.extras.items():
         # One name each; a version that does not fit is told in full.
@@ -65,7 +65,7 @@ def _machine(report: Report) -> Iterator[str]:
     from r1_reward.records.errors import Unknown
 
     torch, memory, cache = report.torch, report.memory, report.cache
-    threads = "" if isinstance(torch, Unknown) else f"; torch computes with {torch.threads} threads"
+    threads = "" if isinstance(torch, Unknown) else f"; torch computes with {torch.threads}"
     yield f"cores: {report.cores}{threads}"
     yield f"memory: {memory.free / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
     if isinstance(torch, Unknown):
