@@ -119,7 +119,10 @@ def test_the_paper_map_names_many_functions():
     assert len(set(dotted_names("docs/paper_map.md"))) > 40
 
 
-PLACE = re.compile(rf"(algorithm\.py|rewards\.py|(?:{'|'.join(sorted(MODULES))})/[\w/.-]*)(?:: ([\w.]+))?")
+ROOMS = "|".join(sorted(MODULES))
+PLACE = re.compile(rf"(algorithm\.py|rewards\.py|(?:{ROOMS})/(?:\w+/)*(?:\w+\.(?:py|txt))?)(?:: ([\w.]+))?")
+YET_TO_BE_WRITTEN = {"docs/tutorials/extend.md": {"bench/benchmarks/my_groups.py"}}
+"""Of each page: files that it tells the reader to make."""
 
 
 def places(page: str) -> Iterator[tuple[str, str | None]]:
@@ -140,7 +143,7 @@ def test_places_in_the_package_exist(page):
                 resolve(f"{path.removesuffix('.py').replace('/', '.')}.{name}")
             except AttributeError:
                 missing.add(f"{path}: {name}")
-    assert not missing, f"{page} names what src/r1_reward does not have"
+    assert missing == YET_TO_BE_WRITTEN.get(page, set()), f"{page} names what src/r1_reward does not have"
 
 
 def test_the_architecture_is_one_page_with_every_room_in_order():

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from r1_reward.cli.judging import AsJson
-from r1_reward.cli.options import Fields, with_settings
-from r1_reward.engines.options import EngineOptions
 
 if TYPE_CHECKING:
     from r1_reward.engines.doctor import Report
@@ -18,15 +16,17 @@ if TYPE_CHECKING:
 BROKEN = 1
 
 
-@with_settings
 def doctor(
-    engine: Annotated[EngineOptions, Fields(only=("base_url",))],
+    base_url: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask whether this OpenAI-compatible server answers (http://HOST/v1); may be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is installed, what the machine has, and what would be slow or fail; exit code 1 if a part is broken."""
     from r1_reward.engines.doctor import examine
 
-    report = examine(engine.base_url)
+    report = examine(base_url or ())
     typer.echo(json.dumps(report.as_json()) if as_json else "\n".join(_lines(report)))
     if report.broken:
         raise typer.Exit(BROKEN)
