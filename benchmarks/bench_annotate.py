@@ -24,8 +24,8 @@ from PIL import Image
 
 from r1_reward.data.annotate import AnnotateSettings, annotate
 from r1_reward.store.files import write_json
+from r1_reward.store.machine import describe_machine
 from r1_reward.store.shards import PairWriter
-from r1_reward.studies.machine import describe_machine
 
 LATENCY = 0.2  # seconds
 TARGET = 0.9

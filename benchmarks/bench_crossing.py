@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 
 from r1_reward.models.quiet import quiet_libraries
 from r1_reward.store.files import read_json, write_bytes, write_json
+from r1_reward.store.machine import describe_machine, keep_freed_memory
 from r1_reward.studies.demo.config import DemoConfig
 from r1_reward.studies.demo.pipeline import Demo
 from r1_reward.studies.demo.progress import DemoProgress
-from r1_reward.studies.machine import describe_machine, keep_freed_memory
 from r1_reward.studies.report import png
 from r1_reward.studies.statistics import mean_over_seeds
 

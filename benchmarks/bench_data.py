@@ -28,8 +28,8 @@ from r1_reward.data.importing import import_pairs
 from r1_reward.data.mix_config import MixConfig
 from r1_reward.data.mixing import mix
 from r1_reward.store.files import write_json
+from r1_reward.store.machine import describe_machine
 from r1_reward.store.shards import PairWriter
-from r1_reward.studies.machine import describe_machine
 
 SIDE = 64
 """Pixels of a picture's sides; its JPEG has about a kilobyte."""

@@ -1,8 +1,8 @@
-"""Who answers for a judge: do their greedy verdicts differ, how fast are they, and what of a request do they ignore?
+r"""Who answers for a judge: do their greedy verdicts differ, how fast are they, and what of a request do they ignore?
 
     python benchmarks/bench_engines.py runs/demo-seed0/rl runs/demo-seed0/data                # transformers, first
     python benchmarks/bench_engines.py runs/demo-seed0/rl runs/demo-seed0/data --engine vllm  # where vLLM is
-    python benchmarks/bench_engines.py runs/demo-seed0/rl runs/demo-seed0/data --name "vLLM server 0.32.0" \\
+    python benchmarks/bench_engines.py runs/demo-seed0/rl runs/demo-seed0/data --name "vLLM server 0.32.0" \
         --base-url http://127.0.0.1:8000/v1 --served-as judge                                 # a server that runs
     python benchmarks/bench_engines.py --table                                                # as Markdown
 
@@ -33,8 +33,8 @@ from r1_reward.records.schema import Judgment
 from r1_reward.store.files import read_json, write_json
 from r1_reward.store.identity import weights_identity
 from r1_reward.store.images import decode_images
+from r1_reward.store.machine import describe_machine
 from r1_reward.store.pairs import load_pairs
-from r1_reward.studies.machine import describe_machine
 
 FIRST = "transformers, in process"
 PAIRS, SAMPLED, VOTES, WARM_UP, ROUNDS = 200, 50, 4, 16, 2

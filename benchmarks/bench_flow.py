@@ -25,7 +25,7 @@ from r1_reward.engines.workers import EngineSpec, in_workers
 from r1_reward.judge.prepare import PairToJudge, prepare_all
 from r1_reward.judge.votes import Plan, draw_votes
 from r1_reward.store.files import write_json
-from r1_reward.studies.demo.metrics import describe_machine
+from r1_reward.store.machine import describe_machine
 
 LATENCY, SLOW = 0.1, 10.0  # seconds
 SLOW_PAIR = 500

@@ -32,7 +32,7 @@ from r1_reward.models.checkpoint import load_model_and_processor
 from r1_reward.models.tiny_words import ANSWERS, CORNERS, KINDS, SIDES, TENS, answer_of
 from r1_reward.records.schema import PreferencePair
 from r1_reward.store.files import write_json
-from r1_reward.studies.machine import describe_machine
+from r1_reward.store.machine import describe_machine
 
 LONGEST_ANSWER = 12
 COMMON: dict[str, Any] = {

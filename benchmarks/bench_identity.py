@@ -16,7 +16,7 @@ from pathlib import Path
 
 from r1_reward.store import digests, identity
 from r1_reward.store.files import write_json
-from r1_reward.studies.machine import describe_machine
+from r1_reward.store.machine import describe_machine
 
 GIB = 2**30
 

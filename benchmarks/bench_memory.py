@@ -22,7 +22,7 @@ from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.suites import load_suite
 from r1_reward.data.handwriting import build_world
 from r1_reward.store.files import write_json
-from r1_reward.studies.machine import describe_machine
+from r1_reward.store.machine import describe_machine
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

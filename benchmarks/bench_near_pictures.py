@@ -26,7 +26,7 @@ from r1_reward.data.handwriting import Teacher, build_world
 from r1_reward.data.mix_config import Near
 from r1_reward.store.files import write_json
 from r1_reward.store.images import open_image
-from r1_reward.studies.machine import describe_machine
+from r1_reward.store.machine import describe_machine
 
 PADS = {"white": (255, 255, 255), "black": (0, 0, 0), "mean": (122, 116, 104)}
 GROUNDS = {"white": "white", "black": "black", "grey": (128, 128, 128), "no transparency": None}

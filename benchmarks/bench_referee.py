@@ -21,7 +21,7 @@ from late_server import late_server
 from r1_reward.judge.referee_models import ServerReferee
 from r1_reward.judge.referee_prompt import read_verdict, referee_prompt
 from r1_reward.store.files import write_json
-from r1_reward.studies.machine import describe_machine
+from r1_reward.store.machine import describe_machine
 
 LATENCY = 0.1  # seconds
 LIMIT = 2.0  # seconds for 256 samples

@@ -19,7 +19,7 @@ from typing import Any
 
 from r1_reward.judge.rule_referee import conclusion
 from r1_reward.store.files import write_json
-from r1_reward.studies.machine import describe_machine
+from r1_reward.store.machine import describe_machine
 from r1_reward.studies.statistics import rate
 
 GROUP = ("part", "source", "commit", "judge")

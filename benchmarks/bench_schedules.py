@@ -39,7 +39,7 @@ from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.settings import ScheduleName
 from r1_reward.models.tiny_words import ANSWERS, CORNERS, DIGITS, SIDES, answer_of, capitalize
 from r1_reward.store.files import write_json
-from r1_reward.studies.machine import describe_machine
+from r1_reward.store.machine import describe_machine
 
 KINDS = ("position", "side", "sum", "largest", "even")  # yes and no have too few wordings for a large group
 SHARPNESS = 6.0

@@ -28,7 +28,7 @@ import httpx
 import matplotlib
 
 from r1_reward.store.files import write_json
-from r1_reward.studies.machine import describe_machine
+from r1_reward.store.machine import describe_machine
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

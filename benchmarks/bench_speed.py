@@ -23,7 +23,7 @@ from r1_reward.models.placing import placed
 from r1_reward.records.prompt import build_messages, special_tokens_of
 from r1_reward.records.schema import Completion
 from r1_reward.store.files import write_json
-from r1_reward.studies.machine import describe_machine
+from r1_reward.store.machine import describe_machine
 
 
 def pictures(row, scale):

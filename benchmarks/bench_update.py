@@ -36,8 +36,8 @@ from trl import GRPOConfig, GRPOTrainer
 from r1_reward.models import vision_attention
 from r1_reward.models.checkpoint import limit_pixels
 from r1_reward.models.tiny import build_tiny
+from r1_reward.store.machine import describe_machine
 from r1_reward.store.pairs import load_pairs
-from r1_reward.studies.machine import describe_machine
 from r1_reward.train import memory
 from r1_reward.train.pictures_once import open_pictures
 from r1_reward.train.rl import StableReinforceTrainer

@@ -30,9 +30,9 @@ from r1_reward.judge.votes import Plan, draw_votes, judge_pairs
 from r1_reward.models.checkpoint import load_model_and_processor
 from r1_reward.models.placing import placed
 from r1_reward.store.files import write_json
+from r1_reward.store.machine import describe_machine
 from r1_reward.store.pairs import load_pairs
 from r1_reward.store.video import row_pictures
-from r1_reward.studies.machine import describe_machine
 from r1_reward.train.launch import train
 
 FRAMES = 3

@@ -18,8 +18,8 @@ from rich.table import Table
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.voting import confidence_weighted, consistent_verdict, majority
 from r1_reward.store.files import write_json
+from r1_reward.store.machine import describe_machine
 from r1_reward.store.pairs import load_pairs
-from r1_reward.studies.machine import describe_machine
 
 
 def judged(model, rows, **options):

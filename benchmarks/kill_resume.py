@@ -30,8 +30,8 @@ from safetensors.torch import load_file
 
 from r1_reward.data.handwriting import Teacher, build_world
 from r1_reward.store.files import read_json, write_json
+from r1_reward.store.machine import describe_machine
 from r1_reward.store.pairs import save_pairs
-from r1_reward.studies.machine import describe_machine
 from r1_reward.train.checkpoints import STAGING, checkpoints
 
 CLOCKS = {"step_time", "held_out/seconds", "train_runtime", "train_samples_per_second", "train_steps_per_second"}

@@ -119,6 +119,42 @@ def test_the_paper_map_names_many_functions():
     assert len(set(dotted_names("docs/paper_map.md"))) > 40
 
 
+ROOMS = "|".join(sorted(MODULES))
+PLACE = re.compile(rf"(algorithm\.py|rewards\.py|(?:{ROOMS})/(?:\w+/)*(?:\w+\.(?:py|txt))?)(?:: ([\w.]+))?")
+YET_TO_BE_WRITTEN = {"docs/tutorials/extend.md": {"bench/benchmarks/my_groups.py"}}
+"""Of each page: files that it tells the reader to make."""
+
+
+def places(page: str) -> Iterator[tuple[str, str | None]]:
+    """Every `room/file.py` and `room/file.py: name` below src/r1_reward, as the page writes them."""
+    for span in re.findall(r"`([^`]+)`", re.sub(r"^ *```.*?^ *```", "", text_of(page), flags=re.DOTALL | re.MULTILINE)):
+        if found := PLACE.fullmatch(" ".join(span.split())):
+            yield found[1], found[2]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_places_in_the_package_exist(page):
+    missing = set()
+    for path, name in places(page):
+        if not (ROOT / "src" / "r1_reward" / path).exists():
+            missing.add(path)
+        elif name is not None:
+            try:
+                resolve(f"{path.removesuffix('.py').replace('/', '.')}.{name}")
+            except AttributeError:
+                missing.add(f"{path}: {name}")
+    assert missing == YET_TO_BE_WRITTEN.get(page, set()), f"{page} names what src/r1_reward does not have"
+
+
+def test_the_architecture_is_one_page_with_every_room_in_order():
+    text = text_of("ARCHITECTURE.md")
+    assert len(text.splitlines()) <= 90
+    assert len([name for _, name in places("ARCHITECTURE.md") if name]) > 30
+    layers = (ROOT / ".importlinter").read_text(encoding="utf-8").split("layers =\n")[1].split("exhaustive")[0].split()
+    rooms = [layer for layer in layers if (ROOT / "src" / "r1_reward" / layer).is_dir()]
+    assert re.findall(r"^- `(\w+)/`:", text, re.MULTILINE) == rooms
+
+
 # Commands.
 
 

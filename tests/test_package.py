@@ -33,7 +33,7 @@ def test_version_and_help(monkeypatch, capsys):
     from r1_reward.cli import main
 
     done = subprocess.run([sys.executable, "-m", "r1_reward", "--version"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout.strip()) == (0, r1_reward.__version__), done.stderr
+    assert (done.returncode, done.stdout.split()[0]) == (0, r1_reward.__version__), done.stderr
     for arguments, expected in ((["--help"], "train"), (["train", "rl", "--keys"], "pre_clip")):
         monkeypatch.setattr(sys, "argv", ["r1-reward", *arguments])
         with pytest.raises(SystemExit) as end:

@@ -15,9 +15,9 @@ from r1_reward.records.parsing import is_well_formed, parse_judgment
 
 
 def format_reward(text: str, format: str = "strict") -> float:
-    """Return 1.0 if the text follows the answer format of method section 1, else 0.0.
+    r"""Return 1.0 if the text follows the answer format of method section 1, else 0.0.
 
-    >>> on_two_lines = "<think>Response 1 miscounts.</think>\\n<answer>2</answer>"
+    >>> on_two_lines = "<think>Response 1 miscounts.</think>\n<answer>2</answer>"
     >>> format_reward(on_two_lines), format_reward(on_two_lines, "whitespace")
     (0.0, 1.0)
 

@@ -50,12 +50,21 @@ def run(*arguments):
     )
 
 
-@pytest.mark.parametrize("arguments", [(), ("bench", "run"), ("data", "annotate"), ("score",), ("serve",), ("demo",)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("bench", "run"), ("data", "annotate"), ("score",), ("serve",), ("demo",), ("doctor",)]
+)
 def test_help_loads_nothing_heavy(arguments):
     done = run(*arguments, "--help")
     assert done.returncode == 0, done.stderr[-500:]
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert not loaded & {"torch", "transformers", "datasets", "pyarrow", "scipy", "numpy", "PIL", "fastapi", "openai"}
+
+
+def test_the_version_loads_nothing_heavy():
+    done = run("--version")
+    assert done.returncode == 0, done.stderr[-500:]
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert not loaded & {"torch", "transformers", "datasets", "huggingface_hub", "numpy", "openai"}
 
 
 def test_a_mistake_is_one_message_and_code_2():

@@ -160,7 +160,7 @@ def begin(monkeypatch):
 
 
 def test_no_picture_of_an_unsent_request_is_cached(begin):
-    """vLLM caches pictures at both ends; a prompt that is prepared but not sent would make them differ."""
+    """Both ends of vLLM cache pictures; a prompt that is prepared but not sent would make them differ."""
     assert begin().mm_processor_cache_gb == 0
     assert begin(max_num_seqs=3, max_model_len=99).max_num_seqs == 3
 

@@ -131,7 +131,7 @@ def test_votes_differ_are_reproducible_and_do_not_depend_on_the_batch(fast, item
 
 
 def test_more_seeded_prompts_than_fit_into_a_step_do_not_crash(fast, items):
-    """vLLM 0.32 on a CPU crashes when it processes the prompt of a seeded request in two parts."""
+    """On a CPU vLLM 0.32 crashes when it processes the prompt of a seeded request in two parts."""
     long = [{**item, "question": f"{item['question']} {n} " + "word " * 400} for n, item in enumerate(items[:40])]
     assert all(len(votes) == 4 for votes in votes_of(fast, long, votes=2))
 
@@ -151,7 +151,7 @@ def test_a_pair_that_cannot_be_judged_does_not_affect_others(fast, items):
 
 
 def test_a_picture_is_shown_again_whatever_happened_before(fast, items):
-    """vLLM caches pictures on both sides; a request that was prepared but not sent, or sent late, must not count."""
+    """Both sides of vLLM cache pictures; a request that was prepared but not sent, or sent late, must not count."""
     engine = fast.engine
 
     def ask(color, said="three"):

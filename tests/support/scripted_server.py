@@ -1,4 +1,4 @@
-"""A chat server on loopback that does what its script says, however rude::
+"""A chat server on loopback that does what its script says, however rude.
 
     server = ScriptedServer()
     server.scripts["7"] = [status(500), hang, reply("<answer>1</answer>")]  # what the requests ending in "7" get

@@ -257,7 +257,7 @@ def rollout_of_vllm(trainer, pairs=8):
 
 
 def factors_by_hand(mode, length, which, low, high):
-    """w of each token of a text, from the equations."""
+    """Return w of each token of a text, from the equations."""
     u = [math.exp(d) for d in D[which]] + [1.0] * (length - len(D[which]))
     if mode.startswith("sequence"):
         u = [math.prod(u)] * length

@@ -216,7 +216,6 @@ def content_hash(draft: Draft) -> str:
 
     An embedded image is identified by its bytes, a file by its path as given.
     """
-
     media = [media_name(cell) for cell in draft.images]
     media += [draft.video] if draft.video is not None else []
     question, *responses = map(with_names, (draft.question, draft.response_1, draft.response_2))

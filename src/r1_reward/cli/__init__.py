@@ -22,17 +22,19 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version, with the commit where there is one."),
+) -> None:
     if version:
-        import r1_reward
+        from r1_reward.store.installed import version_text
 
-        typer.echo(r1_reward.__version__)
+        typer.echo(version_text())
         raise typer.Exit
 
 
 @functools.cache
 def _register() -> None:
-    from r1_reward.cli import ablate, bench, compare, data, demo, plan, push, score, serve, train, ui
+    from r1_reward.cli import ablate, bench, compare, data, demo, doctor, plan, push, score, serve, train, ui
 
     app.add_typer(data.app, name="data", help="Import, mix, annotate, split and check preference pairs.")
     app.add_typer(bench.app, name="bench", help="Judge benchmarks, score predictions, compare runs, attack a judge.")
@@ -50,6 +52,9 @@ def _register() -> None:
     app.command("ui", help="Open a web page to compare answers and watch the votes come in.")(ui.ui)
     app.command("calibrate", help="Fit the model's probabilities to labelled pairs.")(compare.calibrate)
     app.command("push", help="Publish a trained model on the Hugging Face Hub, with a card.")(push.push)
+    app.command("doctor", help="Say what is installed, what the machine has, and what would be slow or fail.")(
+        doctor.doctor
+    )
     app.command("demo", help="Train and evaluate a tiny reward model on real handwriting, with a report.")(demo.demo)
 
 

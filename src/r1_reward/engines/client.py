@@ -59,7 +59,10 @@ _http: Any = import_module(openai.DefaultAsyncHttpxClient.__bases__[0].__module_
 
 
 class ServerError(EngineError):
-    """One request was not answered; ``kind`` says why: "timeout", "no connection", "bad reply", "HTTP 500", ..."""
+    """One request was not answered.
+
+    ``kind`` says why in a word or two: "timeout", "no connection", "bad reply", "too long", "HTTP 500".
+    """
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)

@@ -160,8 +160,10 @@ def _trained_from(folder: Path) -> str | None:
 
 
 def read_data(folder: Path, recipe: Recipe | None, card: Path | None) -> dict[str, Any]:
-    """Return what is known about the training pairs: ``name``, ``hub`` (ids on the Hub), ``mixture`` (its report.json),
-    ``judged`` (row counts by how a teacher or a model did on them).
+    """Return what is known about the training pairs.
+
+    That is ``name``, ``hub`` (ids on the Hub), ``mixture`` (its report.json) and ``judged`` (row counts by how a
+    teacher or a model did on them).
 
     ``card`` is the folder of a mixture, for runs whose own data are elsewhere.
 

@@ -5,7 +5,15 @@ The command prints the message of a :class:`UserError` and exits with code 2; li
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """In place of a fact that could not be found out: why it could not."""
+
+    why: str
 
 
 class UserError(Exception):

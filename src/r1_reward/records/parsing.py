@@ -100,11 +100,11 @@ def spoken_from(text: str, *, cut: bool = False) -> int | None:
 
 
 def with_template_thought(prompt: str, text: str) -> str:
-    """Return a generated text, prefixed with ``<think>`` if its rendered prompt ends with one.
+    r"""Return a generated text, prefixed with ``<think>`` if its rendered prompt ends with one.
 
     A text that begins with its own thought is returned unchanged.
 
-    >>> with_template_thought("<|im_start|>assistant\\n<think>\\n", "So.</think><answer>1</answer>")
+    >>> with_template_thought("<|im_start|>assistant\n<think>\n", "So.</think><answer>1</answer>")
     '<think>So.</think><answer>1</answer>'
     """
     *_, last = (None, *_THOUGHT.finditer(prompt))

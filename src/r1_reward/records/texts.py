@@ -1,15 +1,15 @@
-"""The visible content of a text: is it blank, and do two texts look the same?
+r"""The visible content of a text: is it blank, and do two texts look the same?
 
 Answers contain invisible characters: zero-width spaces and joiners, soft hyphens, byte order marks, variation
 selectors, direction marks. Between texts that differ only in these, a judge cannot choose. Elsewhere the same
 characters are visible: a joiner combines three emoji into one family and shapes Persian and Hindi words. Markup counts
 as text: the judge sees ``&nbsp;`` and ``<br>``, so they are not blank.
 
->>> is_blank("\\u200b\\u00a0\\ufeff")
+>>> is_blank("\u200b\u00a0\ufeff")
 True
->>> same_text("\\U0001f468\\u200d\\U0001f469", "\\U0001f468\\U0001f469")
+>>> same_text("\U0001f468\u200d\U0001f469", "\U0001f468\U0001f469")
 False
->>> visible("An\\u00a0eight\\u200b.\\r\\n") == visible("An eight.")
+>>> visible("An\u00a0eight\u200b.\r\n") == visible("An eight.")
 True
 """
 

@@ -1,4 +1,4 @@
-"""The prompt of lmms-eval's judge client, which asks for two scores ("8 6"), and a pairwise judge's answer to it.
+r"""The prompt of lmms-eval's judge client, which asks for two scores ("8 6"), and a pairwise judge's answer to it.
 
 We never prompt a judge this way; the prompt is recognized when clients send it. The judge's verdict becomes two numbers
 on the prompt's scale: each is the probability that the response is the better one, not a grade::
@@ -9,7 +9,7 @@ on the prompt's scale: each is the probability that the response is the better o
 
 >>> write(1, 0.75, "Assistant 1 counts right.", 1, 10).splitlines()[0]
 '7.75 3.25'
->>> two_scores("each on a scale of 1 to 10, where").read("8 6\\nThe first.").answer
+>>> two_scores("each on a scale of 1 to 10, where").read("8 6\nThe first.").answer
 1
 """
 

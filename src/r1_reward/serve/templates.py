@@ -1,9 +1,9 @@
-"""Read the question in a trainer's prompt: plain text, text in a chat template, or chat messages.
+r"""Read the question in a trainer's prompt: plain text, text in a chat template, or chat messages.
 
-    prompt = "<|im_start|>user\\n<image>Which digit?<|im_end|>\\n<|im_start|>assistant\\n"
+    prompt = "<|im_start|>user\n<image>Which digit?<|im_end|>\n<|im_start|>assistant\n"
     ask(read_turns(prompt), [picture])  # Prompt(question="Which digit?", images=[picture])
     ask(read_turns(prompt))             # WrongPictures: has a placeholder for 1 image (<image>), but none was given
-    clean("It is 3.<|im_end|>\\n")       # "It is 3."
+    clean("It is 3.<|im_end|>\n")        # "It is 3."
 
 The question is the last user message, preceded by a transcript of the earlier turns. Special tokens do not reach the
 judge. The module needs only the standard library, since plug-ins use it inside a trainer.

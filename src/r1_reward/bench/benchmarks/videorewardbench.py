@@ -1,9 +1,9 @@
-"""VideoRewardBench (arXiv 2509.00484): 1,563 pairs of answers to questions about videos, in five categories.
+r"""VideoRewardBench (arXiv 2509.00484): 1,563 pairs of answers to questions about videos, in five categories.
 
 We found no published description of its columns. The names used here (:data:`COLUMNS_READ`) are our choice; map other
 names with ``--columns``. Every report states the names that were used::
 
-    r1-reward bench run videorewardbench --data test.jsonl --columns question=prompt --columns video=path \\
+    r1-reward bench run videorewardbench --data test.jsonl --columns question=prompt --columns video=path \
         --model MODEL --out RUN
 """
 

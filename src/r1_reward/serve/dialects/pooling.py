@@ -1,6 +1,6 @@
-"""Serve a scalar judge with vLLM's and SGLang's protocols for reward models: one number per chat.
+r"""Serve a scalar judge with vLLM's and SGLang's protocols for reward models: one number per chat.
 
-    POST /classify       {"model": "R1-Scalar", "input": "<|im_start|>user\\n...", "use_activation": false}
+    POST /classify       {"model": "R1-Scalar", "input": "<|im_start|>user\n...", "use_activation": false}
                          -> {"data": [{"index": 0, "label": "LABEL_0", "probs": [1.25], "num_classes": 1}], ...}
     POST /pooling        {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}
                          -> {"data": [{"index": 0, "object": "pooling", "data": [0.7773]}], ...}

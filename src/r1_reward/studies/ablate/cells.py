@@ -27,9 +27,9 @@ from r1_reward.engines.workers import take_place
 from r1_reward.models.quiet import quiet_libraries
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json, write_json, write_text
+from r1_reward.store.machine import keep_freed_memory
 from r1_reward.studies.ablate.results import ERROR_FILE, RESULT_FILE, START_FILE, finished, result_of, study_folder
 from r1_reward.studies.ablate.study import START_FROM_DEMO, Cell, Study, referee_weights
-from r1_reward.studies.machine import keep_freed_memory
 
 if TYPE_CHECKING:
     from datasets import Dataset

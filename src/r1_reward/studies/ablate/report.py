@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from r1_reward.store.files import read_json, write_bytes, write_json, write_text
+from r1_reward.store.machine import describe_machine
 from r1_reward.studies.ablate.figures import curves, noise_grid, worked_case
 from r1_reward.studies.ablate.results import START_FILE, failed
 from r1_reward.studies.ablate.study import Study
 from r1_reward.studies.ablate.summary import lost_accuracy, summarise
-from r1_reward.studies.machine import describe_machine
 from r1_reward.studies.report import data_url, png, render
 
 Record = Mapping[str, Any]

@@ -31,10 +31,10 @@ def run_demo(
 
     from r1_reward.models.quiet import quiet_libraries
     from r1_reward.store.files import read_json
+    from r1_reward.store.machine import keep_freed_memory
     from r1_reward.studies.demo.config import DemoConfig
     from r1_reward.studies.demo.pipeline import Demo
     from r1_reward.studies.demo.progress import DemoProgress
-    from r1_reward.studies.machine import keep_freed_memory
 
     quiet_libraries()  # they print per-step notes and bars of their own; the demo has one display
     warnings.filterwarnings("ignore", category=UserWarning)

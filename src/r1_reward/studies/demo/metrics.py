@@ -12,8 +12,8 @@ import numpy as np
 from r1_reward.judge import metrics
 from r1_reward.models.tiny_words import GROUPS
 from r1_reward.records.schema import Judgment
+from r1_reward.store.machine import describe_machine
 from r1_reward.studies.demo.files import read_predictions
-from r1_reward.studies.machine import describe_machine
 from r1_reward.studies.statistics import paired_difference
 
 if TYPE_CHECKING:

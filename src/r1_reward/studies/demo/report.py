@@ -21,10 +21,10 @@ import numpy as np
 from r1_reward.models.tiny_words import GROUPS
 from r1_reward.records.schema import Judgment
 from r1_reward.store.files import read_json, write_bytes, write_text
+from r1_reward.store.machine import machine_text
 from r1_reward.studies import report
 from r1_reward.studies.demo import figures
 from r1_reward.studies.demo.files import read_predictions
-from r1_reward.studies.machine import machine_text
 
 OUTCOMES = (
     ("gained", "wrong before, right after RL", (False, True), 3),
