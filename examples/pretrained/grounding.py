@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SIZES = {"train_pairs": 2000, "test_pairs": 200, "captions": 4000}
+RATE = 1e-3  # peak of the tower alone
 
 
 def write_pairs(world: World, folder: Path) -> None:
@@ -72,8 +73,8 @@ def learn_words(
     table = word_table(model, processor)
     unit = (table - table.mean(0)).square().mean()
     eyes = [*model.model.vision_tower.parameters(), *model.model.multi_modal_projector.parameters()]
-    optimizer = torch.optim.AdamW(eyes, lr=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=max(steps, 2), pct_start=0.1)
+    optimizer = torch.optim.AdamW(eyes, lr=RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(steps, 2), pct_start=0.1)
     drawn = torch.Generator().manual_seed(seed)
     losses = []
     for _ in range(steps):

@@ -60,15 +60,21 @@ def with_parts(template: str) -> str:
 
 def build(seed: int = 0) -> tuple[Any, Any]:
     """Return the model, float32, and its processor; ``seed`` draws the weights of vision tower and projector."""
+    return assemble(*language_model(), seed=seed)
+
+
+def assemble(language: Any, tokenizer: Any, *, seed: int = 0) -> tuple[Any, Any]:
+    """Return the same of a Llama and its tokenizer, both of which get a token for pictures."""
     import torch
     from tokenizers import AddedToken
     from transformers import CLIPImageProcessor, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 
-    language, tokenizer = language_model()
     tokenizer.add_tokens([AddedToken(IMAGE, normalized=False, special=True)], special_tokens=True)
     language.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    text = language.config.to_dict()
+    text.pop("quantization_config", None)  # the weights are whole again, and what is quantised cannot be saved
     config = LlavaConfig(
-        text_config=language.config,
+        text_config=text,
         vision_config={"model_type": "clip_vision_model", **VISION},
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         image_seq_length=(SIDE // PATCH) ** 2,
