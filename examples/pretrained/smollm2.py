@@ -71,8 +71,9 @@ def assemble(language: Any, tokenizer: Any, *, seed: int = 0) -> tuple[Any, Any]
 
     tokenizer.add_tokens([AddedToken(IMAGE, normalized=False, special=True)], special_tokens=True)
     language.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    text = language.config.to_dict()
-    text.pop("quantization_config", None)  # the weights are whole again, and what is quantised cannot be saved
+    # Where it came from; and how it was quantised, as the weights are whole again and could not be saved otherwise.
+    dropped = ("_name_or_path", "_model_name_or_path", "quantization_config")
+    text = {name: value for name, value in language.config.to_dict().items() if name not in dropped}
     config = LlavaConfig(
         text_config=text,
         vision_config={"model_type": "clip_vision_model", **VISION},
