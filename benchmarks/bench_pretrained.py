@@ -95,7 +95,6 @@ def generation(given):
             seconds = time.perf_counter() - began
             votes = [vote for verdict in verdicts for vote in verdict.votes]
             result[f"{dtype}, {count} at once"] = {
-                "prompt tokens": sum(vote.prompt_tokens or 0 for vote in votes),
                 "new tokens": sum(vote.tokens for vote in votes),
                 "seconds": seconds,
                 "new tokens a second": sum(vote.tokens for vote in votes) / seconds,
@@ -105,12 +104,12 @@ def generation(given):
 
 def sft(given):
     """Imitate the teacher, LoRA on every linear layer."""
-    return trained(given, "sft", "ground", given.sft, per_device_train_batch_size=8, learning_rate=given.sft_rate)
+    return trained(given, "sft", "ground", given.sft, per_device_train_batch_size=4, learning_rate=given.sft_rate)
 
 
 def rl(given):
     """StableReinforce from the SFT model."""
-    options = {"per_device_train_batch_size": 16, "steps_per_generation": 1, "max_completion_length": NEW_TOKENS}
+    options = {"per_device_train_batch_size": 4, "steps_per_generation": 1, "max_completion_length": NEW_TOKENS}
     return trained(given, "rl", "sft", given.rl, learning_rate=given.rl_rate, **options)
 
 

@@ -227,6 +227,8 @@ def test_the_tower_learns_words_of_the_language_model(judge):
     losses = grounding.learn_words(model, processor, *grounding.scenes(world, processor, "train"), steps=100)
     assert losses[-1] < 0.8 < losses[0]
     assert grounding.words_read(model, processor, *grounding.scenes(world, processor, "test")) > 0.25  # chance is 0.1
+    trainer = grounding.learn_captions(model, processor, world, steps=1, batch=2)
+    assert 0 < trainer.state.log_history[0]["loss"] < math.inf
     after = model.model.language_model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 

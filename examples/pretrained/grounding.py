@@ -99,6 +99,8 @@ def words_read(model: Any, processor: Any, pictures: Tensor, digits: Tensor) -> 
 
 def learn_captions(model: Any, processor: Any, world: World, *, steps: int, seed: int = 0, batch: int = 16) -> Any:
     """Train tower and projector on captions through the frozen language model; return the trainer, for its log."""
+    import torch
+
     from r1_reward.train.sft import ColdStartConfig, ColdStartTrainer
 
     model.model.language_model.requires_grad_(False)
@@ -109,6 +111,8 @@ def learn_captions(model: Any, processor: Any, world: World, *, steps: int, seed
             per_device_train_batch_size=batch,
             learning_rate=2e-4,
             warmup_steps=min(10, steps // 5),
+            use_cpu=not torch.cuda.is_available(),
+            bf16=False,
             gradient_checkpointing=False,
             save_strategy="no",
             logging_steps=1,
