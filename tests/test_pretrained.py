@@ -225,7 +225,7 @@ def test_the_tower_learns_words_of_the_language_model(judge):
     world = build_world(seed=0, train_pairs=0, test_pairs=100, captions=500, house_share=0.0)
     before = {name: value.clone() for name, value in model.model.language_model.state_dict().items()}
     losses = grounding.learn_words(model, processor, *grounding.scenes(world, processor, "train"), steps=100)
-    assert losses[-1] < 0.8 < losses[0]
+    assert losses[-1] < 0.9 < losses[0]  # 1 is a tower that knows nothing but which words there are
     assert grounding.words_read(model, processor, *grounding.scenes(world, processor, "test")) > 0.25  # chance is 0.1
     trainer = grounding.learn_captions(model, processor, world, steps=1, batch=2)
     assert 0 < trainer.state.log_history[0]["loss"] < math.inf
