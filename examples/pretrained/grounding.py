@@ -3,7 +3,7 @@
 Two ways, in this order. *Words*: tower and projector alone learn to turn each quarter of a picture into the language
 model's own embedding of the word for its digit, " three". The language model does not run, so a step takes
 milliseconds, and afterwards a picture reads like a short text. *Captions*: the usual way, the loss of a caption through
-the whole frozen model; a step costs about a hundred times as much.
+the whole frozen model; a step costs far more.
 
 Pictures and pairs are those of the demo's handwriting world without its house words, in its own words: a real
 tokenizer has one token for each of them.
