@@ -30,6 +30,14 @@ def test_file_and_overrides_reach_both_parts(tmp_path):
     assert config.trainer.num_generations == 1
 
 
+def test_the_choice_no_is_not_the_value_false(tmp_path):
+    """YAML reads an unquoted no as false."""
+    config = load_config(write(tmp_path, "eval_strategy: no\n"), ["--save_strategy", "no"], ColdStartConfig)
+    assert (config.trainer.save_strategy, config.trainer.eval_strategy) == ("no", "no")
+    with pytest.raises(UserError, match="True is not a valid SaveStrategy"):
+        load_config(write(tmp_path), ["--save_strategy", "yes"], ColdStartConfig)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import enum
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from r1_reward.records.settings import Settings, at_home
 from r1_reward.store.settings_file import read_yaml
 
 Trainer = TypeVar("Trainer")
+_NO = "no"  # a choice of save_strategy and its like, which YAML reads as false
 
 
 class RunConfig(Settings):
@@ -190,6 +192,8 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
         if type(None) in options or hint is Any:
             return None
         raise UserError(f"{key}: null is not allowed here.")
+    if value is False and any(isinstance(option, enum.EnumType) and _NO in list(option) for option in options):
+        return _NO
     if float in plain and isinstance(value, (int, str)) and not isinstance(value, bool):
         try:
             return float(value)
