@@ -4,10 +4,10 @@
 
 Each seed is a run of the demo, ``RUNS/demo-seedN``, made as far as its SFT, control and RL models if it is missing. The
 other arms are trained from that run's models into ``RUNS/demo-seedN/arms/ARM``. Bradley-Terry and critique-then-score
-are what ``r1-reward train scalar`` makes with recipes/scalar-tiny.yaml of the model that can read but not judge yet
-(``ground``), from the labels of all training pairs. The arms of reinforcement learning start from the SFT model and
-differ from the demo's RL in one part each; all make as many updates on as many samples. All arms judge the same
-held-out pairs, greedily and in both orders.
+are what ``r1-reward train scalar`` makes of the model that can read but not judge yet (``ground``), from the labels of
+all training pairs, with the optimiser of the demo's SFT and for as many steps as that has at most. The arms of
+reinforcement learning start from the SFT model and differ from the demo's RL in one part each; all make as many updates
+on as many samples. All arms judge the same held-out pairs, greedily and in both orders.
 
 Not equal: the updates and seconds of different methods. Both are reported.
 """
@@ -36,7 +36,7 @@ from r1_reward.studies.demo.metrics import describe, difference
 from r1_reward.studies.demo.pipeline import Demo
 from r1_reward.studies.demo.progress import DemoProgress
 from r1_reward.studies.machine import describe_machine
-from r1_reward.studies.statistics import mean_over_seeds
+from r1_reward.studies.statistics import share_over_seeds
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "scalar-tiny.yaml"
@@ -67,12 +67,23 @@ ARMS = {
 """In the order of the table: what the table calls each arm, and its accuracy on VL-RewardBench in the paper, in %."""
 
 
-def settings_of(arm: str, quick: bool) -> dict[str, Any]:
-    """Return what decides an arm beside the demo's run: options that were changed, or the recipe and its options."""
-    if arm in SCALAR:
-        small = {"max_steps": 2, "per_device_train_batch_size": 4} if quick else {}
-        return {"recipe": RECIPE.read_text(encoding="utf-8"), "critique": SCALAR[arm], **small}
-    return PARTS.get(arm, {})
+def settings_of(demo: Demo, arm: str) -> dict[str, Any]:
+    """Return what decides an arm beside the demo's run: what is changed in RL, or what the recipe is overridden by.
+
+    A scalar model is trained with the optimiser of the demo's SFT, for as many steps as that has at most.
+    """
+    if arm not in SCALAR:
+        return PARTS.get(arm, {})
+    steps = demo.config.sft_max_steps
+    return {
+        "critique": SCALAR[arm],
+        "max_steps": steps,
+        "per_device_train_batch_size": demo.config.sft_batch,
+        "learning_rate": demo.config.sft_learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": min(30, steps // 5),
+        "adam_beta2": 0.98,
+    }
 
 
 def train_arm(demo: Demo, arm: str, settings: dict[str, Any]) -> None:
@@ -86,7 +97,7 @@ def train_arm(demo: Demo, arm: str, settings: dict[str, Any]) -> None:
             "output_dir": demo.folder / "arms" / arm,
             "seed": demo.config.seed,
             "disable_tqdm": "true",
-            **{name: value for name, value in settings.items() if name != "recipe"},
+            **settings,
         }
         train("scalar", RECIPE, [f"--{name}={value}" for name, value in options.items()], resume=True)
     else:
@@ -101,9 +112,9 @@ def updates_of(demo: Demo, arm: str) -> int:
     return max(row["step"] for row in log)
 
 
-def run_arm(demo: Demo, arm: str, quick: bool) -> dict[str, Any]:
+def run_arm(demo: Demo, arm: str) -> dict[str, Any]:
     """Train and judge an arm unless that is done, and return what is in its metrics.json."""
-    settings, folder = settings_of(arm, quick), demo.folder / "arms" / arm
+    settings, folder = settings_of(demo, arm), demo.folder / "arms" / arm
     if (folder / "metrics.json").is_file():
         kept = read_json(folder / "metrics.json")
         require_same(folder, kept["settings"], settings, "Remove the arm's folder.")
@@ -142,7 +153,7 @@ def run_seed(runs: Path, seed: int, arms: list[str], *, quick: bool = False) -> 
         with locked(folder / "arms" / LOCK, folder / "arms"):
             found = {}
             for arm in arms:
-                found[arm] = run_arm(demo, arm, quick)
+                found[arm] = run_arm(demo, arm)
                 progress.note(arm, f"accuracy {found[arm]['accuracy']:.3f} in {found[arm]['seconds']:.0f} s")
     if "sft" in found:
         rows, before = read_predictions(folder / "arms" / "sft" / "predictions.jsonl")
@@ -156,7 +167,7 @@ def over_seeds(results: list[dict[str, Any]]) -> Interval:
     """Return the mean accuracy with its interval: over pairs for one seed, over seeds (t) for several."""
     if len(results) == 1:
         return Interval(*(results[0][name] for name in ("accuracy", "low", "high")))
-    return mean_over_seeds([result["accuracy"] for result in results])
+    return share_over_seeds([result["accuracy"] for result in results])
 
 
 def rows_of(seeds: dict[str, dict[str, Any]]) -> list[list[str]]:
