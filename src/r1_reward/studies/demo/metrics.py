@@ -27,7 +27,6 @@ def demo_metrics(folder: Path, config: DemoConfig, seconds: dict[str, float], co
     world = json.loads((folder / "data" / "world.json").read_text(encoding="utf-8"))
     greedy = {name: read_predictions(folder / "predictions" / f"{name}-greedy.jsonl") for name in MODELS}
     rows = greedy["sft"][0]
-    labels = [row["preferred"] for row in rows]
     result: dict[str, Any] = {
         "command": command,
         "seed": config.seed,
@@ -41,7 +40,7 @@ def demo_metrics(folder: Path, config: DemoConfig, seconds: dict[str, float], co
         "config": config.model_dump(),
     }
     for name in MODELS:
-        result[name] = _describe(rows, greedy[name][1])
+        result[name] = describe(rows, greedy[name][1])
         if name in VOTING_MODELS:
             voted, votes = read_predictions(folder / "predictions" / f"{name}-votes.jsonl")
             curve = metrics.voting_curve(votes, [row["preferred"] for row in voted])
@@ -52,19 +51,14 @@ def demo_metrics(folder: Path, config: DemoConfig, seconds: dict[str, float], co
         ("control_difference", "control", "sft"),
         ("rl_minus_control", "rl", "control"),
     ):
-        result[key] = paired_difference(greedy[after][1], greedy[before][1], labels)._asdict()
-        result[key]["by_group"] = {
-            group: paired_difference(
-                [greedy[after][1][i] for i in own], [greedy[before][1][i] for i in own], [labels[i] for i in own]
-            )._asdict()
-            for group, own in _places(rows).items()
-        }
+        result[key] = difference(rows, greedy[after][1], greedy[before][1])
     result["control_steps"] = len(_steps(folder / "control-log.json"))
     result["rl_consistency"] = _steps(folder / "rl-log.json")[-1].get("reward/consistency")
     return result
 
 
-def _describe(rows: list[dict[str, Any]], judgments: list[list[Judgment]]) -> dict[str, Any]:
+def describe(rows: list[dict[str, Any]], judgments: list[list[Judgment]]) -> dict[str, Any]:
+    """Return what the votes of one model on pairs (kind, preferred) come to, in all, by kind and by group of kinds."""
     labels = [row["preferred"] for row in rows]
     overall = metrics.accuracy(judgments, labels)
     by_kind = {}
@@ -82,6 +76,16 @@ def _describe(rows: list[dict[str, Any]], judgments: list[list[Judgment]]) -> di
         "well_formed": float(np.mean([judgment.well_formed for votes in judgments for judgment in votes])),
         "mean_tokens": metrics.mean_tokens(judgments),
     }
+
+
+def difference(rows: list[dict[str, Any]], after: list[list[Judgment]], before: list[list[Judgment]]) -> dict[str, Any]:
+    """Return accuracy after minus accuracy before with its interval, of all pairs and ``by_group``."""
+    labels = [row["preferred"] for row in rows]
+    by_group = {
+        group: paired_difference([after[i] for i in own], [before[i] for i in own], [labels[i] for i in own])._asdict()
+        for group, own in _places(rows).items()
+    }
+    return {**paired_difference(after, before, labels)._asdict(), "by_group": by_group}
 
 
 def _places(rows: list[dict[str, Any]], *, single: bool = False) -> dict[str, list[int]]:

@@ -338,8 +338,12 @@ class Demo:
         chosen = hard | set(random.Random(self.config.seed).sample(others, count))
         return pairs.filter(lambda id_: id_ in chosen, input_columns="id")
 
-    def reinforce(self) -> None:
-        """StableReinforce on the hard pairs, with some others among them."""
+    def reinforce(self, name: str = "rl", **changes: Any) -> None:
+        """StableReinforce on the hard pairs, with some others among them.
+
+        A study may train other models from the same start: ``name`` is the folder of the model, ``changes`` are options
+        of `StableReinforceConfig`.
+        """
         from r1_reward.data.subsets import both_orders, without_reasoning
         from r1_reward.train.rl import StableReinforceConfig, StableReinforceTrainer
 
@@ -347,15 +351,16 @@ class Demo:
         model, processor = self.load("sft")
         updates = config.rl_updates_per_rollout
         args = StableReinforceConfig(
-            **self._trainer_options("rl", config.rl_steps * updates, config.rl_learning_rate),
+            **self._trainer_options(name, config.rl_steps * updates, config.rl_learning_rate),
             per_device_train_batch_size=config.rl_batch // updates,
             steps_per_generation=updates,
             max_completion_length=config.max_new_tokens,
             warmup_steps=5,
             shuffle_dataset=False,  # the two orders of a pair stay in one batch
+            **changes,
         )
         pairs = both_orders(without_reasoning(self.rl_pairs()), seed=config.seed)
-        self._train("rl", StableReinforceTrainer(model, args, train_dataset=pairs, processing_class=processor))
+        self._train(name, StableReinforceTrainer(model, args, train_dataset=pairs, processing_class=processor))
 
     # ---- evaluation
 
