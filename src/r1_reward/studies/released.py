@@ -85,7 +85,7 @@ def one_dimensional_positions(model: Any) -> Iterator[None]:
     Raises:
         UserError: the model has no M-RoPE, so that nothing would change.
     """
-    whole = model.get_base_model() if isinstance(model, PeftModel) else model
+    whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     rope = getattr(whole.config.get_text_config(), "rope_parameters", None) or {}
     if "mrope_section" not in rope:
         raise UserError(
