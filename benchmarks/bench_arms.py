@@ -28,6 +28,7 @@ from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.votes import Plan, judge_pairs
 from r1_reward.models.tiny_words import GROUPS
 from r1_reward.store.files import read_json, write_json, write_text
+from r1_reward.store.machine import describe_machine
 from r1_reward.store.run_folder import LOCK, locked, require_same
 from r1_reward.studies.demo import QUICK
 from r1_reward.studies.demo.config import DemoConfig
@@ -35,7 +36,6 @@ from r1_reward.studies.demo.files import read_predictions, write_predictions
 from r1_reward.studies.demo.metrics import describe, difference
 from r1_reward.studies.demo.pipeline import Demo
 from r1_reward.studies.demo.progress import DemoProgress
-from r1_reward.studies.machine import describe_machine
 from r1_reward.studies.statistics import share_over_seeds
 
 ROOT = Path(__file__).parents[1]

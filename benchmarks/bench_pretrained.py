@@ -17,12 +17,12 @@ sys.path.append(str(Path(__file__).parents[1] / "examples" / "pretrained"))
 import grounding
 import smollm2
 import torch
-from r1_reward.studies.machine import describe_machine
 
 from r1_reward.data.handwriting import build_world
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.models.checkpoint import load_model_and_processor
 from r1_reward.store.files import read_json, write_json
+from r1_reward.store.machine import describe_machine
 from r1_reward.store.pairs import load_pairs
 from r1_reward.train.launch import train
 
