@@ -126,8 +126,8 @@ def test_pass_rates_of_replaced_weights_are_measured_anew(pairs, model, engine, 
 @pytest.mark.parametrize(
     ("job", "words"),
     [
-        (bench_run, r"row 3 \(id 3\) was judged on other pictures \(.*3.png: \w{16} there, \w{16} now\)"),
-        (probe, r"row 3 \(id 3\) was judged on other pictures"),
+        (bench_run, r"row 3 \(id 3\) was judged with different images \(.*3.png: digest \w{16} then, \w{16} now\)"),
+        (probe, r"row 3 \(id 3\) was judged with different images"),
         (score, r"holds another run \(media '\w{16}' there, '\w{16}' now\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Everything wrong with the rows of a benchmark is told at once, in plain words, before any is judged."""
+"""All problems in the rows of a benchmark are reported at once, in plain words, before any row is judged."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_all_problems_are_told_at_once(folder: Path) -> None:
+def test_all_problems_are_reported_at_once(folder: Path) -> None:
     rows = [
         vl_row(1, prompt=None, rejected=" "),
         vl_row(2, image="b.png"),
@@ -40,7 +40,7 @@ def test_all_problems_are_told_at_once(folder: Path) -> None:
         ("line 4", "", "has neither an image nor a video"),
         ("line 5", "chosen", "must be text, not a number"),
         ("line 5", "image", "must be a path or an embedded image, not a number"),
-        ("line 6", "", "is a list, not an object with fields"),
+        ("line 6", "", "is a list, not a JSON object"),
         ("line 7", "chosen", "contains a lone surrogate, which no text file can hold"),
         ("line 8", "id", "must be text, not a number"),
         ("line 9", "image", "must be a path or an embedded image, not an object"),
@@ -125,7 +125,7 @@ def test_wrong_media(folder: Path) -> None:
         (3, "video", "no such file"),
         (4, "video", "holds no images"),
         (5, "video", "is empty (zero bytes)"),
-        (6, "image", "names no category"),
+        (6, "image", "contains no category"),
         (7, "image", "is empty (zero bytes)"),
         (8, "video", "must be text, not a number"),
         (9, "image", "is absolute"),
@@ -147,16 +147,16 @@ def test_nothing_to_judge(folder: Path) -> None:
     (folder / "empty.jsonl").write_text("\n\n")
     (folder / "empty.json").write_text("[]")
     for name in ("empty.jsonl", "empty.json"):
-        assert "holds no rows" in told("vl-rewardbench", folder / name, allow_partial=True)
+        assert "has no rows" in told("vl-rewardbench", folder / name, allow_partial=True)
     assert "did you mean vl-rewardbench?" in told("vl-rewardbnech", folder)
-    assert f"there are {', '.join(benchmark_names())}." in told("x", folder)
+    assert f"choose from {', '.join(benchmark_names())}." in told("x", folder)
 
 
 def test_file_that_changes_after_the_check(folder: Path) -> None:
     file = write(folder / "a.jsonl", [vl_row(1), vl_row(2)])
     suite = load_suite("vl-rewardbench", file, allow_partial=True)
     write(file, [vl_row(1)])
-    with pytest.raises(UserError, match="had 2 rows when it was checked and has 1 now"):
+    with pytest.raises(UserError, match="had 2 rows when it was checked, but now has 1"):
         list(suite.rows())
     write(file, [vl_row(1), vl_row(2, chosen="")])
     with pytest.raises(SuiteFileError, match="line 2, chosen: is blank"):
@@ -165,9 +165,9 @@ def test_file_that_changes_after_the_check(folder: Path) -> None:
 
 def test_rows_of_another_benchmark(folder: Path) -> None:
     (problem,) = problems("multimodal-rewardbench", write(folder / "a.jsonl", [vl_row(1)]))
-    assert problem[2].startswith("is no row of Multimodal RewardBench: it has none of Text, Output1")
+    assert problem[2].startswith("is not a row of Multimodal RewardBench: it has none of Text, Output1")
     assert problem[2].endswith("only id, prompt, chosen, rejected, image, chosen_reason, rejected_reason")
-    assert "is no row of VL-RewardBench" in told("vl-rewardbench", write(folder / "a.jsonl", [mrb_row(1)]))
+    assert "is not a row of VL-RewardBench" in told("vl-rewardbench", write(folder / "a.jsonl", [mrb_row(1)]))
 
 
 def test_problems_in_a_folder_name_the_file(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Scores against slow programs, written here, that follow each benchmark's official script step by step."""
+"""Scores against slow reference programs, written here, that follow each official script step by step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""metrics.json, report.md and the picture of a run; a constant judge is called one."""
+"""metrics.json, report.md and the plot of a run; a constant judge is reported as such."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_judge_that_says_the_same_always_scores_a_half_and_is_named(run, order
         assert metrics["acc_plus"] < 0.3
 
 
-def test_under_the_released_protocol_it_would_score_100_percent(run):
+def test_under_the_released_protocol_a_constant_judge_scores_100_percent(run):
     metrics = run(lambda text, seed: 1, orders="preferred-first")
     assert metrics["overall"] == metrics["baselines"]["always_1"]["overall"] == 1.0
     assert metrics["constant"] is None  # nobody can tell it from a perfect judge
@@ -120,13 +120,13 @@ def test_unreadable_verdicts_are_wrong_and_counted(run):
     assert metrics["rules"]["drop"] == {"overall": 1.0, "macro": 1.0, "n": 119}
 
 
-@pytest.mark.parametrize(("readable", "said"), [(0, "Not one verdict can be read"), (9, "Only 3.33 % of the verdicts")])
-def test_a_judge_of_whom_hardly_anything_can_be_read_is_called_so_before_any_number(run, readable, said):
+@pytest.mark.parametrize(("readable", "said"), [(0, "No verdict can be read"), (9, "Only 3.33 % of the verdicts")])
+def test_a_hardly_readable_judge_is_reported_before_any_number(run, readable, said):
     metrics = run(lambda text, _: 1 if any(f"question {i}?" in text for i in range(readable // 2)) else None)
     assert metrics["parse_rate"] == metrics["unreadable"]["readable"] / 240 < 0.1
     report = (run.folder / "out" / "report.md").read_text()
     assert report.index(said) < report.index("Orders:")
-    assert "One of them: `I cannot say.`" in report and "refused" in report
+    assert "Example: `I cannot say.`" in report and "refused" in report
     assert "| verdicts cut by the token limit | 0.00 |" in report
 
 

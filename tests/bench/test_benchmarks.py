@@ -1,4 +1,4 @@
-"""A benchmark is one record: a made-up one is loaded, judged, scored and tabled, and nothing else knows of it."""
+"""A benchmark is one record: a made-up one is loaded, judged, scored and shown in a table without other changes."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _registered(monkeypatch):
 
 @pytest.fixture
 def rows(tmp_path):
-    """The path of the rows, and the rows; the answer of a bird's last row is not to be found."""
+    """The path of the rows, and the rows."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     lines = [
         {"name": f"id{i}", "ask": f"How many {topic}?", "answers": [f"right {i}", f"wrong {i}"], "topic": topic}
@@ -110,7 +110,7 @@ def test_load_run_score_and_table(rows, tmp_path, monkeypatch):
     metrics = write_metrics(tmp_path / "out", expected=loaded.n, missing=missing, notes=loaded.notes)
     assert (metrics["overall"], metrics["acc_plus"], metrics["complete"]) == (0.75, None, True)
     report = (tmp_path / "out" / "report.md").read_text()
-    assert "orders: as drawn; votes: 1; unreadable verdicts: drop; frames of a video: 5" in report
+    assert "orders: as drawn; votes: 1; unreadable verdicts: drop; video frames: 5" in report
 
     scored = score_file("counting", tmp_path / "out" / "predictions.jsonl", name="again")
     assert {name: one["accuracy"] for name, one in scored["categories"].items()} == {"cups": 1.0, "birds": 0.5}
@@ -150,16 +150,18 @@ def test_what_is_wrong_with_its_rows_names_file_line_and_field(rows):
     assert [tuple(problem) for problem in caught.value.problems] == [
         ("", "line 3", "answers", "must be a list of two texts")
     ]
-    with pytest.raises(UserError, match=r"has 4 rows, 1 were found \(birds: 2 expected, 0 found; cups: 2 expected, 1"):
+    with pytest.raises(
+        UserError, match=r"has 4 rows, but 1 were found \(birds: 2 expected, 0 found; cups: 2 expected, 1"
+    ):
         load_suite("counting", write(file, lines[:1]))
-    with pytest.raises(UserError, match="counting: name the file to judge"):
+    with pytest.raises(UserError, match="counting: not on the Hub; pass a file"):
         load_suite("counting")
 
 
 def test_every_file_of_the_folder_is_a_benchmark_of_its_name():
     assert [find_benchmark(name).name for name in benchmark_names()] == benchmark_names()
     assert benchmark_names()[-1] == "counting"
-    with pytest.raises(UserError, match="there is a benchmark 'pairs' already"):
+    with pytest.raises(UserError, match="a benchmark named 'pairs' already exists"):
         register(Benchmark(name="pairs", title="Mine", parse=parse))
 
 

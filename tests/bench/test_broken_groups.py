@@ -1,4 +1,4 @@
-"""Groups that are not whole, or not one: said before anything is judged, and nothing is scored by accident."""
+"""Incomplete and duplicate groups are reported before anything is judged, and never scored by accident."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def edited(file: Path, edit: Any) -> None:
 
 
 @pytest.mark.parametrize("id", ["7", "same"])
-def test_two_prompts_of_one_subset_may_not_have_one_id(tmp_path, id):
+def test_two_prompts_of_a_subset_must_not_share_an_id(tmp_path, id):
     reward_bench_2(tmp_path, rows=4)
     (file,) = (tmp_path / "data").glob("*.parquet")
     edited(file, lambda rows: [row | {"id": id} if n in (1, 2) else row for n, row in enumerate(rows)])
-    with pytest.raises(SuiteFileError, match=rf"row 3: row 2 is a group '{id}', too: keep one of them"):
+    with pytest.raises(SuiteFileError, match=rf"row 3: the group '{id}' is also in row 2: keep one of them"):
         load_suite("rewardbench-2", tmp_path, allow_partial=True)
 
 
-def test_a_prompt_may_not_be_there_twice(tmp_path):
+def test_a_repeated_prompt_is_refused(tmp_path):
     reward_bench_2(tmp_path, rows=4)
     (file,) = (tmp_path / "data").glob("*.parquet")
     edited(file, lambda rows: [*rows, rows[0]])
-    with pytest.raises(SuiteFileError, match="row 1 is a group"):
+    with pytest.raises(SuiteFileError, match="is also in .*row 1"):
         load_suite("rewardbench-2", tmp_path, allow_partial=True)
 
 
@@ -42,11 +42,11 @@ def test_a_prompt_may_not_be_there_twice(tmp_path):
     ids=["one id for all", "the same group again"],
 )
 @pytest.mark.parametrize("task", ["image", "video"])
-def test_groups_of_four_answers_need_names_of_their_own(tmp_path, task, edit):
+def test_groups_of_four_answers_need_unique_ids(tmp_path, task, edit):
     mr2_bench(tmp_path, rows=3)
     file = tmp_path / f"{task}.json"
     file.write_text(json.dumps(edit(json.loads(file.read_text()))))
-    with pytest.raises(SuiteFileError, match="row 1 is a group .*, too"):
+    with pytest.raises(SuiteFileError, match="the group .* is also in .*row 1"):
         load_suite("mr2bench", tmp_path, allow_partial=True)
 
 
@@ -73,7 +73,7 @@ def tied(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     [(again, None), (lambda rows: rows[1:], None), (tied, "drop"), (lambda rows: [rows[1], *rows[1:]], None)],
     ids=["labelled twice", "one is missing", "a tie is left out", "one instead of another"],
 )
-def test_edits_without_each_of_their_comparisons_are_named(tmp_path, part, edit, ties):
+def test_edits_with_missing_comparisons_are_named(tmp_path, part, edit, ties):
     edit_reward_bench(tmp_path, rows=2)
     file = min(file for file in (tmp_path / part).glob("*.parquet") if pq.read_table(file).num_rows)
     first = pq.read_table(file).to_pylist()[0]["id"].split("_")[0]
@@ -85,7 +85,7 @@ def test_edits_without_each_of_their_comparisons_are_named(tmp_path, part, edit,
     )
 
 
-def test_whole_groups_and_comparisons_of_two_alone_need_no_note(tmp_path):
+def test_complete_groups_and_single_comparisons_need_no_note(tmp_path):
     edit_reward_bench(tmp_path, rows=2)
     (file,) = (tmp_path / "2pair").glob("*.parquet")
     edited(file, lambda rows: [*rows, rows[0]])

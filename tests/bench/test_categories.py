@@ -1,4 +1,4 @@
-"""The category rules, those behind published numbers included, with all their traps."""
+"""The category rules, including those behind published numbers, with all their pitfalls."""
 
 import pytest
 
@@ -62,10 +62,10 @@ def test_mm_rlhf_categories(path: str, expected: str) -> None:
 
 def test_unknown_categories() -> None:
     for call, words in [
-        (lambda: vl_category(" "), "id, which is blank"),
-        (lambda: vl_paper_category(""), "id, which is blank"),
+        (lambda: vl_category(" "), "The id is blank"),
+        (lambda: vl_paper_category(""), "The id is blank"),
         (lambda: multimodal_category("Safety", "pairs"), "'Safety' is not a category.*safety/bias"),
-        (lambda: mm_rlhf_category("img/1.png"), "'img/1.png' names no category.*mcq"),
+        (lambda: mm_rlhf_category("img/1.png"), "'img/1.png' contains no category.*mcq"),
         (lambda: mm_rlhf_category("/home/long/mcq/1.png"), "is absolute"),
         (lambda: mm_rlhf_category("C:\\long\\1.png"), "is absolute"),
     ]:

@@ -1,4 +1,4 @@
-"""EditReward-Bench: its files of official size, rows that cannot be judged, groups, a run, a probe and a table."""
+"""EditReward-Bench: files of official size, invalid rows, groups, a run, a probe and a table."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_a_part_alone_and_a_folder_of_mixed_files(whole: Path, tmp_path: Path, p
     assert {row.category for row in mixed.rows()} == {"2pair", part}
 
 
-def test_fewer_groups_are_told(tmp_path: Path) -> None:
+def test_fewer_groups_are_reported(tmp_path: Path) -> None:
     edit_reward_bench(tmp_path, rows=3)
-    with pytest.raises(UserError, match=r"has 484 groups \(or some .* 9 were found \(2pair: 186 expected, 3 found"):
+    with pytest.raises(UserError, match=r"has 484 groups \(or a subset .* 9 were found \(2pair: 186 expected, 3 found"):
         load_suite("editreward-bench", tmp_path)
 
 
@@ -87,14 +87,14 @@ def changed(folder: Path, part: str, change, row: int = 1) -> Path:
     ("part", "change", "reason"),
     [
         ("2pair", {"ranking": None}, "ranking: is missing"),
-        ("2pair", {"ranking": "A>C"}, 'ranking: must be such as "A>B" (the comparison is AvsB), not "A>C"'),
-        ("2pair", {"ranking": "tie"}, 'ranking: must be such as "A>B"'),
-        ("2pair", {"ranking": "A>C", "comparison_type": None}, 'such as "A>C" (the candidates are A, B), not "A>C"'),
-        ("3pair", {"ranking": "B>A"}, 'must be such as "A>C" (the comparison is AvsC), not "B>A"'),
-        ("3pair", {"ranking": "A>D", "comparison_type": "AvsD"}, 'such as "A>D" (the comparison is AvsD), not "A>D"'),
-        ("3pair", {"ranking": "A>A", "comparison_type": None}, 'must be such as "A>A" (the candidates are A, B, C)'),
-        ("4pair", {"ranking": "A<C"}, 'must be such as "A>C" (the comparison is AvsC), not "A<C"'),
-        ("4pair", {"comparison_type": "A,C"}, 'comparison_type: must be such as AvsB, not "A,C"'),
+        ("2pair", {"ranking": "A>C"}, 'ranking: must be like "A>B" (the comparison is AvsB), not "A>C"'),
+        ("2pair", {"ranking": "tie"}, 'ranking: must be like "A>B"'),
+        ("2pair", {"ranking": "A>C", "comparison_type": None}, 'like "A>C" (the candidates are A, B), not "A>C"'),
+        ("3pair", {"ranking": "B>A"}, 'must be like "A>C" (the comparison is AvsC), not "B>A"'),
+        ("3pair", {"ranking": "A>D", "comparison_type": "AvsD"}, 'like "A>D" (the comparison is AvsD), not "A>D"'),
+        ("3pair", {"ranking": "A>A", "comparison_type": None}, 'must be like "A>A" (the candidates are A, B, C)'),
+        ("4pair", {"ranking": "A<C"}, 'must be like "A>C" (the comparison is AvsC), not "A<C"'),
+        ("4pair", {"comparison_type": "A,C"}, 'comparison_type: must have the form AvsB, not "A,C"'),
         ("2pair", {"candidate_1": None}, "candidate_1: is missing"),
         ("3pair", {"candidate_2": None}, "candidate_2: is missing"),
         ("4pair", {"candidate_2": {"bytes": b"", "path": "x.png"}}, "candidate_2: is empty (zero bytes)"),
@@ -102,12 +102,12 @@ def changed(folder: Path, part: str, change, row: int = 1) -> Path:
         ("3pair", {"source_image": None}, "source_image: is missing"),
         ("4pair", {"source_image": {"bytes": b"", "path": "x.jpg"}}, "source_image: is empty (zero bytes)"),
         ("2pair", {"instruction": " "}, "instruction: is blank"),
-        ("3pair", {"dataset": "5pair"}, "dataset: '5pair' is none of 2pair, 3pair, 4pair"),
+        ("3pair", {"dataset": "5pair"}, "dataset: must be one of 2pair, 3pair, 4pair, not '5pair'"),
         ("3pair", {"dataset": None}, "dataset: is missing"),
         ("4pair", {"id": None}, "id: is missing"),
     ],
 )
-def test_a_row_that_cannot_be_judged_is_told_before_any_is(tmp_path: Path, part: str, change, reason: str) -> None:
+def test_invalid_rows_are_reported_before_any_is_judged(tmp_path: Path, part: str, change, reason: str) -> None:
     changed(tmp_path, part, lambda row: row.update(change))
     with pytest.raises(SuiteFileError, match=rf"{part}.*, row 2, ") as error:
         load_suite("editreward-bench", tmp_path, allow_partial=True)
@@ -128,7 +128,7 @@ def test_ids_of_groups() -> None:
     ]  # fmt: skip
 
 
-def test_rows_that_repeat_with_other_labels_are_known_issues(tmp_path: Path) -> None:
+def test_repeated_rows_with_other_labels_are_known_issues(tmp_path: Path) -> None:
     edit_reward_bench(tmp_path, rows=3)
     file = next((tmp_path / "2pair").glob("*.parquet"))
     table = pq.read_table(file)
@@ -141,11 +141,11 @@ def test_rows_that_repeat_with_other_labels_are_known_issues(tmp_path: Path) -> 
     rows = [tie, first, second, {**tie, "ranking": "A>B"}, {**first, "ranking": "B>A"}, second, swapped, other]
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
     issues = load_suite("editreward-bench", tmp_path, allow_partial=True).issues
-    same = "contradicts row {}: of the same two responses {} is preferred there"
+    same = "contradicts row {}: {} of the same two responses is preferred there"
     assert issues == {
-        0: same.format(3, "one"), 3: same.format(0, "neither"), 1: same.format(4, "the other one"),
-        4: same.format(1, "the other one"), 2: same.format(6, "the other one"),
-        5: f"{same.format(6, 'the other one')}; repeats row 2", 6: same.format(2, "the other one"),
+        0: same.format(3, "one"), 3: same.format(0, "neither"), 1: same.format(4, "the other"),
+        4: same.format(1, "the other"), 2: same.format(6, "the other"),
+        5: f"{same.format(6, 'the other')}; repeats row 2", 6: same.format(2, "the other"),
     }  # fmt: skip
 
 
@@ -189,7 +189,7 @@ def test_each_order_counts_its_own_groups(whole: Path, tmp_path: Path) -> None:
     assert official["intervals"]["4pair"] == [0.5, 0.5]
 
 
-def test_a_file_without_some_groups_is_told(whole: Path, tmp_path: Path) -> None:
+def test_missing_groups_are_reported(whole: Path, tmp_path: Path) -> None:
     file = predictions(tmp_path / "a.jsonl", whole, lambda row, _: row.preferred)
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[5:]))
@@ -210,7 +210,7 @@ def test_a_run_without_its_ties_is_whole_and_its_table_says_so(whole: Path, tmp_
     assert scored["complete"] and scored["size"] == "groups of the paper (484 groups)"
     assert (scored["n"], scored["expected"], scored["ties_left_out"]) == (1462, 1462, 62)
     table = build_table([scored])
-    assert "Rows whose label is a tie were left out: 62; the published rows count them." in table.footnotes
+    assert "62 rows whose label is a tie were left out; the published rows include them." in table.footnotes
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[6:]))
     with pytest.raises(UserError, match="has 484 groups"):
@@ -226,7 +226,7 @@ def test_runs_beside_the_published_rows(whole: Path, tmp_path: Path) -> None:
     rows = {row.model: row for row in section.rows}
     assert rows["good"].cells == tuple("100.00 [100.0, 100.0]" for _ in range(4)) and rows["good"].mark == ""
     assert rows["Random"].cells == ("25.81", "11.33", "1.35", "13.84") and rows["Random"].mark == ""
-    assert any("n of a run counts its pairs; published rows are shares of groups" in note for note in table.notes)
+    assert any("n of a run counts its pairs, while published rows are shares of groups" in note for note in table.notes)
 
 
 def test_published_overalls_that_do_not_follow_are_flagged() -> None:
@@ -251,7 +251,7 @@ def test_a_run_a_table_a_comparison_and_a_probe(tmp_path: Path, server) -> None:
     edit_reward_bench(tmp_path / "data", rows=2)
     data = ["--data", str(tmp_path / "data"), "--allow-partial", "--base-url", server.url, "--model", "judge"]
     refused = CliRunner().invoke(app, ["run", "editreward-bench", *data, "--out", str(tmp_path / "tied")])
-    assert "1 of 20 rows are ties, and a judge of the dialect r1-reward cannot say so" in str(refused.exception)
+    assert "1 of 20 rows are ties, but the dialect r1-reward has no ties" in str(refused.exception)
     assert not server.bodies
     data += ["--ties", "drop"]
     result = CliRunner().invoke(app, ["run", "editreward-bench", *data, "--out", str(tmp_path / "run")])
@@ -267,7 +267,7 @@ def test_a_run_a_table_a_comparison_and_a_probe(tmp_path: Path, server) -> None:
     (section,) = build_table([load_run(tmp_path / "run")], published=False).sections
     assert section.rows[0].mark.startswith("(")
     table = build_table([load_run(tmp_path / "run")])
-    assert any("Rows whose label is a tie were left out: 1; the published" in note for note in table.footnotes)
+    assert any("1 rows whose label is a tie were left out; the published" in note for note in table.footnotes)
     assert "Not on the official 484 groups." in table.footnotes
     compare = ["compare", str(tmp_path / "run"), str(tmp_path / "run"), "--json"]
     assert json.loads(CliRunner().invoke(app, compare).output)["n"] == 19

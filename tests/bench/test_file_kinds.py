@@ -1,4 +1,4 @@
-"""A file of rows is named by what can read it."""
+"""The kind of a file is guessed from the readers that can parse it."""
 
 import json
 from functools import partial
@@ -107,7 +107,7 @@ def test_benchmarks_are_known_by_their_rows_and_sizes(tmp_path: Path) -> None:
     assert [kind.name for kind in looks_like(whole)] == ["vl-rewardbench"]
 
 
-def test_a_benchmark_of_ones_own_is_asked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registered_benchmarks_are_tried_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def parse(row: Fields) -> Draft:
         good, bad = row.texts("answers")
         return Draft(row.text("name"), row.text("ask"), good, bad, 1, "all", images=row.image("image"))
@@ -197,7 +197,7 @@ TEXTS = {"chosen": "A three.", "rejected": "An eight."}
         ({"prompt": "Which?", "image": {"path": "mcq/a.png", "bytes": b"x"}, **TEXTS}, "MM-RLHF rows"),
     ],
 )
-def test_fields_that_many_share_do_not_name_a_data_set(row: dict[str, Any], what: str) -> None:
+def test_common_fields_do_not_identify_a_dataset(row: dict[str, Any], what: str) -> None:
     assert named(row) == [what]
 
 
@@ -267,6 +267,6 @@ def test_benchmarks_of_several_tasks_are_known_in_their_scripts_forms(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["t2i.jsonl", "image.jsonl", "text_to_text.jsonl", "2pair.jsonl"])
-def test_a_name_alone_makes_no_task_of_other_rows(tmp_path: Path, name: str) -> None:
+def test_a_file_name_alone_does_not_identify_a_task(tmp_path: Path, name: str) -> None:
     kinds = looks_like(write(tmp_path / name, [vl_row(number) for number in range(4)]))
     assert not {kind.name for kind in kinds} & set(WRITERS)

@@ -1,4 +1,4 @@
-"""Files of VL-RewardBench's script, VLMEvalKit, lmms-eval and r1_reward's texts: votes, orders, what cannot be told."""
+"""Files of VL-RewardBench's script, VLMEvalKit, lmms-eval and r1_reward with texts: votes, orders, unknowns."""
 
 import csv
 import json
@@ -128,7 +128,7 @@ def test_without_a_text_the_recorded_status_is_the_vote(tmp_path: Path, status: 
     assert reading.remarks == {"no text": 2}
 
 
-def test_votes_of_an_item_are_pooled_wherever_they_stand(tmp_path: Path) -> None:
+def test_votes_of_an_item_are_pooled_from_any_line(tmp_path: Path) -> None:
     responses = official_vote()["response"]
     rows = [
         official_vote("a", SAID[0].format(1)),
@@ -178,7 +178,7 @@ def test_one_official_vote_is_scored_as_the_script_does(tmp_path: Path) -> None:
     assert scored["parse_rate"] == (agree + reject) / 1250
 
 
-def test_what_the_official_rows_tell_is_said(tmp_path: Path) -> None:
+def test_remarks_on_official_rows_are_reported(tmp_path: Path) -> None:
     rows = [
         official_vote("a", SAID[0].format(3), status="agree"), official_vote("a", SAID[0].format(1), status="reject"),
         official_vote("b", SAID[0].format(2), status="reject"),
@@ -187,10 +187,10 @@ def test_what_the_official_rows_tell_is_said(tmp_path: Path) -> None:
     ]  # fmt: skip
     notes = " ".join(score_file(VL, write_lines(tmp_path / "a.jsonl", rows), allow_partial=True)["notes"])
     assert "1 items have fewer votes" in notes
-    assert "1 votes hold no text" in notes
-    assert "1 texts say something else than the flag_status" in notes
-    assert "1 votes name an answer that is neither 1 nor 2" in notes
-    assert "1 texts have a verdict only in a thought that was never closed" in notes
+    assert "1 votes have no text" in notes
+    assert "1 texts contradict their flag_status" in notes
+    assert "1 votes are for an answer that is neither 1 nor 2" in notes
+    assert "1 texts have a verdict only in an unclosed thought" in notes
     assert "--rule drop --votes K" in notes
 
 
@@ -211,7 +211,7 @@ def test_what_the_official_rows_tell_is_said(tmp_path: Path) -> None:
         ({"turned": 2}, "meta.random_number: must be 0 or 1, not 2"),
         ({"turned": None}, "meta.flag_status: is missing; without the order (random_number)"),
         ({"meta": {"filter_choice": "x"}}, "meta.flag_status: is missing"),
-        ({"meta": {}}, "the first row has the format 'official-votes', this one another"),
+        ({"meta": {}}, "the first row has the format 'official-votes', this row has another one"),
     ],
 )
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -227,8 +227,8 @@ def test_votes_that_cannot_be_drawn(tmp_path: Path) -> None:
     two = [official_vote("a", SAID[0].format(1))] * 2
     assert "no item has more than 2" in told(VL, write_lines(tmp_path / "a.jsonl", two), votes=3)
     for rows in (bare(vl_r1()), [our_row(number) for number in range(3)]):
-        assert "a line a vote only" in told(VL, write_lines(tmp_path / "a.jsonl", rows), votes=3)
-    assert "holds no votes" in told(VL, write_lines(tmp_path / "a.jsonl", [{"0": None}]))
+        assert "requires a file with one vote per line" in told(VL, write_lines(tmp_path / "a.jsonl", rows), votes=3)
+    assert "has no votes" in told(VL, write_lines(tmp_path / "a.jsonl", [{"0": None}]))
 
 
 def test_items_are_joined_with_the_benchmarks_rows(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_items_are_joined_with_the_benchmarks_rows(tmp_path: Path) -> None:
     found = read(VL, tmp_path, votes, rows=rows)
     assert [one.longer for one in found] == [0, 0, 0]
     assert all(one.issue for one in found)
-    with pytest.raises(UserError, match=r"line 1: its id is 'RLHF-V-2', that of row 0 of --data is 'RLHF-V-0'"):
+    with pytest.raises(UserError, match=r"line 1: its id is 'RLHF-V-2', but row 0 of --data has 'RLHF-V-0'"):
         read(VL, tmp_path, votes[::-1], rows=rows)
 
 
@@ -281,7 +281,7 @@ def test_scores_of_vlmevalkit(tmp_path: Path, suffix: str, seed: int) -> None:
     assert (scored["format"], scored["complete"]) == ("vlmevalkit-scores", True)
     assert scored["orders"] == "by length parity"
     notes = " ".join(scored["notes"])
-    assert f"{1250 - len(readable):,} have no verdict in its form, and 0 name the other answer" in notes
+    assert f"{1250 - len(readable):,} have no verdict in its format, and 0 contradict the score" in notes
     assert looks_like(file)[0].command == f"r1-reward bench score vl-rewardbench {file}"
 
 
@@ -345,12 +345,12 @@ def test_bad_rows_of_vlmevalkit(tmp_path: Path, changes: Row, problem: str) -> N
     assert problem in message
 
 
-def test_rows_without_ids_are_proved_by_their_lengths(tmp_path: Path) -> None:
+def test_rows_without_ids_are_verified_by_their_lengths(tmp_path: Path) -> None:
     data = [vl_row(0, chosen="ab", rejected="c"), vl_row(1, chosen="a", rejected="bcd")]
     rows = load_suite(VL, write(tmp_path / "data.jsonl", data), allow_partial=True, check_media=False)
     table = [vlm_row(category=None), vlm_row(category=None, response="['a', 'bcd']")]
     assert [one.id for one in read(VL, tmp_path, table, rows=rows)] == [row["id"] for row in data]
-    with pytest.raises(UserError, match="do not have the lengths of those in row 0 of --data"):
+    with pytest.raises(UserError, match="differ in length from row 0 of --data"):
         read(VL, tmp_path, table[::-1], rows=rows)
 
 
@@ -368,7 +368,7 @@ def test_samples_of_lmms_eval_on_vl_rewardbench(tmp_path: Path, seed: int) -> No
     assert (dropped["overall"], dropped["n"]) == (right / len(readable), len(readable))
     own = [share([row["vlreward_score"]["score"] == 1 for row in rows if row["vlreward_score"]["category"] == name])
            for name in ("general", "hallucination", "reasoning")]  # fmt: skip
-    assert f"macro {100 * sum(own) / 3:.2f} % (what it prints)" in " ".join(scored["notes"])
+    assert f"macro {100 * sum(own) / 3:.2f} % (the one it prints)" in " ".join(scored["notes"])
     assert f"{1250 - len(readable):,} texts have no verdict" in " ".join(scored["notes"])
     assert scored["complete"] is True
     assert looks_like(file)[0].what == "predictions of lmms-eval"
@@ -412,7 +412,7 @@ def test_samples_of_lmms_eval_on_multimodal_rewardbench(tmp_path: Path, seed: in
     assert (scored["overall"], scored["parse_rate"]) == (sum(right) / 4711, len(readable) / 4711)
     assert score_file(MRB, file, rule="drop")["overall"] == share(right)
     own = share([bool(row[name]["score"]) for row in rows])
-    assert f"its own score with them: {100 * own:.2f} %" in " ".join(scored["notes"])
+    assert f"its own score with these: {100 * own:.2f} %" in " ".join(scored["notes"])
     assert (scored["orders"], scored["complete"]) == ("stored", True)
     assert scored["categories"]["safety/bias"]["n"] == 508
     longer = [row["target"] == "Output1" for row in rows]
@@ -426,12 +426,12 @@ def test_samples_are_joined_by_their_own_numbers(tmp_path: Path) -> None:
     samples = [lmms_mrb_sample(number, "vqa", f"MMBench_{number}", "[[B]]", "Output2", input=None) for number in (3, 1)]
     found = read(MRB, tmp_path, samples, rows=rows)
     assert [(one.index, one.longer, one.passes[0][0].correct) for one in found] == [(3, -1, True), (1, -1, True)]
-    with pytest.raises(UserError, match="its id is 'MMBench_3', that of row 2 of --data is 'MMBench_2'"):
+    with pytest.raises(UserError, match="its id is 'MMBench_3', but row 2 of --data has 'MMBench_2'"):
         read(MRB, tmp_path, [{**samples[0], "doc_id": 2}], rows=rows)
     with pytest.raises(UserError, match="is row 4 of the benchmark, but --data has 4 rows"):
         read(MRB, tmp_path, [{**samples[0], "doc_id": 4}], rows=rows)
     # lmms-eval appends to a file that is there.
-    with pytest.raises(UserError, match="line 3: row 3 of the benchmark is there twice"):
+    with pytest.raises(UserError, match="line 3: row 3 of the benchmark appears twice"):
         read(MRB, tmp_path, [*samples, samples[0]])
 
 
@@ -440,7 +440,7 @@ def test_several_responses_of_a_sample(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "a.jsonl", rows)
     scored = score_file(MRB, file, allow_partial=True)
     assert (scored["overall"], scored["votes"]) == (1.0, 1)
-    assert any("1 rows hold several responses" in note for note in scored["notes"])
+    assert any("1 rows have several responses" in note for note in scored["notes"])
 
 
 @pytest.mark.parametrize(
@@ -449,7 +449,7 @@ def test_several_responses_of_a_sample(tmp_path: Path) -> None:
         ({"filtered_resps": None}, "filtered_resps: is missing"),
         ({"filtered_resps": []}, "filtered_resps: must be text, or a list of texts, not []"),
         ({"filtered_resps": ["[[A]]", 3]}, "filtered_resps: must be text"),
-        ({"doc_id": -1}, "doc_id: must be a whole number from 0 on, not -1"),
+        ({"doc_id": -1}, "doc_id: must be a non-negative integer, not -1"),
         ({"doc_id": "3"}, "doc_id: must be"),
         ({"input": ["x"]}, "input: must be text, not a list"),
     ],
@@ -565,10 +565,10 @@ def test_released_rows_with_texts(tmp_path: Path, suite: str, make: Any, seed: i
     guessed, contrary = (sum(kind in names for kind in kinds) for names in (("digit", "float"), ("draft",)))
     for one in (scored, dropped, coin):
         notes = " ".join(one["notes"])
-        assert "Under the rule wrong the file's own rewards are scored" in notes
-        assert f"disagree on {guessed + contrary:,}: in {guessed:,} the rewards are right where" in notes
-        assert f"in {contrary:,} the text names the other response" in notes
-        assert "does not tell unreadable" not in notes
+        assert "The rule wrong scores the file's own rewards" in notes
+        assert f"disagree on {guessed + contrary:,}: in {guessed:,} the rewards are right although" in notes
+        assert f"in {contrary:,} the text prefers the other response" in notes
+        assert "does not distinguish unreadable" not in notes
 
 
 def test_texts_and_rewards_that_agree(tmp_path: Path) -> None:
@@ -577,7 +577,7 @@ def test_texts_and_rewards_that_agree(tmp_path: Path) -> None:
     assert "The two agree on all of them" in notes
 
 
-def test_texts_that_tell_nothing_leave_the_file_as_it_is(tmp_path: Path) -> None:
+def test_unreadable_texts_leave_the_scores_unchanged(tmp_path: Path) -> None:
     some, _ = with_texts(vl_r1(), 1)
     some[7]["critic"] = None
     other_form = [{**row, "critic": "So [[A]]"} for row in vl_r1()]
@@ -586,7 +586,7 @@ def test_texts_that_tell_nothing_leave_the_file_as_it_is(tmp_path: Path) -> None
         scored = score_file(VL, write_lines(tmp_path / "r1.jsonl", rows), rule="drop")
         assert (scored["parse_rate"], scored["rule"], set(scored["rules"])) == (None, "wrong", {"wrong"})
         assert scored["overall"] == share([row["rewards"][0] > row["rewards"][1] for row in rows])
-        assert any("does not tell unreadable verdicts from wrong ones" in note for note in scored["notes"])
+        assert any("does not distinguish unreadable verdicts from wrong ones" in note for note in scored["notes"])
 
 
 def test_a_row_of_another_harness_is_named_once(tmp_path):
@@ -596,5 +596,5 @@ def test_a_row_of_another_harness_is_named_once(tmp_path):
     with pytest.raises(UserError) as caught:
         score_file("vl-rewardbench", file)
     assert str(caught.value) == (
-        f"{file}, line 4: the first row has the format 'official-votes', this one 'lmms-eval-vl_rewardbench'."
+        f"{file}, line 4: the first row has the format 'official-votes', this row has 'lmms-eval-vl_rewardbench'."
     )

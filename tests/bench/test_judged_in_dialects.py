@@ -1,4 +1,4 @@
-"""A benchmark judged in every dialect, by a server that answers in its form; what a folder of one dialect refuses."""
+"""A benchmark judged in every dialect, by a server that answers in it; a folder accepts only one dialect."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def text_of(body):
 
 
 def judge(name, *, thought=True):
-    """A judge of a dialect that knows good from bad, wherever they stand."""
+    """A judge of a dialect that distinguishes good from bad in either position."""
     spoken = find_dialect(name)
 
     def answer(body):
@@ -87,7 +87,7 @@ def test_the_dialect_is_known_by_the_models_name(server, rows, tmp_path):
     assert "Answer 1 (9/10)" in text_of(server.bodies[0])
 
 
-def test_it_decides_the_verdicts_of_a_folder(server, rows, tmp_path):
+def test_a_folder_belongs_to_one_dialect(server, rows, tmp_path):
     server.default = [judge("rm-r1")]
     run_benchmark(rows, settings_for(server, dialect="rm-r1"), tmp_path / "out")
     with pytest.raises(UserError, match=r"dialect 'rm-r1' there"):
@@ -100,7 +100,7 @@ def test_it_decides_the_verdicts_of_a_folder(server, rows, tmp_path):
 
 
 @pytest.mark.parametrize("dialect", ["auto", "r1-reward"])
-def test_folders_that_knew_no_dialects_are_resumed(server, rows, tmp_path, dialect):
+def test_folders_from_before_dialects_are_resumed(server, rows, tmp_path, dialect):
     server.default = [judge("r1-reward")]
     run_benchmark(rows, settings_for(server), tmp_path / "out")
     assert "dialect" not in json.loads((tmp_path / "out" / "run.json").read_text())
@@ -112,7 +112,7 @@ def test_folders_that_knew_no_dialects_are_resumed(server, rows, tmp_path, diale
     ("name", "text"),
     [("llm-as-judge", "Alike.\n[[C]]"), ("pointwise", "Score: 50")],
 )
-def test_a_tie_is_a_verdict_that_is_not_right(server, rows, tmp_path, name, text):
+def test_a_tie_is_a_wrong_verdict(server, rows, tmp_path, name, text):
     server.default = [reply(text)]
     run_benchmark(rows, settings_for(server, dialect=name), tmp_path / "out")
     votes = [vote for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
@@ -121,7 +121,7 @@ def test_a_tie_is_a_verdict_that_is_not_right(server, rows, tmp_path, name, text
     assert metrics_of(tmp_path / "out")["overall"] == 0.0
 
 
-def test_a_judge_of_another_dialect_is_named_and_not_guessed(server, tmp_path):
+def test_a_judge_of_another_dialect_is_reported_and_not_guessed(server, tmp_path):
     rows = write_rows(tmp_path, 3 * FIRST)  # more than are open at once when the first are read
     server.default = [judge("rm-r1", thought=False)]
     with pytest.raises(
@@ -136,7 +136,7 @@ def test_an_unknown_dialect_is_refused_before_anything(server, rows, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "refused"), [("llm-as-judge", False), ("r1-reward", True), ("json", True)])
-def test_ties_are_refused_where_a_judge_cannot_say_them(server, tmp_path, name, refused):
+def test_ties_are_refused_if_the_dialect_has_none(server, tmp_path, name, refused):
     Image.new("RGB", (8, 8), "white").save(tmp_path / "1.png")
     row = {"images": ["1.png"], "response_1": "GOOD", "response_2": "BAD"}
     lines = [json.dumps({**row, "id": str(n), "question": f"{n}?", "preferred": n % 3}) for n in range(6)]
@@ -145,7 +145,7 @@ def test_ties_are_refused_where_a_judge_cannot_say_them(server, tmp_path, name, 
     server.default = [judge(name)]
     settings = settings_for(server, dialect=name)
     if refused:
-        with pytest.raises(UserError, match=rf"2 of 6 rows are ties, and a judge of the dialect {name} cannot say so"):
+        with pytest.raises(UserError, match=rf"2 of 6 rows are ties, but the dialect {name} has no ties"):
             run_benchmark(rows, settings, tmp_path / "out")
     else:
         assert run_benchmark(rows, settings, tmp_path / "out") == {}

@@ -1,4 +1,4 @@
-"""Known and suspected rows are found in every copy of a benchmark, and none is dropped."""
+"""Known and suspected rows are found in every copy of a benchmark, and none are dropped."""
 
 from pathlib import Path
 
@@ -86,11 +86,11 @@ def test_issues_of_multimodal_rewardbench(tmp_path: Path) -> None:
     ]
     found = issues("multimodal-rewardbench", tmp_path, rows)
     assert list(found) == [0, 1, 6]
-    assert found[0] == "contradicts row 1: of the same two responses the other one is preferred there"
+    assert found[0] == "contradicts row 1: the other of the same two responses is preferred there"
     assert found[6].startswith("VisIT rows")
 
 
-def test_an_order_of_three_is_no_contradiction_in_mm_rlhf_rewardbench(tmp_path: Path) -> None:
+def test_an_order_of_three_is_not_a_contradiction_in_mm_rlhf_rewardbench(tmp_path: Path) -> None:
     pairs = ["AB", "BC", "AC", "CD", "DC"]
     rows = [mm_row(0, chosen=chosen, rejected=rejected) for chosen, rejected in pairs]
     assert list(issues("mm-rlhf-rewardbench", tmp_path, rows)) == [3, 4]

@@ -1,4 +1,4 @@
-"""MMRB2: both forms of its files, its own score, its own form of predictions, and a run from end to end."""
+"""MMRB2: both file formats, its official score and prediction format, and an end-to-end run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def kinds(content) -> list[str]:
     return [piece if isinstance(piece, str) else piece.kind for piece in read_parts(content)]
 
 
-def test_both_forms_are_of_official_size_and_hold_the_same_pairs(built: Path, tmp_path: Path) -> None:
+def test_both_formats_have_the_official_size_and_the_same_pairs(built: Path, tmp_path: Path) -> None:
     hub, json_form = load_suite("mmrb2", mmrb2(tmp_path)), load_suite("mmrb2", built)
     assert hub.n == json_form.n == 4000
     assert hub.size == json_form.size and hub.size.categories == dict.fromkeys(TASKS, 1000)
@@ -40,26 +40,26 @@ def test_both_forms_are_of_official_size_and_hold_the_same_pairs(built: Path, tm
             assert kinds(getattr(one, name)) == kinds(getattr(other, name))
 
 
-def test_one_task_is_a_size_of_its_own(built: Path) -> None:
+def test_one_task_is_an_official_size(built: Path) -> None:
     loaded = load_suite("mmrb2", built / "edit.json")
     assert loaded.size.label == "edit of the release of December 2025 (4,000 pairs)"
     assert loaded.size.rows == loaded.n == 1000
     assert sum(row.preferred == 1 for row in loaded.rows()) == CHOSEN_A["edit"]
 
 
-def test_fewer_rows_are_told(tmp_path: Path) -> None:
+def test_fewer_rows_are_reported(tmp_path: Path) -> None:
     mmrb2_built(tmp_path, rows=3)
-    with pytest.raises(UserError, match=r"MMRB2 has 4,000 rows \(or some of its .* 12 were found \(edit: 1,0"):
+    with pytest.raises(UserError, match=r"MMRB2 has 4,000 rows \(or a subset of .* 12 were found \(edit: 1,0"):
         load_suite("mmrb2", tmp_path)
     assert load_suite("mmrb2", tmp_path, allow_partial=True).n == 12
     (tmp_path / "t2i.json").unlink()
     with pytest.raises(UserError, match=r"9 were found \(edit: 1,000 expected, 3 found; interleaved"):
         load_suite("mmrb2", tmp_path)
     (tmp_path / "none").mkdir()
-    with pytest.raises(UserError, match=r"none: holds no file or folder of a task \(t2i, edit"):
+    with pytest.raises(UserError, match=r"none: contains no file or folder of a task \(t2i, edit"):
         load_suite("mmrb2", tmp_path / "none")
     (tmp_path / "rows.json").write_text("[]")
-    with pytest.raises(UserError, match="neither the file's name nor its folder's says which task"):
+    with pytest.raises(UserError, match="the name of the file or of its folder must give the task"):
         load_suite("mmrb2", tmp_path / "rows.json")
 
 
@@ -74,7 +74,7 @@ def broken(change) -> dict:
     [
         (lambda pair: pair.pop("chosen"), "chosen: is missing"),
         (lambda pair: pair.update(chosen="tie"), 'chosen: must be "A" or "B" or "a" or "b", not "tie"'),
-        (lambda pair: pair.update(prompt_content=[["text", " "]]), "prompt_content: shows nothing"),
+        (lambda pair: pair.update(prompt_content=[["text", " "]]), "prompt_content: is empty"),
         (lambda pair: pair["response_a"].pop("response_content"), "response_a.response_content: is missing"),
         (
             lambda pair: pair["response_b"].update(response_content=[["video", "x"]]),
@@ -83,12 +83,12 @@ def broken(change) -> dict:
         (lambda pair: pair["response_b"].update(response_content=[["image", "images/gone.png"]]), "no such file"),
         (
             lambda pair: pair["response_b"].update(response_content=[["image", "images/0.png"]] * 65),
-            "pictures; at most 64 are shown",
+            "images, but the limit is 64",
         ),
         (lambda pair: pair.update(id=7), "id: must be text, not a number"),
     ],
 )
-def test_a_row_that_cannot_be_judged_is_told_before_any_is(tmp_path: Path, change, reason: str) -> None:
+def test_invalid_rows_are_reported_before_any_is_judged(tmp_path: Path, change, reason: str) -> None:
     mmrb2_built(tmp_path, rows=1)
     (tmp_path / "edit.json").write_text(json.dumps({"pairs": [broken(change)]}))
     with pytest.raises(SuiteFileError, match="edit.json, row 1") as error:
@@ -96,7 +96,7 @@ def test_a_row_that_cannot_be_judged_is_told_before_any_is(tmp_path: Path, chang
     assert reason in str(error.value)
 
 
-def test_columns_whose_places_and_pictures_do_not_match(tmp_path: Path) -> None:
+def test_columns_with_unmatched_placeholders(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -105,7 +105,7 @@ def test_columns_whose_places_and_pictures_do_not_match(tmp_path: Path) -> None:
     rows = pq.read_table(file).to_pylist()
     rows[0]["response_a_text"] = "<image_1> and <image_2> and <image_3>"
     pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(file)), file)
-    with pytest.raises(SuiteFileError, match="response_a_text: has 3 places for pictures, and 1 came"):
+    with pytest.raises(SuiteFileError, match="response_a_text: has 3 image placeholders, but the row has 1 images"):
         load_suite("mmrb2", tmp_path, allow_partial=True)
 
 
@@ -137,7 +137,7 @@ def test_the_official_sample_of_a_judge_that_prefers_a(built: Path, tmp_path: Pa
     assert 0.51 < low < 0.534 < high < 0.56
 
 
-def test_what_is_unreadable_leaves_the_denominator(built: Path, tmp_path: Path) -> None:
+def test_unreadable_judgments_are_excluded_from_the_denominator(built: Path, tmp_path: Path) -> None:
     file = predictions(built, tmp_path, lambda row, swapped: None if swapped else row.preferred)
     values = score_file("mmrb2", file)["official"]["values"]
     assert values["pooled"] == values["mean"] == 1.0 and values["coverage"] == 0.5
@@ -159,7 +159,7 @@ def test_tasks_alone_have_no_mean(built: Path, tmp_path: Path) -> None:
     assert values["mean"] is None and values["pooled"] == pytest.approx(0.5435) and values["reasoning"] is None
 
 
-# ---- predictions in the official form
+# ---- predictions in the official format
 
 
 def said(*judgements) -> list[dict]:
@@ -191,7 +191,7 @@ def official(folder: Path, few: Path, predictions, task="edit") -> dict:
     ],
 )
 def test_the_first_entry_of_each_direction_counts(tmp_path: Path, few: Path, prediction, right, judged) -> None:
-    """One of two pairs is in the file; the other one was never judged."""
+    """Only one of two pairs is in the file; the other was never judged."""
     pairs = mmrb2_pairs("edit", rows=2)
     id = next(pair["id"] for pair in pairs if pair["chosen"] == "A")
     scored = official(tmp_path, few, {id: prediction})
@@ -202,7 +202,7 @@ def test_the_first_entry_of_each_direction_counts(tmp_path: Path, few: Path, pre
     assert scored["parse_rate"] == judged / 4
 
 
-def test_what_a_run_exports_scores_as_the_run(built: Path, tmp_path: Path) -> None:
+def test_an_exported_run_scores_like_the_run(built: Path, tmp_path: Path) -> None:
     from r1_reward.bench.benchmarks.mmrb2 import write_form
 
     answers = lambda row, swapped: [None, 1, 2][(row.index + swapped) % 3]  # noqa: E731
@@ -221,17 +221,17 @@ def test_what_a_run_exports_scores_as_the_run(built: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ([], "holds no rows"),
-        ({}, "must hold one JSON object"),
-        ("A", "must hold one JSON object"),
+        ([], "has no rows"),
+        ({}, "must be one JSON object"),
+        ("A", "must be one JSON object"),
         ({"p": ["A"]}, 'pair \'p\' must have lists "forward" and "reverse"'),
         ({"p": {"forward": "A"}}, "pair 'p' must have lists"),
         ({"p": {"forward": ["A"]}}, "pair 'p' must have lists"),
         ({"p": {"reverse": {"judgement": "A"}}}, "pair 'p' must have lists"),
-        ({"p": {"forward": said("A")}}, "1 of its 1 pairs are not in --data, such as 'p'"),
+        ({"p": {"forward": said("A")}}, "1 of 1 pairs are not in --data, such as 'p'"),
     ],
 )
-def test_what_is_not_of_the_official_form_is_told(tmp_path: Path, few: Path, value, told: str) -> None:
+def test_other_formats_are_reported(tmp_path: Path, few: Path, value, told: str) -> None:
     with pytest.raises(UserError, match="said.json") as error:
         official(tmp_path, few, value)
     assert told in str(error.value)
@@ -242,11 +242,11 @@ def test_the_official_form_needs_labels_and_each_pair_once(tmp_path: Path, few: 
     folder.mkdir()
     text = json.dumps(always_a(mmrb2_pairs("edit", rows=2)))
     (folder / "task2_edit.json").write_text(text)
-    with pytest.raises(UserError, match="has no labels; --data names"):
+    with pytest.raises(UserError, match="has no labels; pass the benchmark's rows"):
         score_file("mmrb2", folder)
     assert score_file("mmrb2", folder, data=few, allow_partial=True)["official"]["values"]["coverage"] == 1.0
     (folder / "task2_edit_again.json").write_text(text)
-    with pytest.raises(UserError, match="again.json: pair .* is in another file, too"):
+    with pytest.raises(UserError, match="again.json: pair .* is also in another file"):
         score_file("mmrb2", folder, data=few, allow_partial=True)
     (folder / "task2_edit_again.json").write_text(text[:-9])
     with pytest.raises(UserError, match="again.json: is not JSON"):
@@ -276,11 +276,11 @@ def test_a_run_is_scored_and_exported_in_the_official_form(built: Path, tmp_path
             assert [one["judgement"] for one in (*pair["forward"], *pair["reverse"])] == ["A", "A"]
 
 
-def test_a_benchmark_without_a_form_of_its_own_says_so(tmp_path: Path) -> None:
+def test_a_benchmark_without_an_official_format_is_reported(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"suite": "vl-rewardbench"}')
     result = CliRunner().invoke(app, ["export", str(tmp_path), "--out", str(tmp_path / "x")])
     assert isinstance(result.exception, UserError)
-    assert "VL-RewardBench has no official form of predictions" in str(result.exception)
+    assert "VL-RewardBench has no official prediction format" in str(result.exception)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_a_benchmark_without_a_form_of_its_own_says_so(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["prompt", "response_a", "response_b"])
-def test_pictures_beyond_the_places_are_told(tmp_path, name, text, pictures, rows):
+def test_pictures_beyond_the_placeholders_are_reported(tmp_path, name, text, pictures, rows):
     mmrb2(tmp_path, rows=2)
     (file,) = (tmp_path / "t2i").glob("*.parquet")
     table = pq.read_table(file)
@@ -305,6 +305,6 @@ def test_pictures_beyond_the_places_are_told(tmp_path, name, text, pictures, row
     ]
     pq.write_table(type(table).from_pylist(changed, table.schema), file)
     notes = load_suite("mmrb2", tmp_path / "t2i", allow_partial=True).notes
-    told = [note for note in notes if "beyond the places" in note]
-    note = f"{rows} rows: pictures beyond the places in their text are not shown, as in the official build."
+    told = [note for note in notes if "beyond the placeholders" in note]
+    note = f"{rows} rows: images beyond the placeholders in their text are not shown, as in the official build."
     assert told == ([note] if rows else [])

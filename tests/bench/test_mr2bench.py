@@ -1,4 +1,4 @@
-"""MR²Bench: groups of four ranked answers are judged as comparisons, of which a best answer has to win all its own."""
+"""MR²Bench: groups of four ranked answers become comparisons, and a best answer must win all of its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_official_size(full: Path) -> None:
     assert (loaded.units, loaded.size and loaded.size.categories) == (sum(MR2.values()), {"image": 240, "video": None})
     rows = list(loaded.rows())
     assert loaded.n == len(rows) == len({(row.category, row.id, row.members) for row in rows})
-    assert "988 groups are judged as 3,294 comparisons of two." in loaded.notes
+    assert "988 groups are judged as 3,294 pairwise comparisons." in loaded.notes
     assert "responses = responses, rankings = rankings" in loaded.notes[-1]
     assert all((row.video is None) == (row.category == "image") for row in rows)
 
@@ -43,14 +43,14 @@ def test_one_task(full: Path, task: str) -> None:
     assert loaded.size and loaded.size.label.startswith(f"{task} of the release of 2026") and loaded.units == MR2[task]
 
 
-def test_fewer_images_are_told_and_fewer_videos_cannot_be(tmp_path: Path) -> None:
+def test_missing_images_are_reported_but_missing_videos_cannot_be(tmp_path: Path) -> None:
     mr2_bench(tmp_path, rows=6)
     with pytest.raises(UserError, match=r"image: 240 expected, 6 found"):
         load_suite("mr2bench", tmp_path)
     assert load_suite("mr2bench", tmp_path / "video.json").units == 6
 
 
-def test_the_best_is_compared_with_each_that_is_not(full: Path) -> None:
+def test_the_best_is_compared_with_each_other_answer(full: Path) -> None:
     """In the order of the file; with several best, each of them."""
     groups = json.loads((full / "image.json").read_text())
     rows = list(load_suite("mr2bench", full / "image.json").rows())
@@ -70,12 +70,12 @@ def test_the_best_is_compared_with_each_that_is_not(full: Path) -> None:
     [
         ({"rankings": None}, "rankings: is missing"),
         ({"rankings": [1, 2, 3]}, "rankings: has 3 ranks for 4 answers"),
-        ({"rankings": [2, 2, 3, 4]}, "rankings: names no best answer (rank 1): [2, 2, 3, 4]"),
-        ({"rankings": [1, 1, 1, 1]}, "rankings: calls all answers the best"),
-        ({"rankings": [1, 2, 3, "4"]}, "rankings: must be a list of ranks"),
-        ({"rankings": [True, 2, 3, 4]}, "rankings: must be a list of ranks"),
-        ({"rankings": [0, 1, 2, 3]}, "rankings: must be a list of ranks"),
-        ({"responses": ["a", "b", "c"], "rankings": [1, 2, 3]}, "responses: has 3 answers; 4 are ranked"),
+        ({"rankings": [2, 2, 3, 4]}, "rankings: has no best answer (rank 1): [2, 2, 3, 4]"),
+        ({"rankings": [1, 1, 1, 1]}, "rankings: ranks all answers best"),
+        ({"rankings": [1, 2, 3, "4"]}, "rankings: must be a list of positive integers"),
+        ({"rankings": [True, 2, 3, 4]}, "rankings: must be a list of positive integers"),
+        ({"rankings": [0, 1, 2, 3]}, "rankings: must be a list of positive integers"),
+        ({"responses": ["a", "b", "c"], "rankings": [1, 2, 3]}, "responses: has 3 answers instead of 4"),
         ({"responses": ["a", "b", "", "d"]}, "responses[2]: is blank"),
         ({"responses": None}, "responses: is missing"),
         ({"prompt": ""}, "prompt: is blank"),
@@ -83,7 +83,7 @@ def test_the_best_is_compared_with_each_that_is_not(full: Path) -> None:
         ({"image": None}, "has neither an image nor a video"),
     ],
 )
-def test_bad_rows_are_told_before_any_is_judged(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+def test_invalid_rows_are_reported_before_any_is_judged(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     mr2_bench(tmp_path, rows=2)
     groups = json.loads((tmp_path / "image.json").read_text())
     groups[1] |= change
@@ -93,7 +93,7 @@ def test_bad_rows_are_told_before_any_is_judged(tmp_path: Path, change: dict[str
     assert reason in str(error.value)
 
 
-def test_a_video_that_is_not_there_and_one_that_is_not_named(tmp_path: Path) -> None:
+def test_a_missing_video_and_one_without_a_path(tmp_path: Path) -> None:
     mr2_bench(tmp_path, rows=2)
     groups = json.loads((tmp_path / "video.json").read_text())
     groups[0].pop("video")
@@ -123,7 +123,7 @@ def test_other_names_of_columns(tmp_path: Path) -> None:
 
 
 def group_rows(ranks: list[int], answers: Callable[[int, int], list[int | None]], start: int, **more: Any) -> list:
-    """Lines of predictions of a group; ``answers`` says for two members which is named in each pass: 1, 2 or None."""
+    """Lines of predictions of a group; ``answers`` gives the verdict on two members in each pass: 1, 2 or None."""
     pairs = [(i, j) for i, j in combinations(range(4), 2) if (ranks[i] == 1) != (ranks[j] == 1)]
     return [
         our_row(
@@ -135,7 +135,7 @@ def group_rows(ranks: list[int], answers: Callable[[int, int], list[int | None]]
 
 
 def prefers(*order: int) -> Callable[[int, int], list[int | None]]:
-    """A judge with this ranking of the members, alike in both orders."""
+    """A judge with this ranking of the members, the same in both orders."""
     return lambda i, j: [1 if order.index(i) < order.index(j) else 2] * 2
 
 
@@ -160,7 +160,7 @@ def test_a_group(tmp_path: Path, ranks: list[int], answers, right: float) -> Non
     assert scored["values"] == {"image": right, "video": None, "all groups": right}
 
 
-def test_a_comparison_that_was_not_judged_is_not_won(tmp_path: Path) -> None:
+def test_a_comparison_that_was_not_judged_counts_as_lost(tmp_path: Path) -> None:
     lines = group_rows([1, 2, 3, 4], prefers(0, 1, 2, 3), 0)
     file = write_lines(tmp_path / "predictions.jsonl", lines[:-1])
     assert score_file("mr2bench", file, allow_partial=True)["official"]["values"]["image"] == 0.0
@@ -170,12 +170,12 @@ def test_a_comparison_that_was_not_judged_is_not_won(tmp_path: Path) -> None:
     assert score_file("mr2bench", file, allow_partial=True)["official"]["values"]["image"] == 0.0
 
 
-def test_rewards_that_others_wrote_need_the_rows(tmp_path: Path) -> None:
-    """A released file has no members: without the benchmark's rows its groups cannot be told."""
+def test_released_rewards_need_the_rows(tmp_path: Path) -> None:
+    """A released file has no members: without the benchmark's rows its groups are unknown."""
     loaded = load_suite("mr2bench", mr2_bench(tmp_path, rows=2), allow_partial=True)
     rewards = [{"id": row.id, "rewards": [1, 0]} for row in loaded.rows()]
     file = write_lines(tmp_path / "rewards.jsonl", rewards)
-    with pytest.raises(UserError, match=r"does not tell which two answers .*--data"):
+    with pytest.raises(UserError, match=r"does not say which two answers .*--data"):
         score_file("mr2bench", file, allow_partial=True)
     scored = score_file("mr2bench", file, data=tmp_path, allow_partial=True)
     assert scored["official"]["values"] == {"image": 1.0, "video": 1.0, "all groups": 1.0}
@@ -199,7 +199,7 @@ def test_counts_are_of_groups(tmp_path: Path) -> None:
 
 
 def knows(body: dict[str, Any]) -> dict[str, Any]:
-    """A judge that names the answer of lower rank; of equal ones the first."""
+    """A judge that chooses the answer with the better rank, or the first one if equal."""
     text = body["messages"][-1]["content"][-1]["text"]
     first, second = map(int, re.findall(r"of rank (\d)", text))
     return reply(f"<think>.</think><answer>{1 if first <= second else 2}</answer>")
@@ -217,13 +217,13 @@ def test_a_run_from_end_to_end(tmp_path: Path, server) -> None:
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["official"]["values"] == {"image": 1.0, "video": 1.0, "all groups": 1.0}
     report = (tmp_path / "run" / "report.md").read_text()
-    assert "The official script is not published" in report and "columns of MR²Bench are not published" in report
+    assert "The official script is not published" in report and "column names of MR²Bench are not published" in report
     again = score_file("mr2bench", tmp_path / "run" / "predictions.jsonl", allow_partial=True)
     assert again["official"]["values"] == metrics["official"]["values"]
 
 
 def test_published_rows_are_counts_of_240() -> None:
-    """Which is how the number of images is known."""
+    """This is how the number of images is known."""
     printed = [float(row.values["image"]) for row in BENCHMARK.published]
     assert len(printed) == 16
     assert all(any(abs(100 * k / 240 - value) < 0.0501 for k in range(241)) for value in printed)

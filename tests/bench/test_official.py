@@ -1,4 +1,4 @@
-"""Official scores by hand, where nothing is judged, and what they refuse."""
+"""Official scores computed by hand, without judgments, and with invalid input."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_mmrb2_pools_counts_not_accuracies() -> None:
     assert official.mmrb2_pooled([]).accuracy is official.mmrb2_pooled([]).coverage is None
 
 
-def test_a_group_of_edits_is_right_as_a_whole() -> None:
+def test_a_group_of_edits_is_right_if_all_its_comparisons_are() -> None:
     groups: list[tuple[int, list[bool]]] = [
         (3, [True, True, True]),
         (3, [True, False, True]),
         (3, [True, True]),  # one was never answered
-        (3, [True] * 4),  # one is there twice
+        (3, [True] * 4),  # one appears twice
         (4, [True] * 6),
         (4, [True] * 5),
         (4, []),  # none was ever answered
@@ -38,7 +38,7 @@ def test_a_group_of_edits_is_right_as_a_whole() -> None:
         "2": Share(1, 3), "3": Share(1, 4), "4": Share(1, 2), "overall": Share(3, 9),
     }  # fmt: skip
     assert official.edit_reward_score([])["overall"].value is None
-    with pytest.raises(UserError, match="a group has 5 candidates; EditReward-Bench has 2, 3 and 4"):
+    with pytest.raises(UserError, match="a group has 5 candidates; EditReward-Bench has only 2, 3 and 4"):
         official.edit_reward_score([(5, [True])])
 
 
@@ -99,11 +99,11 @@ def test_ties_need_a_pair_of_prompts() -> None:
     [
         (TiesRow("ref-0", 1, [1, 2]), "its id must be ref:N or tied:N"),
         (TiesRow("other:0", 1, [1, 2]), "its id must be ref:N or tied:N"),
-        (TiesRow("ref:0", 1, [1]), "has 1 scores, 1 of right answers"),
-        (TiesRow("ref:0", 0, [1, 2]), "0 of right answers"),
-        (TiesRow("tied:0", 1, [1, 2]), "a tied one has several"),
+        (TiesRow("ref:0", 1, [1]), "has 1 scores, 1 of them for right answers"),
+        (TiesRow("ref:0", 0, [1, 2]), "0 of them for right answers"),
+        (TiesRow("tied:0", 1, [1, 2]), "a tied prompt needs several"),
         (TiesRow("tied:0", 2, [1, 2, float("nan")]), "not finite"),
-        (TiesRow("ref:7", 1, [1, 2]), "'ref:7' of Ties is there twice"),
+        (TiesRow("ref:7", 1, [1, 2]), "'ref:7' of Ties appears twice"),
     ],
 )
 def test_ties_refuse_what_they_cannot_score(row: TiesRow, told: str) -> None:

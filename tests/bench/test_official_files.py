@@ -1,4 +1,4 @@
-"""The made-up files of six benchmarks have the numbers, columns and media that were read at their sources."""
+"""The made-up files of six benchmarks have the counts, columns and media that their sources state."""
 
 import json
 import re

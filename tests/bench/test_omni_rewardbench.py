@@ -1,4 +1,4 @@
-"""Omni-RewardBench: both forms of its files, ties, criteria, pictures as answers, rows that cannot be judged."""
+"""Omni-RewardBench: both file formats, ties, criteria, images as answers, invalid rows."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_without_ties_by_default_and_with_them_if_asked(hub: Path, json_form: Pa
         assert without.size == everything.size and everything.size.rows == 2126
 
 
-def test_both_forms_hold_the_same_rows(hub: Path, json_form: Path) -> None:
+def test_both_formats_have_the_same_rows(hub: Path, json_form: Path) -> None:
     loaded = [load_suite("omni-rewardbench", folder, ties="judge") for folder in (hub, json_form)]
     for one, other in zip(*(suite.rows() for suite in loaded), strict=True):
         assert (one.id, one.question, one.criteria, one.preferred) == (
@@ -100,21 +100,21 @@ def test_a_file_in_the_folder_of_its_task(hub: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("text_audio_to_text", "what is asked about is a sound"),
+        ("text_audio_to_text", "its questions are about audio"),
         ("text_to_video", "its answers are videos"),
-        ("text_to_audio", "its answers are sounds"),
+        ("text_to_audio", "its answers are audio"),
         ("text_to_3D", "its answers are 3D objects"),
     ],
 )
-def test_the_other_tasks_are_named_and_left_out(tmp_path: Path, name: str, reason: str) -> None:
+def test_unsupported_tasks_are_named_and_skipped(tmp_path: Path, name: str, reason: str) -> None:
     omni_reward_bench(tmp_path, rows=2, form="json")
     write_json(tmp_path / f"{name}_preferences.json", [{"prompt": "x"}])
     loaded = load_suite("omni-rewardbench", tmp_path, allow_partial=True)
-    assert f"{name}: left out, as {reason}." in loaded.notes
-    with pytest.raises(UserError, match=f"rows of {name}.* cannot be judged here: {reason}. Judged are T2T, TI2T"):
+    assert f"{name}: skipped, as {reason}." in loaded.notes
+    with pytest.raises(UserError, match=f"{name}.* is not supported: {reason}. Supported tasks: T2T, TI2T"):
         load_suite("omni-rewardbench", tmp_path / f"{name}_preferences.json")
     write_json(tmp_path / "alone" / name / "test.json", [{"prompt": "x"}])
-    with pytest.raises(UserError, match=f"rows of {name} cannot be judged here"):
+    with pytest.raises(UserError, match=f"{name} is not supported"):
         load_suite("omni-rewardbench", tmp_path / "alone")
 
 
@@ -140,7 +140,7 @@ def test_the_other_tasks_are_named_and_left_out(tmp_path: Path, name: str, reaso
         ("TI2I", {"response2": "text_image_to_image/gone.png"}, "gone.png: no such file"),
     ],
 )
-def test_a_row_that_cannot_be_judged_is_told_before_any_is(tmp_path: Path, task: str, change, reason: str) -> None:
+def test_invalid_rows_are_reported_before_any_is_judged(tmp_path: Path, task: str, change, reason: str) -> None:
     omni_reward_bench(tmp_path, rows=2, form="json")
     (tmp_path / "media_data" / "text_to_image" / "empty.png").touch()
     name = TASKS[task]
@@ -173,9 +173,9 @@ def test_the_same_pair_and_criteria_with_another_label_is_reported(tmp_path: Pat
     ]  # fmt: skip
     write_json(tmp_path / "text_to_text_preferences.json", lines)
     issues = load_suite("omni-rewardbench", tmp_path, allow_partial=True, ties="judge").issues
-    same = "contradicts row {}: of the same two responses {} is preferred there"
+    same = "contradicts row {}: {} of the same two responses is preferred there"
     assert {row: reason for row, reason in issues.items() if row < 5} == {
-        0: same.format(1, "neither"), 1: same.format(0, "one"), 2: same.format(0, "the other one"),
+        0: same.format(1, "neither"), 1: same.format(0, "one"), 2: same.format(0, "the other"),
         4: f"{same.format(1, 'neither')}; repeats row 0",
     }  # fmt: skip
 
@@ -216,7 +216,7 @@ def test_ties_are_refused_before_the_first_judgement(tmp_path: Path, server) -> 
     omni_reward_bench(tmp_path / "data", rows=3)
     result = run(tmp_path / "data", server, tmp_path / "out", "--ties", "judge")
     assert isinstance(result.exception, UserError) and not server.bodies
-    told = r"5 of 15 rows are ties, and a judge of the dialect r1-reward cannot say so; --ties drop leaves them out"
+    told = r"5 of 15 rows are ties, but the dialect r1-reward has no ties; leave them out with --ties drop"
     assert told in str(result.exception)
     assert not (tmp_path / "out").exists()
 
@@ -228,7 +228,7 @@ def test_a_pair_file_with_ties_is_refused_the_same(tmp_path: Path, server) -> No
     write_lines(tmp_path / "pairs.jsonl", rows)
     command = ["run", "pairs", "--data", str(tmp_path / "pairs.jsonl"), "--base-url", server.url, "--model", "judge"]
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
-    assert "1 of 3 rows are ties, and a judge of the dialect r1-reward" in str(result.exception)
+    assert "1 of 3 rows are ties, but the dialect r1-reward" in str(result.exception)
     result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out"), "--ties", "drop"])
     assert result.exit_code == 0, result.output
 
@@ -238,7 +238,7 @@ def test_probes_attack_pictures_and_refuse_ties(tmp_path: Path, server) -> None:
     command = ["probe", "omni-rewardbench", "--data", str(tmp_path / "data"), "--allow-partial", "--model", "judge"]
     command += ["--base-url", server.url, "--attacks", "confident", "--json", "--out"]
     result = CliRunner().invoke(app, [*command, str(tmp_path / "tied"), "--ties", "judge"])
-    assert "5 of 15 rows are ties: neither response should lose" in str(result.exception)
+    assert "5 of 15 rows are ties, which have no rejected response" in str(result.exception)
     server.default = [reply("<think>Both.</think><answer>1</answer>")]
     result = CliRunner().invoke(app, [*command, str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
@@ -271,7 +271,9 @@ def test_ties_decide_the_section_of_a_run(tmp_path: Path) -> None:
     table = build_table(runs)
     official, with_ties = table.sections
     assert official.heading.startswith("Official grouping, without ties: T2T/TI2T/TV2T/T2I/TI2I = 366/430/380/441/207")
-    assert with_ties.heading.startswith("With ties, and a judge that may say so: T2T/TI2T/TV2T/T2I/TI2I = 417/528/443/")
+    assert with_ties.heading.startswith(
+        "With ties, and a judge that may answer with a tie: T2T/TI2T/TV2T/T2I/TI2I = 417/528/443/"
+    )
     names = [[row.model for row in section.rows] for section in (official, with_ties)]
     assert names[0][-1] == "without" and names[1][-1] == "with"
     assert names[0][:-1] == [
@@ -283,7 +285,7 @@ def test_ties_decide_the_section_of_a_run(tmp_path: Path) -> None:
     assert cells["GPT-4o"] == ("86.89", "75.58", "77.11", "69.61", "73.91", "–")
 
 
-def test_some_tasks_of_a_run_are_no_other_version(tmp_path: Path) -> None:
+def test_a_run_on_some_tasks_is_not_another_version(tmp_path: Path) -> None:
     rows = [our_row(i, category="T2T", longer=None) for i in range(366)]
     run = score_file("omni-rewardbench", write_lines(tmp_path / "a.jsonl", rows))
     assert run["complete"] and run["expected"] == 366
@@ -293,8 +295,8 @@ def test_some_tasks_of_a_run_are_no_other_version(tmp_path: Path) -> None:
         score_file("omni-rewardbench", write_lines(tmp_path / "a.jsonl", rows[1:]))
 
 
-def test_rows_of_a_pair_are_one_piece_of_evidence(tmp_path: Path) -> None:
-    """Ten criteria of one pair, all right or all wrong, tell as little as one."""
+def test_rows_of_a_pair_are_one_cluster(tmp_path: Path) -> None:
+    """Ten criteria of one pair, all right or all wrong, are as uncertain as one."""
     spans = []
     for share in (1, 10):
         rows = [
@@ -321,7 +323,7 @@ def test_rows_with_ties_are_joined_by_the_option(json_form: Path, tmp_path: Path
     result = CliRunner().invoke(app, [*command, "--ties", "judge"])
     assert result.exit_code == 0 and json.loads(result.output)["overall"] == 1.0
     assert isinstance(CliRunner().invoke(app, command).exception, UserError)
-    with pytest.raises(UserError, match=r"--ties judge\) means nothing without --data"):
+    with pytest.raises(UserError, match=r"--ties judge has no effect without --data"):
         score_file("omni-rewardbench", file, ties="judge")
 
 

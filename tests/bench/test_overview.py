@@ -1,4 +1,4 @@
-"""The overview of several benchmarks: which cells stand in one section, what is marked, and that it is first."""
+"""The overview of several benchmarks: its sections and marks, and that it comes first."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_judge_on_two_benchmarks_has_one_row() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"rule": "drop"}, {"orders": "stored"}, {"votes": 1}])
-def test_other_protocols_stand_in_other_sections(changes: dict[str, Any]) -> None:
+def test_other_protocols_are_in_other_sections(changes: dict[str, Any]) -> None:
     table = overview(vl_run(), mm_run(**changes))
     assert len(table.sections) == 2
     (vl,), (mm,) = (section.rows for section in table.sections)
@@ -71,10 +71,10 @@ def test_scores_of_their_own_and_what_they_need() -> None:
         "MMRB2 mean", "MR²Bench image", "MR²Bench video", "RewardBench 2 mean", "VideoRewardBench overall",
     )  # fmt: skip
     assert [row[name][:5] for name in table.columns] == ["60.00", "50.00", "–", "70.00", "71.92"]
-    assert any("MMRB2 and MR²Bench and RewardBench 2 make of unreadable" in note for note in table.notes)
+    assert any("official scores of MMRB2 and MR²Bench and RewardBench 2" in note for note in table.notes)
 
 
-def test_what_weakens_a_cell_names_its_benchmark() -> None:
+def test_caveats_of_a_cell_name_its_benchmark() -> None:
     table = overview(vl_run(parse_rate=0.5), mm_run(n=100, complete=False))
     mark = cells(table, "ours")["mark"]
     assert mark.startswith("partial (")
@@ -83,7 +83,7 @@ def test_what_weakens_a_cell_names_its_benchmark() -> None:
     assert "MM-RLHF-RewardBench: Partial: 100 of 170 rows were judged" in text
 
 
-def test_a_table_that_was_published_on_several_stands_beside() -> None:
+def test_a_table_published_on_several_benchmarks_is_included() -> None:
     runs = [vl_run(), mm_run(), other_run("videorewardbench", {})]
     table = overview(*runs, published=True)
     (section,) = [one for one in table.sections if "Published together" in one.heading]
@@ -99,11 +99,13 @@ def test_a_table_that_was_published_on_several_stands_beside() -> None:
     assert "MM-RLHF-RewardBench: Impossible on all rows: 85.0 is not k/170" in footnote(table, marks["MM-RLHF-Reward"])
     assert marks["LLaVA-Critic-7B"].startswith("below chance (")
     critic = footnote(table, marks["LLaVA-Critic-7B"])
-    assert "VL-RewardBench: Cannot be right" in critic and "VideoRewardBench: Impossible for a judge whose" in critic
+    assert (
+        "VL-RewardBench: Cannot be right" in critic and "VideoRewardBench: Impossible if every verdict counts" in critic
+    )
     assert {row.protocol[1:4] for row in section.rows} == {("not stated", "not stated", "–")}
 
 
-def test_every_benchmark_has_numbers_that_stand_for_it() -> None:
+def test_every_benchmark_has_headline_numbers() -> None:
     for name in benchmark_names():
         benchmark = find_benchmark(name)
         assert benchmark.headline_columns, name
@@ -123,7 +125,7 @@ def test_every_format_prints_it_first(tmp_path, monkeypatch, format: str) -> Non
     result = CliRunner().invoke(app, ["table", *files, "--format", format])
     assert result.exit_code == 0, result.output
     text = result.output
-    assert 0 <= text.index("the numbers that stand for each") < text.index("MM-RLHF-RewardBench: accuracy")
+    assert 0 <= text.index("headline numbers") < text.index("MM-RLHF-RewardBench: accuracy")
     if format in ("markdown", "latex"):
         first = (markdown_tables if format == "markdown" else latex_tables)(text)[0]
         assert first[0] == [*HEAD, "VL-RewardBench overall", "VL-RewardBench macro", "MM-RLHF-RewardBench acc", "see"]

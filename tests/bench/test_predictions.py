@@ -1,4 +1,4 @@
-"""Votes come out of three formats as they stand there; whatever cannot be read is an error that says where."""
+"""Votes are read from three formats unchanged; anything unreadable is an error with its place."""
 
 import json
 import tracemalloc
@@ -98,7 +98,7 @@ def test_category_of_mm_rlhf(tmp_path: Path, row: dict[str, Any], category: str 
     assert (outcome.category, outcome.paper_category, outcome.longer) == (category, None, None)
 
 
-def test_path_that_tells_no_category(tmp_path: Path) -> None:
+def test_path_without_a_category(tmp_path: Path) -> None:
     for field, path in (("image", "/home/long/mcq/1.png"), ("video", "C:/video/1"), ("image", "other/1.png")):
         file = write_lines(tmp_path / "p.jsonl", [{"id": "a", "rewards": [1, 0], field: path}])
         message = told(MM, file)
@@ -168,7 +168,7 @@ def test_official_row_without_meta(tmp_path: Path) -> None:
         (official(label=None), "Label: is missing"),
         (official(None), "output: must be text, not null"),
         (official(["[[A]]"]), 'output: must be text, not ["[[A]]"]'),
-        (official(outputs=["[[A]]"]), "outputs: is there beside output"),
+        (official(outputs=["[[A]]"]), "outputs: is present in addition to output"),
         ({"ID": "x", "Label": "A", "outputs": []}, "outputs: must be a list of one or more texts, not []"),
         ({"ID": "x", "Label": "A", "outputs": ["a", None]}, "outputs: must be a list of one or more texts"),
         (official(ID=None), "ID: is missing"),
@@ -216,8 +216,8 @@ def test_our_vote(tmp_path_factory: Any, preferred: int, answer: int | None, swa
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"index": -1}, "index: must be a whole number from 0 on, not -1"),
-        ({"index": True}, "index: must be a whole number"),
+        ({"index": -1}, "index: must be a non-negative integer, not -1"),
+        ({"index": True}, "index: must be a non-negative integer"),
         ({"index": 3}, "key: must be the index, a hyphen and 16 hex digits"),
         ({"key": "1-xyz"}, "key: must be"),
         ({"key": 1}, "key: must be"),
@@ -248,14 +248,14 @@ def test_bad_row_of_ours(tmp_path: Path, changes: dict[str, Any], problem: str) 
     assert f"p.jsonl, line 2, {problem}" in told(VL, file)
 
 
-def test_all_that_is_wrong_with_a_row_is_told(tmp_path: Path) -> None:
+def test_all_problems_of_a_row_are_reported(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "p.jsonl", [our_row(0, longer=9, passes=[[vote(1)], 4])])
     assert len(told(VL, file).splitlines()) == 2
 
 
-def test_a_row_that_is_there_twice(tmp_path: Path) -> None:
+def test_a_repeated_row(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "p.jsonl", [our_row(0), our_row(1), our_row(0)])
-    assert "line 3, index: row 0 is there twice" in told(VL, file)
+    assert "line 3, index: row 0 appears twice" in told(VL, file)
 
 
 def test_our_rows_in_any_order_belong_to_the_data(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_our_rows_in_any_order_belong_to_the_data(tmp_path: Path) -> None:
     lines = [our_row(i, key=keys[i]) for i in (2, 0)]
     assert [one.index for one in read(VL, tmp_path, lines, rows=rows)] == [2, 0]
     other = write_lines(tmp_path / "p.jsonl", [our_row(1)])
-    assert "line 1, key: is not that of row 1" in told(VL, other, rows=rows)
+    assert "line 1, key: does not match row 1" in told(VL, other, rows=rows)
     beyond = write_lines(tmp_path / "p.jsonl", [our_row(3)])
     assert "line 1, index: is 3, but --data has 3 rows (0 to 2)" in told(VL, beyond, rows=rows)
 
@@ -275,7 +275,7 @@ def test_tally_of_a_run_folder(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"suite": "vl-rewardbench"}')
     assert len(tally_run(tmp_path)) == 3
     (tmp_path / "run.json").write_text("[]")
-    with pytest.raises(UserError, match=r"run\.json: is not"):
+    with pytest.raises(UserError, match=r"run\.json: not"):
         tally_run(tmp_path)
     (tmp_path / "run.json").unlink()
     with pytest.raises(UserError, match="cannot be read"):
@@ -295,7 +295,7 @@ def test_rows_supply_what_the_file_lacks(tmp_path: Path) -> None:
         ("hallucination", "general", 1), ("hallucination", "general", -1),
     ]  # fmt: skip
     assert all(one.issue is not None and "contradicts" in one.issue for one in found)
-    (alone,) = read(VL, tmp_path, predictions[:1], rows=rows)  # not as many rows: no telling which it is
+    (alone,) = read(VL, tmp_path, predictions[:1], rows=rows)  # different row counts: positions are unknown
     assert (alone.category, alone.longer, alone.issue) == ("hallucination", None, None)
 
 
@@ -326,7 +326,7 @@ def test_formats(tmp_path: Path) -> None:
 def test_no_format(tmp_path: Path) -> None:
     assert "line 1: a row has key and passes (ours)" in told(VL, write_lines(tmp_path / "p.jsonl", [vl_row(1)]))
     both = {**our_row(), "rewards": [1, 0]}
-    assert "has the fields of ours and r1_reward at once" in told(VL, write_lines(tmp_path / "p.jsonl", [both]))
+    assert "has the fields of both ours and r1_reward" in told(VL, write_lines(tmp_path / "p.jsonl", [both]))
     for row in (7, None, "text", [1]):
         assert "line 1" in told(VL, write_lines(tmp_path / "p.jsonl", [row, row])) or row == [1]
     file = write_lines(tmp_path / "p.jsonl", [official()])
@@ -338,7 +338,7 @@ def test_no_format(tmp_path: Path) -> None:
 @pytest.mark.parametrize("row", [our_row(), {"id": "a"}, {"id": "a", "reward": [1, 0]}, 7, [], None])
 def test_a_line_of_another_format(tmp_path: Path, row: Any) -> None:
     file = write_lines(tmp_path / "p.jsonl", [{"id": "a", "rewards": [1, 0]}, row, {"id": "c", "rewards": [1, 0]}])
-    assert "p.jsonl, line 2: the first row has the format 'r1_reward', this one" in told(VL, file)
+    assert "p.jsonl, line 2: the first row has the format 'r1_reward', this row has" in told(VL, file)
 
 
 def r1(*ids: str) -> list[dict[str, Any]]:
@@ -373,10 +373,10 @@ def test_fault_in_an_array(tmp_path: Path) -> None:
     file.write_text('[{"id": "a", "rewards": [1, 0]} {"id": "b"}]')
     message = told(VL, file)
     assert "row 2: " in message
-    assert "was cut" not in message
+    assert "the file ends here" not in message
 
 
-def test_every_cut_is_noticed_or_leaves_whole_rows(tmp_path: Path) -> None:
+def test_every_truncation_is_noticed_or_leaves_whole_rows(tmp_path: Path) -> None:
     """A crash may cut a file anywhere, in the middle of a character too."""
     content = write_lines(tmp_path / "whole.jsonl", r1("aé", "b"), ensure_ascii=False).read_bytes()
     starts = [0, content.index(b"\n") + 1, len(content)]
@@ -388,7 +388,7 @@ def test_every_cut_is_noticed_or_leaves_whole_rows(tmp_path: Path) -> None:
             assert len(list(read_outcomes(VL, file))) == starts.index(whole[0])
             continue
         message = told(VL, file)
-        assert "the file was cut here. Resume the run that wrote it" in message
+        assert "the file ends here. Resume the run that wrote it" in message
         assert f"line {2 if end > starts[1] else 1}: " in message
 
 
@@ -398,7 +398,7 @@ def test_cut_array(tmp_path: Path) -> None:
     for end in range(1, len(text)):
         file.write_text(text[:end])
         # After the end of a list in a row nothing tells a cut from a forgotten comma.
-        assert ("the file was cut here" in told(VL, file)) != text[:end].endswith("]")
+        assert ("the file ends here" in told(VL, file)) != text[:end].endswith("]")
 
 
 def test_broken_line_that_is_not_the_last(tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_broken_line_that_is_not_the_last(tmp_path: Path) -> None:
         file.write_text(text)
         message = told(VL, file)
         assert "p.jsonl, line 2: is not JSON" in message
-        assert "was cut" not in message
+        assert "the file ends here" not in message
 
 
 def test_field_given_twice(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_field_given_twice(tmp_path: Path) -> None:
 def test_no_rows(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "p.jsonl"
     file.write_bytes(content)
-    assert "holds no rows" in told(VL, file)
+    assert "has no rows" in told(VL, file)
 
 
 @pytest.mark.parametrize(
@@ -432,20 +432,20 @@ def test_no_text(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "p.jsonl"
     file.write_bytes(content)
     message = told(VL, file)
-    assert ("was cut" in message) == (content == b"{")
+    assert ("the file ends here" in message) == (content == b"{")
 
 
 def test_no_file(tmp_path: Path) -> None:
     write_lines(tmp_path / "predictions.jsonl", r1("a"))
     assert "Did you mean" in told(VL, tmp_path / "prediction.jsonl")
-    assert "is a folder; name the file in it" in told(VL, tmp_path)
+    assert "is a folder; pass a file in it" in told(VL, tmp_path)
     with pytest.raises(UserError, match="owner/name: no such file"):
-        list(read_outcomes(VL, Path("owner/name")))  # and nobody asks the Hub
-    with pytest.raises(UserError, match="is not a benchmark"):
+        list(read_outcomes(VL, Path("owner/name")))  # and the Hub is not asked
+    with pytest.raises(UserError, match="unknown benchmark"):
         read_outcomes("vl", tmp_path / "predictions.jsonl")
 
 
-def test_faults_are_told_before_the_first_row_is_asked_for(tmp_path: Path) -> None:
+def test_errors_are_raised_before_the_first_row_is_requested(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         read_outcomes(VL, tmp_path / "none.jsonl")
 

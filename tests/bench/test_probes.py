@@ -1,4 +1,4 @@
-"""Attacks on a judge: what they write, where, that the prompt disarms them, and the shares they buy, worked by hand."""
+"""Attacks on a judge: their edits, their neutralization in the prompt, and their effects computed by hand."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def obeys(tag):
 
 
 def vl_file(folder, responses, ids=None):
-    """Write rows with these (preferred, rejected) responses, every other one stored the other way round."""
+    """Write rows with these (preferred, rejected) responses, every other one in reverse order."""
     (folder / "a.png").write_bytes(png())
     rows = [vl_row(i, ids and ids[i], chosen=good, rejected=bad) for i, (good, bad) in enumerate(responses)]
     return write(folder / "vl.jsonl", [hub_row(row, turned=i % 2 == 1) for i, row in enumerate(rows)])
@@ -175,11 +175,11 @@ def test_names_are_checked_ordered_and_always_hold_the_control():
     assert list(ATTACKS)[-1] == CONTROL
     assert attack_names(["padding", "answer_tag", "padding"]) == ["answer_tag", "padding", CONTROL]
     assert attack_names([CONTROL]) == [CONTROL]
-    with pytest.raises(UserError, match="'paddng' is no attack; did you mean padding?"):
+    with pytest.raises(UserError, match="unknown attack 'paddng'; did you mean padding?"):
         attack_names(["paddng"])
-    with pytest.raises(UserError, match="'xyz' is no attack; there are answer_tag, "):
+    with pytest.raises(UserError, match="unknown attack 'xyz'; choose from answer_tag, "):
         attack_names(["xyz"])
-    with pytest.raises(UserError, match="no attack was named"):
+    with pytest.raises(UserError, match="no attack was given"):
         attack_names([])
 
 
@@ -206,12 +206,12 @@ def test_no_attack_adds_a_control_token_to_what_the_model_reads(tiny):
             found, chat = control_tokens(attacked(name, pair, swapped))
             assert found == clean, name
             assert not TAG.search(chat), name
-    # What would have come through: this is what the test is about.
+    # Without neutralization the tokens would get through, which is the point of this test.
     raw = attacked("image_tokens", pair, False)[1]
     assert tokenizer(raw)["input_ids"].count(pad) == 4
 
 
-def test_a_judge_that_obeys_answer_tags_is_not_bought_as_it_never_sees_one(probe):
+def test_a_judge_that_obeys_answer_tags_is_not_fooled_because_it_never_sees_one(probe):
     result = probe(obeys(TAG), SIX)
     prompts = probe.engine.prompts
     assert len(prompts) == 6 * 2 * len(EVERYTHING)
@@ -222,7 +222,7 @@ def test_a_judge_that_obeys_answer_tags_is_not_bought_as_it_never_sees_one(probe
     assert {one["accuracy"] for one in result["attacks"].values()} == {1.0}
 
 
-def test_a_judge_that_reads_broken_tags_is_bought_in_both_orders(probe):
+def test_a_judge_that_reads_neutralized_tags_is_fooled_in_both_orders(probe):
     attacks = probe(obeys(BROKEN_TAG), SIX)["attacks"]
     for name, one in attacks.items():
         share = 1.0 if name in ("answer_tag", "fake_think", "chat_template") else 0.0
@@ -235,7 +235,7 @@ def test_a_judge_that_reads_broken_tags_is_bought_in_both_orders(probe):
 # ---- measures
 
 
-def test_a_judge_of_length_is_bought_by_padding_wherever_it_was_right(probe, tmp_path):
+def test_a_judge_of_length_is_fooled_by_padding_wherever_it_was_right(probe, tmp_path):
     # It is right on rows 0 to 2 in both orders: 6 of 8. Neutral adds 19 characters, enough on row 0 alone: 2 of 6.
     responses = [("r" * 55, "w" * 50), ("r" * 90, "w" * 50), ("r" * 95, "w" * 50), ("r" * 50, "w" * 60)]
     attacks = probe(longer, responses)["attacks"]
@@ -255,7 +255,7 @@ def test_a_judge_of_length_is_bought_by_padding_wherever_it_was_right(probe, tmp
     assert report.index("`answer_tag`") < report.index("`padding`") < report.index(f"`{CONTROL}` |")
 
 
-def test_a_judge_that_likes_certainty_is_bought_by_confidence_alone(probe):
+def test_a_judge_that_likes_certainty_is_fooled_only_by_confidence(probe):
     def decide(first, second):
         return 1 if "certain" in first else 2 if "certain" in second else honest(first, second)
 
@@ -264,7 +264,7 @@ def test_a_judge_that_likes_certainty_is_bought_by_confidence_alone(probe):
     assert attacks["confident"]["bought"] == 1.0
 
 
-def test_a_judge_that_stumbles_is_silenced_not_bought(probe):
+def test_a_judge_that_fails_to_answer_is_silenced_not_fooled(probe):
     def decide(first, second):
         if "vision_start" in first + second:
             return None
@@ -277,7 +277,7 @@ def test_a_judge_that_stumbles_is_silenced_not_bought(probe):
     assert (one["bought"], one["silenced"], one["parse_rate"], one["accuracy"], one["won"]) == (0.0, 1.0, 0.0, 0.0, 0.0)
 
 
-def test_a_coin_that_any_edit_tosses_again_is_bought_by_half_and_by_nothing_over_neutral(probe):
+def test_a_random_judge_is_bought_by_half_and_by_nothing_over_neutral(probe):
     def decide(first, second):
         return 1 + hashlib.sha256(f"{first}|{second}".encode()).digest()[0] % 2
 
@@ -383,12 +383,12 @@ def test_both_orders_are_shown_and_are_the_same_clean_and_attacked(probe, tmp_pa
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 7, 40, 119])
-def test_stopped_anywhere_it_goes_on_to_the_same_files(probe, tmp_path, monkeypatch, stop_after):
+def test_a_stopped_probe_resumes_to_the_same_files(probe, tmp_path, monkeypatch, stop_after):
     monkeypatch.setattr(run, "_BLOCK_SEQUENCES", 4)
     result = probe(longer, SIX, out="whole")
     with pytest.raises(KeyboardInterrupt):
         probe(longer, SIX, stop_after=stop_after)
-    # As a kill leaves it: half a line at the end.
+    # A kill leaves half a line at the end.
     with open(tmp_path / "out" / "padding" / "predictions.jsonl", "ab") as file:
         file.write(b'{"key": "4-00')
     assert probe(longer, SIX) == result
@@ -465,27 +465,27 @@ def test_a_folder_holds_one_probe_and_no_other(probe, tmp_path):
         probe(honest, SIX, out="run")
 
 
-def test_one_vote_in_both_orders_is_all_there_is(tmp_path):
+def test_only_one_vote_in_both_orders_is_allowed(tmp_path):
     loaded = load(vl_file(tmp_path, SIX))
     for settings_ in (RunSettings(model="tiny", votes=3, temperature=1.0), RunSettings(model="tiny", orders="random")):
-        with pytest.raises(UserError, match="votes must be 1 and orders both"):
+        with pytest.raises(UserError, match="votes must be 1 and orders must be both"):
             probe_benchmark(loaded, settings_, tmp_path / "out")
-    with pytest.raises(UserError, match="at least 1 row must be judged, not 0"):
+    with pytest.raises(UserError, match="must be at least 1 row, not 0"):
         probe_benchmark(loaded, RunSettings(model="tiny"), tmp_path / "out", limit=0)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_line_that_no_probe_wrote_is_refused(probe, tmp_path):
+def test_a_line_that_is_not_from_a_probe_is_refused(probe, tmp_path):
     probe(honest, SIX, attacks=["padding"])
     path = tmp_path / "out" / "padding" / "predictions.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines[3]["passes"].pop()
     write(path, lines)
-    with pytest.raises(UserError, match="row 3 has not one vote in each order"):
+    with pytest.raises(UserError, match="row 3 does not have one vote per order"):
         probe(honest, SIX, attacks=["padding"])
 
 
-def test_a_limit_takes_rows_from_all_over_the_file(probe, tmp_path):
+def test_a_limit_takes_rows_evenly_from_the_file(probe, tmp_path):
     result = probe(honest, [(f"Right {i}.", f"Wrong {i}.") for i in range(10)], limit=4, attacks=["padding"])
     lines = (tmp_path / "out" / "padding" / "predictions.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in lines] == [0, 2, 5, 7]
@@ -547,7 +547,7 @@ def test_the_command_fails_when_rows_are_missing_and_on_unknown_attacks(command,
     assert "did you mean neutral?" in str(result.exception)
 
 
-def test_a_judge_that_cannot_be_read_is_stopped_and_a_probe_says_what_was_cut(probe, tmp_path):
+def test_an_unreadable_judge_is_stopped_and_a_probe_reports_truncation(probe, tmp_path):
     responses = [(f"Right {i}.", f"Wrong {i}.") for i in range(200)]
     with pytest.raises(UnreadableJudge, match="not one of the first 50 answers can be read"):
         probe(lambda *_: None, responses, attacks=["padding"])

@@ -67,7 +67,7 @@ def test_every_published_row_is_there_with_its_values():
     assert len(PUBLISHED) == len(METHOD) + len(ABLATION)
 
 
-def test_every_row_tells_source_grouping_orders_and_rule():
+def test_every_row_states_source_grouping_orders_and_rule():
     for suite, row in PUBLISHED:
         assert "2505.02835" in row.source
         assert row.grouping in (*GROUPINGS[suite], NONE, NOT_STATED)
@@ -118,7 +118,7 @@ def test_r1_reward_under_the_official_grouping_is_impossible():
     assert impossible(benchmark, row, "paper") is None
     assert str(fits(benchmark, row)["paper"]) == "309, 384, 206: 899/1250"
     reason = impossible(benchmark, row, "official")
-    assert reason.startswith("63.84 is not k/183; the categories make 77.18 overall, not 71.92")
+    assert reason.startswith("63.84 is not k/183; the categories give 77.18 overall, not 71.92")
     assert "it fits 484/448/318 exactly (309, 384, 206: 899/1250)" in reason
     assert "69.35 overall" in impossible(benchmark, row, "early script")
 
@@ -126,7 +126,7 @@ def test_r1_reward_under_the_official_grouping_is_impossible():
 def test_ixc_fits_no_other_grouping():
     benchmark, row = published(VL, "IXC-2.5-Reward")
     # 410/484, 280/448, 200/318 are each possible, but make 890/1250.
-    assert impossible(benchmark, row, "paper").startswith("the categories make 71.20 (890/1250) overall, not 65.8")
+    assert impossible(benchmark, row, "paper").startswith("the categories give 71.20 (890/1250) overall, not 65.8")
     assert "73.81" in impossible(benchmark, row, "early script")
 
 
@@ -138,7 +138,7 @@ def test_voting_at_15_is_impossible_on_all_rows():
     assert fits(benchmark, row) == {}
     assert not explained_by_drops(benchmark, row)  # its rule counts failures as wrong
     for other in ("official", "early script"):
-        assert "not even leaving out" in impossible(benchmark, row, other)
+        assert "even up to" in impossible(benchmark, row, other)
 
 
 def test_gpt4o_is_possible_only_with_rows_dropped():
@@ -148,7 +148,7 @@ def test_gpt4o_is_possible_only_with_rows_dropped():
     assert "12 would explain it (86/175, 506/748, 222/315)" in reason
     assert explained_by_drops(benchmark, row)
     for other in ("paper", "early script"):
-        assert "not even leaving out" in impossible(benchmark, row, other)
+        assert "even up to" in impossible(benchmark, row, other)
 
 
 def test_claude_on_vl_fits_no_grouping():
@@ -160,10 +160,10 @@ def test_claude_on_vl_fits_no_grouping():
 def test_mm_rlhf_reward_on_vl_is_one_unit_of_the_last_digit_off():
     # 218/484, 226/448 and 183/318 are 627/1250 = 50.16 exactly; neither rounding nor cutting gives 50.15.
     reason = impossible(*published(VL, "MM-RLHF-Reward"))
-    assert "50.15 is not k/1250; the categories make 50.16 (627/1250) overall" in reason
+    assert "50.15 is not k/1250; the categories give 50.16 (627/1250) overall" in reason
 
 
-def test_multimodal_overalls_are_plain_means_of_the_columns():
+def test_multimodal_overalls_are_unweighted_means_of_the_columns():
     for suite, row in PUBLISHED:
         if suite == MULTIMODAL:
             overall, *columns = map(Decimal, row.values.values())
@@ -171,7 +171,7 @@ def test_multimodal_overalls_are_plain_means_of_the_columns():
     reason = impossible(*published(MULTIMODAL, "GPT-4o"))
     assert "67.6 is not k/514" in reason
     assert "make 72.81 or 73.00 overall, not 70.8" in reason
-    assert "the overall is the plain mean of the columns, 70.76" in reason
+    assert "the overall is the unweighted mean of the columns, 70.76" in reason
     assert impossible(*published(MULTIMODAL, "R1-Reward, voting@15")).startswith("85.8 is not k/582")
 
 
@@ -201,7 +201,7 @@ def test_zeros_at_every_second_decimal_are_one_decimal():
     assert "50.80 is not k/183" in impossible(*made(VL, [*values[:3], "67.21", "62.50"]))
 
 
-def test_a_whole_row_may_be_cut_instead_of_rounded():
+def test_a_whole_row_may_be_truncated_instead_of_rounded():
     # 155/183 = 84.699, 467/749 = 62.350, 200/318 = 62.893; 822/1250 = 65.76; mean 69.981
     cut = ["84.6", "62.3", "62.8", "65.7", "69.9"]
     assert impossible(*made(VL, cut)) is None
@@ -257,7 +257,7 @@ def test_verdicts_agree_with_enumeration(tenths):
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 100), st.integers(0, 200), st.integers(0, 100))
 def test_enumeration_near_real_rows(a, b, c):
-    """Like the test before, with categories that are whole counts, so that possible rows are met."""
+    """Like the previous test, with categories that are integer counts, so that possible rows occur."""
     counts = (a, 300 + b, 150 + c)
     sizes = tuple(GROUPINGS[VL]["official"].values())
     shares = [Fraction(k, n) for k, n in zip(counts, sizes, strict=True)]
@@ -282,21 +282,21 @@ def other(suite, model, part):
 @pytest.mark.parametrize(
     ("model", "part", "reason"),
     [
-        ("Omni-RewardModel-BT", "Table 4", "the categories make 83.74 overall, not 76.3"),
-        ("Omni-RewardModel-R1", "Table 4", "the categories make 79.58 overall, not 69.6"),
-        ("UnifiedReward", "Table 4", "the categories make 71.24 overall, not 66.1"),
-        ("LLaVA-Critic-8B", "Table 4", "the categories make 46.00 (575/1250) overall, not 41.2; macro 44.0 is not"),
+        ("Omni-RewardModel-BT", "Table 4", "the categories give 83.74 overall, not 76.3"),
+        ("Omni-RewardModel-R1", "Table 4", "the categories give 79.58 overall, not 69.6"),
+        ("UnifiedReward", "Table 4", "the categories give 71.24 overall, not 66.1"),
+        ("LLaVA-Critic-8B", "Table 4", "the categories give 46.00 (575/1250) overall, not 41.2; macro 44.0 is not"),
         ("Omni-RewardModel-BT, a user's run", "issue 3", "61.5 is not k/318"),
     ],
 )
-def test_rows_of_omni_reward_that_cannot_be_right(model, part, reason):
+def test_impossible_rows_of_omni_reward(model, part, reason):
     assert reason in impossible(*other(VL, model, part))
 
 
-def test_what_was_corrected_is_possible():
+def test_the_corrected_row_is_possible():
     assert impossible(*other(VL, "Omni-RewardModel-BT, corrected", "issue 3")) is None
     benchmark, think = other(VL, "UnifiedReward-Think", "issue 79")
-    assert impossible(benchmark, think) is None and "make 71.79" in think.note
+    assert impossible(benchmark, think) is None and "give 71.79" in think.note
     right = round(0.781 * 183) + round(0.7276 * 749) + round(0.66 * 318)
     assert f"{100 * right / 1250:.1f}" == "71.8"
 
@@ -324,7 +324,7 @@ def test_the_table_of_six_benchmarks_is_in_each_of_them():
         assert len(numbers) == 6 and abs(sum(numbers) / 6 - printed[model]) < 0.0501
 
 
-def test_what_cannot_be_right_in_it_is_said():
+def test_impossible_numbers_in_it_are_reported():
     assert impossible(*other(MM_RLHF, "MM-RLHF-Reward", "2604.10966")).startswith("85.0 is not k/170")
     assert "cannot be right" in other(VL, "LLaVA-Critic-7B", "2604.10966")[1].note
     low = below_chance(*other("videorewardbench", "LLaVA-Critic-7B", "2604.10966"))
@@ -337,7 +337,7 @@ def test_what_cannot_be_right_in_it_is_said():
         assert flagged == (["MM-RLHF-Reward"] if suite == MM_RLHF else [])
 
 
-def test_a_lone_macro_is_no_count():
+def test_a_lone_macro_is_not_a_count():
     benchmark, row = other(VL, "GPT-5", "2604.10966")
     assert row.values == {"macro": "75.0"}
     assert fits(benchmark, row) == {} and below_chance(benchmark, row) is None
@@ -354,5 +354,5 @@ def test_below_chance_is_five_standard_deviations(suite, overall, low):
     assert (below_chance(benchmark, row) is not None) == low
 
 
-def test_a_score_of_its_own_has_another_chance():
+def test_an_official_score_has_another_chance_level():
     assert below_chance(find_benchmark("mr2bench"), PublishedRow("made", {"overall": "10.0"}, "test")) is None

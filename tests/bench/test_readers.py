@@ -1,4 +1,4 @@
-"""The pictures of a benchmark's row."""
+"""The images of a benchmark's row."""
 
 import json
 from pathlib import Path
@@ -77,9 +77,7 @@ def write_pairs(folder: Path, *changes: dict[str, Any]) -> Path:
         {"response_1": "A three.\u200b"},
     ],
 )
-def test_rows_that_repeat_are_judged_and_refused_for_training_with_the_remedy(
-    tmp_path: Path, second: dict[str, Any]
-) -> None:
+def test_repeated_rows_are_judged_but_refused_for_training_with_advice(tmp_path: Path, second: dict[str, Any]) -> None:
     file = write_pairs(tmp_path, {}, {"question": "Else?"}, second)
     assert load_suite("pairs", file).n == 3
     assert len(list(open_pairs(file, "train").rows())) == 3
@@ -87,7 +85,7 @@ def test_rows_that_repeat_are_judged_and_refused_for_training_with_the_remedy(
         load_pairs(file)
 
 
-def test_the_same_texts_about_another_picture_are_no_repeat(tmp_path: Path) -> None:
+def test_the_same_texts_about_another_picture_are_not_a_repeat(tmp_path: Path) -> None:
     file = write_pairs(tmp_path, {}, {"images": ["pictures/b.png"], "preferred": 2})
     assert len(load_pairs(file)) == 2
 
@@ -102,7 +100,7 @@ def test_a_file_without_a_single_row_is_one_problem(tmp_path: Path, rows: list[A
 
 
 @pytest.mark.parametrize("text", ["\u200b", "\u00ad\u2060", "\ufeff "])
-def test_an_answer_that_shows_nothing_is_blank_in_every_benchmark(tmp_path: Path, text: str) -> None:
+def test_an_answer_without_visible_characters_is_blank_in_every_benchmark(tmp_path: Path, text: str) -> None:
     row = {"id": "1", "prompt": "Which?", "chosen": "A three.", "rejected": text, "image": "a.png"}
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(SuiteFileError, match="line 1, rejected: is blank"):

@@ -1,4 +1,4 @@
-"""RewardBench 2: prompts of text become comparisons, and subsets, Ties and the mean follow from these."""
+"""RewardBench 2: text prompts become comparisons, from which subsets, Ties and the mean are computed."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_the_official_size(tmp_path: Path) -> None:
         assert own == len(row["chosen"]) * len(row["rejected"])
 
 
-def test_the_right_answer_has_every_place(tmp_path: Path) -> None:
-    """A judge that names what is stored first is right about a quarter of the prompts, not all."""
+def test_the_right_answer_has_every_position(tmp_path: Path) -> None:
+    """A judge that always chooses the first stored answer is right on about a quarter of the prompts, not all."""
     loaded = load_suite("rewardbench-2", reward_bench_2(tmp_path, rows=100) / "data", allow_partial=True)
     firsts: dict[str, list[bool]] = {}
     for row in loaded.rows():
@@ -60,7 +60,7 @@ def test_the_right_answer_has_every_place(tmp_path: Path) -> None:
 
 
 def changed(folder: Path, number: int, change: dict[str, Any]) -> Path:
-    """Change a row of a small file; its numbers of answers follow unless they are changed, too."""
+    """Change a row of a small file; its counts of answers are updated unless they are changed, too."""
     reward_bench_2(folder, rows=2)
     rows, schema = pq.read_table(folder / PARQUET).to_pylist(), pq.read_schema(folder / PARQUET)
     rows[number] |= change
@@ -75,11 +75,15 @@ def changed(folder: Path, number: int, change: dict[str, Any]) -> Path:
 @pytest.mark.parametrize(
     ("number", "change", "reason"),
     [
-        (0, {"rejected": []}, "rejected: must be a list of 1 or more texts"),
+        (0, {"rejected": []}, "rejected: must be a list of at least 1 text"),
         (0, {"rejected": None}, "rejected: is missing"),
-        (0, {"chosen": []}, "chosen: must be a list of 1 or more texts"),
+        (0, {"chosen": []}, "chosen: must be a list of at least 1 text"),
         (0, {"chosen": None}, "chosen: is missing"),
-        (0, {"rejected": ["a", "b"]}, "rejected: there are 1 right and 2 wrong answers; outside of Ties it is 1 and 3"),
+        (
+            0,
+            {"rejected": ["a", "b"]},
+            "rejected: there are 1 right and 2 wrong answers; outside of Ties there must be 1 and 3",
+        ),
         (0, {"chosen": ["a", "b"]}, "rejected: there are 2 right and 3 wrong answers"),
         (0, {"rejected": ["a", " ", "c"]}, "rejected[1]: is blank"),
         (0, {"subset": "Chat"}, "subset: 'Chat' is not a subset of RewardBench 2"),
@@ -92,7 +96,7 @@ def changed(folder: Path, number: int, change: dict[str, Any]) -> Path:
         (11, {"chosen": ["a"]}, "chosen: has 1; tied:0 must have several right answers"),
     ],
 )
-def test_bad_rows_are_told_before_any_is_judged(
+def test_invalid_rows_are_reported_before_any_is_judged(
     tmp_path: Path, number: int, change: dict[str, Any], reason: str
 ) -> None:
     data = changed(tmp_path, number, change)
@@ -101,9 +105,9 @@ def test_bad_rows_are_told_before_any_is_judged(
     assert reason in str(error.value)
 
 
-def test_another_size_is_told_in_prompts(tmp_path: Path) -> None:
+def test_another_size_is_reported_in_prompts(tmp_path: Path) -> None:
     data = reward_bench_2(tmp_path, rows=2) / "data"
-    with pytest.raises(UserError, match="RewardBench 2 has 1,865 prompts, 12 were found"):
+    with pytest.raises(UserError, match="RewardBench 2 has 1,865 prompts, but 12 were found"):
         load_suite("rewardbench-2", data)
 
 
@@ -164,9 +168,9 @@ def test_a_prompt(tmp_path: Path, wins: tuple[bool | None, ...], score: float) -
     assert values["Math"] == score
 
 
-def test_a_file_that_cannot_tell_whether_comparisons_are_missing_says_so(tmp_path: Path) -> None:
+def test_unknown_missing_comparisons_are_reported(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "predictions.jsonl", plain(0, "1", "Math", True, True))
-    told = "whether every comparison of each group is here"
+    told = "whether the file has all comparisons of each group"
     assert any(told in note for note in score_file("rewardbench-2", file, allow_partial=True)["notes"])
     (tmp_path / "run.json").write_text('{"suite": "rewardbench-2", "orders": "stored", "data": {"n": 2}}')
     assert not any(told in note for note in score_file("rewardbench-2", file, allow_partial=True)["notes"])
@@ -185,7 +189,7 @@ def ties(file: Path, *prompts: tuple[str, int, dict[tuple[int, int], list[Any]]]
     return score_file("rewardbench-2", write_lines(file, lines), allow_partial=True)["official"]["values"]["Ties"]
 
 
-def test_ties_rate_an_answer_by_what_it_won(tmp_path: Path) -> None:
+def test_ties_rate_an_answer_by_its_share_of_wins(tmp_path: Path) -> None:
     """By hand: of `tied` right answer 0 wins both comparisons in both orders, answer 1 wins 3 of 4 verdicts."""
     file = tmp_path / "predictions.jsonl"
     ref = {(0, 1): [True, True], (0, 2): [True, True]}
@@ -197,7 +201,7 @@ def test_ties_rate_an_answer_by_what_it_won(tmp_path: Path) -> None:
 
 
 def test_ties_of_a_judge_that_always_says_1(tmp_path: Path) -> None:
-    """Every answer wins half of its verdicts: nothing is told apart, and nothing is won."""
+    """Every answer wins half of its verdicts, so all ratings are equal."""
     answers = {(i, j): [True, False] for i in (0, 1) for j in (2, 3)}
     score = ties(
         tmp_path / "p.jsonl", ("ref:0", 1, {(0, 1): [True, False], (0, 2): [False, True]}), ("tied:0", 2, answers)
@@ -205,7 +209,7 @@ def test_ties_of_a_judge_that_always_says_1(tmp_path: Path) -> None:
     assert score == 0.0
 
 
-def test_ties_what_cannot_be_read_is_below_everything(tmp_path: Path) -> None:
+def test_an_unreadable_answer_in_ties_is_below_all_others(tmp_path: Path) -> None:
     """As -1 among ratings: a right answer without a readable verdict loses its prompt."""
     ref = {(0, 1): [True]}
     tied = {(0, 2): [True], (1, 2): [None]}
@@ -246,7 +250,7 @@ def knows(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_run_from_end_to_end(tmp_path: Path, server) -> None:
-    """No picture is shown; how many judgements it takes is said first."""
+    """No image is shown; the number of judgments is reported first."""
     data = reward_bench_2(tmp_path, rows=2) / "data"
     server.default = [knows]
     command = ["run", "rewardbench-2", "--data", str(data), "--allow-partial", "--base-url", server.url]
@@ -263,7 +267,7 @@ def test_a_run_from_end_to_end(tmp_path: Path, server) -> None:
     assert metrics["official"]["values"]["mean"] == pytest.approx(6.01 / 6)
     assert metrics["overall"] == 1.0
     report = (tmp_path / "run" / "report.md").read_text()
-    assert "our reading for judges of pairs" in report
+    assert "our interpretation for pairwise judges" in report
 
 
 def test_a_scalar_judge_takes_the_same_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Running a benchmark: kills, resumes, batch sizes and workers lose, repeat and change nothing; failures stay out."""
+"""Running a benchmark: kills, resumes, batch sizes and workers change nothing; failed rows are left out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROWS = 40
 
 
 class Scripted(FakeEngine):
-    """Answers by the seed alone, in many scripts' lengths; fails on rows that it is told to fail on."""
+    """Answers depend only on the seed, in texts of many scripts and lengths; fails on the configured rows."""
 
     def __init__(self, fail=(), delay=0.0):
         self.fail, self.delay, self.asked = fail, delay, []
@@ -140,7 +140,7 @@ def test_a_gap_in_the_middle_is_filled_in_order(rows, scripted, tmp_path):
     assert path.read_bytes() == whole
 
 
-def test_rows_that_fail_are_left_out_and_judged_when_asked_again(rows, scripted, tmp_path):
+def test_failed_rows_are_left_out_and_judged_by_the_next_call(rows, scripted, tmp_path):
     scripted(Scripted())
     run_benchmark(rows, SETTINGS, tmp_path / "whole")
     scripted(Scripted(fail={3, 17}))
@@ -153,7 +153,7 @@ def test_rows_that_fail_are_left_out_and_judged_when_asked_again(rows, scripted,
     assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == whole
 
 
-def test_a_picture_that_is_no_picture_leaves_out_its_row_only(rows, data, scripted, tmp_path):
+def test_a_broken_picture_only_affects_its_own_row(rows, data, scripted, tmp_path):
     lines = [json.loads(line) for line in data.read_text().splitlines()]
     (data.parent / "short" / "bad.png").write_bytes(b"not a picture")
     lines[5]["image"] = "short/bad.png"
@@ -166,10 +166,10 @@ def test_a_picture_that_is_no_picture_leaves_out_its_row_only(rows, data, script
     assert len(lines_of(tmp_path / "out")) == ROWS - 1
 
 
-def test_a_run_ends_when_nothing_works_any_more(rows, scripted, tmp_path, monkeypatch):
+def test_a_run_stops_after_many_consecutive_failures(rows, scripted, tmp_path, monkeypatch):
     monkeypatch.setattr("r1_reward.bench.run.GIVE_UP", 10)
     scripted(Scripted(fail=set(range(6, ROWS))))
-    with pytest.raises(UserError, match="rows in a row could not be judged; the last one: the server answered 500"):
+    with pytest.raises(UserError, match="rows in a row could not be judged; the last error: the server answered 500"):
         run_benchmark(rows, SETTINGS, tmp_path / "out")
     assert [line["index"] for line in lines_of(tmp_path / "out")] == list(range(6))
 
@@ -254,7 +254,7 @@ def many_rows(folder, count):
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
-def test_a_served_judge_that_cannot_be_read_is_stopped_early_and_what_it_said_is_kept(data, server, tmp_path, kind):
+def test_an_unreadable_served_judge_is_stopped_early_and_its_votes_are_kept(data, server, tmp_path, kind):
     message, cause = UNREADABLE[kind]
     server.default = [reply(**message)]
     rows, settings = many_rows(tmp_path, 200), SERVED.model_copy(update={"base_url": server.url})
@@ -273,7 +273,7 @@ def test_a_served_judge_that_cannot_be_read_is_stopped_early_and_what_it_said_is
     assert len(lines_of(out)) == 200
 
 
-def test_warned_of_it_goes_on_to_the_end(data, server, tmp_path, caplog):
+def test_with_warn_it_continues_to_the_end(data, server, tmp_path, caplog):
     server.default = [reply("[[A]]")]
     rows, settings = many_rows(tmp_path, 60), SERVED.model_copy(update={"base_url": server.url})
     assert run_benchmark(rows, settings, tmp_path / "out", on_unreadable="warn") == {}
@@ -281,7 +281,7 @@ def test_warned_of_it_goes_on_to_the_end(data, server, tmp_path, caplog):
     assert caplog.text.count("not one of the first 50 answers can be read") == 1
 
 
-def test_a_judge_that_is_read_now_and_then_is_not_stopped(data, server, tmp_path):
+def test_a_partly_readable_judge_is_not_stopped(data, server, tmp_path):
     server.scripts = {}
     server.default = [lambda body: reply() if body["seed"] % 20 == 0 else reply("?")]
     rows, settings = many_rows(tmp_path, 150), SERVED.model_copy(update={"base_url": server.url})
@@ -325,16 +325,16 @@ def bench_run(*arguments):
 
 
 @pytest.mark.parametrize("kind", ["another form", "cut"])
-def test_the_command_never_ends_as_an_accuracy_of_nothing_without_a_word(data, server, tmp_path, kind):
+def test_the_command_never_reports_an_accuracy_of_0_without_a_warning(data, server, tmp_path, kind):
     message, cause = UNREADABLE[kind]
     server.default = [reply(**message)]
     common = ["mm-rlhf-rewardbench", "--model", "m", "--base-url", server.url, "--data", data, "--allow-partial"]
     data.write_text("".join(data.read_text().splitlines(keepends=True)[:10]))  # too few for an early word
     result = bench_run(*common, "--out", tmp_path / "few")
     assert result.exit_code == 1
-    assert "Not one verdict can be read" in result.output
+    assert "No verdict can be read" in result.output
     report = (tmp_path / "few" / "report.md").read_text()
-    assert report.index("Not one verdict can be read") < report.index("overall")
+    assert report.index("No verdict can be read") < report.index("overall")
     share = "100.00" if kind == "cut" else "0.00"
     assert f"{share} % were cut by the token limit" in report
     assert f"| verdicts cut by the token limit | {share} |" in report
@@ -350,5 +350,5 @@ def test_the_command_has_the_option(data, server, tmp_path):
     stopped = bench_run(*common, "--out", tmp_path / "out", "--concurrency", 2)
     assert isinstance(stopped.exception, UnreadableJudge)
     went_on = bench_run(*common, "--out", tmp_path / "out", "--on-unreadable", "warn")
-    assert went_on.exit_code == 1 and "Not one verdict can be read" in went_on.output
+    assert went_on.exit_code == 1 and "No verdict can be read" in went_on.output
     assert len(lines_of(tmp_path / "out")) == ROWS

@@ -1,4 +1,4 @@
-"""Scores of other projects' files equal what their scripts compute, to the last digit; nothing else is made up."""
+"""Scores of other projects' files equal those of their scripts to the last digit; nothing is made up."""
 
 import json
 import math
@@ -137,7 +137,7 @@ def test_mm_rlhf_equals_the_script_on_a_part_and_for_scores(tmp_path: Path) -> N
         row["rewards"] = draw.choice([[draw.gauss(0, 1), draw.gauss(0, 1)], [2, 2], [-3, -3.5], [1e300, -1e300]])
     rows = draw.sample(rows, 90)
     file = write_lines(tmp_path / "scores.jsonl", rows)
-    assert "170 rows, 90 were found" in told("mm-rlhf-rewardbench", file)
+    assert "170 rows, but 90 were found" in told("mm-rlhf-rewardbench", file)
     scored = score_file("mm-rlhf-rewardbench", file, allow_partial=True)
     check_mm(scored, rows)
     assert scored["complete"] is False
@@ -219,10 +219,10 @@ def test_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     assert score_file("mm-rlhf-rewardbench", write_lines(tmp_path / "r1.jsonl", rows)) == before
 
 
-# ---- what a file does not tell
+# ---- information that a file lacks
 
 
-def test_what_released_rows_cannot_tell_is_said(tmp_path: Path) -> None:
+def test_limits_of_released_rows_are_reported(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "r1.jsonl", bare(vl_r1()))
     scored = score_file("vl-rewardbench", file, rule="coin")
     assert scored["parse_rate"] is None
@@ -234,7 +234,7 @@ def test_what_released_rows_cannot_tell_is_said(tmp_path: Path) -> None:
     assert scored["first_share"] == scored["overall"]
     assert scored["orders"] == "preferred-first"
     notes = " ".join(scored["notes"])
-    assert "does not tell unreadable verdicts from wrong ones" in notes
+    assert "does not distinguish unreadable verdicts from wrong ones" in notes
     assert "a judge that always says 1 would score 100 %" in notes
     assert "which response is longer" in notes
     assert "categories" not in notes
@@ -278,7 +278,7 @@ def test_data_supplies_what_the_file_leaves_out(tmp_path: Path) -> None:
     assert part["baselines"] == whole["baselines"]
     longer = sum(len(row["chosen"]) > len(row["rejected"]) for row in rows)
     assert part["baselines"]["longer"]["overall"] == longer / 170
-    assert not any("does not tell the categories" in note or "longer" in note for note in part["notes"])
+    assert not any("lacks the categories" in note or "longer" in note for note in part["notes"])
     for scored in (whole, part):
         for name in ("file", "mean_characters"):
             del scored[name]
@@ -317,7 +317,7 @@ def test_rows_of_another_version_do_not_join(tmp_path: Path) -> None:
 def test_missing_rows_are_refused_and_the_script_is_blamed(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "r1.jsonl", bare(vl_r1())[:-1])
     message = told("vl-rewardbench", file)
-    assert "has 1,250 or 1,247 rows, 1,249 were found" in message
+    assert "has 1,250 or 1,247 rows, but 1,249 were found" in message
     assert "general: 183 expected, 182 found" in message
     assert "--allow-partial" in message
     assert "join all chunks" in message
@@ -346,7 +346,7 @@ def test_lost_rows_that_make_up_the_other_official_number(tmp_path: Path) -> Non
     rows[1]["id"] = rows[0]["id"]
     scored = score_file("vl-rewardbench", write_lines(tmp_path / "a.jsonl", rows[:-3]))
     assert scored["complete"] is True
-    assert any("Three rows of that may be lost" in note for note in scored["notes"])
+    assert any("Three of its rows may be missing" in note for note in scored["notes"])
 
 
 # ---- ours
@@ -393,10 +393,10 @@ def test_our_run(tmp_path: Path) -> None:
 def test_run_json_must_fit(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "predictions.jsonl", our_vl())
     for text, reason in (
-        ('{"suite": "pairs", "orders": "both"}', "was on 'pairs'"),
+        ('{"suite": "pairs", "orders": "both"}', "is on 'pairs'"),
         ("{", "is not JSON"),
-        ("[]", "names no orders"),
-        ('{"suite": "vl-rewardbench"}', "names no orders"),
+        ("[]", "has no orders"),
+        ('{"suite": "vl-rewardbench"}', "has no orders"),
     ):
         (tmp_path / "run.json").write_text(text)
         assert reason in told("vl-rewardbench", file)
@@ -408,16 +408,16 @@ def test_pairs_have_no_official_size_but_a_run_knows_its_own(tmp_path: Path) -> 
     scored = score_file("pairs", file)
     assert (scored["overall"], scored["expected"], scored["complete"]) == (1.0, None, True)
     (tmp_path / "run.json").write_text('{"suite": "pairs", "orders": "random", "data": {"n": 6}}')
-    assert "The file has 5 rows, the run.json beside it says 6" in told("pairs", file)
+    assert "The file has 5 rows, but the run.json next to it has 6" in told("pairs", file)
     scored = score_file("pairs", file, allow_partial=True)
     assert (scored["n"], scored["expected"], scored["complete"]) == (5, 6, False)
 
 
-def test_rows_judged_unlike_each_other_are_refused(tmp_path: Path) -> None:
+def test_rows_with_different_numbers_of_passes_are_refused(tmp_path: Path) -> None:
     rows = [our_row(0), our_row(1, passes=[[vote(1)], [vote(1, swapped=True)]])]
     message = told("pairs", write_lines(tmp_path / "a.jsonl", rows))
     assert "a.jsonl: row 1" in message
-    assert "1 of the passes" in message or "2 of the passes" in message
+    assert "1 passes" in message or "2 passes" in message
 
 
 # ---- arguments and output

@@ -1,4 +1,4 @@
-"""A benchmark judged by a server that refuses parameters, or whose account runs out of money on the way."""
+"""A benchmark judged by a server that rejects parameters, or whose account runs out of credit during the run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def metrics_of(out):
     return write_metrics(out, expected=ROWS, missing={}, notes=["a note of the suite"])
 
 
-def test_what_the_server_refuses_is_in_the_report_of_this_and_every_later_call(server, rows, tmp_path):
+def test_parameters_the_server_rejects_are_in_the_report_of_this_and_every_later_call(server, rows, tmp_path):
     server.default = [only_1]
     assert run_benchmark(rows, settings_for(server), tmp_path / "out") == {}
     first = metrics_of(tmp_path / "out")
@@ -80,7 +80,7 @@ def test_a_probe_says_it_too(server, rows, tmp_path):
         status(400, "Your credit balance is too low"),
     ],
 )
-def test_without_money_what_was_judged_is_kept_and_not_asked_for_again(server, rows, tmp_path, broke):
+def test_with_an_exhausted_account_verdicts_are_kept_and_not_requested_again(server, rows, tmp_path, broke):
     def pays_seven(body):
         return reply() if len(server.bodies) <= 7 else broke()
 
@@ -96,7 +96,7 @@ def test_without_money_what_was_judged_is_kept_and_not_asked_for_again(server, r
     assert lines_of(tmp_path / "out")[:7] == kept
 
 
-def test_what_a_filter_cut_off_is_no_vote(server, rows, tmp_path):
+def test_a_text_cut_by_a_filter_is_not_a_vote(server, rows, tmp_path):
     server.default = [reply(finish="content_filter")]  # with a whole verdict in what is left
     run_benchmark(rows, settings_for(server), tmp_path / "out")
     votes = [vote for line in lines_of(tmp_path / "out") for votes in line["passes"] for vote in votes]

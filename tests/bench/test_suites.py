@@ -1,4 +1,4 @@
-"""Every format of every benchmark gives the same rows; whatever is wrong is told at once, before anything is judged.
+"""Every format of every benchmark gives the same rows; all problems are reported before anything is judged.
 
 Files of official size are generated here with the official schemas; no row of a benchmark is in this repository.
 """
@@ -103,7 +103,7 @@ def test_wrong_counts_are_an_error_or_a_note(folder: Path) -> None:
     rows = vl_official()
     file = write(folder / "data.jsonl", rows[7:])
     message = told("vl-rewardbench", file)
-    assert "VL-RewardBench has 1,250 or 1,247 rows, 1,243 were found" in message
+    assert "VL-RewardBench has 1,250 or 1,247 rows, but 1,243 were found" in message
     assert str(file) in message and "--allow-partial" in message
     suite = load_suite("vl-rewardbench", file, allow_partial=True)
     assert suite.n == 1243 and suite.size is None
@@ -123,7 +123,7 @@ def test_wrong_counts_are_an_error_or_a_note(folder: Path) -> None:
     assert "mcq ids: 10 expected, 11 found" in message
 
     message = told("multimodal-rewardbench", write(folder / "mrb.jsonl", mrb_official()[1:]))
-    assert "4,711 or 5,211 rows, 4,710 were found" in message
+    assert "4,711 or 5,211 rows, but 4,710 were found" in message
     assert "open_generation/correctness_task: 623 expected, 622 found" in message
 
 
@@ -157,7 +157,7 @@ def test_only_the_literal_image_token_at_the_start_is_removed(folder: Path) -> N
     assert [row.question for row in rows] == ["How many?", *queries[1:]]
 
 
-def test_content_hash_is_what_the_docstring_says(folder: Path) -> None:
+def test_content_hash_matches_its_docstring(folder: Path) -> None:
     file = write(folder / "a.jsonl", [hub_row(vl_row(1), turned=True)])
     (row,) = load_suite("vl-rewardbench", file, allow_partial=True).rows()
     text = '["Question 1?", "Right 1.", "Wrong 1.", ["a.png"]]'
@@ -218,12 +218,12 @@ def test_parquet_of_mm_rlhf_rewardbench_needs_the_paths_of_images(folder: Path) 
     file = write_parquet(folder / "train.parquet", rows, "image", lambda row: "short/a.png")
     loaded = list(load_suite("mm-rlhf-rewardbench", file, allow_partial=True).rows())
     assert [row.category for row in loaded] == ["short", "short"]
-    for path, reason in ((None, "embedded without its path"), ("a.png", "names no category")):
+    for path, reason in ((None, "embedded without its path"), ("a.png", "contains no category")):
         file = write_parquet(folder / "train.parquet", rows[:1], "image", lambda _, path=path: path)
         assert reason in told("mm-rlhf-rewardbench", file)
 
 
-def test_parquet_columns_that_are_null_are_not_there(folder: Path) -> None:
+def test_null_parquet_columns_are_missing(folder: Path) -> None:
     (folder / "video" / "v").mkdir(parents=True)
     (folder / "video" / "v" / "1.png").write_bytes(png())
     rows = [
@@ -246,7 +246,7 @@ def test_images_are_relative_to_the_file_or_to_the_image_root(folder: Path, tmp_
     assert next(moved.rows()).images[0]["path"] == str(folder / "a.png")
     unchecked = load_suite("vl-rewardbench", file, check_media=False, allow_partial=True)
     assert unchecked.fingerprint == moved.fingerprint
-    assert any("Nobody checked" in note for note in unchecked.notes)
+    assert any("not checked" in note for note in unchecked.notes)
     absolute = write(elsewhere / "abs.jsonl", [vl_row(1, image=str(folder / "a.png"))])
     assert load_suite("vl-rewardbench", absolute, allow_partial=True).n == 1
 
@@ -283,8 +283,8 @@ def test_pair_files(folder: Path) -> None:
     (folder / "clip.mp4").touch()
     ((_, field, reason),) = problems("pairs", write(folder / "clip.jsonl", [{**rows[2], "video": "clip.mp4"}]))
     assert field == "video" and "is empty" in reason
-    assert "name the file" in told("pairs", None)  # type: ignore[arg-type]
-    assert "image root means nothing" in told("pairs", folder / "pairs.jsonl", image_root=folder)
+    assert "not on the Hub; pass a file" in told("pairs", None)  # type: ignore[arg-type]
+    assert "image root does not apply" in told("pairs", folder / "pairs.jsonl", image_root=folder)
     assert "revision means nothing" in told("pairs", folder / "pairs.jsonl", revision="abc")
 
 
@@ -315,7 +315,7 @@ def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_benchmark("mm-rlhf-rewardbench").hub_split == "train"
 
 
-def test_hub_that_cannot_be_reached() -> None:
+def test_unreachable_hub() -> None:
     message = told("multimodal-rewardbench", None)  # type: ignore[arg-type]
     assert "syhuggingface/multimodal_rewardbench" in message and "give the path of a downloaded copy" in message
 
@@ -339,7 +339,7 @@ def test_rows_are_lazy_and_memory_does_not_grow_with_them(folder: Path) -> None:
         tracemalloc.stop()
     assert count == 5000
     assert peak < 2_000_000
-    # The second row is not looked at before it is asked for.
+    # The second row is not read before it is requested.
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(lines[0] + b"no JSON\n")
     assert [row.index for row in islice(suite.rows(), 1)] == [0]
@@ -348,7 +348,7 @@ def test_rows_are_lazy_and_memory_does_not_grow_with_them(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "gone"), [("videorewardbench", "video"), ("videorewardbench", "question")])
-def test_a_column_that_is_called_otherwise_can_be_named(tmp_path, name, gone):
+def test_a_column_with_another_name_can_be_mapped(tmp_path, name, gone):
     video_reward_bench(tmp_path, rows=2)
     file = tmp_path / "test.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
@@ -358,12 +358,12 @@ def test_a_column_that_is_called_otherwise_can_be_named(tmp_path, name, gone):
         load_suite(name, file, allow_partial=True)
     hint = str(caught.value).splitlines()[-1]
     there = ", ".join(sorted(called[0]))
-    assert hint == f"--columns {gone}=NAME says what the file calls {gone!r}; its fields are {there}."
+    assert hint == f"If {gone!r} has another name in the file, pass --columns {gone}=NAME; its fields are {there}."
     assert load_suite(name, file, allow_partial=True, columns={gone: "theirs"}).n == 10
 
 
 @pytest.mark.parametrize("gone", ["prompt", "responses", "rankings"])
-def test_a_column_of_groups_that_is_called_otherwise_can_be_named(tmp_path, gone):
+def test_a_column_of_groups_with_another_name_can_be_mapped(tmp_path, gone):
     mr2_bench(tmp_path, rows=2)
     (tmp_path / "video.json").unlink()
     file = tmp_path / "image.json"
@@ -371,12 +371,12 @@ def test_a_column_of_groups_that_is_called_otherwise_can_be_named(tmp_path, gone
         {"theirs" if key == gone else key: value for key, value in row.items()} for row in json.loads(file.read_text())
     ]
     file.write_text(json.dumps(rows))
-    with pytest.raises(SuiteFileError, match=f"--columns {gone}=NAME says"):
+    with pytest.raises(SuiteFileError, match=f"pass --columns {gone}=NAME"):
         load_suite("mr2bench", tmp_path, allow_partial=True)
     assert load_suite("mr2bench", tmp_path, allow_partial=True, columns={gone: "theirs"}).units == 2
 
 
-def test_a_blank_cell_of_a_known_column_asks_for_no_name(tmp_path):
+def test_a_blank_cell_of_a_known_column_suggests_no_mapping(tmp_path):
     video_reward_bench(tmp_path, rows=2)
     file = tmp_path / "test.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Tallies against hand-worked cases: what is reported, what is refused, how two runs compare."""
+"""Tallies against hand-computed cases: reports, errors and comparisons of two runs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_row_is_the_mean_of_its_passes_and_rows_weigh_the_same():
     ],
 )
 def test_drop_asks_for_more_than_half_of_all_votes(votes, value):
-    """An unreadable vote is one for neither response; it does not take the row's other votes with it."""
+    """An unreadable vote is a vote for neither response; it does not invalidate the row's other votes."""
     alone = summary_of(row(0, votes, category="x"), row(1, [R], category="y"), rule="drop", resamples=20)
     assert alone["categories"]["x"]["accuracy"] == value
     assert alone["n"] == (1 if value is None else 2)
@@ -140,7 +140,7 @@ def test_the_published_vl_rewardbench_row():
     assert result["baselines"]["always_1"] == {"overall": 1.0, "macro": 1.0, "acc_plus": None}
 
 
-def test_acc_plus_wants_every_row_of_an_id_in_each_pass():
+def test_acc_plus_requires_every_row_of_an_id_in_each_pass():
     rows = [
         row(0, [R], [R], id="p", category="x"),
         row(1, [R], [W], id="p", category="x"),
@@ -268,7 +268,7 @@ def test_flips_count_rows_with_a_verdict_in_both_passes():
     assert summary_of(row(0, [R], [N]))["flip_rate"] is None
 
 
-def test_known_issues_are_scored_and_reported_apart():
+def test_known_issues_are_scored_and_reported_separately():
     rows = [row(i, [i < 60], issue="label contradicts row 7" if i >= 90 else None) for i in range(100)]
     known = summary_of(*rows)["known_issues"]
     assert (known["n"], known["without_them"]) == (10, {"overall": 60 / 90, "n": 90})
@@ -340,7 +340,7 @@ def test_an_empty_tally_has_no_numbers():
 
 def test_bad_rows_and_rules_are_named():
     tally = tally_of(row(0, [R]))
-    with pytest.raises(UserError, match=r"row 4 \(id 'id-4'\) was judged in 2 of the passes.*in 1"):
+    with pytest.raises(UserError, match=r"row 4 \(id 'id-4'\) has 2 passes.*have 1"):
         tally.add(row(4, [R], [R]))
     with pytest.raises(UserError, match=r"row 5 \(id 'id-5'\) has no votes in pass 1"):
         tally.add(row(5, []))
@@ -398,7 +398,7 @@ def test_compare_gains_from_pairing_and_from_clusters():
 
 
 def test_compare_refuses_other_rows_and_survives_none():
-    with pytest.raises(UserError, match="row 1 has another id"):
+    with pytest.raises(UserError, match="row 1 has different ids"):
         compare_tallies(tally_of(row(0, [R]), row(1, [R])), tally_of(row(0, [R]), row(1, [R], id="other")))
     apart = compare_tallies(tally_of(row(0, [R])), tally_of(row(1, [R])))
     assert (apart["n"], apart["a_only"], apart["b_only"]) == (0, 1, 1)
@@ -409,17 +409,17 @@ def test_compare_refuses_other_rows_and_survives_none():
 
 
 def told(index, *votes):
-    """An Outcome of one pass whose votes say, too, whether they were cut."""
+    """An Outcome of one pass whose votes also say whether they were truncated."""
     return Outcome(index, f"id-{index}", (tuple(Vote(correct, truncated=cut) for correct, cut in votes),))
 
 
-def test_the_share_of_cut_votes_is_of_those_that_tell():
+def test_the_share_of_truncated_votes_is_over_known_ones():
     result = summary_of(told(0, (R, False), (N, True)), told(1, (N, True), (N, None)))
     assert (result["truncated"], result["parse_rate"]) == (2 / 3, 1 / 4)
-    assert summary_of(row(0, [R]))["truncated"] is None  # a file of others does not tell
+    assert summary_of(row(0, [R]))["truncated"] is None  # unknown in other projects' files
 
 
-def test_a_comparison_says_what_of_each_run_could_be_read():
+def test_a_comparison_reports_how_much_of_each_run_was_readable():
     result = compare_tallies(tally_of(told(0, (N, True)), told(1, (R, False))), tally_of(row(0, [R]), row(1, [R])))
     assert result["a"] == {"parse_rate": 0.5, "truncated": 0.5}
     assert result["b"] == {"parse_rate": 1.0, "truncated": None}

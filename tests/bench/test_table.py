@@ -1,4 +1,4 @@
-"""The comparison table: which cells stand together, what is marked, and that every format says the same and escapes."""
+"""The comparison table: its sections and marks; all formats show the same content, escaped."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def other_run(suite, accuracy, **changes):
 
 
 def cells(table, model, heading=None):
-    """Return {heading: text} of one row, in the one section it stands in (or the one whose heading holds a word)."""
+    """Return {heading: text} of one row, in its only section (or the one whose heading contains a word)."""
     found = [
         dict(zip([*HEAD, *table.columns, "mark"], [row.model, *row.protocol, *row.cells, row.mark], strict=True))
         for section in table.sections
@@ -85,7 +85,7 @@ def test_vl_sections_hold_one_grouping_each():
     assert models[2][0] == "Claude-3.7-Sonnet" and "ours" not in models[2]
 
 
-def test_a_run_stands_in_each_grouping_with_that_groupings_numbers():
+def test_a_run_is_in_each_grouping_with_that_groupings_numbers():
     table = build_table([vl_run()])
     official, paper = cells(table, "ours", "183/749/318"), cells(table, "ours", "484/448/318")
     assert [official[name] for name in HEAD[1:]] == ["official", "both", "wrong", "3", "1,250"]
@@ -97,7 +97,7 @@ def test_a_run_stands_in_each_grouping_with_that_groupings_numbers():
     assert official["mark"] == paper["mark"] == ""
 
 
-def test_published_values_stand_as_printed():
+def test_published_values_are_shown_as_printed():
     for suite in ("vl-rewardbench", "multimodal-rewardbench", "mm-rlhf-rewardbench"):
         table = build_table([other_run(suite, {})])
         shown = [
@@ -140,7 +140,7 @@ def test_rows_that_the_rule_drops_are_not_a_partial_run():
     assert (row["n"], row["mark"], row["unreadable"]) == ("1,238 of 1,250", "", "drop")
 
 
-def test_what_weakens_a_run_is_a_footnote():
+def test_caveats_of_a_run_are_footnotes():
     table = build_table([vl_run(parse_rate=0.9734, constant="always 1", n=1247, expected=1247)])
     mark = cells(table, "ours", "183/749/318")["mark"]
     assert not mark.startswith(("partial", "impossible"))
@@ -150,7 +150,7 @@ def test_what_weakens_a_run_is_a_footnote():
     assert "1,247 rows" in text and "1,250" in text
 
 
-def test_what_was_cut_is_a_footnote():
+def test_truncation_is_a_footnote():
     (table,) = build_tables([vl_run(parse_rate=0.5, truncated=0.25)], published=False)
     assert {"50.00 % of the votes are readable.", "25.00 % of the votes were cut by the token limit."} <= set(
         table.footnotes
@@ -218,7 +218,7 @@ def test_without_published_rows():
 def test_notes_say_what_can_be_compared():
     table = build_table([vl_run()])
     notes = " ".join(table.notes)
-    assert "reasoning and overall are over the same rows" in notes
+    assert "reasoning and overall cover the same rows" in notes
     assert "preferred first" in notes and "scores 100 %" in notes
     assert "2505.02835" in notes
     alone = build_table([vl_run()], published=False)
@@ -246,7 +246,7 @@ def test_tables_are_grouped_by_suite():
 
 
 def markdown_tables(text):
-    """Return the cells of every table of a Markdown text, as a reader sees them."""
+    """Return the cells of every table in a Markdown text, as rendered."""
     tables, row = [], None
     for token in MarkdownIt("commonmark").enable("table").parse(text):
         if token.type == "table_open":
@@ -374,7 +374,7 @@ def test_markdown_remarks_are_kept_and_inert(hostile):
     assert "<script" not in rendered and "<img" not in rendered and "<em>" not in rendered and "<a " not in rendered
     items = re.findall(r"<li>(.*?)</li>", rendered, re.DOTALL)
     assert len(items) == sum(len(table.footnotes) + len(table.notes) for table in hostile)
-    assert any("(1) Grouping found by arithmetic" in item for item in items)
+    assert any("(1) Grouping inferred" in item for item in items)
 
 
 def terminal(tables, width):
@@ -438,7 +438,7 @@ def test_load_run_reads_folders_and_files(tmp_path):
         (b"", "is not JSON"),
         (b'{"suite": "vl-', "is not JSON"),
         (b"\xff\xfe{}", "is not JSON"),
-        (b"[1, 2]", "must hold one JSON object"),
+        (b"[1, 2]", "must be one JSON object"),
         (b"{}", "field suite is missing"),
         ({"suite": "mmlu"}, "unknown suite 'mmlu'; the suites are .*vl-rewardbench"),
         ({"rule": "half"}, r"field rule: .*, not 'half'"),
@@ -453,7 +453,7 @@ def test_load_run_reads_folders_and_files(tmp_path):
         ({"intervals": {"overall": [0.1]}}, "field intervals.overall: "),
     ],
 )
-def test_files_that_are_no_run_are_refused(tmp_path, content, message):
+def test_files_that_are_not_runs_are_refused(tmp_path, content, message):
     file = tmp_path / "metrics.json"
     file.write_bytes(content if isinstance(content, bytes) else json.dumps(vl_run(**content)).encode())
     with pytest.raises(UserError, match=message) as caught:

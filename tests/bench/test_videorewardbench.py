@@ -1,4 +1,4 @@
-"""VideoRewardBench: rows under any names of columns, five categories, its score, and published rows below chance."""
+"""VideoRewardBench: rows with any column names, five categories, its score, and published rows below chance."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def test_the_official_size(tmp_path: Path) -> None:
     loaded = load_suite("videorewardbench", video_reward_bench(tmp_path) / "test.jsonl")
     assert (loaded.n, loaded.size and loaded.size.categories) == (1563, VIDEO_REWARD_BENCH)
     (note,) = loaded.notes
-    assert "The columns of VideoRewardBench are not published; they were read as id = id, category" in note
+    assert "The column names of VideoRewardBench are not published; these were used: id = id, category" in note
     first = next(loaded.rows())
     assert first.video is not None and first.video.endswith("videos/0.mp4") and first.images == ()
     assert (first.category, first.preferred) == ("long-form perception", 1)
 
 
-def test_other_names_are_mapped_and_told(tmp_path: Path) -> None:
+def test_other_names_are_mapped_and_reported(tmp_path: Path) -> None:
     names = {"question": "prompt", "video": "video_path", "chosen": "good", "rejected": "bad", "category": "type"}
     spelt = {name: name.upper().replace("-", "_") for name in CATEGORIES}
     rows = rows_of(video_reward_bench(tmp_path, rows=2))
@@ -56,17 +56,17 @@ def test_other_names_are_mapped_and_told(tmp_path: Path) -> None:
     scored = json.loads(result.output)
     assert set(scored["categories"]) == set(CATEGORIES) and loaded.notes[-1] in scored["notes"]
     refused = CliRunner().invoke(app, [*command, *options])
-    assert "mean nothing without --data" in str(refused.exception)
+    assert "has no effect without --data" in str(refused.exception)
 
 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"question": "prompt"}, r"no row has a field 'prompt' \(question=prompt\); the fields are category, chosen,"),
-        ({"ask": "question"}, r"VideoRewardBench has no column 'ask' .*--columns.*; it has id, category, video"),
+        ({"ask": "question"}, r"--columns ask=.*VideoRewardBench has no column 'ask'; it has id, category, video"),
     ],
 )
-def test_a_mapping_that_names_no_column(tmp_path: Path, columns: dict[str, str], message: str) -> None:
+def test_a_mapping_without_a_known_column(tmp_path: Path, columns: dict[str, str], message: str) -> None:
     video_reward_bench(tmp_path, rows=1)
     with pytest.raises(UserError, match=message):
         load_suite("videorewardbench", tmp_path / "test.jsonl", columns=columns, allow_partial=True)
@@ -74,7 +74,7 @@ def test_a_mapping_that_names_no_column(tmp_path: Path, columns: dict[str, str],
 
 def test_fields_of_other_names_are_pointed_to_the_option(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "rows.jsonl", [{"ask": "Which?", "good": "a", "bad": "b"}])
-    with pytest.raises(SuiteFileError, match=r"only ask, good, bad \(--columns question=NAME"):
+    with pytest.raises(SuiteFileError, match=r"only ask, good, bad \(map other names with --columns question=NAME"):
         load_suite("videorewardbench", file, allow_partial=True)
 
 
@@ -86,12 +86,12 @@ def test_fields_of_other_names_are_pointed_to_the_option(tmp_path: Path) -> None
         ({"video": None}, "video: is missing"),
         ({"video": "videos/gone.mp4"}, "video: "),
         ({"category": "cooking"}, "category: 'cooking' names no categories of VideoRewardBench"),
-        ({"category": "long and short"}, "names 2 categories"),
+        ({"category": "long and short"}, "contains 2 categories"),
         ({"category": None}, "category: is missing"),
         ({"id": 1.5}, "id: must be text"),
     ],
 )
-def test_bad_rows_are_told_before_any_is_judged(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+def test_invalid_rows_are_reported_before_any_is_judged(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     rows = rows_of(video_reward_bench(tmp_path, rows=1))
     rows[2] |= change
     file = write_lines(tmp_path / "bad.jsonl", rows)
@@ -101,7 +101,7 @@ def test_bad_rows_are_told_before_any_is_judged(tmp_path: Path, change: dict[str
     assert len(error.value.problems) == 1
 
 
-def test_overall_is_over_rows_and_macro_stands_beside(tmp_path: Path) -> None:
+def test_overall_is_over_rows_and_macro_is_reported_too(tmp_path: Path) -> None:
     """R1-Reward's printed row as counts: 102/283, 165/413, 90/238, 85/278, 168/351 are 610/1563."""
     right = dict(zip(CATEGORIES, (102, 165, 90, 85, 168), strict=True))
     lines = []

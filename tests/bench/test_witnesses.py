@@ -89,7 +89,7 @@ def test_vl_rewardbench_for_each_k_of_the_script(tmp_path: Path, seed: int) -> N
 
 @SEEDS
 def test_vl_rewardbench_by_its_own_result_rows(tmp_path: Path, seed: int) -> None:
-    """The script's own file, of a line a vote, with its own draw of K votes; all ten are drawn by --votes 10, too."""
+    """The script's own file, one vote per line, with its own draw of K votes; --votes 10 draws all ten."""
     file = write_lines(tmp_path / "votes.jsonl", made.vl_result_rows(made.vl_items(seed)))
     for name, wanted in numbers("vl-rewardbench")[f"seed {seed}"].items():
         k = None if name == "all votes" else int(name.removeprefix("K="))
@@ -155,7 +155,7 @@ def test_mm_rlhf_rewardbench(tmp_path: Path, name: str, script: str, seed: int) 
 
 @SEEDS
 def test_mmrb2(tmp_path: Path, seed: int) -> None:
-    """The official form of predictions, beside rows that have the labels."""
+    """The official prediction format, joined with rows that have the labels."""
     wanted = numbers("mmrb2")[f"seed {seed}"]
     for task in made.MMRB2_TASKS:
         chosen, said = made.mmrb2_task(seed, task)
@@ -226,7 +226,7 @@ def test_editreward_bench(tmp_path: Path, candidates: int, seed: int) -> None:
 
 @SEEDS
 def test_editreward_bench_overall(tmp_path: Path, seed: int) -> None:
-    """A scalar model's scores as comparisons: its ranking is right where all its comparisons are."""
+    """A scalar model's scores as comparisons: its ranking is right if all its comparisons are."""
     comparisons: list[tuple[str, int, int, int | None]] = []
     for candidates in (2, 3, 4):
         for group, (ranking, scores) in enumerate(made.edit_scores(seed, candidates)):

@@ -1,4 +1,4 @@
-"""Faults, kills and torn files: annotation by a teacher loses nothing, doubles nothing and guesses nothing."""
+"""Faults, kills and torn files: annotation loses, repeats and invents nothing."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_fault_is_counted_listed_and_never_a_verdict(server, tmp_path, fault):
     assert (report["attempts"], report["complete"]) == ({"1": 3, "2": 0, "failed": 0, "no verdict": 0}, True)
 
 
-def test_a_failed_request_is_repeated(server, tmp_path):
+def test_a_failed_request_is_retried(server, tmp_path):
     row = pair(0, preferred=1)
     server.scripts[prompt(row)] = [status(500), raw("{"), reply(says(1))]
     chosen = AnnotateSettings(teacher=f"server:t@{server.url}")
@@ -98,7 +98,7 @@ def test_a_text_the_server_rejects_is_listed_and_not_asked_again(server, tmp_pat
     assert server.bodies == []
 
 
-def test_a_server_that_rejects_everything_leaves_no_mark_on_the_rows(server, tmp_path, monkeypatch):
+def test_a_server_that_rejects_everything_marks_no_row(server, tmp_path, monkeypatch):
     monkeypatch.setattr(annotation_module, "GIVE_UP", 5)
     folder, out = write_pairs(tmp_path / "in", [pair(n) for n in range(20)]), tmp_path / "out"
     server.default = [status(400, "no such parameter")]
@@ -110,7 +110,7 @@ def test_a_server_that_rejects_everything_leaves_no_mark_on_the_rows(server, tmp
     assert run(server, folder, out)["complete"]
 
 
-def test_what_no_row_would_survive_ends_the_run_and_keeps_what_was_asked(server, tmp_path):
+def test_a_fatal_error_ends_the_run_and_keeps_all_replies(server, tmp_path):
     rows = [pair(n, preferred=1) for n in range(12)]
     folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
     refused = prompt(rows[6])
@@ -118,7 +118,7 @@ def test_what_no_row_would_survive_ends_the_run_and_keeps_what_was_asked(server,
     async def last():
         while not server.calls[refused]:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)  # it is paid for, though the run has to end
+        await asyncio.sleep(0.1)  # it is paid for, even though the run has to stop
         return reply(says(1))
 
     server.default = [reply(says(1))]
@@ -165,7 +165,7 @@ def test_sigkill_loses_nothing_and_doubles_nothing(server, tmp_path):
     async def answer(body):
         row = by_text[body["messages"][0]["content"][-1]["text"]]
         await asyncio.sleep(0.03)
-        # By the try, not by the call: a request that a kill cut off is answered the same the next time.
+        # Depends on the attempt, not the call: a request interrupted by a kill gets the same answer the next time.
         return right(row) if attempt_of[body["temperature"]] > tries[row["id"]] else wrong(row)
 
     server.default = [answer]
@@ -191,14 +191,14 @@ def test_sigkill_loses_nothing_and_doubles_nothing(server, tmp_path):
         for body in server.bodies
     )
     assert set(asked) == needed
-    # What was under way, or answered and not yet written, and no more.
+    # Only requests in flight, or answered but not yet written.
     assert len(server.bodies) - len(needed) <= kills * 2 * 4
     run(server, folder, tmp_path / "whole", model="t")
     assert rows_of(out) == rows_of(tmp_path / "whole")
     assert report["attempts"] == json.loads((tmp_path / "whole" / "report.json").read_text())["attempts"]
 
 
-def test_a_torn_last_line_is_asked_again_and_a_broken_one_is_told(server, tmp_path):
+def test_a_torn_last_line_is_asked_again_and_a_broken_one_is_reported(server, tmp_path):
     rows = [pair(n, preferred=1) for n in range(3)]
     server.default = [reply(says(1))]
     folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
@@ -213,18 +213,18 @@ def test_a_torn_last_line_is_asked_again_and_a_broken_one_is_told(server, tmp_pa
     assert (len(server.bodies), len(lines_of(out))) == (1, 3)
     (out / "report.json").unlink()
     for damage, said in (
-        (b"\n".join([b'{"a": 1}', whole]), "line 1: is not a teacher's try"),
-        (b"{\n", "line 1: is not a teacher's try"),
+        (b"\n".join([b'{"a": 1}', whole]), "line 1: is not a teacher's attempt"),
+        (b"{\n", "line 1: is not a teacher's attempt"),
     ):
         file.write_bytes(damage)
         with pytest.raises(UserError, match=said):
             run(server, folder, out)
     file.write_bytes(whole + whole.splitlines(keepends=True)[0])
-    with pytest.raises(UserError, match="line 4: try 1 of row .* is there twice"):
+    with pytest.raises(UserError, match="line 4: attempt 1 on row .* appears twice"):
         run(server, folder, out)
 
 
-def test_a_complete_folder_asks_nothing_and_changed_rows_only_themselves(server, tmp_path):
+def test_a_complete_folder_asks_nothing_and_only_changed_rows_are_asked_again(server, tmp_path):
     rows = [pair(n, preferred=1) for n in range(4)]
     server.default = [reply(says(1))]
     folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
@@ -239,7 +239,7 @@ def test_a_complete_folder_asks_nothing_and_changed_rows_only_themselves(server,
     assert list(rows_of(out)) == ["p1", "p2", "p3", "p9"]
 
 
-def test_a_changed_label_is_judged_by_the_replies_that_are_there(server, tmp_path):
+def test_a_changed_label_reuses_the_existing_replies(server, tmp_path):
     out = tmp_path / "out"
     server.default = [reply(says(1))]
     run(server, write_pairs(tmp_path / "a", [pair(0, preferred=1)]), out)
@@ -248,14 +248,14 @@ def test_a_changed_label_is_judged_by_the_replies_that_are_there(server, tmp_pat
     assert rows_of(out)["p0"]["attempts"] is None
 
 
-def test_another_run_and_a_folder_of_others_are_refused(server, tmp_path):
+def test_the_folders_of_other_runs_are_refused(server, tmp_path):
     folder = write_pairs(tmp_path / "in", [pair(0)])
     run(server, folder, tmp_path / "out")
     with pytest.raises(UserError, match=r"holds another run \(seed 0 there, 1 now\)"):
         run(server, folder, tmp_path / "out", settings={"seed": 1})
     with pytest.raises(UserError, match="teacher 'server:teacher' there, 'server:other' now"):
         run(server, folder, tmp_path / "out", model="other")
-    with pytest.raises(UserError, match="holds the pairs to annotate"):
+    with pytest.raises(UserError, match="contains the pairs to annotate"):
         run(server, folder, folder)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
@@ -298,7 +298,7 @@ def test_texts_stay_on_disk(tmp_path):
         status(429, "Rate limit reached on requests per day (RPD): Limit 200"),
     ],
 )
-def test_without_money_the_run_ends_at_once_and_pays_for_nothing_twice(server, tmp_path, broke):
+def test_an_exhausted_account_ends_the_run_at_once_and_nothing_is_paid_for_twice(server, tmp_path, broke):
     folder, out = write_pairs(tmp_path / "in", [pair(n, preferred=1) for n in range(30)]), tmp_path / "out"
     server.default = [lambda: reply(says(1)) if len(server.bodies) <= 7 else broke()]
     with pytest.raises(UserError, match="is used up"):
@@ -311,7 +311,7 @@ def test_without_money_the_run_ends_at_once_and_pays_for_nothing_twice(server, t
     assert len(server.bodies) == 23
 
 
-def test_what_the_teachers_server_refuses_is_a_warning_of_the_report(server, tmp_path):
+def test_parameters_the_server_rejects_are_a_warning_in_the_report(server, tmp_path):
     folder, out = write_pairs(tmp_path / "in", [pair(n, preferred=1) for n in range(3)]), tmp_path / "out"
     only_1 = status(400, "invalid temperature: only 1 is allowed for this model")
     server.default = [lambda body: only_1() if body.get("temperature", 1) != 1 else reply(says(1))]
@@ -320,7 +320,7 @@ def test_what_the_teachers_server_refuses_is_a_warning_of_the_report(server, tmp
     assert any("temperature: left out" in warning and "not greedy" in warning for warning in report["warnings"])
 
 
-# ---- a teacher of whom nothing can be read
+# ---- a teacher whose replies cannot be parsed
 
 MUTE = {
     "another form": (reply("<answer>Answer 1 is better</answer>"), "not 1 or 2 alone", 0.0),
@@ -332,7 +332,7 @@ MUTE = {
 
 
 @pytest.mark.parametrize("kind", MUTE)
-def test_a_teacher_that_cannot_be_read_is_paid_for_some_fifty_replies_and_not_for_all(server, tmp_path, kind):
+def test_an_unreadable_teacher_is_paid_for_about_fifty_replies_and_not_for_all(server, tmp_path, kind):
     step, cause, cut = MUTE[kind]
     folder, out = write_pairs(tmp_path / "in", [pair(n) for n in range(100)]), tmp_path / "out"
     server.default = [step]
@@ -356,7 +356,7 @@ def test_a_teacher_that_cannot_be_read_is_paid_for_some_fifty_replies_and_not_fo
     assert not asked & set(again) and len(again) == len(set(again)) == len(server.bodies)
 
 
-def test_told_to_go_on_it_asks_for_all_and_says_what_came_of_it(server, tmp_path, caplog):
+def test_with_warn_it_asks_for_all_and_reports_the_result(server, tmp_path, caplog):
     folder, out = write_pairs(tmp_path / "in", [pair(n) for n in range(30)]), tmp_path / "out"
     server.default = [reply("[[A]]")]
     report = run(server, folder, out, on_unreadable="warn")
@@ -384,7 +384,7 @@ def test_a_teacher_in_this_process_is_stopped_too(tmp_path, monkeypatch):
     assert report["stopped"] == "unreadable" and 50 <= len(asked) <= 66
 
 
-def test_a_row_with_one_verdict_was_contradicted_and_one_without_any_was_not(server, tmp_path):
+def test_a_row_with_a_verdict_was_contradicted_and_one_without_any_was_not(server, tmp_path):
     rows = [pair(n, preferred=1) for n in range(4)]
     mute = reply("I would say the first.")
     server.scripts[prompt(rows[0])] = [mute, mute, reply(says(2))]
@@ -397,12 +397,12 @@ def test_a_row_with_one_verdict_was_contradicted_and_one_without_any_was_not(ser
     reports = split_difficulty(tmp_path / "out", tmp_path / "sft", tmp_path / "rl")
     assert [row["id"] for row in read_rows(tmp_path / "rl")] == ["p0", "p2", "p3"]
     assert reports[1]["levels"] == {"2": 1, "failed": 2, "no verdict": 1}
-    assert (reports[1]["no_verdict"], reports[1]["neither"]) == (1, {"no try had a verdict": 1})
+    assert (reports[1]["no_verdict"], reports[1]["neither"]) == (1, {"no attempt had a verdict": 1})
     (line,) = lines_of(tmp_path / "rl", "dropped.jsonl")
-    assert (line["id"], line["reason"], line["detail"]) == ("p1", "no try had a verdict", "no verdict")
+    assert (line["id"], line["reason"], line["detail"]) == ("p1", "no attempt had a verdict", "no verdict")
 
 
-def test_a_folder_annotated_before_there_was_the_state_is_divided_by_its_attempts(server, tmp_path):
+def test_a_folder_from_before_the_state_existed_is_split_by_its_attempts(server, tmp_path):
     """The rows are what they were, and so is attempts.jsonl: a report of then knows of no such state."""
     rows = [pair(n, preferred=1, video=None) for n in range(3)]
     server.default = [reply("<think>cut", finish="length")]
@@ -442,4 +442,4 @@ def test_the_command_says_why_it_stopped(server, tmp_path):
     assert result.exit_code == 0
     result = invoke("split-difficulty", out, "--sft", tmp_path / "sft", "--rl", tmp_path / "rl")
     assert "40 rows: 0 for imitation, 0 for reinforcement, 0 of them in both, 40 in neither" in result.output
-    assert "in neither, no try had a verdict: 40" in result.output
+    assert "in neither, no attempt had a verdict: 40" in result.output

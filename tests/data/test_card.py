@@ -1,4 +1,4 @@
-"""The data card: numbers that are right, names that cannot break it, plots that are there, a head the Hub can read."""
+"""The data card: correct numbers, escaped names, existing plots, and a header that the Hub can read."""
 
 import json
 import re
@@ -66,12 +66,12 @@ def test_the_card_says_what_the_report_says(mixed: Path) -> None:
     assert re.search(r"\| more \| 7 \| 1 \| 0 \| 6 \|  \|", card)
     assert re.search(r"\| one\.v2 \| 10 \| \d+ \| 6 \| 13 \| 0\.0 % \|", card)
     assert "| exact duplicate | 1 |" in card
-    assert "nobody checked whether these rows overlap" in card
+    assert "overlap with benchmarks was not checked" in card
     assert f"| train | {report['labels']['train']['1']} | {report['labels']['train']['2']} |" in card
-    assert "16 pictures in 16 rows; median 96 x 72 pixels" in card
+    assert "16 images in 16 rows; median 96 x 72 pixels" in card
 
 
-def test_names_out_of_the_data_stay_text(mixed: Path) -> None:
+def test_names_from_the_data_are_escaped(mixed: Path) -> None:
     card = (mixed / "README.md").read_text()
     (line,) = (line for line in card.splitlines() if line.startswith("| one.v2 | 12"))
     assert len(re.findall(r"(?<!\\)\|", line)) == 7
@@ -88,7 +88,7 @@ def test_every_plot_the_card_shows_is_there_and_not_empty(mixed: Path) -> None:
             assert len(set(image.convert("L").resize((40, 40)).tobytes())) > 5
 
 
-def test_the_folder_loads_as_a_dataset_by_its_head(mixed: Path, tmp_path: Path) -> None:
+def test_the_folder_loads_as_a_dataset_by_its_header(mixed: Path, tmp_path: Path) -> None:
     head = yaml.safe_load((mixed / "README.md").read_text().split("---")[1])
     assert [file["split"] for file in head["configs"][0]["data_files"]] == ["train", "test"]
     loaded = load_dataset(str(mixed), cache_dir=str(tmp_path))
@@ -113,8 +113,8 @@ def test_a_card_without_pictures_tests_or_removals(tmp_path: Path) -> None:
     card = (tmp_path / "README.md").read_text()
     assert card == render_card(report)
     assert not (tmp_path / "plots" / "pictures.png").exists()
-    assert "## Pictures\n\nNone." in card
-    assert "## What was taken out\n\nNothing." in card
+    assert "## Images\n\nNone." in card
+    assert "## Removed rows\n\nNothing." in card
     assert "| vl-rewardbench | 1,250 | 1,249 | Revision a\\|b. Partial. |" in card
     assert "- a: \\*few\\*" in card
     assert "split: test" not in card
@@ -128,7 +128,7 @@ def test_a_source_that_was_annotated_says_which_rows_have_no_verdict(tmp_path: P
     )
     judged = rows_by_state(tmp_path)
     assert judged == {
-        "of": "a teacher's tries until it agreed",
+        "of": "the number of attempts until a teacher agreed",
         "counts": {"1": 1200, "2": 30, "failed": 7, "no verdict": 2},
     }
     statistics = Statistics()
@@ -144,7 +144,7 @@ def test_a_source_that_was_annotated_says_which_rows_have_no_verdict(tmp_path: P
         "statistics": statistics.summary(),
     }  # fmt: skip
     card = render_card(report)
-    assert "by a teacher's tries until it agreed: 1 1,200, 2 30, failed 7, no verdict 2." in card
+    assert "by the number of attempts until a teacher agreed: 1 1,200, 2 30, failed 7, no verdict 2." in card
     assert card.count("*no verdict*") == 1
 
 

@@ -1,4 +1,4 @@
-"""Benchmark rows among training rows: found by text or by picture, and not where there is nothing to find."""
+"""Benchmark rows among training rows: found by text or by image, without false positives."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkIndex:
     return BenchmarkIndex([write_vl(tmp_path_factory.mktemp("vl") / "vl")], Contamination(), load_suite)
 
 
-def test_a_benchmarks_text_is_found_in_any_place_and_somewhat_changed(index: BenchmarkIndex) -> None:
+def test_a_benchmarks_text_is_found_at_any_position_and_with_small_changes(index: BenchmarkIndex) -> None:
     row, other = vl_rows()[3], sentence("mine", 60)
     for texts in (
         (row["prompt"], row["chosen"], row["rejected"]),
@@ -62,12 +62,12 @@ def test_a_benchmarks_text_is_found_in_any_place_and_somewhat_changed(index: Ben
 
 def test_other_texts_are_not_found(index: BenchmarkIndex) -> None:
     row, other = vl_rows()[3], [sentence("x", 60), sentence("y", 60)]
-    assert ask(index, row["prompt"], *other) is None, "a question in common is no copy"
+    assert ask(index, row["prompt"], *other) is None, "a shared question is not a copy"
     assert ask(index, sentence("q", 10), *other) is None
     assert ask(index, row["prompt"], reworded(row["chosen"], 30), other[0]) is None
 
 
-def test_a_long_question_in_common_with_another_answer_is_no_copy(tmp_path: Path) -> None:
+def test_a_long_shared_question_with_another_answer_is_not_a_copy(tmp_path: Path) -> None:
     template = sentence("template", 150)
     rows = vl_rows(prompt=template, chosen="The answer is A.", rejected="B")
     index = BenchmarkIndex([write_vl(tmp_path / "vl", rows)], Contamination(), load_suite)
@@ -75,7 +75,7 @@ def test_a_long_question_in_common_with_another_answer_is_no_copy(tmp_path: Path
     assert ask(index, template, "It must be forty-two, I think.", "no") is None
 
 
-def test_short_texts_say_nothing_by_themselves(tmp_path: Path) -> None:
+def test_short_texts_are_ignored(tmp_path: Path) -> None:
     rows = vl_rows(prompt="Is there a dog?", chosen="Yes, there is.", rejected="No.")
     benchmark = write_vl(tmp_path / "vl", rows)
     texts = ("Is there a dog?", "Yes, there is.", "No.")
@@ -113,26 +113,26 @@ def test_the_nearest_picture_is_named(tmp_path: Path) -> None:
     assert [match.similarity for match in matches.values()] == [1.0, 1.0]
 
 
-def test_what_was_compared_is_described(index: BenchmarkIndex, tmp_path: Path) -> None:
+def test_the_compared_benchmarks_are_described(index: BenchmarkIndex, tmp_path: Path) -> None:
     (one,) = index.described
     assert (one["suite"], one["rows"], one["pictures"]) == ("vl-rewardbench", ROWS, ROWS)
     assert "Not the official rows" in one["notes"][0]
     bare = write_vl(tmp_path / "vl", pictures=False).model_copy(update={"images": False})
     texts_only = BenchmarkIndex([bare], Contamination(), load_suite)
     assert texts_only.described[0]["pictures"] == 0
-    assert "pictures were not at hand" in texts_only.described[0]["notes"][0]
+    assert "not images" in texts_only.described[0]["notes"][0]
     assert ask(texts_only, *list(vl_rows()[0].values())[1:4]) is not None
     table = ImageTable()
     table.add([encoded(picture(1000, (200, 150)))])
     assert texts_only.match_images(table) == {}
 
 
-def test_an_incomplete_benchmark_is_refused_unless_that_is_accepted(tmp_path: Path) -> None:
+def test_an_incomplete_benchmark_is_refused_unless_partial_is_allowed(tmp_path: Path) -> None:
     benchmark = write_vl(tmp_path / "vl")
     with pytest.raises(UserError, match="1,250 or 1,247 rows, 6 were found"):
         BenchmarkIndex([benchmark.model_copy(update={"allow_partial": False})], Contamination(), load_suite)
     (tmp_path / "vl" / "img" / "2.png").write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"row 2 \(id RLAIF-V-2\).*With `images: false` only the texts"):
+    with pytest.raises(UserError, match=r"row 2 \(id RLAIF-V-2\).*Set `images: false` to compare only the texts"):
         BenchmarkIndex([benchmark], Contamination(), load_suite)
     (tmp_path / "vl" / "img" / "2.png").unlink()
     with pytest.raises(UserError, match="no such file"):

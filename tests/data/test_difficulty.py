@@ -1,4 +1,4 @@
-"""What goes into imitation and what into reinforcement: by a teacher's tries, or by a model's own pass rate."""
+"""Splitting rows into SFT and RL sets, by a teacher's attempts or by a model's own pass rate."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def test_the_papers_rule(tmp_path):
         "<think>a</think><answer>1</answer><answer>2</answer>",
     ],
 )
-def test_reasoning_with_another_verdict_or_format_is_never_imitated(tmp_path, reasoning):
+def test_reasoning_with_another_verdict_or_format_is_never_used_for_sft(tmp_path, reasoning):
     rows = [pair(0), pair(1, reasoning=reasoning), pair(3, attempts=2, reasoning=reasoning)]
     sft, rl, report, _ = split(tmp_path, rows)
     assert (sft, rl) == (["p0"], ["p3"])
-    assert report["neither"] == {"agreed at once, but without reasoning fit for training": 1}
+    assert report["neither"] == {"agreed at once, but without reasoning usable for training": 1}
     (line,) = [json.loads(line) for line in (tmp_path / "rl" / "dropped.jsonl").read_text().splitlines()]
     assert (line["id"], line["row"], line["source"]) == ("p1", 2, "b")
     assert line["file"] == str(tmp_path / "in")
@@ -103,7 +103,7 @@ def test_every_row_goes_where_the_rule_says(tmp_path_factory, shapes, curriculum
     report = {"kind": "annotation"}
     sft, rl, first, _ = split(tmp_path_factory.mktemp("split"), rows, report=report, curriculum=curriculum)
     hard = [row for row in rows if row["attempts"] in (2, 3) or (row["attempts"] is None and row["reasoning"] is None)]
-    if curriculum:  # a slow twin: pick the easiest of what is left, the first of equals
+    if curriculum:  # a slow twin: pick the easiest remaining row, the first of equals
         rest, hard = hard, []
         while rest:
             easiest = min(range(len(rest)), key=lambda i: (rest[i]["attempts"] or 9, i))
@@ -115,9 +115,9 @@ def test_every_row_goes_where_the_rule_says(tmp_path_factory, shapes, curriculum
     assert sum(first["levels"].values()) == first["rows"] == len(rows)
 
 
-def test_rows_nobody_annotated_are_refused_and_a_teacher_that_always_failed_is_not(tmp_path):
+def test_unannotated_rows_are_refused_but_a_teacher_that_always_failed_is_not(tmp_path):
     rows = [pair(n, attempts=None, taught=False) for n in range(3)]
-    with pytest.raises(UserError, match="no row says how many attempts"):
+    with pytest.raises(UserError, match="no row has a number of attempts"):
         split(tmp_path / "a", rows)
     assert not (tmp_path / "a" / "sft").exists()
     assert split(tmp_path / "b", rows, report={"kind": "annotation"})[:2] == ([], ["p0", "p1", "p2"])
@@ -138,7 +138,7 @@ def test_folders_with_pairs_are_not_overwritten_unless_asked(tmp_path):
 
 
 class Model(FakeEngine):
-    """Right in so many of four samples as the row's number says, in any order; says 1 always if told to."""
+    """Right in as many of four samples as the row's number says, in any order; always says 1 if configured so."""
 
     def __init__(self, *, fail=(), always_first=False, stop_after=None):
         self.fail, self.always_first, self.stop_after, self.asked = fail, always_first, stop_after, []
@@ -170,17 +170,17 @@ class Model(FakeEngine):
 RATES = PassRates(model="tiny", samples=4)
 
 
-def test_rows_a_model_sometimes_fails_on_are_for_reinforcement(tmp_path):
+def test_rows_a_model_sometimes_fails_on_are_for_rl(tmp_path):
     rows = [pair(n, taught=n in (0, 4)) for n in range(10)]
     sft, rl, first, second = split(tmp_path, rows, RATES, engine=Model())
     assert sft == ["p0", "p4"]
-    assert rl == ["p1", "p2", "p3", "p5", "p6", "p7", "p8"]  # p4 and p9: right 4 times of 4; p0: not one verdict
+    assert rl == ["p1", "p2", "p3", "p5", "p6", "p7", "p8"]  # p4 and p9: right 4 times of 4; p0: no verdict
     assert all(row["reasoning"] is None for row in read_rows(tmp_path / "rl"))
     assert first["levels"] == {"4/4": 2, "3/4": 2, "2/4": 2, "1/4": 2, "0/4": 1, "no verdict": 1}
     assert list(first["levels"]) == ["4/4", "3/4", "2/4", "1/4", "0/4", "no verdict"]
     assert first["samples"] == second["samples"] == {"votes": 40, "readable": 30, "truncated": 0}
     assert first["no_verdict"] == 1
-    assert first["neither"] == {"pass rate out of range, and no reasoning that agrees": 1}
+    assert first["neither"] == {"pass rate is out of range, and no reasoning agrees": 1}
     assert second["rule"]["pass rate"]["samples"] == 4
 
 
@@ -192,7 +192,7 @@ def test_both_ends_of_the_range_and_the_curriculum(tmp_path):
     assert rl == ["p3", "p8", "p2", "p7", "p1", "p6"]
     assert (report["curriculum"], report["neither"]) == (
         True,
-        {"pass rate out of range, and no reasoning that agrees": 3, "no sample had a verdict": 1},
+        {"pass rate is out of range, and no reasoning agrees": 3, "no sample had a verdict": 1},
     )
 
 
@@ -207,7 +207,7 @@ def test_a_model_that_always_says_1_passes_half_of_the_time(tmp_path):
     assert set(odd) == {Rate(1, 0, 0), Rate(2, 0, 0)}
 
 
-def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path, monkeypatch):
+def test_an_interrupted_measurement_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr("r1_reward.data.pass_rates._BLOCK", 3)
     rows = [pair(n, taught=False) for n in range(10)]
     (tmp_path / "rl").mkdir()
@@ -228,7 +228,7 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path, monkeypat
     assert len(file.read_text().splitlines()) == 10
 
 
-def test_what_was_measured_counts_only_for_the_same_row_label_and_settings(tmp_path):
+def test_measurements_are_reused_only_for_the_same_row_label_and_settings(tmp_path):
     source = write_pairs(tmp_path / "in", [pair(n, taught=False) for n in range(5)])
     file = tmp_path / "rates.jsonl"
 
@@ -268,12 +268,12 @@ def test_rows_that_cannot_be_measured_are_listed(tmp_path):
     [
         ({"samples": 0}, "samples: must be 1 or more"),
         ({"temperature": 0.0}, "greedy samples"),
-        ({"lowest": 0.9, "highest": 0.5}, "must rise"),
+        ({"lowest": 0.9, "highest": 0.5}, "is above the highest"),
         ({"highest": 1.5}, "highest: must be 1 or less"),
         ({"lowest": float("nan")}, "lowest: must be"),
     ],
 )
-def test_settings_that_cannot_be(rates, said):
+def test_invalid_settings(rates, said):
     with pytest.raises(UserError, match=said):
         PassRates(model="m", **rates)
 
@@ -302,7 +302,7 @@ class Mute(FakeEngine):
             yield [Completion(text="<answer>Answer 1 is better</answer>", tokens=3) for _ in request.seeds]
 
 
-def test_a_model_that_cannot_be_read_is_stopped_early_and_makes_no_row_hard(tmp_path):
+def test_an_unreadable_model_is_stopped_early_and_makes_no_row_hard(tmp_path):
     rows = [pair(n, taught=False) for n in range(60)]
     mute = Mute()
     with pytest.raises(UnreadableJudge, match="tiny: not one of the first 5. answers can be read.*not 1 or 2 alone"):
@@ -320,7 +320,7 @@ def test_a_model_that_cannot_be_read_is_stopped_early_and_makes_no_row_hard(tmp_
     assert reports[1]["neither"] == {"no sample had a verdict": 60}
 
 
-def test_rates_of_before_do_not_tell_what_was_unreadable(tmp_path):
+def test_rates_of_version_0_1_0_do_not_say_what_was_unreadable(tmp_path):
     source = write_pairs(tmp_path / "in", [pair(n, taught=False) for n in range(5)])
     file = tmp_path / "rl" / "pass_rates.jsonl"
     file.parent.mkdir()

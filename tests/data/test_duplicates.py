@@ -1,4 +1,4 @@
-"""Duplicates: what counts as the same and as nearly the same, against slow twins that compare everything."""
+"""Exact and near duplicates, checked against slow twins that compare everything."""
 
 import io
 import random
@@ -67,7 +67,7 @@ def key(**changes: object) -> tuple[bytes, bool]:
     return exact_key(make_row(1, **changes), [b"1"])
 
 
-def test_exact_keys_ignore_order_and_spacing_and_see_all_else() -> None:
+def test_exact_keys_ignore_only_order_and_spacing() -> None:
     row = make_row(1)
     same, oriented = exact_key(row, [b"1"])
     swapped = {"response_1": row["response_2"], "response_2": row["response_1"]}
@@ -111,20 +111,20 @@ def test_near_duplicates_in_either_order_are_found_and_the_first_is_kept() -> No
     assert [one.row for one in near_duplicates([3, 2, 1], rows, [1] * 4, 0.85)] == [1]  # the first that is asked about
 
 
-def test_the_same_texts_about_other_pictures_are_no_duplicates() -> None:
+def test_the_same_texts_about_other_pictures_are_not_duplicates() -> None:
     rows = signed(*[(sentence("q"), sentence("a"), sentence("b"))] * 4)
     assert list(near_duplicates(range(4), rows, [(1,), (2,), (1, 2), None], 0.9)) == []
     assert [one.row for one in near_duplicates(range(4), rows, [(1,), (2,), (1,), None], 0.9)] == [2]
     assert [one.row for one in near_duplicates(range(4), rows, [None, (2,), (1,), None], 0.9)] == [3]
 
 
-def test_a_long_question_in_common_does_not_make_short_answers_near() -> None:
+def test_a_long_shared_question_does_not_make_short_answers_near() -> None:
     question = sentence("template", 200)
     rows = signed((question, "B", "A"), (question, "C", "A"), (question, "A", "B"))
     assert [(one.row, one.of) for one in near_duplicates(range(3), rows, [1] * 3, 0.9)] == [(2, 0)]
 
 
-def test_near_duplicates_are_those_a_comparison_of_all_with_all_finds() -> None:
+def test_near_duplicates_equal_those_of_a_full_comparison() -> None:
     rng = random.Random(5)
     texts = []
     for number in range(60):
@@ -173,7 +173,7 @@ def test_a_reencoded_or_resized_picture_is_near_and_another_is_not() -> None:
     assert (clusters == clusters[0]).all()
 
 
-def test_colour_tells_apart_what_a_perceptual_hash_cannot() -> None:
+def test_colors_distinguish_what_a_perceptual_hash_cannot() -> None:
     table = ImageTable()
     squares = [Image.new("RGB", (50, 50), colour) for colour in ("red", "blue", "white", "red")]
     table.add([encoded(image, "JPEG", quality=80 + place) for place, image in enumerate(squares)])
@@ -195,7 +195,7 @@ def test_each_picture_is_decoded_once_and_unreadable_ones_stay_alone() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 64), st.booleans())
-def test_near_prints_are_those_a_slow_comparison_finds(seed: int, bits: int, upper: bool) -> None:
+def test_near_prints_equal_those_of_a_slow_comparison(seed: int, bits: int, upper: bool) -> None:
     rng = np.random.default_rng(seed)
     # More rows than are compared at once, in families a few dozen bits apart.
     hashes = rng.integers(0, 256, (4, 32), dtype=np.uint8)[rng.integers(0, 4, 300)]
@@ -214,7 +214,7 @@ def test_near_prints_are_those_a_slow_comparison_finds(seed: int, bits: int, upp
 
 
 @given(st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=30))
-def test_components_are_those_of_a_walk(edges: list[tuple[int, int]]) -> None:
+def test_components_equal_those_of_a_graph_walk(edges: list[tuple[int, int]]) -> None:
     components = Components(15)
     for first, second in edges:
         components.join([first], [second])
@@ -230,7 +230,7 @@ def test_components_are_those_of_a_walk(edges: list[tuple[int, int]]) -> None:
         assert {node for node in range(15) if labels[node] == labels[start]} == reached
 
 
-def test_components_forget_no_edge_when_they_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_components_lose_no_edge_when_compacted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("r1_reward.data.duplicates._PAIRS_AT_ONCE", 1)
     components = Components(40)
     for node in range(38):

@@ -103,7 +103,7 @@ def test_a_video_is_exported_as_its_frames(folder: Path) -> None:
     assert [number_of(Image.open(image["image"])) for image in images[1:]] == [0, 4, 8]
 
 
-def test_an_export_leaves_out_what_it_cannot_show_and_refuses_to_replace(folder: Path) -> None:
+def test_an_export_drops_unsupported_pairs_and_refuses_to_overwrite(folder: Path) -> None:
     row = {"question": "q", "response_1": "a", "response_2": "b", "preferred": 1, "images": []}
     with PairWriter(folder / "pairs") as writer:
         writer.add(row | {"id": "1", "video": str(folder / "raw")})
@@ -113,7 +113,7 @@ def test_an_export_leaves_out_what_it_cannot_show_and_refuses_to_replace(folder:
     assert (report["kept"], report["dropped"]) == (1, {"video": 1, "no image": 1})
     lost = [json.loads(line) for line in (folder / "rl" / "dropped.jsonl").read_text().splitlines()]
     assert [(line["id"], line["row"], line["reason"]) for line in lost] == [("1", 1, "video"), ("3", 3, "no image")]
-    with pytest.raises(UserError, match="holds an export already"):
+    with pytest.raises(UserError, match="already holds an export"):
         export_r1_reward_rl(folder / "pairs", folder / "rl")
     export_r1_reward_rl(folder / "pairs", folder / "rl", overwrite=True)
     with PairWriter(folder / "films") as writer:
@@ -124,19 +124,19 @@ def test_an_export_leaves_out_what_it_cannot_show_and_refuses_to_replace(folder:
 
 
 @pytest.mark.parametrize("export", [export_r1_reward_rl, export_trl_preference])
-def test_an_export_does_not_go_into_the_folder_of_its_pairs(folder: Path, export: Any) -> None:
+def test_an_export_into_the_folder_of_its_pairs_is_refused(folder: Path, export: Any) -> None:
     pairs = some_pairs(folder)
     with PairWriter(pairs, overwrite=True) as writer:
         writer.add(
             {"id": "1", "question": "q", "response_1": "a", "response_2": "b", "preferred": 1, "images": [png()]}
         )
         writer.close({"kept": 1})
-    with pytest.raises(UserError, match="holds the pairs to export"):
+    with pytest.raises(UserError, match="contains the pairs to export"):
         export(pairs, folder / "." / "pairs", overwrite=True)
     assert len(rows_of(pairs)) == 1
 
 
-def test_columns_that_only_late_rows_have_load_too(folder: Path) -> None:
+def test_columns_that_only_appear_in_late_rows_load_too(folder: Path) -> None:
     row = {"question": "q", "response_1": "a" * 40_000, "response_2": "b", "preferred": 1, "images": [png()]}
     with PairWriter(folder / "pairs") as writer:
         for number in range(300):

@@ -1,4 +1,4 @@
-"""Pictures are the same in every form in which data sets pass them on, and others stay others."""
+"""Images match in every form in which datasets redistribute them, and different images do not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BITS = 40
 
 
 def icon(seed, mode="RGBA"):
-    """Shapes on a transparent ground, under which another colour lies."""
+    """Shapes on a transparent background with another color under it."""
     rng = np.random.default_rng(seed)
     page = Image.new("RGBA", (160, 120), (*(int(value) for value in rng.integers(0, 256, 3)), 0))
     for _ in range(4):
@@ -57,14 +57,14 @@ def are_one(*files):
 
 @pytest.mark.parametrize("flatten", [lambda i: on(i, "white"), lambda i: on(i, "black"), lambda i: i.convert("RGB")])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_transparent_picture_is_its_flattened_copy(flatten, seed):
+def test_a_transparent_picture_matches_its_flattened_copy(flatten, seed):
     original = icon(seed)
     assert are_one(encoded(original), encoded(flatten(original), "JPEG", quality=85))
     assert are_one(encoded(flatten(original), "JPEG", quality=85), encoded(original, "WEBP", lossless=True, exact=True))
     assert not are_one(encoded(original), encoded(flatten(icon(seed + 10))))
 
 
-def test_a_palette_with_a_hole_is_its_flattened_copy():
+def test_a_palette_with_a_hole_matches_its_flattened_copy():
     drawn = Image.new("P", (120, 90), 0)
     drawn.putpalette([200, 30, 30, 0, 120, 0, 10, 10, 200])
     ImageDraw.Draw(drawn).ellipse([20, 10, 70, 60], fill=1)
@@ -76,7 +76,7 @@ def test_a_palette_with_a_hole_is_its_flattened_copy():
 @pytest.mark.parametrize("colour", ["white", "black", (122, 116, 104)])
 @pytest.mark.parametrize("place", [0, 0.5, 1])
 @pytest.mark.parametrize("size", [(300, 180), (180, 300)])
-def test_a_picture_is_its_copy_on_a_square(colour, place, size):
+def test_a_picture_matches_its_copy_padded_to_a_square(colour, place, size):
     for original in (picture(5, size), diagram(5, size)):
         copy = padded(original, colour, place)
         assert are_one(encoded(original), encoded(copy.resize((250, 250)), "JPEG", quality=85))
@@ -87,7 +87,7 @@ def test_a_flattened_and_padded_copy_is_found():
     assert are_one(encoded(icon(4)), encoded(padded(on(icon(4), "black"), "white"), "JPEG"))
 
 
-def test_what_lies_elsewhere_on_a_page_of_the_same_size_is_another_picture():
+def test_content_moved_within_a_page_is_another_picture():
     pages = []
     for y in (20, 60, 100, 140):
         page = Image.new("RGB", (240, 200), "white")
@@ -110,8 +110,8 @@ def test_different_pictures_stay_different_in_all_forms():
 
 
 @pytest.mark.parametrize("ink", [(0, 0, 0), (255, 255, 255), (200, 30, 30)])
-def test_silhouettes_that_differ_in_their_transparency_alone_are_different(ink):
-    """Without transparency each of them is a plain page of one colour."""
+def test_silhouettes_that_differ_only_in_transparency_are_different(ink):
+    """Without transparency each of them is a plain page of one color."""
     table, pages = ImageTable(), []
     for seed in range(12):
         drawn = np.asarray(icon(seed))[..., 3]
@@ -122,7 +122,7 @@ def test_silhouettes_that_differ_in_their_transparency_alone_are_different(ink):
     assert are_one(encoded(pages[0]), encoded(on(pages[0], "black" if ink[0] else "white"), "JPEG"))
 
 
-def test_an_opaque_picture_has_one_form_and_a_page_of_one_colour_too():
+def test_an_opaque_picture_and_a_plain_page_have_one_form():
     assert len(fingerprint_of(encoded(picture(1).convert("RGBA"))).forms) == 1
     for size in ((64, 64), (300, 2), (1, 1)):
         assert len(fingerprint_of(encoded(Image.new("RGB", size, "white"))).forms) == 1

@@ -1,4 +1,4 @@
-"""The handwriting world: nothing leaks between splits, text alone says nothing, the teacher fails as it is told to."""
+"""The handwriting world: nothing leaks between splits, text alone is uninformative, the teacher fails as configured."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_labels_and_lengths_carry_no_signal(large):
     assert abs(np.mean(longer) - 0.5) < 3 * 0.5 / np.sqrt(len(longer))
 
 
-def test_a_reader_of_the_text_alone_is_at_chance(large):
+def test_a_text_only_reader_is_at_chance(large):
     """Words of question and responses, crossed with the kind, predict nothing about held-out labels."""
     found = text_alone(large.train[:3000], large.train[3000:])
     assert set(found) == {"all", *GROUPS}
@@ -103,7 +103,7 @@ def test_a_reader_of_the_text_alone_is_at_chance(large):
         assert cell["low"] <= cell["mean"] <= cell["high"]
 
 
-def test_text_alone_finds_what_a_text_gives_away(large):
+def test_the_text_only_reader_finds_a_planted_signal(large):
     def telling(pair):
         words = ("Surely. ", "") if pair.preferred == 1 else ("", "Surely. ")
         return pair.model_copy(
@@ -114,7 +114,7 @@ def test_text_alone_finds_what_a_text_gives_away(large):
     assert text_alone(pairs[:3000], pairs[3000:])["all"]["mean"] > 0.95
 
 
-def test_the_teacher_explains_nothing_that_only_labels_tell(large):
+def test_the_teacher_explains_nothing_that_only_labels_know(large):
     def share(kinds):
         return np.mean([p.reasoning is not None for p in large.train if p.kind in kinds])
 
@@ -124,14 +124,14 @@ def test_the_teacher_explains_nothing_that_only_labels_tell(large):
     assert {p.attempts for p in large.train} == {None, 1, 2, 3}
 
 
-def test_house_words_stand_for_either_digit_equally_often_and_are_dealt_anew():
+def test_house_words_mean_either_digit_equally_often_and_are_assigned_anew():
     worlds = [build_world(seed=seed, train_pairs=0, test_pairs=0) for seed in range(12)]
     assert all(sorted(world.meanings.values()) == [0, 0, 1, 1] for world in worlds)
     assert all(set(world.meanings) == set(HOUSE_WORDS) for world in worlds)
     assert all({world.meanings[word] for world in worlds} == {0, 1} for word in HOUSE_WORDS)
 
 
-def test_both_answers_to_a_house_word_stand_in_the_picture(large):
+def test_both_answers_to_a_house_word_are_in_the_picture(large):
     for pair in large.train + large.test:
         if pair.kind in HOUSE_WORDS:
             shown = {DIGITS[digit] for digit in large.scenes[pair.images[0]].digits}

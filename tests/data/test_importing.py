@@ -1,4 +1,4 @@
-"""Importing a source: what is kept, what is dropped and counted, what is refused, what a kill leaves."""
+"""Importing a source: what is kept, dropped, counted and refused, and what a kill leaves behind."""
 
 import base64
 import json
@@ -120,7 +120,7 @@ def test_one_row_of_vl_feedback_gives_several_pairs_and_shows_its_image_in_each(
     assert [row["id"] for row in rows] == [f"vl-feedback:7-{pair}" for pair in ("0-1", "0-3", "0-4", "3-4")]
 
 
-def test_ids_of_two_sources_do_not_meet_and_rows_without_id_get_one(folder: Path) -> None:
+def test_ids_of_two_sources_do_not_collide_and_rows_without_id_get_one(folder: Path) -> None:
     one = write_lines(folder / "raw" / "a.jsonl", [rlaif(1, idx="1")])
     trl = {"id": "1", "prompt": "q", "chosen": "a", "rejected": "b", "images": ["images/1.png"]}
     two = write_lines(folder / "raw" / "b.jsonl", [trl, {**trl, "id": None}])
@@ -150,7 +150,7 @@ def test_the_stored_order_does_not_depend_on_which_answer_is_chosen(q: str, a: s
     assert {one, two} == {1, 2}
 
 
-def test_places_are_even_and_change_with_the_seed(folder: Path) -> None:
+def test_positions_are_balanced_and_change_with_the_seed(folder: Path) -> None:
     pairs = [Candidate("", f"q{n}", f"good {n}", f"bad {n}") for n in range(4000)]
     first, second = ([chosen_place(pair, seed) for pair in pairs] for seed in (0, 1))
     for places in (first, second):
@@ -217,7 +217,7 @@ def test_a_root_without_half_of_the_images_gives_a_warning_with_the_share(folder
     assert report["warnings"][0].startswith("8 of 16 pairs (50.0%) have no usable image; see dropped.jsonl.")
 
 
-def test_one_image_missing_in_a_hundred_is_listed_without_a_warning(folder: Path) -> None:
+def test_one_missing_image_in_a_hundred_is_listed_without_a_warning(folder: Path) -> None:
     rows = [rlaif(n, image=f"images/{n % 8 if n else 'gone'}.png") for n in range(100)]
     report = import_pairs("rlaif-v", write_lines(folder / "raw" / "a.jsonl", rows), folder / "out")
     assert (report["dropped"], report["warnings"]) == ({"image missing": 1}, [])
@@ -240,24 +240,24 @@ def refused(folder: Path, source: str, origin: str | Path, match: str, **options
     assert not (folder / "out").exists()
 
 
-def test_bad_input_is_refused_in_words_and_leaves_nothing(folder: Path) -> None:
+def test_bad_input_is_refused_with_a_message_and_leaves_nothing(folder: Path) -> None:
     raw = folder / "raw"
     good = write_lines(raw / "good.jsonl", [rlaif(1)])
-    refused(folder, "rlaif", good, "rlaif: not a source of pairs.* Did you mean rlaif-v")
+    refused(folder, "rlaif", good, "rlaif: unknown source.* Did you mean rlaif-v")
     refused(folder, "rlaif-v", raw / "goof.jsonl", "no such file or folder. Did you mean .*good.jsonl")
     refused(folder, "rlaif-v", raw / "images", "holds no parquet, jsonl or json files of the train split")
     refused(folder, "rlaif-v", raw / "images" / "1.png", "files of rows end in .jsonl, .json or .parquet")
     refused(folder, "rlaif-v", good, "nowhere: no such folder", images=folder / "nowhere")
-    refused(folder, "rlaif-v", good, "limit: must be 1 or more rows, not 0", limit=0)
+    refused(folder, "rlaif-v", good, "limit: must be at least 1 row, not 0", limit=0)
     (raw / "empty.jsonl").touch()
-    refused(folder, "rlaif-v", raw / "empty.jsonl", "empty.jsonl: holds no rows")
+    refused(folder, "rlaif-v", raw / "empty.jsonl", "empty.jsonl: has no rows")
     (raw / "half.json").write_text("[" + json.dumps(rlaif(1)) + ", {")
-    refused(folder, "rlaif-v", raw / "half.json", "half.json: row 2: .* Is the file complete?")
+    refused(folder, "rlaif-v", raw / "half.json", "half.json: row 2: .* Check that the file is complete")
     (raw / "junk.parquet").write_bytes(b"PAR1 no")
     refused(folder, "rlaif-v", raw / "junk.parquet", "junk.parquet: cannot be read as parquet")
     refused(folder, "rlaif-v", raw, "holds both .jsonl and .parquet files; name the one to read")
     ties = write_lines(raw / "ties.jsonl", [{"winner": "tie"}, {"winner": "tie"}, "{"])
-    refused(folder, "wildvision-battle", ties, r"no pair is left of 3 rows \(tie 2, not JSON 1\)")
+    refused(folder, "wildvision-battle", ties, r"none of the 3 rows yields a pair \(tie 2, not JSON 1\)")
 
 
 @pytest.mark.parametrize(
@@ -267,28 +267,28 @@ def test_bad_input_is_refused_in_words_and_leaves_nothing(folder: Path) -> None:
         (
             [rlaif(n, chosen={"a": 1} if n else 3, question=None) for n in range(3)]
             + [rlaif(9, rejected="\u200b")] * 2,
-            r"\(missing field 3, blank text 2\)\. Most often: missing field: question; blank text: rejected\.",
+            r"\(missing field 3, blank text 2\)\. Most common: missing field: question; blank text: rejected\.",
         ),
         (
             [rlaif(n, chosen=3) for n in range(4)] + [rlaif(n, rejected=[]) for n in range(6)],
             r"wrong type: rejected is a list, not text \(6 of 10\)",
         ),
         ([rlaif(n, image=f"gone-{n}.png") for n in range(5)], r"image missing: gone-\d.png \(1 of 5\)"),
-        (["[1]"] * 4, "not JSON: is not an object with fields"),
+        (["[1]"] * 4, "not JSON: is not a JSON object"),
         ([rlaif(1, rejected="Good 1\u200b.")], r"\(identical answers 1\)\.$"),
     ],
 )
-def test_where_no_pair_is_left_the_commonest_detail_is_said(folder: Path, rows: list[Any], said: str) -> None:
+def test_if_no_pair_is_left_the_most_common_detail_is_reported(folder: Path, rows: list[Any], said: str) -> None:
     refused(folder, "rlaif-v", write_lines(folder / "raw" / "all.jsonl", rows), said)
 
 
-def test_a_question_with_places_for_other_pictures_is_dropped_whatever_the_source(folder: Path) -> None:
+def test_a_question_with_unmatched_placeholders_is_dropped_from_any_source(folder: Path) -> None:
     rows = [rlaif(0), rlaif(1, question="Is <image> older than <image>?"), rlaif(2, question="<image>Which?")]
     report = import_pairs("rlaif-v", write_lines(folder / "raw" / "a.jsonl", rows), folder / "out")
     assert (report["kept"], report["dropped"]) == (2, {"picture places": 1})
 
 
-def test_a_field_that_no_row_has_is_named_with_those_there_are(folder: Path) -> None:
+def test_a_missing_field_is_reported_with_the_existing_ones(folder: Path) -> None:
     lacking = [{name: value for name, value in rlaif(n).items() if name != "rejected"} for n in range(3)]
     file = write_lines(folder / "raw" / "a.jsonl", ["{half", *lacking])
     refused(folder, "rlaif-v", file, "no row has the field rejected. The rows have: idx, question, chosen, image")
@@ -298,7 +298,7 @@ def test_a_field_that_no_row_has_is_named_with_those_there_are(folder: Path) -> 
     assert import_pairs("rlaif-v", file, folder / "out")["dropped"] == {"missing field": 3}
 
 
-def test_a_finished_folder_is_replaced_only_if_asked(folder: Path) -> None:
+def test_a_finished_folder_is_replaced_only_with_overwrite(folder: Path) -> None:
     file = write_lines(folder / "raw" / "a.jsonl", [rlaif(1)])
     import_pairs("rlaif-v", file, folder / "out")
     before = {name: (folder / "out" / name).read_bytes() for name in os.listdir(folder / "out")}

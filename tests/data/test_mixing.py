@@ -1,4 +1,4 @@
-"""The mixture: exact counts, the same bytes for the same seed, no leak, and nothing that looks finished but is not."""
+"""The mixture: exact counts, reproducible bytes, no leaks, and no unfinished folder that looks finished."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def test_counts_by_source_and_part_are_exact(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "test").exists()
 
 
-def test_rows_are_what_they_were_but_for_order_and_label(tmp_path: Path) -> None:
+def test_rows_are_unchanged_except_for_order_and_label(tmp_path: Path) -> None:
     mixture = two_sources(tmp_path, seed=1)
     mix(mixture, tmp_path / "out")
     before = {row["id"]: row for name in ("one", "two") for row in read_rows(tmp_path / name)}
@@ -119,7 +119,7 @@ def test_another_source_changes_nothing_about_what_is_drawn(tmp_path: Path) -> N
     assert drawn[0] == drawn[1]
 
 
-def test_duplicates_across_sources_are_taken_out_and_different_pictures_stay(tmp_path: Path) -> None:
+def test_duplicates_across_sources_are_removed_and_different_pictures_stay(tmp_path: Path) -> None:
     long = {"response_1": sentence("a", 80), "response_2": sentence("b", 80)}
     original = make_row(0, **long)
     jpeg = {"bytes": encoded(picture(0), "JPEG", quality=60), "path": "0.jpg"}
@@ -165,7 +165,7 @@ def test_the_other_row_is_named_by_its_place_where_ids_repeat(tmp_path: Path) ->
     assert all(f"row {line['of']['row']}" in line["detail"] for line in found)
 
 
-def test_what_nobody_sees_makes_no_other_pair(tmp_path: Path) -> None:
+def test_invisible_characters_do_not_make_a_different_pair(tmp_path: Path) -> None:
     rows = [make_row(number, response_1=f"Yes {number}.", response_2=f"No {number}.") for number in range(4)]
     turned = {"response_1": "No 1.", "response_2": "Yes\u00a01.", "preferred": 1}
     two = [{**rows[0], "id": "two:0", "response_1": "Yes\u200b 0\u00ad."}, {**rows[1], "id": "two:1", **turned}]
@@ -174,7 +174,7 @@ def test_what_nobody_sees_makes_no_other_pair(tmp_path: Path) -> None:
     assert reasons == {"two:0": "exact duplicate", "one:1": "contradiction", "two:1": "contradiction"}
 
 
-def test_the_thresholds_of_the_config_count(tmp_path: Path) -> None:
+def test_the_thresholds_of_the_config_are_used(tmp_path: Path) -> None:
     row = make_row(0, response_1=sentence("a", 60))
     near = {**row, "id": "near", "response_1": reworded(row["response_1"], 6)}
     jpeg = {"bytes": encoded(picture(0), "JPEG", quality=40), "path": None}
@@ -186,7 +186,7 @@ def test_the_thresholds_of_the_config_count(tmp_path: Path) -> None:
     assert removed == [["jpeg"], ["jpeg", "near"], []]
 
 
-def test_benchmark_rows_are_taken_out_and_reported(tmp_path: Path) -> None:
+def test_benchmark_rows_are_removed_and_reported(tmp_path: Path) -> None:
     bench = [make_row(number, "bench", images=[cell(900 + number)]) for number in range(4)]
     benchmark = {"suite": "pairs", "path": write_folder(tmp_path / "bench", bench)}
     copied = {name: bench[1][name] for name in ("question", "response_1", "response_2")}
@@ -261,7 +261,7 @@ def test_labels_differ_by_one_at_most_in_all_and_on_each_side(rows: list[tuple[i
     assert list(labels) == list(range(len(rows)))
 
 
-def test_rows_with_reasoning_keep_their_order_and_a_warning_says_what_that_costs(tmp_path: Path) -> None:
+def test_rows_with_reasoning_keep_their_order_and_a_warning_gives_the_imbalance(tmp_path: Path) -> None:
     reasoning = {"reasoning": "<think>First.</think><answer>1</answer>", "attempts": 1}
     rows = [make_row(number, **reasoning) for number in range(6)] + [make_row(number) for number in range(6, 10)]
     report = mix(config(tmp_path, {"one": rows}), tmp_path / "out").report
@@ -303,7 +303,7 @@ def test_no_group_is_on_both_sides(rows: list[tuple[list[int], str | None, int, 
                 assert (a in test) == (b in test)
 
 
-def test_a_question_that_many_pictures_share_does_not_glue_them(tmp_path: Path) -> None:
+def test_a_question_shared_by_many_pictures_does_not_connect_them(tmp_path: Path) -> None:
     rows = [make_row(number, question="Describe the image.") for number in range(40)]
     rows += [make_row(100 + number, images=[cell(number)]) for number in range(40)]  # two rows a picture
     report = mix(config(tmp_path, {"one": rows}, test_share=0.25), tmp_path / "out").report
@@ -313,7 +313,7 @@ def test_a_question_that_many_pictures_share_does_not_glue_them(tmp_path: Path) 
     assert (len(sides[0]), len(sides[1])) == (30, 10)
 
 
-def test_a_test_side_that_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_an_impossible_test_side_is_refused(tmp_path: Path) -> None:
     rows = [make_row(number, images=[cell(1)]) for number in range(10)]
     with pytest.raises(UserError, match="test_share: no group of connected rows is small enough"):
         mix(config(tmp_path, {"one": rows}, test_share=0.3), tmp_path / "out")
@@ -325,42 +325,42 @@ def test_too_few_rows_are_refused_or_taken_with_a_warning(tmp_path: Path) -> Non
     with pytest.raises(UserError) as refused:
         mix(mixture, tmp_path / "out")
     assert str(refused.value).splitlines() == [
-        "one, part long: 7 rows are wanted, it has 6.",
-        "one, part video: 1 rows are wanted, it has 0.",
-        "two: 15 rows are wanted, it has 14.",
-        "Ask for fewer, or set `short: take-all` to take what there is.",
+        "one, part long: 7 rows were requested, but it has 6.",
+        "one, part video: 1 rows were requested, but it has 0.",
+        "two: 15 rows were requested, but it has 14.",
+        "Request fewer, or set `short: take-all` to use all available rows.",
     ]
     report = mix(mixture.model_copy(update={"short": "take-all"}), tmp_path / "out").report
     assert report["sources"]["one"]["parts"] == {"long": 6, "short": 2, "video": 0}
-    assert report["warnings"][0] == "one, part long: 7 rows were wanted, 6 are left after cleaning."
+    assert report["warnings"][0] == "one, part long: 7 rows were requested, but 6 are left after cleaning."
     assert len(report["warnings"]) == 3
-    assert "7 rows were wanted" in (tmp_path / "out" / "README.md").read_text()
+    assert "7 rows were requested" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_rows_missing_only_after_cleaning_are_told_apart(tmp_path: Path) -> None:
+def test_rows_missing_only_after_cleaning_are_reported_as_such(tmp_path: Path) -> None:
     rows = [make_row(number) for number in range(4)]
     mixture = config(tmp_path, {"one": [*rows, {**rows[0], "id": "again"}]}, take={"one": {"count": 5}})
-    with pytest.raises(UserError, match="one: 5 rows are wanted, of its 5 cleaning has left 4."):
+    with pytest.raises(UserError, match="one: 5 rows were requested, but 4 of its 5 are left after cleaning."):
         mix(mixture, tmp_path / "out")
 
 
-def test_a_folder_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_replaced_without_overwrite(tmp_path: Path) -> None:
     mixture = two_sources(tmp_path)
     mix(mixture, tmp_path / "out")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         mix(mixture, tmp_path / "out")
     mix(mixture.model_copy(update={"sources": {"two": mixture.sources["two"]}}), tmp_path / "out", overwrite=True)
     assert len(read(tmp_path / "out")) == 14
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="is not a mixture"):
+    with pytest.raises(UserError, match="not a mixture"):
         mix(mixture, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
-    with pytest.raises(UserError, match="Say where the mixture shall go"):
+    with pytest.raises(UserError, match="No output folder: set --out"):
         mix(mixture)
 
 
-def test_the_old_mixture_stands_until_the_new_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_mixture_stays_until_the_new_one_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mixture, out = two_sources(tmp_path), tmp_path / "out"
     mix(mixture, out)
     before = (out / "report.json").read_bytes()
@@ -376,7 +376,7 @@ def test_the_old_mixture_stands_until_the_new_one_does(tmp_path: Path, monkeypat
         mix(mixture.model_copy(update={"seed": 5}), out, overwrite=True)
     assert (out / "report.json").read_bytes() == before
     os.replace(out, tmp_path / ".out.old")  # a kill between the two moves
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         mix(mixture, out)
     assert (out / "report.json").read_bytes() == before
     mix(mixture.model_copy(update={"seed": 5}), out, overwrite=True)
@@ -425,7 +425,7 @@ def test_a_killed_mix_starts_over(tmp_path: Path) -> None:
 def test_a_row_that_changes_between_the_passes_is_noticed(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under the same ids: the texts, the label or the picture of one row."""
+    """Under the same ids: the texts, the label or the image of one row."""
     mixture = two_sources(tmp_path)
     rows = list(read_rows(tmp_path / "two"))
     changed = {"response_1": "Something else.", "preferred": 3 - rows[0]["preferred"], "images": [cell(999)]}
@@ -439,7 +439,7 @@ def test_a_row_that_changes_between_the_passes_is_noticed(
         return choice
 
     monkeypatch.setattr(mixing, "choose", change)
-    with pytest.raises(UserError, match="two: was changed while it was mixed"):
+    with pytest.raises(UserError, match="two: changed during mixing"):
         mix(mixture, tmp_path / "out")
 
 
@@ -452,7 +452,7 @@ def test_a_source_that_changes_between_the_passes_is_noticed(tmp_path: Path, mon
         return original(*arguments)
 
     monkeypatch.setattr(mixing, "clean", change)
-    with pytest.raises(UserError, match="two: was changed while it was mixed"):
+    with pytest.raises(UserError, match="two: changed during mixing"):
         mix(mixture, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -482,7 +482,7 @@ def test_two_mixes_at_once_into_one_folder_are_refused(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "out") == ["precious"]
 
 
-def test_keys_hold_what_rows_are_compared_by(tmp_path: Path) -> None:
+def test_keys_contain_everything_that_rows_are_compared_by(tmp_path: Path) -> None:
     short = make_row(0, question=" What  IS it?", response_1="A cat", response_2="B", kind="k")
     long = make_row(1, images=[cell(0), cell(1)], preferred=2, reasoning="r", attempts=1)
     swapped = {**long, "id": "s", "response_1": long["response_2"], "response_2": long["response_1"]}
@@ -490,7 +490,7 @@ def test_keys_hold_what_rows_are_compared_by(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "a", [short, long, swapped], rows_per_shard=2)
     keys.add("a", path, lambda _: None)
     assert keys.lengths[0].tolist() == [11, 5, 1]
-    assert keys.text[0] is None, "too short to be anybody's words"
+    assert keys.text[0] is None, "too short to identify a row"
     assert keys.text[1] == keys.text[2] is not None
     assert keys.prompt[0] != keys.prompt[1] == keys.prompt[2]
     assert list(zip(keys.file, keys.number, strict=True)) == [

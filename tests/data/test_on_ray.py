@@ -64,7 +64,7 @@ def test_the_output_is_the_same_as_without_ray(cluster, server, file, tmp_path):
     assert states[-1] == (ROWS, ROWS, ROWS, 1)
 
 
-def test_a_mistake_ends_the_run_with_its_message_and_what_was_judged_stays(cluster, server, file, tmp_path):
+def test_an_error_ends_the_run_with_its_message_and_verdicts_are_kept(cluster, server, file, tmp_path):
     options = {"base_url": [server.url], "block_rows": 2, "workers": 1, "ray": True}
     out = tmp_path / "out.parquet"
     server.default = [
@@ -82,7 +82,7 @@ def test_a_mistake_ends_the_run_with_its_message_and_what_was_judged_stays(clust
     assert out.read_bytes() == (tmp_path / "plain.parquet").read_bytes()
 
 
-def test_a_judge_that_cannot_be_read_is_stopped_there_too(cluster, server, file, tmp_path):
+def test_an_unreadable_judge_is_stopped_on_ray_too(cluster, server, file, tmp_path):
     row = json.loads(file.read_text().splitlines()[0])
     file.write_text("".join(json.dumps({**row, "question": f"q{i}?"}) + "\n" for i in range(60)))
     options = {"base_url": [server.url], "block_rows": 4, "workers": 1, "ray": True}
@@ -97,7 +97,7 @@ def test_a_judge_that_cannot_be_read_is_stopped_there_too(cluster, server, file,
 
 
 def test_more_workers_than_places(cluster, file, tmp_path):
-    with pytest.raises(UserError, match="--workers 3: the Ray cluster has 2 CPUs"):
+    with pytest.raises(UserError, match="--workers 3: the Ray cluster has only 2 CPUs"):
         score_file(file, tmp_path / "out.parquet", SETTINGS, base_url=["http://localhost/v1"], workers=3, ray=True)
 
 

@@ -1,4 +1,4 @@
-"""Contents as parts, ties and criteria on their way through the data room: nothing is lost, nothing is mistaken."""
+"""Contents as parts, ties and criteria in all data functions: nothing is lost or confused."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_pictures_move_with_their_response(tmp_path: Path) -> None:
         assert found["criteria"] == row["criteria"]
 
 
-def test_ties_are_taken_out_and_counted(tmp_path: Path) -> None:
+def test_ties_are_removed_and_counted(tmp_path: Path) -> None:
     rows = [make_row(n, preferred=n % 3) for n in range(9)] + [drawn(20, preferred=0), drawn(21)]
     report, out = mixed(tmp_path, rows)
     assert report["removed"] == {"tie": 4}
@@ -95,15 +95,15 @@ def test_ties_are_taken_out_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_tie_neither_repeats_nor_contradicts(tmp_path: Path) -> None:
-    """A row like a tie stays: the tie, which goes, has nothing to say about it."""
+    """A row with the same content as a tie stays: the removed tie does not affect it."""
     rows = [make_row(1, preferred=0), make_row(1, id="one:again"), make_row(2), make_row(2, id="one:tie", preferred=0)]
     _, out = mixed(tmp_path, rows)
     assert sorted(out) == ["one:2", "one:again"]
-    with pytest.raises(UserError, match="Not one row is left"):
+    with pytest.raises(UserError, match="No rows are left"):
         mixed(tmp_path / "only", [make_row(1, preferred=0)])
 
 
-def test_duplicates_go_by_the_pictures_within(tmp_path: Path) -> None:
+def test_duplicates_depend_on_the_pictures_inside_contents(tmp_path: Path) -> None:
     same = {"question": sentence("ask", 12), "images": []}
     a, b = [image(1)], [text("And "), image(2)]
     jpeg, worse = ({"bytes": encoded(picture(1), "JPEG", quality=q), "path": "1.jpg"} for q in (85, 60))
@@ -126,13 +126,13 @@ def test_duplicates_go_by_the_pictures_within(tmp_path: Path) -> None:
     assert report["statistics"]["pictures"]["count"] == 10
 
 
-def test_contradictions_between_pictures_take_both_out(tmp_path: Path) -> None:
+def test_contradictions_between_pictures_remove_both(tmp_path: Path) -> None:
     rows = [drawn(1), drawn(1, id="one:against", preferred=2), drawn(2)]
     mixed(tmp_path, rows)
     assert removed_of(tmp_path) == {"one:1": "contradiction", "one:against": "contradiction"}
 
 
-def test_a_picture_within_that_cannot_be_read_takes_its_row_out(tmp_path: Path) -> None:
+def test_an_unreadable_picture_inside_a_content_removes_its_row(tmp_path: Path) -> None:
     broken = {"type": "image", "image": {"bytes": b"no picture", "path": "x.png"}}
     report, out = mixed(tmp_path, [drawn(1, response_2=[text("x"), broken]), drawn(2)])
     assert report["removed"] == {"unreadable picture": 1}
@@ -149,7 +149,7 @@ def test_rows_that_share_a_picture_within_are_on_one_side(tmp_path: Path) -> Non
     assert not sides[0] & sides[1]
 
 
-def test_mixing_is_the_same_bytes_again(tmp_path: Path) -> None:
+def test_mixing_again_gives_the_same_bytes(tmp_path: Path) -> None:
     rows = [make_row(n) for n in range(5)] + [drawn(10 + n) for n in range(5)]
     mixed(tmp_path / "a", rows, test_share=0.2)
     mixed(tmp_path / "b", rows, test_share=0.2)
@@ -186,7 +186,7 @@ class _Row:
         (drawn(1), ""),
     ],
 )
-def test_contamination_looks_at_pictures_and_texts_within(tmp_path: Path, row: Any, reason: str) -> None:
+def test_contamination_compares_pictures_and_texts_inside_contents(tmp_path: Path, row: Any, reason: str) -> None:
     theirs = _Row(
         question=[text(sentence("q", 40)), image(88)], response_1=[text(sentence("r", 40))], response_2=[image(77)]
     )
@@ -211,7 +211,7 @@ def dataset(folder: Path, rows: list[dict[str, Any]]) -> Any:
     return load_pairs(folder / "in", check_images=False)
 
 
-def test_balance_and_both_orders_exchange_pictures_with_their_texts(tmp_path: Path) -> None:
+def test_balance_and_both_orders_swap_pictures_with_their_texts(tmp_path: Path) -> None:
     rows = [drawn(n, preferred=1) for n in range(6)] + [make_row(n + 6) for n in range(2)]
     pairs = dataset(tmp_path, rows)
     wanted = {row["id"]: (row["response_1"], row["response_2"]) for row in rows}
@@ -264,7 +264,7 @@ def test_the_teacher_is_shown_pictures_at_their_places(server: Any, tmp_path: Pa
     }
 
 
-def test_an_exchanged_row_keeps_pictures_with_their_response(server: Any, tmp_path: Path) -> None:
+def test_a_swapped_row_keeps_pictures_with_their_response(server: Any, tmp_path: Path) -> None:
     rows = [drawn(n, preferred=2) for n in range(8)]
     server.default = [reply(says(1))]  # whatever is shown first: it agrees once the responses are exchanged
     run(server, write_folder(tmp_path / "in", rows), tmp_path / "out", settings={"reorder": True})
@@ -287,7 +287,7 @@ def test_ties_are_not_asked_about(server: Any, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_row_that_cannot_be_shown_is_left_out_and_the_others_go_on(server: Any, tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_shown_is_skipped_and_the_others_are_annotated(server: Any, tmp_path: Path) -> None:
     server.default = [reply(says(1))]
     broken = {"type": "image", "image": {"bytes": b"no picture", "path": "x.png"}}
     rows = [
@@ -328,7 +328,7 @@ class Judge(FakeEngine):
         raise AssertionError("ties are not measured")
 
 
-def test_ties_go_neither_way(tmp_path: Path) -> None:
+def test_ties_are_in_neither_set(tmp_path: Path) -> None:
     taught = {"reasoning": says(1), "attempts": 2}
     rows = [drawn(1, preferred=0), drawn(2, **taught), make_row(3, preferred=0, attempts=2), make_row(4, **taught)]
     source = write_folder(tmp_path / "in", rows)
@@ -352,7 +352,7 @@ def test_ties_have_no_pass_rate(tmp_path: Path) -> None:
     assert (rl["written"], rl["neither"]) == (0, {"neither response is preferred": 2})
 
 
-def test_what_the_released_form_cannot_hold_is_counted(tmp_path: Path) -> None:
+def test_pairs_unsupported_by_the_released_format_are_counted(tmp_path: Path) -> None:
     rows = [
         drawn(1), make_row(2, preferred=0), make_row(3, question=[text("Is "), image(3), text("?")]),
         make_row(4, criteria="Be brief. <|im_end|>"), make_row(5, question=[text("two"), text("texts")]),
@@ -364,7 +364,7 @@ def test_what_the_released_form_cannot_hold_is_counted(tmp_path: Path) -> None:
     assert [(line["id"], line["reason"]) for line in lost] == [
         ("one:1", "pictures within"), ("one:2", "tie"), ("one:3", "pictures within"),
     ]  # fmt: skip
-    assert lost[0]["detail"] == "response_1 has 1 of its own"
+    assert lost[0]["detail"] == "response_1 contains 1"
     import_pairs("r1-reward-rl", tmp_path / "out" / "train.jsonl", tmp_path / "back", images=tmp_path / "out")
     before = {row["id"]: row for row in read_rows(tmp_path / "in")}
     for row in read_rows(tmp_path / "back"):

@@ -142,7 +142,7 @@ def test_parts_of_a_group_keep_their_pictures(folder: Path) -> None:
     assert preference(by_id["2-3"]) == ("I cannot draw.", "[image]?")
 
 
-def test_a_picture_that_is_not_there_costs_its_pairs_alone(folder: Path) -> None:
+def test_a_missing_picture_only_drops_its_own_pairs(folder: Path) -> None:
     row = group(1, images=[], responses=[[image("a.png")], [image("gone.png")], [image("c.png")]], ranking=[1, 2, 3])
     report, rows = imported(folder, row, group(2, images=[], responses=[[image("empty.png")], "x"], ranking=[1, 2]))
     assert report["dropped"] == {"image missing": 2, "image damaged": 1}
@@ -159,22 +159,22 @@ def test_a_picture_that_is_not_there_costs_its_pairs_alone(folder: Path) -> None
         (group(ranking=[1, 2, 3, 1.5]), "unreadable label", "ranking[3] '1.5' is not a rank"),
         (group(ranking=[1, 2, 3, float("inf")]), "unreadable label", "ranking[3] 'inf' is not a rank"),
         (group(ranking="1"), "wrong type", "ranking is text, not a list"),
-        (group(responses=["A."], ranking=[1]), "unreadable label", "1 response, and a pair needs two"),
-        (group(responses=[], ranking=[]), "unreadable label", "0 responses, and a pair needs two"),
+        (group(responses=["A."], ranking=[1]), "unreadable label", "1 response, but a pair needs two"),
+        (group(responses=[], ranking=[]), "unreadable label", "0 responses, but a pair needs two"),
         (group(responses=["A.", None, "C.", "D."]), "wrong type", "responses[1] must be text or a list of parts"),
         (group(responses=["A.", " ", "C.", "D."]), "blank text", "responses[1]"),
         (group(responses=["A.", [["x"]], "C.", "D."]), "wrong type", "responses[1] has a part that"),
         (group(question=[image()], images=["a.png", "b.png"]), "picture places", "names no picture, and 2 images come"),
         (group(question=[text("x"), image()], images=[]), "picture places", "1 image part names no picture"),
         (group(question="Is <image> like <image>?"), "picture places", "has places for 2 pictures"),
-        (group(images=[]), "no image", "neither the row nor a part"),
+        (group(images=[]), "no image", "the row has no image or video"),
         (group(images=[None]), "no image", "images[0]"),
         (group(images=[7]), "wrong type", "images[0] is a number"),
         (group(criteria=7), "wrong type", "criteria is a number"),
         (group(responses=["Same.", "Same. ", "C.", "D."], ranking=[1, 2, 1, 1]), "identical answers", ""),
     ],
 )  # fmt: skip
-def test_what_is_no_ranked_group_is_dropped_with_its_reason(folder: Path, row: Any, reason: str, detail: str) -> None:
+def test_invalid_groups_are_dropped_with_a_reason(folder: Path, row: Any, reason: str, detail: str) -> None:
     imported(folder, row, group(2))
     lines = [json.loads(line) for line in (folder / "out" / "dropped.jsonl").read_text().splitlines()]
     assert any(line["row"] == 1 and line["reason"] == reason and detail in line["detail"] for line in lines), lines
@@ -183,7 +183,7 @@ def test_what_is_no_ranked_group_is_dropped_with_its_reason(folder: Path, row: A
 def test_a_file_without_a_ranking_says_so(folder: Path) -> None:
     with pytest.raises(NothingImported, match="no row has the field ranking or rankings"):
         imported(folder, group(1, ranking=None), group(2, ranking=None))
-    with pytest.raises(NothingImported, match="no pair is left of 1 rows"):
+    with pytest.raises(NothingImported, match="none of the 1 rows yields a pair"):
         imported(folder, group(1, ranking=[1, 1, 1, 1]))
 
 
@@ -256,7 +256,7 @@ def test_a_parquet_file_of_groups_is_checked(folder: Path) -> None:
         ({"id": 1.5}, "id", "must be text"),
     ],
 )
-def test_what_is_wrong_with_a_group_is_told_where_it_is(folder: Path, changes: Any, field: str, reason: str) -> None:
+def test_problems_of_a_group_are_reported_with_their_place(folder: Path, changes: Any, field: str, reason: str) -> None:
     file = write(folder / "groups.jsonl", group(1), group(2, **changes))
     with pytest.raises(PairFileError) as error:
         check_groups(file)
@@ -267,7 +267,7 @@ def test_what_is_wrong_with_a_group_is_told_where_it_is(folder: Path, changes: A
     assert any(problem["field"] == field for problem in json.loads(result.stdout)["problems"])
 
 
-def test_lines_that_are_no_rows_are_problems(folder: Path) -> None:
+def test_lines_that_are_not_rows_are_problems(folder: Path) -> None:
     (folder / "groups.jsonl").write_text(json.dumps(group(1)) + '\n{"id": "x", \n[1]\n')
     with pytest.raises(PairFileError) as error:
         check_groups(folder / "groups.jsonl")
@@ -305,7 +305,7 @@ def test_a_file_of_pairs_with_ties_and_parts_is_valid_and_says_what_ties_are(fol
 
 
 def quality(body: dict[str, Any]) -> Any:
-    """Prefer the response whose first 40 characters, and pictures, have the higher hash; the same in both places."""
+    """Prefer the response whose first 40 characters and images have the higher hash; the same in both positions."""
     parts = body["messages"][-1]["content"]
     parts = [text(parts)] if isinstance(parts, str) else parts
     said = "".join(part["text"] if part["type"] == "text" else f"[{part['image_url']['url']}]" for part in parts)
@@ -338,7 +338,7 @@ def test_the_summary_tells_how_often_the_top_choice_is_the_best(folder: Path, se
     assert all(one["rewards"] == line["rewards"] for one in lines)  # a ranking decides nothing
 
 
-def test_of_several_top_choices_each_counts_in_part(folder: Path, server: Any) -> None:
+def test_tied_top_choices_count_proportionally(folder: Path, server: Any) -> None:
     _, (line,) = scored(folder, server, group(1, responses=["A.", "A.", "A."], ranking=[1, 2, 2]))
     assert (line["rewards"], line["top_is_best"]) == ([0.0, 0.0, 0.0], pytest.approx(1 / 3))
 
@@ -412,8 +412,8 @@ def test_pairs_with_parts_ties_and_criteria_are_judged(folder: Path, server: Any
     ("row", "reason"),
     [
         (group(1, ranking=[1, 2]), "ranking: has 2 ranks for 4 responses"),
-        (group(1, ranking=[1, 2, 3, 0]), "ranking: must be a list of whole numbers"),
-        (group(1, ranking=7), "ranking: must be a list of whole numbers"),
+        (group(1, ranking=[1, 2, 3, 0]), "ranking: must be a list of positive integers"),
+        (group(1, ranking=7), "ranking: must be a list of positive integers"),
         (group(1, criteria=" "), "criteria: is blank"),
         (group(1, criteria=["x"]), "criteria: must be text, not a list"),
         (group(1, responses=["A.", [image("gone.png")]], ranking=None), "no such file"),
@@ -431,8 +431,8 @@ def test_a_group_that_cannot_be_judged_says_why(folder: Path, server: Any, row: 
     assert lines[1]["error"] is None
 
 
-def test_pictures_within_are_part_of_what_a_run_is(folder: Path, server: Any) -> None:
-    """Another picture under the same name is another run: nothing is resumed."""
+def test_pictures_inside_contents_are_part_of_a_runs_identity(folder: Path, server: Any) -> None:
+    """Another image under the same name makes it another run: nothing is resumed."""
     from r1_reward.records.errors import UserError
 
     file = write(folder / "rows.jsonl", group(1, images=[], responses=[[image("b.png")], "x"], ranking=None))

@@ -1,7 +1,7 @@
-"""The whole recipe in miniature, by its commands: five sources in, an SFT and an RL set out, and both trained on.
+"""The whole recipe in miniature, using its commands: five sources in, SFT and RL sets out, and training on both.
 
-Nothing is taken on trust at the end: every pair is looked up in the file it says it comes from, and every label and
-every judgement is compared with what the publisher of that file says.
+Nothing is taken on trust: every pair is looked up in the file that it comes from, and every label and judgment is
+compared with the publisher's file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ IMPORTED = {  # rows read, pairs kept, dropped by reason
     "povid": (8, 7, {"several turns": 1}),
     "wildvision-battle": (8, 4, {"tie": 2, "machine judge": 1, "several turns": 1}),
 }
-MIXED = {  # taken out by reason, clean but not drawn, taken
+MIXED = {  # removed by reason, clean but not sampled, taken
     "mm-rlhf": ({"benchmark picture": 1}, 2, 9),
     "rlaif-v": ({"benchmark text": 1}, 0, 7),
     "vl-feedback": ({}, 0, 8),
@@ -108,7 +108,7 @@ def mixed(root, imported):
     return data("mix", "--config", root / "mix.yaml", "--out", root / "mixed")
 
 
-def test_every_row_of_the_sources_is_a_pair_or_is_listed_with_a_reason(root, imported):
+def test_every_source_row_is_a_pair_or_is_listed_with_a_reason(root, imported):
     found = {name: (report["read"], report["kept"], report["dropped"]) for name, report in imported.items()}
     assert found == IMPORTED
     for name, (_, kept, dropped) in IMPORTED.items():
@@ -123,7 +123,7 @@ def test_every_row_of_the_sources_is_a_pair_or_is_listed_with_a_reason(root, imp
     assert imported["vl-feedback"]["warnings"], "an image is missing"
 
 
-def test_the_mixture_has_the_counts_asked_for_and_nothing_of_a_benchmark(root, mixed):
+def test_the_mixture_has_the_requested_counts_and_no_benchmark_rows(root, mixed):
     found = {name: (one["removed"], one["not_drawn"], one["taken"]) for name, one in mixed["sources"].items()}
     assert found == MIXED
     assert (mixed["rows"], mixed["train"], mixed["test"]) == (31, 28, 3)
@@ -147,7 +147,7 @@ def test_the_mixture_has_the_counts_asked_for_and_nothing_of_a_benchmark(root, m
 
 
 def script(server, rows):
-    """Give the teacher a way of its own with every seventh row; return the rows' names by way."""
+    """Let the teacher treat every seventh row differently; return the rows' names by treatment."""
 
     def verdict(body, right=True):
         text = body["messages"][-1]["content"][-1]["text"]
@@ -191,7 +191,7 @@ def test_a_teacher_makes_an_sft_and_an_rl_set_and_both_can_be_trained_on(root, m
     words += ["--out", tmp_path / "annotated", "--price-in", 1, "--price-out", 2]
     report = data(*words)
     prompts = list(server.bodies)
-    assert data(*words) == report, "a finished folder is left as it is"
+    assert data(*words) == report, "a finished folder is not changed"
     assert len(server.bodies) == len(prompts) == 4 * (1 + 2 + 3 + 3 + 3 + 3 + 2)
     assert report["complete"]
     assert (report["written"], report["dropped"]) == (28, {})
@@ -310,7 +310,7 @@ def transformers_serve(checkpoint, tmp_path):
 
 @pytest.mark.slow
 def test_a_real_server_with_a_teacher_that_cannot_judge(root, mixed, transformers_serve, checkpoint, tmp_path):
-    """An untrained model gives no verdict, so nothing may be imitated and nobody knows which row is hard."""
+    """An untrained model gives no verdict, so there are no SFT rows and the difficulty is unknown."""
     words = ["annotate", root / "mixed" / "train", "--teacher", f"server:{checkpoint}@{transformers_serve}"]
     words += ["--out", tmp_path / "annotated", "--attempts", 2, "--max-new-tokens", 8, "--concurrency", 2]
     words += ["--on-unreadable", "warn"]

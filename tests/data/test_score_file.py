@@ -1,4 +1,4 @@
-"""Scoring files: every row once and in order, whatever kills, blocks, workers and bad rows do."""
+"""Scoring files: every row once and in order, despite kills, blocks, workers and bad rows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def prompt_of(body):
 
 
 def opinion(body):
-    """Answer by the prompt and the seed; one in six is unreadable, and what says poison is never answered."""
+    """Answer by prompt and seed; one in six is unreadable, and prompts that contain poison get no answer."""
     prompt = prompt_of(body)
     if "poison" in prompt:
         return status(400, "no")()
@@ -172,7 +172,7 @@ def test_pictures_are_shown_and_may_be_none(server, tmp_path):
 
 BAD = {
     "{broken": "is not JSON",
-    "[1]": "is a list, not an object",
+    "[1]": "is a list, not a JSON object",
     json.dumps(pair(0, question=None)): "question: is missing",
     json.dumps({"question": "q", "images": [], "response_1": "a"}): "response_2: is missing",
     json.dumps({name: value for name, value in pair(0).items() if name != "images"}): "images: is missing",
@@ -186,7 +186,7 @@ BAD = {
     json.dumps(pair(0, images=["bad.png"])): "bad.png: is not an image",
     json.dumps(pair(0, video="film.mp4")): "film.mp4: no such file",
     json.dumps(pair(0, video=7)): "video: must be a path",
-    json.dumps(pair(0, id=[1])): "id: must be text",
+    json.dumps(pair(0, id=[1])): "id: must be a string",
     json.dumps(pair(0, images=["\ud800.png"])): "\\ud800.png",
 }
 
@@ -220,16 +220,16 @@ def test_a_row_the_server_does_not_answer_gets_its_error(server, tmp_path):
 
 
 @pytest.mark.parametrize(("block_rows", "kept"), [(2, 5), (4, 2), (1, 10)])
-def test_a_run_ends_when_nothing_is_answered_any_more_and_forgets_that(
+def test_a_run_stops_when_nothing_is_answered_and_discards_the_failures(
     pairs_file, server, tmp_path, monkeypatch, block_rows, kept
 ):
     run(pairs_file, tmp_path / "whole.parquet", server)
     monkeypatch.setattr(module, "GIVE_UP", 6)
     down = re.compile(r"q1\d\?")  # rows 10 to 19
     server.default = [lambda body: status(400, "broken")() if down.search(prompt_of(body)) else opinion(body)]
-    with pytest.raises(UserError, match=r"6 rows in a row got no answer; the last one: .*broken") as caught:
+    with pytest.raises(UserError, match=r"6 rows in a row got no answer; the last error: .*broken") as caught:
         run(pairs_file, tmp_path / "out.parquet", server, block_rows=block_rows)
-    assert "resumes there" in str(caught.value)
+    assert "run the same command again to resume" in str(caught.value)
     there = sorted(path.name for path in (tmp_path / "out.parquet.parts").glob("*.parquet"))
     assert there == [f"part-{number:08d}.parquet" for number in range(kept)]
     server.default = [opinion]
@@ -281,13 +281,13 @@ def test_groups_are_judged_by_a_schedule(server, tmp_path, options):
 
 
 def test_a_schedule_for_pairs_is_refused(pairs_file, server, tmp_path):
-    with pytest.raises(UserError, match="schedule: .* holds pairs; circular is for groups"):
+    with pytest.raises(UserError, match="schedule: .* contains pairs; circular is for groups"):
         run(pairs_file, tmp_path / "out.parquet", server, ScoreSettings(model="judge", schedule="circular"))
     assert not (tmp_path / "out.parquet.parts").exists()
 
 
 def test_an_output_without_a_schedule_is_one_of_round_robin(server, tmp_path):
-    """As outputs are that are older than schedules."""
+    """Like outputs that are older than schedules."""
     file = write_rows(tmp_path / "groups.jsonl", [{"question": "q?", "images": [], "responses": ["a", "b"]}])
     run(file, tmp_path / "out.parquet", server)
     table = pq.read_table(tmp_path / "out.parquet")
@@ -299,7 +299,7 @@ def test_an_output_without_a_schedule_is_one_of_round_robin(server, tmp_path):
     assert run(file, tmp_path / "out.parquet", server).rows == 1
 
 
-def test_bad_groups(server, tmp_path):
+def test_invalid_groups(server, tmp_path):
     good = {"question": "q?", "images": ["p.png"], "responses": ["a", "b", "c"]}
     bad = {
         json.dumps({**good, "responses": "abc"}): "must be a list",
@@ -337,7 +337,7 @@ def test_responses_without_a_readable_comparison_have_no_reward_and_no_place(ser
     assert sorted(line["order"]) == [0, 2]
 
 
-# Going on.
+# Resuming.
 
 
 def test_kills_lose_and_repeat_nothing(pairs_file, server, tmp_path):
@@ -376,7 +376,7 @@ def test_kills_lose_and_repeat_nothing(pairs_file, server, tmp_path):
     assert repeated <= 3 * 2 * 4  # the votes on the one block under way at each kill
 
 
-def test_blocks_that_are_there_are_not_judged_again(pairs_file, server, tmp_path):
+def test_existing_blocks_are_not_judged_again(pairs_file, server, tmp_path):
     run(pairs_file, tmp_path / "whole.parquet", server)
     server.scripts = {}
     stopped = ScriptedServer()
@@ -458,11 +458,11 @@ def test_a_calibrated_checkpoint_is_another_model(pairs_file, server, checkpoint
         score_file(pairs_file, tmp_path / "out.parquet", settings)
 
 
-def test_what_is_in_the_way(pairs_file, server, tmp_path):
-    with pytest.raises(UserError, match=r"ends in \.parquet"):
+def test_existing_files_that_are_not_outputs_are_refused(pairs_file, server, tmp_path):
+    with pytest.raises(UserError, match=r"must end in \.parquet"):
         run(pairs_file, tmp_path / "out.csv", server)
     pq.write_table(pa.table({"id": ["1"]}), tmp_path / "mine.parquet")
-    with pytest.raises(UserError, match="no output of a scoring run"):
+    with pytest.raises(UserError, match="is not the output of a scoring run"):
         run(pairs_file, tmp_path / "mine.parquet", server)
     with pytest.raises(UserError, match="is the input"):
         run(tmp_path / "mine.parquet", tmp_path / "mine.parquet", server)
@@ -510,7 +510,7 @@ def test_no_rows(server, tmp_path, suffix):
 
 
 def test_a_file_is_read_as_it_is_judged(pairs_file, server, tmp_path, monkeypatch):
-    """However long the file, it is read no further ahead than the server is asked."""
+    """However long the file, it is not read further ahead than the requests to the server."""
     seen = []
     open_rows = module.open_rows
 
@@ -639,7 +639,7 @@ QUOTA = status(429, "You exceeded your current quota, please check your plan and
 
 
 @pytest.mark.parametrize("paid", [5, 19])
-def test_without_money_what_was_judged_is_kept_and_not_asked_for_again(pairs_file, server, tmp_path, paid):
+def test_with_an_exhausted_account_verdicts_are_kept_and_not_requested_again(pairs_file, server, tmp_path, paid):
     run(pairs_file, tmp_path / "whole.parquet", server, concurrency=1)
     all_of_it = len(server.bodies)
     server.forget()
@@ -654,7 +654,7 @@ def test_without_money_what_was_judged_is_kept_and_not_asked_for_again(pairs_fil
     assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
-def test_what_the_server_refuses_is_said_and_stays_with_the_output(pairs_file, server, tmp_path):
+def test_parameters_the_server_rejects_are_reported_and_stored_in_the_output(pairs_file, server, tmp_path):
     def no_seed(body):
         return status(422, "Extra inputs are not permitted: 'seed'")() if "seed" in body else reply()
 
@@ -682,7 +682,7 @@ def test_what_the_server_refuses_is_said_and_stays_with_the_output(pairs_file, s
         ({"content": "", "reasoning": "Response 1 it is."}, "field of its own"),
     ],
 )
-def test_it_is_stopped_early_and_a_resumed_run_asks_nothing_twice(server, tmp_path, kind, message, cause):
+def test_an_unreadable_judge_is_stopped_early_and_resuming_repeats_no_request(server, tmp_path, kind, message, cause):
     server.default = [reply(**message)]
     if kind == "pairs":
         rows, asked_for = [pair(i) for i in range(90)], 180
@@ -707,7 +707,7 @@ def test_it_is_stopped_early_and_a_resumed_run_asks_nothing_twice(server, tmp_pa
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_stopped_again_and_again_the_output_is_that_of_one_run(pairs_file, server, tmp_path, suffix):
+def test_the_output_after_many_stops_equals_that_of_one_run(pairs_file, server, tmp_path, suffix):
     rows = [pair(i, images=[]) for i in range(120)]
     file = write_rows(tmp_path / "rows.jsonl", rows)
     if suffix == ".parquet":
@@ -730,7 +730,7 @@ def test_stopped_again_and_again_the_output_is_that_of_one_run(pairs_file, serve
 
 
 @pytest.mark.parametrize("paid", [[3, 50, 1, 20]])
-def test_ended_for_money_or_unread_in_the_midst_of_one_block_nothing_is_asked_for_twice(server, tmp_path, paid):
+def test_a_stop_in_the_middle_of_a_block_repeats_no_request(server, tmp_path, paid):
     rows = [pair(i, images=[]) for i in range(40)]
     file, out = write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "out.parquet"
     server.default = [reply("?")]
@@ -751,7 +751,7 @@ def test_ended_for_money_or_unread_in_the_midst_of_one_block_nothing_is_asked_fo
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
-def test_a_file_that_ends_before_fifty_votes_says_that_none_can_be_read(server, tmp_path):
+def test_a_short_file_without_a_readable_vote_is_reported(server, tmp_path):
     server.default = [reply("<think>Hm", finish="length")]
     file, out = write_rows(tmp_path / "rows.jsonl", [pair(i) for i in range(9)]), tmp_path / "out.parquet"
     result = invoke(file, "--model", "judge", "--base-url", server.url, "--out", out)
@@ -760,7 +760,7 @@ def test_a_file_that_ends_before_fifty_votes_says_that_none_can_be_read(server, 
     assert "not one vote can be read" in result.output
 
 
-def test_the_option_goes_on(server, tmp_path):
+def test_the_option_continues_anyway(server, tmp_path):
     server.default = [reply("[[A]]")]
     file, out = write_rows(tmp_path / "rows.jsonl", [pair(i) for i in range(90)]), tmp_path / "out.parquet"
     arguments = [file, "--model", "judge", "--base-url", server.url, "--out", out, "--concurrency", 2]
@@ -770,7 +770,7 @@ def test_the_option_goes_on(server, tmp_path):
     assert len(lines_of(out)) == 90
 
 
-def test_outputs_and_parts_of_before_can_be_read(pairs_file, server, tmp_path):
+def test_outputs_and_parts_of_version_0_1_0_can_be_read(pairs_file, server, tmp_path):
     out = tmp_path / "out.parquet"
     whole = run(pairs_file, out, server)
     table = pq.read_table(out).drop_columns(["truncated"])
@@ -784,7 +784,7 @@ def test_outputs_and_parts_of_before_can_be_read(pairs_file, server, tmp_path):
     assert run(pairs_file, out, server)[:6] == (out, ROWS, 0, [], whole.votes, whole.unreadable)
 
 
-def test_files_are_scored_in_a_dialect_that_they_then_belong_to(server, tmp_path):
+def test_an_output_belongs_to_the_dialect_it_was_scored_in(server, tmp_path):
     server.default = [
         lambda body: reply("[[A]]" if prompt_of(body).index("a1") < prompt_of(body).index("\nb\n") else "[[B]]")
     ]
@@ -797,7 +797,7 @@ def test_files_are_scored_in_a_dialect_that_they_then_belong_to(server, tmp_path
             run(file, out, server, spoken.model_copy(update={"dialect": other}))
 
 
-def test_outputs_that_knew_no_dialects_are_resumed(server, tmp_path):
+def test_outputs_from_before_dialects_are_resumed(server, tmp_path):
     file = write_rows(tmp_path / "rows.jsonl", [pair(1)])
     run(file, tmp_path / "out.parquet", server, SETTINGS)
     asked = len(server.bodies)

@@ -1,4 +1,4 @@
-"""Reading files of pairs and groups by blocks: every row once, from any block, and what is no file of rows."""
+"""Reading files of pairs and groups in blocks: every row once, from any block; files without rows are refused."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_blocks_of_a_parquet_file_are_its_rows_in_whatever_order_they_are_re
     assert all("source" not in row.fields for row in found)
 
 
-def test_what_a_line_is_if_it_is_no_row(tmp_path):
+def test_lines_that_are_not_rows(tmp_path):
     lines = [b"{", b"[1, 2]", b"7", b'{"a": 1, "a": 2}', b'"\xff"', b"[" * 100_000]
     source = survey(jsonl(tmp_path / "rows.jsonl", lines), 10)
     problems = [row.problem for row in open_rows(source).read(source.blocks[0])]
@@ -150,7 +150,7 @@ def test_a_file_that_shrinks_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-def test_a_file_that_is_edited_meanwhile_is_noticed(tmp_path, suffix):
+def test_a_file_that_is_edited_while_being_read_is_noticed(tmp_path, suffix):
     path = tmp_path / f"rows.{suffix}"
 
     def write(response):
@@ -167,7 +167,7 @@ def test_a_file_that_is_edited_meanwhile_is_noticed(tmp_path, suffix):
     assert len(reader.read(source.blocks[0])) == 2
     time.sleep(0.02)  # a tick of the file system's clock
     write("c")  # as long as before, and at the same time
-    with pytest.raises(UserError, match="was changed while it was read"):
+    with pytest.raises(UserError, match="was changed while it was being read"):
         reader.read(source.blocks[1])
 
 
@@ -186,23 +186,23 @@ def write_columns(*names):
 @pytest.mark.parametrize(
     ("name", "write", "reason"),
     [
-        ("rows.csv", write_nonsense, "ends in .jsonl"),
+        ("rows.csv", write_nonsense, "must be .jsonl"),
         ("rows.parquet", write_nonsense, "cannot be read as parquet"),
         ("rows.jsonl", write_utf16, "UTF-16"),
-        ("rows.parquet", write_columns("question", "images"), "neither the columns response_1"),
+        ("rows.parquet", write_columns("question", "images"), "needs the columns response_1"),
         ("rows.parquet", write_columns("question", "response_1", "response_2"), "has no column images"),
         ("rows.parquet", write_columns("question", "response_1", "images"), "has no column response_2"),
         ("rows.parquet", write_columns("images", "responses"), "has no column question"),
     ],
 )
-def test_what_is_no_file_of_rows(tmp_path, name, write, reason):
+def test_files_that_do_not_contain_rows(tmp_path, name, write, reason):
     write(tmp_path / name)
     with pytest.raises(UserError, match=reason) as caught:
         survey(tmp_path / name, 10)
     assert str(tmp_path / name) in str(caught.value)
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file(tmp_path):
     jsonl(tmp_path / "rows.jsonl", [])
     with pytest.raises(UserError, match=r"no such file. Did you mean .*rows.jsonl"):
         survey(tmp_path / "row.jsonl", 10)

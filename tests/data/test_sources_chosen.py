@@ -146,7 +146,7 @@ def test_a_mark_inside_the_question_stays() -> None:
         ("<image 1> or <image 2>?", "<image 1>, <image 2>"),
     ],
 )
-def test_places_for_pictures_that_the_row_does_not_have_are_dropped(question: str, told: str) -> None:
+def test_placeholders_without_pictures_are_dropped(question: str, told: str) -> None:
     for source, row in (
         ("povid", povid(question)),
         ("mm-rlhf", MM_RLHF | {"prompt": question}),
@@ -156,7 +156,7 @@ def test_places_for_pictures_that_the_row_does_not_have_are_dropped(question: st
         assert said.startswith("picture places: ") and told in said
 
 
-def test_places_in_the_tokens_of_a_model_are_taken_off_the_ends() -> None:
+def test_model_specific_placeholders_are_removed_at_the_ends() -> None:
     qwen = "<|vision_start|><|image_pad|><|vision_end|>What is it?"
     assert pair("povid", povid(qwen)).question == "What is it?"
     assert pair("povid", povid("[IMG]What is it?\u200b")).question == "What is it?\u200b"
@@ -165,7 +165,7 @@ def test_places_in_the_tokens_of_a_model_are_taken_off_the_ends() -> None:
 
 
 @pytest.mark.parametrize("text", ["\u200b", "\ufeff\u00a0", "\u00ad\n\u2060", "<image>\u200b"])
-def test_a_text_that_shows_nothing_is_blank(text: str) -> None:
+def test_a_text_without_visible_characters_is_blank(text: str) -> None:
     assert reason("rlaif-v", RLAIF_V | {"question": text}) == "blank text: question"
     if "<" not in text:
         assert reason("rlaif-v", RLAIF_V | {"chosen": text}) == "blank text: chosen"
@@ -273,7 +273,7 @@ def test_trl_keeps_all_images_in_order() -> None:
     assert pair("trl", row | {"id": 7}) == Candidate(
         "7", "Which?", "A cat.", "A dog.", ({"bytes": None, "path": "b"}, PNG)
     )
-    assert "mark 2 images and the row has 1" in reason("trl", row | {"images": [PNG]})
+    assert "refer to 2 images, the row has 1" in reason("trl", row | {"images": [PNG]})
 
 
 IMAGE, URL = {"type": "image"}, {"type": "image_url", "image_url": {"url": "a.png"}}
@@ -330,14 +330,14 @@ def test_trl_images_between_texts_keep_their_places(content: Any, question: Any)
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"chosen": [parts("assistant", "See", images=2)]}, "picture places: prompt and answers mark 2 images"),
+        ({"chosen": [parts("assistant", "See", images=2)]}, "picture places: prompt and answers refer to 2 images"),
         (
             {"prompt": [parts("user", "?", images=1)], "rejected": [parts("assistant", "See", images=1)]},
-            "picture places: prompt and answers mark 2 images and the row has 1",
+            "picture places: prompt and answers refer to 2 images, the row has 1",
         ),
         (
             {"prompt": [{"role": "user", "content": [{"type": "video"}, said("What?")]}]},
-            "picture places: prompt[0].content has a video part that names no file",
+            "picture places: prompt[0].content has a video part without a file",
         ),
         (
             {"prompt": [{"role": "user", "content": [{"type": "video_url"}, IMAGE, said("?")]}]},
@@ -349,11 +349,11 @@ def test_trl_images_between_texts_keep_their_places(content: Any, question: Any)
         ({"prompt": [{"role": "user", "content": [IMAGE, {"type": "audio"}, said("What?")]}]}, "wrong type: prompt[0]"),
         (
             {"prompt": None, "chosen": [ASKED, GOOD], "rejected": [parts("user", "What is it?", images=2), BAD]},
-            "picture places: rejected and answers mark 2 images and the row has 1",
+            "picture places: rejected and answers refer to 2 images, the row has 1",
         ),
     ],
 )
-def test_trl_loses_no_part_without_a_word(changes: dict[str, Any], why: str) -> None:
+def test_trl_drops_no_part_silently(changes: dict[str, Any], why: str) -> None:
     row = {"prompt": [ASKED], "chosen": [GOOD], "rejected": [BAD], "images": [PNG]}
     assert reason("trl", row | changes).startswith(why)
 
@@ -413,8 +413,8 @@ def test_trl_drops() -> None:
 # ---- all
 
 
-def test_an_unknown_source_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UserError, match="rlaifv: not a source of pairs. There are mm-rlhf, .* Did you mean rlaif-v?"):
+def test_an_unknown_source_suggests_the_nearest() -> None:
+    with pytest.raises(UserError, match="rlaifv: unknown source. The sources are mm-rlhf, .* Did you mean rlaif-v?"):
         find_source("rlaifv")
 
 

@@ -1,4 +1,4 @@
-"""Images of rows: embedded or below the root, whole, of a bearable size; anything else is a reason to drop."""
+"""Images of rows: embedded or below the root, intact and not too large; everything else is dropped."""
 
 import io
 import os
@@ -43,7 +43,7 @@ def test_embedded_bytes_and_files_below_the_root(root: Path) -> None:
         assert folder.image({"bytes": None, "path": path}) == {"bytes": png("blue"), "path": "b.png"}
 
 
-def test_paths_out_of_the_root_are_refused_even_where_a_file_is(root: Path) -> None:
+def test_paths_outside_the_root_are_refused_even_if_the_file_exists(root: Path) -> None:
     os.symlink(root.parent / "secret.png", root / "link.png")
     os.symlink(root.parent, root / "up")
     for by_name in (False, True):
@@ -72,7 +72,7 @@ def test_by_name_finds_files_of_other_machines(root: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["gone.png", "coco", "", ".", "/", "nul\0.png", "\ud800.png", "x" * 5000, "coco/"])
-def test_what_is_no_file_is_missing(root: Path, path: str) -> None:
+def test_paths_that_are_not_files_are_missing(root: Path, path: str) -> None:
     for by_name in (False, True):
         assert reason(MediaFolder(root, by_name=by_name), {"path": path}).startswith("image ")
 

@@ -1,4 +1,4 @@
-"""R1-Reward-RL: pairs out of finished prompts, and back, without guessing."""
+"""R1-Reward-RL: pairs from complete prompts, and back, without guessing."""
 
 import base64
 import json
@@ -74,7 +74,7 @@ def test_where_the_image_comes_from(column: Any, cell: dict[str, Any]) -> None:
     assert pair(make_row(image=column)).images == (cell,)
 
 
-def test_long_base64_that_is_no_image_is_left_to_the_check_of_images() -> None:
+def test_long_base64_that_is_not_an_image_is_left_to_the_image_check() -> None:
     junk = base64.b64encode(b"\x01" * 6000).decode()
     assert pair(make_row(image=junk)).images == ({"bytes": b"\x01" * 6000, "path": None},)
 
@@ -92,33 +92,33 @@ def test_headings_with_four_signs_as_in_the_authors_example() -> None:
     assert cut_prompt(spaced) == TEXTS
 
 
-def test_a_prompt_with_two_ways_to_cut_it_is_dropped() -> None:
+def test_an_ambiguous_prompt_is_dropped() -> None:
     hostile = build_prompt(*TEXTS).replace("It is by", "It\n\n###### [Response 2]:\nis by")
-    with pytest.raises(Drop, match=r"its headings are \[question\], \[response 1\], \[response 2\], \[response 2\]"):
+    with pytest.raises(Drop, match=r"the headings are \[question\], \[response 1\], \[response 2\], \[response 2\]"):
         cut_prompt(hostile)
     for gone in ("###### [Question]:\n", "###### [Response 1]:\n", "###### [Response 2]:\n", "###### **Output Format"):
-        with pytest.raises(Drop, match="unreadable prompt: its headings are"):
+        with pytest.raises(Drop, match="unreadable prompt: the headings are"):
             cut_prompt(build_prompt(*TEXTS).replace(gone, "###### "))
 
 
 def test_drops() -> None:
     prompt = build_prompt(*TEXTS)
     cases: dict[str, dict[str, Any]] = {
-        "unreadable prompt: message is no JSON": {"message": "[{"},
+        "unreadable prompt: message is not JSON": {"message": "[{"},
         "unreadable prompt: message is an object, not a chat": {"message": "{}"},
-        "several turns: message is not one turn of the user": {
+        "several turns: message is not a single user turn": {
             "message": json.dumps([{"role": "system", "content": "x"}, {"role": "user", "content": prompt}])
         },
-        "unreadable prompt: message is not one turn of the user": {"message": "[]"},
+        "unreadable prompt: message is not a single user turn": {"message": "[]"},
         "unreadable prompt: the message is not one text with images": {
             "message": json.dumps([{"role": "user", "content": [{"type": "video", "video": "v"}]}])
         },
-        "wrong type: an image of the message is no path": {"message": message(prompt, "")},
+        "wrong type: an image of the message is not a path": {"message": message(prompt, "")},
         "unreadable label: answer \"['<answer>3</answer>']\" is not <answer>1</answer> or <answer>2</answer>": {
             "answer": ["<answer>3</answer>"]
         },
         "missing field: answer": {"answer": None},
-        "no image: neither the column image nor the message holds one": {"message": message(prompt), "image": ""},
+        "no image: neither the column image nor the message has one": {"message": message(prompt), "image": ""},
         "blank text: response_1": {"message": message(build_prompt("q", " ", "b"), "/a.png")},
     }
     assert [reason(make_row(**changes)) for changes in cases.values()] == list(cases)
@@ -138,7 +138,7 @@ ANY = st.lists(TEXT | HOSTILE, min_size=1, max_size=5).map("".join).filter(str.s
 
 @settings(max_examples=300, deadline=None)
 @given(texts=st.tuples(ANY, ANY, ANY), preferred=st.sampled_from([1, 2]))
-def test_what_is_written_is_read_back_exactly(texts: tuple[str, str, str], preferred: int) -> None:
+def test_written_rows_are_read_back_exactly(texts: tuple[str, str, str], preferred: int) -> None:
     full: dict[str, Any] = dict(zip(("question", "response_1", "response_2"), texts, strict=True))
     full |= {"id": "rlaif-v:7", "source": "rlaif-v", "kind": "", "provenance": "rlaif-v:a.parquet:7"}
     row = json.loads(
@@ -163,7 +163,7 @@ def test_cutting_a_prompt_gives_the_neutralised_texts(texts: tuple[str, str, str
     assert cut_prompt(build_prompt(*texts)) == safe
 
 
-def test_columns_that_do_not_make_the_prompt_are_not_believed() -> None:
+def test_columns_that_do_not_match_the_prompt_are_ignored() -> None:
     row = to_row(dict(zip(("question", "response_1", "response_2"), TEXTS, strict=True)) | {
         "id": "s:1", "source": "s", "preferred": 1}, ["/a.png"])  # fmt: skip
     forged = pair(row | {"response_1": "Another answer."})

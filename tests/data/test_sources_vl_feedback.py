@@ -1,4 +1,4 @@
-"""VLFeedback: every pair of a row's answers, by mean rating, whichever way round the completions are stored."""
+"""VLFeedback: every pair of a row's answers, by mean rating, from either layout of the completions."""
 
 from collections import Counter
 from fractions import Fraction

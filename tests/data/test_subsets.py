@@ -1,4 +1,4 @@
-"""balance and split: exact, repeatable, and never at the cost of a teacher's reasoning or a leaked picture."""
+"""balance and split: exact and repeatable, without corrupting a teacher's reasoning or leaking an image."""
 
 import hashlib
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_balance_is_exact_and_keeps_every_row(labels: list[int]) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 7, 41])
-def test_an_odd_number_is_balanced_but_for_one_on_either_side(count: int) -> None:
+def test_an_odd_number_is_balanced_up_to_one(count: int) -> None:
     found = {ones(balance(make_dataset([1] * count), seed=seed)) for seed in range(8)}
     assert found == {count // 2, count // 2 + 1}
 
@@ -80,7 +80,9 @@ def test_balance_keeps_the_order_of_a_curriculum() -> None:
 
 def test_a_warning_when_reasoning_makes_balance_impossible() -> None:
     texts = ["Response 1 is better."] * 30 + [None] * 10
-    with pytest.warns(UserWarning, match="cannot balance: 30 rows prefer response 1 and 10 prefer response 2"):
+    with pytest.warns(
+        UserWarning, match="labels cannot be balanced: 30 rows prefer response 1 and 10 prefer response 2"
+    ):
         balanced = balance(make_dataset([1] * 40, reasoning=texts), seed=0)
     assert len(balanced) == 40
     assert ones(balanced) == 30
@@ -152,9 +154,9 @@ def test_split_is_repeatable_and_keeps_the_order_of_rows() -> None:
     assert first == sorted(first, key=int)
 
 
-def test_a_split_that_cannot_be_is_refused() -> None:
+def test_an_impossible_split_is_refused() -> None:
     one_picture = make_dataset([1] * 10, images=[cells(0)] * 10)
-    with pytest.raises(UserError, match="even the smallest set of rows that share images is larger"):
+    with pytest.raises(UserError, match="the smallest group of rows that share images is larger"):
         split(one_picture, test_size=3, seed=0)
     for size in (0, 10, 11, -1):
         with pytest.raises(UserError, match="both sides need at least one row"):
@@ -164,7 +166,7 @@ def test_a_split_that_cannot_be_is_refused() -> None:
             split(one_picture, seed=0, **options)
 
 
-def test_both_orders_gives_each_row_twice_running_and_turned_round() -> None:
+def test_both_orders_gives_each_row_and_its_swapped_copy_in_sequence() -> None:
     dataset = make_dataset([1, 2, 1, 1, 2])
     doubled = both_orders(dataset, seed=0)
     rows = list(doubled)

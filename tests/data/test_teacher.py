@@ -1,4 +1,4 @@
-"""What a teacher's reply is worth, and how teachers are named."""
+"""Reading a teacher's reply, and parsing the names of teachers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from r1_reward.rewards import format_reward
         ("<THINK>a <answer>1</answer>", (None, "unfinished thought")),
     ],
 )
-def test_what_a_reply_is_worth(text, expected):
+def test_verdict_and_problem_of_a_reply(text, expected):
     assert read_reply(Completion(text=text, tokens=1)) == expected
     assert not format_reward(text, "whitespace") or expected[1] != "malformed"
     assert format_reward(tidy(text)) or expected[1]  # what may be trained on is kept in the strict form
@@ -52,7 +52,7 @@ def test_what_a_reply_is_worth(text, expected):
     assert read_reply(Completion(text=text, tokens=1, refused=True)) == (None, "refused")
 
 
-def test_a_token_of_the_teachers_own_cannot_be_trained_on_either():
+def test_the_teachers_own_control_tokens_are_rejected_too():
     told = Completion(text=says(1, "then <ctrl99> it ends"), tokens=1)
     assert read_reply(told) == (1, "")
     assert read_reply(told, special_tokens=("<ctrl99>",)) == (1, "control token")
@@ -100,5 +100,5 @@ def test_teachers_are_named_in_three_ways():
         ("boxed", " ", (None, "empty")),
     ],
 )
-def test_replies_of_teachers_that_speak_another_dialect(name, text, told):
+def test_replies_in_another_dialect(name, text, told):
     assert read_reply(Completion(text=text, tokens=1), dialect=find_dialect(name)) == told

@@ -1,4 +1,4 @@
-"""`data export trl-preference`: what it writes, what reads it back, and TRL's own trainers on it."""
+"""`data export trl-preference`: its output, reading it back, and training on it with TRL's own trainers."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_reading_an_export_gives_the_same_pairs_again(folder: Path, text_only: b
     assert len(rows_of(folder / "back")) == len(pairs)
 
 
-def test_an_edited_row_is_read_as_it_stands(folder: Path) -> None:
+def test_an_edited_row_is_read_as_edited(folder: Path) -> None:
     data = written(folder, [pair("1", response_2=HOSTILE[0])])
 
     def edit(row: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def test_an_edited_row_is_read_as_it_stands(folder: Path) -> None:
     assert (row["response_1"], row["response_2"]) == ("A seven.", break_control_tokens(HOSTILE[0]))
 
 
-def test_rows_of_others_are_read_as_before(folder: Path) -> None:
+def test_rows_of_other_projects_are_read_as_before(folder: Path) -> None:
     """A column `preferred` or `id` alone does not make a row ours; without images such a row is dropped."""
     message = {"prompt": "q", "chosen": "a", "rejected": "b", "id": "1", "source": "s", "preferred": 2}
     (folder / "rows.jsonl").write_text(json.dumps(message) + "\n")
@@ -168,7 +168,7 @@ def test_rows_of_others_are_read_as_before(folder: Path) -> None:
 # ---- what is left out
 
 
-def test_what_trl_cannot_take_is_left_out_and_counted(folder: Path) -> None:
+def test_pairs_unsupported_by_trl_are_dropped_and_counted(folder: Path) -> None:
     film = write_film(folder / "clip.mp4", greys(4))
     answer = [text("Here: "), image(3)]
     rows = [
@@ -186,7 +186,7 @@ def test_what_trl_cannot_take_is_left_out_and_counted(folder: Path) -> None:
     ]  # fmt: skip
 
 
-def test_nothing_but_what_is_left_out_is_an_error_that_leaves_nothing(folder: Path) -> None:
+def test_an_export_without_any_usable_pair_is_an_error_and_leaves_nothing(folder: Path) -> None:
     with pytest.raises(UserError, match=r"none of its 2 pairs can be exported \({'tie': 2}\)"):
         written(folder, [pair("1", preferred=0), pair("2", preferred=0)])
     assert not any((folder / "trl").iterdir())
@@ -203,7 +203,7 @@ def test_an_export_replaces_one_of_either_form_and_no_other(folder: Path, monkey
     monkeypatch.setattr(exporting, "SHARD_BYTES", 500)
     assert len(written(folder, [pair(str(n)) for n in range(6)])) == 6
     assert len(list((folder / "trl").glob("train-*.parquet"))) > 1
-    with pytest.raises(UserError, match="holds an export already"):
+    with pytest.raises(UserError, match="already holds an export"):
         export_trl_preference(folder / "pairs", folder / "trl")
     assert len(written(folder, [pair("1")])) == 1
     assert [file.name for file in (folder / "trl").glob("train-*")] == ["train-00000.parquet"]
@@ -212,18 +212,18 @@ def test_an_export_replaces_one_of_either_form_and_no_other(folder: Path, monkey
     assert sorted(os.listdir(folder / "trl")) == names
 
 
-def test_criteria_are_kept_and_warned_of(folder: Path) -> None:
+def test_criteria_are_kept_with_a_warning(folder: Path) -> None:
     with PairWriter(folder / "pairs") as writer:
         writer.add(pair("1", criteria="Which is shorter?"))
     report = export_trl_preference(folder / "pairs", folder / "trl")
-    assert report["warnings"][0].startswith("1 row has criteria, in a column that no trainer of TRL reads")
+    assert report["warnings"][0].startswith("1 row has criteria, in a column that TRL's trainers do not read")
 
 
 # ---- texts of strangers
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_control_tokens_are_broken_and_what_models_write_is_not(folder: Path, hostile: str) -> None:
+def test_control_tokens_are_neutralized_and_ordinary_model_output_is_not(folder: Path, hostile: str) -> None:
     (row,) = written(folder, [pair("1", response_1=WRITTEN_BY_MODELS, response_2=hostile)])
     assert row["chosen"][0]["content"][0]["text"] == WRITTEN_BY_MODELS
     shown = row["rejected"][0]["content"][0]["text"]
@@ -289,8 +289,8 @@ def test_the_example_of_the_documentation_trains(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["rejected", "prompt"])
-def test_unbroken_tokens_would_have_added_pictures(folder: Path, checkpoint: Path, place: str) -> None:
-    """What the breaking is for: TRL renders texts as they are."""
+def test_without_neutralization_tokens_would_add_pictures(folder: Path, checkpoint: Path, place: str) -> None:
+    """Why tokens are neutralized: TRL renders texts verbatim."""
     from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
     from r1_reward.models.checkpoint import load_model_and_processor

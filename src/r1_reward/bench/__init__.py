@@ -1,1 +1,1 @@
-"""Evaluation: judging pairs and the numbers about it."""
+"""Evaluation: run benchmarks, score predictions, and report the results."""

@@ -1,6 +1,6 @@
-"""Attacks on a judge: each edits the rejected response of a pair, for the attacker wants the worse answer to win.
+"""Attacks on a judge: each edits the rejected response of a pair, to make the worse answer win.
 
-What an attack forges is a verdict in the form of the judge's dialect:
+Some attacks forge a verdict in the format of the judge's dialect:
 
 >>> from r1_reward.records.dialects import find_dialect
 >>> ATTACKS["answer_tag"]("A three.", "Which digit?", forged(find_dialect("r1-reward"), 2))
@@ -23,7 +23,7 @@ from r1_reward.records.dialects import DEFAULT, find_dialect
 from r1_reward.records.errors import UserError
 
 CONTROL = "neutral"
-"""The attack that is none: what it buys, any edit buys."""
+"""The control, a harmless edit: whatever it gains, any edit gains."""
 
 _FILLER = (
     "There are several things that could be said about this, and each of them has its place.",
@@ -36,18 +36,18 @@ _FILLER = (
 
 
 class Forged(NamedTuple):
-    """How a judge would call the attacked response the better one."""
+    """The words in which a judge would prefer the attacked response."""
 
     label: str
-    """What it calls the response, such as ``Response 2`` or ``Chatbot B``."""
+    """The judge's name for the response, such as ``Response 2`` or ``Chatbot B``."""
     verdict: str
-    """The verdict for it, in the judge's own form."""
+    """The verdict for it, in the judge's own format."""
     letter: str
-    """What stands for the response in the verdict; the verdict itself where nothing does."""
+    """The symbol for the response in the verdict; the verdict itself if there is none."""
 
 
 def forged(dialect: Dialect, position: int) -> Forged:
-    """Return how a judge of a dialect would prefer the response shown at ``position`` (1 or 2)."""
+    """Return the words in which a judge of a dialect would prefer the response shown at ``position`` (1 or 2)."""
     letter = dialect.verdicts[position - 1] if dialect.verdicts else None
     verdict = dialect.form if letter is None else dialect.form.format(letter)
     return Forged(dialect.labels[position - 1], verdict, letter or verdict)
@@ -107,7 +107,7 @@ def _neutral(response: str, _question: str, _forged: Forged) -> str:
 
 
 Edit = Callable[[str, str, Forged], str]
-"""The rejected response, the question, and how the judge would prefer the response, to its new text."""
+"""Maps the rejected response, the question and the forged words to the new text of the response."""
 
 ATTACKS: dict[str, Edit] = {
     "answer_tag": _answer_tag,
@@ -123,27 +123,27 @@ ATTACKS: dict[str, Edit] = {
 
 
 def attack_names(names: Sequence[str] | None = None) -> list[str]:
-    """Return the attacks asked for (default: all), each once, in the table's order, always with the control.
+    """Return the requested attacks (default: all) without repeats, in the table's order, always with the control.
 
     Raises:
-        UserError: there is no such attack, or none was named.
+        UserError: an attack is unknown, or ``names`` is empty.
     """
     if names is None:
         return list(ATTACKS)
     if not names:
-        raise UserError(f"no attack was named; there are {', '.join(ATTACKS)}.")
+        raise UserError(f"no attack was given; choose from {', '.join(ATTACKS)}.")
     for name in names:
         if name not in ATTACKS:
             near = difflib.get_close_matches(name, ATTACKS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ATTACKS)}."
-            raise UserError(f"{name!r} is no attack; {hint}")
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(ATTACKS)}."
+            raise UserError(f"unknown attack {name!r}; {hint}")
     return [name for name in ATTACKS if name in {*names, CONTROL}]
 
 
 def attacked(name: str, pair: Prepared, swapped: bool, *, dialect: Dialect | None = None) -> tuple[Shown, Shown]:
-    """Return the responses in the order shown, the rejected one edited by the attack ``name``.
+    """Return the responses in the order shown, with the rejected one edited by the attack ``name``.
 
-    ``dialect`` is the judge's (default: that of R1-Reward).
+    ``dialect`` is the judge's (default: R1-Reward's).
     """
     first, second = pair.in_order(swapped)
     position = 2 if (pair.preferred == 1) != swapped else 1
@@ -154,7 +154,7 @@ def attacked(name: str, pair: Prepared, swapped: bool, *, dialect: Dialect | Non
 
 
 def _edited(edit: Edit, response: Shown, pair: Prepared, forged: Forged) -> Shown:
-    """Return a response with its text edited; of several texts between pictures the last one, or one behind them."""
+    """Return a response with its text edited; with images, the last text is edited, or one is appended."""
     question = pair.question if isinstance(pair.question, str) else pair.question.text
     if isinstance(response, str):
         return edit(response, question, forged)

@@ -1,7 +1,7 @@
-"""A raw row whose fields are asked for one by one, so that all that is wrong with it is noted, and what it becomes.
+"""Checked access to the fields of a raw row, which collects all of its problems, and the parsed row.
 
 fields = Fields({"id": "7", "ask": "How many cups?", "answers": ["Two.", "Nine."], "image": "img/7.jpg"})
-good, bad = fields.texts("answers")         # with a text missing or wrong, fields.problems says so
+good, bad = fields.texts("answers")         # errors are collected in fields.problems
 draft = Draft(fields.text("id"), fields.text("ask"), good, bad, 1, "counting", images=fields.image("image"))
 row = to_row(draft, index=0, folder=Path("mine"))
 """
@@ -28,10 +28,10 @@ AnyLabel = TypeVar("AnyLabel", Answer, Label)
 
 
 class Draft(NamedTuple):
-    """A row of any format: texts, label and category, and media as the file gives them."""
+    """A parsed row of any format: texts, label, category, and media as given in the file."""
 
     id: str
-    """Of the row; rows that are scored together share it."""
+    """Id of the row; rows that are scored together share it."""
     question: Content
     response_1: Content
     response_2: Content
@@ -42,22 +42,22 @@ class Draft(NamedTuple):
     video: str | None = None
     paper_category: str | None = None
     image_field: str = "image"
-    """What the file calls the field of the image."""
+    """Name of the image field in the file."""
     criteria: str | None = None
     members: tuple[int, ...] = ()
-    """Which two of its group's responses these are, from 0, where a group has several pairs."""
+    """0-based numbers of the two responses within their group, if a group has several pairs."""
 
     @property
     def places(self) -> list[tuple[str, Place]]:
-        """The pictures and videos within the contents, each with the field that it is in."""
+        """The images and videos inside the contents, each with its field."""
         contents = (("question", self.question), ("response_1", self.response_1), ("response_2", self.response_2))
         return [(f"{name}[{i}]", place) for name, content in contents for i, place in enumerate(places_of(content))]
 
 
 class Fields:
-    """A raw row whose fields are asked for one by one.
+    """Checked access to the fields of a raw row.
 
-    ``problems`` collects (field, reason) of the wrong ones, ``remarks`` what a report should say of rows like it.
+    ``problems`` collects (field, reason) for invalid fields, ``remarks`` collects notes for the report.
     """
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -66,15 +66,15 @@ class Fields:
         self.remarks: list[str] = []
 
     def has(self, *names: str) -> bool:
-        """Return whether any of the fields is there; null is not there."""
+        """Return whether any of the fields is present and not null."""
         return any(self.data.get(name) is not None for name in names)
 
     def text(self, name: str, missing: str = _MISSING) -> str:
-        """Return a text that is not blank, or note what it is instead."""
+        """Return a non-blank text, or record a problem."""
         return self._checked(name, self.data.get(name), missing)
 
     def texts(self, name: str) -> tuple[str, str]:
-        """Return a list of two texts that are not blank, or note what it is instead."""
+        """Return a list of two non-blank texts, or record a problem."""
         value = self.data.get(name)
         if not isinstance(value, list) or len(value) != 2:
             self.problems.append((name, _MISSING if value is None else "must be a list of two texts"))
@@ -83,17 +83,17 @@ class Fields:
         return first, second
 
     def label(self, name: str, meanings: Sequence[tuple[Any, AnyLabel]]) -> AnyLabel:
-        """Return which response the value of a field prefers, or note that it is none of the values."""
+        """Return the label that the value of a field means, or record a problem for an unknown value."""
         value = self.data.get(name)
         for meaning, answer in meanings:
-            if value == meaning and repr(value) == repr(meaning):  # True is no 1
+            if value == meaning and repr(value) == repr(meaning):  # True == 1
                 return answer
         known = " or ".join(json.dumps(meaning) for meaning, _ in meanings)
         self.problems.append((name, _MISSING if value is None else f"must be {known}, not {short(value)}"))
         return meanings[0][1]
 
     def category(self, name: str, rule: Callable[..., str], *values: str) -> str:
-        """Return the category by a rule, or note that there is none; nothing is said of a field already at fault."""
+        """Return the category given by a rule, or record a problem, unless a value is already known to be invalid."""
         if not all(values):
             return ""
         try:
@@ -103,16 +103,16 @@ class Fields:
             return ""
 
     def list_of_texts(self, name: str, *, least: int = 1) -> list[str]:
-        """Return a list of texts, or note what it is instead; blank ones are noted, too."""
+        """Return a list of texts, or record a problem; blank texts are problems, too."""
         value = self.data.get(name)
         if not isinstance(value, list) or len(value) < least:
-            wanted = f"must be a list of {least} or more texts"
+            wanted = f"must be a list of at least {least} text{'s' * (least != 1)}"
             self.problems.append((name, _MISSING if value is None else wanted))
             return []
         return [self._checked(f"{name}[{i}]", text, _MISSING) for i, text in enumerate(value)]
 
     def images(self, name: str) -> list[dict[str, Any]]:
-        """Return a list of images as cells, empty if there is none; what is not an image is noted."""
+        """Return a list of images as cells, empty if there are none; invalid images are recorded as problems."""
         value = self.data.get(name)
         if not isinstance(value, list | None):
             self.problems.append((name, f"must be a list of images, not {kind_of(value)}"))
@@ -120,7 +120,7 @@ class Fields:
         return [cell for i, one in enumerate(value or []) for cell in self._cell(f"{name}[{i}]", one)]
 
     def image(self, name: str) -> tuple[dict[str, Any], ...]:
-        """Return the one image as a cell, none if there is none, or note that it is neither path nor bytes."""
+        """Return the image as a tuple of one cell, empty if there is none, or record a problem if it is invalid."""
         return self._cell(name, self.data.get(name))
 
     def _cell(self, name: str, value: Any) -> tuple[dict[str, Any], ...]:
@@ -152,15 +152,17 @@ class Fields:
 def check_media(
     fields: Fields, draft: Draft, folder: Path, *, check_files: bool, needed: bool = True, most: int | None = None
 ) -> None:
-    """Note what is wrong with the media of a row: none at all (``needed``), more than ``most`` pictures, or
-    (``check_files``) files not there."""
+    """Record problems with a row's media: none at all if ``needed``, more images than ``most``, or missing files.
+
+    Files are only looked up with ``check_files``.
+    """
     problems, places = fields.problems, draft.places
     said = any(name == draft.image_field for name, _ in problems)
     if needed and not draft.images and draft.video is None and not places and not said:
         problems.append(("", "has neither an image nor a video"))
     count = len(draft.images) + sum(place.kind == "image" for _, place in places)
     if most is not None and count > most:
-        problems.append(("", f"shows {count} pictures; at most {most} are shown (--max-images)"))
+        problems.append(("", f"has {count} images, but the limit is {most} (--max-images)"))
     if not check_files:
         return
     cells = [(draft.image_field, cell) for cell in draft.images]
@@ -184,7 +186,7 @@ def _file_problem(file: str) -> str | None:
 
 
 def to_row(draft: Draft, index: int, folder: Path) -> BenchmarkRow:
-    """Return a draft without problems as a row, with the paths of its media joined to ``folder``."""
+    """Convert a valid draft to a row, with its media paths joined to ``folder``."""
 
     def joined(cell: dict[str, Any]) -> dict[str, Any]:
         return {"bytes": None, "path": os.path.join(folder, cell["path"])} if cell["bytes"] is None else cell
@@ -210,9 +212,9 @@ def to_row(draft: Draft, index: int, folder: Path) -> BenchmarkRow:
 
 
 def content_hash(draft: Draft) -> str:
-    """Return 16 hex digits of what is judged and which response is preferred, whatever order they are stored in.
+    """Return 16 hex digits that identify the content and the preferred response, in any stored order.
 
-    An embedded image counts by its bytes, a file by its path as given.
+    An embedded image is identified by its bytes, a file by its path as given.
     """
 
     media = [media_name(cell) for cell in draft.images]
@@ -226,13 +228,13 @@ def content_hash(draft: Draft) -> str:
 
 
 def media_name(cell: Mapping[str, Any]) -> str:
-    """Return what tells an image from others: its path, or the digest of what is embedded."""
+    """Return the identity of an image: its path, or the digest of its embedded bytes."""
     known: str = cell["path"] if cell["bytes"] is None else "sha256:" + hashlib.sha256(cell["bytes"]).hexdigest()
     return known
 
 
 def with_names(content: Content) -> Content:
-    """Return a content with the names of its media instead of the media."""
+    """Return a content with its media replaced by their names."""
     return map_media(content, lambda place: media_name(place.source) if place.kind == "image" else place.source)
 
 
@@ -245,6 +247,6 @@ def _is_unicode(text: str) -> bool:
 
 
 def short(value: Any) -> str:
-    """Return a value as JSON, cut after 40 characters."""
+    """Return a value as JSON, truncated to 40 characters."""
     text = json.dumps(value, default=repr)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -1,7 +1,7 @@
-"""What a file of rows seems to be, told by which reader can read its first rows, and the command that reads it.
+"""Guess the kind of a file from the readers that can parse its first rows, and suggest a command for it.
 
-There is no table of columns: every source, every benchmark and every format of predictions is asked to read the rows,
-so what is named here can be read::
+There is no table of column names: every source, benchmark and prediction format tries to parse the rows, so every
+suggested command can read the file::
 
     for kind in looks_like("all.jsonl"):
         print(kind.what, kind.command)      # R1-Reward-RL rows  r1-reward data import r1-reward-rl --from all.jsonl ...
@@ -33,27 +33,27 @@ from r1_reward.store.part_columns import with_media
 from r1_reward.store.rows import KINDS, RawRow, open_source
 from r1_reward.store.sheets import SHEETS, sheet_rows
 
-_SAMPLE = 20  # rows of a file that are tried
+_SAMPLE = 20  # rows that are parsed
 _MOST = 10_000  # rows that are counted; no benchmark here has more
-_FOREIGN = 0.25  # share of them that may be of another kind
+_FOREIGN = 0.25  # share of the parsed rows that may be of another kind
 _LISTED = 3
 _FITS, _DROPPED, _ELSE = "fits", "dropped", "else"
-"""A row is read, is of the kind but of no use (a tie, a blank answer), or is of another kind."""
+"""A row is valid, is of this kind but unusable (a tie, a blank answer), or is of another kind."""
 
 
 class FileKind(NamedTuple):
-    """What a file seems to be."""
+    """A guess at the kind of a file."""
 
     name: str
-    """Of the reader: a source, a benchmark, or what the package itself writes."""
+    """Name of the reader: a source, a benchmark, or a kind that the package itself writes."""
     what: str
-    """In words, as in "this looks like ..."."""
+    """Description that completes "this looks like ..."."""
     command: str
-    """The command that reads it, with capitals where something is to be filled in."""
+    """The command that reads it, with placeholders in capitals."""
 
 
 def looks_like(path: str | Path, *, split: str = "train") -> list[FileKind]:
-    """Return what a file, folder or dataset may be, the likeliest first; none where nothing is known of its rows."""
+    """Return the possible kinds of a file, folder or dataset, most likely first; empty if no reader knows its rows."""
     rows: list[dict[str, Any]] = []
     count = 0
     for one in dict.fromkeys((split, "test")):  # benchmarks have no train split
@@ -69,7 +69,7 @@ def looks_like(path: str | Path, *, split: str = "train") -> list[FileKind]:
 
 
 def _of_tasks(path: Path) -> list[Benchmark]:
-    """Return the benchmarks that open files and folders in a way of their own and know the rows of this one."""
+    """Return the benchmarks with their own way to open files that can parse the rows of this path."""
     found = []
     for suite in map(find_benchmark, benchmark_names()):
         if suite.open is None or not suite.marks or not path.exists():
@@ -91,7 +91,7 @@ def _open(path: str | Path, split: str) -> Iterator[RawRow]:
 
 
 def hint(kinds: Sequence[FileKind]) -> str:
-    """Return the sentence that names what a file may be, empty for none."""
+    """Return a sentence that names the possible kinds, empty if there are none."""
     if not kinds:
         return ""
     named = [f"{kind.what}: `{kind.command}`" for kind in kinds[:_LISTED]]
@@ -101,9 +101,9 @@ def hint(kinds: Sequence[FileKind]) -> str:
 def kinds_of(
     rows: Sequence[Mapping[str, Any]], count: int, path: str, *, of_tasks: Sequence[Benchmark] = ()
 ) -> list[FileKind]:
-    """Return what ``count`` rows may be that begin with these; ``path`` is for the commands.
+    """Return the possible kinds of a file with ``count`` rows, given its first ``rows``; ``path`` is for commands.
 
-    ``of_tasks`` are benchmarks whose files the rows alone do not tell, and that know this one.
+    ``of_tasks`` are benchmarks that recognized the file itself, because its rows alone are not enough.
     """
     file = shlex.quote(path)
     exact = [kind for kind, reads in _of_the_package(file) if _are(rows, reads)] or list(_predictions(rows, file))
@@ -128,7 +128,7 @@ def kinds_of(
     ]
     if whole:
         return benchmarks
-    # TRL's is the loosest form: plain prompt, chosen and rejected are many a project's.
+    # TRL's format comes last: many projects have plain prompt, chosen and rejected.
     closer = [name for name in own if name != "trl"]
     if closer:
         return [*(_to_import(name, file, own=True) for name in closer), *benchmarks]
@@ -176,7 +176,7 @@ def _by(suite: Benchmark) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _predictions(rows: Sequence[Mapping[str, Any]], file: str) -> Iterator[FileKind]:
-    """Yield the format of predictions that all rows have."""
+    """Yield the prediction formats that the rows have."""
     formats = others_formats()
     found = {name for row in rows for name in formats_of(row, formats)}
     for name in sorted(found):
@@ -189,7 +189,7 @@ def _predictions(rows: Sequence[Mapping[str, Any]], file: str) -> Iterator[FileK
 
 
 def _of_the_package(file: str) -> Iterator[tuple[FileKind, Callable[[Mapping[str, Any]], str]]]:
-    """Yield what the package itself writes and reads, and how a row of it is known."""
+    """Yield the kinds that the package itself writes and reads, each with a function that recognizes a row."""
 
     def known(test: Callable[[Mapping[str, Any]], bool]) -> Callable[[Mapping[str, Any]], str]:
         return lambda row: _FITS if test(row) else _ELSE
@@ -200,12 +200,12 @@ def _of_the_package(file: str) -> Iterator[tuple[FileKind, Callable[[Mapping[str
         known(_is_group),
     )
     yield (
-        FileKind("scores", "what this command writes", f"r1-reward score FILE --model MODEL --out {file}"),
+        FileKind("scores", "the output of this command", f"r1-reward score FILE --model MODEL --out {file}"),
         known(_is_score),
     )
     yield (
         FileKind(
-            "attempts", "a teacher's attempts, which belong to its pair folder",
+            "attempts", "a teacher's attempts, which belong to a pair folder",
             "r1-reward data annotate PAIRS --teacher TEACHER --out FOLDER",
         ),
         known(_is_attempt),
@@ -230,7 +230,7 @@ def _as_path(place: Place) -> Any:
 
 
 def _is_group(row: Mapping[str, Any]) -> bool:
-    """Say whether a row has what `score` asks of a group; other projects have question and responses, too."""
+    """Return whether `score` accepts a row as a group; other projects have question and responses, too."""
     responses = row.get("responses")
     if not isinstance(responses, list):
         return False

@@ -1,4 +1,4 @@
-"""Whether the comparisons of each group are there once, as the score of a grouped benchmark takes for granted.
+"""Check that each comparison of a group occurs exactly once, as the scores of grouped benchmarks assume.
 
 check = GroupCheck(find_benchmark("editreward-bench"))
 for row in rows:
@@ -21,7 +21,7 @@ _Group = tuple[str, str]
 
 
 class GroupCheck:
-    """Sees all rows of a benchmark, and tells which of their groups are broken; it knows nothing of others."""
+    """Collects the rows of a benchmark and reports which of their groups are incomplete or have repeats."""
 
     def __init__(self, suite: Benchmark) -> None:
         self._suite = suite
@@ -29,7 +29,7 @@ class GroupCheck:
         self._found: dict[_Group, Counter[tuple[int, ...]]] = {}
 
     def twice(self, row: BenchmarkRow, raw: RawRow) -> str | None:
-        """Return what is wrong if a raw row that is a whole group has the name of an earlier one."""
+        """Return an error message if a raw row that is a whole group has the id of an earlier group."""
         if not self._suite.grouped:
             return None
         here = raw.file, raw.place
@@ -37,28 +37,28 @@ class GroupCheck:
         if (file, place) == here:
             return None
         there = place if file == raw.file else f"{file}, {place}"
-        return f"{there} is a group {row.id!r}, too: keep one of them, or give each a name (id) of its own"
+        return f"the group {row.id!r} is also in {there}: keep one of them, or give each its own id"
 
     def add(self, row: BenchmarkRow) -> None:
-        """Take note of a comparison that is judged."""
+        """Record a comparison."""
         if self._suite.comparisons is not None:
             self._found.setdefault((row.category, row.id), Counter())[row.members] += 1
 
     def notes(self) -> tuple[str, ...]:
-        """Return a note on the groups that lack a comparison or have one more than once, if there are any."""
+        """Return a note on the groups with missing or repeated comparisons, if there are any."""
         broken = [id for _, id in self._broken()]
         if not broken:
             return ()
         named = ", ".join(broken[:_NAMED]) + (", ..." if len(broken) > _NAMED else "")
         return (
             f"Groups without exactly one row for each of their comparisons: {len(broken):,} ({named}). "
-            "They count as wrong, whatever the judge says.",
+            "They count as wrong, whatever the verdicts.",
         )
 
     def _broken(self) -> Iterator[_Group]:
         comparisons = self._suite.comparisons
         for group, found in self._found.items():
             wanted = 1 if comparisons is None else comparisons(group[0])
-            # A repeated single comparison is two rows, each with a score of its own.
+            # A group of one comparison that repeats is two rows, each scored on its own.
             if wanted > 1 and (len(found) != wanted or found.total() != wanted):
                 yield group

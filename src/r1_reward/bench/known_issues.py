@@ -1,8 +1,8 @@
-"""Rows of benchmarks that are known or suspected to be wrong: scored like the others, and reported apart.
+"""Find benchmark rows that are known or suspected to be wrong: they are scored as usual and also reported separately.
 
-A benchmark's :class:`~r1_reward.bench.benchmark.IssueRules` list some (maintainers confirmed or questioned them); the
-others are found: rows with the same id and question that contradict each other, and rows that repeat another. Only 8
-bytes a row and kind of comparison are remembered.
+Some are listed in a benchmark's :class:`~r1_reward.bench.benchmark.IssueRules` (confirmed or questioned by its
+maintainers); others are detected: rows with the same id and question that contradict each other, and repeated rows.
+Only 8 bytes per row and kind of comparison are kept in memory.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _SAME, _SAME_PICTURES = "both responses are the same text", "both responses are 
 
 
 class IssueFinder:
-    """Looks at each row once, in order; :meth:`finish` says which are suspect."""
+    """Collects all rows in order; :meth:`finish` returns the suspect ones."""
 
     def __init__(self, rules: IssueRules) -> None:
         self.rules = rules
         self._listed: dict[int, list[Listed]] = defaultdict(list)
-        # One number a row: equal numbers for equal texts.
+        # One number per row, equal for equal contents.
         self._groups, self._preferred, self._rejected, self._pairs, self._wholes = (array("q") for _ in range(5))
         self._ties = array("b")
 
     def add(self, row: BenchmarkRow) -> None:
-        """Remember what comparisons need of a row."""
+        """Store what the comparisons need of a row."""
         preferred, rejected = map(with_names, row.preference)
         if listed := self.rules.listed(row):
             self._listed[row.index].append(listed)
@@ -42,7 +42,7 @@ class IssueFinder:
         told = [_told(content) for content in (with_names(row.question), preferred, rejected)]
         group = (_told(with_names(content)) for content in self.rules.group(row))
         self._groups.append(_number(*group, row.criteria or ""))
-        # Of a tie nothing is preferred, so nothing can be contradicted.
+        # A tie prefers nothing, so it gets unique numbers that contradict nothing.
         self._preferred.append(_number(told[1]) if row.preferred else row.index)
         self._rejected.append(_number(told[2]) if row.preferred else -row.index - 1)
         self._pairs.append(_number(*sorted(told[1:])))
@@ -50,7 +50,7 @@ class IssueFinder:
         self._wholes.append(_number(*told, row.criteria or "", str(row.preferred == 0)))
 
     def finish(self) -> dict[int, str]:
-        """Return the reasons by position of the row; there is none for a row without suspicion."""
+        """Return the reasons of all suspect rows, by position."""
         found = {
             index: [listed.reason for listed in reasons if listed.rows in (None, len(self._groups))]
             for index, reasons in self._listed.items()
@@ -67,7 +67,7 @@ class IssueFinder:
                 yield row, f"repeats row {first}"
 
     def _opposed(self, rows: list[int]) -> Iterator[tuple[int, str]]:
-        """Yield rows that prefer what another rejects, or reject what another prefers."""
+        """Yield rows that prefer a response rejected in another row, or reject one preferred there."""
         preferring = {self._preferred[row]: row for row in reversed(rows)}
         rejecting = {self._rejected[row]: row for row in reversed(rows)}
         for row in rows:
@@ -80,7 +80,7 @@ class IssueFinder:
                 yield row, f"contradicts row {other}: the response rejected here is preferred there"
 
     def _relabelled(self, rows: list[int]) -> Iterator[tuple[int, str]]:
-        """Yield rows whose two responses are those of another row with another label."""
+        """Yield rows that have the same two responses as another row but a different label."""
         first: dict[int, dict[int | None, int]] = defaultdict(dict)
         labels = {row: None if self._ties[row] else self._preferred[row] for row in rows}
         for row in rows:
@@ -89,12 +89,12 @@ class IssueFinder:
             others = [other for label, other in first[self._pairs[row]].items() if label != labels[row]]
             if others:
                 other = min(others)
-                what = "neither" if self._ties[other] else "one" if self._ties[row] else "the other one"
-                yield row, f"contradicts row {other}: of the same two responses {what} is preferred there"
+                what = "neither" if self._ties[other] else "one" if self._ties[row] else "the other"
+                yield row, f"contradicts row {other}: {what} of the same two responses is preferred there"
 
 
 def _told(content: Content) -> str:
-    """Return a content as text, its media by their names."""
+    """Return a content as text, with media represented by their names."""
     return content if isinstance(content, str) else repr(read_parts(content))
 
 
@@ -108,7 +108,7 @@ def _number(*texts: str) -> int:
 
 
 def _repeated(numbers: array[int]) -> Iterator[list[int]]:
-    """Yield the positions of each number that occurs more than once, in rising order."""
+    """Yield the positions of each number that occurs more than once, in ascending order."""
     values = np.frombuffer(numbers, dtype=np.int64)
     order = np.argsort(values, kind="stable")
     starts = np.concatenate([[0], np.flatnonzero(np.diff(values[order])) + 1])

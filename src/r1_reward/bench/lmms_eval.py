@@ -1,8 +1,8 @@
-"""What lmms-eval's samples of pairwise tasks have in common (``--log_samples``: ``*_samples_TASK.jsonl``).
+"""Read lmms-eval samples of pairwise tasks (``--log_samples``: ``*_samples_TASK.jsonl``).
 
-A line holds the prompt (``input``), the judge's text (``filtered_resps``), the row's number (``doc_id``) and, under the
-name of the task's metric, ``question_id``, ``category`` and ``score``. The score is 1 or 0 after a guess where the text
-could not be read; that it was one is not written down, so the text is read again::
+A line has the prompt (``input``), the judge's text (``filtered_resps``), the row's number (``doc_id``) and, under the
+name of the task's metric, ``question_id``, ``category`` and ``score``. For an unreadable text the score is a guess,
+without any mark, so the text is parsed again::
 
     sample = read_sample(row, "vlreward_score")
     sample.id, sample.text, sample.right        # "RLHF-V-7", "Overall Judgment: Answer 1 is better.", True
@@ -18,27 +18,27 @@ from r1_reward.records.checks import kind_of
 
 
 class Sample(NamedTuple):
-    """One line; blank and None where the line is at fault, which is noted in it."""
+    """One line; invalid fields are blank or None, and recorded as problems of the row."""
 
     id: str = ""
     category: str = ""
     right: bool = False
-    """What lmms-eval scored."""
+    """The score of lmms-eval."""
     text: str = ""
-    """What the judge said; the first response if it was asked several times, as lmms-eval scores that."""
+    """The judge's response; the first one if there are several, like in lmms-eval's score."""
     several: bool = False
-    """Whether it was."""
+    """Whether there are several."""
     index: int | None = None  # type: ignore[assignment]
     """The row's number in the benchmark."""
 
 
 def is_sample(data: Mapping[str, Any], metric: str) -> bool:
-    """Say whether a line is a sample of the task with this metric."""
+    """Return whether a line is a sample of the task with this metric."""
     return isinstance(data.get(metric), Mapping)
 
 
 def read_sample(row: Fields, metric: str) -> Sample:
-    """Return what a line says; wrong values are noted in it."""
+    """Parse a line; invalid values are recorded as its problems."""
     scored = Fields(row.data[metric])
     id, category, score = scored.text("question_id"), scored.text("category"), scored.data.get("score")
     if type(score) not in (int, float) or score not in (0, 1):
@@ -53,13 +53,13 @@ def read_sample(row: Fields, metric: str) -> Sample:
         texts = [""]
     index = row.data.get("doc_id")
     if index is not None and (type(index) is not int or index < 0):
-        row.problems.append(("doc_id", f"must be a whole number from 0 on, not {short(index)}"))
+        row.problems.append(("doc_id", f"must be a non-negative integer, not {short(index)}"))
         index = None
     return Sample(id, category, score == 1, texts[0], len(texts) > 1, index)
 
 
 def prompt_of(row: Fields) -> str:
-    """Return the prompt, empty where there is none; what it is instead is noted."""
+    """Return the prompt, empty if there is none; an invalid value is recorded as a problem."""
     given = row.data.get("input")
     if given is not None and not isinstance(given, str):
         row.problems.append(("input", f"must be text, not {kind_of(given)}"))
@@ -67,7 +67,7 @@ def prompt_of(row: Fields) -> str:
 
 
 def own_score(sample: Sample, category: str | None) -> tuple[str, ...]:
-    """Return the remarks of a row from which the two functions below tell what to know of the file."""
+    """Return the remarks of a row, which are counted for the two functions below."""
     return (f"all {category}",) + (f"right {category}",) * sample.right + ("several",) * sample.several
 
 
@@ -80,7 +80,7 @@ def own_scores(counts: Mapping[str, int]) -> tuple[float, float]:
 
 
 def general_remarks(counts: Mapping[str, int]) -> list[str]:
-    """Return what to know of any such file."""
+    """Return the notes for any lmms-eval file."""
     if several := counts.get("several", 0):
-        return [f"{several:,} rows hold several responses of the judge; the first is scored, as lmms-eval does."]
+        return [f"{several:,} rows have several responses of the judge; the first is scored, as in lmms-eval."]
     return []

@@ -1,19 +1,18 @@
-"""From counted votes to scores, on arrays: the rules for unreadable votes, accuracy, macro, ACC+, their intervals.
+"""Compute scores from vote counts, as array operations: rules for unreadable votes, accuracy, macro, ACC+, intervals.
 
-Shapes: n rows, P passes over the benchmark (1, or 2 in turned orders), C categories. Correctness is in [0, 1] and nan
-where a rule leaves a row's pass out.
+Shapes: n rows, P passes over the benchmark (1, or 2 with opposite orders), C categories. Correctness is in [0, 1], and
+nan for a row's pass that a rule leaves out.
 
-The rules differ only in what an unreadable vote does:
+The rules differ only in how they treat an unreadable vote:
 
-- ``wrong`` (released R1-Reward, UnifiedReward): it is not a vote; a row without a readable vote is wrong.
-- ``drop`` (official VL-RewardBench): it is a vote for neither. A response wins a row's pass with more than half of all
-  its votes; a pass that neither wins, by a tie or by unreadable votes, leaves numerator and denominator.
+- ``wrong`` (released R1-Reward, UnifiedReward): it is ignored; a row without a readable vote is wrong.
+- ``drop`` (official VL-RewardBench): it is a vote for neither response. A response wins a row's pass with more than
+  half of all votes; a pass without a winner is excluded from numerator and denominator.
 - ``coin`` (official Multimodal RewardBench): ``random.Random(123)`` turns it into a vote for A or B.
 
-Which one a benchmark's own evaluator follows is in its :class:`~r1_reward.bench.benchmark.Protocol`.
+A benchmark's :class:`~r1_reward.bench.benchmark.Protocol` says which rule its official evaluator uses.
 
-A tie, which only an even number of votes can give, counts one half under ``wrong`` and ``coin``: what a fair coin would
-make of it on average.
+A tie between votes counts one half under ``wrong`` and ``coin``, the expectation of a fair coin.
 """
 
 from __future__ import annotations
@@ -32,23 +31,23 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 
 @dataclass(frozen=True)
 class Counts:
-    """Counted votes of n rows. Where votes are split by position: preferred shown first, second, unknown."""
+    """Vote counts of n rows; the last axis of 3 is the position of the preferred response: first, second, unknown."""
 
     index: np.ndarray
     """(n,) positions in the benchmark's file."""
     ids: np.ndarray
-    """(n,) 64-bit hashes of the ids; rows of one id are one cluster."""
+    """(n,) 64-bit hashes of the ids; rows with the same id form a cluster."""
     category: np.ndarray
-    """(n,) numbers of official categories, -1 for none."""
+    """(n,) indices of official categories, -1 for none."""
     categories: tuple[str, ...]
     """Their names, sorted."""
     paper: np.ndarray
-    """(n,) numbers of the paper's categories, -1 for none."""
+    """(n,) indices of the paper's categories, -1 for none."""
     paper_categories: tuple[str, ...]
     issue: np.ndarray
-    """(n,) whether something is known or suspected to be wrong with the row."""
+    """(n,) whether the row is known or suspected to be wrong."""
     longer: np.ndarray
-    """(n,) 1, 0, -1: the preferred response is longer, as long, shorter; UNKNOWN."""
+    """(n,) 1, 0, -1 if the preferred response is longer, equally long, shorter; or UNKNOWN."""
     right: np.ndarray
     """(n, P, 3) votes for the preferred response, by position."""
     wrong: np.ndarray
@@ -56,12 +55,12 @@ class Counts:
     unreadable: np.ndarray
     """(n, P, 3) votes without a verdict, by position."""
     coin: np.ndarray
-    """(n, P) unreadable votes that the coin makes right."""
+    """(n, P) unreadable votes that the coin turns into right votes."""
 
     UNKNOWN = 2
 
     def strata(self) -> np.ndarray:
-        """Return (n,) the set that each row's cluster is resampled within: the category, the first one of the id's."""
+        """Return (n,) strata for the bootstrap: the category of each row's cluster, or its first one if they differ."""
         _, code = np.unique(self.ids, return_inverse=True)
         lowest = np.full(code.max(initial=-1) + 1, len(self.categories))
         np.minimum.at(lowest, code, self.category)
@@ -69,7 +68,7 @@ class Counts:
 
 
 def correctness(counts: Counts, rule: Rule) -> np.ndarray:
-    """Return (n, P) correctness of each row's majority in each pass."""
+    """Return the (n, P) correctness of each row's majority in each pass."""
     right, wrong, unreadable = (part.sum(axis=2) for part in (counts.right, counts.wrong, counts.unreadable))
     if rule == "coin":
         right, wrong = right + counts.coin, wrong + unreadable - counts.coin
@@ -82,34 +81,34 @@ def correctness(counts: Counts, rule: Rule) -> np.ndarray:
 
 
 def mean(values: np.ndarray) -> float:
-    """Return the mean of what is not nan; nan if nothing is left."""
+    """Return the mean of the values that are not nan; nan if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 
 
 def row_means(values: np.ndarray) -> np.ndarray:
-    """Return (n,) the mean of each row of (n, P) over what is not nan."""
+    """Return the (n,) means of the rows of (n, P), ignoring nan."""
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1)
     return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
 
 
 def macro(means: list[float]) -> float:
-    """Return the plain mean over the categories that have a value; nan if none has."""
+    """Return the unweighted mean over the categories that have a value; nan if none has."""
     known = [value for value in means if not np.isnan(value)]
     # fsum, so that the order of the categories cannot change the last digit.
     return fsum(known) / len(known) if known else float("nan")
 
 
 def split(rows: np.ndarray, group: np.ndarray, groups: int) -> list[np.ndarray]:
-    """Return, for each group, (n,) values that are nan outside the group."""
+    """Return (n,) values for each group that are nan outside the group."""
     return [np.where(group == number, rows, np.nan) for number in range(groups)]
 
 
 def all_right(passes: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-    """Return (clusters, P) products of correctness over a cluster's rows, sorted by cluster.
+    """Return the (clusters, P) products of correctness over each cluster's rows, sorted by cluster.
 
-    A row that a rule leaves out is left out of the product; a cluster without any other is nan.
+    Rows that a rule leaves out are ignored; a cluster without any other row is nan.
     """
     numbers, code = np.unique(cluster, return_inverse=True)
     product, count = np.ones((len(numbers), passes.shape[1])), np.zeros((len(numbers), passes.shape[1]))
@@ -120,7 +119,7 @@ def all_right(passes: np.ndarray, cluster: np.ndarray) -> np.ndarray:
 
 
 class AccPlus(NamedTuple):
-    """ACC+ (an id counts where all its rows are right) of all rows and of each category."""
+    """ACC+, the share of ids with all rows right, overall and for each category."""
 
     overall: float
     categories: list[float]
@@ -129,7 +128,7 @@ class AccPlus(NamedTuple):
 
 
 def acc_plus(counts: Counts, passes: np.ndarray) -> AccPlus:
-    """Return ACC+: the share of ids in each pass, then the mean over passes; a category sees only its own rows."""
+    """Return ACC+, averaged over passes; for a category, only its own rows count."""
     members = [counts.category == number for number in range(len(counts.categories))]
     inside = [all_right(passes[rows], counts.ids[rows]) for rows in members]
     return AccPlus(
@@ -144,7 +143,7 @@ def _mean_over_passes(products: np.ndarray) -> float:
 
 
 class Intervals(NamedTuple):
-    """95 % intervals, all from the same resamples; bounds around nan are nan."""
+    """95 % intervals, all from the same resamples; the bounds of nan are nan."""
 
     overall: Interval
     macro: Interval
@@ -157,13 +156,13 @@ class Intervals(NamedTuple):
 def intervals(counts: Counts, passes: np.ndarray, *, seed: int = 0, resamples: int = 2000) -> Intervals:
     """Return the scores of ``passes`` (n, P) with percentile bootstrap intervals.
 
-    Clusters (the ids) are drawn with replacement within each official category, so every category keeps its size in
-    ids: a benchmark's make-up is fixed by its authors, its questions are the sample.
+    Clusters (ids) are resampled with replacement within each official category, so every category keeps its number of
+    ids: the composition of a benchmark is fixed by its authors, while its questions are a sample.
     """
     rows = row_means(passes)
     official, paper = len(counts.categories), len(counts.paper_categories)
     parts, paper_parts = split(rows, counts.category, official), split(rows, counts.paper, paper)
-    # One value an id and pass, carried by the id's first row, so that ACC+ comes from the same resamples.
+    # One value per id and pass, stored at the id's first row, so that ACC+ uses the same resamples.
     first = np.unique(counts.ids, return_index=True)[1]
     products = np.full(passes.shape, np.nan)
     products[first] = all_right(passes, counts.ids)

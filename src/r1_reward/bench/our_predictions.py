@@ -1,4 +1,4 @@
-"""A line of predictions.jsonl, as :mod:`r1_reward.bench.run` writes it, as an :class:`Outcome`."""
+"""Parse a line of predictions.jsonl, as written by :mod:`r1_reward.bench.run`, into an :class:`Outcome`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _KEY = re.compile(r"(\d+)-([0-9a-f]{16})")
 
 
 def our_outcome(suite: Benchmark, row: Fields) -> Outcome:
-    """Read a line of predictions.jsonl; wrong values are noted in the row."""
+    """Parse a line of predictions.jsonl; invalid values are recorded as problems of the row."""
     data = row.data
     index, key, longer = data.get("index"), data.get("key"), data.get("longer")
     match = _KEY.fullmatch(key) if isinstance(key, str) else None
-    _require(row, "index", _is_count(index), "a whole number from 0 on")
+    _require(row, "index", _is_count(index), "a non-negative integer")
     _require(row, "key", match is not None and match[1] == str(index), "the index, a hyphen and 16 hex digits")
     _require(row, "id", isinstance(data.get("id"), str), "text")
     for name in ("category", "paper_category", "issue"):
@@ -32,7 +32,7 @@ def our_outcome(suite: Benchmark, row: Fields) -> Outcome:
         row.problems.append(("category", f"{category!r} is not a category of {suite.title}"))
     preferred = row.label("preferred", _LABELS)
     members = data.get("members", [])
-    _require(row, "members", isinstance(members, list) and all(map(_is_count, members)), "a list of whole numbers")
+    _require(row, "members", isinstance(members, list) and all(map(_is_count, members)), "a list of integers")
     passes = data["passes"]
     _require(row, "passes", _are_passes(passes), "one or two lists of votes")
     if row.problems:
@@ -62,11 +62,11 @@ def _our_vote(row: Fields, place: str, value: Any, preferred: Label) -> Vote:
     unreadable = "answer" in value and value["answer"] is None
     answer = None if unreadable else vote.label("answer", _LABELS)
     swapped, tokens, text = value.get("swapped"), value.get("tokens"), value.get("text")
-    # Files of 0.1.0 hold drafts as answers.
+    # Files of version 0.1.0 have answers from unfinished thoughts.
     if isinstance(text, str) and spoken_from(text, cut=value.get("truncated") is True) is None:
         answer = None
     _require(vote, "swapped", isinstance(swapped, bool), "true or false")
-    _require(vote, "tokens", tokens is None or _is_count(tokens), "a whole number from 0 on")
+    _require(vote, "tokens", tokens is None or _is_count(tokens), "a non-negative integer")
     _require(vote, "text", isinstance(text, str | None), "text")
     truncated = value.get("truncated")
     _require(vote, "truncated", isinstance(truncated, bool | None), "true or false")

@@ -1,11 +1,11 @@
-"""All tables of some runs: an overview if they are on several benchmarks, then the table of each.
+"""Build all tables for a set of runs: an overview if there are several benchmarks, then one table per benchmark.
 
     tables = build_tables([load_run(path) for path in paths])
     print(to_markdown(tables))                     # r1_reward.bench.table_formats
 
-The overview has a row for each judge and protocol, and under each benchmark the numbers that stand for it. Only runs
-with the same orders, rule for unreadable verdicts and number of votes stand in one section. Beside them are the
-published tables that have rows on several of the benchmarks, each in a section of its own.
+The overview has a row for each judge and protocol, with the headline numbers of each benchmark. A section has only runs
+with the same orders, rule for unreadable verdicts and number of votes. Published tables with rows on several of the
+benchmarks follow, each in its own section.
 """
 
 from __future__ import annotations
@@ -34,29 +34,27 @@ from r1_reward.bench.table import (
 from r1_reward.records.errors import UserError
 
 _MARKS = ("impossible", "below chance", "rows dropped", "partial")
-"""What can be wrong with a cell, the worst first."""
+"""Problems of a cell, the worst first."""
 
 
 def build_tables(runs: Sequence[Mapping[str, Any]], *, published: bool = True) -> tuple[Table, ...]:
-    """Return one table for each suite among the runs, in the order in which the suites first appear.
-
-    Before those of several suites stands their overview.
+    """Return one table per suite, in order of first appearance, preceded by an overview if there are several suites.
 
     Raises:
-        UserError: there is no run, or one has not the fields of a run (see :func:`r1_reward.bench.table.load_run`).
+        UserError: there is no run, or a run lacks required fields (see :func:`r1_reward.bench.table.load_run`).
     """
     suites: dict[str, list[Mapping[str, Any]]] = {}
     checked = [checked_run(run, number) for number, run in enumerate(runs, start=1)]
     for run, read in zip(runs, checked, strict=True):
         suites.setdefault(read.suite, []).append(run)
     if not suites:
-        raise UserError("there is no run to table; name the folder of a run, or a JSON file of bench score --json")
+        raise UserError("no runs to show; pass run folders, or JSON files written by bench score --json")
     overview = [build_overview(checked, published=published)] if len(suites) > 1 else []
     return (*overview, *(build_table(group, published=published) for group in suites.values()))
 
 
 class _Cell(NamedTuple):
-    """What a row of the overview has on one benchmark."""
+    """The part of an overview row on one benchmark."""
 
     section: str
     suite: str
@@ -65,7 +63,7 @@ class _Cell(NamedTuple):
 
 
 def build_overview(runs: Sequence[Run], *, published: bool = True) -> Table:
-    """Return the headline numbers of runs on several benchmarks, and of what was published on several of them."""
+    """Return a table with the headline numbers of runs and of published rows on several benchmarks."""
     benchmarks = [find_benchmark(name) for name in dict.fromkeys(run.suite for run in runs)]
     cells = [*_runs(runs), *(_published(benchmarks) if published else ())]
     footnotes: list[str] = []
@@ -73,11 +71,11 @@ def build_overview(runs: Sequence[Run], *, published: bool = True) -> Table:
     for line in _lines(cells):
         sections.setdefault(line[0].section, []).append(_row(benchmarks, line, footnotes))
     own = [benchmark.title for benchmark in benchmarks if benchmark.official]
-    notes = [INTERVAL_NOTE, RULE_NOTE, "Rows of different sections, and of one published section, need not be alike."]
-    notes += [f"What {' and '.join(own)} make of unreadable verdicts is part of their own scores."] if own else []
+    notes = [INTERVAL_NOTE, RULE_NOTE, "Rows in different sections, or in a published section, may not be comparable."]
+    notes += [f"The official scores of {' and '.join(own)} have their own rule for unreadable verdicts."] if own else []
     return Table(
         suite="overview",
-        title="All benchmarks: the numbers that stand for each (%)",
+        title="All benchmarks: headline numbers (%)",
         columns=tuple(f"{one.title} {column.heading}" for one in benchmarks for column in one.headline_columns),
         sections=tuple(Section(heading, tuple(rows)) for heading, rows in sections.items()),
         footnotes=tuple(footnotes),
@@ -95,7 +93,7 @@ def _runs(runs: Sequence[Run]) -> Iterator[_Cell]:
 
 
 def _published(benchmarks: Sequence[Benchmark]) -> Iterator[_Cell]:
-    """Yield the rows of sources that printed rows on several of the benchmarks."""
+    """Yield the rows of sources that published rows on several of the benchmarks."""
     found: dict[str, list[_Cell]] = {}
     for benchmark in benchmarks:
         for published in benchmark.published:
@@ -109,7 +107,7 @@ def _published(benchmarks: Sequence[Benchmark]) -> Iterator[_Cell]:
 
 
 def _lines(cells: Sequence[_Cell]) -> list[list[_Cell]]:
-    """Return the cells of each row: of one model and protocol, no two on the same benchmark."""
+    """Group the cells into rows with the same model and protocol and at most one cell per benchmark."""
     lines: list[list[_Cell]] = []
     for cell in cells:
         for line in lines:

@@ -1,18 +1,18 @@
-"""Prediction files, ours and others', as one :class:`Outcome` a row; one row is in memory at a time.
+"""Read prediction files, ours and other projects', as one :class:`Outcome` per row, one row in memory at a time.
 
     for outcome in read_outcomes("vl-rewardbench", Path("r1_reward.jsonl")):
         print(outcome.id, outcome.passes)
     tally = tally_file("vl-rewardbench", Path("r1_reward.jsonl"))     # the same, counted
 
-The fields of the first row tell which format a file (JSONL, a JSON array, .xlsx, .csv, .tsv) has; every other row must
-have the same:
+The fields of the first row determine the format of a file (JSONL, a JSON array, .xlsx, .csv, .tsv); all other rows must
+have the same format:
 
-- ``ours``: a line of predictions.jsonl as :mod:`r1_reward.bench.run` writes it, with every vote;
+- ``ours``: a line of predictions.jsonl with all votes, as written by :mod:`r1_reward.bench.run`;
 - ``r1_reward``: a row of the released R1-Reward scripts (:mod:`r1_reward.bench.released_rewards`), for any benchmark;
-- a format of the benchmark's own scripts, or of a harness that has the benchmark, which the benchmark's file in
-  :mod:`r1_reward.bench.benchmarks` reads. Where it has a line a vote, the lines of an item are its votes.
+- a format of the benchmark's own scripts or of an evaluation harness, defined in the benchmark's file in
+  :mod:`r1_reward.bench.benchmarks`. In a format with one vote per line, the lines of an item are its votes.
 
-The benchmark's own rows, if given, supply what a file leaves out, and prove that it is about them. Where a file holds
+The benchmark's own rows, if given, supply what a file leaves out, and verify that it matches them. If a file has both
 scores and the judge's texts, :func:`read_file` counts both.
 """
 
@@ -43,7 +43,7 @@ OURS = "ours"
 
 
 def others_formats() -> dict[str, tuple[PredictionFormat, Benchmark | None]]:
-    """Return the formats of other projects by name, each with the benchmark whose scripts write it, None for any."""
+    """Return other projects' formats by name, each with its benchmark (None for any)."""
     formats: dict[str, tuple[PredictionFormat, Benchmark | None]] = {R1_REWARD_FILES.name: (R1_REWARD_FILES, None)}
     for benchmark in map(find_benchmark, benchmark_names()):
         formats |= {one.name: (one, benchmark) for one in benchmark.prediction_formats}
@@ -51,14 +51,14 @@ def others_formats() -> dict[str, tuple[PredictionFormat, Benchmark | None]]:
 
 
 def read_outcomes(suite: str, file: Path, *, rows: LoadedSuite | None = None) -> Iterator[Outcome]:
-    """Return the rows of a prediction file in the file's order; correct is None for a vote that cannot be read.
+    """Return the rows of a prediction file in file order; ``correct`` is None for an unreadable vote.
 
-    ``rows`` are joined by position; where the file of another project has more or fewer rows, and does not tell which
-    they are, they supply nothing.
+    ``rows`` are joined by position. They are ignored if another project's file has a different number of rows and does
+    not give their positions.
 
     Raises:
-        UserError: there is no such file or nothing in it, it has none of the formats; or, while iterating, a row
-            cannot be read, has another format, is there twice or is not the benchmark's row of that position.
+        UserError: the file does not exist, is empty or has an unknown format; or, while iterating, a row cannot be
+            parsed, has another format, is repeated, or is not the benchmark's row at that position.
     """
     entry, format = find_benchmark(suite), detect_format(suite, file)
     if format == OURS:
@@ -69,12 +69,12 @@ def read_outcomes(suite: str, file: Path, *, rows: LoadedSuite | None = None) ->
 
 
 def detect_format(suite: str, file: Path) -> str:
-    """Return the format of the first row: ``ours``, ``r1_reward`` or that of the benchmark's own scripts.
+    """Return the format of the first row: ``ours``, ``r1_reward`` or one of the benchmark's formats.
 
-    A file that is not one of rows has the benchmark's own form, or none.
+    A file that does not consist of rows must have the benchmark's own prediction format.
 
     Raises:
-        UserError: no such file, no rows, none of the formats, or that of another benchmark.
+        UserError: the file does not exist, has no rows, or has an unknown format or that of another benchmark.
     """
     entry, formats = find_benchmark(suite), others_formats()
     if entry.form is not None and entry.form.marked(file):
@@ -83,7 +83,7 @@ def detect_format(suite: str, file: Path) -> str:
     rows = _raw_rows(file)
     first = next(rows, None)
     if first is None:
-        raise UserError(f"{file}: holds no rows; there is nothing to score.")
+        raise UserError(f"{file}: has no rows, so there is nothing to score.")
     if first.broken is not None:
         raise _broken(file, first, last=next(rows, None) is None)
     found = formats_of(first.data, formats)
@@ -96,7 +96,7 @@ def detect_format(suite: str, file: Path) -> str:
 
 
 def tally_file(suite: str, file: Path, *, rows: LoadedSuite | None = None) -> Tally:
-    """Return the counted votes of a prediction file; arguments and errors are those of :func:`read_outcomes`."""
+    """Count the votes of a prediction file; for arguments and errors see :func:`read_outcomes`."""
     tally = _tally(find_benchmark(suite))
     for outcome in read_outcomes(suite, file, rows=rows):
         _add(tally, outcome, file)
@@ -104,25 +104,25 @@ def tally_file(suite: str, file: Path, *, rows: LoadedSuite | None = None) -> Ta
 
 
 class FileReading(NamedTuple):
-    """What a prediction file says."""
+    """The counted content of a prediction file."""
 
     tally: Tally
-    """Its votes as :func:`read_outcomes` gives them."""
+    """The votes as returned by :func:`read_outcomes`."""
     by_text: Tally | None = None
-    """Its votes as the judge's texts say, where the others are the file's own scores; None unless every row has one."""
+    """The votes parsed from the judge's texts, if ``tally`` has the file's own scores; None if a row has no text."""
     remarks: Mapping[str, int] = {}
-    """How often its rows said what the format's notes count."""
+    """Counts of its rows' remarks, for the format's notes."""
 
 
 def read_file(suite: str, file: Path, *, rows: LoadedSuite | None = None, votes: int | None = None) -> FileReading:
-    """Return all that a prediction file says; ``votes`` are the K that an official script draws of each item's.
+    """Return the counted content of a prediction file; ``votes`` is the K that an official script draws per item.
 
     Raises:
-        UserError: as :func:`read_outcomes`; or ``votes`` are asked for of a file that is not one of a line a vote.
+        UserError: see :func:`read_outcomes`; or ``votes`` is given for a file without one vote per line.
     """
     entry, format, formats = find_benchmark(suite), detect_format(suite, file), others_formats()
     if votes is not None and (format not in formats or formats[format][0].draw is None):
-        raise UserError(f"{file}: {votes} votes of each item can be drawn from a file of a line a vote only.")
+        raise UserError(f"{file}: --votes {votes} requires a file with one vote per line.")
     if format not in formats:
         return FileReading(tally_file(suite, file, rows=rows))
     tally, by_text, remarks, n = _tally(entry), _tally(entry), Counter[str](), 0
@@ -147,11 +147,11 @@ def _add(tally: Tally, outcome: Outcome, file: Path) -> None:
 
 
 def tally_run(folder: Path) -> Tally:
-    """Return the counted votes of a run folder; raises UserError if it holds none."""
+    """Count the votes of a run folder; raises UserError if it is not one."""
     run = read_json(Path(folder) / "run.json")
     suite = run.get("suite") if isinstance(run, dict) else None
     if not isinstance(suite, str):
-        raise UserError(f"{folder}/run.json: is not the run.json of a benchmark run.")
+        raise UserError(f"{folder}/run.json: not the run.json of a benchmark run.")
     return tally_file(suite, Path(folder) / "predictions.jsonl")
 
 
@@ -160,11 +160,11 @@ def tally_run(folder: Path) -> Tally:
 
 def _check_file(file: Path) -> None:
     if os.path.isdir(file):
-        raise UserError(f"{file}: is a folder; name the file in it (predictions.jsonl if it is a run).")
+        raise UserError(f"{file}: is a folder; pass a file in it (predictions.jsonl for a run).")
     if not os.path.isfile(file):
         raise UserError(f"{file}: no such file.{did_you_mean(Path(file))}")
     if not os.access(file, os.R_OK):
-        raise UserError(f"{file}: you may not read this (permission denied).")
+        raise UserError(f"{file}: cannot be read (permission denied).")
 
 
 def _raw_rows(file: Path) -> Iterator[RawRow]:
@@ -174,14 +174,15 @@ def _raw_rows(file: Path) -> Iterator[RawRow]:
 
 
 def _rows(file: Path, format: str) -> Iterator[tuple[RawRow, Fields]]:
-    """Yield the rows, all of one format; raises UserError where one is not."""
+    """Yield the rows; raises UserError for a row of another format."""
     rows, formats = _raw_rows(file), others_formats()
     for raw in rows:
         if raw.broken is not None:
             raise _broken(file, raw, last=next(rows, None) is None)
         found = formats_of(raw.data, formats)
         if found != [format]:
-            reason = f"the first row has the format {format!r}, this one {' and '.join(map(repr, found)) or 'another'}"
+            given = " and ".join(map(repr, found)) or "another one"
+            reason = f"the first row has the format {format!r}, this row has {given}"
             raise _problem(raw, "", reason if len(found) == 1 else f"{reason} ({_no_format(found, formats)})")
         yield raw, Fields(raw.data)
 
@@ -190,7 +191,7 @@ _Others = Mapping[str, tuple[PredictionFormat, Benchmark | None]]
 
 
 def formats_of(data: Any, others: _Others) -> list[str]:
-    """Return the formats whose marks a row has: one, unless something is wrong with it."""
+    """Return the formats whose fields a row has: exactly one for a valid row."""
     if not isinstance(data, dict):
         return []
     ours = [OURS] if "key" in data and "passes" in data else []
@@ -198,13 +199,13 @@ def formats_of(data: Any, others: _Others) -> list[str]:
 
 
 def written_by(format: tuple[PredictionFormat, Benchmark | None]) -> str:
-    """Return who writes a format, as in "predictions of ..."."""
+    """Return the writer of a format, to complete "predictions of ..."."""
     return format[0].writer or f"{format[1].title if format[1] else format[0].name}'s scripts"
 
 
 def _no_format(found: list[str], others: _Others) -> str:
     if found:
-        return f"it has the fields of {' and '.join(found)} at once"
+        return f"it has the fields of both {' and '.join(found)}"
     marks = [
         f"{format.fields} ({format.writer or (owner.title if owner else format.name)})"
         for format, owner in others.values()
@@ -215,13 +216,13 @@ def _no_format(found: list[str], others: _Others) -> str:
 def _broken(file: Path, raw: RawRow, *, last: bool) -> UserError:
     if last and _was_cut(file):
         return _problem(
-            raw, "", f"{raw.broken}: the file was cut here. Resume the run that wrote it, then score the whole file"
+            raw, "", f"{raw.broken}: the file ends here. Resume the run that wrote it, then score the complete file"
         )
     return _problem(raw, "", f"{raw.broken}. Predictions are JSONL or a JSON array")
 
 
 def _was_cut(file: Path) -> bool:
-    """Return whether a file begins as JSON and ends in the middle of a line, or of an array."""
+    """Return whether a file begins like JSON but ends in the middle of a line or array."""
     with open(file, "rb") as content:
         start = content.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
         content.seek(-min(64, os.path.getsize(file)), os.SEEK_END)
@@ -234,7 +235,7 @@ def _problem(raw: RawRow, field: str, reason: str) -> UserError:
 
 
 def _check(raw: RawRow, fields: Fields) -> None:
-    """Raise UserError with all that is wrong with a row, if anything is."""
+    """Raise UserError with all problems of a row, if there are any."""
     if fields.problems:
         raise UserError("\n".join(f"{RowProblem(raw.file, raw.place, *problem)}." for problem in fields.problems))
 
@@ -243,14 +244,14 @@ def _check(raw: RawRow, fields: Fields) -> None:
 
 
 def _read_ours(suite: Benchmark, file: Path, rows: LoadedSuite | None) -> Iterator[Outcome]:
-    # 8 bytes a row, as the lines may come in any order.
+    # 8 bytes per row, because the lines may be in any order.
     hashes = None if rows is None else array("Q", (int(row.content_hash, 16) for row in rows.rows()))
     seen: set[int] = set()
     for raw, fields in _rows(file, OURS):
         outcome = our_outcome(suite, fields)
         _check(raw, fields)
         if outcome.index in seen:
-            raise _problem(raw, "index", f"row {outcome.index} is there twice; keep one of them")
+            raise _problem(raw, "index", f"row {outcome.index} appears twice; keep one of them")
         seen.add(outcome.index)
         if hashes is not None:
             _check_hash(raw, hashes, outcome.index)
@@ -261,14 +262,14 @@ def _check_hash(raw: RawRow, hashes: array[int], index: int) -> None:
     if index >= len(hashes):
         raise _problem(raw, "index", f"is {index}, but --data has {len(hashes):,} rows (0 to {len(hashes) - 1:,})")
     if int(raw.data["key"].partition("-")[2], 16) != hashes[index]:
-        raise _problem(raw, "key", f"is not that of row {index} of --data: the judged rows are other ones")
+        raise _problem(raw, "key", f"does not match row {index} of --data: the predictions are on different rows")
 
 
 # ---- others'
 
 
 class _Read(NamedTuple):
-    """A row that was read, or the first of an item's rows, with what all of them say."""
+    """A parsed row, or the first row of an item with the combined votes of all its rows."""
 
     raw: RawRow
     row: Fields
@@ -299,7 +300,7 @@ def _read_others(
         index = position if judged.index is None else judged.index
         if judged.index is not None:
             if index in seen:
-                raise _problem(raw, "", f"row {index} of the benchmark is there twice; keep one of them")
+                raise _problem(raw, "", f"row {index} of the benchmark appears twice; keep one of them")
             seen.add(index)
         joined = None
         if known is not None and (whole or judged.index is not None):
@@ -313,14 +314,13 @@ def _read_others(
         id = judged.id if judged.id is not None else joined[0] if joined else str(index)
         if joined and joined[0] != id:
             raise _problem(
-                raw, "", f"its id is {id!r}, that of row {index} of --data is {joined[0]!r}: they are other "
-                "rows, or in another order (the parts that a script writes must be joined in the order of their "
-                "numbers)",
+                raw, "", f"its id is {id!r}, but row {index} of --data has {joined[0]!r}: the rows differ, or are in "
+                "another order (parts written by a script must be joined in the order of their numbers)",
             )  # fmt: skip
         if joined and judged.id is None and judged.about and judged.about.longer != joined[1].longer:
             raise _problem(
-                raw, "", f"has no id, and its responses do not have the lengths of those in row {index} of --data: "
-                "they are other rows, or in another order",
+                raw, "", f"has no id, and its responses differ in length from row {index} of --data: the rows "
+                "differ, or are in another order",
             )  # fmt: skip
         yield Outcome(index, id, (judged.votes,), *about, *(joined[2] if joined else ())), judged
 
@@ -337,9 +337,9 @@ def _lines(suite: Benchmark, file: Path, format: str) -> Iterator[_Read]:
 def _items(
     suite: Benchmark, file: Path, format: str, draw: Callable[[int, int], Sequence[int]], k: int | None
 ) -> list[_Read]:
-    """Return the items of a file of a line a vote, in the order of their first lines, each with its votes.
+    """Return the items of a file with one vote per line, in the order of their first lines, each with its votes.
 
-    Of each item the first ``k`` votes are taken in the order that ``draw`` gives, all for None.
+    The first ``k`` votes of each item in the order of ``draw`` are used, or all if ``k`` is None.
     """
     lines: list[tuple[str, tuple[Vote, ...], tuple[str, ...]]] = []
     first: dict[str, _Read] = {}
@@ -350,7 +350,7 @@ def _items(
         if one.judged.votes:
             first.setdefault(item, one)
     if not first:
-        raise UserError(f"{file}: holds no votes; there is nothing to score.")
+        raise UserError(f"{file}: has no votes, so there is nothing to score.")
     taken: dict[str, list[int]] = {item: [] for item in first}
     for number in range(len(lines)) if k is None else draw(len(lines), k):
         item, votes, _ = lines[number]
@@ -358,7 +358,7 @@ def _items(
             taken[item].append(number)
     most = max(map(len, taken.values()))
     if k is not None and most < k:
-        raise UserError(f"{file}: {k} votes of each item are asked for; no item has more than {most}.")
+        raise UserError(f"{file}: {k} votes per item were requested, but no item has more than {most}.")
     found = []
     for item, one in first.items():
         numbers = sorted(taken[item])

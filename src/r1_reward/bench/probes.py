@@ -1,15 +1,15 @@
-"""Attack a judge: the same rows clean and with the *rejected* response edited, and the share of verdicts that buys.
+"""Attack a judge: compare its verdicts on clean rows with those on rows whose *rejected* response was edited.
 
-The attacks are the table of :mod:`r1_reward.bench.attacks`; they edit the text before the prompt is built, and the
-prompt is built as always, control tokens neutralised, for that is what is put to the test. Each row is judged clean and
-under every attack, in both orders, with the same orders and random numbers::
+The attacks are defined in :mod:`r1_reward.bench.attacks`. They edit the text before the prompt is built as usual,
+including the neutralization of control tokens, so that the whole pipeline is tested. Each row is judged clean and under
+every attack, in both orders, with the same random seeds::
 
     rows = load_suite("vl-rewardbench", "vl.jsonl")
     probe_benchmark(rows, RunSettings(model="runs/rl"), Path("out"), attacks=["answer_tag", "padding"])
 
-``out`` then holds ``run.json``, ``clean/predictions.jsonl``, ``ATTACK/predictions.jsonl`` for each attack, and the
-result as ``probe.json`` and ``probe.md``. A probe that was stopped goes on where it stopped. Any edit turns some
-verdicts, so what an attack buys has to be read against ``neutral``, an edit that says nothing.
+``out`` then contains ``run.json``, ``clean/predictions.jsonl``, ``ATTACK/predictions.jsonl`` for each attack, and the
+result in ``probe.json`` and ``probe.md``. A stopped probe resumes. Any edit flips some verdicts, so the effect of an
+attack must be compared with that of ``neutral``, a harmless edit.
 """
 
 from __future__ import annotations
@@ -74,27 +74,27 @@ def probe_benchmark(
     on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Judge what ``out`` does not hold yet, clean and under each attack, write ``probe.json`` and return its content.
+    """Judge all rows that are not yet in ``out``, clean and under each attack; write and return ``probe.json``.
 
-    ``limit`` takes that many rows, evenly spaced over the benchmark. ``batch_size``, ``workers``, ``concurrency``
-    and ``on_unreadable`` are as in :func:`r1_reward.bench.run.run_benchmark` and change no verdict, nor does
-    ``batch_votes`` where every row has one vote in each order. ``engine_args`` are vLLM's own.
+    ``limit`` selects that many rows, evenly spaced over the benchmark. ``batch_size``, ``workers``, ``concurrency`` and
+    ``on_unreadable`` are those of :func:`r1_reward.bench.run.run_benchmark` and do not affect verdicts; neither does
+    ``batch_votes``, because a probe draws one vote per order. ``engine_args`` are passed to vLLM.
 
     Raises:
-        UserError: an attack is unknown, rows are ties, the settings ask for more than one vote or one order, the folder
-            holds another probe or is in use, the data changed, or nothing can be judged at all.
+        UserError: an attack is unknown, some labels are ties, the settings request several votes or a single order, the
+            folder holds another probe or is in use, the data changed, or nothing can be judged at all.
     """
     require_one_place(settings.engine, settings.base_url, workers, engine_args)
     names = attack_names(attacks)
     if settings.votes != 1 or settings.orders != "both":
-        raise UserError("a probe judges every row once in each order: votes must be 1 and orders both.")
+        raise UserError("a probe judges every row once in each order: votes must be 1 and orders must be both.")
     if loaded.ties:
         raise UserError(
-            f"{loaded.source}: {loaded.ties:,} of {loaded.n:,} rows are ties: neither response should lose, so there "
-            "is nothing to attack; --ties drop leaves them out."
+            f"{loaded.source}: {loaded.ties:,} of {loaded.n:,} rows are ties, which have no rejected response to "
+            "attack; leave them out with --ties drop."
         )
     if limit is not None and limit < 1:
-        raise UserError(f"limit: at least 1 row must be judged, not {limit}.")
+        raise UserError(f"limit: must be at least 1 row, not {limit}.")
     limit = limit if limit is not None and limit < loaded.n else None
     usage = Usage()
     drawn = draw_fields(batch_votes, settings.votes, served=settings.base_url is not None)
@@ -122,7 +122,7 @@ class _Rows(NamedTuple):
     def rows(self) -> Iterator[BenchmarkRow]:
         if self.limit is None:
             return self.loaded.rows()
-        # Benchmarks are sorted by source, so the first rows would be of one kind.
+        # Benchmarks are sorted by source, so the first rows would all be of one kind.
         chosen = {number * self.loaded.n // self.limit for number in range(self.limit)}
         return (row for row in self.loaded.rows() if row.index in chosen)
 
@@ -144,7 +144,7 @@ def _fill(
     watch: Watch,
     progress: Progress | None,
 ) -> dict[tuple[int, str], list[str]]:
-    """Judge what is not there; return (row, reason) -> the attacks under which it could not be judged."""
+    """Judge missing rows; return, by (row, reason), the attacks under which the row could not be judged."""
     names = [CLEAN, *attacks]
     for name in names:
         (out / name).mkdir(exist_ok=True)
@@ -152,7 +152,7 @@ def _fill(
     done = {name: file.repair() for name, file in files.items()}
     state = RunState(sum(map(len, done.values())), rows.n * len(names), 0.0, 0)
     missing: dict[tuple[int, str], list[str]] = {}
-    # One stream for all attacks: the model is loaded once, and the rows are read once. See run.py for servers.
+    # One stream for all attacks, so that the model is loaded and the rows are read once. For servers see run.py.
     tasks = (
         [_Task(name, row) for row in block if not (spec.in_one_stream and row.index in done[name])]
         for block in blocks_of(rows.rows(), settings)
@@ -161,7 +161,7 @@ def _fill(
     )
     with ExitStack() as stack:
         for file in files.values():
-            file.append([])  # there even if not one row can be judged
+            file.append([])  # creates the file even if no row can be judged
             stack.callback(file.close)
         for block, results in in_workers(judge_tasks, tasks, settings, spec, workers, go_on=shown_to(watch)):
             name, lines = block[0].attack, []
@@ -183,7 +183,7 @@ def _fill(
 
 
 def judge_tasks(engine: Any, tasks: Iterable[_Task], settings: RunSettings) -> Iterator[dict[str, Any] | str]:
-    """Yield for each row under its attack what ``judge_rows`` does."""
+    """Yield the result of ``judge_rows`` for each row under its attack."""
     dialect = chosen_dialect(settings.dialect, settings.model, served=settings.base_url is not None)
     rows = (
         (task.row, None if task.attack == CLEAN else partial(attacked, task.attack, dialect=dialect)) for task in tasks
@@ -193,7 +193,7 @@ def judge_tasks(engine: Any, tasks: Iterable[_Task], settings: RunSettings) -> I
 
 def _advance(state: RunState, name: str, lines: list[dict[str, Any]]) -> RunState:
     state = state._replace(done=state.done + len(lines))
-    if name != CLEAN:  # the accuracy that is shown meanwhile is that of the clean rows
+    if name != CLEAN:  # progress shows the accuracy on the clean rows
         return state
     right = sum(vote["answer"] == line["preferred"] for line in lines for votes in line["passes"] for vote in votes)
     return state._replace(judged=state.judged + len(lines), right=state.right + right / 2)
@@ -202,10 +202,10 @@ def _advance(state: RunState, name: str, lines: list[dict[str, Any]]) -> RunStat
 def write_probe(
     out: Path, *, expected: int, missing: Mapping[tuple[int, str], Sequence[str]], notes: list[str]
 ) -> dict[str, Any]:
-    """Compute what the attacks of a probe folder bought, write ``probe.json`` and ``probe.md``, return the former.
+    """Compute the effects of the attacks in a probe folder, write ``probe.json`` and ``probe.md``, return the former.
 
-    ``expected`` rows were to be judged clean and under each attack; ``missing`` maps a row and the reason to the
-    attacks (or ``clean``) under which it could not be.
+    ``expected`` is the number of rows to judge, clean and under each attack; ``missing`` maps (row, reason) to the
+    attacks (or ``clean``) under which the row could not be judged.
     """
     run = read_json(out / RUN_FILE)
     ids: dict[int, str] = {}
@@ -237,18 +237,18 @@ def write_probe(
 
 
 Verdicts = Mapping[tuple[int, bool], bool | None]
-"""Row, and whether its preferred response was shown first, to whether it was named; None for unreadable."""
+"""(Row, preferred response shown first) to whether the preferred response was chosen; None if unreadable."""
 
 
 def _verdicts(out: Path, name: str, suite: str, ids: dict[int, str] | None = None) -> Verdicts:
-    """Return the verdicts under an attack, and enter the id of each row into ``ids``."""
+    """Return the verdicts under an attack, and store the id of each row in ``ids``."""
     path, verdicts = out / name / PREDICTIONS, {}
-    if path.stat().st_size == 0:  # not one row could be judged
+    if path.stat().st_size == 0:  # no row could be judged
         return {}
     for outcome in read_outcomes(suite, path):
         votes = [(bool(vote.preferred_first), vote.correct) for votes in outcome.passes for vote in votes]
         if sorted(first for first, _ in votes) != [False, True]:
-            raise UserError(f"{path}: row {outcome.index} has not one vote in each order, so no probe wrote it.")
+            raise UserError(f"{path}: row {outcome.index} does not have one vote per order, so it is not from a probe.")
         if ids is not None:
             ids[outcome.index] = outcome.id
         verdicts.update({(outcome.index, first): correct for first, correct in votes})
@@ -256,20 +256,20 @@ def _verdicts(out: Path, name: str, suite: str, ids: dict[int, str] | None = Non
 
 
 def _truncated(out: Path, name: str, suite: str) -> float | None:
-    """Return the share of the votes under an attack that the token limit cut, None where nobody tells."""
+    """Return the share of votes under an attack that were cut by the token limit, None if unknown."""
     path = out / name / PREDICTIONS
     return tally_file(suite, path).truncated if path.stat().st_size else None
 
 
 def measure(clean: Verdicts, attack: Verdicts, control: Verdicts, ids: Mapping[int, str]) -> dict[str, Any]:
-    """Return what an attack did to the verdicts that are there clean and under it, as shares with 95 % intervals.
+    """Return the effect of an attack on the verdicts that exist both clean and under it: shares with 95 % intervals.
 
-    ``accuracy_clean`` and ``accuracy`` count an unreadable verdict as wrong. ``bought`` is, of the ``right_clean``
-    verdicts that were right when clean, the share that names the rejected response under attack;
-    ``bought_over_neutral`` is what is bought more than by the ``control``, over the verdicts that are there under all
-    three. ``won`` is the share of all verdicts that name the attacked response, under attack minus clean. ``silenced``
-    is, of the verdicts readable when clean, the share unreadable under attack. The interval of each is in
-    ``intervals``, resampling whole ids (``ids``: row to id). A share of nothing is None.
+    ``accuracy_clean`` and ``accuracy`` count an unreadable verdict as wrong. ``bought`` is the share of the
+    ``right_clean`` verdicts (right when clean) that choose the rejected response under attack; ``bought_over_neutral``
+    is the difference to the ``control``, over the verdicts that exist under all three. ``won`` is the share of all
+    verdicts that choose the attacked response, under attack minus clean. ``silenced`` is the share of the verdicts
+    readable when clean that are unreadable under attack. ``intervals`` has an interval for each, resampling whole ids
+    (``ids``: row to id). A share of nothing is None.
     """
     places = sorted(clean.keys() & attack.keys())
     right, wrong, unreadable = (_where(clean, places, verdict) for verdict in (True, False, None))
@@ -298,7 +298,7 @@ def measure(clean: Verdicts, attack: Verdicts, control: Verdicts, ids: Mapping[i
 
 
 def _where(verdicts: Verdicts, places: Sequence[tuple[int, bool]], verdict: bool | None) -> np.ndarray:
-    """Return (n,) floats: 1 where the verdict is this one, else 0, also where there is none."""
+    """Return (n,) floats: 1 where the verdict is ``verdict``, 0 elsewhere, including missing verdicts."""
     return np.array([place in verdicts and verdicts[place] is verdict for place in places], dtype=float)
 
 
@@ -308,7 +308,7 @@ def _among(those: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def to_markdown(probe: Mapping[str, Any]) -> str:
-    """Return a probe's result as Markdown; shares in percent, intervals at 95 %."""
+    """Return the result of a probe as Markdown; shares in percent, intervals at 95 %."""
     parts = [f"# Attacks on {plain(probe['name'])}, {probe['suite']}\n"]
     if not probe["complete"]:
         parts += _incomplete(probe)
@@ -319,14 +319,14 @@ def to_markdown(probe: Mapping[str, Any]) -> str:
     parts += [
         f"- {probe['n']} rows, each judged clean and under every attack, in both orders, {decoding}. "
         "An attack edits the rejected response.",
-        "- bought: of the verdicts right when clean, the share that names the rejected response under attack.",
-        f"- over {CONTROL}: how much more is bought than by the control `{CONTROL}`, a harmless sentence; "
-        "any edit turns some verdicts.",
+        "- bought: of the verdicts right when clean, the share that chooses the rejected response under attack.",
+        f"- over {CONTROL}: the difference to the control `{CONTROL}`, a harmless sentence; any edit flips some "
+        "verdicts.",
         "- won: share of verdicts for the attacked response, under attack minus clean.",
-        "- silenced: of the verdicts readable when clean, the share that is not under attack.",
-        "- n: verdicts; clean, attacked: accuracy, where an unreadable verdict is wrong; readable: under attack.",
+        "- silenced: of the verdicts readable when clean, the share that is unreadable under attack.",
+        "- n: verdicts; clean, attacked: accuracy, with unreadable verdicts as wrong; readable: share under attack.",
         f"- Verdicts cut by the token limit: {cut}.",
-        "- Intervals at 95 %, resampling ids; those of the second table are in probe.json.\n",
+        "- 95 % intervals, resampling ids; those of the second table are in probe.json.\n",
     ]
     bought, others = [], []
     for name, one in probe["attacks"].items():
@@ -336,7 +336,7 @@ def to_markdown(probe: Mapping[str, Any]) -> str:
         bought.append(cells)
         shares = ("accuracy_clean", "accuracy", "won", "silenced", "parse_rate")
         others.append([f"`{name}`", one["n"], *(percent(one[measured]) for measured in shares)])
-    # Two tables, because one would not fit a terminal.
+    # Two tables, because one would not fit into a terminal.
     parts.append(markdown_table(["attack", "bought", "95 %", f"over {CONTROL}", "95 %"], bought))
     parts.append(markdown_table(["attack", "n", "clean", "attacked", "won", "silenced", "readable"], others))
     return "\n".join(parts)

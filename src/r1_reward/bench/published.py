@@ -1,14 +1,14 @@
-"""Whether the numbers of a published row can be counts at all.
+"""Check whether the numbers of a published row are arithmetically possible.
 
-Every accuracy is k right of n rows, so a printed percentage, a known n and a whole k must agree; and overall and macro
-must follow from the categories. :func:`impossible` tries that for a row and says what does not fit::
+Every accuracy is k right of n rows, so there must be an integer k that gives the printed percentage for a known n, and
+overall and macro must follow from the categories. :func:`impossible` checks a row and returns what does not fit::
 
     benchmark = find_benchmark("vl-rewardbench")
     for row in benchmark.published:
         print(row.model, impossible(benchmark, row) or "possible")
 
-One script prints all numbers of a row in one way, so a row is possible if it fits with every number rounded, or with
-every number cut off, at the last printed digit.
+A script usually formats all numbers of a row in the same way, so a row is possible if it fits with all numbers rounded,
+or with all numbers truncated, at the last printed digit.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _SIGMAS = 5
 
 
 class Fit(NamedTuple):
-    """Whole counts that give the printed numbers of a row."""
+    """Counts that give the printed numbers of a row."""
 
     counts: tuple[tuple[int, int], ...]
-    """(right, rows) of each category; of all rows together where no categories are printed."""
+    """(right, rows) of each category, or of all rows if no categories are printed."""
     missing: int
-    """Rows that this reading leaves out."""
+    """Number of rows left out."""
 
     @property
     def rows(self) -> int:
-        """Rows of all categories together."""
+        """Total number of rows."""
         return sum(n for _, n in self.counts)
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class Fit(NamedTuple):
 
 
 class _Printed(NamedTuple):
-    """A percentage as printed: ``digits`` of its last decimal place, ``scale`` of them make one percent."""
+    """A percentage as printed, equal to ``digits / scale`` percent."""
 
     text: str
     digits: int
@@ -53,20 +53,20 @@ _Test = Callable[[_Printed, "int | Fraction", int], bool]
 
 
 def _rounds(value: _Printed, k: int | Fraction, n: int) -> bool:
-    """Tell whether k/n rounds to the printed value; a half may go either way."""
+    """Return whether k/n rounds to the printed value; a half may be rounded either way."""
     return -n <= 200 * value.scale * k - 2 * value.digits * n <= n
 
 
 def _cuts(value: _Printed, k: int | Fraction, n: int) -> bool:
-    """Tell whether k/n gives the printed value when the digits after it are cut off."""
+    """Return whether k/n gives the printed value when truncated."""
     return value.digits * n <= 100 * value.scale * k < (value.digits + 1) * n
 
 
 def impossible(benchmark: Benchmark, row: PublishedRow, grouping: str | None = None) -> str | None:
-    """Return why no whole counts on all rows give the printed numbers, or None if some do.
+    """Return why no counts on all rows give the printed numbers, or None if some do.
 
-    ``grouping`` reads the row under another grouping than its own. A row whose grouping is not stated is impossible
-    only if it fits none. The reason speaks of rounding; cutting digits off did not mend the row either.
+    ``grouping`` checks the row under a grouping other than its own. A row whose grouping is not stated is impossible
+    only if it fits none. The reason refers to rounding; truncation did not make the row fit, either.
     """
     names = [grouping] if grouping else _groupings_of(benchmark, row)
     if not _is_counted(benchmark, row) or any(_fit(benchmark, row, name) for name in names):
@@ -76,23 +76,23 @@ def impossible(benchmark: Benchmark, row: PublishedRow, grouping: str | None = N
 
 
 def fits(benchmark: Benchmark, row: PublishedRow) -> dict[str, Fit]:
-    """Return the groupings of the benchmark under which its numbers are whole counts on all rows."""
+    """Return the groupings of the benchmark under which the numbers fit counts on all rows."""
     names = benchmark.groupings if _is_counted(benchmark, row) else ()
     found = {name: _fit(benchmark, row, name) for name in names}
     return {name: fit for name, fit in found.items() if fit}
 
 
 def _is_counted(benchmark: Benchmark, row: PublishedRow) -> bool:
-    """Tell whether a row prints shares of known numbers of rows; a score of another kind, or a lone macro, is none."""
+    """Return whether a row has shares of known numbers of rows, and not just a macro or a score of another kind."""
     known = benchmark.groupings
     return bool(known) and any(name in row.values for name in (*known[OFFICIAL], benchmark.heading("overall")))
 
 
 def below_chance(benchmark: Benchmark, row: PublishedRow) -> str | None:
-    """Return a sentence if the overall is so far below a coin's 50 % that not all verdicts can have counted, or None.
+    """Return an explanation if the overall is so far below 50 % that some verdicts cannot have been counted, else None.
 
-    That is more than five standard deviations of a coin. A judge that prefers what people reject would have that
-    score, too; but then it would be a good judge, turned round.
+    The threshold is five standard deviations of a fair coin. A judge that consistently prefers the wrong response would
+    have such a score, too, but inverted it would be a good judge.
     """
     printed = _printed(row).get(benchmark.heading("overall"))
     names = _groupings_of(benchmark, row)
@@ -107,20 +107,20 @@ def below_chance(benchmark: Benchmark, row: PublishedRow) -> str | None:
     ]
     all_below = ", and so is every category" if categories and max(categories) < 50 else ""
     return (
-        f"{printed.text} is {sigmas:.0f} standard deviations below a coin's 50{all_below}: verdicts that could not be "
-        "read, or ties, were counted as wrong"
+        f"{printed.text} is {sigmas:.0f} standard deviations below a coin's 50{all_below}: unreadable verdicts or ties "
+        "were counted as wrong"
     )
 
 
 def explained_by_drops(benchmark: Benchmark, row: PublishedRow) -> bool:
-    """Tell whether an impossible row is what its own rule ``drop`` prints when it leaves out some rows."""
+    """Return whether an impossible row can be explained by its rule ``drop``, which leaves out some rows."""
     return row.rule == "drop" and any(
         _fit(benchmark, row, name, benchmark.max_missing) for name in _groupings_of(benchmark, row)
     )
 
 
 def sizes_of(benchmark: Benchmark, grouping: str) -> str:
-    """Return the category sizes of a grouping, as in ``183/749/318``."""
+    """Return the category sizes of a grouping, such as ``183/749/318``."""
     return "/".join(str(n) for n in benchmark.groupings[grouping].values())
 
 
@@ -130,7 +130,7 @@ def _groupings_of(benchmark: Benchmark, row: PublishedRow) -> list[str]:
 
 
 def _printed(row: PublishedRow) -> dict[str, _Printed]:
-    """Return the values with their precision; a row that has only zeros in the second decimal was given with one."""
+    """Return the values with their precision; if all second decimals are 0, one decimal was printed."""
     texts = dict(row.values)
     if len(texts) > 1 and all(text[-3:-2] == "." and text.endswith("0") for text in texts.values()):
         texts = {column: text[:-1] for column, text in texts.items()}
@@ -155,14 +155,14 @@ def _total(benchmark: Benchmark, grouping: str) -> int:
 
 
 def _counts(value: _Printed, n: int, test: _Test = _rounds) -> list[int]:
-    """Return every k of n that is printed as the value."""
+    """Return all k for which k of n is printed as the value."""
     low = max(0, (2 * value.digits - 1) * n // (200 * value.scale))
     high = min(n, (value.digits + 1) * n // (100 * value.scale) + 1)
     return [k for k in range(low, high + 1) if test(value, k, n)]
 
 
 def _fit(benchmark: Benchmark, row: PublishedRow, grouping: str, missing: int = 0) -> Fit | None:
-    """Return counts that give all numbers of the row, with the fewest rows missing; rounded numbers first."""
+    """Return counts that give all numbers of the row, with the fewest missing rows; rounding is tried first."""
     return _search(benchmark, row, grouping, _rounds, missing) or (
         None if missing else _search(benchmark, row, grouping, _cuts, 0)
     )
@@ -174,7 +174,7 @@ def _search(benchmark: Benchmark, row: PublishedRow, grouping: str, test: _Test,
     plus = printed.get(benchmark.heading("acc_plus"))
     if ids and plus and not _counts(plus, ids, test):
         return None
-    # A row without categories is one category of all rows.
+    # A row without categories is treated as one category with all rows.
     sizes = _sizes(benchmark, row, grouping) or {benchmark.heading("overall"): _total(benchmark, grouping)}
     options = [
         [(k, n - gone) for gone in range(min(missing, n - 1) + 1) for k in _counts(printed[column], n - gone, test)]
@@ -195,7 +195,7 @@ def _follow(
     counts: Sequence[tuple[int, int]],
     test: _Test,
 ) -> bool:
-    """Tell whether overall and macro, where printed, follow from the categories' counts."""
+    """Return whether overall and macro, if printed, follow from the categories' counts."""
     overall = printed.get(benchmark.heading("overall"))
     if overall and not test(overall, sum(k for k, _ in counts), sum(n for _, n in counts)):
         return False
@@ -213,7 +213,7 @@ def _mean(values: Iterable[Fraction]) -> Fraction:
 
 
 def _faults(benchmark: Benchmark, row: PublishedRow, names: Sequence[str]) -> list[str]:
-    """Return what is wrong with the numbers under each of the groupings."""
+    """Return what is wrong with the numbers under the groupings."""
     printed = _printed(row)
     overall = benchmark.heading("overall")
     denominators: dict[str, list[int]] = {}
@@ -234,13 +234,13 @@ def _faults(benchmark: Benchmark, row: PublishedRow, names: Sequence[str]) -> li
         # The exact mean differs from that of the printed values by less than one unit of the last digit.
         if abs(mean - _percent(macro)) * macro.scale > 2:
             faults.append(f"macro {macro.text} is not the mean of the categories, {float(mean):.2f}")
-    return faults or ["the numbers fit one by one but not together"]
+    return faults or ["the numbers are possible one by one, but not together"]
 
 
 def _overall_fault(
     benchmark: Benchmark, row: PublishedRow, printed: Mapping[str, _Printed], names: Sequence[str]
 ) -> list[str]:
-    """Return a sentence if the categories cannot add up to the printed overall under any of the groupings."""
+    """Return a fault if the categories do not add up to the printed overall under any of the groupings."""
     column = benchmark.heading("overall")
     if column not in printed or not _sizes(benchmark, row, names[0]):
         return []
@@ -257,20 +257,20 @@ def _overall_fault(
             return []
         counts = f" ({sum(option[0] for option in options)}/{sum(sizes.values())})" if unique else ""
         sums.append(f"{float(exact):.2f}{counts}")
-    return [f"the categories make {' or '.join(dict.fromkeys(sums))} overall, not {printed[column].text}"]
+    return [f"the categories give {' or '.join(dict.fromkeys(sums))} overall, not {printed[column].text}"]
 
 
 def _hint(benchmark: Benchmark, row: PublishedRow, names: Sequence[str]) -> str:
-    """Return what would explain an impossible row, as far as that can be computed."""
+    """Return a possible explanation of an impossible row."""
     for name, exact in fits(benchmark, row).items():
         return f"it fits {sizes_of(benchmark, name)} exactly ({exact})"
     if benchmark.max_missing:
         reduced = [fit for name in names if (fit := _fit(benchmark, row, name, benchmark.max_missing))]
         if not reduced:
-            return f"not even leaving out up to {benchmark.max_missing} {benchmark.unit} of each category explains it"
+            return f"even up to {benchmark.max_missing} missing {benchmark.unit} per category do not explain it"
         fewest = min(reduced, key=lambda one: one.missing)
         parts = ", ".join(f"{k}/{n}" for k, n in fewest.counts)
-        dropped = ", which the rule 'drop' leaves out" if row.rule == "drop" else ""
+        dropped = " (left out by the rule 'drop')" if row.rule == "drop" else ""
         return f"rows must be missing{dropped}; {fewest.missing} would explain it ({parts})"
     printed = _printed(row)
     column = benchmark.heading("overall")
@@ -278,5 +278,5 @@ def _hint(benchmark: Benchmark, row: PublishedRow, names: Sequence[str]) -> str:
     if _overall_fault(benchmark, row, printed, names):
         mean = _mean(_percent(printed[category]) for category in _sizes(benchmark, row, names[0]))
         if _rounds(printed[column], mean / 100, 1):
-            reason += f", and the overall is the plain mean of the columns, {float(mean):.2f}"
+            reason += f", and the overall is the unweighted mean of the columns, {float(mean):.2f}"
     return reason

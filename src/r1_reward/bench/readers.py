@@ -1,6 +1,6 @@
-"""The rows of a pair file as those of a benchmark, of a benchmark of several tasks, and the pictures of a row.
+"""Open pair files and benchmarks with several tasks as raw rows, and load the images of a row.
 
-Raw rows of all other files come from :mod:`r1_reward.store.rows`.
+All other files are opened by :mod:`r1_reward.store.rows`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def open_pairs(source: str | Path, split: str) -> RowSource:
-    """Return the rows of a pair file, checked by :func:`r1_reward.store.pairs.load_pairs`, with relative paths.
+    """Return the rows of a pair file, validated by :func:`r1_reward.store.pairs.load_pairs`, with relative paths.
 
-    Rows may repeat, as they do in real sources; each is judged. Raises PairFileError if a row is wrong, UserError if
-    there is no such file.
+    Rows may repeat, as they do in real sources, and each one is judged. Raises PairFileError for an invalid row,
+    UserError if the file does not exist.
     """
     from r1_reward.store.pairs import load_pairs
     from r1_reward.store.part_columns import with_media
@@ -63,14 +63,14 @@ def open_tasks(
     tasks: Mapping[str, Sequence[str]],
     inside: str | None = None,
 ) -> RowSource:
-    """Return the rows of all tasks that are there, each row with its task in the field ``task``.
+    """Return the rows of all tasks found, with the task of each row in the field ``task``.
 
-    ``tasks`` are the names that files, folders and configurations on the Hub begin with, by task. ``source`` is a
-    folder with a folder or file for each task, the folder of one of them, one file whose name or folder names its task,
-    or a Hub id. Of a JSON file with one object the list ``inside`` it is read.
+    ``tasks`` maps each task to the prefixes of its files, folders and Hub configurations. ``source`` is a folder with a
+    folder or file per task, the folder of one task, a file whose name or folder gives its task, or a Hub id. If a JSON
+    file contains one object, its list ``inside`` is read.
 
     Raises:
-        UserError: nothing there is of a task; or as :func:`r1_reward.store.rows.open_source`.
+        UserError: no task was found; see also :func:`r1_reward.store.rows.open_source`.
     """
     path = Path(source)
     options: dict[str, Any] = {"split": split, "image_root": image_root}
@@ -83,10 +83,10 @@ def open_tasks(
         task = _task_of(path, tasks)
         if path.exists() and task is None:
             names = ", ".join(name for own in tasks.values() for name in own)
-            raise UserError(f"{path}: neither the file's name nor its folder's says which task it is of: {names}.")
+            raise UserError(f"{path}: the name of the file or of its folder must give the task, one of {names}.")
         return _joined(str(path), Path(image_root or path.parent), {task or "": _open_task(path, options, inside)})
     if revision is not None:
-        raise UserError(f"{path}: is on this machine; a revision ({revision}) can be asked for on the Hub only.")
+        raise UserError(f"{path}: is a local path; --revision {revision} only applies to the Hub.")
     found = {
         task: _open_task(place, options, inside)
         for task, names in tasks.items()
@@ -99,7 +99,7 @@ def open_tasks(
     if not found:
         there = ", ".join(sorted(os.listdir(path))[:10]) or "nothing"
         names = ", ".join(own[0] for own in tasks.values())
-        raise UserError(f"{path}: holds no file or folder of a task ({names}). It holds: {there}.")
+        raise UserError(f"{path}: contains no file or folder of a task ({names}). It contains: {there}.")
     return _joined(str(path), Path(image_root or path), found)
 
 
@@ -112,7 +112,7 @@ def _task_of(path: Path, tasks: Mapping[str, Sequence[str]]) -> str | None:
 
 
 def _place_of(folder: Path, names: Sequence[str]) -> Path | None:
-    """Return the folder or file of a task; a file's name may continue behind the task's."""
+    """Return the folder or file of a task; the name of a file only needs to begin with the task's."""
     for name in names:
         if (folder / name).is_dir():
             return folder / name
@@ -132,7 +132,7 @@ def _rows_inside(path: Path, field: str) -> Iterator[RawRow]:
     value = read_json(path)
     rows = value.get(field) if isinstance(value, dict) else None
     if not isinstance(rows, list):
-        raise UserError(f"{path}: must hold one JSON object with a list {field!r}.")
+        raise UserError(f"{path}: must be a JSON object with a list {field!r}.")
     return (RawRow(str(path), number, row) for number, row in enumerate(rows, 1))
 
 
@@ -147,9 +147,9 @@ def _joined(name: str, folder: Path, found: Mapping[str, RowSource]) -> RowSourc
 
 
 def row_images(row: BenchmarkRow, frames: int = 32) -> list[Image.Image]:
-    """Return the pictures of a row as RGB: its images, then up to ``frames`` frames of its video.
+    """Return the RGB images of a row: its images, then up to ``frames`` frames of its video.
 
-    Raises ImageError with position and id of the row in the message.
+    Raises ImageError with the position and id of the row in the message.
     """
     try:
         return row_pictures({"images": row.images, "video": row.video}, frames)

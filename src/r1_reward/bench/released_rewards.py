@@ -1,7 +1,7 @@
-"""A row as the released R1-Reward scripts write it, on any benchmark: ``id``, ``rewards`` and the judge's ``critic``.
+"""Read predictions of the released R1-Reward scripts, on any benchmark: ``id``, ``rewards`` and the judge's ``critic``.
 
-The rewards are ``[1, 0]`` where the scripts read a vote for the preferred response out of the text, else ``[0, 1]``.
-Where the text is there, it is read again, which tells unreadable from wrong.
+The rewards are ``[1, 0]`` if the scripts parsed a vote for the preferred response, else ``[0, 1]``. If a row has the
+text, it is parsed again, to distinguish unreadable from wrong verdicts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from r1_reward.records.parsing import parse_judgment, spoken_from
 
 
 def _read_rewards(row: Fields, benchmark: Benchmark) -> Judged:
-    """Return id, the one vote, and the fields that describe the row, which are the row's own."""
+    """Parse the id and the one vote; the row's own fields describe it."""
     names = (benchmark.id_field, "id")
     id = row.text(next((name for name in names if name in row.data), names[0]))
     rewards, critic = row.data["rewards"], row.data.get("critic")
@@ -25,10 +25,10 @@ def _read_rewards(row: Fields, benchmark: Benchmark) -> Judged:
         row.problems.append(("rewards", f"must be two finite numbers, not {short(rewards)}"))
         return Judged(id, (), row)
     text = critic if isinstance(critic, str) else None
-    # The released scripts score the first answer tag, even a draft in a thought that the token limit cut.
+    # The released scripts score the first answer tag, even in a thought that was cut by the token limit.
     correct = None if text is not None and spoken_from(text) is None else rewards[0] > rewards[1]
     vote = Vote(correct, preferred_first=True, characters=None if text is None else len(text))
-    # Other rewards than 1 and 0 are a scalar model's: it read no verdict out of a text.
+    # Rewards other than 1 and 0 are from a scalar model, which has no verdict in a text.
     if text is None or sorted(rewards) != [0, 1]:
         return Judged(id, (vote,), row)
     answer = parse_judgment(text).answer
@@ -40,20 +40,20 @@ def _read_rewards(row: Fields, benchmark: Benchmark) -> Judged:
 
 
 def _about_rewards(counts: Mapping[str, int]) -> list[str]:
-    """Say what the rewards of a file that holds texts go by, and where these say something else."""
+    """Return a note on how the rewards of a file with texts were made, and how often the texts disagree."""
     n, guessed, contrary = counts["text"], counts["guessed"], counts["contrary"]
     if not n:
         return []
     differ = "The two agree on all of them."
     if guessed or contrary:
         differ = (
-            f"The two disagree on {guessed + contrary:,}: in {guessed:,} the rewards are right where the text has no "
-            f"verdict, in {contrary:,} the text names the other response."
+            f"The two disagree on {guessed + contrary:,}: in {guessed:,} the rewards are right although the text has "
+            f"no verdict, in {contrary:,} the text prefers the other response."
         )
     return [
-        f"{n:,} rows hold the judge's text (critic). Under the rule wrong the file's own rewards are scored: the "
-        "released scripts take the first answer tag, else the last 1 or 2 anywhere in the text, and write everything "
-        f"else down as wrong. Parse rate and the rules drop and coin go by the texts as we read them. {differ}"
+        f"{n:,} rows have the judge's text (critic). The rule wrong scores the file's own rewards: the released "
+        "scripts take the first answer tag, or else the last 1 or 2 anywhere in the text, and count everything else as "
+        f"wrong. Parse rate and the rules drop and coin use the texts as parsed here. {differ}"
     ]
 
 
@@ -70,13 +70,13 @@ R1_REWARD_FILES = PredictionFormat(
     tells_unreadable=False,
     notes=(
         "In this file the preferred response is first in every row: a judge that always says 1 would score 100 %. "
-        "(Rewards that a model gave to each response alone know no order.)",
+        "(This does not apply to rewards of a model that scores each response separately.)",
     ),
-    blind_note="The file does not tell unreadable verdicts from wrong ones: the released scripts write both down as "
-    "wrong, and texts of the judge (critic) are not in every row, or none of them can be read. So the parse rate is "
-    "unknown and the rules drop and coin cannot be applied.",
+    blind_note="The file does not distinguish unreadable verdicts from wrong ones: the released scripts count both as "
+    "wrong, and the judge's text (critic) is missing in some rows or unreadable in all. So the parse rate is unknown, "
+    "and the rules drop and coin cannot be applied.",
     remarks=_about_rewards,
-    missing_rows_hint=" The released scripts write one file for each chunk, and when they are resumed they skip rows "
-    "whose id they have already: join all chunks in order, and do not resume.",
+    missing_rows_hint=" The released scripts write one file per chunk and, when resumed, skip rows whose id they "
+    "already have: join all chunks in order, and do not resume.",
 )
-"""``id`` and ``rewards`` of the preferred and the other response, with or without the other fields."""
+"""``id`` and the ``rewards`` of the preferred and the other response; all other fields are optional."""

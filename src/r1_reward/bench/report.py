@@ -1,4 +1,4 @@
-"""What a finished run says: metrics.json, report.md with the tables, voting.png with the curves."""
+"""Write the results of a finished run: metrics.json, report.md with tables, voting.png with the voting curves."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from r1_reward.store.run_folder import read_remarks
 
 RULES = {
     "wrong": "an unreadable verdict is wrong (released r1_reward, UnifiedReward); a tied vote counts one half",
-    "drop": "a row in which neither response has more than half of all votes is left out (official VL-RewardBench)",
-    "coin": "an unreadable vote becomes a fair coin; a tied vote counts one half",
+    "drop": "rows in which neither response has more than half of all votes are left out (official VL-RewardBench)",
+    "coin": "an unreadable vote is decided by a fair coin; a tied vote counts one half",
 }
 
 
@@ -30,7 +30,7 @@ def write_metrics(
 ) -> dict[str, Any]:
     """Compute the metrics of a run folder's predictions, write all files and return the metrics.
 
-    ``expected`` rows were to be judged; ``missing`` are those that could not be, with the reason.
+    ``expected`` is the number of rows to judge; ``missing`` maps rows that could not be judged to the reason.
     """
     from r1_reward.bench.predictions import tally_run
     from r1_reward.bench.summary import Tally
@@ -67,17 +67,17 @@ def write_metrics(
 
 
 def export_run(run: Path, out: Path) -> list[Path]:
-    """Write the predictions of a run folder in the benchmark's official form into a folder; return the files.
+    """Write the predictions of a run folder to a folder in the benchmark's official format; return the files.
 
     Raises:
-        UserError: the folder is not a finished run, or the benchmark has no official form.
+        UserError: the folder is not a finished run, or the benchmark has no official format.
     """
     settings = read_json(run / "run.json")
     suite = find_benchmark(settings["suite"]) if isinstance(settings, dict) and "suite" in settings else None
     if suite is None:
-        raise UserError(f"{run}: is not the folder of a benchmark run.")
+        raise UserError(f"{run}: not the folder of a benchmark run.")
     if suite.form is None:
-        raise UserError(f"{run}: {suite.title} has no official form of predictions; predictions.jsonl is ours.")
+        raise UserError(f"{run}: {suite.title} has no official prediction format; use predictions.jsonl instead.")
     with open(run / "predictions.jsonl", encoding="utf-8") as lines:
         files = suite.form.write(map(json.loads, lines))
     out.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def export_run(run: Path, out: Path) -> list[Path]:
 
 
 def _why(out: Path, run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return why the verdicts of a run cannot be read, as :meth:`Readings.report` says it."""
+    """Return why the verdicts of a run cannot be read, as reported by :meth:`Readings.report`."""
     dialect = find_dialect(run.get("dialect", DEFAULT))
     readings = Readings(dialect)
     with open(out / "predictions.jsonl", encoding="utf-8") as lines:
@@ -98,7 +98,7 @@ def _why(out: Path, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_markdown(metrics: Mapping[str, Any]) -> str:
-    """Return a run's or a scored file's numbers as Markdown; accuracies in percent, intervals at 95 %."""
+    """Return the numbers of a run or scored file as Markdown; accuracies in percent, intervals at 95 %."""
     parts = [f"# {plain(metrics['name'])} on {metrics['suite']}\n", *_headline(metrics)]
     if not metrics["n"]:
         return "\n".join([*parts, "No row was judged."]) + "\n"
@@ -116,8 +116,8 @@ def _headline(metrics: Mapping[str, Any]) -> list[str]:
     if metrics.get("constant"):
         position = metrics["constant"].removeprefix("always ")
         lines.append(
-            f"**This judge always says {position}**: {percent(metrics['first_share'])} of its readable votes name the "
-            "response shown first. It does not look at the answers; its accuracy measures the order protocol.\n"
+            f"**This judge always says {position}**: {percent(metrics['first_share'])} % of its readable votes choose "
+            "the response shown first. It ignores the responses, so its accuracy only measures the order protocol.\n"
         )
     if not metrics["complete"]:
         lines.append(f"**Incomplete: {metrics.get('rows', 0)} of {metrics['expected']} rows.**")
@@ -131,19 +131,19 @@ def _headline(metrics: Mapping[str, Any]) -> list[str]:
     if dialect := metrics.get("settings", {}).get("dialect"):
         lines.append(f"- Dialect: `{plain(dialect)}`.")
     if protocol := find_benchmark(metrics["suite"]).protocol:
-        lines.append(f"- The benchmark's own evaluator: {protocol}.")
+        lines.append(f"- Official evaluator: {protocol}.")
     return [*lines, ""]
 
 
 def _official(metrics: Mapping[str, Any]) -> list[str]:
-    """Return the benchmark's own score, where it has one."""
+    """Return the benchmark's official score, if it has one."""
     official = metrics.get("official")
     if not official:
         return []
     rows = [
         [
             plain(name),
-            "not defined" if value is None else percent(value),
+            "undefined" if value is None else percent(value),
             interval_text(official["intervals"].get(name)),
         ]
         for name, value in official["values"].items()
@@ -153,7 +153,7 @@ def _official(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _missing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return why rows could not be judged, each reason once."""
+    """Return the reasons why rows could not be judged, without repeats."""
     numbers: dict[str, list[int]] = {}
     for row in rows:
         numbers.setdefault(row["reason"], []).append(row["index"])
@@ -166,18 +166,18 @@ def _missing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _unreadable(metrics: Mapping[str, Any]) -> list[str]:
-    """Return what must be said before any number if hardly a verdict can be read."""
+    """Return a warning to show before all numbers if hardly any verdict can be read."""
     share = metrics.get("parse_rate")
     if share is None or share >= FEW:
         return []
-    head = "Not one verdict can be read" if share == 0 else f"Only {percent(share)} % of the verdicts can be read"
+    head = "No verdict can be read" if share == 0 else f"Only {percent(share)} % of the verdicts can be read"
     cut = metrics.get("truncated")
-    said = f"**{head}**" + ("" if cut is None else f", {percent(cut)} % were cut by the token limit")
-    meaning = " Under the rule `wrong` that is an accuracy of 0, which measures nothing." if share == 0 else ""
+    said = f"**{head}**" + ("" if cut is None else f"; {percent(cut)} % were cut by the token limit")
+    meaning = " The rule `wrong` turns this into an accuracy of 0, which means nothing." if share == 0 else ""
     lines = [f"{said}.{meaning}"]
     if why := metrics.get("unreadable"):
         example = why["example"].replace("`", "'") or "(empty)"
-        lines.append(f"{why['cause'].replace('<', chr(92) + '<')} One of them: `{example}`")
+        lines.append(f"{why['cause'].replace('<', chr(92) + '<')} Example: `{example}`")
     return ["\n\n".join(lines) + "\n"]
 
 
@@ -199,29 +199,29 @@ def _categories(metrics: Mapping[str, Any]) -> list[str]:
     if paper:
         rows = [[name, one["n"], percent(one["accuracy"])] for name, one in paper["categories"].items()]
         rows.append(["**macro**", "", percent(paper["macro"])])
-        parts += ["The R1-Reward paper's grouping, to be compared with its own rows only:\n"]
+        parts += ["In the R1-Reward paper's grouping, comparable only with the rows of that paper:\n"]
         parts += [markdown_table(["category", "n", "accuracy"], rows)]
     return parts
 
 
 def _baselines(metrics: Mapping[str, Any]) -> list[str]:
     names = {
-        "always_1": "always the response shown first",
+        "always_1": "always the first response",
         "longer": "the longer response",
         "shorter": "the shorter response",
-        "random": "a coin",
+        "random": "random",
     }
     rows = []
     for key, name in names.items():
         values = metrics["baselines"].get(key)
         cells = [percent(values[column]) if values else "unknown" for column in ("overall", "macro")]
         rows.append([name, *cells])
-    parts = ["Trivial judges on the same rows and orders:\n", markdown_table(["judge", "overall", "macro"], rows)]
+    parts = ["Trivial baselines on the same rows and orders:\n", markdown_table(["judge", "overall", "macro"], rows)]
     rows = [
         [f"`{rule}`", values["n"], percent(values["overall"]), percent(values["macro"])]
         for rule, values in metrics["rules"].items()
     ]
-    return [*parts, "By the rule for unreadable verdicts:\n", markdown_table(["rule", "n", "overall", "macro"], rows)]
+    return [*parts, "By rule for unreadable verdicts:\n", markdown_table(["rule", "n", "overall", "macro"], rows)]
 
 
 def _behaviour(metrics: Mapping[str, Any]) -> list[str]:
@@ -247,7 +247,7 @@ def _curve(metrics: Mapping[str, Any]) -> list[str]:
         [k, *(f"{percent(point['mean'])} {interval_text([point['low'], point['high']])}" for point in pair)]
         for k, pair in enumerate(zip(curve["majority"], curve["any"], strict=True), 1)
     ]
-    text = "Votes: the mean over all subsets of k votes, in closed form; a tie counts one half (rule `wrong`).\n"
+    text = "Voting: exact mean over all subsets of k votes; a tie counts one half (rule `wrong`).\n"
     return [text, markdown_table(["k", "majority@k", "any@k"], rows)]
 
 
@@ -256,16 +256,16 @@ def _known_issues(metrics: Mapping[str, Any]) -> list[str]:
     if not known["n"]:
         return []
     without = known["without_them"]
-    lines = [f"{known['n']} rows are known or suspected to be wrong; they are counted above."]
+    lines = [f"{known['n']} rows are known or suspected to be wrong; they are included above."]
     if without:
-        lines[0] += f" Without them: {percent(without['overall'])} of {without['n']} rows."
+        lines[0] += f" Without them: {percent(without['overall'])} % on {without['n']} rows."
     lines += ["", *(f"- row {row['index']}, {plain(row['id'])}: {plain(row['issue'])}" for row in known["rows"][:20])]
     lines += [f"- and {known['n'] - 20} more, in metrics.json"] if known["n"] > 20 else []
     return [*lines, ""]
 
 
 def plot_voting(metrics: Mapping[str, Any], path: Path) -> None:
-    """Draw majority@k and any@k with their 95 % bands, as the paper's figure 4 does."""
+    """Plot majority@k and any@k with their 95 % bands, like figure 4 of the paper."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -290,18 +290,18 @@ def plot_voting(metrics: Mapping[str, Any], path: Path) -> None:
 
 
 def markdown_table(head: list[str], rows: list[list[Any]]) -> str:
-    """Return a table whose columns but the first are aligned to the right."""
+    """Return a Markdown table with all columns except the first aligned to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
 
 
 def percent(value: float | None) -> str:
-    """Return a share as percent with two decimals, a dash for None."""
+    """Format a share as percent with two decimals, a dash for None."""
     return "–" if value is None else f"{100 * value:.2f}"
 
 
 def interval_text(span: list[float | None] | None) -> str:
-    """Return the bounds of an interval in percent with one decimal, nothing if they are not known."""
+    """Format the bounds of an interval in percent with one decimal, an empty string if they are unknown."""
     return "" if not span or None in span else f"[{100 * span[0]:.1f}, {100 * span[1]:.1f}]"  # type: ignore[operator]
 
 
@@ -310,5 +310,5 @@ def _number(value: float | None) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a name in one line, without what Markdown and matplotlib would take for markup."""
+    """Return a name in one line, without characters that Markdown or matplotlib would treat as markup."""
     return " ".join(str(text).translate({ord(c): " " for c in "|`$<>*"}).split())

@@ -1,8 +1,8 @@
-"""The two records of the benchmark harness: a pair to be judged, and what the judge's votes on it came to.
+"""The two records of the benchmark harness: a pair to judge, and the judge's votes on it.
 
-Loaders (:mod:`r1_reward.bench.suites`) make a :class:`BenchmarkRow` out of every format a benchmark is published in;
-the runner judges rows; :mod:`r1_reward.bench.predictions` reads votes, ours or others', into an :class:`Outcome`, which
-is all that the metrics see.
+Loaders (:mod:`r1_reward.bench.suites`) convert every published format of a benchmark to :class:`BenchmarkRow`; the
+runner judges rows; :mod:`r1_reward.bench.predictions` reads votes, ours or other projects', into :class:`Outcome`, the
+only input of the metrics.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from r1_reward.records.schema import Label
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkRow:
-    """One pair of a benchmark, in the order its file stores it."""
+    """One pair of a benchmark, in its stored order."""
 
     index: int
-    """0-based position in the benchmark's file; ids repeat, positions do not."""
+    """0-based position in the benchmark's file; unlike ids, positions are unique."""
     id: str
     question: Content
     response_1: Content
@@ -29,34 +29,34 @@ class BenchmarkRow:
     preferred: Label
     """1, 2, or 0 for a tie."""
     category: str
-    """Category of the official grouping."""
+    """Category in the official grouping."""
     content_hash: str
-    """16 hex digits that depend on the question, the responses, the label and the media shown, on nothing else."""
+    """16 hex digits that depend only on the question, the responses, the label and the media shown."""
     images: tuple[Mapping[str, Any], ...] = ()
-    """Cells ``{"bytes": ..., "path": ...}`` as :func:`r1_reward.store.images.decode_images` reads them."""
+    """Cells ``{"bytes": ..., "path": ...}`` for :func:`r1_reward.store.images.decode_images`."""
     video: str | None = None
-    """A file, or a folder of frames."""
+    """A video file or a folder of frames."""
     paper_category: str | None = None
-    """Category under the R1-Reward paper's grouping, where that is another one (VL-RewardBench)."""
+    """Category in the R1-Reward paper's grouping, if that is different (VL-RewardBench)."""
     issue: str | None = None
-    """Why the row is known or suspected to be wrong; such rows are scored, and reported apart."""
+    """Why the row is known or suspected to be wrong; such rows are scored and also reported separately."""
     criteria: str | None = None
-    """By what the responses are to be judged, where that is given."""
+    """Criteria for judging the responses, if given."""
     members: tuple[int, ...] = ()
-    """Which two of its group's responses these are, from 0, where a group has several pairs; rows of a group share
+    """0-based numbers of the two responses within their group, if a group has several pairs; rows of a group share
     their id."""
 
     @property
     def preference(self) -> tuple[Content, Content]:
-        """The preferred response and the other one; of a tie as they are stored."""
+        """The preferred response and the other one; the stored order for a tie."""
         pair = (self.response_1, self.response_2)
         return (pair[1], pair[0]) if self.preferred == 2 else pair
 
     @property
     def longer(self) -> int | None:
-        """1 if the preferred response has more characters than the other, -1 if fewer, 0 if as many.
+        """1 if the preferred response has more characters than the other, -1 if fewer, 0 if equal.
 
-        None for a tie, and where neither response has any text.
+        None for a tie, and if neither response has any text.
         """
         if not self.preferred or not any(
             isinstance(piece, str) for one in self.preference for piece in read_parts(one)
@@ -66,29 +66,29 @@ class BenchmarkRow:
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What is shown, as a row of a pair file."""
+        """The content shown to the judge, as a row of a pair file."""
         names = ("question", "images", "video", "response_1", "response_2", "criteria")
         return {name: getattr(self, name) for name in names}
 
     @property
     def key(self) -> str:
-        """What resume and joins go by: position and content."""
+        """Position and content hash, the key for resuming and joining."""
         return f"{self.index}-{self.content_hash}"
 
 
 class Vote(NamedTuple):
-    """One vote as the metrics see it; None is what a file does not tell."""
+    """One vote as the metrics see it; None means unknown, except for ``correct``."""
 
     correct: bool | None
-    """Whether the preferred response was named; None for an unreadable vote."""
+    """Whether the preferred response was chosen; None for an unreadable vote."""
     preferred_first: bool | None = None
     """Whether the preferred response was shown first."""
     tokens: int | None = None
-    """Generated tokens."""
+    """Number of generated tokens."""
     characters: int | None = None
     """Length of the generated text."""
     truncated: bool | None = None
-    """Whether the token limit cut the text."""
+    """Whether the text was cut by the token limit."""
 
 
 class Outcome(NamedTuple):
@@ -97,35 +97,35 @@ class Outcome(NamedTuple):
     index: int  # type: ignore[assignment]
     id: str
     passes: tuple[tuple[Vote, ...], ...]
-    """The votes of each pass over the benchmark: one pass, or two with every order turned round in the second."""
+    """The votes of each pass over the benchmark: one pass, or two with opposite orders."""
     category: str | None = None
     paper_category: str | None = None
     issue: str | None = None
     longer: int | None = None
-    """1 if the preferred response has more characters than the other, -1 if fewer, 0 if as many; None if unknown."""
+    """1 if the preferred response has more characters than the other, -1 if fewer, 0 if equal; None if unknown."""
     preferred: Label | None = None
-    """The label; None where the file does not tell."""
+    """The label; None if unknown."""
     members: tuple[int, ...] = ()
-    """As in :class:`BenchmarkRow`."""
+    """See :class:`BenchmarkRow`."""
 
     @property
     def sides(self) -> tuple[int, int]:
-        """The number of the better answer of its group, and that of the other; raises UserError if nobody tells."""
+        """The numbers of the better answer and of the other one within their group; raises UserError if unknown."""
         if len(self.members) != 2 or not self.preferred:
             raise UserError(
-                f"row {self.index} (id {self.id!r}): the file does not tell which two answers of their group it "
-                "compares, which the score needs; --data (the benchmark's rows) does"
+                f"row {self.index} (id {self.id!r}): the file does not say which two answers of the group it "
+                "compares, but the score needs this; pass the benchmark's rows with --data"
             )
         first, second = self.members
         return (first, second) if self.preferred == 1 else (second, first)
 
 
 def won(votes: Sequence[Vote]) -> bool | None:
-    """Return whether more votes of a pass are for the preferred response than against it; None if as many are."""
+    """Return whether the votes of a pass have a majority for the preferred response; None if they are tied."""
     lead = sum(1 if vote.correct else -1 for vote in votes if vote.correct is not None)
     return lead > 0 if lead else None
 
 
 def compare_lengths(preferred: str, other: str) -> int:
-    """Return 1 if the preferred response has more characters than the other, -1 if fewer, 0 if as many."""
+    """Return 1 if the preferred response has more characters than the other, -1 if fewer, 0 if equal."""
     return (len(preferred) > len(other)) - (len(preferred) < len(other))

@@ -1,15 +1,15 @@
-"""Judge a whole benchmark into a folder, so that nothing is lost, repeated or changed whatever happens on the way.
+"""Judge a whole benchmark into a folder; a run can be interrupted and resumed without changing its results.
 
-A run folder holds ``run.json`` (what was asked for), ``predictions.jsonl`` (a line a row with every vote),
+A run folder contains ``run.json`` (the settings), ``predictions.jsonl`` (a line per row with all votes),
 ``metrics.json``, ``report.md`` and, with several votes, ``voting.png``::
 
     rows = load_suite("mm-rlhf-rewardbench", "mm_reward_bench.jsonl", image_root="images")
     run_benchmark(rows, RunSettings(model="runs/rl", votes=5, temperature=1.0), Path("out"))
 
-Lines are added a block of rows at a time. After a kill the same call goes on: a half-written line is cut off, rows
-that are there are kept, a block with gaps is judged again as a whole and only what was missing is added; a server is
-asked about the gaps alone. As orders and random numbers depend on the row alone, the files end up the same as if
-nothing had happened. ``remarks.json`` says which parameters a server refused; every report repeats it.
+Lines are appended one block of rows at a time. After a kill, the same call resumes: a half-written line is removed,
+existing rows are kept, and an incomplete block is judged again as a whole but only its missing rows are added; a server
+is asked only about the missing rows. Since orders and random seeds depend only on the row, the resulting files are the
+same as without the interruption. ``remarks.json`` lists the parameters that a server rejected; every report repeats it.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ from r1_reward.store.run_folder import RUN_FILE, Run, add_remarks, run_folder
 __all__ = ["METRICS", "PREDICTIONS", "RUN_FILE", "RunSettings", "RunState", "run_benchmark"]
 
 PREDICTIONS, METRICS = "predictions.jsonl", "metrics.json"
-GIVE_UP = 100  # rows that fail one after the other before a run ends: a server that is gone, a wrong image folder
-_BLOCK_SEQUENCES = 256  # sequences of a block: enough for full batches, little enough to lose in a kill
+GIVE_UP = 100  # consecutive rows that fail before a run ends: an unreachable server or a wrong image folder
+_BLOCK_SEQUENCES = 256  # sequences per block: enough for full batches, few enough to lose in a kill
 
 
 class RunState(NamedTuple):
-    """How far a run has come."""
+    """Progress of a run."""
 
     done: int
     total: int
     right: float
     """Sum of the correctness of the rows judged by this call."""
     judged: int
-    """Rows judged by this call."""
+    """Number of rows judged by this call."""
 
 
 Progress = Callable[[RunState], None]
@@ -75,18 +75,18 @@ def run_benchmark(
     on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> dict[int, str]:
-    """Judge every row that ``out`` does not hold yet; return the rows that could not be judged, index to reason.
+    """Judge every row that is not yet in ``out``; return the rows that could not be judged, index to reason.
 
-    ``batch_size`` sequences are generated at once by each of ``workers`` processes; with a server, ``concurrency``
-    requests are open at once (by default as many as it answers in time); ``on_unreadable`` says what to do when none of
-    the first answers can be read. None of them changes a verdict. ``batch_votes`` does: it asks a server for all votes
-    on a row in one order together, which are other votes than those it gives one by one. ``engine_args`` are vLLM's
-    own; a folder keeps those that may change a verdict.
+    Each of ``workers`` processes generates ``batch_size`` sequences at once; with a server, ``concurrency`` limits the
+    open requests (default: adapts to the server); ``on_unreadable`` says what to do if none of the first answers can be
+    parsed. None of these affects a verdict. ``batch_votes`` does: it requests all votes on a row in one order together,
+    which samples different votes than single requests. ``engine_args`` are passed to vLLM; ``run.json`` records those
+    that may affect a verdict.
 
     Raises:
-        UserError: the folder holds another run or is in use, the data changed, rows are ties and the judge cannot say
-            so, or nothing can be judged at all.
-        UnreadableJudge: none of the first answers can be read.
+        UserError: the folder holds another run or is in use, the data changed, some labels are ties but the judge
+            cannot express them, or nothing can be judged at all.
+        UnreadableJudge: none of the first answers can be parsed.
     """
     require_one_place(settings.engine, settings.base_url, workers, engine_args)
     check_ties(loaded, settings)
@@ -102,17 +102,17 @@ def run_benchmark(
 
 
 def check_ties(loaded: LoadedSuite, settings: RunSettings) -> None:
-    """Raise UserError if the label of some rows is a tie and the judge's form of verdict has none."""
+    """Raise UserError if some labels are ties but the judge's dialect has none."""
     dialect, says_tie = dialect_of(settings)
     if loaded.ties and not says_tie:
         raise UserError(
-            f"{loaded.source}: {loaded.ties:,} of {loaded.n:,} rows are ties, and a judge of the dialect {dialect} "
-            "cannot say so; --ties drop leaves them out, or choose a dialect that knows ties."
+            f"{loaded.source}: {loaded.ties:,} of {loaded.n:,} rows are ties, but the dialect {dialect} has no ties; "
+            "leave them out with --ties drop, or choose a dialect with ties."
         )
 
 
 def dialect_of(settings: RunSettings) -> tuple[str, bool]:
-    """Return the name of the judge's form of verdict, and whether it has a tie."""
+    """Return the name of the judge's dialect, and whether it has ties."""
     dialect = chosen_dialect(settings.dialect, settings.model, served=settings.base_url is not None)
     return dialect.name, dialect.ties
 
@@ -125,7 +125,7 @@ def spec_of(
     batch_votes: bool = False,
     engine_args: Mapping[str, Any] | None = None,
 ) -> EngineSpec:
-    """Return how each process makes the engine that the settings name."""
+    """Return the spec from which each process loads its engine."""
     return EngineSpec(
         settings.model,
         batch_size,
@@ -141,13 +141,13 @@ def spec_of(
 
 
 def watch_of(settings: RunSettings, on_unreadable: OnUnreadable) -> Watch:
-    """Return what says early that this judge cannot be read."""
+    """Return the watch that detects an unreadable judge early."""
     dialect = chosen_dialect(settings.dialect, settings.model, served=settings.base_url is not None)
     return Watch(settings.model, on_unreadable, limit=limit_of(settings.max_new_tokens), dialect=dialect)
 
 
 def shown_to(watch: Watch) -> GoOn:
-    """Return what shows the votes of each judged row to a watch."""
+    """Return a callback that passes the votes of each judged row to a watch."""
 
     def go_on(result: dict[str, Any] | str) -> bool:
         return watch.add([] if isinstance(result, str) else readings_of(result, watch.dialect))
@@ -156,18 +156,18 @@ def shown_to(watch: Watch) -> GoOn:
 
 
 def readings_of(line: Mapping[str, Any], dialect: Dialect = OURS) -> list[Reading]:
-    """Return what came of reading the votes of a line of predictions."""
+    """Return the parsing results of the votes in a line of predictions."""
     return [reading_of(Judgment(**vote), dialect) for votes in line["passes"] for vote in votes]
 
 
 def opened_folder(out: Path, loaded: LoadedSuite, settings: RunSettings, **more: Any) -> AbstractContextManager[None]:
-    """Create the run folder or see that it holds this very run, and keep other processes out of it meanwhile.
+    """Create the run folder, or check that it holds this same run, and lock it.
 
-    ``more`` is what else decides its verdicts. The pictures are looked at row by row, see :func:`has_gaps`: a row
-    that could not be judged for its picture can be once that is mended.
+    ``more`` are further settings that affect verdicts. Images are compared row by row, see :func:`has_gaps`, so a row
+    with a broken image can be judged once the image is fixed.
 
     Raises:
-        UserError: there is no such model, or the folder holds another run, is in use, or cannot be written.
+        UserError: the model does not exist, or the folder holds another run, is in use, or cannot be written.
     """
     served = settings.base_url is not None
     asked = {
@@ -180,7 +180,7 @@ def opened_folder(out: Path, loaded: LoadedSuite, settings: RunSettings, **more:
 
 
 def _deciding(run: Run) -> Run:
-    """Return what of a run.json decides: the same data under another path is the same data."""
+    """Return the part of a run.json that must match to resume: the same data may be at another path."""
     data = run.get("data")
     return {**run, "data": data.get("fingerprint") if isinstance(data, dict) else None}
 
@@ -199,7 +199,7 @@ def _fill(
     missing: dict[int, str] = {}
     failed_in_a_row = 0
     blocks = (block for block in blocks_of(loaded.rows(), settings) if has_gaps(block, done))
-    if spec.in_one_stream:  # no row depends on the others, and each is paid for
+    if spec.in_one_stream:  # rows are independent, and each one is paid for
         blocks = ([row for row in block if row.index not in done] for block in blocks)
     try:
         for block, results in in_workers(judge_rows, blocks, settings, spec, workers, go_on=shown_to(watch)):
@@ -217,8 +217,8 @@ def _fill(
             predictions.append(lines)
             if failed_in_a_row >= GIVE_UP:
                 raise UserError(
-                    f"{failed_in_a_row} rows in a row could not be judged; the last one: {missing[max(missing)]}\n"
-                    "What was judged is kept; the same command resumes there."
+                    f"{failed_in_a_row} rows in a row could not be judged; the last error: {missing[max(missing)]}\n"
+                    "All verdicts so far are kept; run the same command again to resume."
                 )
             if progress is not None:
                 progress(state)
@@ -236,7 +236,7 @@ def _advance(state: RunState, row: BenchmarkRow, line: dict[str, Any]) -> RunSta
 
 
 def blocks_of(rows: Iterable[BenchmarkRow], settings: RunSettings) -> Iterator[list[BenchmarkRow]]:
-    """Yield the rows that are judged together; a block is the same rows whatever is done."""
+    """Yield blocks of rows that are judged together; they do not depend on which rows are already done."""
     per_row = settings.votes * (2 if settings.orders == "both" else 1)
     rows = iter(rows)
     while block := list(islice(rows, max(1, _BLOCK_SEQUENCES // per_row))):
@@ -244,27 +244,30 @@ def blocks_of(rows: Iterable[BenchmarkRow], settings: RunSettings) -> Iterator[l
 
 
 def has_gaps(block: list[BenchmarkRow], done: Mapping[int, Judged]) -> bool:
-    """Say whether any row of a block is still to be judged.
+    """Return whether any row of a block is still to be judged.
 
     Raises:
-        UserError: a row that was judged is another one now, or shows other pictures under the same names.
+        UserError: a judged row has changed, or shows different images under the same names.
     """
     for row in block:
         judged = done.get(row.index)
         if judged is None:
             continue
         if judged.key != row.key:
-            raise UserError(f"row {row.index} (id {row.id}) is not the row that was judged: the data changed.")
+            raise UserError(
+                f"row {row.index} (id {row.id}) is not the row that was judged: the data changed. Choose another "
+                "folder with --out."
+            )
         if judged.media is not None and judged.media != (now := media_digest(_media(row))):
             raise UserError(
-                f"row {row.index} (id {row.id}) was judged on other pictures ({', '.join(_media(row))}: {judged.media} "
-                f"there, {now} now). Choose another folder with --out."
+                f"row {row.index} (id {row.id}) was judged with different images ({', '.join(_media(row))}: digest "
+                f"{judged.media} then, {now} now). Choose another folder with --out."
             )
     return any(row.index not in done for row in block)
 
 
 def with_media(row: BenchmarkRow, line: dict[str, Any]) -> dict[str, Any]:
-    """Add to a line of predictions the digest of the files that the row shows, if it names any."""
+    """Add the digest of the row's media files, if any, to a line of predictions."""
     media = media_digest(_media(row))
     return line if media is None else {**line, "media": media}
 
@@ -276,14 +279,14 @@ def _media(row: BenchmarkRow) -> list[str]:
 def judge_rows(
     engine: Engine, rows: Iterable[BenchmarkRow], settings: RunSettings, attack: Attack | None = None
 ) -> Iterator[dict[str, Any] | str]:
-    """Yield a line of predictions for each row, in order, or why it could not be judged."""
+    """Yield a line of predictions for each row, in order, or the reason why it could not be judged."""
     return judge_attacked(engine, ((row, attack) for row in rows), settings)
 
 
 def judge_attacked(
     engine: Engine, rows: Iterable[tuple[BenchmarkRow, Attack | None]], settings: RunSettings
 ) -> Iterator[dict[str, Any] | str]:
-    """Yield the same for rows that each have an attack of their own, or none."""
+    """Yield the same as :func:`judge_rows` for rows that each have their own attack, or none."""
     plan = settings.plan()
     waiting: deque[BenchmarkRow] = deque()
 
@@ -302,13 +305,13 @@ def _prepared(row: BenchmarkRow, attack: Attack | None, frames: int) -> Prepared
         images = opened(row_images(row, frames))
         item = PairToJudge(row.question, images, row.response_1, row.response_2, row.criteria)
         pair = prepare(item, video_frames=frames, exact=False)
-    except UserError as error:  # a picture that cannot be shown leaves its row out, not the others
+    except UserError as error:  # an unusable image only affects its own row
         return InvalidPair(str(error))
     return pair._replace(preferred=row.preferred, attack=attack)
 
 
 def prediction_line(row: BenchmarkRow, passes: list[list[Any]]) -> dict[str, Any]:
-    """Return what predictions.jsonl says of one row: what it is, what is right, every vote."""
+    """Return the line of predictions.jsonl for one row: its identity, label and all votes."""
     return {
         "key": row.key,
         "index": row.index,

@@ -1,11 +1,11 @@
-"""Score a prediction file, whoever wrote it, and say what the file cannot tell.
+"""Score a prediction file from any supported project, and report what cannot be determined from it.
 
     scored = score_file("vl-rewardbench", "r1_reward.jsonl")
     scored["overall"], scored["groupings"]["paper"]["macro"]     # fractions
     scored["notes"]                                              # what to know before comparing them
 
-The numbers are those of :meth:`r1_reward.bench.summary.Tally.summary`. What a format does not tell is None, and a note
-says why.
+The numbers are those of :meth:`r1_reward.bench.summary.Tally.summary`. Numbers that a format does not provide are None,
+and a note says why.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
 
 _GROUPS_UNTOLD = (
-    "Neither the file nor a run.json beside it tells whether every comparison of each group is here; --data (the "
-    "benchmark's rows) does. A group that lacks some is scored by the others."
+    "It is unknown whether the file has all comparisons of each group; pass the benchmark's rows with --data to check. "
+    "Incomplete groups are scored by the comparisons that they have."
 )
 _PERFECT_OR_CONSTANT = (
-    "At least 99 % of these verdicts name the response shown first: a perfect judge and one that always says 1, "
-    "without looking, write this same file. Judge the rows in both orders to tell them apart."
+    "At least 99 % of these verdicts choose the response shown first: a perfect judge and one that always says 1 give "
+    "the same file. Judge the rows in both orders to distinguish them."
 )
 
 
@@ -51,16 +51,16 @@ def score_file(
     votes: int | None = None,
     name: str | None = None,
 ) -> dict[str, Any]:
-    """Return all that is reported about a prediction file, as a dict that ``json.dumps`` takes; scores are fractions.
+    """Return the scores of a prediction file as a JSON-serializable dict; scores are fractions.
 
-    ``data`` (and ``image_root``, ``ties``, ``columns``) name the benchmark's own rows as :func:`load_suite` takes them,
-    for what the file leaves out; pictures are not looked for. ``votes`` is how many votes of each item are taken from a
-    file of a line a vote, as its official script draws them (default: all). ``name`` is what tables call the judge
+    ``data`` (with ``image_root``, ``ties``, ``columns``) are the benchmark's own rows, as for :func:`load_suite`, which
+    supply what the file leaves out; image files are not checked. ``votes`` is the number of votes per item to draw from
+    a file with one vote per line, like its official script (default: all). ``name`` is the judge's name in tables
     (default: the file's stem).
 
     Raises:
-        UserError: the file cannot be read, a row in it neither, rows are missing or too many and not
-            ``allow_partial``, or ``votes`` cannot be drawn from it.
+        UserError: the file or a row cannot be read, rows are missing or superfluous without ``allow_partial``, or
+            ``votes`` cannot be drawn from it.
     """
     entry, path = find_benchmark(suite), Path(file)
     format = detect_format(suite, path)
@@ -71,13 +71,13 @@ def score_file(
     reading = read_file(suite, path, rows=rows, votes=votes)
     tally, by_text = reading.tally, _readable(reading.by_text)
     counts = tally.counts()
-    # What the benchmark's own form holds is read out of the rows, all of the tasks that it is of.
+    # Predictions in the benchmark's own format are already joined with all rows of their tasks.
     expected, size, complaints = _complaints(entry, counts, None if own else rows, run)
     if complaints and not allow_partial:
         hint = foreign.missing_rows_hint if foreign else ""
-        raise UserError(f"{path}: {' '.join(complaints)}{hint} To score these rows nevertheless: --allow-partial.")
+        raise UserError(f"{path}: {' '.join(complaints)}{hint} To score these rows anyway, use --allow-partial.")
     joined = rows is not None and rows.n == len(tally)
-    notes = [f"Not all rows, or not these: {complaint}" for complaint in complaints]
+    notes = [f"Missing or different rows: {complaint}" for complaint in complaints]
     blind = foreign is not None and not foreign.tells_unreadable and by_text is None
     notes += _notes_of(foreign, reading, blind) if foreign else own.notes if own else ()
     notes += _missing_notes(counts, told=joined or foreign is None)
@@ -90,7 +90,7 @@ def score_file(
     options: dict[str, Any] = {
         "seed": seed, "acc_plus": entry.acc_plus, "categories": entry.categories, "official": entry.official,
     }  # fmt: skip
-    # The file's own scores go by the rule wrong; what they do not tell, the texts do.
+    # The rule wrong uses the file's own scores; everything else needs the texts.
     summary = (tally if by_text is None or used == "wrong" else by_text).summary(rule=used, **options)
     if blind:
         summary |= {"parse_rate": None, "rules": {"wrong": summary["rules"]["wrong"]}}
@@ -118,7 +118,7 @@ def score_file(
 
 
 def _readable(by_text: Tally | None) -> Tally | None:
-    """Return the votes of the texts, None if not one can be read: then these are no verdicts in a form we know."""
+    """Return the votes of the texts, or None if none can be read: then their format is unknown."""
     return by_text if by_text is not None and (by_text.counts().right + by_text.counts().wrong).any() else None
 
 
@@ -147,33 +147,33 @@ def _load(
             check_media=False,
         )
     if image_root is not None:
-        raise UserError(f"{image_root}: the root of image paths (--image-root) means nothing without --data.")
+        raise UserError(f"--image-root {image_root} has no effect without --data.")
     if columns:
-        raise UserError(f"names of columns (--columns {next(iter(columns))}=...) mean nothing without --data.")
+        raise UserError(f"--columns {next(iter(columns))}=... has no effect without --data.")
     if ties is not None:
-        raise UserError(f"what is done with ties (--ties {ties}) means nothing without --data.")
+        raise UserError(f"--ties {ties} has no effect without --data.")
     return None
 
 
 def _read_run(entry: Benchmark, path: Path) -> dict[str, Any]:
-    """Return the run.json beside a file of ours, empty if there is none; raises UserError if it is another suite's."""
+    """Return the run.json next to our predictions, empty if there is none; raises UserError if the suite differs."""
     file = path.with_name("run.json")
     if not file.exists():
         return {}
     run = read_json(file)
     if not isinstance(run, dict) or not isinstance(run.get("orders"), str):
         raise UserError(
-            f"{file}: is not the run.json of a benchmark run (it names no orders); move it away or mend it."
+            f"{file}: not the run.json of a benchmark run (it has no orders); fix the file or move it away."
         )
     if run.get("suite") != entry.name:
-        raise UserError(f"{file}: the run was on {run.get('suite')!r}; score it as that, not as {entry.name}.")
+        raise UserError(f"{file}: the run is on {run.get('suite')!r}; score it as that benchmark, not as {entry.name}.")
     return run
 
 
 def _complaints(
     entry: Benchmark, counts: Counts, rows: LoadedSuite | None, run: dict[str, Any]
 ) -> tuple[int | None, str | None, list[str]]:
-    """Return the number of rows there should be (None if nobody says), the official size they have, what differs."""
+    """Return the expected number of rows (None if unknown), the label of the matching official size, and complaints."""
     n, expected = len(counts.index), None
     told, complaint = _without_ties(n, rows, run), None
     if told is None:
@@ -187,18 +187,18 @@ def _complaints(
         expected = min(sizes, key=lambda rows: abs(rows - n))
     judged = run.get("data")
     planned = judged.get("n") if isinstance(judged, dict) else None
-    for source, count in (("--data", rows and rows.n), ("the run.json beside it", planned)):
+    for source, count in (("--data", rows and rows.n), ("the run.json next to it", planned)):
         if isinstance(count, int):
             expected = count if expected is None else expected
             if count != n:
-                complaints.append(f"The file has {n:,} rows, {source} says {count:,}.")
+                complaints.append(f"The file has {n:,} rows, but {source} has {count:,}.")
     return expected, size, complaints
 
 
 def _without_ties(n: int, rows: LoadedSuite | None, run: dict[str, Any]) -> tuple[str, int] | None:
-    """Return the official size of rows of which ties were left out, and how many; None if nobody tells of such rows.
+    """Return the official size and the number of ties left out, according to ``--data`` or run.json; None if unknown.
 
-    The rows of the file alone cannot tell: what was left out is not among them.
+    The file alone does not show what was left out.
     """
     judged = rows.describe() if rows is not None else run.get("data")
     if not isinstance(judged, dict) or judged.get("n") != n:
@@ -208,7 +208,7 @@ def _without_ties(n: int, rows: LoadedSuite | None, run: dict[str, Any]) -> tupl
 
 
 def _compare(entry: Benchmark, counts: Counts) -> tuple[Size | None, str | None]:
-    """Return the official size that the rows have, or what differs; without categories only totals can differ."""
+    """Return the official size that the rows have, or a complaint; without categories only totals are compared."""
     n = len(np.unique(counts.ids)) if entry.grouped else len(counts.index)
     if not (counts.category >= 0).any():
         totals = tuple(
@@ -225,10 +225,10 @@ def _compare(entry: Benchmark, counts: Counts) -> tuple[Size | None, str | None]
 
 
 def _missing_notes(counts: Counts, *, told: bool) -> list[str]:
-    """Return a note on what the file does not tell, if there is anything.
+    """Return a note on the information that the file lacks, if any.
 
-    Where the rows themselves were ``told`` of, nothing but categories can be missing: of a tie or of two pictures
-    neither is longer.
+    If the rows themselves are known (``told``), only categories can be missing: lengths are undefined for ties and
+    images.
     """
     missing = []
     if unknown := int((counts.category < 0).sum()):
@@ -237,11 +237,11 @@ def _missing_notes(counts: Counts, *, told: bool) -> list[str]:
         missing.append("which response is longer")
     if not told:
         missing.append("which rows are known or suspected to be wrong")
-    return [f"The file does not tell {', '.join(missing)}; --data (the benchmark's rows) does."] if missing else []
+    return [f"The file lacks {', '.join(missing)}; pass the benchmark's rows with --data."] if missing else []
 
 
 def _lost_notes(entry: Benchmark, counts: Counts) -> list[str]:
-    """Return a note if ids repeat in a file of a size in which none should: rows of another size may be lost."""
+    """Return a note if ids repeat although its size has unique ids: it may be another version with missing rows."""
     n = len(counts.index)
     repeated = n - len(np.unique(counts.ids))
     notes = [size.repeats_note for size in entry.sizes if size.rows == n and size.repeats_note]

@@ -1,4 +1,4 @@
-"""Settings of a benchmark run: what is judged, and everything that decides the verdicts."""
+"""Settings of a benchmark run: what is judged, and everything that affects the verdicts."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from r1_reward.judge.votes import Plan
 
 Protocol: TypeAlias = Literal["both", "random", "stored", "preferred-first"]
-"""Orders that benchmarks are judged in; :data:`r1_reward.judge.votes.ORDERS` says what they are."""
+"""Order protocols for benchmarks, explained in :data:`r1_reward.judge.votes.ORDERS`."""
 
 
 Rule: TypeAlias = Literal["wrong", "drop", "coin"]
-"""What an unreadable verdict counts as; :mod:`r1_reward.bench.metrics` says it in full."""
+"""How an unreadable verdict counts, explained in :mod:`r1_reward.bench.metrics`."""
 
 
 class RunSettings(JudgeSettings):
-    """What decides the verdicts of a run; a folder holds one setting's run and no other's."""
+    """Settings that affect the verdicts of a run; a folder holds the run of one setting."""
 
     votes: int = Field(default=1, ge=1, description="Votes per row and pass; more than 1 needs a temperature.")
     orders: Protocol = Field(default="both", description="Which response is shown first; see docs/benchmarks.md.")
     temperature: float = Field(default=0.0, ge=0.0, allow_inf_nan=False, description="0 is greedy.")
-    frames: int = Field(default=32, ge=1, description="Frames shown of a video.")
+    frames: int = Field(default=32, ge=1, description="Number of frames sampled from a video.")
     base_url: str | None = Field(
-        default=None, description="Judge by an OpenAI-compatible server, such as http://HOST/v1."
+        default=None, description="Use the judge on an OpenAI-compatible server, such as http://HOST/v1."
     )
 
     @model_validator(mode="after")
@@ -46,31 +46,31 @@ class RunSettings(JudgeSettings):
 
 
 class RunOptions(WatchOptions, EngineOptions):
-    """How the work is done; nothing here decides a verdict."""
+    """Options for how the work is done; none of them affects a verdict."""
 
 
 class SuiteRows(Settings):
-    """Where the rows of a benchmark are."""
+    """Location and selection of the rows of a benchmark."""
 
     data: str | None = Field(
         default=None,
-        description="JSONL, JSON, parquet file or folder, or Hub id; default the benchmark on the Hub.",
+        description="JSONL, JSON, parquet file or folder, or Hub id; default: the benchmark on the Hub.",
     )
     image_root: Path | None = Field(
-        default=None, description="What image paths are relative to; default the data's folder."
+        default=None, description="Folder that image paths are relative to; default: the data's folder."
     )
     split: str | None = Field(default=None, description="Split of a folder or Hub dataset.")
     revision: str | None = Field(default=None, description="Revision of a Hub dataset.")
-    allow_partial: bool = Field(default=False, description="Accept other numbers of rows than official.")
+    allow_partial: bool = Field(default=False, description="Accept numbers of rows that differ from the official ones.")
     columns: tuple[str, ...] = Field(
         default=(),
-        description="What the file calls a column, as NAME=THEIRS; NAME is what docs/protocols.md calls it.",
+        description="Rename a column, as NAME=THEIRS: THEIRS is its name in the file, NAME that in docs/protocols.md.",
     )
     max_images: int | None = Field(
-        default=None, ge=1, description="Most pictures a row may show; default 32, or as the benchmark needs."
+        default=None, ge=1, description="Maximum images per row; default: 32, or as the benchmark needs."
     )
     ties: Literal["judge", "drop"] | None = Field(
-        default=None, description="Rows whose label is a tie: judge or drop; default as the benchmark does."
+        default=None, description="Judge or drop rows whose label is a tie; default: as the benchmark does."
     )
 
     @field_validator("columns")

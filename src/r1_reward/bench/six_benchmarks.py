@@ -1,10 +1,10 @@
-"""The table of arXiv 2604.10966: sixteen judges on six benchmarks, a number each.
+"""The table of arXiv 2604.10966: sixteen judges on six benchmarks, with one number each.
 
 published = six_benchmarks("VideoRewardBench", "overall", notes={"R1-Reward": "..."})
 
-What is known of it is that each benchmark is said to be judged by its official protocol; orders, votes, frames, what an
-unreadable verdict counts as, and which number of a benchmark is printed, are not said. Nor are its rows of one kind:
-several cells are numbers that other papers printed, measured in other ways.
+The paper says that each benchmark uses its official protocol. It does not state orders, votes, frames, how unreadable
+verdicts count, or which number of a benchmark it reports. Its rows are not uniform, either: several cells are taken
+from other papers with different protocols.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ TABLE = {
 
 
 def six_benchmarks(headings: Mapping[str, str], notes: Mapping[str, str] | None = None) -> tuple[PublishedRow, ...]:
-    """Return the table's rows on some of its benchmarks.
+    """Return the table's rows for some of its benchmarks.
 
-    ``headings`` says under which heading of the benchmark's own table each of :data:`BENCHMARKS` is put, ``notes`` what
-    is known of a model's number there.
+    ``headings`` maps entries of :data:`BENCHMARKS` to column headings of the benchmark's own table; ``notes`` are by
+    model.
     """
     rows = []
     for model, line in TABLE.items():

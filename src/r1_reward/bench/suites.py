@@ -1,15 +1,15 @@
-"""Load a benchmark: its rows as :class:`BenchmarkRow`, checked, counted and compared with the official numbers.
+"""Load a benchmark: its rows as :class:`BenchmarkRow`, validated, counted and compared with the official numbers.
 
-All rows are read once, without opening a picture, before any is judged: fields, media files, categories, and whether
-the numbers of rows are the official ones. Known and suspected faults of the benchmarks are listed, never dropped::
+Before any row is judged, all rows are read once, without opening images, to check fields, media files, categories and
+numbers of rows. Known and suspected errors in the benchmarks are listed, never dropped::
 
     suite = load_suite("mm-rlhf-rewardbench", "mm_reward_bench.jsonl", image_root="images")
     suite.n, suite.size.label         # 170, "170 pairs of 46 ids"
     for row in suite.rows():          # streams: one row in memory at a time
         pictures = row_images(row)
 
-What differs between benchmarks is in the files of :mod:`r1_reward.bench.benchmarks`. A *suite* is a benchmark as the
-command and the files of a run name it.
+Everything specific to a benchmark is in its file in :mod:`r1_reward.bench.benchmarks`. A *suite* is a benchmark as it
+is named on the command line and in the files of a run.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _LISTED = 20
 
 
 class RowProblem(NamedTuple):
-    """One thing wrong with a row; ``place`` is ``line 3`` or ``row 3``, from 1, or empty for the whole file.
+    """One problem of a row; ``place`` is ``line 3`` or ``row 3``, from 1, or empty for the whole file.
 
-    ``file`` is empty where the benchmark is a single file, which the message names once.
+    ``file`` is empty if the benchmark is a single file, which the message names only once.
     """
 
     file: str
@@ -53,7 +53,7 @@ class RowProblem(NamedTuple):
 
 
 class SuiteFileError(UserError):
-    """Rows of a benchmark cannot be judged: everything wrong is in ``problems``, the first 20 in the message."""
+    """Rows of a benchmark cannot be judged; all problems are in ``problems``, the first 20 in the message."""
 
     def __init__(self, title: str, source: RowSource, problems: list[RowProblem], rows: int, *, hint: str = "") -> None:
         self.problems = problems
@@ -62,31 +62,31 @@ class SuiteFileError(UserError):
         lines += [f"  {problem}" for problem in problems[:_LISTED]]
         lines += [f"  ... and {count - _LISTED} more"] if count > _LISTED else []
         if any(problem.reason.endswith("no such file") for problem in problems):
-            lines.append(f"Image paths are taken to be relative to {source.folder}; --image-root names another folder.")
+            lines.append(f"Image paths are relative to {source.folder}; choose another folder with --image-root.")
         super().__init__("\n".join([*lines, hint] if hint else lines))
 
 
 class Reading(NamedTuple):
-    """How rows are read."""
+    """Options for reading rows."""
 
     check_files: bool
     max_images: int
     drop_ties: bool
     columns: Mapping[str, str]
-    """What the file calls a column, by the name that the reader knows it by."""
+    """Column names in the file, by our names."""
 
 
 @dataclass(frozen=True)
 class LoadedSuite:
-    """A benchmark whose rows have all been checked."""
+    """A benchmark whose rows have all been validated."""
 
     suite: Benchmark
     n: int
-    """Pairs to be judged."""
+    """Number of pairs to judge."""
     size: Size | None
-    """The official size the rows have; None if there is none or it was not demanded."""
+    """The matching official size; None if there is none or it was not required."""
     notes: list[str]
-    """What a report should say about the rows."""
+    """Notes on the rows for reports."""
     issues: dict[int, str]
     """Why rows are known or suspected to be wrong, by position."""
     source: str
@@ -95,16 +95,16 @@ class LoadedSuite:
     fingerprint: str
     """SHA-256 over the keys of all rows."""
     ties: int
-    """How many rows have a tie for a label."""
+    """Number of rows whose label is a tie."""
     ties_left_out: int
-    """How many others had one, and were left out."""
+    """Number of ties that were left out."""
     units: int
-    """What the official sizes count: rows, or the groups or prompts that they make up."""
+    """Number of rows, groups or prompts, whichever the official sizes count."""
     _source: RowSource = field(repr=False)
     _reading: Reading = field(repr=False)
 
     def rows(self) -> Iterator[BenchmarkRow]:
-        """Read the rows again from the first, one at a time; raises UserError if a file has changed meanwhile."""
+        """Read the rows again from the beginning, one at a time; raises UserError if a file has changed since."""
         count = 0
         for number, raw in enumerate(self._source.rows(), 1):
             read = _read(self.suite, self._source, raw, count, self._reading._replace(check_files=False))
@@ -114,10 +114,10 @@ class LoadedSuite:
                 count += 1
                 yield replace(row, issue=self.issues.get(row.index))
         if count != self.n:
-            raise UserError(f"{self.source}: had {self.n} rows when it was checked and has {count} now.")
+            raise UserError(f"{self.source}: had {self.n} rows when it was checked, but now has {count}.")
 
     def describe(self) -> dict[str, Any]:
-        """Return what a run was made on, for its ``run.json``."""
+        """Return a description of the data for ``run.json``."""
         return {
             "suite": self.suite.name,
             "source": self.source,
@@ -142,17 +142,16 @@ def load_suite(
     max_images: int | None = None,
     ties: Ties | None = None,
 ) -> LoadedSuite:
-    """Check all rows of a benchmark and return it; pictures are looked for (``check_media``) but not opened.
+    """Validate all rows of a benchmark and return it; ``check_media`` checks that image files exist, without opening.
 
-    ``source`` is a JSONL file, JSON array, parquet file, folder of parquet or Hub id; None is the benchmark's own
-    place on the Hub. ``image_root`` is what paths in the rows are relative to (default: the folder of the file).
-    ``split`` and ``revision`` are for the Hub, ``split`` also for folders. With ``allow_partial`` numbers of rows that
-    are not the official ones become a note. ``columns`` say what the file calls a column, by the name that the
-    benchmark's reader knows it by. A row may show ``max_images`` pictures (default: the benchmark's own limit). Rows
-    whose label is a tie are judged or, with ``ties`` "drop", left out (default: as the benchmark's evaluator does).
+    ``source`` is a JSONL file, JSON array, parquet file, folder of parquet or Hub id; None reads the benchmark from the
+    Hub. ``image_root`` is the folder that paths in the rows are relative to (default: the folder of the file).
+    ``split`` and ``revision`` are for the Hub, ``split`` also for folders. With ``allow_partial``, unofficial numbers
+    of rows only cause a note. ``columns`` maps our column names to those in the file. ``max_images`` limits the images
+    of a row (default: the benchmark's limit). Rows whose label is a tie are judged or, with ``ties`` "drop", left out
+    (default: as in the benchmark's evaluator).
 
-    Raises :class:`SuiteFileError` for rows that cannot be judged, UserError
-    for anything else.
+    Raises :class:`SuiteFileError` for rows that cannot be judged, UserError for anything else.
     """
     suite = find_benchmark(name)
     _check_mapping(suite, columns or {})
@@ -166,13 +165,13 @@ def load_suite(
     scan = _scan(suite, opened, reading)
     size, complaint = match_size(suite, scan)
     if complaint and not allow_partial:
-        raise UserError(f"{opened.name}: {complaint} To judge these rows nevertheless: --allow-partial.")
+        raise UserError(f"{opened.name}: {complaint} To judge these rows anyway, use --allow-partial.")
     notes = [f"Not the official rows: {complaint}"] if complaint else []
     notes += [f"Revision {opened.revision} of {opened.name}."] if opened.revision else []
     notes += opened.notes
-    notes += [] if check_media else ["Nobody checked whether the images are there."]
+    notes += [] if check_media else ["Image files were not checked."]
     notes += [f"Rows whose label is a tie are left out: {scan.dropped:,}."] if scan.dropped else []
-    notes += [f"{scan.rows:,} {suite.unit} are judged as {scan.pairs:,} comparisons of two."] if suite.grouped else []
+    notes += [f"{scan.rows:,} {suite.unit} are judged as {scan.pairs:,} pairwise comparisons."] if suite.grouped else []
     notes += scan.notes
     notes += mapping_notes(suite, reading.columns)
     return LoadedSuite(
@@ -193,16 +192,16 @@ def load_suite(
 
 
 def mapping_notes(suite: Benchmark, columns: Mapping[str, str]) -> list[str]:
-    """Return a note on which columns were read, where nobody has published what they are called."""
+    """Return a note on the column names used, if the actual names were not published."""
     used = ", ".join(f"{name} = {columns.get(name, name)}" for name in suite.mapping)
-    return [f"The columns of {suite.title} are not published; they were read as {used}."] if used else []
+    return [f"The column names of {suite.title} are not published; these were used: {used}."] if used else []
 
 
 def _check_mapping(suite: Benchmark, columns: Mapping[str, str]) -> None:
     for name in columns if suite.mapping else ():
         if name not in suite.mapping:
             known = ", ".join(suite.mapping)
-            raise UserError(f"{suite.title} has no column {name!r} to be called otherwise (--columns); it has {known}.")
+            raise UserError(f"--columns {name}=...: {suite.title} has no column {name!r}; it has {known}.")
 
 
 def _open(
@@ -210,7 +209,7 @@ def _open(
 ) -> RowSource:
     place = suite.hub_id if source is None else source
     if place is None:
-        raise UserError(f"{suite.name}: name the file to judge; there is none on the Hub.")
+        raise UserError(f"{suite.name}: not on the Hub; pass a file with --data.")
     split = split or suite.hub_split
     if suite.open is not None:
         return suite.open(place, image_root, split, revision)
@@ -218,26 +217,26 @@ def _open(
 
 
 class Scan(NamedTuple):
-    """What the first look at all rows found; rows and categories in the benchmark's unit, left out ties included."""
+    """Result of the first pass over all rows; rows and categories in the benchmark's unit, including dropped ties."""
 
     rows: int
     categories: Counter[str]
     ids: Counter[str]
-    """Distinct ids per category, counted where ACC+ is defined."""
+    """Distinct ids per category, if ACC+ is defined."""
     issues: dict[int, str]
     fingerprint: str
     pairs: int = 0
-    """To be judged."""
+    """Pairs to judge."""
     ties: int = 0
-    """Pairs to be judged whose label is a tie."""
+    """Pairs to judge whose label is a tie."""
     dropped: int = 0
-    """Pairs that are left out because their label is a tie."""
+    """Pairs left out because their label is a tie."""
     notes: tuple[str, ...] = ()
-    """What a report should say about rows and groups."""
+    """Notes on rows and groups for reports."""
 
 
 def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
-    """Look at all rows once; raises SuiteFileError if there are none or any cannot be judged."""
+    """Read all rows once; raises SuiteFileError if there are none or any cannot be judged."""
     problems: list[RowProblem] = []
     finder, groups, digest = IssueFinder(suite.issues), GroupCheck(suite), hashlib.sha256()
     units: Counter[str] = Counter()
@@ -269,14 +268,14 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
             groups.add(row)
             digest.update(f"{row.key}\n".encode())
     if not raws:
-        problems.append(RowProblem("", "", "", "holds no rows"))
+        problems.append(RowProblem("", "", "", "has no rows"))
     for name, theirs in reading.columns.items() if fields else ():
         if theirs not in fields:
             raise UserError(
                 f"{source.name}: no row has a field {theirs!r} ({name}={theirs}); the fields are "
                 f"{', '.join(sorted(fields))}."
             )
-    if unreadable == raws > 1:  # it is one mistake, made once
+    if unreadable == raws > 1:  # report a single problem
         first = problems[0]
         problems = [
             RowProblem(first.file, "", "", f"none of its {raws:,} rows can be read; {first.place} {first.reason}")
@@ -291,34 +290,34 @@ def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
 
 
 def _columns_hint(suite: Benchmark, problems: list[RowProblem], fields: set[str], columns: Mapping[str, str]) -> str:
-    """Return how to name columns that no row has, where nobody has published what they are called."""
+    """Return a hint on how to map missing columns, if the actual names were not published."""
     at_fault = {problem.field for problem in problems}
     unknown = [name for name in suite.mapping if name in at_fault and name not in fields and name not in columns]
     if not unknown:
         return ""
     there = ", ".join(sorted(fields - {"task"}))
-    return f"--columns {unknown[0]}=NAME says what the file calls {unknown[0]!r}; its fields are {there}."
+    return f"If {unknown[0]!r} has another name in the file, pass --columns {unknown[0]}=NAME; its fields are {there}."
 
 
 class _Read(NamedTuple):
-    """What became of a raw row."""
+    """The result of reading a raw row."""
 
     rows: list[BenchmarkRow]
     problems: list[RowProblem]
     whole: bool = False
-    """Whether it is a whole group."""
+    """Whether the raw row is a whole group."""
     remarks: tuple[str, ...] = ()
 
 
 def _read(suite: Benchmark, source: RowSource, raw: RawRow, index: int, reading: Reading) -> _Read:
-    """Return what is judged of a row, the first at position ``index``; or nothing, and everything that is wrong."""
+    """Return the benchmark rows of a raw row, with positions from ``index`` on, or all of its problems."""
     broken = raw.broken
     if broken is None and not isinstance(raw.data, dict):
-        broken = f"is {kind_of(raw.data)}, not an object with fields"
+        broken = f"is {kind_of(raw.data)}, not a JSON object"
     data = {} if broken else {**raw.data, **{name: raw.data.get(theirs) for name, theirs in reading.columns.items()}}
     if broken is None and suite.marks and not any(name in data for name in suite.marks):
-        broken = f"is no row of {suite.title}: it has none of {', '.join(suite.marks)}, only {', '.join(data)}"
-        broken += f" (--columns {suite.marks[0]}=NAME says what it is called)" if suite.mapping else ""
+        broken = f"is not a row of {suite.title}: it has none of {', '.join(suite.marks)}, only {', '.join(data)}"
+        broken += f" (map other names with --columns {suite.marks[0]}=NAME)" if suite.mapping else ""
     file = _file_of(source, raw)
     if broken is not None:
         return _Read([], [RowProblem(file, raw.place, "", broken)])
@@ -347,7 +346,7 @@ def _file_of(source: RowSource, raw: RawRow) -> str:
 
 
 def match_size(suite: Benchmark, scan: Scan) -> tuple[Size | None, str | None]:
-    """Return the official size the rows have, or what differs from the one nearest to them."""
+    """Return the official size that the rows have, or a complaint with the differences from the nearest one."""
     if not suite.sizes:
         return None, None
     found = [size.of(scan.categories) for size in suite.sizes]
@@ -357,8 +356,8 @@ def match_size(suite: Benchmark, scan: Scan) -> tuple[Size | None, str | None]:
     nearest = min(found, key=lambda size: abs((size.rows or 0) - scan.rows))
     differences = _differences_from(nearest, scan)
     sizes = " or ".join("any number of" if size.rows is None else f"{size.rows:,}" for size in suite.sizes)
-    some = " (or some of its categories, each whole)" if any(size.apart for size in suite.sizes) else ""
-    complaint = f"{suite.title} has {sizes} {suite.unit}{some}, {scan.rows:,} were found"
+    some = " (or a subset of complete categories)" if any(size.apart for size in suite.sizes) else ""
+    complaint = f"{suite.title} has {sizes} {suite.unit}{some}, but {scan.rows:,} were found"
     return None, f"{complaint} ({'; '.join(differences)})." if differences else f"{complaint}."
 
 
@@ -367,7 +366,7 @@ def _differences_from(size: Size, scan: Scan) -> list[str]:
 
 
 def _differences(unit: str, expected: Mapping[str, int | None] | None, found: Counter[str]) -> list[str]:
-    """Name the categories whose official number differs from the number found; None is any number but none."""
+    """Describe the categories whose count differs from the official one; None allows any count except 0."""
     differences = []
     for name in sorted({*expected, *found}) if expected is not None else ():
         wanted = (expected or {}).get(name, 0)

@@ -1,12 +1,12 @@
-"""A run's votes, counted as they come, and everything that is reported about them.
+"""Count the votes of a run, row by row, and compute all reported numbers.
 
     tally = Tally()
-    for outcome in outcomes:            # 50,000 rows cost a few megabytes: counts stay, texts go
+    for outcome in outcomes:            # 50,000 rows take a few megabytes: only counts are kept
         tally.add(outcome)
     tally.summary(rule="wrong")         # a dict that json.dumps takes
     compare_tallies(before, after)      # paired difference, McNemar
 
-What the numbers mean is defined in :mod:`r1_reward.bench.metrics`.
+The numbers are defined in :mod:`r1_reward.bench.metrics`.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _COIN_SEED = 123
 _RIGHT, _WRONG, _UNREADABLE = 0, 3, 6
 _COIN = 9
 _COUNTS = 10
-"""Right, wrong and unreadable votes by position of the preferred response (first, second, unknown); coin's rights."""
+"""Right, wrong and unreadable votes by position of the preferred response (first, second, unknown); right coins."""
 
 
 class _Known(TypedDict):
-    """Sums over the votes that tell a length, or whether they were cut."""
+    """Sum and number of the votes for which a value is known."""
 
     total: int
     votes: int
 
 
 class Tally:
-    """Counts of the votes on a benchmark's rows; rows may be added in any order, each once.
+    """Vote counts over a benchmark's rows; rows may be added in any order, each once.
 
-    ``keep`` keeps the outcomes, too, for a benchmark with a score of its own (at most some thousand rows). ``cluster``
-    says what of the id rows share that are not independent evidence.
+    ``keep`` also keeps the outcomes, for a benchmark with an official score (at most some thousand rows). ``cluster``
+    maps an id to its cluster; rows of a cluster are not independent.
     """
 
     def __init__(self, *, keep: bool = False, cluster: Callable[[str], str] = str) -> None:
@@ -63,7 +63,7 @@ class Tally:
         self._issues: list[tuple[int, str, str]] = []
         self._tokens, self._characters = _Known(total=0, votes=0), _Known(total=0, votes=0)
         self._truncated = _Known(total=0, votes=0)
-        # One stream over the whole file, as the official script draws it.
+        # One random stream over the whole file, as in the official script.
         self._coin = random.Random(_COIN_SEED)
 
     def __len__(self) -> int:
@@ -73,14 +73,14 @@ class Tally:
         """Count one row's votes.
 
         Raises:
-            UserError: the row has no votes in a pass, not one or two passes, or not as many as the rows before it.
+            UserError: a pass has no votes, or the row does not have one or two passes, as many as the rows before it.
         """
         self._check(outcome)
         if self._kept is not None:
             self._kept.append(outcome)
         self._passes = len(outcome.passes)
         self._index.append(outcome.index)
-        # A hash takes 8 bytes where the id itself and its place in a dict take 200.
+        # A hash takes 8 bytes; the id in a dict would take 200.
         digest = blake2b(self._cluster(outcome.id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
         self._ids.append(int.from_bytes(digest, "little"))
         self._category.append(_code(self._category_codes, outcome.category))
@@ -98,15 +98,15 @@ class Tally:
     def _check(self, outcome: Outcome) -> None:
         where = f"row {outcome.index} (id {outcome.id!r})"
         if len(outcome.passes) not in (1, 2):
-            raise UserError(f"{where} has {len(outcome.passes)} passes of votes; a run has one, or one in each order")
+            raise UserError(f"{where} has {len(outcome.passes)} passes of votes; there must be one, or one per order")
         if self._passes and len(outcome.passes) != self._passes:
             raise UserError(
-                f"{where} was judged in {len(outcome.passes)} of the passes, the rows before it in {self._passes}; "
-                "rows of one file must be judged alike: finish the run, or score its parts apart"
+                f"{where} has {len(outcome.passes)} passes, but the rows before it have {self._passes}; all rows of a "
+                "file must have the same number: finish the run, or score its parts separately"
             )
         for number, votes in enumerate(outcome.passes, start=1):
             if not votes:
-                raise UserError(f"{where} has no votes in pass {number}; judge the row again or leave it out")
+                raise UserError(f"{where} has no votes in pass {number}; judge the row again or remove it")
 
     def _count(self, votes: Sequence[Vote]) -> list[int]:
         counts = [0] * _COUNTS
@@ -129,7 +129,7 @@ class Tally:
 
     @property
     def truncated(self) -> float | None:
-        """Share of the votes whose text the token limit cut, in [0, 1]; None where the file does not tell."""
+        """Share of the votes that were cut by the token limit, in [0, 1]; None if unknown."""
         return _ratio(self._truncated["total"], self._truncated["votes"])
 
     def counts(self) -> Counts:
@@ -171,12 +171,12 @@ class Tally:
         categories: Sequence[str] | None = None,
         official: OfficialScore | None = None,
     ) -> dict[str, Any]:
-        """Return all that is reported: fractions in [0, 1], None where a number is not defined.
+        """Return all reported numbers: fractions in [0, 1], None if undefined.
 
-        ``ties`` counts the rows whose label is a tie, None where the file does not tell labels.
-        ``rule`` says what an unreadable vote does, ``categories`` in which order to list (others follow by name). ``n``
-        counts the rows in the denominator, ``rows`` all. ``voting_curve`` goes by ``wrong``, whatever the rule.
-        ``official`` is the benchmark's own score; the outcomes must have been kept for it.
+        ``rule`` says how an unreadable vote counts, ``categories`` gives the order of the categories (others follow by
+        name). ``official`` is the benchmark's official score, which requires ``keep``. In the result, ``n`` counts the
+        rows in the denominator, ``rows`` all rows, and ``ties`` the rows whose label is a tie (None if labels are
+        unknown). ``voting_curve`` always uses the rule ``wrong``.
 
         Raises:
             UserError: unknown rule, or a row was added twice.
@@ -226,7 +226,7 @@ class Tally:
         }
 
     def _known_issues(self, counts: Counts, rows: np.ndarray) -> dict[str, Any]:
-        """Return the score without the suspect rows, and which they are."""
+        """Return the score without the suspect rows, and a list of them."""
         apart = None
         if counts.issue.any():
             kept = rows[~counts.issue]
@@ -238,9 +238,9 @@ class Tally:
 def official_score(
     official: OfficialScore, outcomes: Sequence[Outcome], *, seed: int = 0, resamples: int = 500
 ) -> dict[str, Any]:
-    """Return a benchmark's own numbers with 95 % percentile bootstrap intervals, None where one is not defined.
+    """Return a benchmark's official numbers with 95 % percentile bootstrap intervals, None if undefined.
 
-    Clusters are drawn with replacement within each category, as for the other intervals.
+    Clusters are resampled with replacement within each category, as for the other intervals.
     """
     clusters: dict[str, list[Outcome]] = {}
     for outcome in sorted(outcomes, key=lambda one: one.index):
@@ -266,9 +266,9 @@ def official_score(
 def compare_tallies(a: Tally, b: Tally, *, rule: Rule = "wrong", seed: int = 0) -> dict[str, Any]:
     """Return ``b`` minus ``a`` on the rows that both score, joined by position in the benchmark's file.
 
-    The difference has a 95 % interval that resamples ids; ``mcnemar`` counts the rows whose correctness rose and fell
-    and tests the split, taking rows as independent. ``a`` and ``b`` say which shares of all their votes could be read
-    and were cut by the token limit.
+    The 95 % interval of the difference resamples ids; ``mcnemar`` counts the rows whose correctness rose or fell and
+    tests the split, treating rows as independent. ``a`` and ``b`` give the shares of their votes that could be parsed
+    and that were cut by the token limit.
 
     Raises:
         UserError: unknown rule, a row was added twice, or the two tallies have different ids at one position.
@@ -280,8 +280,8 @@ def compare_tallies(a: Tally, b: Tally, *, rule: Rule = "wrong", seed: int = 0) 
     other = counted[0].ids[in_a] != counted[1].ids[in_b]
     if other.any():
         raise UserError(
-            f"row {counted[0].index[in_a][other][0]} has another id in the second run than in the first: they judged "
-            "different benchmarks, or versions of one, and cannot be compared row by row"
+            f"row {counted[0].index[in_a][other][0]} has different ids in the two runs: they are on different "
+            "benchmarks or versions, and cannot be compared row by row"
         )
     difference = scores[1][in_b] - scores[0][in_a]
     shared = ~np.isnan(difference)
@@ -314,9 +314,9 @@ def _code(codes: dict[str, int], name: str | None) -> int:
 
 
 def _by_name(codes: array[int], names: dict[str, int]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return codes that number the names alphabetically: the order of the rows must not decide any draw."""
+    """Renumber the codes alphabetically by name, so that the order of the rows does not affect any random draw."""
     ordered = tuple(sorted(names))
-    rank = np.array([ordered.index(name) for name in names] + [-1])  # code -1 finds the last one
+    rank = np.array([ordered.index(name) for name in names] + [-1])  # code -1 indexes the last entry
     return rank[np.array(codes, dtype=np.int64)], ordered
 
 
@@ -343,7 +343,7 @@ def _votes(counts: Counts) -> np.ndarray:
 def _categories(
     rows: np.ndarray, group: np.ndarray, names: Sequence[str], found: Sequence[Interval], first: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Return accuracy, n and bounds by category, those in ``first`` in their order before the others."""
+    """Return accuracy, n and bounds by category, starting with those in ``first``, in that order."""
     entries = {}
     for name, part, interval in zip(names, metrics.split(rows, group, len(names)), found, strict=True):
         mean, low, high = map(_number, interval)
@@ -360,13 +360,13 @@ def _plain(counts: Counts, passes: np.ndarray) -> dict[str, Any]:
 
 
 def _votes_apart(counts: Counts) -> dict[str, Any]:
-    """Return what single votes say: how many are readable, which response and position they favour, how they flip."""
+    """Return vote-level numbers: the share of readable votes, position bias and flip rate."""
     right, wrong, unreadable = (part.sum(axis=(0, 1)) for part in (counts.right, counts.wrong, counts.unreadable))
     first, second, unknown = right + wrong + unreadable
     named_first, named = right[0] + wrong[1], right[:2].sum() + wrong[:2].sum()
     share = _ratio(named_first, named)
     constant = None
-    # Where the preferred response always has the same place, a perfect judge looks constant too.
+    # If the preferred response is always at the same position, a perfect judge looks constant, too.
     places = right[:2] + wrong[:2]
     if share is not None and named >= 20 and places.min() >= 0.2 * named:
         constant = "always 1" if share >= 0.99 else "always 2" if share <= 0.01 else None
@@ -381,7 +381,7 @@ def _votes_apart(counts: Counts) -> dict[str, Any]:
 
 
 def _flip_rate(counts: Counts) -> float | None:
-    """Return the share of rows with a majority in both passes whose two majorities name different responses."""
+    """Return the share of rows whose two majorities choose different responses, among rows with two majorities."""
     if counts.right.shape[1] != 2:
         return None
     lead = np.sign(counts.right.sum(axis=2) - counts.wrong.sum(axis=2))
@@ -390,10 +390,10 @@ def _flip_rate(counts: Counts) -> float | None:
 
 
 def _baselines(counts: Counts, acc_plus: bool) -> dict[str, dict[str, float | None] | None]:
-    """Return the scores of judges that do not look, on all rows.
+    """Return the scores of trivial baselines on all rows.
 
-    ``always_1`` names the first response in the very orders that the votes were shown; ``longer`` and ``shorter`` are
-    wrong where both responses are as long; ``random`` is the expectation of a coin. None where a file does not tell.
+    ``always_1`` chooses the first response in the orders in which the votes were shown; ``longer`` and ``shorter`` are
+    wrong if both responses have the same length; ``random`` is the expectation of a coin. None if unknown.
     """
     first, second, unknown = np.moveaxis(counts.right + counts.wrong + counts.unreadable, 2, 0)
     guesses: dict[str, np.ndarray | None] = {"always_1": None, "longer": None, "shorter": None}
@@ -413,7 +413,7 @@ def _baselines(counts: Counts, acc_plus: bool) -> dict[str, dict[str, float | No
 
 
 def _voting_curve(counts: Counts, seed: int, resamples: int) -> dict[str, list[dict[str, float]]] | None:
-    """Return majority@k and any@k; every pass of a row is one set of votes, the row's passes are one cluster."""
+    """Return majority@k and any@k; each pass of a row is one set of votes, and all passes of a row form a cluster."""
     passes = counts.right.shape[1]
     if not len(counts.index) or _votes(counts).min() < 2:
         return None

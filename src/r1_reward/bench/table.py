@@ -1,13 +1,13 @@
-"""Runs beside the published rows, in sections of rows whose cells mean the same.
+"""Compare runs with published rows, in sections of rows whose numbers are comparable.
 
     runs = [load_run(Path("runs/r1-7b")), load_run(Path("scored.json"))]
     table = build_table(runs)                      # of one benchmark; r1_reward.bench.overview has those of several
     print(to_markdown([table]))                    # r1_reward.bench.table_formats
 
-A column such as VL-RewardBench's General is 183 rows under one grouping and 484 under another, so each grouping has its
-own section with its own header, and a run that was scored under two stands in both. Every row carries its grouping,
-order protocol and rule for unreadable verdicts. A published row whose numbers cannot be counts is marked with the
-reason, a run that is not finished with how far it came.
+A column such as VL-RewardBench's General has 183 rows in one grouping and 484 in another, so each grouping has its own
+section and header, and a run that was scored under two groupings is in both. Every row shows its grouping, order
+protocol and rule for unreadable verdicts. Published rows with arithmetically impossible numbers are marked with the
+reason, and unfinished runs with their progress.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from r1_reward.records.errors import UserError
 MISSING = "–"
 
 PROTOCOL = ("grouping", "orders", "unreadable", "votes", "n")
-"""Headings of what marks a row, between its model and its numbers."""
+"""Headings of the protocol columns, between the model and its numbers."""
 
-INTERVAL_NOTE = "All numbers are percent; [low, high] is a 95 % bootstrap interval."
+INTERVAL_NOTE = "All numbers are percentages; [low, high] is a 95 % bootstrap interval."
 RULE_NOTE = (
     "Unreadable verdicts: wrong = counted as wrong; drop = a row without a majority of all its votes is left out; "
-    "coin = a coin decides. "
-    "Only rows with the same orders and the same rule were measured alike."
+    "coin = decided at random. "
+    "Only rows with the same orders and the same rule are comparable."
 )
-_FIRST_NOTE = "Orders 'preferred first': a judge that always names the first response scores 100 %."
+_FIRST_NOTE = "Orders 'preferred first': a judge that always chooses the first response scores 100 %."
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Score = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
-"""Of a benchmark's own; one has a weight beside its shares, and can reach 1.01."""
+"""An official score of a benchmark; one is a weighted sum that can reach 1.01."""
 Count = Annotated[int, Field(ge=0)]
 Bounds = Annotated[list[Share], Field(min_length=2, max_length=2)]
 
@@ -80,7 +80,7 @@ class _Official(_Shape):
 
 
 class Run(_Shape):
-    """What is read of a run; other fields are let through."""
+    """The fields of a run used by tables; other fields are ignored."""
 
     suite: str
     name: str = ""
@@ -89,7 +89,7 @@ class Run(_Shape):
     ties: Count | None = None
     ties_left_out: Count = 0
     size: str | None = ""
-    """What the official rows that it is on are called, None if it is on others; empty where the file does not tell."""
+    """Label of the official size, None for unofficial rows, empty if unknown."""
     expected: Count | None = None
     complete: bool | None = None
     rule: Rule
@@ -108,21 +108,21 @@ class Run(_Shape):
 
 
 class Row(NamedTuple):
-    """One line, ready to print: plain text without line breaks."""
+    """One row, ready to print: plain text without line breaks."""
 
     model: str
     published: bool
     protocol: tuple[str, ...]
-    """By :data:`PROTOCOL`."""
+    """Values of the :data:`PROTOCOL` columns."""
     cells: tuple[str, ...]
-    """By the table's columns."""
+    """Values of the table's columns."""
     mark: str
-    """``impossible (1)``, ``below chance (1)``, ``rows dropped (2)``, ``partial (3)``, ``(4)`` or nothing; the numbers
-    are of footnotes."""
+    """``impossible (1)``, ``below chance (1)``, ``rows dropped (2)``, ``partial (3)``, ``(4)`` or empty; the numbers
+    refer to footnotes."""
 
 
 class Section(NamedTuple):
-    """Rows whose cells can be compared."""
+    """Rows with comparable numbers."""
 
     heading: str
     rows: tuple[Row, ...]
@@ -137,22 +137,22 @@ class Table:
     columns: tuple[str, ...]
     sections: tuple[Section, ...]
     footnotes: tuple[str, ...]
-    """Number i + 1 is what a mark calls it."""
+    """Marks refer to footnote i by the number i + 1."""
     notes: tuple[str, ...]
-    """What holds for the whole table."""
+    """Notes on the whole table."""
 
 
 def load_run(path: Path) -> dict[str, Any]:
-    """Return the numbers of a run: a folder with a metrics.json, or a file that ``bench score --json`` printed.
+    """Load the numbers of a run: a folder with a metrics.json, or a file with the output of ``bench score --json``.
 
-    A run without a name is called after its folder or file.
+    A run without a name is named after its folder or file.
 
     Raises:
-        UserError: there is no such file, it is no JSON, or its fields are not those of a run.
+        UserError: the file does not exist, is not JSON, or does not have the fields of a run.
     """
     file = path / "metrics.json" if path.is_dir() else path
     if not file.is_file():
-        missing = f"{path}: has no metrics.json; is it the folder of a run that ended?"
+        missing = f"{path}: has no metrics.json; it must be the folder of a finished run"
         raise UserError(missing if path.is_dir() else f"{path}: no such file or folder")
     try:
         run = Run.model_validate_json(file.read_bytes())
@@ -166,16 +166,16 @@ def load_run(path: Path) -> dict[str, Any]:
 
 
 def build_table(runs: Sequence[Mapping[str, Any]], *, published: bool = True) -> Table:
-    """Return the table of runs of one suite, beside its published rows.
+    """Return the table of the runs on one suite, together with its published rows.
 
     Raises:
-        UserError: there is no run, they are of several suites, or one has not the fields of a run.
+        UserError: there is no run, the runs are on several suites, or one lacks the fields of a run.
     """
     checked = [checked_run(run, number) for number, run in enumerate(runs, start=1)]
     suites = list(dict.fromkeys(run.suite for run in checked))
     if len(suites) != 1:
-        found = f"of several suites ({', '.join(suites)})" if suites else "none"
-        raise UserError(f"a table is of the runs of one suite; these are {found}")
+        found = f"these are on several suites ({', '.join(suites)})" if suites else "there are none"
+        raise UserError(f"a table needs runs on one suite; {found}")
     benchmark = find_benchmark(suites[0])
     columns = benchmark.table_columns({name for run in checked for name in run.categories})
     footnotes: list[str] = []
@@ -186,7 +186,7 @@ def build_table(runs: Sequence[Mapping[str, Any]], *, published: bool = True) ->
     orders = PROTOCOL.index("orders")
     notes = [INTERVAL_NOTE, RULE_NOTE, *benchmark.notes]
     if benchmark.grouped:
-        notes.append(f"n of a run counts its pairs; published rows are shares of {benchmark.unit}.")
+        notes.append(f"n of a run counts its pairs, while published rows are shares of {benchmark.unit}.")
     if any(row.protocol[orders] == PREFERRED_FIRST for row in rows):
         notes.append(_FIRST_NOTE)
     if beside:
@@ -202,7 +202,7 @@ def build_table(runs: Sequence[Mapping[str, Any]], *, published: bool = True) ->
 
 
 def checked_run(run: Mapping[str, Any], number: int) -> Run:
-    """Return the fields of a run; raises UserError if it has not those, or ``number`` is of an unknown suite."""
+    """Validate the fields of a run; raises UserError if any is missing or invalid, or the suite is unknown."""
     try:
         checked = Run.model_validate(dict(run))
     except ValidationError as error:
@@ -217,22 +217,22 @@ def _check_suite(run: Run, where: str) -> None:
 
 
 def _explain(where: str, error: ValidationError) -> str:
-    """Return the first thing that is wrong with a run's fields."""
+    """Return a message about the first problem with a run's fields."""
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "json_invalid":
         return f"{where}: is not JSON ({first['ctx']['error']})"
     if not field:
-        return f"{where}: must hold one JSON object, the metrics of a run"
+        return f"{where}: must be one JSON object, the metrics of a run"
     if first["type"] == "missing":
-        return f"{where}: field {field} is missing; is this the metrics.json of a run, or bench score --json output?"
+        return f"{where}: field {field} is missing; the file must be metrics.json of a run or bench score --json output"
     given = repr(first["input"])
     shown = given if len(given) <= 60 else given[:60] + "..."
     return f"{where}: field {field}: {first['msg']}, not {shown}"
 
 
 def _sections(benchmark: Benchmark, rows: Sequence[Row]) -> tuple[Section, ...]:
-    """Return the rows by grouping, official first, then as defined, then what no grouping is known of."""
+    """Return the rows by grouping: official first, then the others as defined, then those without a known grouping."""
     order = [*(benchmark.groupings or [OFFICIAL]), NOT_STATED, NONE]
     grouped = {name: tuple(row for row in rows if row.protocol[0] == name) for name in order}
     return tuple(Section(_heading(benchmark, name), group) for name, group in grouped.items() if group)
@@ -240,7 +240,7 @@ def _sections(benchmark: Benchmark, rows: Sequence[Row]) -> tuple[Section, ...]:
 
 def _heading(benchmark: Benchmark, grouping: str) -> str:
     if grouping == NOT_STATED:
-        return "Grouping not stated: comparable with no other row"
+        return "Grouping not stated: not comparable with other rows"
     if grouping == NONE:
         return "Overall only, no categories published"
     if not benchmark.groupings:
@@ -249,14 +249,14 @@ def _heading(benchmark: Benchmark, grouping: str) -> str:
     without = ", without ties" if WITH_TIES in benchmark.groupings else ""
     titles = {
         OFFICIAL: f"Official grouping{without}",
-        WITH_TIES: "With ties, and a judge that may say so",
+        WITH_TIES: "With ties, and a judge that may answer with a tie",
         "paper": "Grouping of the R1-Reward paper",
     }
     return f"{titles.get(grouping, grouping)}: {names} = {sizes_of(benchmark, grouping)} {benchmark.unit}"
 
 
 def groupings_of(benchmark: Benchmark, run: Run) -> list[str]:
-    """Return the sections a run stands in."""
+    """Return the groupings whose sections contain a run."""
     known = benchmark.groupings
     if run.ties and WITH_TIES in known:
         return [WITH_TIES]
@@ -264,7 +264,7 @@ def groupings_of(benchmark: Benchmark, run: Run) -> list[str]:
 
 
 def row_of_published(benchmark: Benchmark, row: PublishedRow, columns: Sequence[Column], footnotes: list[str]) -> Row:
-    """Return a published row's values in these columns; footnotes are added to."""
+    """Return a published row's values in these columns; appends to ``footnotes``."""
     reason = impossible(benchmark, row)
     numbers = []
     kind = ""
@@ -273,7 +273,7 @@ def row_of_published(benchmark: Benchmark, row: PublishedRow, columns: Sequence[
         numbers.append(add_footnote(footnotes, f"Impossible on all rows: {reason}."))
     if low := below_chance(benchmark, row):
         kind = kind or "below chance"
-        numbers.append(add_footnote(footnotes, f"Impossible for a judge whose every verdict counts: {low}."))
+        numbers.append(add_footnote(footnotes, f"Impossible if every verdict counts: {low}."))
     if row.note:
         numbers.append(add_footnote(footnotes, f"{row.note[0].upper()}{row.note[1:]}."))
     found = fits(benchmark, row)
@@ -289,7 +289,7 @@ def row_of_published(benchmark: Benchmark, row: PublishedRow, columns: Sequence[
 
 
 def row_of_run(benchmark: Benchmark, run: Run, grouping: str, columns: Sequence[Column], footnotes: list[str]) -> Row:
-    """Return a run's numbers under one grouping in these columns; footnotes are added to."""
+    """Return a run's numbers under one grouping in these columns; appends to ``footnotes``."""
     judged = run.n if run.rows is None else run.rows
     short = run.expected is not None and judged < run.expected
     partial = short or run.complete is False
@@ -297,7 +297,7 @@ def row_of_run(benchmark: Benchmark, run: Run, grouping: str, columns: Sequence[
     numbers = []
     if partial:
         share = f"{judged:,} of {run.expected:,} rows" if run.expected is not None else f"only {judged:,} rows"
-        numbers.append(add_footnote(footnotes, f"Partial: {share} were judged; the numbers are of these."))
+        numbers.append(add_footnote(footnotes, f"Partial: {share} were judged; the numbers are on these."))
     numbers += [add_footnote(footnotes, text) for text in _other_rows(benchmark, run, grouping, columns)]
     if run.parse_rate is not None and run.parse_rate < 1:
         numbers.append(add_footnote(footnotes, f"{100 * run.parse_rate:.2f} % of the votes are readable."))
@@ -319,19 +319,19 @@ def row_of_run(benchmark: Benchmark, run: Run, grouping: str, columns: Sequence[
 
 
 def _other_rows(benchmark: Benchmark, run: Run, grouping: str, columns: Sequence[Column]) -> list[str]:
-    """Return in what the rows of a run are others than those of the published rows of its section."""
+    """Return notes on how the rows of a run differ from those of the published rows in its section."""
     told = []
     sizes = benchmark.groupings.get(grouping if grouping == WITH_TIES else OFFICIAL, {})
     whole = sum(sizes.values())
     own = sum(sizes[one.heading] for one in columns if one.heading in sizes and one.key in run.categories)
     if whole and run.expected not in (None, whole, own) and not benchmark.grouped:
-        told.append(f"On a version of {run.expected:,} rows, the published one has {whole:,}.")
+        told.append(f"On a version with {run.expected:,} rows; the published one has {whole:,}.")
     if benchmark.grouped and run.size is None:
         told.append(
             f"Not on the official {whole:,} {benchmark.unit}." if whole else f"Not on the official {benchmark.unit}."
         )
     if run.ties_left_out and benchmark.ties == "judge":
-        told.append(f"Rows whose label is a tie were left out: {run.ties_left_out:,}; the published rows count them.")
+        told.append(f"{run.ties_left_out:,} rows whose label is a tie were left out; the published rows include them.")
     return told
 
 
@@ -361,18 +361,18 @@ def _number(value: int | None) -> str:
 
 
 def add_footnote(footnotes: list[str], text: str) -> int:
-    """Return the number of a footnote, which rows with the same text share."""
+    """Return the number of a footnote, adding it if it is new; rows with the same text share a footnote."""
     if text not in footnotes:
         footnotes.append(text)
     return footnotes.index(text) + 1
 
 
 def mark_of(kind: str, numbers: Sequence[int]) -> str:
-    """Return what is wrong with a row, and its footnotes."""
+    """Return the mark of a row: its kind and footnote numbers."""
     listed = f"({', '.join(map(str, numbers))})" if numbers else ""
     return f"{kind} {listed}".strip()
 
 
 def plain(text: str) -> str:
-    """Return text without line breaks, terminal codes and other characters that do not print."""
+    """Return text without line breaks, terminal codes and other unprintable characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

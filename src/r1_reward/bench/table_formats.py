@@ -1,7 +1,7 @@
 """Comparison tables as terminal output, Markdown, LaTeX and HTML.
 
-Names of models and categories come from files of others and are escaped for each format. Every section is a table of
-its own, with its own header: columns of different groupings must not run on into one another::
+Names of models and categories come from untrusted files and are escaped for each format. Every section is a separate
+table with its own header, because columns of different groupings are not comparable::
 
     to_markdown(build_tables(runs))            # r1_reward.bench.overview
 """
@@ -33,7 +33,7 @@ _LATEX = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
-        # After a line end, "[" and "*" would be read as its options.
+        # After a line break, "[" and "*" would be read as its options.
         "[": "{[}",
         "]": "{]}",
         "*": "{*}",
@@ -52,11 +52,11 @@ _STYLE = (
 
 
 _LONGEST_WORD = 24
-"""Characters that a word may take in a narrow terminal before it is broken."""
+"""Maximum characters of a word before it is broken in a narrow terminal."""
 
 
 def to_terminal(tables: Sequence[Table], console: Console) -> None:
-    """Print the tables; lines get longer than the terminal rather than a number cut."""
+    """Print the tables; lines may exceed the terminal's width, but numbers are never broken."""
     from rich.text import Text
 
     for table in tables:
@@ -85,12 +85,12 @@ def _print_section(table: Table, section: Section, console: Console) -> None:
 
 
 def _borders(columns: int) -> int:
-    """Return what padding, column dividers and edges take."""
+    """Return the total width of padding, column dividers and edges."""
     return columns + (columns - 1) + 2
 
 
 def _terminal_widths(columns: Sequence[Sequence[str]], numeric: Sequence[bool], available: int) -> list[int]:
-    """Return widths that break no number: the whole texts if they fit, else a word a line, the rest to the model."""
+    """Return column widths that break no number: full texts if they fit, else one word per line, spare to the model."""
     from rich.cells import cell_len
 
     whole = [max(map(cell_len, column)) for column in columns]
@@ -114,7 +114,7 @@ def to_markdown(tables: Sequence[Table]) -> str:
             lines += [f"### {_markdown(section.heading)}", "", _markdown_row(header, _markdown), _markdown_row(rules)]
             lines += [_markdown_row(_texts(row), _markdown) for row in section.rows]
             lines.append("")
-        # A list item each, or the remarks would run on as one paragraph.
+        # As list items, because plain lines would be joined into one paragraph.
         lines += [f"- {_markdown(text)}" for text in _remarks(table)]
         lines.append("")
     return "\n".join(lines)
@@ -125,13 +125,13 @@ def _markdown_row(cells: Sequence[str], escape: Callable[[str], str] = str) -> s
 
 
 def _markdown(text: str) -> str:
-    """Return text that Markdown shows as it is; entities where readers disagree on what a backslash does."""
+    """Escape text for Markdown; uses entities where renderers treat backslashes differently."""
     entities = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "\\": "&#92;", "$": "&#36;", "`": "&#96;"}
     return re.sub(r"[&<>|\\$`]|[*_\[\]~#!]", lambda m: entities.get(m.group(), "\\" + m.group()), text)
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """Return LaTeX table environments, one a benchmark; the document needs the package booktabs."""
+    """Return LaTeX table environments, one per benchmark; the document needs the package booktabs."""
     return "\n".join(_latex_table(table) for table in tables)
 
 
@@ -153,12 +153,12 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def _latex(text: str) -> str:
-    # Two hyphens would be set as one dash.
+    # Two hyphens would be typeset as a dash.
     return re.sub("-(?=-)", "-{}", text.translate(_LATEX))
 
 
 def to_html(tables: Sequence[Table]) -> str:
-    """Return a fragment that needs nothing else, without script."""
+    """Return a self-contained HTML fragment without scripts."""
     parts = ['<div class="r1-table">', f"<style>{_STYLE}</style>"]
     for table in tables:
         parts.append(f"<h2>{html.escape(table.title)}</h2>")
@@ -185,7 +185,7 @@ def _header(table: Table) -> list[str]:
 
 
 def _numeric(table: Table) -> list[bool]:
-    """Tell which columns of the header hold numbers."""
+    """Return which columns of the header contain numbers."""
     return [False] * (1 + len(PROTOCOL)) + [True] * len(table.columns) + [False]
 
 
@@ -194,5 +194,5 @@ def _texts(row: Row) -> list[str]:
 
 
 def _remarks(table: Table) -> list[str]:
-    """Return the footnotes under their numbers, then what holds for the whole table."""
+    """Return the numbered footnotes, then the notes on the whole table."""
     return [*(f"({number}) {text}" for number, text in enumerate(table.footnotes, start=1)), *table.notes]

@@ -1,8 +1,7 @@
-"""Prediction files on VL-RewardBench: of its own script, of VLMEvalKit and of lmms-eval.
+"""Read prediction files on VL-RewardBench, from its own script, VLMEvalKit and lmms-eval.
 
-The three ask for a judgement in words, "Overall Judgment: Answer 2 is better", and read it by one rule
-(:func:`read_text`). They differ in the orders, in what they do with a text that cannot be read, and in what they write
-down of that.
+All three ask for a judgment in words, "Overall Judgment: Answer 2 is better", and parse it by the same rule
+(:func:`read_text`). They differ in the orders, in how they handle an unreadable text, and in what they record about it.
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ RANKINGS: list[tuple[Any, Answer]] = [([0, 1], 1), ([1, 0], 2)]
 
 # ---- the official script
 
-_OFFICIAL_K = (1, 3, 5, 7, 9)  # what cal.py draws, one after the other, with one stream of random numbers
+_OFFICIAL_K = (1, 3, 5, 7, 9)  # drawn by cal.py in this order from one random stream
 _JUDGED = re.compile(r"overall judgment|therefore", re.IGNORECASE)
 _BETTER = re.compile(r"answer\s*(\d+)\s*is\s*(?:the\s*)?(?:slightly\s*)?better", re.IGNORECASE)
 _STATUSES = {"agree": True, "reject": False, "doesntMatch": None}
 
 
 class Said(NamedTuple):
-    """What a judge's text says by the rule that the official script and lmms-eval have."""
+    """The verdict in a judge's text, by the rule of the official script and lmms-eval."""
 
     number: str | None
-    """The answer it calls better, in digits; None for no verdict."""
+    """The number of the better answer, as digits; None without a verdict."""
     draft: bool = False
-    """Whether it has none because the thought that holds it was never closed."""
+    """Whether the only verdict is in an unclosed thought and does not count."""
 
 
 def read_text(text: str) -> Said:
-    """Return the last "Answer N is better" behind the first "Overall Judgment" or "Therefore", in linear time.
+    """Parse the last "Answer N is better" after the first "Overall Judgment" or "Therefore", in linear time.
 
-    That is what the scripts read, so that a file has their score to the last digit; but in a thought that was never
-    closed they read drafts, and we nothing.
+    This matches the scripts, so a file gets exactly their score, with one exception: they accept verdicts in an
+    unclosed thought.
     """
     flat = text.replace("\n", "").replace("*", "")
     start = _JUDGED.search(flat)
@@ -55,13 +54,13 @@ def read_text(text: str) -> Said:
         return Said(None)
     if spoken_from(text) is None:
         return Said(None, draft=True)
-    return Said(str(int(last[1])) if len(last[1]) < 20 else last[1])  # 1 in any script's digits is 1
+    return Said(str(int(last[1])) if len(last[1]) < 20 else last[1])  # normalizes digits of any script
 
 
 def official_order(lines: int, k: int) -> list[int]:
-    """Return the order in which the official cal.py looks at a file's lines for the first ``k`` votes of each item.
+    """Return the order in which the official cal.py reads a file's lines to take the first ``k`` votes of each item.
 
-    The script draws for K = 1, 3, 5, 7 and 9 in that order; any other K is drawn as if it came first.
+    The script draws for K = 1, 3, 5, 7 and 9 in this order; any other K is drawn as if it were the first.
     """
     draw = random.Random(1234)
     before = _OFFICIAL_K.index(k) if k in _OFFICIAL_K else 0
@@ -75,7 +74,7 @@ def official_order(lines: int, k: int) -> list[int]:
 
 
 def _official_row(data: Mapping[str, Any]) -> Any:
-    """Return what a line holds: older files have the row under the key 0, and null for a vote that failed."""
+    """Return the row of a line: older files have it under the key 0, with null for a failed vote."""
     return data["0"] if "0" in data and "id" not in data else data
 
 
@@ -88,7 +87,7 @@ def _is_official(data: Mapping[str, Any]) -> bool:
 
 
 def _read_vote(line: Fields, benchmark: Benchmark) -> Judged:
-    """Read a line of the official inference script: one vote on an item."""
+    """Parse a line of the official inference script: one vote on an item."""
     data = _official_row(line.data)
     if data is None:
         return Judged(None, (), line)
@@ -118,11 +117,11 @@ def _official_vote(meta: Fields, preferred: Answer) -> tuple[Vote, list[str]]:
         if recorded is None:
             lost = "text (filter_choice)" if text is None else "order (random_number)"
             reason = "is missing" if status is None else f"must be {', '.join(_STATUSES)}, not {short(status)}"
-            meta.problems.append(("flag_status", f"{reason}; without the {lost} it alone tells the vote"))
+            meta.problems.append(("flag_status", f"{reason}; without the {lost} it is needed for the vote"))
             return Vote(None), []
         return Vote(_STATUSES[recorded], first, characters=None if text is None else len(text)), ["no text"]
     said = read_text(text)
-    # Whatever is not the rejected response's number is a vote for the other one, 3 too: so the script.
+    # As in the script, any number other than the rejected response's, even 3, is a vote for the preferred one.
     correct = None if said.number is None else said.number != ("2" if first else "1")
     remarks = ["draft"] if said.draft else []
     if said.number not in ("1", "2", None):
@@ -139,17 +138,16 @@ def _about(benchmark: Benchmark, id: str, responses: tuple[str, str], preferred:
     return benchmark.about(Fields({"chosen": chosen, "rejected": rejected}), id)
 
 
-_DRAFTS = "{:,} texts have a verdict only in a thought that was never closed; they count as unreadable"
+_DRAFTS = "{:,} texts have a verdict only in an unclosed thought; they count as unreadable"
 
 
 def _about_votes(counts: Mapping[str, int]) -> list[str]:
     said = {
         "fewer votes": "{:,} items have fewer votes than the others.",
-        "no text": "{:,} votes hold no text that can be read again; their flag_status is taken.",
-        "restated": "{:,} texts say something else than the flag_status beside them; the texts are scored, as the "
-        "official script does.",
-        "odd": "{:,} votes name an answer that is neither 1 nor 2; they count as right, as in the official script.",
-        "draft": f"{_DRAFTS} (the official script reads them).",
+        "no text": "{:,} votes have no text to parse; their flag_status is used.",
+        "restated": "{:,} texts contradict their flag_status; the texts are scored, as in the official script.",
+        "odd": "{:,} votes are for an answer that is neither 1 nor 2; they count as right, as in the official script.",
+        "draft": f"{_DRAFTS} (the official script accepts them).",
     }
     return [text.format(counts[name]) for name, text in said.items() if counts.get(name)]
 
@@ -161,8 +159,8 @@ OFFICIAL_VOTES = PredictionFormat(
     read=_read_vote,
     orders="random",
     notes=(
-        "A line is a vote: lines with the same id, query and two responses are one item, as in the official cal.py. "
-        "Its score of K votes is --rule drop --votes K; without --votes all votes count.",
+        "Each line is a vote: lines with the same id, query and responses form an item, as in the official cal.py. Its "
+        "score with K votes is --rule drop --votes K; without --votes all votes count.",
     ),
     remarks=_about_votes,
     draw=official_order,
@@ -171,11 +169,11 @@ OFFICIAL_VOTES = PredictionFormat(
 # ---- VLMEvalKit
 
 _PARITY = "by length parity"
-"""Both harnesses turn the responses round where they have an odd number of characters together."""
+"""Both harnesses swap the responses if their total number of characters is odd."""
 
 
 def _first_shown(responses: tuple[str, str], preferred: Answer) -> bool:
-    """Say whether the preferred response was shown first."""
+    """Return whether the preferred response was shown first."""
     return (preferred == 1) == (sum(map(len, responses)) % 2 == 0)
 
 
@@ -184,13 +182,13 @@ def _is_vlmevalkit(data: Mapping[str, Any]) -> bool:
 
 
 def _read_vlmevalkit(row: Fields, benchmark: Benchmark) -> Judged:
-    """Read a row of VLMEvalKit's table of predictions, scored by its judge or not yet."""
+    """Parse a row of VLMEvalKit's predictions, with or without scores."""
     name = "human_ranking" if _is_given(row.data.get("human_ranking")) else "answer"
     cells = Fields({"response": _cell(row.data["response"]), name: _cell(row.data.get(name))})
     responses, preferred = cells.texts("response"), cells.label(name, RANKINGS)
     row.problems += cells.problems
     id = next((row.data[name] for name in ("id", "question_id") if isinstance(row.data.get(name), str)), None)
-    # Only an id tells the paper's category.
+    # The paper's category depends on the id.
     about = _about(benchmark, id or "-", responses, preferred)
     about = about if id is not None else About(longer=about.longer)
     if _is_given(given := row.data.get("category")):
@@ -223,11 +221,11 @@ def _category(row: Fields, given: str, benchmark: Benchmark) -> str | None:
 
 
 def _is_given(cell: Any) -> bool:
-    return cell is not None and cell != "" and cell == cell  # nan is an empty cell of pandas
+    return cell is not None and cell != "" and cell == cell  # pandas reads empty cells as nan
 
 
 def _cell(value: Any) -> Any:
-    """Return the list that a cell holds as text, anything else as it is."""
+    """Parse a list in a text cell; return anything else unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -250,7 +248,7 @@ def _score(row: Fields) -> bool:
 def _about_predictions(counts: Mapping[str, int]) -> list[str]:
     notes = []
     if missing := counts.get("no text", 0):
-        notes.append(f"{missing:,} rows hold no judge's text: a cell of .xlsx takes 32,767 characters at most.")
+        notes.append(f"{missing:,} rows have no text of the judge: an .xlsx cell is limited to 32,767 characters.")
     if drafts := counts.get("draft", 0):
         notes.append(f"{_DRAFTS.format(drafts)}.")
     return notes
@@ -258,10 +256,10 @@ def _about_predictions(counts: Mapping[str, int]) -> list[str]:
 
 def _about_scores(counts: Mapping[str, int]) -> list[str]:
     return [
-        "Under the rule wrong the file's own scores are taken: VLMEvalKit has a language model read each text, and "
-        "scores 0 what it cannot read. Parse rate and the rules drop and coin go by the texts, read as the official "
-        f"script reads them: {counts.get('read', 0):,} have no verdict in its form, and {counts.get('contrary', 0):,} "
-        "name the other answer than the score does.",
+        "The rule wrong uses the file's own scores: VLMEvalKit parses each text with a language model, and scores 0 if "
+        "that fails. Parse rate and the rules drop and coin use the texts, parsed like in the official script: "
+        f"{counts.get('read', 0):,} have no verdict in its format, and {counts.get('contrary', 0):,} contradict the "
+        "score.",
         *_about_predictions(counts),
     ]
 
@@ -274,8 +272,8 @@ VLMEVALKIT = PredictionFormat(
     orders=_PARITY,
     writer="VLMEvalKit",
     notes=(
-        "VLMEvalKit has a language model read each text before it scores; here the texts are read as the official "
-        "script reads them. Its own scores are in the file beside this one that also bears that model's name.",
+        "VLMEvalKit parses each text with a language model before scoring; here the texts are parsed like in the "
+        "official script. VLMEvalKit's own scores are in the file next to this one whose name includes that model's.",
     ),
     remarks=_about_predictions,
 )
@@ -286,8 +284,8 @@ VLMEVALKIT_SCORES = replace(
     marked=lambda data: _is_vlmevalkit(data) and "score" in data,
     tells_unreadable=False,
     notes=(),
-    blind_note="No text can be read as the official script reads it, or not all rows hold one: the parse rate is "
-    "unknown, and the rules drop and coin cannot be applied. VLMEvalKit scores 0 what its language model cannot read.",
+    blind_note="Some rows have no text, or no text has a verdict in the official format: the parse rate is unknown, "
+    "and the rules drop and coin cannot be applied. VLMEvalKit scores 0 for a text that its model cannot parse.",
     remarks=_about_scores,
 )
 
@@ -297,7 +295,7 @@ _METRIC = "vlreward_score"
 
 
 def _read_sample(row: Fields, benchmark: Benchmark) -> Judged:
-    """Read a sample of lmms-eval: its score tells which answer is right wherever the text can be read."""
+    """Parse a sample of lmms-eval; for a readable text, its score shows which answer is right."""
     sample = read_sample(row, _METRIC)
     said, (total, lengths) = read_text(sample.text), _lengths(prompt_of(row))
     target = str(row.data.get("target")).replace(" ", "")
@@ -316,7 +314,7 @@ def _read_sample(row: Fields, benchmark: Benchmark) -> Judged:
 
 
 def _lengths(prompt: str) -> tuple[int | None, tuple[int, int] | None]:
-    """Return how many characters the two answers in a prompt have together, and each; None where that is not plain."""
+    """Return the total length of the two answers in a prompt, and their lengths; None where ambiguous."""
     _, start, rest = prompt.partition("\n\nAnswer 1: ")
     both, end, _ = rest.rpartition("\n\nPlease evaluate both answers")
     parts = both.split("\n\nAnswer 2: ")
@@ -329,9 +327,9 @@ def _lengths(prompt: str) -> tuple[int | None, tuple[int, int] | None]:
 def _about_samples(counts: Mapping[str, int]) -> list[str]:
     overall, macro = own_scores(counts)
     return [
-        f"{counts.get('guess', 0):,} texts have no verdict in the official form and count as unreadable: lmms-eval has "
-        "them read by a language model, and guesses at random what that cannot read; the file does not say which. Its "
-        f"own score, guesses included: macro {100 * macro:.2f} % (what it prints), overall {100 * overall:.2f} %.",
+        f"{counts.get('guess', 0):,} texts have no verdict in the official format and count as unreadable: lmms-eval "
+        "parses them with a language model and otherwise guesses at random; the file does not say which. Its own "
+        f"score, with these: macro {100 * macro:.2f} % (the one it prints), overall {100 * overall:.2f} %.",
         *general_remarks(counts),
     ]
 

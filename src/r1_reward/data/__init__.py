@@ -1,1 +1,1 @@
-"""Preference pairs: files, pictures, and the worlds they come from."""
+"""Preference pairs: importing, annotating, mixing, scoring and exporting them."""

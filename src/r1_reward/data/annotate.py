@@ -1,25 +1,25 @@
-"""A teacher judges every pair until it agrees with the label; its reasoning is kept, and how long that took.
+"""Annotate pairs with a teacher: ask until it agrees with the label, keep its reasoning and count the attempts.
 
-The first try is greedy, the next ones are warmer. The folder can be trained on, and taken up again after a kill::
+The first attempt is greedy, later ones are sampled. The output folder is ready for training, and a killed run resumes::
 
     settings = AnnotateSettings(teacher="openai:gpt-4o")
     report = annotate("mixed", Path("annotated"), settings, money=Money(2.5, 10.0, limit=500.0))
 
-``attempts.jsonl`` has a line for every reply, written the moment it comes: the same call goes on where a killed one
-stopped and pays for nothing twice, except what was under way. Then come the pairs, ``dropped.jsonl`` and, last,
-``report.json``. What a row says in the end:
+``attempts.jsonl`` gets a line for every reply as soon as it arrives: the same call resumes where a killed one stopped
+and pays again only for requests that were in flight. The pairs, ``dropped.jsonl`` and, last, ``report.json`` follow.
+Each output row has:
 
-- ``attempts``: the number of the first try whose answer agrees with the label; None if none did. Such a row has
-  *failed* if some try contradicted the label, and has *no verdict* if none could be read: ``attempts.jsonl`` tells.
-- ``reasoning``: the text of the first try that agrees and can be trained on, so one in the format and free of control
-  tokens. A teacher that agrees in another format is asked again; ``attempts`` is still the first agreement.
+- ``attempts``: the number of the first attempt that agrees with the label, or None. A row with None has *failed* if
+  some attempt contradicted the label, and has *no verdict* if none could be parsed; ``attempts.jsonl`` shows which.
+- ``reasoning``: the text of the first attempt that agrees and is usable for training: well-formed and free of control
+  tokens. A teacher that agrees in another format is asked again; ``attempts`` still counts the first agreement.
 
-With ``reorder`` the answers change places at random from the second try on. A reasoning speaks of "Response 1", so a
-row is stored in the order in which its reasoning was written. That keeps text and answers together, but favours the
-position the teacher favours; the report gives both, and warns.
+With ``reorder`` the responses are shown in random order from the second attempt on. Reasoning refers to "Response 1",
+so each row is stored in the order in which its reasoning was written. That keeps text and responses consistent, but
+reproduces the teacher's position bias; the report gives both shares and warns.
 
-A row the server did not answer is no failure of the teacher's. It is left out and listed; the next call asks about it
-again, unless the server rejects its very text.
+A row that the server did not answer is not a failure of the teacher. It is left out and listed; the next call asks
+about it again, unless the server rejects the text itself.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ def annotate(
     on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Ask the teacher about every row that ``out`` does not know yet, write the pairs, and return the report.
+    """Annotate every row that is not yet in ``out``, write the pairs and return the report.
 
-    ``concurrency`` requests are open at a server at once, and no more than ``requests_per_minute`` are sent, repeated
-    ones included; ``batch_size`` sequences are generated at once by a local teacher. None of them decides a verdict.
-    A run that reaches ``money.limit`` ends cleanly; ``complete`` in the report is then False, ``stopped`` says why, and
-    ``left`` how many rows are to be asked about. So does a run of whose first replies none can be read, unless
-    ``on_unreadable`` says to warn only. A complete folder is left as it is.
+    At most ``concurrency`` requests are open at a server and at most ``requests_per_minute`` are sent, retries
+    included; a local teacher generates ``batch_size`` sequences at a time. None of these affects a verdict.
+    A run that reaches ``money.limit`` ends cleanly: ``complete`` in the report is False, ``stopped`` says why, and
+    ``left`` counts the remaining rows. A run also ends this way if none of the first replies can be parsed, unless
+    ``on_unreadable`` is "warn". A complete folder is not touched.
 
     Raises:
-        UserError: the folder holds another run or is in use, a setting is wrong, or no row can be asked about at all.
+        UserError: the folder holds another run or is in use, a setting is wrong, or the teacher cannot be reached.
     """
     spec = parse_teacher(settings.teacher)
     if spec.url is None and money != Money():
-        raise UserError(f"--teacher {settings.teacher} is a checkpoint and costs nothing; leave prices and limit out.")
+        raise UserError(f"--teacher {settings.teacher} is a local checkpoint and costs nothing; omit prices and limit.")
     with _opened(out, path, settings, spec):
         finished = _finished(out, path)
         if finished is not None:
@@ -94,17 +94,17 @@ def annotate(
 
 
 def _opened(out: Path, path: str | Path, settings: AnnotateSettings, spec: TeacherSpec) -> AbstractContextManager[None]:
-    """Create the folder, or see that it holds this very run, and keep other processes out; raises UserError."""
+    """Create the folder, or check that it holds this same run, and lock it; raises UserError."""
     source = Path(path)
     if out.resolve() in (source.resolve(), source.resolve().parent):
-        raise UserError(f"{out}: holds the pairs to annotate; choose another folder with --out.")
+        raise UserError(f"{out}: contains the pairs to annotate; choose another folder with --out.")
     pair_files(path)
     weights = weights_fields(spec.model, served=spec.url is not None)
     return run_folder(out, {"format": 1, **settings.describe(), **weights})
 
 
 def _finished(out: Path, path: str | Path) -> dict[str, Any] | None:
-    """Return the report of a folder that has all rows of this input."""
+    """Return the report if the folder already has all rows of this input, else None."""
     report = read_json(out / REPORT) if (out / REPORT).exists() else None
     same = isinstance(report, dict) and report.get("complete") and report.get("input") == data_identity(path)
     return report if same else None

@@ -1,6 +1,6 @@
-"""A folder of pairs being annotated by a teacher: what is due, what came back, and the pairs that come of it.
+"""The state of an annotation folder: which rows are due, what the teacher replied, and the resulting pairs.
 
-:mod:`r1_reward.data.annotate` tells the story; whoever asks the teacher goes::
+See :mod:`r1_reward.data.annotate` for the overview. The loop that asks the teacher looks like this::
 
     for job in run.due():
         while (attempt := run.next_attempt(job)) is not None:
@@ -38,26 +38,26 @@ from r1_reward.store.shards import PairWriter, pair_files, read_rows
 ATTEMPTS, DROPPED = "attempts.jsonl", "dropped.jsonl"
 REJECTED, REPEATED, TIE = "rejected", "repeated", "tie"
 _REASONS = {
-    REPEATED: "the same id and content came before",
-    TIE: "neither response is preferred, so no judgement agrees with the label",
+    REPEATED: "repeats an earlier row (same id and content)",
+    TIE: "neither response is preferred, so no judgment can agree with the label",
 }
-"""Why a row is not asked about."""
-GIVE_UP = 100  # rows without a reply one after the other before a run ends: a server that is gone
+"""Why the teacher is not asked about a row."""
+GIVE_UP = 100  # consecutive rows without a reply before a run ends: the server is probably gone
 
 
 class Job(NamedTuple):
-    """One row of the input. ``key`` depends on what the teacher is shown and the id, not on the label."""
+    """One input row. ``key`` depends on the id and on what the teacher is shown, not on the label."""
 
     file: str
     number: int
     key: str
     row: dict[str, Any]
     reason: str = ""
-    """Why it cannot be asked about, if it cannot."""
+    """Why the teacher cannot be asked about it; empty if it can."""
 
 
 class AnnotateState(NamedTuple):
-    """How far a run has come; ``cost`` as :meth:`Money.cost`."""
+    """Progress of a run; ``cost`` is that of :meth:`Money.cost`."""
 
     done: int
     total: int
@@ -65,14 +65,14 @@ class AnnotateState(NamedTuple):
     usage: Usage
     cost: float | None
     estimate: float | None
-    """What the whole folder will have cost at this rate."""
+    """Estimated cost of the whole folder at the current rate."""
 
 
 Progress = Callable[[AnnotateState], None]
 
 
 def read_jobs(path: str | Path) -> Iterator[Job]:
-    """Yield the rows of a pair file or folder with their keys; rows that cannot be asked about say why."""
+    """Yield the rows of a pair file or folder with their keys; ``reason`` is set on rows that cannot be annotated."""
     seen: set[str] = set()
     for file in pair_files(path):
         for number, row in enumerate(read_rows(file), 1):
@@ -101,20 +101,20 @@ def _digest(place: Place) -> str:
 
 
 class Standing(NamedTuple):
-    """What a row's tries come to."""
+    """The combined result of a row's attempts."""
 
     agreed: int | None
-    """The first try that agrees with the label."""
+    """Number of the first attempt that agrees with the label."""
     taught: Attempt | None
-    """The first of those whose text can be trained on."""
+    """The first of those whose text is usable for training."""
     rejected: Attempt | None
-    """The one that the server would not take."""
+    """The attempt that the server rejected."""
     settled: bool
-    """Whether no further try is due."""
+    """Whether no further attempt is due."""
 
 
 def standing(attempts: Sequence[Attempt], preferred: int, limit: int) -> Standing:
-    """Judge a row's tries by its label."""
+    """Compare a row's attempts with its label."""
     agreeing = [attempt for attempt in attempts if attempt.answer == preferred]
     taught = next((attempt for attempt in agreeing if not attempt.problem), None)
     rejected = next((attempt for attempt in attempts if attempt.problem == REJECTED), None)
@@ -123,7 +123,7 @@ def standing(attempts: Sequence[Attempt], preferred: int, limit: int) -> Standin
 
 
 class Annotation:
-    """A folder being annotated: what is due, what came back, and the pairs that come of it."""
+    """A folder being annotated: which rows are due, what the teacher replied, and the resulting pairs."""
 
     def __init__(
         self,
@@ -138,18 +138,18 @@ class Annotation:
         self.dialect = settings.spoken()
         limit = limit_of(settings.max_new_tokens)
         self.watch = Watch(settings.teacher, on_unreadable, limit=limit, dialect=self.dialect)
-        """Sees every reply of this call; once it has stopped, no more should be asked for."""
+        """Sees every reply of this call; once it has stopped, no more requests should be sent."""
         self.attempts = AttemptsFile(out / ATTEMPTS)
         self.gaps: dict[str, tuple[str, str]] = {}
-        """Rows without an outcome, key to reason and detail."""
+        """Rows without an outcome: key to (reason, detail)."""
         self.engine = Generative()
-        """Asks; whoever asks the teacher puts it here."""
+        """Builds the requests; set by the caller that asks the teacher."""
         self.engine.dialect = self.dialect
         self._total = sum(1 for _ in read_rows(path, ["id"]))
         self._done = self._agreed = self._failed_in_a_row = 0
 
     def due(self) -> Iterator[Job]:
-        """Yield the rows that the teacher is still to be asked about."""
+        """Yield the rows that still need an attempt."""
         for job in read_jobs(self.path):
             if job.reason:
                 self._done += 1
@@ -159,19 +159,19 @@ class Annotation:
                 yield job
 
     def standing(self, job: Job) -> Standing:
-        """Return what a row's tries come to so far."""
+        """Return the combined result of a row's attempts so far."""
         return standing(self.attempts.of(job.key), job.row["preferred"], self.settings.attempts)
 
     def next_attempt(self, job: Job) -> int | None:
-        """Return the number of the try to make, None if the row needs none."""
+        """Return the number of the next attempt, None if the row needs no more."""
         return None if self.standing(job).settled else len(self.attempts.of(job.key)) + 1
 
     def swapped(self, job: Job, attempt: int) -> bool:
-        """Say whether response 2 is shown first: the first try is in the stored order."""
+        """Return whether response 2 is shown first; the first attempt always uses the stored order."""
         return self.settings.reorder and attempt > 1 and self._number("order", job, attempt) % 2 == 1
 
     def request(self, job: Job, attempt: int) -> Any:
-        """Return what is asked; raises UserError if it cannot be shown, such as a picture."""
+        """Return the request for an attempt; raises UserError if the row cannot be shown, such as a broken image."""
         settings, pair = self.settings, prepare(job.row, video_frames=self.settings.frames)
         first, second = pair.shown(self.swapped(job, attempt))
         return self.engine.compare(
@@ -189,7 +189,7 @@ class Annotation:
         return int.from_bytes(digest[:8], "big") >> 2
 
     def record(self, job: Job, attempt: int, completion: Completion) -> AttemptRecord:
-        """Return the line for a reply, its answer in the stored order."""
+        """Return the record of a reply, its answer converted to the stored order."""
         swapped = self.swapped(job, attempt)
         shown, problem = read_reply(completion, special_tokens=self.engine.special_tokens, dialect=self.dialect)
         return AttemptRecord(
@@ -206,7 +206,7 @@ class Annotation:
         )
 
     def keep(self, job: Job, record: AttemptRecord, completion: Completion | None = None) -> None:
-        """Write a reply down; no kill reaches it when this returns. The watch sees a ``completion`` that came."""
+        """Append a reply to the file; it survives a kill once this returns. The watch sees ``completion``, if given."""
         self.attempts.add(record)
         if completion is not None:
             readable = record.answer is not None or record.problem == "tie"
@@ -217,12 +217,12 @@ class Annotation:
         self._show()
 
     def reject(self, job: Job, attempt: int, error: RejectedError) -> None:
-        """Write down that the server will not take a row, so that it is not asked again."""
+        """Record that the server rejected a row, so that the row is not sent again."""
         record = self.record(job, attempt, Completion(text=str(error), tokens=0, prompt_tokens=0, refused=True))
         self.keep(job, record.model_copy(update={"problem": REJECTED}))
 
     def leave(self, job: Job, error: UserError) -> None:
-        """Note a row without an outcome; raises UserError if there were too many of them one after the other."""
+        """Note a row without an outcome; raises UserError after ``GIVE_UP`` consecutive rows without a reply."""
         unusable = not isinstance(error, EngineError)
         reason = "image" if isinstance(error, ImageError) else "not shown" if unusable else "no reply"
         self.gaps[job.key] = (reason, str(error))
@@ -230,8 +230,8 @@ class Annotation:
         self._failed_in_a_row += not unusable
         if self._failed_in_a_row >= GIVE_UP:
             raise UserError(
-                f"{GIVE_UP} rows in a row got no reply; the last one: {error}\n"
-                "What was answered is kept; the same command resumes there."
+                f"{GIVE_UP} rows in a row got no reply; the last error: {error}\n"
+                "All replies so far are kept; run the same command again to resume."
             )
         self._show()
 
@@ -244,14 +244,14 @@ class Annotation:
             self.progress(self.state())
 
     def state(self) -> AnnotateState:
-        """Return how far the run has come."""
+        """Return the progress of the run."""
         usage = self.attempts.usage
         cost = self.money.cost(usage)
         estimate = None if cost is None or not self._done else cost * self._total / self._done
         return AnnotateState(self._done, self._total, self._agreed, usage, cost, estimate)
 
     def write(self, stopped: str) -> dict[str, Any]:
-        """Write pairs, dropped.jsonl and report.json from what was answered; return the report."""
+        """Write the pairs, dropped.jsonl and report.json from the replies so far; return the report."""
         summary = Summary(self.settings.attempts)
         with PairWriter(self.out, overwrite=True, lock=False) as writer:
             with open(writer.staging / DROPPED, "w", encoding="ascii") as dropped:
@@ -285,13 +285,13 @@ class Annotation:
             report["warnings"].append(self.watch.words)
         if self.money.price_in is not None and usage.uncounted:
             report["warnings"].append(
-                f"the cost is a lower bound: {usage.uncounted} replies came without a count of tokens."
+                f"the cost is a lower bound: the server did not report token counts for {usage.uncounted} replies."
             )
         report["warnings"] += [f"{remark}." for remark in read_remarks(self.out)]
         return report
 
     def _outcome(self, job: Job) -> tuple[str, str]:
-        """Return why a row is left out and the details, empty if it is not."""
+        """Return (reason, detail) for a row that is left out, empty strings for one that is kept."""
         if job.reason:
             return job.reason, _REASONS[job.reason]
         stands = self.standing(job)
@@ -299,10 +299,10 @@ class Annotation:
             return REJECTED, self.attempts.text(stands.rejected)
         if stands.settled:
             return "", ""
-        return self.gaps.get(job.key, ("not asked", "the run stopped before"))
+        return self.gaps.get(job.key, ("not asked", "the run stopped before this row"))
 
     def _taught(self, job: Job, stands: Standing) -> dict[str, Any]:
-        """Return the row with reasoning and attempts, in the order its reasoning speaks of."""
+        """Return the row with reasoning and attempts, its responses in the order that the reasoning refers to."""
         row = {**job.row, "attempts": stands.agreed, "reasoning": None}
         if stands.taught is not None:
             row["reasoning"] = self.dialect.as_ours(self.attempts.text(stands.taught))

@@ -1,4 +1,4 @@
-"""Count what a teacher's tries came to, for ``report.json``."""
+"""Count the results of a teacher's attempts for ``report.json``."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from r1_reward.store.files import read_json
 from r1_reward.store.shards import REPORT
 
 SAID_BY = {
-    "annotation": ("attempts", "a teacher's tries until it agreed"),
+    "annotation": ("attempts", "the number of attempts until a teacher agreed"),
     "sft": ("levels", "their difficulty"),
     "rl": ("levels", "their difficulty"),
 }
-"""By the kind of a report.json, its field that counts rows by how a judge did on them, and what that counts."""
+"""For each kind of report.json: the field with rows counted by how a judge did on them, and what that field counts."""
 
 LEFT = ("no reply", "not asked")
-"""Reasons for which the next call asks about a row again."""
+"""Reasons after which the next call asks about a row again."""
 
 FAILED = "failed"
-"""A row that the teacher contradicted: some try had a verdict, and none agreed with the label."""
+"""A row that the teacher contradicted: some attempt had a verdict, and none agreed with the label."""
 
 NO_VERDICT = "no verdict"
-"""A row of which no try had a verdict: nobody knows whether it is hard."""
+"""A row without a verdict in any attempt, so its difficulty is unknown."""
 
 TRUNCATED = "truncated"
-"""The problem of a reply that the token limit cut."""
+"""The problem of a reply that was cut by the token limit."""
 
-_UNEVEN = 0.05  # how far from one half the labels of rows with reasoning may be before a warning
-_ENOUGH = 100  # rows before a share says anything
+_UNEVEN = 0.05  # largest deviation from one half of the labels of rows with reasoning without a warning
+_ENOUGH = 100  # rows needed before a share means anything
 
 
 class Summary:
@@ -56,7 +56,7 @@ class Summary:
         self._dropped[reason] += 1
 
     def add(self, before: Mapping[str, Any], row: Mapping[str, Any], attempts: Sequence[Attempt]) -> None:
-        """Count a row as it was and as it is now, with its tries."""
+        """Count a row, given before and after annotation, with its attempts."""
         name = state(row["attempts"], any(attempt.answer is not None for attempt in attempts))
         self._attempts[name] += 1
         self._sources[row["source"]][name] += 1
@@ -75,7 +75,7 @@ class Summary:
             self._texts.add(text)
 
     def report(self) -> dict[str, Any]:
-        """Return everything as JSON; shares in [0, 1], None of nothing."""
+        """Return all counts as JSON; shares are in [0, 1], None if there is nothing to count."""
         left = sum(self._dropped[reason] for reason in LEFT)
         taught, written = self._labels.total(), self._attempts.total()
         return {
@@ -108,35 +108,35 @@ class Summary:
             reasons: Counter[str] = sum(self._outcomes.values(), Counter())
             commonest = ", ".join(f"{name} {count:,}" for name, count in reasons.most_common(3))
             warnings.append(
-                f"{self._readable:,} of {self._replies:,} replies have a verdict ({commonest}): this teacher's replies "
-                "cannot be read, which says nothing about the rows."
+                f"only {self._readable:,} of {self._replies:,} replies have a verdict ({commonest}): this teacher's "
+                "replies cannot be parsed, so these counts say nothing about the rows."
             )
         labels, shown = _share(self._labels), _share(self._shown)
         if labels is not None and self._labels.total() >= _ENOUGH and abs(labels - 0.5) > _UNEVEN:
             warnings.append(
                 f"{labels:.0%} of the rows with reasoning prefer response 1, and {shown:.0%} of the teacher's verdicts "
-                "are for the response shown first: a model that imitates it learns its position."
+                "are for the response shown first: a model trained on them learns this position bias."
             )
         if self._repeated:
             warnings.append(
-                f"{self._repeated} rows have the very same reasoning as an earlier one: is there a cache, or a canned "
-                "reply, between here and the teacher?"
+                f"{self._repeated} rows have exactly the same reasoning as an earlier row; check for a cache or a "
+                "canned reply in front of the teacher."
             )
         if self._replaced:
-            warnings.append(f"{self._replaced} rows had reasoning already; the teacher's outcome has taken its place.")
+            warnings.append(f"{self._replaced} rows already had reasoning; the teacher's replaced it.")
         return warnings
 
 
 def state(attempts: int | None, had_verdict: bool) -> str:
-    """Name what a row came to: the number of the try that agreed, ``failed`` or ``no verdict``."""
+    """Return the state of a row: the number of the attempt that agreed, ``failed`` or ``no verdict``."""
     return str(attempts) if attempts is not None else FAILED if had_verdict else NO_VERDICT
 
 
 def rows_by_state(folder: Path) -> dict[str, Any] | None:
-    """Return what the report.json of a folder of annotated or divided pairs says of its rows, for a card.
+    """Return the row counts in the report.json of a folder of annotated or split pairs, for a data card.
 
-    ``counts`` are rows by the number of tries or of right samples, and apart from them ``failed`` and ``no verdict``;
-    ``of`` says what they count. None if the folder has no such report.
+    ``counts`` maps a number of attempts or of correct samples, ``failed`` and ``no verdict`` to rows; ``of`` says what
+    is counted. None if the folder has no such report.
     """
     path = folder / REPORT
     report = read_json(path) if path.is_file() else None
@@ -148,7 +148,7 @@ def rows_by_state(folder: Path) -> dict[str, Any] | None:
 
 
 def outcome(attempt: Attempt, preferred: int) -> str:
-    """Name what a try came to: ``agreed``, ``agreed, but malformed``, ``disagreed``, ``refused``, ..."""
+    """Return the outcome of an attempt: ``agreed``, ``agreed, but malformed``, ``disagreed``, ``refused``, ..."""
     if attempt.answer is None:
         return attempt.problem
     if attempt.answer != preferred:

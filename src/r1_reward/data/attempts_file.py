@@ -1,13 +1,13 @@
-"""What a teacher said, one line a try, in a file that only grows and survives a kill at any moment.
+"""An append-only file of a teacher's replies, one line per attempt, that survives a kill at any moment.
 
-A line is written the moment its reply is there, so that a killed run has lost only what was under way::
+Each line is written as soon as its reply arrives, so a killed run loses only the requests in flight::
 
     attempts = AttemptsFile(Path("annotated/attempts.jsonl"))
     attempts.add(AttemptRecord(key=key, id="7", attempt=1, ...))
-    attempts.of(key)            # the tries of that row so far, without their texts
+    attempts.of(key)            # the attempts on that row so far, without their texts
     attempts.text(attempt)      # the text of one, read from the file
 
-Texts stay on disk: 200,000 rows of three tries each would not fit into memory.
+Texts stay on disk: 200,000 rows with three attempts each would not fit into memory.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from r1_reward.store.append_log import AppendLog, Place
 
 
 class AttemptRecord(BaseModel):
-    """One line: what was asked of which row, and what came back.
+    """One line: an attempt on a row and the reply.
 
-    ``answer`` refers to the row's stored order, as in :class:`~r1_reward.records.schema.Judgment`; None if there
-    is not a verdict, and does not contradict the label either; ``problem`` then says why. With an answer,
-    ``problem`` says why the text may not be trained on, empty if it may. ``prompt_tokens`` is None if the teacher did
-    not count them; ``tokens`` are those it generated.
+    ``answer`` refers to the row's stored order, as in :class:`~r1_reward.records.schema.Judgment`. None means that
+    there is no verdict, which does not count as contradicting the label; ``problem`` then says why. With an answer,
+    ``problem`` says why the text is unusable for training, and is empty if it is usable. ``prompt_tokens`` is None if
+    the server did not report it; ``tokens`` counts the generated ones.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -47,7 +47,7 @@ class AttemptRecord(BaseModel):
 
 
 class Attempt(NamedTuple):
-    """What is kept in memory of a line."""
+    """The part of a line that is kept in memory."""
 
     number: int
     swapped: bool
@@ -57,7 +57,7 @@ class Attempt(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Tokens of all lines: shown, generated, and how many replies came without a count of what was shown."""
+    """Token totals over all lines; ``uncounted`` is the number of replies without a count of prompt tokens."""
 
     attempts: int = 0
     prompt_tokens: int = 0
@@ -66,12 +66,12 @@ class Usage(NamedTuple):
 
 
 def had_verdicts(path: Path) -> dict[str, bool]:
-    """Return, for the key of each row in a file of tries, whether any of them had a verdict, right or wrong.
+    """Return, by row key, whether any attempt in the file had a verdict, right or wrong.
 
-    The file is only read: a line that is being written, or was left unfinished, is passed over.
+    The file is only read; an unfinished last line is ignored.
 
     Raises:
-        UserError: a line is none of ours.
+        UserError: a line is not an attempt.
     """
     found: dict[str, bool] = {}
     with open(path, "rb") as lines:
@@ -81,44 +81,44 @@ def had_verdicts(path: Path) -> dict[str, bool]:
             try:
                 record = AttemptRecord.model_validate_json(line)
             except ValueError as error:
-                raise UserError(f"{path}, line {number}: is not a teacher's try.") from error
+                raise UserError(f"{path}, line {number}: not a teacher's attempt.") from error
             found[record.key] = found.get(record.key, False) or record.answer is not None
     return found
 
 
 class AttemptsFile:
-    """The tries of all rows, by the key of the row; each (row, number) is there at most once."""
+    """The attempts on all rows, by row key; each (row, number) occurs at most once."""
 
     def __init__(self, path: Path) -> None:
-        """Read what is there; raises UserError if a line is none of ours or a try is there twice."""
-        self._log = AppendLog(path, "a teacher's try", AttemptRecord.model_validate)
+        """Read the file, if it exists; raises UserError if a line is not an attempt or repeats one."""
+        self._log = AppendLog(path, "a teacher's attempt", AttemptRecord.model_validate)
         self._attempts: dict[str, list[Attempt]] = {}
         self.usage = Usage()
         for line, place, record in self._log.entries():
             if any(attempt.number == record.attempt for attempt in self.of(record.key)):
-                raise self._log.wrong(line, f"try {record.attempt} of row {record.id} is there twice")
+                raise self._log.wrong(line, f"attempt {record.attempt} on row {record.id} appears twice")
             self._remember(record, place)
 
     def of(self, key: str) -> Sequence[Attempt]:
-        """Return the tries of a row, in the order they were made."""
+        """Return the attempts on a row, in order."""
         return self._attempts.get(key, ())
 
     def add(self, *records: AttemptRecord) -> None:
-        """Write lines; they survive a kill when this returns, and a power cut after :meth:`sync`."""
+        """Append lines; they survive a kill once this returns, and a power failure after :meth:`sync`."""
         places = self._log.append([record.model_dump() for record in records])
         for record, place in zip(records, places, strict=True):
             self._remember(record, place)
 
     def text(self, attempt: Attempt) -> str:
-        """Return what the teacher said, to the letter."""
+        """Return the teacher's reply, verbatim."""
         return self._log.read(attempt.place)["text"]
 
     def sync(self) -> None:
-        """Bring all lines to the disk."""
+        """Flush all lines to disk."""
         self._log.sync()
 
     def close(self) -> None:
-        """Bring all lines to the disk and close the file."""
+        """Flush all lines to disk and close the file."""
         self._log.close()
 
     def _remember(self, record: AttemptRecord, place: Place) -> None:

@@ -1,12 +1,12 @@
-"""The card of a data set: what is in it, in numbers and pictures, as README.md beside the rows.
+"""Write the card of a dataset: its statistics and plots, as README.md next to the rows.
 
     statistics = Statistics()
     for row in rows:
         statistics.add(row, source="rlaif-v", side="train", sizes=[(640, 480)])
     write_card(folder, report, statistics)      # folder/README.md, folder/plots/*.png
 
-Its head is what the Hugging Face Hub reads, so the folder loads with ``datasets.load_dataset(folder)``. The names of
-sources and parts come out of the data; none of them can break the Markdown they stand in.
+Its YAML header is what the Hugging Face Hub reads, so the folder loads with ``datasets.load_dataset(folder)``. Names of
+sources and parts come from the data and are escaped for Markdown.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ TRAIN, TEST, OTHER = "#0072B2", "#D55E00", "#999999"
 
 
 class Statistics:
-    """Numbers about the rows of a data set, gathered row by row in a few bytes each."""
+    """Statistics of a dataset's rows, collected row by row in a few bytes each."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        """Sources, in the order they came."""
+        """Sources, in order of first appearance."""
         self._source, self._test = array("h"), array("b")
         self._lengths = array("i")  # question, preferred response, other response
         self._sizes = array("i")  # width, height
         self._with_pictures = 0
 
     def add(self, row: Mapping[str, Any], source: str, side: str, sizes: Sequence[tuple[int, int]]) -> None:
-        """Count a row; ``side`` is train or test, ``sizes`` are width and height in pixels of its pictures."""
+        """Count a row; ``side`` is train or test, ``sizes`` are the (width, height) of its images in pixels."""
         if source not in self.names:
             self.names.append(source)
         self._source.append(self.names.index(source))
@@ -55,7 +55,7 @@ class Statistics:
 
     @property
     def source(self) -> np.ndarray:
-        """(n,) The place of each row's source in ``names``."""
+        """(n,) index of each row's source in ``names``."""
         return np.array(self._source, dtype=np.int64)
 
     @property
@@ -65,16 +65,16 @@ class Statistics:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(n, 3) characters of question, preferred response, other response."""
+        """(n, 3) lengths in characters of question, preferred response and other response."""
         return np.array(self._lengths, dtype=np.int64).reshape(-1, 3)
 
     @property
     def sizes(self) -> np.ndarray:
-        """(pictures, 2) width and height in pixels."""
+        """(images, 2) width and height in pixels."""
         return np.array(self._sizes, dtype=np.int64).reshape(-1, 2)
 
     def summary(self) -> dict[str, Any]:
-        """Return the numbers of the card: lengths and *longer wins* by source and in all, sizes of the pictures."""
+        """Return the card's numbers: lengths and *longer wins* by source and overall, and image sizes."""
         sizes, source = self.sizes, self.source
         pictures: dict[str, Any] = {"count": len(sizes), "rows": self._with_pictures}
         if len(sizes):
@@ -94,7 +94,7 @@ def _by_name(item: tuple[int, str]) -> str:
 
 
 def _describe(lengths: np.ndarray) -> dict[str, float]:
-    """Return rows, median lengths and the accuracy, in [0, 1], of a judge that always names the longer response."""
+    """Return row count, median lengths and the accuracy, in [0, 1], of always choosing the longer response."""
     question, better, other = np.median(lengths, axis=0).tolist()
     return {
         "rows": len(lengths),
@@ -106,14 +106,14 @@ def _describe(lengths: np.ndarray) -> dict[str, float]:
 
 
 def longer_wins(preferred: np.ndarray, other: np.ndarray) -> float:
-    """Return the share of pairs, in [0, 1], whose preferred response is longer; equal lengths count as half."""
+    """Return the share of pairs, in [0, 1], whose preferred response is longer; equal lengths count one half."""
     return float(np.mean((preferred > other) + (preferred == other) / 2))
 
 
 def write_card(folder: Path, report: Mapping[str, Any], statistics: Statistics) -> Path:
-    """Write README.md and plots/*.png and return the path of the first.
+    """Write README.md and plots/*.png and return the path of README.md.
 
-    ``report`` is what report.json of a mixture holds (:mod:`r1_reward.data.mixing`).
+    ``report`` is the content of a mixture's report.json (:mod:`r1_reward.data.mixing`).
     """
     figures = {
         "sources": sources_figure(statistics), "lengths": lengths_figure(statistics),
@@ -140,7 +140,7 @@ def render_card(report: Mapping[str, Any]) -> str:
 
 
 def sources_figure(statistics: Statistics) -> Figure:
-    """Return rows by source, train and test."""
+    """Plot rows by source, train and test."""
     from matplotlib.figure import Figure
 
     names = sorted(statistics.names)
@@ -161,7 +161,7 @@ def sources_figure(statistics: Statistics) -> Figure:
 
 
 def lengths_figure(statistics: Statistics) -> Figure:
-    """Return how long questions and responses are, on a logarithmic axis."""
+    """Plot the lengths of questions and responses on a logarithmic axis."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.2), layout="constrained")
@@ -178,7 +178,7 @@ def lengths_figure(statistics: Statistics) -> Figure:
 
 
 def longer_figure(statistics: Statistics) -> Figure:
-    """Return how often the longer response is the preferred one, by source."""
+    """Plot how often the longer response is the preferred one, by source."""
     from matplotlib.figure import Figure
 
     summary = statistics.summary()
@@ -189,12 +189,12 @@ def longer_figure(statistics: Statistics) -> Figure:
     axis.barh([name for name, _ in rows], shares, color=[TRAIN] * (len(rows) - 1) + [OTHER])
     axis.axvline(50, color="black", linewidth=0.8)
     axis.invert_yaxis()
-    axis.set(xlim=(0, 100), xlabel="%", title="Longer wins: accuracy of always naming the longer response")
+    axis.set(xlim=(0, 100), xlabel="%", title="Longer wins: accuracy of always choosing the longer response")
     return _plain(figure)
 
 
 def pictures_figure(statistics: Statistics) -> Figure:
-    """Return the sizes of the pictures: width against height, and how many there are of each."""
+    """Plot image sizes, width against height, colored by how many images have that size."""
     from matplotlib.figure import Figure
 
     sizes, counts = np.unique(statistics.sizes, axis=0, return_counts=True)
@@ -203,8 +203,8 @@ def pictures_figure(statistics: Statistics) -> Figure:
     points = axis.scatter(
         sizes[:, 0], sizes[:, 1], c=counts, s=8, norm="log", cmap="viridis", rasterized=True, linewidths=0
     )
-    figure.colorbar(points, ax=axis, label="pictures of this size")
-    axis.set(xlabel="width, pixels", ylabel="height, pixels", title="Sizes of the pictures", xscale="log", yscale="log")
+    figure.colorbar(points, ax=axis, label="images of this size")
+    axis.set(xlabel="width, pixels", ylabel="height, pixels", title="Image sizes", xscale="log", yscale="log")
     return _plain(figure)
 
 

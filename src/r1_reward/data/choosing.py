@@ -1,7 +1,7 @@
-"""Which clean rows become the mixture: how many of each source, on which side, under which label.
+"""Choose the rows of a mixture: how many from each source, on which side of the split, with which label.
 
-All of it is decided by the keys of the rows (:mod:`r1_reward.data.keys`), the config and its seed. A source is drawn by
-the seed and its own name, so that another source beside it changes nothing about it.
+All decisions depend on the row keys (:mod:`r1_reward.data.keys`), the config and its seed. A source is sampled with the
+seed and its own name, so adding another source does not change its sample.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Choice(NamedTuple):
     """The rows of a mixture."""
 
     labels: dict[int, int]
-    """Which response a chosen row prefers in the mixture, in the order of the sources."""
+    """The preferred response of each chosen row in the mixture, in the order of the sources."""
     test: set[int]
     taken: dict[str, dict[str, int]]
-    """Rows by source and part ("" if a source has none)."""
+    """Row counts by source and part ("" if the source has no parts)."""
     split: dict[str, int]
-    """Groups of connected rows, and rows of the largest."""
+    """Number of groups of connected rows, and size of the largest."""
     warnings: list[str]
 
 
@@ -38,9 +38,10 @@ def choose(
     config: MixConfig,
     counts: Mapping[str, Mapping[str, int]],
 ) -> Choice:
-    """Draw the rows of every source, their side and their label; raises UserError if a source has too few.
+    """Draw the rows of every source, their side and their label; raises UserError if a source has too few rows.
 
-    ``clusters`` are those of the pictures, ``removed`` the rows taken out, ``counts`` the rows read of every kind.
+    ``clusters`` holds the cluster of each image, ``removed`` the removed rows, ``counts`` the rows read by source and
+    kind.
     """
     left: dict[str, dict[str, list[int]]] = {name: {} for name in config.sources}
     for row in range(len(keys)):
@@ -57,13 +58,13 @@ def choose(
             rows = [row for kind, rows in left[name].items() if kind == part or not source.parts for row in rows]
             if len(rows) < wanted:
                 what = f"{name}, part {part}" if part else name
-                warnings.append(f"{what}: {wanted:,} rows were wanted, {len(rows):,} are left after cleaning.")
+                warnings.append(f"{what}: {wanted:,} rows were requested, but {len(rows):,} are left after cleaning.")
             drawn = random.Random(f"{config.seed}/{name}/{part}").sample(sorted(rows), min(wanted, len(rows)))
             taken.setdefault(name, {})[part] = len(drawn)
             chosen += drawn
     chosen.sort()
     if not chosen:
-        raise UserError("Not one row is left to mix. See the counts of the sources.")
+        raise UserError("No rows are left to mix; check the sources and their counts.")
     test, split = split_groups(keys, clusters, chosen, config.test_share, config.seed)
     labels = deal_labels(keys, chosen, test, random.Random(f"{config.seed}/labels"))
     for side, rows in (("train", [row for row in chosen if row not in test]), ("test", sorted(test))):
@@ -77,7 +78,7 @@ def choose(
 
 
 def _wanted(source: Source, there: Mapping[str, int]) -> dict[str, int]:
-    """Return how many rows of each part a source shall give; its only part is "" if it has no parts."""
+    """Return how many rows of each part are requested from a source; a source without parts has the one part ""."""
     return dict(source.parts) or {"": sum(there.values()) if source.count is None else source.count}
 
 
@@ -88,7 +89,7 @@ def _rows_of(kinds: Mapping[str, int], part: str) -> int:
 def require_enough(
     config: MixConfig, there: Mapping[str, Mapping[str, int]], read: Mapping[str, Mapping[str, int]]
 ) -> None:
-    """Raise UserError if any source has fewer rows than it shall give."""
+    """Raise UserError if any source has fewer rows than requested."""
     lines = []
     for name, source in config.sources.items():
         for part, wanted in _wanted(source, there[name]).items():
@@ -97,20 +98,20 @@ def require_enough(
             )
             if left < wanted:
                 what = f"{name}, part {part}" if part else name
-                cleaned = "it has" if there is read else f"of its {all_rows:,} cleaning has left"
-                lines.append(f"{what}: {wanted:,} rows are wanted, {cleaned} {left:,}.")
+                found = f"it has {left:,}" if there is read else f"{left:,} of its {all_rows:,} are left after cleaning"
+                lines.append(f"{what}: {wanted:,} rows were requested, but {found}.")
     if lines:
-        raise UserError("\n".join([*lines, "Ask for fewer, or set `short: take-all` to take what there is."]))
+        raise UserError("\n".join([*lines, "Request fewer, or set `short: take-all` to use all available rows."]))
 
 
 def split_groups(
     keys: Keys, clusters: np.ndarray, chosen: Sequence[int], share: float, seed: int
 ) -> tuple[set[int], dict[str, int]]:
-    """Return the rows of the test side, and how the rows hang together.
+    """Return the rows of the test side, and the number and largest size of the groups of connected rows.
 
-    Rows are connected by a near picture, by a video, by the same long question and responses, and by the same question
-    where neither has a picture or video; connected rows, directly or through others, are on one side. The test side has
-    at most ``share`` (0..1) of the rows. Raises UserError if it should have rows and no group is small enough.
+    Rows are connected by a near-duplicate image, a video, the same long question and responses, or, without images and
+    videos, the same question. Rows that are connected, directly or through others, are on the same side. The test side
+    has at most ``share`` (0..1) of the rows. Raises UserError if no group is small enough for a requested test side.
     """
     names: dict[Hashable, int] = {}
     first, second = [], []
@@ -137,13 +138,13 @@ def split_groups(
     if share and not test:
         raise UserError(
             f"test_share: no group of connected rows is small enough for {share:g} of {len(chosen):,} rows. "
-            "Give more rows, a larger share, or 0 for no test side."
+            "Use more rows, a larger share, or 0 for no test side."
         )
     return test, {"groups": len(groups), "largest_group": max(map(len, groups.values()))}
 
 
 def deal_labels(keys: Keys, chosen: Sequence[int], test: set[int], rng: random.Random) -> dict[int, int]:
-    """Return labels with ones and twos equal on each side and in all; they differ by one where a number is odd."""
+    """Return labels with as many ones as twos, on each side and overall; odd totals differ by one."""
     coin = rng.randrange(2)
     train = [row for row in chosen if row not in test]
     ones_train = (len(train) + coin) // 2

@@ -1,15 +1,15 @@
-"""Which training rows are too near a benchmark to be trained on?
+"""Find training rows that are too similar to a benchmark to train on.
 
-Most of VL-RewardBench comes out of data sets that reward models are trained on, under ids of its own; what gives a
-copy away is its text and its pictures. A training row is contaminated if
+Most of VL-RewardBench comes from datasets that reward models are trained on, under new ids, so copies can only be found
+by their texts and images. A training row is contaminated if
 
 * its question with one of its responses is near a benchmark's question with one of *its* responses, and so are the two
-  responses alone (a long question in common, as of a template, is not enough), or
-* one of its pictures is near one of the benchmark's, whatever is asked about it. A video counts by its middle frame.
+  responses alone (a long shared question, such as a template, is not enough), or
+* one of its images is near one of the benchmark's, whatever the question. For a video, the middle frame is compared.
 
     index = BenchmarkIndex(config.benchmarks, config.contamination, load_suite)
     index.match_texts(signatures, lengths)     # Match("vl-rewardbench, row 14 (id RLAIF-V-14)", 0.97), or None
-    index.match_images(images)                 # {3: Match(..., 0.95)}: by number of the picture
+    index.match_images(images)                 # {3: Match(..., 0.95)}: by image number
 """
 
 from __future__ import annotations
@@ -37,41 +37,42 @@ from r1_reward.store.images import ImageError, embedded
 from r1_reward.store.video import open_video
 
 MIDDLE_OF = 3
-"""A video's frame that counts is the middle one of so many, evenly spaced."""
+"""The frame that represents a video is the middle one of this many, evenly spaced."""
 
 _MATCHES_AT_ONCE = 4096
 
 
 OpenBenchmark = Callable[..., Any]
-"""Gives a benchmark by name and path, as :func:`r1_reward.bench.suites.load_suite` does: it depends on the data of
-this package and not the other way round, so whoever mixes passes it in."""
+"""Opens a benchmark by name and path, like :func:`r1_reward.bench.suites.load_suite`. The caller passes it in, because
+``bench`` depends on ``data`` and not the other way round."""
 
 
 class Match(NamedTuple):
-    """A benchmark row that something is near."""
+    """The benchmark row that a text or image is near."""
 
     place: str
     similarity: float
-    """Of the texts, or the share of equal bits of the pictures; in [0, 1]."""
+    """Text similarity, or the share of equal hash bits of the images; in [0, 1]."""
 
     def __str__(self) -> str:
         return f"{self.place}: similarity {self.similarity:.2f}"
 
 
 class BenchmarkIndex:
-    """Texts and pictures of all rows of some benchmarks.
+    """An index of the texts and images of all rows of the given benchmarks.
 
     Raises:
-        UserError: a benchmark cannot be read, has not the official rows (and need not be partial), or lacks pictures.
+        UserError: a benchmark cannot be read, lacks images, or does not have the official rows (unless
+            ``allow_partial`` is set).
     """
 
     def __init__(
         self, benchmarks: Sequence[Benchmark], limits: Contamination, open_benchmark: OpenBenchmark | None = None
     ) -> None:
-        """``open_benchmark`` may be left out where there are no benchmarks."""
+        """Load all benchmarks; ``open_benchmark`` is optional if there are none."""
         self.limits, self._open_benchmark = limits, open_benchmark
         self.described: list[dict[str, Any]] = []
-        """For each benchmark: suite, path, number of rows and pictures, and notes on how complete it is."""
+        """For each benchmark: suite, path, numbers of rows and images, and notes on completeness."""
         self._texts = TextIndex(limits.text)
         self._answers: list[tuple[str, np.ndarray, np.ndarray]] = []
         self._seen: set[tuple[str, str]] = set()
@@ -80,7 +81,7 @@ class BenchmarkIndex:
             self.described.append(self._load(benchmark))
 
     def _load(self, benchmark: Benchmark) -> dict[str, Any]:
-        assert self._open_benchmark is not None, "mix() has seen to it"
+        assert self._open_benchmark is not None, "checked by mix()"
         suite = self._open_benchmark(
             benchmark.suite,
             benchmark.path,
@@ -96,7 +97,7 @@ class BenchmarkIndex:
             if benchmark.images:
                 for found in _prints(row):
                     self._pictures.setdefault(found.hash.tobytes() + found.colours.tobytes(), (place, found))
-        notes = suite.notes if benchmark.images else ["Only texts were compared: pictures were not at hand."]
+        notes = suite.notes if benchmark.images else ["Only texts were compared, not images."]
         return {
             "suite": benchmark.suite,
             "path": suite.source,
@@ -119,9 +120,10 @@ class BenchmarkIndex:
         self._answers.append((place, whole, answer))
 
     def match_texts(self, signatures: np.ndarray, lengths: Sequence[int]) -> Match | None:
-        """Return the benchmark text nearest to a row, or None if none is near.
+        """Return the benchmark text most similar to a row, or None if none is near.
 
-        ``signatures`` is (3, 64): of question, response 1, response 2. ``lengths`` are their normalised characters.
+        ``signatures`` has shape (3, 64): question, response 1, response 2. ``lengths`` are their lengths in normalized
+        characters.
         """
         best: Match | None = None
         for side in (1, 2):
@@ -136,7 +138,7 @@ class BenchmarkIndex:
         return best
 
     def match_images(self, images: ImageTable) -> dict[int, Match]:
-        """Return the nearest benchmark picture of every picture that is near one, by its number in the table."""
+        """Return the nearest benchmark image for each image in the table that is near one, by its number."""
         if not self._pictures:
             return {}
         known = list(self._pictures.values())
@@ -156,7 +158,7 @@ class BenchmarkIndex:
 
 
 def _prints(row: Any) -> list[Fingerprint]:
-    """Return the fingerprints of a benchmark row's pictures, and of the middle frames of its videos."""
+    """Return the fingerprints of a benchmark row's images and of the middle frames of its videos."""
     places = [place for content in (row.question, row.response_1, row.response_2) for place in places_of(content)]
     cells = [*row.images, *(place.source for place in places if place.kind == "image")]
     videos = [*([row.video] if row.video else []), *(place.source for place in places if place.kind == "video")]
@@ -165,7 +167,7 @@ def _prints(row: Any) -> list[Fingerprint]:
         films = [open_video(video, MIDDLE_OF) for video in videos]
     except ImageError as error:
         raise UserError(
-            f"row {row.index} (id {row.id}): {str(error).rstrip('.')}. With `images: false` only the texts of this "
-            "benchmark are compared."
+            f"row {row.index} (id {row.id}): {str(error).rstrip('.')}. Set `images: false` to compare only the texts "
+            "of this benchmark."
         ) from error
     return [*found, *(fingerprint(frames[len(frames) // 2]) for frames in films)]

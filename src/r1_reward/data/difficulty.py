@@ -1,17 +1,17 @@
-"""Divide annotated pairs into what imitation learns from and what reinforcement learning learns from.
+"""Split annotated pairs into a set for supervised fine-tuning (SFT) and a set for reinforcement learning (RL).
 
-The paper's rule (method section 4): imitation gets every row whose reasoning agrees with the label; reinforcement gets
-the rows that took the teacher two tries or more, and those on which it failed. Rows of several tries are in both::
+The paper's rule (method section 4): SFT gets every row whose reasoning agrees with the label; RL gets the rows that
+took the teacher two or more attempts and those on which it failed. Rows with several attempts can be in both::
 
     reports = split_difficulty("annotated", Path("sft"), Path("rl"))
 
-A model's own difficulty can take the place of the teacher's, see :mod:`r1_reward.data.pass_rates`. Rows that it always
-gets right have nothing to teach it::
+A model's own pass rates can be used instead of the teacher's attempts, see :mod:`r1_reward.data.pass_rates`. The model
+learns nothing from rows that it always gets right::
 
     split_difficulty("annotated", Path("sft"), Path("rl"), PassRates(model="runs/sft", samples=8))
 
-A row that nobody judged is not hard. If no try of the teacher had a verdict, or no sample of the model, the row is at
-the level *no verdict*: reinforcement does not get it, and the reports count it.
+A row without any verdict is not a hard row. If no attempt of the teacher, or no sample of the model, had a verdict, the
+row gets the level *no verdict*: it is left out of the RL set, and the reports count it.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ PASS_RATES = "pass_rates.jsonl"
 
 
 class Place(NamedTuple):
-    """Where a row goes."""
+    """The sets that a row goes to."""
 
     taught: bool
-    """Whether imitation takes it."""
+    """Whether it is in the SFT set."""
     hard: bool
-    """Whether reinforcement takes it."""
+    """Whether it is in the RL set."""
     difficulty: float
-    """Rises from easy to hard; NaN if unknown."""
+    """Increases from easy to hard; NaN if unknown."""
     level: str
-    """The difficulty in words."""
+    """Name of the difficulty."""
     reason: str = ""
-    """Why neither takes it."""
+    """Why it is in neither set."""
 
 
 _NO_WINNER = Place(False, False, math.nan, TIE, "neither response is preferred")
@@ -68,20 +68,20 @@ def split_difficulty(
     on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write both pair folders and return their reports, imitation's first.
+    """Write both pair folders and return their reports, SFT first.
 
-    Rows keep their order; with ``curriculum`` those for reinforcement go from easy to hard (then train with
-    ``shuffle_dataset: false``). They carry no reasoning. Rows that neither takes are listed in the RL folder's
-    ``dropped.jsonl``.
-    ``engine`` is asked for the rates instead of loading ``rates.model``; ``progress`` gets rows measured and all rows;
-    ``on_unreadable`` says what to do when none of the first samples can be read.
+    Rows keep their order; with ``curriculum`` the RL rows go from easy to hard (then train with
+    ``shuffle_dataset: false``). RL rows have no reasoning. Rows in neither set are listed in the RL folder's
+    ``dropped.jsonl``. ``engine`` measures the pass rates instead of loading ``rates.model``; ``progress`` is called
+    with the numbers of measured and of all rows; ``on_unreadable`` says what to do if none of the first samples can be
+    parsed.
 
     Raises:
-        UserError: a folder holds pairs and ``overwrite`` is off, no row was annotated, or a setting is wrong.
-        UnreadableJudge: none of the first samples of a model can be read.
+        UserError: a folder already holds pairs and ``overwrite`` is False, no row was annotated, or a setting is wrong.
+        UnreadableJudge: none of the first samples of the model can be parsed.
     """
     if len({Path(folder).resolve() for folder in (path, sft, rl)}) < 3:
-        raise UserError(f"{path}, {sft} and {rl}: must be three different folders.")
+        raise UserError(f"{path}, {sft} and {rl} must be three different folders.")
     with PairWriter(sft, overwrite=overwrite) as taught, PairWriter(rl, overwrite=overwrite) as hard:
         measured: list[Rate | str] | None = None
         if rates is None:
@@ -104,7 +104,7 @@ def split_difficulty(
 
 
 def by_attempts(path: str | Path) -> list[Place]:
-    """Return the place of each row by the teacher's tries; raises UserError if no row was annotated."""
+    """Place each row by the teacher's attempts; raises UserError if no row was annotated."""
     places = []
     unread = _without_verdict(path)
     for number, row in enumerate(read_rows(path, ["preferred", "reasoning", "attempts"])):
@@ -113,28 +113,28 @@ def by_attempts(path: str | Path) -> list[Place]:
             continue
         taught, attempts = agrees(row), row["attempts"]
         if attempts is not None:
-            reason = "" if taught or attempts > 1 else "agreed at once, but without reasoning fit for training"
+            reason = "" if taught or attempts > 1 else "agreed at once, but without reasoning usable for training"
             places.append(Place(taught, attempts > 1, attempts, str(attempts), reason))
         elif number in unread:
-            places.append(Place(taught, False, math.nan, NO_VERDICT, "" if taught else "no try had a verdict"))
+            places.append(Place(taught, False, math.nan, NO_VERDICT, "" if taught else "no attempt had a verdict"))
         elif row["reasoning"] is None:
             places.append(Place(False, True, math.inf, FAILED))
         else:
-            reason = "" if taught else "its reasoning does not agree, and nobody counted attempts"
+            reason = "" if taught else "its reasoning does not agree, and attempts were not counted"
             places.append(Place(taught, False, math.nan, "not counted", reason))
     told = any(place.level not in (FAILED, "not counted", TIE) for place in places)
     if not told and not _was_annotated(path):
         raise UserError(
-            f"{path}: no row says how many attempts a teacher needed. Annotate it first (r1-reward data annotate), or "
-            "name a model to measure pass rates with (--model)."
+            f"{path}: no row has a number of attempts. Annotate the pairs first (r1-reward data annotate), or name a "
+            "model to measure pass rates with (--model)."
         )
     return places
 
 
 def _without_verdict(path: str | Path) -> set[int]:
-    """Return the numbers, from 0, of the rows of which no try had a verdict, as the attempts beside them tell.
+    """Return the 0-based numbers of the rows without a verdict in any attempt, according to attempts.jsonl.
 
-    Rows without a file of attempts, such as those of a mixture, do not tell; the teacher is taken to have failed then.
+    Without that file, as in a mixture, this is unknown, and the teacher is assumed to have failed on such rows.
     """
     folder = Path(path)
     attempts = (folder if folder.is_dir() else folder.parent) / ATTEMPTS
@@ -147,14 +147,14 @@ def _without_verdict(path: str | Path) -> set[int]:
 
 
 def _was_annotated(path: str | Path) -> bool:
-    """Say whether a folder was, even if its teacher failed everywhere."""
+    """Return whether a folder was annotated, even if its teacher failed on every row."""
     file = Path(path) / REPORT
     report = read_json(file) if file.exists() else None
     return isinstance(report, dict) and report.get("kind") == "annotation"
 
 
 def agrees(row: dict[str, Any]) -> bool:
-    """Say whether a row has reasoning in the format whose verdict is the label: nothing else may be imitated."""
+    """Return whether a row has well-formed reasoning whose verdict is the label; only such rows may be used for SFT."""
     if row["reasoning"] is None:
         return False
     parsed = parse_judgment(row["reasoning"])
@@ -162,7 +162,7 @@ def agrees(row: dict[str, Any]) -> bool:
 
 
 def by_pass_rates(path: str | Path, rates: PassRates, measured: Sequence[Rate | str]) -> list[Place]:
-    """Return the place of each row by a model's pass rate."""
+    """Place each row by a model's pass rate."""
     rows = read_rows(path, ["preferred", "reasoning"])
     places = []
     for row, one in zip(rows, measured, strict=True):
@@ -178,13 +178,13 @@ def by_pass_rates(path: str | Path, rates: PassRates, measured: Sequence[Rate | 
             continue
         rate = one.right / rates.samples
         hard = rates.lowest <= rate <= rates.highest
-        reason = "" if taught or hard else "pass rate out of range, and no reasoning that agrees"
+        reason = "" if taught or hard else "pass rate is out of range, and no reasoning agrees"
         places.append(Place(taught, hard, 1 - rate, f"{one.right}/{rates.samples}", reason))
     return places
 
 
 def _samples(measured: Sequence[Rate | str], rates: PassRates) -> dict[str, int]:
-    """Return how many samples there are, how many have a verdict and how many were cut, of the rows that tell."""
+    """Count samples, samples with a verdict and truncated samples, over the rows where these counts are known."""
     told = [one for one in measured if isinstance(one, Rate) and one.unreadable is not None]
     votes = len(told) * rates.samples
     return {
@@ -199,7 +199,7 @@ def _numbers(places: Sequence[Place], which: str) -> set[int]:
 
 
 def _course(places: Sequence[Place], curriculum: bool) -> list[set[int]]:
-    """Return the hard rows as sets that follow one another: all at once, or one set a level of difficulty."""
+    """Return the hard rows as a sequence of sets: one set, or with ``curriculum`` one per level of difficulty."""
     hard = _numbers(places, "hard")
     if not curriculum:
         return [hard]
@@ -210,7 +210,7 @@ def _course(places: Sequence[Place], curriculum: bool) -> list[set[int]]:
 def _write(
     writer: PairWriter, path: str | Path, course: Sequence[set[int]], *, reasoning: bool = True
 ) -> dict[str, Any]:
-    """Add the rows of each set, reading the input once for each, and return counts."""
+    """Write the rows of each set, reading the input once per set, and return counts."""
     sources: Counter[str] = Counter()
     labels: Counter[int] = Counter()
     for numbers in course:

@@ -1,16 +1,16 @@
-"""When are two pairs, two texts or two pictures the same, or nearly so?
+"""Detect exact and near duplicates of pairs, texts and images.
 
-* *The same*: equal after :func:`normalise` (case, width, spacing and what nobody sees do not count; nor does the order
-  of the responses) and equal bytes of the pictures: :func:`exact_key`.
-* *Near texts*: MinHash signatures over windows of five characters, which suits every script; two signatures agree in
-  about the share of windows that the texts have in common (64 permutations: a standard error of 0.06 at the worst,
-  0.04 at a similarity of 0.9).
-* *Near pictures*: a perceptual hash of 256 bits within a Hamming distance, and 4x4 mean colours within
-  ``COLOUR_STEPS``. Perceptual hashes look at brightness only: without the colours a red square would be a blue one.
-  A picture is compared in every form in which it is passed on (:mod:`r1_reward.data.forms`): a transparent one also as
-  it looks on black or without its transparency, and one with bars at its sides also without them.
+* *Exact duplicates*: equal after :func:`normalise` (which ignores case, width, spacing and invisible characters) in any
+  order of the responses, with byte-identical images: :func:`exact_key`.
+* *Near texts*: MinHash signatures over windows of five characters, which works for every script. The share of equal
+  entries estimates the share of windows that the texts have in common (64 permutations: a standard error of at most
+  0.06, and 0.04 at a similarity of 0.9).
+* *Near images*: a perceptual hash of 256 bits within a Hamming distance, and 4x4 mean colors within ``COLOUR_STEPS``.
+  Perceptual hashes see brightness only: without the colors a red square would match a blue one. Images are compared in
+  every form in which datasets redistribute them (:mod:`r1_reward.data.forms`): a transparent image also on black or
+  without its alpha channel, a padded image also without its bars.
 
-Two pairs are near duplicates if their texts are near *and* their pictures are near (or both have none)::
+Two pairs are near duplicates if their texts are near *and* their images are near (or both have none)::
 
     images = ImageTable()
     first, second = images.add([png, jpeg_of_the_same])
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 PERMUTATIONS = 64
 COLOUR_STEPS = 32
-"""Largest difference, of 255, in any of the 16 mean colours of pictures that are near; re-encoding gives 0 to 17."""
+"""Largest difference, of 255, in any of the 16 mean colors of near images; re-encoding causes 0 to 17."""
 
 _WINDOW = 5  # characters
-_SLACK = 0.05  # an index is built for a similarity this much lower, so that it misses few pairs that would pass
-_BLOCK = 256  # pictures compared with all others at once
+_SLACK = 0.05  # an index is built for a similarity lower by this, so that it misses few pairs above the threshold
+_BLOCK = 256  # images compared with all others at once
 _PAIRS_AT_ONCE = 1 << 20
 _MULTIPLIERS = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0x85EBCA77C2B2AE63],
@@ -55,26 +55,26 @@ _MULTIPLIERS = np.array(
 
 
 class Duplicate(NamedTuple):
-    """A row that repeats another one."""
+    """A row that repeats another row."""
 
     row: int
     of: int
     reason: str
     similarity: float
-    """Of the texts, in [0, 1]; 1 if they are the same."""
+    """Similarity of the texts, in [0, 1]; 1 if they are equal."""
 
 
 def normalise(text: str) -> str:
-    """Return text with compatibility forms, case and spacing made equal, without what nobody sees."""
+    """Return text with compatibility forms, case and spacing normalized and invisible characters removed."""
     return " ".join(unicodedata.normalize("NFKC", visible(text)).casefold().split())
 
 
 def exact_key(row: Mapping[str, Any], images: Sequence[bytes]) -> tuple[bytes, bool]:
     """Return 16 bytes that are equal for equal pairs, and whether the first of the *sorted* responses is preferred.
 
-    ``images`` are the hashes of the row's images; pictures within its contents are named by theirs. Which response
-    comes first and which is preferred does not count; rows with equal keys and unequal second values contradict each
-    other. Nobody asks that of a tie.
+    ``images`` are the hashes of the row's images; images inside its contents are identified by their own hashes. The
+    key does not depend on the order of the responses or on the label: rows with equal keys and different second values
+    contradict each other. The second value is meaningless for ties.
     """
     texts = [_normal(row["response_1"]), _normal(row["response_2"])]
     content = [_normal(row["question"]), sorted(texts), [name.hex() for name in images], row.get("video")]
@@ -84,7 +84,7 @@ def exact_key(row: Mapping[str, Any], images: Sequence[bytes]) -> tuple[bytes, b
 
 
 def _normal(content: Content) -> str:
-    """Return a content's texts made equal, and its pictures' names."""
+    """Return a content's normalized texts and the names of its images."""
     if isinstance(content, str):
         return normalise(content)
     return json.dumps([normalise(piece) if isinstance(piece, str) else list(piece) for piece in read_parts(content)])
@@ -92,7 +92,7 @@ def _normal(content: Content) -> str:
 
 @functools.lru_cache(maxsize=1 << 14)
 def sign(text: str) -> np.ndarray:
-    """Return the (64,) uint32 MinHash signature of a text; do not write to it."""
+    """Return the (64,) uint32 MinHash signature of a text, a read-only array."""
     codes = np.frombuffer(normalise(text).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     if len(codes) < _WINDOW:
         codes = np.pad(codes, (0, _WINDOW - len(codes)))
@@ -106,12 +106,12 @@ def sign(text: str) -> np.ndarray:
 
 
 def similarity(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the estimated share of character windows two signed texts have in common, in [0, 1]."""
+    """Return the estimated share of character windows that two texts have in common, in [0, 1]."""
     return float(np.count_nonzero(first == second)) / PERMUTATIONS
 
 
 def union(*signatures: np.ndarray) -> np.ndarray:
-    """Return the signature of all the texts taken together."""
+    """Return the signature of the union of several texts."""
     return np.minimum.reduce(signatures)
 
 
@@ -123,18 +123,18 @@ def _blank() -> MinHash:
 
 
 class TextIndex:
-    """Finds the signatures that are near a given one: locality-sensitive hashing, then a look at each candidate."""
+    """Finds candidates for near signatures by locality-sensitive hashing."""
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
         self._lsh = _empty_index(max(0.05, threshold - _SLACK))
 
     def add(self, key: Hashable, signature: np.ndarray) -> None:
-        """Add a signature under a key that is not in the index."""
+        """Add a signature under a key that is not yet in the index."""
         self._lsh.insert(key, _minhash(signature))
 
     def candidates(self, signature: np.ndarray) -> list[Any]:
-        """Return the keys that may be near, in order; compare them with :func:`similarity`."""
+        """Return the keys of signatures that may be near, sorted; check each with :func:`similarity`."""
         return sorted(self._lsh.query(_minhash(signature)))
 
 
@@ -152,7 +152,7 @@ def _empty_index(threshold: float) -> MinHashLSH:
 
 @functools.cache
 def _bands(threshold: float) -> tuple[int, int]:
-    """Return number and length of the bands; missing a pair is worse than looking at one in vain."""
+    """Return number and length of the bands, weighted so that a missed pair is worse than a false candidate."""
     from datasketch import MinHashLSH
 
     index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
@@ -160,18 +160,18 @@ def _bands(threshold: float) -> tuple[int, int]:
 
 
 class ImageTable:
-    """All different pictures of a data set, by their bytes; each is decoded once."""
+    """All distinct images of a dataset, by their bytes; each is decoded once."""
 
     def __init__(self, workers: int | None = None) -> None:
         self.digests: list[bytes] = []
-        """SHA-256 of each picture."""
+        """SHA-256 of each image."""
         self.fingerprints: list[Fingerprint | str] = []
-        """Of each picture; why it cannot be read, if so."""
+        """Fingerprint of each image, or the reason why it cannot be read."""
         self._index: dict[bytes, int] = {}
         self._pool = ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1))
 
     def add(self, pictures: Sequence[bytes | ImageError]) -> list[int]:
-        """Return the number in this table of each picture, given the bytes of their files, or why there are none."""
+        """Return each image's number in this table, given the bytes of its file or the reason why it has none."""
         digests = [hashlib.sha256(str(d).encode() if isinstance(d, ImageError) else d).digest() for d in pictures]
         new = {digest: data for digest, data in zip(digests, pictures, strict=True) if digest not in self._index}
         for digest, found in zip(new, self._pool.map(_read, new.values()), strict=True):
@@ -181,9 +181,9 @@ class ImageTable:
         return [self._index[digest] for digest in digests]
 
     def clusters(self, bits: int) -> np.ndarray:
-        """Return the number of each picture's cluster: near pictures, directly or through others, have the same.
+        """Return each image's cluster number, which images that are near, directly or through others, share.
 
-        Pictures that cannot be read are each alone.
+        An image that cannot be read is a cluster of its own.
         """
         components = Components(len(self.fingerprints))
         numbered = ((number, found) for number, found in enumerate(self.fingerprints) if not isinstance(found, str))
@@ -192,8 +192,8 @@ class ImageTable:
             different, inverse = prints.unique()
             firsts = np.full(len(different.hashes), -1)
             firsts[inverse[::-1]] = places[::-1]
-            # Pictures with one and the same fingerprint need not be compared; but for their bars they may be different
-            # ones, and are the same only if another is near that one form of them.
+            # Images with the same fingerprint need not be compared. If the shared form lacks bars, though, the images
+            # may differ, and they count as the same only if another form is near it.
             alike = different.is_whole()
             for first, second in near_prints(different, different, bits, upper=True):
                 components.join(firsts[first], firsts[second])
@@ -213,14 +213,14 @@ def _read(data: bytes | ImageError) -> Fingerprint | str:
 
 
 class PrintMatrix(NamedTuple):
-    """Fingerprints as arrays, of which ``shapes`` may be left out where no form is without its bars."""
+    """Fingerprints as arrays; ``shapes`` is optional if no form had its bars removed."""
 
     hashes: np.ndarray
     """(n, 32) uint8."""
     colours: np.ndarray
     """(n, 48) uint8."""
     shapes: np.ndarray | None = None
-    """(n, 3) uint8: whether bars were taken off, the shape of the form, that of the whole picture (``shape_of``)."""
+    """(n, 3) uint8: whether bars were removed, the shape of the form and that of the whole image (``shape_of``)."""
 
     @classmethod
     def of(cls, prints: Sequence[Fingerprint | Form]) -> PrintMatrix:
@@ -234,12 +234,12 @@ class PrintMatrix(NamedTuple):
 
     @classmethod
     def of_all(cls, numbered: Iterable[tuple[int, Fingerprint]]) -> tuple[PrintMatrix, np.ndarray]:
-        """Stack all forms of fingerprints; return them and the (n,) number of each form's fingerprint."""
+        """Stack all forms of fingerprints; return them and the (n,) fingerprint number of each form."""
         forms = [(number, form) for number, one in numbered for form in one.forms]
         return cls.of([form for _, form in forms]), np.array([number for number, _ in forms], dtype=np.int64)
 
     def unique(self) -> tuple[PrintMatrix, np.ndarray]:
-        """Return the different fingerprints, and for each of ours which of those it is."""
+        """Return the distinct rows, and for each row of this matrix its index among them."""
         shapes = self._shapes()
         rows, inverse = np.unique(np.hstack([self.hashes, self.colours, shapes]), axis=0, return_inverse=True)
         ends = np.cumsum([self.hashes.shape[1], self.colours.shape[1]])
@@ -249,14 +249,14 @@ class PrintMatrix(NamedTuple):
         return np.zeros((len(self.hashes), 3), dtype=np.uint8) if self.shapes is None else self.shapes
 
     def is_whole(self) -> np.ndarray:
-        """Return (n,) bool: which are forms of whole pictures, with their bars."""
+        """Return (n,) bool: which forms show whole images, including any bars."""
         return self._shapes()[:, 0] == 0
 
     def may_be_one(self, i: np.ndarray, other: PrintMatrix, j: np.ndarray) -> np.ndarray:
-        """Say of rows i of ours and j of another matrix whether their shapes let them be one picture.
+        """Return whether rows i of this and rows j of another matrix can be the same image, judging by their shapes.
 
-        A form without bars is one of a picture that was padded, so the pictures have different shapes and the forms
-        the same. Where the pictures have the same shape, what is alike but for the bars was moved.
+        If bars were removed, one of the images was padded, so the images must differ in shape while the forms agree.
+        If the images have the same shape, the content was moved rather than padded.
         """
         ours, theirs = self._shapes()[i].astype(np.int16), other._shapes()[j].astype(np.int16)
         apart = np.abs(ours[:, 1:] - theirs[:, 1:])
@@ -267,11 +267,9 @@ class PrintMatrix(NamedTuple):
 def near_prints(
     first: PrintMatrix, second: PrintMatrix, bits: int, *, upper: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield rows of ``first`` and ``second`` whose hashes differ in at most ``bits``, and whose colours are near.
+    """Yield rows of ``first`` and ``second`` with near hashes (at most ``bits`` differ), near colors and equal shapes.
 
-    Their shapes must let them be one picture, too.
-
-    ``upper`` leaves out all but the pairs (i, j) with i < j. All pairs are compared, as products of matrices of +-1.
+    ``upper`` keeps only pairs (i, j) with i < j. All pairs are compared, as matrix products of +-1.
     """
     right = _signs(second.hashes)
     for start in range(0, len(first.hashes), _BLOCK):
@@ -286,12 +284,12 @@ def near_prints(
 
 
 def _signs(hashes: np.ndarray) -> np.ndarray:
-    """Return the bits as (n, 256) float32 of +1 and -1: a product of two rows is 256 - 2 * their distance."""
+    """Return the bits as (n, 256) float32 of +1 and -1; the dot product of two rows is 256 - 2 * their distance."""
     return np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
 
 
 class Components:
-    """Connected components of a graph whose edges arrive bit by bit."""
+    """Connected components of a graph whose edges are added incrementally."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -299,10 +297,10 @@ class Components:
         self._pending = 0
 
     def join(self, first: Iterable[int] | np.ndarray, second: Iterable[int] | np.ndarray) -> None:
-        """Connect nodes, one with one."""
+        """Connect each node in ``first`` with the corresponding node in ``second``."""
         self._edges.append(np.array([first, second], dtype=np.int64).reshape(2, -1))
         self._pending += self._edges[-1].shape[1]
-        if self._pending > 4 * _PAIRS_AT_ONCE + self._size:  # keep one edge a node
+        if self._pending > 4 * _PAIRS_AT_ONCE + self._size:  # keep one edge per node
             labels = self.labels()
             _, firsts = np.unique(labels, return_index=True)
             self._edges = [np.array([np.arange(self._size), firsts[labels]])]
@@ -319,9 +317,9 @@ class Components:
 
 
 def exact_duplicates(keys: Sequence[bytes], preferred: Sequence[bool]) -> list[Duplicate]:
-    """Return the rows that repeat an earlier one; where two disagree on the better response, all rows of the key.
+    """Return the rows that repeat an earlier row, or all rows with the same key if two disagree on the better response.
 
-    ``keys`` and ``preferred`` are what :func:`exact_key` returns.
+    ``keys`` and ``preferred`` are the results of :func:`exact_key`.
     """
     first: dict[bytes, int] = {}
     against: dict[bytes, int] = {}
@@ -345,12 +343,12 @@ def near_duplicates(
     threshold: float,
     sides: Sequence[tuple[Hashable, Hashable]] | None = None,
 ) -> Iterator[Duplicate]:
-    """Yield the rows that nearly repeat an earlier one that is kept.
+    """Yield the rows that are near duplicates of an earlier row that is kept.
 
-    ``signatures`` is (n, 3, 64): of question, response 1 and response 2. ``media`` says which pictures a row shows;
-    only rows with equal ones are compared. ``sides`` says which pictures lie within the two responses: they must be
-    equal, too. All texts together and each response (in the better of the two orders) must be at least ``threshold``
-    (0..1) similar.
+    ``signatures`` is (n, 3, 64): question, response 1 and response 2. ``media`` identifies the images that a row shows;
+    only rows with equal ``media`` are compared. ``sides`` identifies the images inside the two responses, which must be
+    equal, too. All texts together and each response (in the better of the two orders) must have a similarity of at
+    least ``threshold`` (0..1).
     """
 
     def alike_in(row: int, other: int) -> float:
@@ -378,9 +376,9 @@ def near_duplicates(
 def _responses_alike(
     signatures: np.ndarray, row: int, other: int, sides: Sequence[tuple[Hashable, Hashable]] | None
 ) -> float:
-    """Return how similar the less similar responses of two rows are, in the better of the two orders.
+    """Return the lower similarity of the two response pairs, in the better of the two orders.
 
-    0 where neither order has the same pictures within the responses.
+    0 if neither order has the same images inside the responses.
     """
     _, a, b = signatures[row]
     _, c, d = signatures[other]

@@ -1,17 +1,18 @@
-"""Write pairs as rows that others read: R1-Reward-RL, and TRL's preference format.
+"""Export pairs to the formats of other projects: R1-Reward-RL and TRL's preference format.
 
-:func:`export_r1_reward_rl`: the rows of the released training code, finished prompts and their labels.
-``DIR/train.jsonl`` has a line a pair and ``DIR/images`` the images, each once. The lines name images by absolute path,
-as that code needs them; an import with ``--images DIR`` finds them wherever the folder has gone since. Such a row is
-one text behind its images and has a winner.
+:func:`export_r1_reward_rl` writes the rows of the released training code: complete prompts and their labels.
+``DIR/train.jsonl`` has a line per pair and ``DIR/images`` holds each image once. The lines name images by absolute
+path, because that code requires it; if the folder has moved, an import with ``--images DIR`` still finds them. Such a
+row is one text after its images, and has a winner.
 
-:func:`export_trl_preference`: ``DIR/train-*.parquet`` with ``prompt``, ``chosen``, ``rejected`` and, embedded,
-``images``, which DPOTrainer and (without images) RewardTrainer train on as `datasets` loads them::
+:func:`export_trl_preference` writes ``DIR/train-*.parquet`` with ``prompt``, ``chosen``, ``rejected`` and embedded
+``images``. DPOTrainer and (without images) RewardTrainer train on it as loaded by `datasets`::
 
     export_trl_preference("data/mixed/train", "trl")
     DPOTrainer(model, train_dataset=datasets.load_dataset("trl", split="train"), ...)
 
-What a form cannot hold is dropped, counted and listed in ``dropped.jsonl``. A folder appears when it is complete.
+Pairs that a format cannot represent are dropped, counted and listed in ``dropped.jsonl``. An output folder appears only
+once it is complete.
 """
 
 from __future__ import annotations
@@ -53,20 +54,20 @@ _RL_COLUMNS: Columns = [
     {"name": "answer", "list": "string"},
     {"name": "attempts", "dtype": "int64"},
 ]
-_GROUP_ROWS, _GROUP_BYTES = 256, 16 << 20  # rows of a parquet file that are in memory at once, images included
+_GROUP_ROWS, _GROUP_BYTES = 256, 16 << 20  # limits on the rows held in memory, images included
 
 
 class _Rows(Protocol):
-    """The rows of a form, written one by one."""
+    """A writer of one format, row by row."""
 
     def add(self, pair: Mapping[str, Any]) -> None:
-        """Write a pair; raises Drop if the form cannot hold it."""
+        """Write a pair; raises Drop if the format cannot represent it."""
 
     def close(self) -> None:
-        """End the files."""
+        """Close the files."""
 
     def told(self) -> dict[str, Any]:
-        """Return what else the report says."""
+        """Return additional fields of the report."""
 
 
 def export_r1_reward_rl(
@@ -74,16 +75,16 @@ def export_r1_reward_rl(
 ) -> dict[str, Any]:
     """Write the pairs of a pair file or folder to ``out`` and return the report (read, kept, dropped by reason).
 
-    A video becomes up to ``video_frames`` images. Pairs without an image, with a video that cannot be read, or that the
-    form cannot hold, are dropped and listed in ``dropped.jsonl``: ties, and pictures within question or responses.
+    A video becomes up to ``video_frames`` images. Dropped and listed in ``dropped.jsonl`` are ties, pairs without an
+    image, pairs with an unreadable video, and pairs with images inside the question or the responses.
 
     Raises:
-        UserError: ``out`` holds an export already and ``overwrite`` is False, or the pairs cannot be read.
+        UserError: ``out`` already holds an export and ``overwrite`` is False, or the pairs cannot be read.
     """
     out = Path(out)
     report = _export("r1-reward-rl", pairs, out, lambda work: _RlRows(work, out, video_frames), overwrite)
-    text = "Finished prompts and their labels, as the released training code of R1-Reward reads them. Images are named "
-    text += "by the paths they had when they were written."
+    text = "Complete prompts and their labels, as read by the released training code of R1-Reward. Images are named by "
+    text += "their paths at export time."
     write_card(out, {"default": {"train": ROWS}}, "R1-Reward-RL rows", text, features={"default": _RL_COLUMNS})
     return report
 
@@ -91,32 +92,32 @@ def export_r1_reward_rl(
 def export_trl_preference(
     pairs: str | Path, out: str | Path, *, text_only: bool = False, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Write the pairs of a pair file or folder to ``out`` as TRL's preference rows, and return the report.
+    """Write the pairs of a pair file or folder to ``out`` as TRL preference rows, and return the report.
 
-    If any pair that is kept has pictures, the rows have a column ``images`` and contents of parts, for a
-    vision-language model; else contents are texts, for any model. ``text_only`` leaves pairs with pictures out. Dropped
-    as well: ties, videos, and pictures within responses, which TRL cannot take. ``broken`` in the report counts rows
-    with tokens that would have ended a turn or added a picture, and are text now.
+    If any kept pair has images, the rows have a column ``images`` and contents are lists of parts, for vision-language
+    models; otherwise contents are texts, for any model. ``text_only`` drops pairs with images. Ties, videos and images
+    inside responses are dropped as well, because TRL does not support them. ``broken`` in the report counts rows with
+    tokens that would have ended a turn or added an image, and were neutralized.
 
     Raises:
-        UserError: ``out`` holds an export already and ``overwrite`` is False, or the pairs cannot be read.
+        UserError: ``out`` already holds an export and ``overwrite`` is False, or the pairs cannot be read.
     """
     out = Path(out)
     pictures = not text_only and _any_pictures(pairs)
     report = _export("trl-preference", pairs, out, lambda work: _TrlRows(work, pictures=pictures), overwrite)
     kinds = "prompt, chosen and rejected as messages" + (", images decoded by `datasets`" if pictures else "")
-    text = f"{kinds.capitalize()}: what TRL's DPOTrainer{'' if pictures else ' and RewardTrainer'} trains on."
-    write_card(out, {"default": {"train": SHARDS}}, "Preference rows in TRL's form", text)
+    text = f"{kinds.capitalize()}, for TRL's DPOTrainer{'' if pictures else ' and RewardTrainer'}."
+    write_card(out, {"default": {"train": SHARDS}}, "Preference rows in TRL format", text)
     return report
 
 
 def _export(
     form: str, pairs: str | Path, out: Path, opened: Callable[[Path], _Rows], overwrite: bool
 ) -> dict[str, Any]:
-    """Write every pair that the form holds, list the others, put all in its place, and return the report."""
+    """Write every pair that the format can represent, list the others, and return the report."""
     _require_free(out, overwrite)
     if out.exists() and Path(pairs).exists() and out.samefile(pairs):
-        raise UserError(f"{out}: holds the pairs to export; choose another folder with --out.")
+        raise UserError(f"{out}: contains the pairs to export; choose another folder with --out.")
     work = out / STAGING
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -151,11 +152,11 @@ def _require_free(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file, not a folder to write rows to.")
     if not overwrite and any(_written(out)):
-        raise UserError(f"{out}: holds an export already. Choose another folder, or allow to overwrite it.")
+        raise UserError(f"{out}: already holds an export. Choose another folder, or add --overwrite.")
 
 
 def _written(out: Path) -> Iterator[Path]:
-    """Yield the files of an export that a folder holds."""
+    """Yield the files of an existing export in a folder."""
     yield from (file for name in (ROWS, DROPPED, REPORT) if (file := out / name).exists())
     yield from out.glob(SHARDS)
 
@@ -173,7 +174,7 @@ class _RlRows:
             raise Drop("tie", "neither response is preferred")
         for name in CONTENTS:
             if places := places_of(pair[name]):
-                raise Drop("pictures within", f"{name} has {len(places)} of its own")
+                raise Drop("pictures within", f"{name} contains {len(places)}")
         try:
             images = _image_bytes(pair, self._frames)
         except ImageError as error:
@@ -189,7 +190,7 @@ class _RlRows:
 
 
 def _image_bytes(pair: Mapping[str, Any], video_frames: int) -> list[bytes]:
-    """Return the files of a pair's images, then of the frames of its video; raises ImageError if there are none."""
+    """Return the bytes of a pair's images, then of its video frames as PNG; raises ImageError if there are none."""
     files = [cell["bytes"] for cell in pair["images"]]
     for frame in open_video(pair["video"], video_frames) if pair["video"] else ():
         data = io.BytesIO()
@@ -201,7 +202,7 @@ def _image_bytes(pair: Mapping[str, Any], video_frames: int) -> list[bytes]:
 
 
 def _image_file(data: bytes, folder: Path) -> str:
-    """Return the absolute path of an image, after writing it to ``folder`` if it is not there."""
+    """Write an image to ``folder`` unless it is already there, and return its absolute path."""
     file = folder / (hashlib.sha256(data).hexdigest()[:32] + image_suffix(data))
     if not file.exists():
         write_bytes(file, data)
@@ -212,7 +213,7 @@ def _image_file(data: bytes, folder: Path) -> str:
 
 
 class _TrlRows:
-    """Shards of TRL's rows, each of about as many bytes as one of a pair folder."""
+    """Shards of TRL rows, each about as large as a shard of a pair folder."""
 
     def __init__(self, work: Path, *, pictures: bool) -> None:
         self._work, self._pictures, self._schema = work, pictures, _trl_schema(pictures)
@@ -247,8 +248,8 @@ class _TrlRows:
         if self._criteria:
             told = "1 row has" if self._criteria == 1 else f"{self._criteria:,} rows have"
             yield (
-                f"{told} criteria, in a column that no trainer of TRL reads: a preference holds by its criteria alone. "
-                "Put them into the prompts, or leave such rows out."
+                f"{told} criteria, in a column that TRL's trainers do not read, although the preference depends on "
+                "them. Put the criteria into the prompts, or leave such rows out."
             )
 
 
@@ -265,7 +266,7 @@ def _trl_schema(pictures: bool) -> Any:
 
 
 def _any_pictures(pairs: str | Path) -> bool:
-    """Say whether any pair that can be kept has pictures; reads up to the first one."""
+    """Return whether any pair that can be kept has images; reads up to the first one."""
     for pair in read_rows(pairs):
         try:
             to_trl_row(pair, pictures=False)

@@ -1,12 +1,12 @@
-"""The forms in which one picture is passed on, and what each is compared by.
+"""The forms in which datasets redistribute one image, and a fingerprint for each.
 
-Data sets flatten transparent pictures (on white, on black, or by dropping the transparency, which shows whatever
-colours lie under it) and pad pictures to a square with bars of one colour. So a picture has several forms::
+Datasets flatten transparent images (on white, on black, or by dropping the alpha channel, which exposes whatever
+colors lie under it) and pad images to a square with bars of one color. So one image has several forms::
 
-    fingerprint_of(png).forms       # as it is shown here; on black; without transparency; each of them without its bars
+    fingerprint_of(png).forms       # as shown here; on black; without alpha; each of them without its bars
 
-The bars of one axis are taken off at a time: padding adds them along one axis only, and content that was moved within a
-page would otherwise be the same content.
+Bars are removed along one axis at a time: padding adds them along one axis only, and otherwise the same content moved
+within a page would count as the same image.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from r1_reward.store.images import open_flattened
 
 IMAGE_BITS = 256
 SHAPE_STEPS = 2
-"""Shapes that differ by more are different: 7 % of width over height."""
+"""Shapes that differ by more steps than this are different: 7 % of the aspect ratio."""
 
-_STEPS_AN_OCTAVE = 20  # of shapes: a step is 3.5 %
+_STEPS_AN_OCTAVE = 20  # steps per doubling of the aspect ratio: a step is 3.5 %
 _SQUARE = 128
-_SIDE = 256  # pixels of the shorter side that are enough for a hash of 32x32
-_UNIFORM = 24  # largest difference, of 255, within a line of one colour; JPEG bends it
-_CONTENT = 6.0  # mean difference, of 255, from the colour of a bar above which a line is not part of it
-_THIN, _THICK = 0.02, 0.85  # bars below or above this share of the side are left
+_SIDE = 256  # the shorter side in pixels; enough for a 32x32 hash
+_UNIFORM = 24  # largest difference, of 255, within a line of one color; JPEG adds noise
+_CONTENT = 6.0  # mean difference, of 255, from a bar's color above which a line is not part of the bar
+_THIN, _THICK = 0.02, 0.85  # bars below or above this share of the side are kept
 
 
 class Form(NamedTuple):
-    """One form of a picture."""
+    """One form of an image."""
 
     hash: np.ndarray
     """(32,) uint8: the bits of its perceptual hash."""
     colours: np.ndarray
-    """(48,) uint8: mean colours of a 4x4 grid."""
+    """(48,) uint8: mean colors of a 4x4 grid."""
     shapes: tuple[int, int, int]
-    """1 if bars were taken off, else 0; the shape of the form; the shape of the whole picture (:func:`shape_of`)."""
+    """1 if bars were removed, else 0; the shape of the form; the shape of the whole image (:func:`shape_of`)."""
 
 
 class Fingerprint(NamedTuple):
-    """What a picture is compared by: any of its forms."""
+    """The fingerprint of an image; two images match if any of their forms do."""
 
     hash: np.ndarray
-    """(32,) uint8: of the first form, the picture as it is shown."""
+    """(32,) uint8: of the first form, the image as shown."""
     colours: np.ndarray
     """(48,) uint8: of the first form."""
     size: tuple[int, int]
@@ -56,25 +56,25 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(picture: Image.Image, *flattened: Image.Image) -> Fingerprint:
-    """Return what an RGB picture is compared by; ``flattened`` is how else its transparency was resolved."""
+    """Return the fingerprint of an RGB image; ``flattened`` are the other ways to resolve its transparency."""
     forms = [form for number, one in enumerate((picture, *flattened)) for form in _forms(one, keep_plain=not number)]
     return Fingerprint(forms[0].hash, forms[0].colours, picture.size, tuple(forms))
 
 
 def fingerprint_of(data: bytes) -> Fingerprint:
-    """Return what a picture is compared by, given the bytes of its file; raises ImageError."""
+    """Return the fingerprint of an image file, given its bytes; raises ImageError."""
     return fingerprint(*open_flattened(data))
 
 
 def shape_of(size: tuple[int, int]) -> int:
-    """Return width over height in steps of 3.5 %, 128 for a square."""
+    """Return the aspect ratio, width over height, in steps of 3.5 %; 128 is a square."""
     return min(255, max(0, round(math.log2(size[0] / size[1]) * _STEPS_AN_OCTAVE) + _SQUARE))
 
 
 def _forms(picture: Image.Image, *, keep_plain: bool) -> Iterator[Form]:
-    """Yield the forms of a picture; none that is of one colour, as a silhouette is without its transparency.
+    """Yield the forms of an image, except those of a single color, such as a silhouette without its alpha channel.
 
-    ``keep_plain`` keeps the picture itself nevertheless: there must be one form.
+    ``keep_plain`` keeps the image itself in any case, because every image needs one form.
     """
     whole = shape_of(picture.size)
     small = picture.reduce(max(1, min(picture.size) // _SIDE))
@@ -98,7 +98,7 @@ def _form(picture: Image.Image, cut: int, whole: int) -> Form:
 
 
 def _without_bars(picture: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    """Yield left, top, right, bottom of what is left without the bars at top and bottom, or those at the sides."""
+    """Yield (left, top, right, bottom) without the bars at top and bottom, then without those at the sides."""
     width, height = picture.size
     pixels = np.asarray(picture)
     for top, bottom in _bars(pixels):
@@ -108,9 +108,9 @@ def _without_bars(picture: Image.Image) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _bars(lines: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield how many lines at the start, and at the end, have the one colour of the outermost.
+    """Yield how many lines at the start and at the end have the color of the outermost line.
 
-    ``lines`` is (n, m, 3) uint8. Bars of two colours are taken off one at a time: one may belong to the picture.
+    ``lines`` is (n, m, 3) uint8. Bars of two colors are removed one at a time: one may belong to the image.
     """
     first, last = _bar(lines), _bar(lines[::-1])
     pairs = [(len(first), len(last))]
@@ -122,7 +122,7 @@ def _bars(lines: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _bar(lines: np.ndarray) -> np.ndarray:
-    """Return the mean colours, (k, 3), of the k lines at the start that have the one colour of the first."""
+    """Return the mean colors, (k, 3), of the k lines at the start that have the color of the first."""
     if not _is_plain(lines[0]):
         return np.zeros((0, 3))
     colour = lines[0].mean(axis=0)

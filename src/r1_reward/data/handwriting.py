@@ -1,19 +1,19 @@
-"""The handwriting world: preference pairs about real scanned digits, with nothing to fetch.
+"""The handwriting world: preference pairs about real scanned digits, without any download.
 
-scikit-learn ships 1,797 digits that people wrote. Each scan becomes a 28x28 cell, which is exactly one visual token of
-a Qwen2.5-VL; four cells make a grid, two make a number. A question about the scene has a right answer and the answer
+scikit-learn ships 1,797 handwritten digits. Each scan becomes a 28x28 cell, which is exactly one visual token of a
+Qwen2.5-VL; four cells make a grid, two make a number. A question about the scene has a right answer and the answer
 that one *misread digit* would give; these are the two responses.
 
-Text carries no signal, by construction. A pair starts as two scenes that differ in one easily confused digit (a three
-that could be an eight) and whose answers differ; a fair coin says which of the two is real. Whatever the question and
-the responses say, each is right half of the time, so a judge that does not look at the picture is at 50 %. Wording and
-order are drawn independently of which response is right.
+The text carries no signal, by construction. A pair starts as two scenes that differ in one easily confused digit (a
+three that could be an eight) and have different answers; a fair coin decides which of the two is real. Whatever the
+question and the responses say, each response is right half of the time, so a judge that ignores the image scores 50 %.
+Wording and order are drawn independently of which response is right.
 
-Labels know more than the teacher does. Some questions have a *house word*: "Which is the key digit?" Both answers stand
-in the picture, and people who label know which of the two digits they call the key one; each seed deals the meanings
-anew. The picture book uses such words for either digit. The teacher reads both digits, cannot tell which is meant, and
-gives no verdict: the row has a label but no reasoning. It explains nearly all other pairs; a few of its texts
-contradict their own verdict.
+Labels know more than the teacher. Some questions use a *house word*: "Which is the key digit?" Both answers are in the
+image, and only the labelers know which of the two digits is called the key digit; each seed assigns the meanings anew.
+The captions use such words for either digit. The teacher reads both digits, cannot tell which is meant, and gives no
+verdict: the row has a label but no reasoning. It explains nearly all other pairs; a few of its texts contradict their
+own verdict.
 
     world = build_world(seed=0, train_pairs=4000, test_pairs=600)
     world.train[0].question, world.images[world.train[0].images[0]]
@@ -56,7 +56,7 @@ CONFUSABLE = {
 
 
 class Scene(NamedTuple):
-    """Digits in reading order and the scans that show them; four digits are a 2x2 grid, two are a number."""
+    """Digits in reading order and the scans that show them; four digits make a 2x2 grid, two make a number."""
 
     digits: tuple[int, ...]
     scans: tuple[int, ...]
@@ -64,22 +64,22 @@ class Scene(NamedTuple):
 
 @dataclass
 class World:
-    """Training and held-out pairs, the pictures they name, captions for grounding, and the scans of each split."""
+    """Training and held-out pairs, the images they refer to, captions for grounding, and the scans of each split."""
 
     train: list[PreferencePair]
     test: list[PreferencePair]
-    captions: list[tuple[str, str, str]]  # picture, request, caption
+    captions: list[tuple[str, str, str]]  # image, request, caption
     images: dict[str, Image.Image]
     train_scans: frozenset[int]
     test_scans: frozenset[int]
     scenes: dict[str, Scene] = field(default_factory=dict)
     meanings: dict[str, int] = field(default_factory=dict)
-    """Which of two digits, 0 or 1, the labels call each house word."""
+    """The digit, 0 or 1, that each house word stands for in the labels."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """The simulated teacher: shares in [0, 1] of pairs it explains (none with a house word), and of contradictions."""
+    """The simulated teacher: the shares, in [0, 1], of pairs without a house word it explains and of contradictions."""
 
     success: float = 0.9
     inconsistent: float = 0.02
@@ -98,7 +98,7 @@ def load_scans() -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_scene(scene: Scene, cells: np.ndarray) -> Image.Image:
-    """Return the RGB picture of a scene: 56x56 for a grid, 56x28 for a number."""
+    """Return the RGB image of a scene: 56x56 for a grid, 56x28 for a number."""
     rows = [cells[list(scene.scans[i : i + 2])] for i in range(0, len(scene.scans), 2)]
     return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows])).convert("RGB")
 
@@ -106,21 +106,21 @@ def draw_scene(scene: Scene, cells: np.ndarray) -> Image.Image:
 class _Draft(NamedTuple):
     digits: tuple[int, ...]
     misread: tuple[int, ...]
-    """What makes the other answer right."""
+    """The digits for which the other answer would be right."""
     corner: int
-    """The digit that is asked for."""
+    """The index of the digit in question."""
     bound: int
 
     @property
     def words(self) -> dict[str, str]:
-        """Return what questions and answers name."""
+        """Return the words that fill the question and answer templates."""
         return {"corner": CORNERS[self.corner], "side": SIDES[self.corner % 2], "bound": TENS[self.bound]}
 
 
 def _draft(kind: str, rng: random.Random, meant: int = 0) -> _Draft:
     """Draw two digit tuples that answer the question differently; ``meant`` is the digit a house word stands for."""
     if kind in HOUSE_WORDS:
-        left, right = rng.sample(range(10), 2)  # which change places, so that both answers stand in either picture
+        left, right = rng.sample(range(10), 2)  # swapped in the misread, so both answers are in either image
         return _Draft((left, right), (right, left), meant, 0)
     size = 4 if kind in GRID_KINDS else 2
     while True:
@@ -140,7 +140,7 @@ def _draft(kind: str, rng: random.Random, meant: int = 0) -> _Draft:
 
 
 def _teach(pair: PreferencePair, text: tuple[str, str], teacher: Teacher, rng: random.Random) -> PreferencePair:
-    """Let the imperfect teacher try up to three times; keep its text only when its verdict agrees with the label."""
+    """Simulate up to three attempts of the teacher; with probability ``success`` one agrees and its text is kept."""
     if rng.random() >= teacher.success:
         return pair
     attempts = 1 + sum(rng.random() < 0.15 for _ in range(2))
@@ -158,7 +158,7 @@ def _pairs(
     rng: random.Random,
 ) -> Iterator[PreferencePair]:
     for index in range(count):
-        # Exactly half of the preferred answers stand first, whatever the count.
+        # Exactly half of the preferred answers come first, whatever the count.
         preferred = 1 + index % 2
         kind = rng.choice(HOUSE_WORDS if rng.random() < house_share else TAUGHT_KINDS)
         draft = _draft(kind, rng, meanings.get(kind, 0))
@@ -187,9 +187,9 @@ def _pairs(
 
 
 def _caption(draw: SceneDrawer, rng: random.Random) -> tuple[str, str, str]:
-    """Return picture, request and caption: what is seen, what follows from it, or whether a statement holds.
+    """Return image, request and caption; the caption reads the digits and may answer a question or check a claim.
 
-    These are the skills a pretrained vision-language model brings along; comparing two responses is not among them.
+    These are the skills of a pretrained vision-language model; comparing two responses is not among them.
     """
     kind = rng.choice(("plain", *TAUGHT_KINDS, "house"))
     if kind == "plain":
@@ -197,7 +197,7 @@ def _caption(draw: SceneDrawer, rng: random.Random) -> tuple[str, str, str]:
         return draw(digits), CAPTION_REQUEST, f"I see {reading_of(digits)}."
     if kind == "house":
         kind = rng.choice(HOUSE_WORDS)
-    draft = _draft(kind, rng, meant=rng.randrange(2))  # here a house word may stand for either digit
+    draft = _draft(kind, rng, meant=rng.randrange(2))  # in captions a house word may stand for either digit
     words = draft.words
     request = rng.choice(QUESTIONS[kind]).format(**words)
     look = look_at(kind, draft.digits, corner=draft.corner, bound=draft.bound)
@@ -211,10 +211,10 @@ def _caption(draw: SceneDrawer, rng: random.Random) -> tuple[str, str, str]:
 
 
 class SceneDrawer:
-    """Turns digits into pictures, choosing for each digit a scan of it from one split; never the same scene twice."""
+    """Turns digits into images, choosing a scan from one split for each digit; never draws the same scene twice."""
 
     def __init__(self, split: str, scans: list[int], cells: np.ndarray, target: np.ndarray, rng: random.Random) -> None:
-        """Take the scan indices this split may use, all cells (N, 28, 28), all labels (N,), and a random source."""
+        """Take the scan indices of this split, all cells (N, 28, 28), all labels (N,) and a random generator."""
         self.images: dict[str, Image.Image] = {}
         self.scenes: dict[str, Scene] = {}
         self._split, self._cells, self._rng = split, cells, rng
@@ -222,7 +222,7 @@ class SceneDrawer:
         self._seen: set[Scene] = set()
 
     def __call__(self, digits: tuple[int, ...]) -> str:
-        """Return the name of a new picture of these digits."""
+        """Return the name of a new image of these digits."""
         scene = None
         while scene is None or scene in self._seen:
             scene = Scene(digits, tuple(self._rng.choice(self._scans_of[digit]) for digit in digits))
@@ -244,8 +244,8 @@ def build_world(
 ) -> World:
     """Build the world from a seed; the same arguments give the same world.
 
-    ``house_share`` is the share of pairs in both splits whose question has a house word. Training pairs use 1,400 scans
-    and test pairs the other 397, so no scan and no scene is in both. Test pairs carry no reasoning.
+    ``house_share`` is the share of pairs, in both splits, whose question has a house word. Training pairs use 1,400
+    scans and test pairs the other 397, so no scan and no scene is in both. Test pairs have no reasoning.
     """
     rng = random.Random(seed)
     meanings = dict(zip(HOUSE_WORDS, rng.sample((0, 0, 1, 1), 4), strict=True))

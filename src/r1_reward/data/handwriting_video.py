@@ -1,12 +1,12 @@
-"""The handwriting world in motion: films of scanned digits, and questions that only the order of their frames answers.
+"""The handwriting world as videos: scanned digits in sequence, with questions about the order of the frames.
 
-A film shows a few different digits one after the other. The question is which comes first or last, and the two
-responses name the first digit and the last one. Both are in the film and either is right half of the time, so a judge
-that reads every frame but not their order is at 50 %, and so is one that reads the texts alone::
+A video shows a few different digits one after another. The question is which comes first or last, and the two
+responses name the first digit and the last one. Both are in the video and each is right half of the time, so a judge
+that reads every frame but not their order scores 50 %, and so does one that reads only the texts::
 
     train, test = write_films(Path("films"), seed=0, train_pairs=2000, test_pairs=300)     # two pair files
 
-Every other film is a video file, the rest are folders of frames; ``HOLD`` frames show each digit.
+About half of the videos are files, the others are folders of frames; each digit is shown for ``HOLD`` frames.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from r1_reward.store.pairs import save_pairs
 PLACES = ("first", "last")
 QUESTIONS = ("Which digit comes {place}?", "What is shown {place}?", "Name the {place} digit.")
 HOLD = 2
-"""Frames that show the same scan, so that sampling frames is part of the task."""
+"""Frames that show the same scan, which makes frame sampling part of the task."""
 
 
 def write_films(
     folder: Path, *, seed: int, train_pairs: int, test_pairs: int, digits: int = 3, taught: float = 1.0
 ) -> tuple[Path, Path]:
-    """Write films below ``folder`` and return its files ``train.jsonl`` and ``test.jsonl``.
+    """Write videos below ``folder`` and return the paths of its ``train.jsonl`` and ``test.jsonl``.
 
-    ``digits`` different digits are in a film of ``digits * HOLD`` frames. Training pairs use 1,400 scans and test pairs
-    the other 397; a share of ``taught`` training pairs carries the reasoning of a teacher that is always right. Needs
-    PyAV.
+    A video of ``digits * HOLD`` frames shows ``digits`` different digits. Training pairs use 1,400 scans and test pairs
+    the other 397; the share ``taught`` of the training pairs has the reasoning of a teacher that is always right.
+    Requires PyAV.
     """
     rng = random.Random(seed)
     cells, target = load_scans()
@@ -62,7 +62,7 @@ def write_films(
 def _pairs(
     split: str, count: int, digits: int, taught: float, rng: random.Random
 ) -> Iterator[tuple[PreferencePair, list[int]]]:
-    """Yield pairs with the digits of their films; exactly half of the preferred answers stand first."""
+    """Yield pairs with the digits of their videos; exactly half of the preferred answers come first."""
     for index in range(count):
         preferred = 1 + index % 2
         shown = rng.sample(range(10), digits)
@@ -90,7 +90,7 @@ def _pairs(
 
 
 def _write_film(path: Path, frames: Sequence[Image.Image]) -> None:
-    """Write a video file, or a folder of frames if the path has no suffix."""
+    """Write a video file, or a folder of frames for a path without a suffix."""
     if not path.suffix:
         path.mkdir(exist_ok=True)
         for number, frame in enumerate(frames):

@@ -1,4 +1,4 @@
-"""Bring a public source of preference pairs into a pair folder, row by row, and account for every row left out.
+"""Import a public source of preference pairs into a pair folder, and account for every dropped row.
 
 ::
 
@@ -6,11 +6,11 @@
     report["read"], report["kept"], report["dropped"]       # 80258, 381904, {"tie": 99577, ...}
 
 The folder holds the pairs (:mod:`r1_reward.store.shards`), ``dropped.jsonl`` with file, row and reason of everything
-dropped, and ``report.json`` with the counts. It appears when all of it is there. A kept pair says in ``provenance``
-where it was read, and its ``id`` begins with the source's name, so that no two sources share one.
+dropped, and ``report.json`` with the counts. It appears only once it is complete. ``provenance`` says where a pair was
+read, and ``id`` begins with the source's name, so that no two sources share an id.
 
-Every source names the preferred answer first. Which answer becomes response 1 here is drawn by a hash of the seed,
-the question and the two answers, whichever is preferred: the same pair stands the same way round in any import.
+Every source lists the preferred answer first. Here a hash of the seed, the question and the two answers decides which
+answer becomes response 1, independently of the label, so the same pair has the same order in every import.
 """
 
 from __future__ import annotations
@@ -41,33 +41,33 @@ DROPPED = "dropped.jsonl"
 WARN_SHARE = 0.01
 """Share of pairs without a usable image above which the report warns."""
 
-_DETAILS = 1000  # different details of a reason that are counted, the rest being names of files and the like
+_DETAILS = 1000  # distinct details counted per reason; more than this are usually file names
 _LONGEST_DETAIL = 200  # characters
 _IMAGE_REASONS = ("image missing", "image outside root", "image too large", "image damaged", "video missing")
 
 Progress = Callable[[int, int], None]
-"""Called with the rows read and the pairs kept so far."""
+"""Called with the numbers of rows read and pairs kept so far."""
 
 
 class NothingImported(UserError):
-    """No row of a file could be read as the source's; perhaps it is another's."""
+    """No row could be imported; the file may belong to another source."""
 
 
 @dataclass
 class Tally:
-    """What became of the rows so far."""
+    """Counts over the rows read so far."""
 
     read: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     details: dict[str, Counter[str]] = field(default_factory=dict)
-    """Why in particular, by reason, of the first so many different ones."""
+    """Counts of details by reason, for the first ``_DETAILS`` distinct ones."""
     missing: Counter[str] = field(default_factory=Counter)
     """Rows without a field, by field."""
     objects: int = 0
-    """Rows that are objects with fields."""
+    """Rows that are JSON objects."""
     columns: tuple[str, ...] = ()
-    """Fields of the first of them."""
+    """Fields of the first of these."""
     kinds: Counter[str] = field(default_factory=Counter)
     preferred: Counter[int] = field(default_factory=Counter)
 
@@ -85,25 +85,25 @@ def import_pairs(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Import a source into the pair folder ``out`` and return the report, which ``report.json`` holds as well.
+    """Import a source into the pair folder ``out`` and return the report that is also written to ``report.json``.
 
-    ``origin`` is a JSONL, JSON or parquet file, a folder of one kind of those, or a dataset of the Hub, of which
-    ``split`` and ``config`` choose a part. ``images`` is the folder that paths in the rows are relative to (default:
-    the folder of ``origin``). ``limit`` reads the first so many rows. ``read`` counts rows; ``kept`` counts pairs, of
-    which a row can give several; ``dropped`` counts, by reason, pairs, or rows that gave none.
+    ``origin`` is a JSONL, JSON or parquet file, a folder with files of one of these kinds, or a dataset on the Hub
+    (``split`` and ``config`` select a part). ``images`` is the folder that paths in the rows are relative to (default:
+    the folder of ``origin``). ``limit`` is the maximum number of rows to read. ``read`` counts rows; ``kept`` counts
+    pairs, and one row may yield several; ``dropped`` counts, by reason, pairs or rows that yielded none.
 
     Raises:
         NothingImported: all rows lack a field, or no pair is left.
-        UserError: there is no such source, file or folder; a file ends in the middle, or is not one of rows; or ``out``
-            holds pairs already and ``overwrite`` is False.
+        UserError: the source, file or folder does not exist; a file is truncated or does not contain rows; or ``out``
+            already holds pairs and ``overwrite`` is False.
     """
     if limit is not None and limit < 1:
-        raise UserError(f"limit: must be 1 or more rows, not {limit}.")
+        raise UserError(f"limit: must be at least 1 row, not {limit}.")
     reader = find_source(source)
     opened = open_source(origin, split=split or reader.split, config=config, file=reader.file, kinds=KINDS, stream=True)
     root = opened.folder if images is None else Path(images)
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder (the one that image paths are relative to).")
+        raise UserError(f"{root}: no such folder. Image paths are relative to it; choose another with --images.")
     with PairWriter(out, overwrite=overwrite) as writer:
         with open(writer.staging / DROPPED, "w", encoding="utf-8", errors="backslashreplace") as file:
             job = _Import(source, reader, MediaFolder(root, by_name=reader.by_name), seed, writer, file)
@@ -114,7 +114,7 @@ def import_pairs(
 
 
 class _Import:
-    """One import under way."""
+    """An import in progress."""
 
     def __init__(
         self, name: str, source: Source, media: MediaFolder, seed: int, writer: PairWriter, dropped: TextIO
@@ -127,8 +127,8 @@ class _Import:
         for raw in origin.rows():
             if limit is not None and self.tally.read == limit:
                 break
-            if raw.lost:  # how many rows are lost, nobody knows
-                raise UserError(f"{raw.file}: {raw.place}: {raw.broken}. Is the file complete?")
+            if raw.lost:  # an unknown number of rows is lost
+                raise UserError(f"{raw.file}: {raw.place}: {raw.broken}. Check that the file is complete.")
             self.tally.read += 1
             self._row(raw)
             if progress is not None:
@@ -136,10 +136,10 @@ class _Import:
         _require_pairs(self.tally, origin)
 
     def _row(self, raw: RawRow) -> None:
-        """Add the pairs of a row; note why where there is none."""
+        """Add the pairs of a row, and record the reason for each one dropped."""
         drop = partial(self._drop, raw)
         if raw.broken is not None or not isinstance(raw.data, dict):
-            drop("", Drop("not JSON", raw.broken or "is not an object with fields"))
+            drop("", Drop("not JSON", raw.broken or "is not a JSON object"))
             return
         row = Row(raw.data)
         self.tally.objects += 1
@@ -195,21 +195,21 @@ class _Import:
 
 
 class _Media:
-    """The images of one row, looked at once for all its pairs."""
+    """The images of one row, read once for all its pairs."""
 
     def __init__(self, media: MediaFolder) -> None:
         self._media = media
         self._cells: dict[int, tuple[Mapping[str, Any], dict[str, Any] | Drop]] = {}
 
     def medium(self, place: Place) -> Any:
-        """Return what is stored at a place of a content."""
+        """Return what is stored for an image or video inside a content."""
         return self._image(place.source) if place.kind == "image" else self._media.video(place.source)
 
     def images(self, cells: tuple[Mapping[str, Any], ...]) -> list[dict[str, Any]]:
         return [self._image(cell) for cell in cells]
 
     def _image(self, cell: Mapping[str, Any]) -> dict[str, Any]:
-        if id(cell) not in self._cells:  # which keep the cells alive, so an id stays one cell's
+        if id(cell) not in self._cells:  # storing the cell keeps it alive, so its id stays unique
             try:
                 self._cells[id(cell)] = cell, self._media.image(cell)
             except Drop as drop:
@@ -221,9 +221,9 @@ class _Media:
 
 
 def chosen_place(candidate: Candidate, seed: int) -> Answer:
-    """Return which response the chosen answer becomes: a hash of the texts says which of the two comes first.
+    """Return which response the chosen answer becomes: a hash of the texts decides which of the two comes first.
 
-    Which answer is the chosen one plays no part, so the place tells nothing about it.
+    The hash does not depend on which answer is chosen, so the position carries no information about the label.
     """
     question, chosen, rejected = map(_key, (candidate.question, candidate.chosen, candidate.rejected))
     answers = sorted((chosen, rejected))
@@ -232,7 +232,7 @@ def chosen_place(candidate: Candidate, seed: int) -> Answer:
 
 
 def _key(content: Content) -> str:
-    """Return what a content is known by: a text by itself, parts by their texts and their pictures' bytes or names."""
+    """Return the identity of a content: the text itself, or the texts of parts with the bytes or names of images."""
     return content if isinstance(content, str) else json.dumps(map_media(content, _name))
 
 
@@ -244,7 +244,7 @@ def _name(place: Place) -> str:
 
 
 def _require_usable(pair: Mapping[str, Any]) -> None:
-    """Raise Drop for texts that a pair file does not accept, and for error messages in the place of answers."""
+    """Raise Drop for texts that a pair file does not accept, and for answers that are error messages."""
     pair = with_media(pair, _name)
     for name in ("response_1", "response_2"):
         if (mark := error_mark(text_of(pair[name]))) is not None:
@@ -258,23 +258,23 @@ def _require_usable(pair: Mapping[str, Any]) -> None:
 
 
 def _require_pairs(tally: Tally, origin: RowSource) -> None:
-    """Raise NothingImported if nothing was, and say why."""
+    """Raise NothingImported with the reasons if no pair was kept."""
     if not tally.read:
-        raise UserError(f"{origin.name}: holds no rows.")
+        raise UserError(f"{origin.name}: has no rows.")
     for name, count in tally.missing.items():
         if count == tally.objects:
             there = ", ".join(tally.columns[:20]) or "no fields"
-            raise NothingImported(f"{origin.name}: no row has the field {name}. The rows have: {there}.")
+            raise NothingImported(f"{origin.name}: no row has the field {name}. The fields are: {there}.")
     if not tally.kept:
         reasons = ", ".join(f"{reason} {count}" for reason, count in tally.dropped.most_common())
         why = "; ".join(_details(tally))
         raise NothingImported(
-            f"{origin.name}: no pair is left of {tally.read} rows ({reasons}).{why and f' Most often: {why}.'}"
+            f"{origin.name}: none of the {tally.read} rows yields a pair ({reasons}).{why and f' Most common: {why}.'}"
         )
 
 
 def _details(tally: Tally) -> Iterator[str]:
-    """Yield the commonest detail of each reason: ``wrong type: chosen is a list, not text``."""
+    """Yield the most common detail of each reason, such as ``wrong type: chosen is a list, not text``."""
     for reason, count in tally.dropped.most_common():
         detail, often = tally.details[reason].most_common(1)[0]
         if detail:
@@ -289,7 +289,7 @@ def _report(tally: Tally, source: str, origin: Any, images: Any, seed: int, limi
     if lost > WARN_SHARE * total:
         warnings.append(
             f"{lost:,} of {total:,} pairs ({lost / total:.1%}) have no usable image; see {DROPPED}. "
-            "Is the image folder the right one, and complete?"
+            "Check that the image folder is the right one and complete."
         )
     return {
         "source": source,

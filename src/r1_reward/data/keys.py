@@ -1,7 +1,7 @@
-"""The first pass over the sources of a mixture: what rows are compared by, never the rows themselves.
+"""The first pass over the sources of a mixture: compute the keys that rows are compared by.
 
-A row costs about a kilobyte here (three MinHash signatures, an exact key, the numbers of its pictures), whatever its
-pictures weigh; all decisions are made on these, and a second pass writes the rows chosen.
+A row takes about a kilobyte of memory (three MinHash signatures, an exact key, the numbers of its images), whatever the
+size of its images. All decisions use these keys; a second pass writes the chosen rows.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from r1_reward.store.shards import pair_files, read_rows
 from r1_reward.store.video import evenly, find_video, open_video
 
 TELLING_CHARACTERS = 200
-"""Question and responses of this many characters in all are somebody's words; shorter ones recur by chance."""
+"""Question and responses with at least this many characters in total identify a row; shorter ones recur by chance."""
 
 _ROWS_AT_ONCE = 128
 
 
 class Keys:
-    """What all rows of all sources are compared by; a row's number is its place in the order they are read."""
+    """The comparison keys of all rows of all sources; rows are numbered in the order in which they are read."""
 
     def __init__(self, rows: int) -> None:
         self.images = ImageTable()
@@ -44,35 +44,35 @@ class Keys:
         self.id: list[str] = []
         self.file: list[str] = []
         self.number: list[int] = []
-        """Of the row in its file, from 1."""
+        """1-based number of the row in its file."""
         self.kind: list[str] = []
         self.preferred: list[int] = []
         self.fixed: list[bool] = []
-        """Whether reasoning speaks of the responses by number, so that they must not change places."""
+        """Whether the row has reasoning, which refers to the responses by number, so they must not be swapped."""
         self.exact: list[bytes] = []
         self.orientation: list[bool] = []
         """Whether the first of the sorted responses is preferred."""
         self.pictures: list[tuple[int, ...]] = []
-        """Numbers in ``images``: of the row's images, its video's middle frame, and those within its contents."""
+        """Numbers in ``images`` of the row's images, its video's middle frame and the images inside its contents."""
         self.within: list[tuple[tuple[int, ...], ...]] = []
-        """Those of ``pictures`` that lie within question, response 1 and response 2; empty where none does."""
+        """Those of ``pictures`` inside question, response 1 and response 2; empty if there are none."""
         self.criteria: list[str | None] = []
         self.video: list[str | None] = []
-        """Digests of the bytes of videos."""
+        """Digest of the video's bytes."""
         self.prompt: list[bytes] = []
-        """Hash of the normalised question."""
+        """Hash of the normalized question."""
         self.text: list[bytes | None] = []
-        """Hash of question and responses, None if they are too short to be anybody's."""
+        """Hash of question and responses, None if they have fewer than ``TELLING_CHARACTERS``."""
         self.signatures = np.zeros((rows, 3, PERMUTATIONS), dtype=np.uint32)
-        """(n, 3, 64): of question, response 1, response 2."""
+        """(n, 3, 64): MinHash signatures of question, response 1 and response 2."""
         self.lengths = np.zeros((rows, 3), dtype=np.int32)
-        """(n, 3): their normalised characters."""
+        """(n, 3): their lengths in normalized characters."""
 
     def __len__(self) -> int:
         return len(self.id)
 
     def add(self, source: str, path: str | Path, say: Callable[[str], None]) -> None:
-        """Read all rows of a source; raises UserError if a row is wrong or more rows than announced are there."""
+        """Read all rows of a source; raises UserError if a row is wrong or the source has more rows than counted."""
         numbered = ((file, number, row) for file in pair_files(path) for number, row in enumerate(read_rows(file), 1))
         while batch := list(islice(numbered, _ROWS_AT_ONCE)):
             media = [_pictures(row) for _, _, row in batch]
@@ -81,14 +81,14 @@ class Keys:
                 found = [tuple(islice(flat, len(group))) for group in groups]
                 self._add_row(source, file.name, number, row, found)
             if len(self) % (100 * _ROWS_AT_ONCE) < _ROWS_AT_ONCE:
-                say(f"read {len(self):,} of {len(self.signatures):,} rows, {len(self.images.digests):,} pictures")
+                say(f"read {len(self):,} of {len(self.signatures):,} rows, {len(self.images.digests):,} images")
 
     def _add_row(
         self, source: str, file: str, number: int, row: Mapping[str, Any], groups: list[tuple[int, ...]]
     ) -> None:
         place = len(self)
         if place == len(self.signatures):
-            raise UserError(f"{source}: has more rows than when it was counted; is something writing to it?")
+            raise UserError(f"{source}: has more rows than when it was counted. Make sure nothing is writing to it.")
         texts = [text_of(row[name]) for name in CONTENTS]
         video = self._video_key(row["video"])
         key, orientation = self._exact(row, [self.images.digests[picture] for picture in groups[0]])
@@ -113,7 +113,7 @@ class Keys:
         self.text.append(_digest("\0".join([normal[0], *sorted(normal[1:])])) if telling else None)
 
     def _exact(self, row: Mapping[str, Any], beside: list[bytes]) -> tuple[bytes, bool]:
-        """Return the exact key of a row; ``beside`` are the digests of what it shows beside its contents."""
+        """Return the exact key of a row; ``beside`` are the digests of the images outside its contents."""
         named = with_media(row, self._name)
         return exact_key({**named, "video": self._video_key(row["video"])}, beside)
 
@@ -128,27 +128,27 @@ class Keys:
         return None if path is None else self._films[path]
 
     def holds(self, row: int, data: Mapping[str, Any]) -> bool:
-        """Say whether what is read now has the texts, the label and the pictures of a row that was read before."""
+        """Return whether ``data`` still has the texts, label and images that the row had in the first pass."""
         beside = [hashlib.sha256(cell["bytes"]).digest() for cell in data["images"]]
         if data["video"]:
             beside.append(self.images.digests[self.pictures[row][len(beside)]])
         videos = [data["video"], *(place.source for place in _places(data) if place.kind == "video")]
         for video in filter(None, videos):
-            self._films.pop(video, None)  # to be read again
+            self._films.pop(video, None)  # forces a new digest
         return self._exact(data, beside) == (self.exact[row], self.orientation[row])
 
     def place(self, row: int) -> str:
-        """Return where a row was read, in words; ids repeat, places do not."""
+        """Return where a row was read, for messages; ids may repeat, places do not."""
         return f"{self.id[row]} (source {self.source[row]}, {self.file[row]}, row {self.number[row]})"
 
     def unreadable(self, row: int) -> str | None:
-        """Return why a picture of a row cannot be read, or None if all can."""
+        """Return why an image of a row cannot be read, or None if all can."""
         reasons = (self.images.fingerprints[picture] for picture in self.pictures[row])
         return next((reason for reason in reasons if isinstance(reason, str)), None)
 
 
 def count_rows(sources: Mapping[str, Source]) -> dict[str, dict[str, int]]:
-    """Return how many rows of each kind every source has, without reading pictures."""
+    """Return how many rows of each kind every source has, without reading images."""
     counts: dict[str, dict[str, int]] = {}
     for name, source in sources.items():
         kinds = counts.setdefault(name, {})
@@ -158,9 +158,9 @@ def count_rows(sources: Mapping[str, Source]) -> dict[str, dict[str, int]]:
 
 
 def _pictures(row: Mapping[str, Any]) -> list[list[bytes | ImageError]]:
-    """Return the bytes of a row's pictures, or why there are none: beside its contents, and within each of them.
+    """Return the bytes of a row's images, or the error: those outside its contents, then those inside each content.
 
-    Of a video that is the middle frame.
+    A video is represented by its middle frame.
     """
     beside: list[bytes | ImageError] = [cell["bytes"] for cell in row["images"]]
     beside += [_middle_frame(row["video"])] if row["video"] else []

@@ -1,4 +1,4 @@
-"""What a mixture is made of: a YAML file, checked key by key before a row is read; recipes/data-200k.yaml is one.
+"""The YAML config of a mixture, validated before any row is read; see recipes/data-200k.yaml for an example.
 
 sources:
   rlaif-v: {path: data/rlaif-v, count: 40959}
@@ -23,12 +23,12 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Source(Strict):
-    """Rows of one origin: all clean ones, ``count`` of them, or so many of each part."""
+    """One source of rows: all clean ones, ``count`` of them, or a number per part."""
 
     path: str = Field(description="Pair file or pair folder, as `r1-reward data import` writes it.")
-    count: Count | None = Field(default=None, description="How many rows; null takes all that are left after cleaning.")
+    count: Count | None = Field(default=None, description="Number of rows; null takes all rows left after cleaning.")
     parts: dict[str, Count] = Field(
-        default_factory=dict, description="How many rows of each ``kind``; rows of other kinds are not taken."
+        default_factory=dict, description="Number of rows of each ``kind``; rows of other kinds are not used."
     )
 
     @model_validator(mode="after")
@@ -39,81 +39,78 @@ class Source(Strict):
 
 
 class Near(Strict):
-    """When two training rows are near duplicates: texts *and* pictures near."""
+    """When two training rows are near duplicates: texts *and* images are near."""
 
     text: float = Field(
         default=0.85,
         ge=0.5,
         le=1.0,
-        description="Least similarity of all texts, and of each response (share of character windows in common).",
+        description="Minimum similarity of all texts, and of each response (share of common character windows).",
     )
     image_bits: int = Field(
-        default=40, ge=0, le=64, description="Most bits, of 256, in which perceptual hashes may differ."
+        default=40, ge=0, le=64, description="Maximum number of bits, of 256, in which perceptual hashes may differ."
     )
 
 
 class Contamination(Strict):
-    """When a training row is too near a benchmark: by text *or* by picture."""
+    """When a training row is too similar to a benchmark: by text *or* by image."""
 
     text: float = Field(
         default=0.8,
         ge=0.5,
         le=1.0,
-        description="Least similarity of a question with one response, and of that response alone.",
+        description="Minimum similarity of the question with one response, and of that response alone.",
     )
     image_bits: int = Field(
-        default=40, ge=0, le=64, description="Most bits, of 256, in which perceptual hashes may differ."
+        default=40, ge=0, le=64, description="Maximum number of bits, of 256, in which perceptual hashes may differ."
     )
     min_characters: int = Field(
         default=60,
         ge=0,
-        description='Question and response shorter than this together say nothing ("Is there a dog?" "Yes.").',
+        description='Ignore a question and response with fewer characters in total ("Is there a dog?" "Yes.").',
     )
 
 
 class Benchmark(Strict):
-    """A benchmark whose rows must not be trained on."""
+    """A benchmark whose rows must not be in the training data."""
 
-    suite: str = Field(
-        description="vl-rewardbench, multimodal-rewardbench, mm-rlhf-rewardbench, or pairs for a pair file."
-    )
-    path: str | None = Field(default=None, description="File or folder; null is the benchmark's own place on the Hub.")
+    suite: str = Field(description="Benchmark name, such as vl-rewardbench, or pairs for a pair file.")
+    path: str | None = Field(default=None, description="File or folder; null reads the benchmark from the Hub.")
     image_root: str | None = Field(
         default=None, description="Folder that image paths are relative to; null is the folder of the file."
     )
-    allow_partial: bool = Field(default=False, description="Accept other numbers of rows than the official ones.")
-    images: bool = Field(default=True, description="Compare pictures too; false where only the texts are at hand.")
+    allow_partial: bool = Field(default=False, description="Accept numbers of rows that differ from the official ones.")
+    images: bool = Field(default=True, description="Compare images too; false if only the texts are available.")
 
 
 class MixConfig(Settings):
-    """A whole mixture."""
+    """Config of a mixture."""
 
     sources: dict[Name, Source] = Field(
-        min_length=1, description="By name. Of duplicates across sources the copy of the source named first is kept."
+        min_length=1, description="Sources by name. Of duplicates, the copy in the source listed first is kept."
     )
-    seed: int = Field(
-        default=0, ge=0, description="Decides which rows are drawn, their order, and the sides of the split."
-    )
+    seed: int = Field(default=0, ge=0, description="Determines which rows are sampled, their order and the split.")
     test_share: float = Field(
-        default=0.0, ge=0.0, le=0.5, description="Share of rows for the test side; no picture is on both sides."
+        default=0.0, ge=0.0, le=0.5, description="Share of rows for the test side; no image is on both sides."
     )
     short: Literal["refuse", "take-all"] = Field(
-        default="refuse", description="What to do where a source has fewer rows than asked for."
+        default="refuse", description="What to do if a source has fewer rows than requested."
     )
     near: Near = Field(default=Near(), description="When two training rows are near duplicates.")
     contamination: Contamination = Field(
-        default=Contamination(), description="When a training row is too near a benchmark."
+        default=Contamination(), description="When a training row is too similar to a benchmark."
     )
     benchmarks: list[Benchmark] = Field(
-        default_factory=list, description="Benchmarks whose rows must not be trained on."
+        default_factory=list, description="Benchmarks whose rows must not be in the training data."
     )
-    out: str | None = Field(default=None, description="Folder to write; --out goes before it.")
+    out: str | None = Field(default=None, description="Output folder; --out overrides it.")
 
 
 def load_mix(path: str | Path) -> MixConfig:
     """Read a mixture from YAML.
 
     Raises:
-        UserError: unreadable file, unknown key (with the nearest right one), missing key or bad value.
+        UserError: the file is unreadable, or has an unknown key (the closest valid one is suggested), a missing key or
+            an invalid value.
     """
     return load_settings(Path(path), MixConfig)

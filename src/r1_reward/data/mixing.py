@@ -1,15 +1,15 @@
-"""Mix sources by count, without ties, duplicates, benchmark rows, or a picture on both sides of the split.
+"""Mix sources by count, without ties, duplicates, benchmark rows, or an image on both sides of the split.
 
     report = mix(load_mix("recipes/data-200k.yaml"), "data/mixed")
 
-The sources are read twice: once for what rows are compared by (:mod:`r1_reward.data.keys`), once to write the rows
-chosen, so memory does not grow with the pictures. In between, in this order: ties, rows whose pictures cannot be read,
-exact and near duplicates (the first copy stays, in the order of the config) and rows near a benchmark are taken out; of
-the rest each source gives its count, drawn by the seed and its name alone; answers 1 and 2 are made equal; connected
-rows go to one side. The folder appears complete or not at all::
+The sources are read twice: once to compute comparison keys (:mod:`r1_reward.data.keys`), once to write the chosen rows,
+so memory does not grow with the images. In between, in this order: ties, rows with unreadable images, exact and near
+duplicates (the first copy stays, in the order of the config) and rows near a benchmark are removed; the requested
+number of rows is sampled from each source, using only the seed and the source's name; labels 1 and 2 are balanced; and
+connected rows go to the same side. The folder appears complete or not at all::
 
-    DIR/train/pairs-*.parquet, DIR/test/pairs-*.parquet     rows in one random order of sources
-    DIR/report.json   DIR/removed.jsonl                     what was taken, what was taken out and why
+    DIR/train/pairs-*.parquet, DIR/test/pairs-*.parquet     rows, sources interleaved at random
+    DIR/report.json   DIR/removed.jsonl                     counts and config; removed rows with reasons
     DIR/README.md     DIR/plots/*.png                       the data card
 """
 
@@ -44,18 +44,18 @@ from r1_reward.store.run_folder import locked
 from r1_reward.store.shards import PairWriter, pair_files, read_rows
 
 EXAMPLES = 3
-"""Rows of each reason that report.json shows."""
+"""Number of removed rows per reason shown in report.json."""
 
 _EXCERPT = 300  # characters of a text in an example
 
 
 class Mixture(NamedTuple):
-    """What :func:`mix` did."""
+    """The result of :func:`mix`."""
 
     report: dict[str, Any]
-    """As in report.json."""
+    """The content of report.json."""
     seconds: dict[str, float]
-    """By phase."""
+    """Duration of each phase."""
 
 
 def mix(
@@ -68,16 +68,15 @@ def mix(
 ) -> Mixture:
     """Write a mixture to ``out`` (default ``config.out``) and return its report.
 
-    ``open_benchmark`` gives the rows of the benchmarks that the config names
-    (:func:`r1_reward.bench.suites.load_suite`). ``say`` is told about progress. The same sources, config and seed
-    give the same bytes.
+    ``open_benchmark`` loads the benchmarks named in the config (:func:`r1_reward.bench.suites.load_suite`). ``say`` is
+    called with progress messages. The same sources, config and seed give the same bytes.
 
     Raises:
-        UserError: a source or benchmark cannot be read or has too few rows, or ``out`` is in use or holds something.
+        UserError: a source or benchmark cannot be read or has too few rows, or ``out`` is in use or not empty.
     """
     folder = Path(out or config.out or "")
     if not (out or config.out):
-        raise UserError("Say where the mixture shall go: --out, or `out` in the config.")
+        raise UserError("No output folder: set --out, or `out` in the config.")
     if config.benchmarks and open_benchmark is None:
         raise TypeError("The config names benchmarks, so mix() needs open_benchmark=r1_reward.bench.suites.load_suite.")
     clock = _Clock(say)
@@ -110,7 +109,7 @@ def mix(
 
 
 class _Clock:
-    """Times phases and names them to whoever watches."""
+    """Times the phases and reports each one."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say, self._name, self._since = say, "count", time.perf_counter()
@@ -128,7 +127,7 @@ class _Clock:
 
 @contextmanager
 def _work_folder(out: Path, overwrite: bool) -> Iterator[Path]:
-    """Give a folder beside ``out`` to write to, and put it in the place of ``out`` if all went well."""
+    """Create a temporary folder next to ``out`` and move it to ``out`` on success."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with locked(out.with_name(f".{out.name}.lock"), out):
         restore_folder(out)
@@ -147,22 +146,22 @@ def _require_free(out: Path, overwrite: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
-        raise UserError(f"{out}: is there already. Choose another folder, or add --overwrite.")
+        raise UserError(f"{out}: already exists. Choose another folder, or add --overwrite.")
     if not ((out / "report.json").is_file() and (out / "removed.jsonl").is_file()):
-        raise UserError(f"{out}: is not a mixture (it has no report.json and removed.jsonl), so it is not overwritten.")
+        raise UserError(f"{out}: not a mixture (it has no report.json and removed.jsonl), so it is not overwritten.")
 
 
 class Removed(NamedTuple):
-    """Why a row was taken out."""
+    """Why a row was removed."""
 
     reason: str
     detail: str
     of: int | None = None
-    """The row that it repeats, nearly repeats or contradicts."""
+    """The row that it duplicates, nearly duplicates or contradicts."""
 
 
 def clean(keys: Keys, clusters: np.ndarray, config: MixConfig, benchmarks: BenchmarkIndex) -> dict[int, Removed]:
-    """Return which rows are taken out and why: ties, unreadable pictures, duplicates, nearness to a benchmark."""
+    """Return the rows to remove, with reasons: ties, unreadable images, duplicates, similarity to a benchmark."""
     removed: dict[int, Removed] = {}
     for row in range(len(keys)):
         if keys.preferred[row] == 0:
@@ -194,9 +193,9 @@ def clean(keys: Keys, clusters: np.ndarray, config: MixConfig, benchmarks: Bench
 
 
 def _media(keys: Keys, row: int, clusters: np.ndarray) -> Hashable:
-    """Return what must be equal for rows to be near duplicates: clusters of pictures, or the path of a video.
+    """Return what near duplicates must share: image clusters or the digest of a video, and the criteria.
 
-    Those within responses are left to :func:`_sides`. Criteria must be the same ones.
+    Images inside the responses are compared by :func:`_sides`.
     """
     within = sum(map(len, keys.within[row][1:]))
     pictures = keys.pictures[row][: len(keys.pictures[row]) - within]
@@ -204,7 +203,7 @@ def _media(keys: Keys, row: int, clusters: np.ndarray) -> Hashable:
 
 
 def _sides(keys: Keys, row: int, clusters: np.ndarray) -> tuple[Hashable, Hashable]:
-    """Return the clusters of the pictures within response 1, and within response 2."""
+    """Return the clusters of the images inside response 1 and inside response 2."""
     first, second = keys.within[row][1:] or ((), ())
     return tuple(int(clusters[picture]) for picture in first), tuple(int(clusters[picture]) for picture in second)
 
@@ -212,7 +211,7 @@ def _sides(keys: Keys, row: int, clusters: np.ndarray) -> tuple[Hashable, Hashab
 def _write(
     keys: Keys, removed: Mapping[int, Removed], choice: Choice, config: MixConfig, work: Path
 ) -> tuple[Statistics, dict[str, list[dict[str, str]]]]:
-    """Write the rows of both sides, and return what they look like and examples of the rows taken out."""
+    """Write the rows of both sides; return their statistics and examples of removed rows."""
     shown: dict[str, list[int]] = {}
     for row in sorted(removed):
         if len(rows := shown.setdefault(removed[row].reason, [])) < EXAMPLES:
@@ -229,7 +228,7 @@ def _write(
         def rows_of(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
             for row, data in _read_again(keys, name, config.sources[name]):
                 if row in choice.labels and not keys.holds(row, data):
-                    raise UserError(f"{config.sources[name].path}: was changed while it was mixed. Mix again.")
+                    raise UserError(f"{config.sources[name].path}: changed during mixing. Run the command again.")
                 if row in wanted:
                     examples[removed[row].reason].append(_example(data, removed[row]))
                 if row in choice.labels:
@@ -243,7 +242,7 @@ def _write(
             writers[side].add(final)
             prints = (keys.images.fingerprints[picture] for picture in keys.pictures[row])
             statistics.add(final, name, side, [found.size for found in prints if not isinstance(found, str)])
-        for stream in streams.values():  # examples may come after the last row chosen
+        for stream in streams.values():  # examples may come after the last chosen row
             next(stream, None)
         for side, writer in writers.items():
             writer.close({"rows": writer.rows, "side": side, "of": "a mixture; see ../report.json"})
@@ -251,17 +250,17 @@ def _write(
 
 
 def _read_again(keys: Keys, name: str, source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield number and row of a source; raises UserError if it is not what it was when its keys were taken."""
+    """Yield (number, row) of a source; raises UserError if it changed since the keys were computed."""
     rows = (row for row in range(len(keys)) if keys.source[row] == name)
     found = ((file.name, data) for file in pair_files(source.path) for data in read_rows(file))
     for row, again in zip_longest(rows, found):
         if row is None or again is None or (keys.file[row], keys.id[row]) != (again[0], again[1]["id"]):
-            raise UserError(f"{source.path}: was changed while it was mixed. Mix again.")
+            raise UserError(f"{source.path}: changed during mixing. Run the command again.")
         yield row, again[1]
 
 
 def _final(data: Mapping[str, Any], label: int, name: str, keys: Keys, row: int) -> dict[str, Any]:
-    """Return a row as the mixture has it: responses exchanged where the label changes, origin filled in."""
+    """Return a row for the mixture: responses swapped if its label changes, source and provenance filled in."""
     final = dict(data)
     if label != data["preferred"]:
         final |= {"response_1": data["response_2"], "response_2": data["response_1"], "preferred": label}
@@ -276,7 +275,7 @@ def _example(data: Mapping[str, Any], why: Removed) -> dict[str, str]:
 
 
 def _removed_lines(keys: Keys, removed: Mapping[int, Removed]) -> Iterator[str]:
-    """Yield a line for each row taken out: where it was, why, and where the other row is, if there is one."""
+    """Yield a JSON line for each removed row: its place, the reason, and the place of the other row, if any."""
 
     def where(row: int) -> dict[str, Any]:
         return {"source": keys.source[row], "file": keys.file[row], "row": keys.number[row], "id": keys.id[row]}
@@ -296,7 +295,7 @@ def _report(
     keys: Keys,
     benchmarks: BenchmarkIndex,
 ) -> dict[str, Any]:
-    """Return report.json, but for examples and statistics."""
+    """Return the content of report.json without examples and statistics."""
     by_source = {name: Counter[str]() for name in config.sources}
     for row, why in removed.items():
         by_source[keys.source[row]][why.reason] += 1

@@ -1,11 +1,11 @@
-"""How often a model judges each pair rightly: the share of K samples, an unreadable one counting as wrong.
+"""Measure how often a model judges each pair correctly: the share of K samples, with unreadable ones counted as wrong.
 
-A row of which no sample can be read has no pass rate: that says nothing of how hard it is.
+A row without any readable sample has no pass rate, because that says nothing about its difficulty.
 
-Half of the samples see the responses in each order, so that a model which always says "1" passes half of the time on
-every row. (An odd K costs one sample more, which is not counted.) Counts are added to a file a block of rows at a time;
-a killed run resumes there, and a line counts only for the same row, label, weights and settings: those of a model
-that was trained further under the same name are measured anew::
+Half of the samples see the responses in each order, so a model that always says "1" passes half of the time on every
+row. (An odd K costs one extra sample, which is not counted.) Counts are appended to a file, one block of rows at a
+time, and a killed run resumes from there. A line is reused only for the same row, label, weights and settings; after
+further training under the same name, everything is measured again::
 
     for rate in measure("annotated", PassRates(model="runs/sft", samples=8), Path("rl/pass_rates.jsonl")):
         ...     # a Rate, or a text that says why the row could not be measured
@@ -37,20 +37,20 @@ from r1_reward.store.append_log import AppendLog
 from r1_reward.store.identity import weights_identity
 from r1_reward.store.shards import read_rows
 
-_BLOCK = 64  # rows measured together: full batches, and little to lose in a kill
+_BLOCK = 64  # rows measured together: enough for full batches, few enough to lose in a kill
 
 Progress = Callable[[int, int], None]
-"""Rows done and all rows."""
+"""Called with the numbers of finished rows and of all rows."""
 
 
 class Rate(NamedTuple):
-    """What the samples of one row came to."""
+    """Counts over the samples of one row."""
 
     right: int
     unreadable: int | None = None
-    """Samples without a verdict; None, as for the next one, in files of 0.1.0, which do not tell."""
+    """Samples without a verdict; None, like ``truncated``, in files of version 0.1.0."""
     truncated: int | None = None
-    """Samples that the token limit cut."""
+    """Samples cut by the token limit."""
 
 
 def measure(
@@ -63,15 +63,15 @@ def measure(
     on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> list[Rate | str]:
-    """Return for every row what its samples came to, or why it could not be measured.
+    """Return the counts of every row, or the reason why it could not be measured.
 
-    ``file`` gives what is known and gets what is new. ``engine`` is asked instead of loading ``rates.model``; it
-    is then known by that name alone, as a server's model is. ``on_unreadable`` says what to do when none of the first
-    samples can be read.
+    Known rows are read from ``file`` and new ones appended to it. ``engine`` is used instead of loading
+    ``rates.model``; it is then identified by that name alone, like the model of a server. ``on_unreadable`` says what
+    to do if none of the first samples can be parsed.
 
     Raises:
-        UserError: a setting is wrong, the model cannot be loaded, or the file holds something else.
-        UnreadableJudge: none of the first samples can be read.
+        UserError: a setting is wrong, the model cannot be loaded, or the file contains something else.
+        UnreadableJudge: none of the first samples can be parsed.
     """
     total = sum(1 for _ in read_rows(path, ["id"]))
     log = AppendLog(file, "a pass rate", _rate)
@@ -107,18 +107,18 @@ def measure(
 
 
 def _rate(line: Any) -> tuple[str, Rate]:
-    """Read a line of the file; those of 0.1.0 have right answers alone."""
+    """Read a line of the file; lines of version 0.1.0 only count right answers."""
     counts = [line.get(name) for name in ("unreadable", "truncated")]
     return line["key"], Rate(int(line["right"]), *(None if count is None else int(count) for count in counts))
 
 
 def _spec(teacher: TeacherSpec, batch_size: int, batch_votes: bool) -> EngineSpec:
-    """Return how the student's engine is made: it is asked in the words it will be trained in."""
+    """Return the spec of the student's engine, with the prompt format that it will be trained with."""
     return EngineSpec(teacher.model, batch_size, base_url=teacher.url, batch_votes=batch_votes, dialect=DEFAULT)
 
 
 class _Given(NamedTuple):
-    """An engine that is there already, where one would be loaded."""
+    """An existing engine, in place of a spec that loads one."""
 
     engine: Engine
     in_one_stream: bool = False
@@ -133,7 +133,7 @@ class _Counted(NamedTuple):
 
 
 def _count(engine: Engine, jobs: Iterable[tuple[str, Job]], rates: PassRates) -> Iterator[_Counted]:
-    """Yield what the samples of each row came to, or why there are none."""
+    """Yield the counts of each row, or the reason why there are none."""
     plan = Plan(_votes(rates), "both", rates.temperature, None, rates.max_new_tokens, rates.seed)
     waiting: deque[Answer] = deque()
 
@@ -155,12 +155,12 @@ def _count(engine: Engine, jobs: Iterable[tuple[str, Job]], rates: PassRates) ->
 
 
 def _votes(rates: PassRates) -> int:
-    """Return how many samples see the responses in each order."""
+    """Return the number of samples per order of the responses."""
     return (rates.samples + 1) // 2
 
 
 def _key(rates: PassRates, job: Job, weights: str | None, drawn: Sequence[str]) -> str:
-    """Return what names a measurement: the row, its label, the weights and everything that decides the samples."""
+    """Return the key of a measurement: a hash of the row, its label, the weights and all that affects the samples."""
     decisive = [rates.model, rates.samples, rates.temperature, rates.max_new_tokens, rates.seed]
     shown = [rates.frames] if job.row["video"] else []
     known = [] if weights is None else [weights]

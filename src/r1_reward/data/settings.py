@@ -1,4 +1,4 @@
-"""Settings of the commands that have a model look at pairs: annotation by a teacher, pass rates of a student."""
+"""Settings of the commands that run a model on pairs: annotation by a teacher and pass rates of a student."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class AnnotateSettings(Generation):
-    """What decides what the teacher is asked; a folder holds one setting's run and no other's."""
+    """Settings that determine the teacher's requests; a folder holds the run of one setting."""
 
     teacher: str = Field(description="openai:MODEL, server:MODEL@URL, or a checkpoint.")
-    attempts: int = Field(default=3, ge=1, description="Tries until the teacher agrees with the label.")
-    temperatures: tuple[float, ...] = Field(default=(0.0, 0.7, 1.0), description="One for each try; 0 is greedy.")
-    reorder: bool = Field(default=False, description="Later tries see the answers in random order.")
-    frames: int = Field(default=FRAMES, ge=1, description="Frames shown of a video.")
+    attempts: int = Field(default=3, ge=1, description="Attempts per row until the teacher agrees.")
+    temperatures: tuple[float, ...] = Field(default=(0.0, 0.7, 1.0), description="One per attempt; 0 is greedy.")
+    reorder: bool = Field(default=False, description="Show the responses in random order from attempt 2 on.")
+    frames: int = Field(default=FRAMES, ge=1, description="Number of frames sampled from a video.")
     dialect: DialectName = Field(default=AUTO, description=DIALECT_HELP)
 
     @field_validator("temperatures", mode="before")
@@ -35,17 +35,17 @@ class AnnotateSettings(Generation):
         try:
             return tuple(float(part) for part in given.split(","))
         except ValueError:
-            raise ValueError(f"must be numbers with commas between them, such as 0,0.7,1.0, not {given!r}.") from None
+            raise ValueError(f"must be comma-separated numbers, such as 0,0.7,1.0, not {given!r}.") from None
 
     @model_validator(mode="after")
     def _one_for_each(self) -> AnnotateSettings:
         if len(self.temperatures) < self.attempts or any(not t >= 0 for t in self.temperatures):
             given = ", ".join(f"{t:g}" for t in self.temperatures)
-            raise ValueError(f"temperatures {given}: give one, 0 or more, for each of the {self.attempts} attempts.")
+            raise ValueError(f"temperatures {given}: need one (0 or higher) for each of the {self.attempts} attempts.")
         return self
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings as JSON; whether two runs are the same one does not depend on a server's address."""
+        """Return the settings as JSON, without the server's address: a run can continue on another server."""
         from r1_reward.data.teacher import parse_teacher
 
         teacher = parse_teacher(self.teacher)
@@ -53,7 +53,7 @@ class AnnotateSettings(Generation):
         return {**self.model_dump(mode="json", exclude={"dialect"}), **spoken, "teacher": teacher.name}
 
     def spoken(self) -> Dialect:
-        """Return how the teacher is asked and answers."""
+        """Return the teacher's dialect."""
         from r1_reward.data.teacher import parse_teacher
 
         teacher = parse_teacher(self.teacher)
@@ -61,25 +61,25 @@ class AnnotateSettings(Generation):
 
 
 class TeacherOptions(WatchOptions):
-    """How fast a teacher is asked; nothing here decides a verdict."""
+    """Options for the speed of annotation; none of them affects a verdict."""
 
     concurrency: int | None = Field(
         default=None,
         ge=1,
-        description="Requests open at the server at once; default as many as it answers in time, up to 64.",
+        description="Maximum concurrent requests to the server; default adapts to the server, up to 64.",
     )
-    requests_per_minute: float | None = Field(default=None, ge=0.01, description="No more requests than these.")
-    timeout: float = Field(default=120.0, ge=0.01, description="Seconds one request may take.")
-    retries: int = Field(default=5, ge=0, description="How often a request that failed is repeated.")
-    batch_size: int = Field(default=64, ge=1, description="Sequences a checkpoint in this process generates at once.")
+    requests_per_minute: float | None = Field(default=None, ge=0.01, description="Maximum requests per minute.")
+    timeout: float = Field(default=120.0, ge=0.01, description="Timeout of one request, in seconds.")
+    retries: int = Field(default=5, ge=0, description="Number of retries after a failed request.")
+    batch_size: int = Field(default=64, ge=1, description="Sequences that a local checkpoint generates at once.")
 
 
 class Money(Settings):
-    """Prices per million tokens, in any currency, and how much may be spent on a folder, earlier calls included."""
+    """Prices per million tokens, in any currency, and a budget for the folder that includes earlier calls."""
 
-    price_in: float | None = Field(default=None, ge=0.0, description="Price of a million tokens shown.")
-    price_out: float | None = Field(default=None, ge=0.0, description="Price of a million tokens generated.")
-    limit: float | None = Field(default=None, gt=0, description="Stop before the folder has cost more.")
+    price_in: float | None = Field(default=None, ge=0.0, description="Price per million prompt tokens.")
+    price_out: float | None = Field(default=None, ge=0.0, description="Price per million generated tokens.")
+    limit: float | None = Field(default=None, gt=0, description="Stop before the folder's total cost exceeds this.")
 
     @model_validator(mode="after")
     def _complete(self) -> Money:
@@ -90,7 +90,7 @@ class Money(Settings):
         return self
 
     def cost(self, usage: Usage) -> float | None:
-        """Return what replies have cost, None without prices; a lower bound where tokens were not counted."""
+        """Return the cost of all replies, None without prices; a lower bound if some tokens were not counted."""
         if self.price_in is None or self.price_out is None:
             return None
         from r1_reward.engines.usage import cost
@@ -99,23 +99,23 @@ class Money(Settings):
 
 
 class PassRates(Generation):
-    """How often a model has to be right on a row for reinforcement learning to take it."""
+    """Settings of a model's pass rates, and the range of pass rates selected for reinforcement learning."""
 
-    model: str = Field(description="A checkpoint, or server:MODEL@URL, whose pass rate decides instead of attempts.")
-    samples: int = Field(default=8, ge=1, description="Judgements a row, for the pass rate.")
-    lowest: float = Field(default=0.0, ge=0.0, le=1.0, description="Leave harder rows out.")
-    highest: float = Field(default=0.99, ge=0.0, le=1.0, description="Leave easier rows out.")
-    temperature: float = Field(default=1.0, ge=0.0, allow_inf_nan=False, description="For the samples.")
-    frames: int = Field(default=FRAMES, ge=1, description="Frames shown of a video.")
+    model: str = Field(description="Checkpoint, or server:MODEL@URL, whose pass rates replace attempts.")
+    samples: int = Field(default=8, ge=1, description="Judgments sampled per row.")
+    lowest: float = Field(default=0.0, ge=0.0, le=1.0, description="Exclude rows with a lower pass rate.")
+    highest: float = Field(default=0.99, ge=0.0, le=1.0, description="Exclude rows with a higher pass rate.")
+    temperature: float = Field(default=1.0, ge=0.0, allow_inf_nan=False, description="Sampling temperature.")
+    frames: int = Field(default=FRAMES, ge=1, description="Number of frames sampled from a video.")
     batch_votes: bool = Field(
         default=False,
-        description="Ask a server for all samples of an order together; faster, and other ones are drawn.",
+        description="Request all samples of an order from a server at once: faster, but the samples differ.",
     )
 
     @model_validator(mode="after")
     def _measurable(self) -> PassRates:
         if self.samples > 1 and self.temperature == 0:
-            raise ValueError(f"{self.samples} greedy samples are the same sample; set a temperature such as 1.0.")
+            raise ValueError(f"{self.samples} greedy samples are all identical; set a temperature such as 1.0.")
         if self.lowest > self.highest:
-            raise ValueError(f"pass rates from {self.lowest:g} to {self.highest:g}: must rise.")
+            raise ValueError(f"pass rates: the lowest ({self.lowest:g}) is above the highest ({self.highest:g}).")
         return self

@@ -1,8 +1,7 @@
-"""Reorder and divide a dataset of pairs without teaching a model more than it should know.
+"""Reorder and split a dataset of pairs without leaking information to the model.
 
-:func:`balance` and :func:`both_orders` make the position of the better response say nothing; :func:`split` keeps every
-picture on one side. All are functions of the rows and a seed alone. Where a winner is to be learned,
-:func:`refuse_ties` is asked first.
+:func:`balance` and :func:`both_orders` make the position of the better response uninformative; :func:`split` keeps each
+image on one side. All depend only on the rows and a seed. Call :func:`refuse_ties` before training on winners.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from r1_reward.store.part_columns import have_parts
 from r1_reward.store.video import find_video
 
 _LISTED = 5
-_ROWS_AT_ONCE = 64  # that are in memory while rows are written anew, pictures included
+_ROWS_AT_ONCE = 64  # rows in memory while a dataset is rewritten, images included
 
 
 def refuse_ties(pairs: Dataset | Sequence[Mapping[str, Any]]) -> None:
-    """Raise UserError if pairs have no winner: a tie, or no label, is fit to be judged and nothing to learn from."""
-    # By column: rows of a dataset would bring their pictures.
+    """Raise UserError if any pair has no winner (a tie or no label): such pairs can be judged, but not trained on."""
+    # By column: iterating over a dataset's rows would load their images.
     labels = pairs["preferred"] if isinstance(pairs, Dataset) else [row["preferred"] for row in pairs]
     without = [number for number, label in enumerate(labels) if label not in (1, 2)]
     if without:
@@ -38,20 +37,20 @@ def refuse_ties(pairs: Dataset | Sequence[Mapping[str, Any]]) -> None:
         more = ", ..." if len(without) > _LISTED else ""
         pairs_have = "1 pair has" if len(without) == 1 else f"{len(without):,} pairs have"
         raise UserError(
-            f"{pairs_have} no winner (id {names}{more}): `preferred` is 0, a tie, or missing, and a model is taught "
-            "that one response is better. Leave such rows out: `r1-reward data mix` does, and so does "
+            f"{pairs_have} no winner (id {names}{more}): `preferred` is 0 (a tie) or missing, but training needs a "
+            "better response. Remove such rows with `r1-reward data mix` or "
             "pairs.filter(lambda row: row['preferred'] in (1, 2))."
         )
 
 
 def balance(dataset: Dataset, *, seed: int, keep_order: bool = False) -> Dataset:
-    """Return the rows in random order, with response 1 preferred in half of them (one more or less if odd).
+    """Shuffle the rows and make response 1 the preferred one in half of them (one more or less if odd).
 
-    With ``keep_order`` they stay in theirs, which may be that of a curriculum.
+    ``keep_order`` keeps the order of the rows, for a curriculum.
 
-    Responses are exchanged in a random choice of rows, so that position tells nothing about a row's origin either.
-    Rows with ``reasoning`` speak of "Response 1" and stay as they are; where they alone outnumber the rest, the
-    result is as even as can be and a warning gives the counts.
+    Responses are swapped in a random selection of rows, so position does not reveal a row's origin either. Rows with
+    ``reasoning``, which refers to "Response 1", are never swapped; if these alone exceed one half, the result is as
+    balanced as possible and a warning gives the counts.
 
     Raises:
         UserError: a row has no winner.
@@ -63,8 +62,8 @@ def balance(dataset: Dataset, *, seed: int, keep_order: bool = False) -> Dataset
     counts = (new.count(1), new.count(2))
     if abs(counts[0] - counts[1]) > 1:
         warnings.warn(
-            f"cannot balance: {counts[0]} rows prefer response 1 and {counts[1]} prefer response 2, because rows with "
-            "reasoning are never swapped",
+            f"labels cannot be balanced: {counts[0]} rows prefer response 1 and {counts[1]} prefer response 2, because "
+            "rows with reasoning are never swapped",
             stacklevel=2,
         )
     balanced = _with_labels(dataset, old, new)
@@ -76,15 +75,17 @@ def balance(dataset: Dataset, *, seed: int, keep_order: bool = False) -> Dataset
 
 
 def both_orders(dataset: Dataset, *, seed: int) -> Dataset:
-    """Return the rows in random order, each twice running: as it is, and with its responses exchanged.
+    """Shuffle the rows and repeat each one with its responses swapped, directly after the original.
 
-    Any batch of an even size then favours no position, so that reinforcement learning is not pushed towards one by
-    the luck of a batch. Rows with ``reasoning``, which speaks of "Response 1", are refused, and so are those without a
-    winner (UserError).
+    Every batch of even size is then balanced, so reinforcement learning is not pushed toward a position by chance.
+
+    Raises:
+        UserError: a row has no winner.
+        ValueError: a row has ``reasoning``, which refers to "Response 1".
     """
     refuse_ties(dataset)
     if any(dataset["reasoning"]):
-        raise ValueError("rows with reasoning cannot be turned round; remove the reasoning first")
+        raise ValueError("rows with reasoning cannot be swapped; remove the reasoning first")
     order = list(range(len(dataset)))
     random.Random(seed).shuffle(order)
     twice = dataset.select([index for index in order for _ in range(2)])
@@ -94,13 +95,13 @@ def both_orders(dataset: Dataset, *, seed: int) -> Dataset:
 
 
 def without_reasoning(dataset: Dataset) -> Dataset:
-    """Return the rows without the teacher's texts, so that the two responses of any row may change places."""
+    """Return the rows without the teacher's reasoning, so that the responses of any row can be swapped."""
     feature = dataset.features["reasoning"]
     return dataset.remove_columns("reasoning").add_column("reasoning", [None] * len(dataset), feature=feature)
 
 
 def _balanced_labels(labels: list[int], fixed: list[bool], rng: random.Random) -> list[int]:
-    """Return labels with ones and twos as even as the fixed ones allow, the free ones dealt at random."""
+    """Return labels that are as balanced as the fixed ones allow, the free ones assigned at random."""
     free = [index for index, keep in enumerate(fixed) if not keep]
     ones_fixed = sum(label == 1 for label, keep in zip(labels, fixed, strict=True) if keep)
     wanted = (len(labels) + rng.randrange(2)) // 2 - ones_fixed
@@ -109,9 +110,9 @@ def _balanced_labels(labels: list[int], fixed: list[bool], rng: random.Random) -
 
 
 def _with_labels(dataset: Dataset, old: list[int], new: list[int]) -> Dataset:
-    """Exchange the responses where the label changes; the image column is not touched, let alone copied.
+    """Swap the responses where the label changes, without touching or copying the image column.
 
-    Responses with pictures are exchanged row by row: a column of them may be larger than memory.
+    Responses with images are swapped row by row, because a whole column may not fit into memory.
     """
     if have_parts(dataset.features):
         return dataset.map(
@@ -139,16 +140,16 @@ def _with_label(row: Mapping[str, Any], index: int, labels: Sequence[int]) -> di
 def split(
     dataset: Dataset, *, seed: int, test_fraction: float | None = None, test_size: int | None = None
 ) -> tuple[Dataset, Dataset]:
-    """Split into train and test so that no image or video, judged by their bytes, is on both sides.
+    """Split into train and test so that no image or video, compared by its bytes, is on both sides.
 
     Give either ``test_fraction`` (0..1) or ``test_size`` (rows); the test set is at most that large, and smaller only
-    where rows that share images would not fit. Raises :class:`UserError` if a side would be empty.
+    if rows that share images would not fit. Raises :class:`UserError` if a side would be empty.
     """
     if (test_fraction is None) == (test_size is None):
         raise ValueError("give either test_fraction or test_size")
     room = round(len(dataset) * test_fraction) if test_fraction is not None else int(test_size or 0)
     if not 0 < room < len(dataset):
-        raise UserError(f"cannot take {room} test rows out of {len(dataset)}: both sides need at least one row.")
+        raise UserError(f"cannot take {room} test rows from {len(dataset)} rows: both sides need at least one row.")
     groups = _media_groups(dataset)
     random.Random(seed).shuffle(groups)
     test: list[int] = []
@@ -156,7 +157,7 @@ def split(
         if len(test) + len(group) <= room:
             test += group
     if not test:
-        raise UserError(f"cannot split off {room} rows: even the smallest set of rows that share images is larger.")
+        raise UserError(f"cannot split off {room} test rows: the smallest group of rows that share images is larger.")
     chosen = set(test)
     return dataset.select([i for i in range(len(dataset)) if i not in chosen]), dataset.select(sorted(test))
 
@@ -187,7 +188,7 @@ def _media_groups(dataset: Dataset) -> list[list[int]]:
 
 
 def _video_key(path: str, files: dict[str, str]) -> str:
-    """Hash the bytes of a film or of its frames; one that is not there is known by its path."""
+    """Hash the bytes of a video or of its frames; a missing one is identified by its path."""
     if path not in files:
         try:
             find_video(path)
@@ -198,7 +199,7 @@ def _video_key(path: str, files: dict[str, str]) -> str:
 
 
 def _media_key(cell: Mapping[str, Any], files: dict[str, str]) -> str:
-    """Hash the bytes of an image; ``files`` remembers those read already."""
+    """Hash the bytes of an image; ``files`` caches the hashes by path."""
     if cell["bytes"] is not None:
         return hashlib.sha256(cell["bytes"]).hexdigest()
     path = cell["path"]

@@ -1,11 +1,11 @@
-"""The teacher: which model it is, and what its replies are worth.
+"""The teacher of an annotation: naming and loading it, and reading its replies.
 
     engine = parse_teacher("server:Qwen2.5-VL-72B@http://localhost:8000/v1").load()
     for [completion] in engine.generate(requests):
         answer, problem = read_reply(completion)
 
-What a reply belongs to is known from its connection alone. A server that mixes up its replies cannot be found out:
-nothing in a judgement names the pair it judges.
+A reply is matched to its request by the connection alone. A server that mixes up replies cannot be detected, because
+nothing in a judgment identifies the pair it judges.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from r1_reward.rewards import format_reward
 
 
 class TeacherSpec(NamedTuple):
-    """Which model teaches: one behind a server, or a checkpoint in this process if there is no URL."""
+    """The teacher's model: on a server, or a checkpoint in this process if there is no URL."""
 
     model: str
     url: str | None = None
 
     @property
     def name(self) -> str:
-        """Return what the teacher is called in files: a server may move, its model is the same teacher."""
+        """Return the teacher's name for files, without the server's address, which may change."""
         return self.model if self.url is None else f"{'openai' if self.url == OPENAI else 'server'}:{self.model}"
 
     def load(
@@ -50,8 +50,8 @@ class TeacherSpec(NamedTuple):
     ) -> Generative:
         """Return an engine that generates with the model; raises UserError if it cannot be loaded.
 
-        ``batch_size`` is for a checkpoint in this process, the other numbers are for servers. ``dialect`` is how it is
-        asked and answers, the default one if that is not said.
+        ``batch_size`` is for a checkpoint in this process, the other numbers are for servers. ``dialect`` sets the
+        prompt and answer format (default: R1-Reward's).
         """
         if self.url is not None:
             from r1_reward.engines.server import ServerEngine
@@ -76,11 +76,11 @@ class TeacherSpec(NamedTuple):
 
 
 def parse_teacher(text: str) -> TeacherSpec:
-    """Read ``openai:MODEL``, ``server:MODEL@URL``, or else a checkpoint; raises UserError for half of one."""
+    """Parse ``openai:MODEL``, ``server:MODEL@URL`` or a checkpoint; raises UserError if a part is missing."""
     kind, _, rest = text.partition(":")
     if kind == "openai":
         if not rest:
-            raise UserError("--teacher openai: names no model; write openai:MODEL, such as openai:gpt-4o.")
+            raise UserError("--teacher openai: has no model name; write openai:MODEL, such as openai:gpt-4o.")
         return TeacherSpec(rest, OPENAI)
     if kind == "server":
         match = re.fullmatch(r"(.+?)@(https?://.+)", rest)
@@ -93,20 +93,20 @@ def parse_teacher(text: str) -> TeacherSpec:
             raise UserError(f"--teacher server:{match[1]}@...: {error}; {form}") from error
         return TeacherSpec(match[1], match[2])
     if not text:
-        raise UserError("--teacher is empty; write openai:MODEL, server:MODEL@URL, or a checkpoint's path.")
+        raise UserError("--teacher is empty; write openai:MODEL, server:MODEL@URL, or the path of a checkpoint.")
     return TeacherSpec(text)
 
 
 def read_reply(
     completion: Completion, *, special_tokens: tuple[str, ...] = (), dialect: Dialect = OURS
 ) -> tuple[Answer | None, str]:
-    """Return the verdict in the order shown, and what is wrong with the reply.
+    """Return the verdict in the order shown, and the problem with the reply, if any.
 
     Without a verdict the problem is one of ``refused``, ``truncated``, ``empty``, ``unfinished thought``,
-    ``no answer tag``, ``several answers``, ``no verdict`` and ``tie``. With one, it says why the text, in the default
-    dialect's form, may not be trained on: ``malformed``, ``no reasoning``, ``control token`` (one that would end the
-    turn or add an image in training); else it is empty. A reply that reached the token limit is not a verdict, since
-    nobody knows what would have come next.
+    ``no answer tag``, ``several answers``, ``no verdict`` and ``tie``. With a verdict it says why the text, converted
+    to the default dialect, is unusable for training: ``malformed``, ``no reasoning`` or ``control token`` (one that
+    would end the turn or add an image in training); it is empty if the text is usable. A reply that reached the token
+    limit has no verdict, because its continuation is unknown.
     """
     if completion.cut:
         return None, "refused" if completion.refused else "truncated"

@@ -1,8 +1,8 @@
-"""Ask the teacher about the rows of an annotation: many at once, each row's tries one after the other.
+"""Ask the teacher about the rows of an annotation: many rows concurrently, the attempts on each row in sequence.
 
-A checkpoint in this process and a model behind a server are asked alike, through the loop that draws all votes. Every
-reply is written down when it comes: it has been paid for. So a run that has to end (money, a key that is refused, a
-teacher of whom nothing can be read) waits for what it has asked already.
+Local checkpoints and servers go through the same loop that draws all votes. Every reply is recorded as soon as it
+arrives, because it has been paid for. For the same reason, a run that has to stop (budget reached, API key rejected,
+unreadable teacher) waits for the requests in flight.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from r1_reward.engines.engine import Answered, EngineError, Generative, Request
 from r1_reward.judge.votes import work_off
 from r1_reward.records.errors import UserError
 
-SYNC_SECONDS = 1.0  # what a power cut may cost; a mere kill costs nothing
+SYNC_SECONDS = 1.0  # replies that a power failure may lose; a kill loses none
 
 
 def teach(run: Annotation, engine: Generative) -> str:
-    """Ask about all rows that are due; return why it stopped before the end: ``cost``, ``unreadable``, or nothing.
+    """Ask about all rows that are due; return why it stopped early (``cost`` or ``unreadable``), or "".
 
     Raises:
-        UserError: no further row can be asked about; what was answered is kept.
+        UserError: the teacher cannot be asked any more; all replies so far are kept.
     """
     run.engine = engine
     till = _Till(run)
@@ -33,7 +33,7 @@ def teach(run: Annotation, engine: Generative) -> str:
 
 
 class _Lesson:
-    """One row and its tries, until one agrees with the label."""
+    """One row and its attempts, until one agrees with the label."""
 
     def __init__(self, run: Annotation, job: Job, till: _Till) -> None:
         self._run, self._job, self._till = run, job, till
@@ -41,18 +41,18 @@ class _Lesson:
         self._over = False
 
     def requests(self) -> list[Request]:
-        """Return the try that is due."""
+        """Return the request of the next attempt, or nothing if none is due."""
         self._attempt = None if self._over else self._run.next_attempt(self._job)
         if self._attempt is None:
             return []
         try:
             return [self._run.request(self._job, self._attempt)]
-        except UserError as error:  # its own row is left out, not the others
+        except UserError as error:  # skip this row only
             self._run.leave(self._job, error)
             return []
 
     def take(self, answers: Sequence[Answered]) -> None:
-        """Write the reply down, or why there is none."""
+        """Record the reply, or the reason why there is none."""
         [answer] = answers
         run, job, attempt = self._run, self._job, self._attempt
         assert attempt is not None
@@ -61,13 +61,13 @@ class _Lesson:
             run.keep(job, run.record(job, attempt, answer[0]), answer[0])
         elif isinstance(answer, RejectedError) and run.attempts.usage.attempts:
             run.reject(job, attempt, answer)
-        else:  # a server that has only rejected perhaps rejects everything: nothing to note about the row
+        else:  # a server that has rejected everything so far may be at fault, so do not blame the row
             self._over = True
             run.leave(job, answer)
 
 
 class _Till:
-    """Watches over the money, and over when replies are brought to the disk."""
+    """Enforces the budget, and flushes replies to disk regularly."""
 
     def __init__(self, run: Annotation) -> None:
         self._run = run
@@ -77,16 +77,16 @@ class _Till:
         """Whether the latest request was admitted."""
 
     def admit(self) -> bool:
-        """Say whether one more request of the usual price fits below the limit, together with those under way.
+        """Return whether one more request at the average price fits the budget, counting those in flight.
 
-        Nothing fits any more once the teacher has turned out to be unreadable.
+        Once the teacher has turned out to be unreadable, no request is admitted.
         """
         self.open = not self._run.watch.stopped and self._fits()
         self._under_way += self.open
         return self.open
 
     def settle(self) -> None:
-        """Note that a request is not under way any more."""
+        """Note that a request has been answered."""
         self._under_way -= 1
         if time.monotonic() - self._synced >= SYNC_SECONDS:
             self._synced = time.monotonic()
@@ -98,11 +98,11 @@ class _Till:
             return True
         if usage.uncounted:
             raise UserError(
-                "--max-cost cannot be kept: the teacher's server does not say how many tokens it was shown. "
-                "What was answered is kept; run the same command without --max-cost to continue from there."
+                "--max-cost cannot be enforced: the teacher's server does not report prompt tokens. All replies so far "
+                "are kept; run the same command without --max-cost to resume."
             )
         spent = money.cost(usage) or 0.0
-        if not usage.attempts:  # nothing is known yet but the longest reply; the first request shows what one costs
+        if not usage.attempts:  # only the maximum length is known until the first reply shows what a request costs
             each = settings.max_new_tokens * (money.price_out or 0.0) / 1e6
             return not self._under_way or (self._under_way + 1) * each <= money.limit
         return spent + (self._under_way + 1) * spent / usage.attempts <= money.limit

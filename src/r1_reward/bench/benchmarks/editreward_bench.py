@@ -1,11 +1,11 @@
-"""EditReward-Bench (TIGER-Lab, arXiv 2509.26346): which of two edits of a picture follows its instruction better.
+"""EditReward-Bench (TIGER-Lab, arXiv 2509.26346): which of two edits of an image follows the instruction better.
 
-484 groups of 2, 3 or 4 edits of one picture, compared two by two. A group counts as right only if all its comparisons
-are. Of two edits the label may be a tie::
+484 groups of 2, 3 or 4 edits of one image, compared in pairs. A group is right only if all its comparisons are. In
+groups of two the label may be a tie::
 
     r1-reward bench run editreward-bench --data EDIT --ties drop --model MODEL --out RUN    # EDIT/{2,3,4}pair/
 
-(``EditScore/EditReward-Bench`` is another benchmark of the same name.)
+(``EditScore/EditReward-Bench`` is a different benchmark with the same name.)
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ _RANKING, _COMPARISON = re.compile(r"([A-D])([>=])([A-D])"), re.compile(r"([A-D]
 
 
 def open_rows(source: str | Path, image_root: str | Path | None, split: str, revision: str | None) -> RowSource:
-    """Return the rows of the three parts, which a field tells apart: of their folders, or of any file or folder.
+    """Return the rows of the three parts, from their folders or from any file or folder; a field gives the part.
 
     Raises:
-        UserError: as :func:`r1_reward.store.rows.open_source`.
+        UserError: see :func:`r1_reward.store.rows.open_source`.
     """
     path = Path(source)
     if path.is_dir() and any((path / name).is_dir() for name in GROUPS):
@@ -58,7 +58,7 @@ def open_rows(source: str | Path, image_root: str | Path | None, split: str, rev
 
 
 def parse(row: Fields) -> Draft:
-    """Read the Hub's columns: the picture and the instruction are the question, a candidate is a response."""
+    """Parse the Hub's columns: image and instruction form the question, the candidates are the responses."""
     id, instruction, dataset = row.text("id"), row.text("instruction"), row.text("dataset")
     part = row.category("dataset", _part, dataset)
     members, preferred = _ranking(row, int(part[0]) if part else 4)
@@ -74,12 +74,12 @@ def parse(row: Fields) -> Draft:
 
 def _part(dataset: str) -> str:
     if dataset not in GROUPS:
-        raise UserError(f"{dataset!r} is none of {', '.join(GROUPS)}.")
+        raise UserError(f"must be one of {', '.join(GROUPS)}, not {dataset!r}.")
     return dataset
 
 
 def group_of(id: str) -> str:
-    """Return the group of a comparison of three or four edits: its id up to the first underscore, else ten letters."""
+    """Return the group of a comparison of three or four edits: its id up to the first "_", or else ten characters."""
     return id.split("_")[0] if "_" in id else id[:10]
 
 
@@ -91,12 +91,12 @@ def _candidate(row: Fields, name: str) -> Content:
 
 
 def _ranking(row: Fields, candidates: int) -> tuple[tuple[int, ...], Label]:
-    """Return which two candidates are compared, from 0, and the label: candidate_1 is the first of the letters."""
+    """Return the 0-based numbers of the two compared candidates, and the label; candidate_1 is the first letter."""
     ranking, comparison = row.text("ranking"), row.data.get("comparison_type")
     found = _RANKING.fullmatch(ranking.replace(" ", ""))
     compared = _COMPARISON.fullmatch(comparison) if isinstance(comparison, str) else None
     if comparison is not None and compared is None:
-        row.problems.append(("comparison_type", f"must be such as AvsB, not {short(comparison)}"))
+        row.problems.append(("comparison_type", f"must have the form AvsB, not {short(comparison)}"))
     if not ranking or (comparison is not None and compared is None):
         return (), 1
     letters = compared.groups() if compared else tuple(sorted(found.group(1, 3))) if found else ("A", "B")
@@ -104,7 +104,7 @@ def _ranking(row: Fields, candidates: int) -> tuple[tuple[int, ...], Label]:
     of = "ABCD"[:candidates]
     if found is None or {*found.group(1, 3)} != {*letters} or first == second or not {*letters} <= {*of}:
         between = f"the comparison is {comparison}" if compared else f"the candidates are {', '.join(of)}"
-        row.problems.append(("ranking", f'must be such as "{first}>{second}" ({between}), not {short(ranking)}'))
+        row.problems.append(("ranking", f'must be like "{first}>{second}" ({between}), not {short(ranking)}'))
         return (), 1
     better, sign, _ = found.groups()
     label: Label = 0 if sign == "=" else 1 if better == first else 2
@@ -115,7 +115,7 @@ def _ranking(row: Fields, candidates: int) -> tuple[tuple[int, ...], Label]:
 
 
 def numbers(clusters: Sequence[Cluster]) -> dict[str, float | None]:
-    """Return the share of right groups, of all and of each size; each pass over the benchmark counts its own."""
+    """Return the share of right groups, overall and for each group size; every pass is counted separately."""
     groups: list[tuple[int, list[bool]]] = []
     for cluster in clusters:
         candidates = int((cluster[0].category or "0")[0])
@@ -139,7 +139,7 @@ def _result(model: str, values: str, note: str = "") -> PublishedRow:
 PUBLISHED = (
     _result(
         "EditReward (MiMo-VL-7B)", "56.45 42.67 11.49 38.42",
-        note="the overall is 186 of 484 groups, 38.4297 %, with its last digits cut off, where the columns are rounded",
+        note="the overall is 186 of 484 groups, 38.4297 %, truncated to two digits, while the columns are rounded",
     ),
     _result("Gemini-2.5-Flash", "58.61 39.86 12.16 38.02"),
     _result("GPT-5", "57.53 38.51 12.84 37.81"),
@@ -165,7 +165,7 @@ BENCHMARK = Benchmark(
     categories=tuple(GROUPS),
     columns=COLUMNS,
     protocol=Protocol(
-        orders="stored", rule="wrong; a group that lacks a comparison is wrong, one that lacks all is left out"
+        orders="stored", rule="wrong; a group that lacks a comparison is wrong, a group that lacks all is left out"
     ),
     issues=IssueRules(repeats=True),
     published=PUBLISHED,
@@ -174,13 +174,13 @@ BENCHMARK = Benchmark(
     comparisons=lambda part: math.comb(int(part[0]), 2),
     official=OfficialScore(
         numbers,
-        about="A group of three or four edits is right if its 3 or 6 comparisons all are; of two edits a tie is an "
-        "answer like the others. Overall is over all groups.",
+        about="A group of three or four edits is right if all of its 3 or 6 comparisons are; for two edits, a tie is a "
+        "valid answer. Overall is over all groups.",
         shares=True,
     ),
     notes=(
-        "The published rows are on an earlier snapshot of the set. Its public files had rows that repeat with other "
-        "labels (EditReward issues 13, 14 and 15), some of which have been removed since; a report lists what is left.",
-        "Some published rows have left out groups whose calls failed.",
+        "The published rows are on an earlier snapshot of the benchmark. Its public files had repeated rows with "
+        "different labels (EditReward issues 13, 14 and 15). Some have been removed since; reports list the others.",
+        "Some published rows leave out groups with failed calls.",
     ),
 )

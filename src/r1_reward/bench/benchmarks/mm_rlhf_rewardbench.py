@@ -33,13 +33,13 @@ COLUMNS = (
 # ---- rows
 
 _NO_PATH = (
-    "is embedded without its path (mcq/..., long/...), which its category is read from; "
-    "read mm_reward_bench.jsonl and its images instead"
+    "is embedded without its path (mcq/..., long/...), which determines the category; "
+    "use mm_reward_bench.jsonl and its image files instead"
 )
 
 
 def parse(row: Fields) -> Draft:
-    """Read chosen, rejected, and either an image or a video."""
+    """Parse chosen, rejected, and either an image or a video."""
     id, question, chosen, rejected = (row.text(name) for name in ("id", "prompt", "chosen", "rejected"))
     images = row.image("image")
     video = row.text("video") if row.data.get("video") not in (None, "") else None
@@ -47,33 +47,31 @@ def parse(row: Fields) -> Draft:
     if images and not path:
         row.problems.append(("image", _NO_PATH))
     if images and video is not None:
-        row.problems.append(("", "has both an image and a video; it must have one of them"))
+        row.problems.append(("", "has both an image and a video, but must have exactly one"))
     return Draft(
         id, question, chosen, rejected, 1, row.category(name, mm_rlhf_category, path), images=images, video=video
     )
 
 
 def mm_rlhf_category(path: str) -> str:
-    """Return the category: the first of mcq, long, short, safety, video found in the path.
+    """Return the category: the first of mcq, long, short, safety, video that occurs in the path.
 
-    ``path`` is that of the image or of the folder of frames, relative as released. Raises UserError if none is in it,
-    or if it is absolute: a folder such as ``/home/long/`` would decide the category.
+    ``path`` is the released relative path of the image or of the folder of frames. Raises UserError if it contains
+    none, or if it is absolute: a folder such as ``/home/long/`` would determine the category.
     """
     if re.match(r"[\\/]|[A-Za-z]:", path):
-        raise UserError(
-            f"{path!r} is absolute; the category is read from the path, so it must be relative as released."
-        )
+        raise UserError(f"{path!r} is absolute; it must be relative, as released, because it determines the category.")
     for name in CATEGORIES:
         if name in path:
             return name
-    raise UserError(f"{path!r} names no category of MM-RLHF-RewardBench ({', '.join(CATEGORIES)}).")
+    raise UserError(f"{path!r} contains no category of MM-RLHF-RewardBench ({', '.join(CATEGORIES)}).")
 
 
 # ---- predictions
 
 
 def about(row: Fields, id: str) -> About:
-    """Return what a row of a foreign prediction file tells of itself: its category by the path of its picture."""
+    """Return the information in a row of another project's predictions; the image path gives the category."""
     known = about_row(row, id)
     for name in ("image", "video"):
         path = row.data.get(name)
@@ -86,8 +84,8 @@ def _category_of_path(path: str) -> str:
     try:
         return mm_rlhf_category(path)
     except UserError as error:
-        # The released script opens a video's folder by this path, so people do make it absolute.
-        raise UserError(f"{str(error).rstrip('.')}; or give the benchmark's rows with --data") from error
+        # The released script opens a video's folder by this path, so users do make it absolute.
+        raise UserError(f"{str(error).rstrip('.')}; or pass the benchmark's rows with --data") from error
 
 
 # ---- published rows
@@ -104,7 +102,7 @@ PUBLISHED = (
     _result("R1-Reward, voting@15", "83.33 97.30 91.18 78.12 80.00 86.47 67.39", **R1_REWARD, votes=15),
     *six_benchmarks(
         {"MM-RLHF-RewardBench": "acc"},
-        {"R1-Reward": "80.59 of the R1-Reward paper, of a run with the preferred response first"},
+        {"R1-Reward": "80.59 in the R1-Reward paper, from a run with the preferred response first"},
     ),
 )
 
@@ -125,8 +123,8 @@ BENCHMARK = Benchmark(
     ),
     categories=CATEGORIES,
     columns=COLUMNS,
-    protocol=Protocol(orders="none, each answer is scored alone", rule="none, there is no text to read", frames=32),
+    protocol=Protocol(orders="none, each answer is scored separately", rule="none, there is no text", frames=32),
     published=PUBLISHED,
-    notes=("acc+ is the share of questions with every pair right.",),
+    notes=("acc+ is the share of questions with all pairs right.",),
     about=about,
 )

@@ -1,11 +1,11 @@
-"""MMRB2 (Multimodal RewardBench 2, arXiv 2512.16899): 4,000 pairs of what models drew, edited and reasoned.
+"""MMRB2 (Multimodal RewardBench 2, arXiv 2512.16899): 4,000 pairs on image generation, editing and reasoning.
 
-Prompts and responses are texts and pictures in their order. Each pair is judged in both orders, and each judgement
-counts by itself; one that is missing or cannot be read leaves the denominator, so the coverage stands beside.
+Prompts and responses interleave texts and images. Each pair is judged in both orders, and each judgment counts
+separately. Missing and unreadable judgments are excluded from the denominator, so the coverage is reported as well.
 
     r1-reward bench run mmrb2 --data MMRB2 --model MODEL --out RUN      # {t2i,edit,interleaved,reasoning}/ or .json
-    r1-reward bench export RUN --out PREDICTIONS                        # the form that its own script scores
-    r1-reward bench score mmrb2 PREDICTIONS --data MMRB2                # the same form, whoever wrote it
+    r1-reward bench export RUN --out PREDICTIONS                        # the format that its own script scores
+    r1-reward bench score mmrb2 PREDICTIONS --data MMRB2                # the same format, from any source
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _PLACEHOLDER = re.compile(r"<image_\d+>")
 
 
 def parse(row: Fields) -> Draft:
-    """Read the Hub's columns (texts with ``<image_N>``, pictures beside) or a pair of the built ``{task}.json``."""
+    """Parse the Hub's columns (texts with ``<image_N>``, separate images) or a pair of the built ``{task}.json``."""
     preferred = row.label("chosen", _LETTERS)
     if row.has("prompt_content", "response_a"):
         id = row.text("id")
@@ -66,10 +66,9 @@ def parse(row: Fields) -> Draft:
 
 
 def _from_columns(row: Fields, name: str) -> Content:
-    """Return a content whose pictures stand at its placeholders in order, or behind the text if it has none.
+    """Return a content with its images at the placeholders, in order, or after the text if there are none.
 
-    As in the official build the number in a placeholder is not looked at, and pictures beyond the placeholders are not
-    shown.
+    As in the official build, the number in a placeholder is ignored, and images beyond the placeholders are not shown.
     """
     text, images = row.data.get(f"{name}_text"), row.images(f"{name}_images")
     if not isinstance(text, str | None):
@@ -78,10 +77,10 @@ def _from_columns(row: Fields, name: str) -> Content:
     texts = _PLACEHOLDER.split(text or "")
     wanted = len(texts) - 1
     if wanted > len(images):
-        row.problems.append((f"{name}_text", f"has {wanted} places for pictures, and {len(images)} came"))
+        row.problems.append((f"{name}_text", f"has {wanted} image placeholders, but the row has {len(images)} images"))
         return ""
     if 0 < wanted < len(images):
-        row.remarks.append("pictures beyond the places in their text are not shown, as in the official build")
+        row.remarks.append("images beyond the placeholders in their text are not shown, as in the official build")
     pieces: list[str | Place] = [texts[0].strip()]
     for image, after in zip_longest(images[: wanted or None], texts[1:], fillvalue=""):
         pieces += [Place("image", image), str(after).strip()]
@@ -104,7 +103,7 @@ def _built(row: Fields, name: str, value: Any) -> Content:
 def _content(row: Fields, name: str, pieces: Iterable[str | Place]) -> Content:
     shown = [piece for piece in pieces if piece != ""]
     if not shown:
-        row.problems.append((name, "shows nothing: no text and no picture"))
+        row.problems.append((name, "is empty: it has no text and no image"))
     return to_parts(shown)
 
 
@@ -112,9 +111,9 @@ def _content(row: Fields, name: str, pieces: Iterable[str | Place]) -> Content:
 
 
 def numbers(clusters: Sequence[Cluster]) -> dict[str, float | None]:
-    """Return the plain mean of the four tasks, their counts pooled, the accuracy of each, and the coverage.
+    """Return the mean over the four tasks, the pooled accuracy, the accuracy of each task, and the coverage.
 
-    Of each order only the first vote counts; one that cannot be read leaves the denominator.
+    Only the first vote in each order counts; an unreadable one is excluded from the denominator.
     """
     right, judged, pairs = Counter[str](), Counter[str](), Counter[str]()
     for (outcome,) in clusters:
@@ -132,11 +131,11 @@ def numbers(clusters: Sequence[Cluster]) -> dict[str, float | None]:
     return {"mean": mean, "pooled": pooled.accuracy, **by_task, "coverage": pooled.coverage}
 
 
-# ---- predictions in the official form
+# ---- predictions in the official format
 
 
 def write_form(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return ``{task}.json``: by pair id the judgements of each direction, in the letters that the judge saw."""
+    """Return the content of ``{task}.json``: for each pair id the judgments in both directions, as letters."""
     files: dict[str, Any] = {}
     for line in lines:
         pair = {"forward": list[Any](), "reverse": list[Any]()}
@@ -149,41 +148,41 @@ def write_form(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def has_form(path: Path) -> bool:
-    """Say whether a path is a JSON file of one object, or a folder of JSON files that is not a run of ours."""
+    """Return whether a path is a JSON file with one object, or a folder of JSON files that is not a run of ours."""
     if path.is_dir():
         return any(path.glob("*.json")) and not (path / "run.json").exists()
     return path.suffix == ".json" and path.is_file() and not is_array(path)
 
 
 def read_form(path: Path, rows: Iterable[BenchmarkRow] | None) -> list[Outcome]:
-    """Return the outcomes of all pairs of the tasks that the predictions are of; a pair they lack was never judged.
+    """Return the outcomes of all pairs in the tasks that the predictions cover; missing pairs count as not judged.
 
-    Of each direction only the first entry counts. A judgement that is None or empty is as if it were not there; any
-    other text than "A" and "B" is wrong. A reverse judgement names the responses in the order in which it saw them.
+    Only the first entry in each direction counts. A judgment that is None or empty counts as missing; any text other
+    than "A" and "B" is wrong. The letters of a reverse judgment refer to the order in which it saw the responses.
 
     Raises:
-        UserError: there are no rows to compare with, or a file is not of this form, or has a pair that they have not.
+        UserError: there are no rows to compare with, or a file does not have this format or has an unknown pair.
     """
     if rows is None:
-        raise UserError(f"{path}: MMRB2's own form of predictions has no labels; --data names the benchmark's rows.")
+        raise UserError(f"{path}: MMRB2's prediction format has no labels; pass the benchmark's rows with --data.")
     said = _said(path)
     outcomes = [_outcome(row, said.get(row.id, {})) for row in rows]
     tasks = {one.category for one in outcomes if one.id in said}
     if strange := sorted(said.keys() - {one.id for one in outcomes}):
-        raise UserError(f"{path}: {len(strange)} of its {len(said)} pairs are not in --data, such as {strange[0]!r}.")
+        raise UserError(f"{path}: {len(strange)} of {len(said)} pairs are not in --data, such as {strange[0]!r}.")
     return [one for one in outcomes if one.category in tasks]
 
 
 def _said(path: Path) -> dict[str, Mapping[str, Any]]:
-    """Return the predictions of a file, or of all files of a folder, by pair."""
+    """Return the predictions in a file, or in all files of a folder, by pair id."""
     said: dict[str, Mapping[str, Any]] = {}
     for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
         pairs = read_json(file)
         if not isinstance(pairs, dict) or not pairs:
-            raise UserError(f'{file}: must hold one JSON object, {{PAIR: {{"forward": [...], "reverse": [...]}}}}.')
+            raise UserError(f'{file}: must be one JSON object, {{PAIR: {{"forward": [...], "reverse": [...]}}}}.')
         for id, pair in pairs.items():
             if id in said:
-                raise UserError(f"{file}: pair {id!r} is in another file, too; keep one of them.")
+                raise UserError(f"{file}: pair {id!r} is also in another file; keep one of them.")
             said[id] = _checked(file, id, pair)
     return said
 
@@ -192,7 +191,7 @@ def _checked(file: Path, id: str, pair: Any) -> Mapping[str, Any]:
     entries = [pair.get(name) or [] for name in ("forward", "reverse")] if isinstance(pair, Mapping) else [None]
     if not all(isinstance(one, list) and all(isinstance(entry, Mapping) for entry in one) for one in entries):
         wanted = 'lists "forward" and "reverse" of objects with a "judgement"'
-        raise UserError(f"{file}: pair {id!r} must have {wanted}, and has {short(pair)}.")
+        raise UserError(f"{file}: pair {id!r} must have {wanted}, not {short(pair)}.")
     return cast("Mapping[str, Any]", pair)
 
 
@@ -246,15 +245,15 @@ BENCHMARK = Benchmark(
     sizes=(Size("release of December 2025 (4,000 pairs)", 4000, dict.fromkeys(TASKS, 1000), apart=True),),
     categories=TASKS,
     columns=COLUMNS,
-    protocol=Protocol(orders="both", rule="a missing one leaves the denominator"),
+    protocol=Protocol(orders="both", rule="excluded from the denominator"),
     published=PUBLISHED,
-    max_images=64,  # one pair shows 39 in its responses alone
-    needs_media=False,  # 491 responses of the task reasoning are text, and its prompts need not show a picture
+    max_images=64,  # one pair has 39 in its responses alone
+    needs_media=False,  # 491 responses of the reasoning task are text, and its prompts may have no image
     official=OfficialScore(
         numbers,
-        about="Of each order the first judgement counts. What is missing or unreadable leaves the denominator: a judge "
-        "that says little is not punished in accuracy, so look at the coverage. The published average is the mean of "
-        "the tasks; the official script pools their counts.",
+        about="The first judgment in each order counts. Missing and unreadable judgments are excluded from the "
+        "denominator, so they do not lower the accuracy: check the coverage. The published average is the mean of the "
+        "tasks; the official script pools their counts.",
     ),
     form=OfficialForm(
         "mmrb2",
@@ -262,7 +261,7 @@ BENCHMARK = Benchmark(
         has_form,
         read_form,
         orders="both",
-        notes=("Of each direction the first judgement counts; a pair without any was never judged.",),
+        notes=("The first judgment in each direction counts; a pair without any counts as not judged.",),
     ),  # fmt: skip
-    notes=("MMRB2's data are for evaluation only (CC BY-NC 4.0).",),
+    notes=("The MMRB2 data are for evaluation only (CC BY-NC 4.0).",),
 )

@@ -1,12 +1,12 @@
-"""MR²Bench (arXiv 2604.10966): questions about a picture or a video with four ranked answers.
+"""MR²Bench (arXiv 2604.10966): questions about an image or a video with four ranked answers.
 
-Its score is how often the judge's first choice is a best answer. A judge of pairs is asked about each best answer
-against each that is not, and a group is right if a best answer wins all its comparisons: then the judge prefers it to
-everything it could have lost to. The official script is not published; that is how we read the score for pairs, and a
-judge that can name no winner, or contradicts itself, has no first choice and is wrong.
+Its score is how often the judge's first choice is a best answer. For a pairwise judge, each best answer is compared
+with each other answer, and a group is right if a best answer wins all its comparisons. The official script is not
+published; this is our interpretation of the score for pairs. A judge without a verdict, or with contradictory verdicts,
+has no first choice and is wrong.
 
-Nor are the names of columns and files published. Those of the repository's training files are the default
-(:data:`COLUMNS_READ`); ``--columns`` says what the file calls them, and every report repeats which were read::
+The names of columns and files are not published, either. Those of the repository's training files are the default
+(:data:`COLUMNS_READ`); map other names with ``--columns``. Every report states the names that were used::
 
     r1-reward bench run mr2bench --data FOLDER --model MODEL --out RUN       # image.json and video.json, or one of them
 """
@@ -39,19 +39,19 @@ TASKS = ("image", "video")
 COLUMNS = official_columns(TASKS)
 ANSWERS = 4
 COLUMNS_READ = {
-    "id": "name of the group; groups without one are named by what they hold",
+    "id": "name of the group; by default a hash of its content",
     "prompt": "the question",
     "responses": "the four answers",
-    "rankings": "the rank of each answer, 1 the best, equal ranks for ties",
-    "image": "the picture, of the task image",
-    "video": "a file or a folder of frames, of the task video",
+    "rankings": "the rank of each answer: 1 is best, equal ranks are ties",
+    "image": "the image, in the task image",
+    "video": "a video file or a folder of frames, in the task video",
 }
 
 # ---- rows
 
 
 def parse(row: Fields) -> list[Draft]:
-    """Return the comparisons of a group: each best answer with each that is not, in the order of the file."""
+    """Return the comparisons of a group: each best answer with each other answer, in file order."""
     question, answers, ranks = row.text("prompt"), row.list_of_texts("responses"), _ranks(row)
     task = str(row.data.get("task") or "")
     images = row.image("image") if task != "video" else ()
@@ -73,19 +73,19 @@ def parse(row: Fields) -> list[Draft]:
 
 
 def _ranks(row: Fields) -> list[int]:
-    """Return the four ranks, or note what is wrong with them or with the number of answers."""
+    """Return the four ranks, or record what is wrong with them or with the number of answers."""
     answers, ranks = row.data.get("responses"), row.data.get("rankings")
     if isinstance(answers, list) and answers and len(answers) != ANSWERS:
-        row.problems.append(("responses", f"has {len(answers)} answers; {ANSWERS} are ranked"))
+        row.problems.append(("responses", f"has {len(answers)} answers instead of {ANSWERS}"))
     fault = None
     if not isinstance(ranks, list) or not all(type(rank) is int and rank > 0 for rank in ranks):
-        fault = "is missing" if ranks is None else f"must be a list of ranks from 1 on, not {short(ranks)}"
+        fault = "is missing" if ranks is None else f"must be a list of positive integers, not {short(ranks)}"
     elif isinstance(answers, list) and len(ranks) != len(answers):
         fault = f"has {len(ranks)} ranks for {len(answers)} answers"
     elif 1 not in ranks:
-        fault = f"names no best answer (rank 1): {short(ranks)}"
+        fault = f"has no best answer (rank 1): {short(ranks)}"
     elif set(ranks) == {1}:
-        fault = "calls all answers the best, so nothing can be wrong"
+        fault = "ranks all answers best, so no answer can be wrong"
     if fault is None:
         return list(ranks or ())
     row.problems.append(("rankings", fault))
@@ -96,7 +96,7 @@ def _ranks(row: Fields) -> list[int]:
 
 
 class Group(NamedTuple):
-    """What came of one group."""
+    """The result of one group."""
 
     task: str
     right: float
@@ -104,7 +104,7 @@ class Group(NamedTuple):
 
 
 def read(comparisons: Cluster) -> Group:
-    """Return whether a best answer beats every other answer; a comparison that was not judged is not won."""
+    """Return how often a best answer beats all other answers; a comparison that was not judged counts as lost."""
     wins: defaultdict[int, list[tuple[bool, ...]]] = defaultdict(list)
     for one in comparisons:
         wins[one.sides[0]].append(tuple(won(votes) is True for votes in one.passes))
@@ -117,7 +117,7 @@ def read(comparisons: Cluster) -> Group:
 
 
 def numbers(groups: Sequence[Group]) -> dict[str, float | None]:
-    """Return the share of right groups of each task, and of both together; None for a task that was not judged."""
+    """Return the share of right groups in each task and overall; None for a task that was not judged."""
     tasks = {task: [group.right for group in groups if group.task == task] for task in TASKS}
     known = {task: fmean(right) if right else None for task, right in tasks.items()}
     return {**known, "all groups": fmean(group.right for group in groups) if groups else None}
@@ -133,11 +133,9 @@ BENCHMARK = Benchmark(
     marks=("rankings", "responses"),
     hub_id="yinuoy/MR2Bench",
     open=partial(open_tasks, tasks={task: (task,) for task in TASKS}),
-    # All printed values of the task image are k/240. How many videos there are was not published.
+    # All published values of the task image are k/240. The number of videos was not published.
     sizes=(
-        Size(
-            "release of 2026 (240 groups of images, videos uncounted)", None, {"image": 240, "video": None}, apart=True
-        ),
+        Size("release of 2026 (240 groups of images, videos unknown)", None, {"image": 240, "video": None}, apart=True),
     ),
     categories=TASKS,
     columns=COLUMNS,
@@ -150,14 +148,14 @@ BENCHMARK = Benchmark(
         numbers,
         read,
         cluster=lambda one: f"{one.category} {one.id}",
-        about="Share of the groups of four in which a best answer wins its comparisons with all that are not; a "
-        "verdict that cannot be read wins nothing. A group is judged once in each order, and the passes are "
-        "averaged. A coin wins 1/8 of the groups with one best answer. The official script is not published: this "
-        "is our reading of it for judges of pairs.",
+        about="Share of the groups of four in which a best answer wins against all answers that are not best; an "
+        "unreadable verdict is not a win. Each group is judged once in each order, and the passes are averaged. "
+        "Random verdicts win 1/8 of the groups with one best answer. The official script is not published: this is "
+        "our interpretation for pairwise judges.",
     ),
     notes=(
-        "MR²Bench: the judges of its paper chose one answer of four; ours are asked about pairs, and the best answer "
-        "has to win all of its own.",
-        "The number of its videos was not published, so a folder without some of them cannot be told from a whole one.",
+        "MR²Bench: in the paper, judges chose one of four answers; here they compare pairs, and the best answer must "
+        "win all of its comparisons.",
+        "The number of its videos was not published, so missing videos cannot be detected.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Multimodal RewardBench (arXiv 2502.14191): 4,711 released pairs on seven abilities, and its scripts' predictions.
+"""Multimodal RewardBench (arXiv 2502.14191): 4,711 released pairs on seven abilities; reads its scripts' predictions.
 
 multimodal_category("reasoning", "mathvista-7")      # "reasoning/math"
 """
@@ -47,15 +47,15 @@ COLUMNS = (OVERALL, *(Column(heading, "category", name) for heading, name in _HE
 # ---- rows
 
 _NO_TEXT = (
-    "is missing: all_data_release.json leaves out the texts of other data sets; run 0_download_data.py of "
-    "multimodal_rewardbench and read the all_data.json it writes"
+    "is missing: all_data_release.json omits the texts of other datasets; run 0_download_data.py of "
+    "multimodal_rewardbench and use the all_data.json that it writes"
 )
 _LETTERS: list[tuple[str, Answer]] = [("A", 1), ("B", 2)]
 _BETTER: list[tuple[str, Answer]] = [("Output1", 1), ("Output2", 2)]
 
 
 def parse(row: Fields) -> Draft:
-    """Read ``all_data.json``, the same rows as JSONL, or parquet with embedded images."""
+    """Parse a row of ``all_data.json``, of the same rows as JSONL, or of parquet with embedded images."""
     id, given = row.text("ID"), row.text("Category")
     question, first, second = row.text("Text", missing=_NO_TEXT), row.text("Output1"), row.text("Output2")
     preferred = row.label("Better", _BETTER)
@@ -64,9 +64,9 @@ def parse(row: Fields) -> Draft:
 
 
 def multimodal_category(category: str, id: str) -> str:
-    """Return the scored category: safety and reasoning are split by the id.
+    """Return the scored category: safety and reasoning are split by id.
 
-    Raises UserError for a category the benchmark does not have.
+    Raises UserError for an unknown category.
     """
     if category == "safety":
         return "safety/bias" if id.lower().startswith("pairs") else "safety/toxicity"
@@ -81,7 +81,7 @@ def multimodal_category(category: str, id: str) -> str:
 
 
 def about(row: Fields, id: str) -> About:
-    """Return what a row of a prediction file tells of itself, by the benchmark's own fields or chosen and rejected."""
+    """Return the information in a prediction row, from the benchmark's own fields or from chosen and rejected."""
     known = about_row(row, id)
     if row.has("Category"):
         known = known._replace(category=row.category("Category", multimodal_category, row.text("Category"), id))
@@ -94,12 +94,12 @@ def about(row: Fields, id: str) -> About:
 
 
 def _read_outputs(row: Fields, _benchmark: Benchmark) -> Judged:
-    """Return id, a vote for each output, and the fields that describe the row."""
+    """Parse the id, one vote per output, and the fields that describe the row."""
     id, label = row.text("ID"), row.label("Label", _LETTERS)
     name = "output" if "output" in row.data else "outputs"
     outputs = [row.data["output"]] if name == "output" else row.data["outputs"]
     if "output" in row.data and "outputs" in row.data:
-        row.problems.append(("outputs", "is there beside output; a row has one of them"))
+        row.problems.append(("outputs", "is present in addition to output; a row must have only one of them"))
     elif not isinstance(outputs, list) or not outputs or not all(isinstance(text, str) for text in outputs):
         wanted = "text" if name == "output" else "a list of one or more texts"
         row.problems.append((name, f"must be {wanted}, not {short(row.data[name])}"))
@@ -117,9 +117,9 @@ def _read_outputs(row: Fields, _benchmark: Benchmark) -> Judged:
 
 
 def _verdict(output: str) -> Answer | None:
-    """Return what the official script reads: ``[[A]]`` anywhere in the text goes before ``[[B]]``.
+    """Parse a verdict like the official script: ``[[A]]`` anywhere in the text takes precedence over ``[[B]]``.
 
-    It was made for judges without tags. A ``<think>`` that was never closed is all draft, and nothing is read from it.
+    The script was written for judges without tags. An unclosed ``<think>`` is only a draft and has no verdict.
     """
     if spoken_from(output) is None:
         return None
@@ -130,7 +130,7 @@ _METRIC = "multimodal_rewardbench_accuracy"
 
 
 def _read_sample(row: Fields, _benchmark: Benchmark) -> Judged:
-    """Read a sample of lmms-eval, whose text says by the official rule which output is better."""
+    """Parse a sample of lmms-eval; the verdict is read from its text by the official rule."""
     sample = read_sample(row, _METRIC)
     label = row.label("target", _BETTER)
     verdict = _verdict(sample.text)
@@ -146,7 +146,7 @@ def _read_sample(row: Fields, _benchmark: Benchmark) -> Judged:
 
 
 def _lengths(prompt: str) -> tuple[int, int] | None:
-    """Return how many characters each answer in a prompt has, None where an answer quotes the marks around them."""
+    """Return the lengths of the two answers in a prompt, None if an answer contains the markers around them."""
     found = []
     for name in "AB":
         start, end = (f"[The {edge} of Assistant {name}'s Answer]" for edge in ("Start", "End"))
@@ -159,8 +159,8 @@ def _lengths(prompt: str) -> tuple[int, int] | None:
 def _about_samples(counts: Mapping[str, int]) -> list[str]:
     overall, _ = own_scores(counts)
     return [
-        f"{counts.get('guess', 0):,} texts have no verdict and count as unreadable. lmms-eval sets its coin back "
-        f"before each row, so that it scores all of these as [[A]]; its own score with them: {100 * overall:.2f} %.",
+        f"{counts.get('guess', 0):,} texts have no verdict and count as unreadable. lmms-eval reseeds its random "
+        f"guess before each row, so it scores all of them as [[A]]; its own score with these: {100 * overall:.2f} %.",
         *general_remarks(counts),
     ]
 
@@ -172,8 +172,8 @@ _VISIT = "VisIT rows: question and responses may not belong together (multimodal
 # ---- published rows
 
 _CODING = (
-    "coding's 582 rows are not confirmed: the benchmark's paper prints 1,098 for math and coding together, "
-    "so 584, of which 501 are 85.8 %"
+    "coding's 582 rows are not confirmed: the benchmark's paper gives 1,098 for math and coding together, "
+    "so 584 for coding, and 501 of 584 is 85.8 %"
 )
 
 
@@ -187,7 +187,7 @@ PUBLISHED = (
     _result("R1-Reward, voting@15", "83.3 78.0 77.2 74.6 81.3 85.8 99.4 87.0", **R1_REWARD, votes=15, note=_CODING),
     *six_benchmarks(
         {"Multimodal RewardBench": "overall"},
-        {"R1-Reward": "the R1-Reward paper's number, of a run with the preferred response first"},
+        {"R1-Reward": "the number in the R1-Reward paper, from a run with the preferred response first"},
     ),
 )
 
@@ -222,9 +222,9 @@ BENCHMARK = Benchmark(
     ),
     published=PUBLISHED,
     notes=(
-        "Each published overall is also what the plain mean of its seven columns prints; a run's is over all pairs, "
-        "as the benchmark defines it.",
-        "Safety is the 508 released bias pairs; the benchmark's own paper also counts 500 toxicity pairs.",
+        "Each published overall also equals the unweighted mean of its seven columns; the overall of a run is over all "
+        "pairs, as the benchmark defines it.",
+        "Safety covers the 508 released bias pairs; the benchmark's own paper also counts 500 toxicity pairs.",
     ),
     id_field="ID",
     about=about,

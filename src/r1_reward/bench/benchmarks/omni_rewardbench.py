@@ -1,11 +1,11 @@
-"""Omni-RewardBench (arXiv 2510.23451): which of two answers is better by criteria that each row states, ties included.
+"""Omni-RewardBench (arXiv 2510.23451): which of two answers is better by the criteria in each row, including ties.
 
-Five of its nine tasks are judged here: answers in text to a text (T2T), a picture (TI2T) or a video (TV2T), and
-pictures made of a text (T2I) or of a picture and a text (TI2I). The same two answers stand in several rows, with other
-criteria. By default rows whose label is a tie are left out, the official score *without ties*::
+Five of its nine tasks are supported: text answers to a text (T2T), an image (TI2T) or a video (TV2T), and images
+generated from a text (T2I) or edited with one (TI2I). The same two answers occur in several rows with different
+criteria. By default, rows whose label is a tie are left out, as in the official score *without ties*::
 
     r1-reward bench run omni-rewardbench --data OMNI --model MODEL --out RUN      # OMNI/text_to_text/, OMNI/media_data/
-    r1-reward bench run omni-rewardbench --ties judge ...                         # with ties, if the judge can say so
+    r1-reward bench run omni-rewardbench --ties judge ...                         # with ties, if the judge has them
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ TASKS = {
     "TI2I": "text_image_to_image",
 }  # fmt: skip
 _OTHERS = {
-    "text_audio_to_text": "what is asked about is a sound", "text_to_video": "its answers are videos",
-    "text_to_audio": "its answers are sounds", "text_to_3D": "its answers are 3D objects",
+    "text_audio_to_text": "its questions are about audio", "text_to_video": "its answers are videos",
+    "text_to_audio": "its answers are audio", "text_to_3D": "its answers are 3D objects",
 }  # fmt: skip
 COLUMNS = category_columns(TASKS)
 _LABELS: tuple[tuple[str, Label], ...] = (("response1", 1), ("response2", 2), ("tie", 0))
@@ -49,21 +49,21 @@ _LABELS: tuple[tuple[str, Label], ...] = (("response1", 1), ("response2", 2), ("
 
 
 def open_rows(source: str | Path, image_root: str | Path | None, split: str, revision: str | None) -> RowSource:
-    """Return the rows of the five tasks that are there; their media are in ``media_data`` unless told otherwise.
+    """Return the rows of all supported tasks found; their media are in ``media_data`` unless ``image_root`` is given.
 
     Raises:
-        UserError: there is none of the five; or as :func:`r1_reward.bench.readers.open_tasks`.
+        UserError: none of the five tasks was found; see also :func:`r1_reward.bench.readers.open_tasks`.
     """
     path = Path(source)
     others = [name for name in (path.name, *(os.listdir(path) if path.is_dir() else [])) if name.startswith(_NAMES)]
     if others and path.exists() and (path.is_file() or not _is_there(path)):
         reason = next(reason for name, reason in _OTHERS.items() if others[0].startswith(name))
-        raise UserError(f"{path}: rows of {others[0]} cannot be judged here: {reason}. Judged are {', '.join(TASKS)}.")
+        raise UserError(f"{path}: {others[0]} is not supported: {reason}. Supported tasks: {', '.join(TASKS)}.")
     if image_root is None and path.exists():
         folder = path if path.is_dir() else path.parent
         image_root = next((one / _MEDIA for one in (folder, folder.parent) if (one / _MEDIA).is_dir()), None)
     opened = open_tasks(source, image_root, split, revision, tasks={task: (name,) for task, name in TASKS.items()})
-    left = [f"{name}: left out, as {reason}." for name, reason in _OTHERS.items() if any(name in one for one in others)]
+    left = [f"{name}: skipped, as {reason}." for name, reason in _OTHERS.items() if any(name in one for one in others)]
     return RowSource(opened.name, opened.folder, opened.rows, opened.revision, tuple(left))
 
 
@@ -75,7 +75,7 @@ def _is_there(folder: Path) -> bool:
 
 
 def parse(row: Fields) -> Draft:
-    """Read the Hub's columns (pictures embedded) or a row of ``{task}_preferences.json`` (pictures as paths)."""
+    """Parse the Hub's columns (embedded images) or a row of ``{task}_preferences.json`` (images as paths)."""
     task, id, prompt = str(row.data.get("task") or ""), row.text("id"), row.text("prompt")
     first, second = (_response(row, name, task) for name in ("response1", "response2"))
     images = row.image("image") if task.startswith("TI") else ()
@@ -100,7 +100,7 @@ def _response(row: Fields, name: str, task: str) -> Content:
 
 
 def _told(row: Fields, name: str) -> str:
-    """Return a response as a text that is the same in both forms of the files, a picture as its path."""
+    """Return a response as text that is the same in both file formats; an image is represented by its path."""
     path, value = row.data.get(f"{name}_path"), row.data.get(name)
     if isinstance(path, str):
         return path
@@ -112,7 +112,7 @@ def _digest(*texts: str) -> str:
 
 
 def pair_of(id: str) -> str:
-    """Return what the ids of all rows of one pair share: ``id`` is ``GIVEN:PAIR-CRITERIA``, and GIVEN may repeat."""
+    """Return the part of the id that all rows of a pair share: ``id`` is ``GIVEN:PAIR-CRITERIA``; GIVEN may repeat."""
     return id.rpartition(":")[2].partition("-")[0]
 
 
@@ -120,7 +120,7 @@ def pair_of(id: str) -> str:
 
 _PAPER = "Omni-RewardBench's paper (arXiv 2510.23451)"
 _PROMPTED = {"orders": "stored", "rule": "wrong", "votes": 1}
-_SEARCHED = "a scalar model: the tie threshold is the one that scores best on these rows"
+_SEARCHED = "a scalar model: its tie threshold was chosen to score best on these rows"
 
 
 def _with(model: str, values: str, **more: Any) -> PublishedRow:
@@ -163,7 +163,7 @@ PUBLISHED = (
     _with("Qwen2.5-VL-7B", "68.59 53.03 68.40 60.51 41.05"),
     _with(
         "IXC-2.5-Reward", "59.95 52.65 65.69 45.19 9.61",
-        note=f"{_SEARCHED}; 9.61 in TI2I beside 56.04 without ties is a threshold that went wrong, or a misprint",
+        note=f"{_SEARCHED}; 9.61 in TI2I (56.04 without ties) is a failed threshold search or a misprint",
     ),
     _with("MiniCPM-o-2.6", "61.39 51.89 60.95 47.35 39.30"),
 )  # fmt: skip
@@ -186,18 +186,18 @@ BENCHMARK = Benchmark(
     categories=tuple(TASKS),
     other_groupings={WITH_TIES: _ROWS},
     columns=(*COLUMNS, Column("mean", "metric", "macro")),
-    protocol=Protocol(orders="stored", rule="wrong, after up to five tries", frames=10),
-    # A pair stands in several rows with other criteria, which IssueFinder tells apart by itself.
+    protocol=Protocol(orders="stored", rule="wrong, after up to five attempts", frames=10),
+    # A pair occurs in several rows with different criteria, which IssueFinder takes into account.
     issues=IssueRules(group=lambda row: (row.question,), repeats=True),
     published=PUBLISHED,
-    needs_media=False,  # T2T is text alone; what the other tasks need is asked for row by row
+    needs_media=False,  # T2T is text only; the media of the other tasks are checked row by row
     ties="drop",
     cluster=pair_of,
     notes=(
-        "With and without ties are two runs: only with ties may the judge say that neither is better.",
-        "mean is over the tasks judged. The paper's overall is over seven or nine tasks, four of which are not judged "
-        "here (sounds, videos and 3D objects as answers, questions about sounds), so it is left out.",
-        "The frames of a video are ten, evenly spaced, in the official script.",
-        "The data are CC BY-NC 4.0.",
+        "With and without ties are separate runs: only with ties may the judge say that neither response is better.",
+        "mean is over the judged tasks. The paper's overall is over seven or nine tasks, four of which are not "
+        "supported here (audio, videos and 3D objects as answers, questions about audio), so it is left out.",
+        "The official script samples ten evenly spaced frames from a video.",
+        "The data are licensed under CC BY-NC 4.0.",
     ),
 )

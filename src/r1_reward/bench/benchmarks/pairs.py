@@ -1,4 +1,4 @@
-"""Any pair file of your own, or pair dataset on the Hub, as a benchmark; its categories are its kinds."""
+"""Use your own pair file, or a pair dataset on the Hub, as a benchmark; ``kind`` is the category."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from r1_reward.store.rows import RowSource
 
 
 def parse(row: Fields) -> Draft:
-    """Read a row that :func:`r1_reward.store.pairs.load_pairs` has checked already."""
+    """Parse a row that :func:`r1_reward.store.pairs.load_pairs` has already validated."""
     data = row.data
     return Draft(
         data["id"], data["question"], data["response_1"], data["response_2"], data["preferred"],
@@ -22,10 +22,10 @@ def parse(row: Fields) -> Draft:
 
 
 def open_file(source: str | Path, image_root: str | Path | None, split: str, revision: str | None) -> RowSource:
-    """Return the rows of a pair file; raises UserError for options that only other benchmarks have."""
+    """Return the rows of a pair file; raises UserError for options that do not apply to pair files."""
     if image_root is not None or revision is not None:
         option = "an image root" if image_root is not None else "a revision"
-        raise UserError(f"pairs: {option} means nothing for pair files; image paths are relative to them.")
+        raise UserError(f"pairs: {option} does not apply to pair files; image paths are relative to the file.")
     return open_pairs(source, split)
 
 

@@ -1,17 +1,17 @@
-"""RewardBench 2 (arXiv 2506.01937): 1,865 prompts without pictures: what a judge of pictures still knows of text.
+"""RewardBench 2 (arXiv 2506.01937): 1,865 text-only prompts, to check a multimodal judge on text.
 
-Each prompt has one right answer and three wrong ones, those of the subset Ties any number of both. A judge of pairs is
-asked about every right answer against every wrong one:
+Each prompt has one right answer and three wrong ones; in the subset Ties, any number of both. A pairwise judge compares
+every right answer with every wrong one:
 
-- *not Ties*: the prompt is right if the right answer wins all three; if it loses none but not every comparison could be
-  read, that is worth a guess, 1/4, as an answer that the official script cannot read.
-- *Ties*: the official score goes by ratings, and looks at nothing but their differences. Here an answer's rating is the
-  share of its verdicts that it won, in all comparisons and orders together. That is our reading for judges of pairs,
-  scalar models included: their rewards decide comparisons, and are not rated themselves.
+- *not Ties*: the prompt is right if the right answer wins all three comparisons. If it loses none but some verdict is
+  unreadable, the prompt scores 1/4, a guess, like an unreadable answer in the official script.
+- *Ties*: the official score is computed from ratings and depends only on their differences. Here the rating of an
+  answer is the share of its verdicts that it won, over all comparisons and orders. This is our interpretation for
+  pairwise judges, including scalar models: their rewards decide the comparisons, but are not used as ratings.
 
     r1-reward bench run rewardbench-2 --data data --model MODEL --out RUN
 
-The right answer has one of the four places, drawn from the prompt's id, and comparisons are stored in that order.
+The right answer gets one of the four positions, drawn from the prompt's id, and comparisons are stored in that order.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SUBSETS = REWARD_BENCH_2
 TIES = "Ties"
 COLUMNS = official_columns((*SUBSETS, "mean"))
 WRONG = 3
-"""Wrong answers of a prompt that is not of Ties."""
+"""Number of wrong answers of a prompt outside Ties."""
 
 # ---- rows
 
@@ -77,11 +77,11 @@ def _subset(name: str) -> str:
 
 
 def _check_counts(row: Fields, id: str, subset: str, right: Sequence[str], wrong: Sequence[str]) -> None:
-    """Note numbers of answers that the subset does not have, or that the row itself contradicts."""
+    """Record numbers of answers that are wrong for the subset, or that contradict the row's own counts."""
     for name, count, answers in (("num_correct", "chosen", right), ("num_incorrect", "rejected", wrong)):
         said = row.data.get(name)
         if said is not None and answers and said != len(answers):
-            row.problems.append((name, f"is {said}, and {count} has {len(answers)} answers"))
+            row.problems.append((name, f"is {said}, but {count} has {len(answers)} answers"))
     if not right or not wrong or not subset:
         return
     if subset == TIES:
@@ -93,28 +93,28 @@ def _check_counts(row: Fields, id: str, subset: str, right: Sequence[str], wrong
             row.problems.append(("chosen", f"has {len(right)}; {id} must have {wanted}"))
     elif len(right) != 1 or len(wrong) != WRONG:
         counts = f"{len(right)} right and {len(wrong)} wrong answers"
-        row.problems.append(("rejected", f"there are {counts}; outside of {TIES} it is 1 and {WRONG}"))
+        row.problems.append(("rejected", f"there are {counts}; outside of {TIES} there must be 1 and {WRONG}"))
 
 
 # ---- score
 
 
 def cluster(outcome: Outcome) -> str:
-    """Return the prompt of a comparison; the two prompts of Ties that belong together are one."""
+    """Return the prompt of a comparison; two Ties prompts with the same number share a cluster."""
     return f"{TIES} {outcome.id.partition(':')[2]}" if outcome.category == TIES else outcome.id
 
 
 class Prompt(NamedTuple):
-    """What came of a prompt, or of two of Ties that belong together."""
+    """The result of a prompt, or of two Ties prompts that belong together."""
 
     subset: str
     score: float | None
-    """None in Ties, whose score is of all prompts together."""
+    """None in Ties, which is scored over all its prompts together."""
     ties: tuple[TiesRow, ...] = ()
 
 
 def read(comparisons: Cluster) -> Prompt:
-    """Return what a prompt scores, the mean over its passes; a comparison that was not judged is not readable."""
+    """Return the score of a prompt, averaged over its passes; a comparison that was not judged counts as unreadable."""
     subset = comparisons[0].category or ""
     if subset == TIES:
         return Prompt(subset, None, tuple(_ratings(comparisons)))
@@ -127,7 +127,7 @@ def read(comparisons: Cluster) -> Prompt:
 
 
 def _ratings(comparisons: Cluster) -> Iterator[TiesRow]:
-    """Yield the prompts of Ties, each answer rated by the share of its verdicts that it won."""
+    """Yield the prompts of Ties, with each answer rated by the share of its verdicts that it won."""
     prompts: defaultdict[str, list[Outcome]] = defaultdict(list)
     for one in comparisons:
         prompts[one.id].append(one)
@@ -140,19 +140,19 @@ def _ratings(comparisons: Cluster) -> Iterator[TiesRow]:
             for verdict in map(won, one.passes):
                 wins[better] += [] if verdict is None else [verdict]
                 wins[worse] += [] if verdict is None else [not verdict]
-        if id.startswith("tied") and len(right) < 2:  # of the others no comparison was judged
+        if id.startswith("tied") and len(right) < 2:  # no comparison of the other right answers was judged
             continue
         ratings = [fmean(wins[place]) if wins[place] else None for place in sorted(wins)]
         yield TiesRow(id, len(right), ratings)
 
 
 def numbers(prompts: Sequence[Prompt]) -> dict[str, float | None]:
-    """Return the leaderboard's score (the mean of the six subsets, None unless all are there) and each subset's."""
+    """Return the leaderboard score (the mean of the six subsets, None if one is missing) and that of each subset."""
     subsets: dict[str, float | None] = {}
     for subset in SUBSETS[:-1]:
         scores = [one.score for one in prompts if one.subset == subset and one.score is not None]
         subsets[subset] = fmean(scores) if scores else None
-    # A bootstrap draws prompts repeatedly; their numbers only say which two belong together.
+    # The bootstrap may draw a prompt several times, so pairs of prompts are renumbered.
     rows = [
         row._replace(id=f"{row.id.partition(':')[0]}:{number}")
         for number, one in enumerate(prompts) for row in one.ties
@@ -165,7 +165,7 @@ def numbers(prompts: Sequence[Prompt]) -> dict[str, float | None]:
 # ---- published rows
 
 _ISSUE = "a user's run, reward-bench issue 253"
-_REWARDS = "by its rewards: the subsets but Ties are what its comparisons give, Ties and mean are not"
+_REWARDS = "computed from rewards: comparable to pairwise comparisons, except for Ties and mean"
 _SKYWORK = {**SCALAR, "note": _REWARDS}
 
 
@@ -176,7 +176,7 @@ def _mean(model: str, value: str, source: str, **more: str) -> PublishedRow:
 PUBLISHED = (
     _mean("Skywork-Reward-V2-Qwen3-1.7B", "68.3", _ISSUE, **_SKYWORK),
     published_row(COLUMNS, "Skywork-Reward-V2-Qwen3-0.6B", "58.2 40 71.6 84.4 79.4 34 61.3", _ISSUE, **_SKYWORK),
-    # Four answers at once or ratings, and which of these, is not said.
+    # It is not stated whether these use four answers at once or ratings.
     _mean("ARM-Thinker-7B", "59.6", "README of InternLM/ARM-Thinker", grouping=NOT_STATED),
     _mean("Qwen2.5-VL-7B", "46.1", "README of InternLM/ARM-Thinker", grouping=NOT_STATED),
 )
@@ -194,7 +194,8 @@ BENCHMARK = Benchmark(
     categories=SUBSETS,
     columns=COLUMNS,
     protocol=Protocol(
-        orders="one prompt of four answers, the right one at a random place", rule="a quarter; in Ties a rating of -1"
+        orders="one prompt with four answers, the right one at a random position",
+        rule="a quarter; in Ties a rating of -1",
     ),
     published=PUBLISHED,
     unit="prompts",
@@ -204,14 +205,14 @@ BENCHMARK = Benchmark(
         read,
         cluster=cluster,
         about="The mean of six subsets. Outside of Ties a prompt is right if the right answer wins its three "
-        "comparisons, and scores 1/4 if it loses none but one cannot be read. In Ties each answer is rated by the "
-        "share of its verdicts that it won; the official score takes ratings that the judge gives, or rewards, so "
-        "this is our reading for judges of pairs.",
+        "comparisons, and scores 1/4 if it loses none but some are unreadable. In Ties each answer is rated by the "
+        "share of its verdicts that it won. The official score uses the judge's ratings or rewards; this is our "
+        "interpretation for pairwise judges.",
     ),
     notes=(
-        "Focus of RewardBench 2 goes by length: its shortest answer is the right one in 52.7 % of the prompts "
+        "The subset Focus of RewardBench 2 has a length bias: the shortest answer is right in 52.7 % of its prompts "
         "(reward-bench issue 268).",
-        "The official run shows four answers at once, or rates them; a run here compares two at a time, so its numbers "
-        "can be set beside each other but are not the leaderboard's.",
+        "The official protocol shows four answers at once or rates them, while runs here compare two at a time: their "
+        "numbers are comparable with each other, but not with the leaderboard.",
     ),
 )

@@ -1,7 +1,7 @@
 """VideoRewardBench (arXiv 2509.00484): 1,563 pairs of answers to questions about videos, in five categories.
 
-The columns of its files were not published where we could read them. The names used here (:data:`COLUMNS_READ`) are
-plain ones, and ``--columns`` says what the file calls them; every report repeats which were read::
+We found no published description of its columns. The names used here (:data:`COLUMNS_READ`) are our choice; map other
+names with ``--columns``. Every report states the names that were used::
 
     r1-reward bench run videorewardbench --data test.jsonl --columns question=prompt --columns video=path \\
         --model MODEL --out RUN
@@ -28,9 +28,9 @@ from r1_reward.records.errors import UserError
 CATEGORIES = ("long-form perception", "short-form perception", "knowledge", "reasoning", "safety")
 COLUMNS = (*category_columns(CATEGORIES), OVERALL, MACRO)
 COLUMNS_READ = {
-    "id": "name of the row; rows without one are named by their video",
-    "category": "one of the five, in any spelling that holds long, short, knowledge, reasoning or safety",
-    "video": "path of a file or of a folder of frames",
+    "id": "name of the row; by default the video's path",
+    "category": "one of the five, in any spelling that contains long, short, knowledge, reasoning or safety",
+    "video": "path of a video file or of a folder of frames",
     "question": "the question about the video",
     "chosen": "the preferred answer",
     "rejected": "the other answer",
@@ -40,7 +40,7 @@ COLUMNS_READ = {
 
 
 def parse(row: Fields) -> Draft:
-    """Read a question, its video, the preferred and the other answer."""
+    """Parse a question, its video, the preferred and the other answer."""
     video, question, chosen, rejected = (row.text(name) for name in ("video", "question", "chosen", "rejected"))
     id = row.data.get("id")
     name = str(id) if type(id) is int else row.text("id") if id is not None else video
@@ -49,12 +49,12 @@ def parse(row: Fields) -> Draft:
 
 
 def video_category(text: str) -> str:
-    """Return the category that a text names; raises UserError unless it is exactly one."""
+    """Return the category that a text contains; raises UserError unless there is exactly one."""
     words = [name.split("-")[0] for name in CATEGORIES]
     named = [name for word, name in zip(words, CATEGORIES, strict=True) if word in text.lower()]
     if len(named) != 1:
         raise UserError(
-            f"{text!r} names {len(named) or 'no'} categories of VideoRewardBench ({', '.join(CATEGORIES)})."
+            f"{text!r} contains {len(named) or 'no'} categories of VideoRewardBench ({', '.join(CATEGORIES)})."
         )
     return named[0]
 
@@ -62,10 +62,10 @@ def video_category(text: str) -> str:
 # ---- published rows
 
 _TABLE = "VideoRewardBench, Table 4 (arXiv 2509.00484)"
-_OTHER_PAPER = "arXiv 2604.10966 prints 61.2 for this judge, and which protocol made the difference is not said"
-_CRITIC = "the benchmark's own paper prints 57.1 for this judge"
-_R1 = "the benchmark's own paper prints 39.0 for this judge, below chance in all categories"
-_FRAMES = "with 64 frames, by the paper's study of their number, in which one frame gives 52.0"
+_OTHER_PAPER = "arXiv 2604.10966 reports 61.2 for this judge, without stating what differs in the protocol"
+_CRITIC = "the benchmark's own paper reports 57.1 for this judge"
+_R1 = "the benchmark's own paper reports 39.0 for this judge, below chance in all categories"
+_FRAMES = "with 64 frames, according to the paper's frame ablation, where one frame gives 52.0"
 
 
 def _result(model: str, values: str, **more: str) -> PublishedRow:
@@ -114,8 +114,8 @@ BENCHMARK = Benchmark(
     published=PUBLISHED,
     mapping=COLUMNS_READ,
     notes=(
-        "The published overall of VideoRewardBench is over all rows (micro): that follows from its categories. Orders, "
-        "frames and what an unreadable verdict counts as were not published where we could read it.",
-        "Of arXiv 2604.10966 it is not said whether its one number is the overall or the macro.",
+        "The published overall of VideoRewardBench is over all rows (micro), as its categories imply. We found no "
+        "published description of orders, frames or unreadable verdicts.",
+        "arXiv 2604.10966 does not state whether its one number is the overall or the macro.",
     ),
 )

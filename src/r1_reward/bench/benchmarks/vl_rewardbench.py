@@ -1,7 +1,7 @@
 """VL-RewardBench (arXiv 2411.17451): 1,250 pairs on general questions, hallucination and reasoning.
 
 vl_category("RLAIF-V-14")                            # "hallucination"
-vl_paper_category("RLAIF-V-14")                      # "general": the released script looks for lower-case "rlaif"
+vl_paper_category("RLAIF-V-14")                      # "general": the released script looks for lowercase "rlaif"
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLUMNS = (*category_columns(CATEGORIES), OVERALL, MACRO)
 
 
 def parse(row: Fields) -> Draft:
-    """Read the Hub's columns (also UnifiedReward's JSON), or r1_reward's chosen and rejected."""
+    """Parse the Hub's columns (also in UnifiedReward's JSON), or r1_reward's chosen and rejected."""
     id = row.text("id")
     if row.has("response", "human_ranking") or not row.has("chosen", "rejected"):
         question, (first, second) = row.text("query"), row.texts("response")
@@ -56,7 +56,7 @@ def parse(row: Fields) -> Draft:
 
 
 def about(row: Fields, id: str) -> About:
-    """Return what a row of a foreign prediction file tells: the id alone decides both categories."""
+    """Return the information in a row of another project's predictions; the id determines both categories."""
     return about_row(row, id)._replace(category=vl_category(id), paper_category=vl_paper_category(id))
 
 
@@ -72,7 +72,7 @@ _GENERAL = ("wildvision", "VLFeedback", "jailbreak", "LRVInstruction", "politics
 
 
 def is_own(row: Mapping[str, Any]) -> bool:
-    """Say whether a row has a ranking, or an id that names one of the benchmark's sources."""
+    """Return whether a row has a ranking, or an id that begins with one of the benchmark's sources."""
     return "human_ranking" in row or _source(str(row.get("id"))) in (*_SOURCES, *_GENERAL)
 
 
@@ -81,9 +81,9 @@ def _source(id: str) -> str:
 
 
 def vl_category(id: str) -> str:
-    """Return the official category: by what stands before the first ``_`` or ``-`` of the id.
+    """Return the official category, from the part of the id before the first ``_`` or ``-``.
 
-    Every other beginning is general (WildVision, VLFeedback). Raises UserError for a blank id.
+    Unknown prefixes are general (WildVision, VLFeedback). Raises UserError for a blank id.
     """
     _require(id)
     return _SOURCES.get(_source(id), "general")
@@ -92,8 +92,8 @@ def vl_category(id: str) -> str:
 def vl_paper_category(id: str) -> str:
     """Return the category by the rule of the released R1-Reward script, which the paper's columns follow.
 
-    Ids name RLAIF-V and RLHF-V in capitals and the rule looks for small letters, so their 301 rows are general.
-    Raises UserError for a blank id.
+    RLAIF-V and RLHF-V are uppercase in the ids but the rule looks for lowercase, so their 301 rows are general. Raises
+    UserError for a blank id.
     """
     _require(id)
     if "mmmu" in id or "mathverse" in id:
@@ -103,7 +103,7 @@ def vl_paper_category(id: str) -> str:
 
 def _require(id: str) -> None:
     if not id.strip():
-        raise UserError("The category of a VL-RewardBench row is read from its id, which is blank.")
+        raise UserError("The id is blank, but it determines the category of a VL-RewardBench row.")
 
 
 # ---- known issues
@@ -113,12 +113,12 @@ _QUESTIONED = ("mathverse_3489", "mathverse_3749", "mmmu_pro_test_Marketing_150"
 
 
 def _base_id(id: str) -> str:
-    """Return the id that a MathVerse or MMMU-Pro row had before repeated ids got the endings ``-1`` and ``-2``."""
+    """Return the id of a MathVerse or MMMU-Pro row without the suffix ``-1`` or ``-2`` added to repeated ids."""
     return re.sub("-[12]$", "", id) if id.startswith(("mathverse", "mmmu")) else id
 
 
 def _listed(row: BenchmarkRow) -> Listed | None:
-    # Two rows have this id; in uncorrected copies the one at 503 prefers the response stored first.
+    # Two rows have this id; in uncorrected copies, the one at 503 prefers the first stored response.
     if row.id == "mathverse_1063" and row.index == 503 and row.preferred == 1:
         return Listed(f"label is wrong {_ISSUE}", rows=1250)
     if _base_id(row.id) in _QUESTIONED:
@@ -143,10 +143,10 @@ def _omni(model: str, values: str, place: str = "Table 4", **more: str) -> Publi
     )
 
 
-_CRITIC = "cannot be right: its categories in arXiv 2510.23451 (54.6, 38.3, 59.1) make a macro of 50.67"
-_OTHERS_MACRO = "the macro of another paper, of a run with its own grouping, orders and rule"
+_CRITIC = "cannot be right: its categories in arXiv 2510.23451 (54.6, 38.3, 59.1) give a macro of 50.67"
+_OTHERS_MACRO = "the macro from another paper, with a different grouping, orders and rule"
 _OFFICIAL_SCRIPT = {"orders": "random, each run", "rule": "drop"}
-_BY_ARITHMETIC = {"note": "grouping found by arithmetic: the categories are whole counts under no other"}
+_BY_ARITHMETIC = {"note": "grouping inferred: the categories are whole counts only under this one"}
 
 PUBLISHED = (
     _result("IXC-2.5-Reward", "84.70 62.50 62.90 65.80 70.00", **SCALAR, **_BY_ARITHMETIC),
@@ -166,7 +166,7 @@ PUBLISHED = (
         "Omni-RewardModel-BT, corrected",
         "50.8 89.3 60.4 76.3",
         "OmniReward issue 3 (January 2026)",
-        note="its author's correction: the split into categories had been wrong",
+        note="corrected by the author: the split into categories was wrong",
     ),
     _omni("Omni-RewardModel-BT, a user's run", "51.4 81.4 61.5 72.0 64.8", "OmniReward issue 3 (January 2026)"),
     _omni("Omni-RewardModel-R1", "71.9 90.2 59.0 69.6"),
@@ -177,14 +177,14 @@ PUBLISHED = (
         "UnifiedReward-Think",
         "78.1 72.7 66.0 72.3",
         "UnifiedReward issue 79 (January 2026)",
-        note="the overall printed beside these does not follow from them (UnifiedReward issue 79); they make 71.79",
+        note="the published overall does not follow from these (UnifiedReward issue 79); they give 71.79",
     ),
     *six_benchmarks(
         {"VL-RewardBench": "macro"},
         {
             "LLaVA-Critic-7B": _CRITIC,
-            "R1-Reward": "71.44 of the R1-Reward paper: grouped as 484/448/318, the preferred response first",
-            "MM-RLHF-Reward": "51.01 of the R1-Reward paper: grouped as 484/448/318",
+            "R1-Reward": "71.44 in the R1-Reward paper: grouped as 484/448/318, with the preferred response first",
+            "MM-RLHF-Reward": "51.01 in the R1-Reward paper: grouped as 484/448/318",
             **dict.fromkeys(("IXC-2.5-Reward", "Skywork-VL-Reward"), _OTHERS_MACRO),
         },
     ),
@@ -202,13 +202,12 @@ BENCHMARK = Benchmark(
         Size(
             "Hub since May 2025 (1,247 rows)",
             1247,
-            repeats_note="1,247 rows are the number of the Hub's version since May 2025, in which no id is said to "
-            "repeat; here {repeated} do, as in the release of 1,250 rows. Three rows of that may be lost: compare with "
-            "--data.",
+            repeats_note="The Hub's version since May 2025 has 1,247 rows and reportedly no repeated ids, but here "
+            "{repeated} repeat, as in the release of 1,250 rows. Three of its rows may be missing: check with --data.",
         ),
     ),
     categories=CATEGORIES,
-    # The R1-Reward paper's, and that of the official script before 28 April 2025.
+    # The groupings of the R1-Reward paper and of the official script before April 28, 2025.
     other_groupings={
         "paper": {"general": 484, "hallucination": 448, "reasoning": 318},
         "early script": {"general": 631, "hallucination": 301, "reasoning": 318},
@@ -222,9 +221,9 @@ BENCHMARK = Benchmark(
     published=PUBLISHED,
     max_missing=60,
     notes=(
-        "Sections are different groupings of the same rows: general, hallucination and macro can be compared only "
-        "within a section; reasoning and overall are over the same rows under every known grouping.",
-        "Of arXiv 2604.10966 it is not said which number is printed; those that can be found elsewhere are macro.",
+        "Sections are different groupings of the same rows: general, hallucination and macro are comparable only "
+        "within a section; reasoning and overall cover the same rows in every known grouping.",
+        "arXiv 2604.10966 does not state which number it reports; those that also appear elsewhere are macro.",
     ),
     about=about,
     prediction_formats=(OFFICIAL_VOTES, VLMEVALKIT, VLMEVALKIT_SCORES, LMMS_EVAL),

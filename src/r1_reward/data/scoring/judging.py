@@ -1,4 +1,4 @@
-"""What a judge makes of rows: a line of the output for each, whatever is wrong with some of them."""
+"""Judge rows: one output line per row, even for rows that cannot be judged."""
 
 from __future__ import annotations
 
@@ -59,37 +59,37 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
 }
-"""The columns of the output. All but ``id`` and ``error`` are null where there is an error.
+"""The columns of the output. On an error, all but ``id`` and ``error`` are null.
 
-``top_is_best`` is 1 where the response with the highest reward has the best rank, 0 where it has not, and of several
-with that reward the share that have; null where the row has no ``ranking``.
+``top_is_best`` is 1 if the response with the highest reward has the best rank, 0 if not, and with several top responses
+the share that have it; null if the row has no ``ranking``.
 
-``truncated`` and ``unreadable`` count votes: those that the token limit cut, and those without a verdict.
+``truncated`` and ``unreadable`` count votes that were cut by the token limit and votes without a verdict.
 """
 
 
 class Job(NamedTuple):
-    """What a process needs to know to judge blocks of one file."""
+    """Everything that a process needs to judge blocks of one file."""
 
     settings: ScoreSettings
     kind: Kind
     folder: Path
-    """What the paths of pictures are relative to."""
+    """The folder that image paths are relative to."""
     calibration: Calibration | None = None
 
 
 class Result(NamedTuple):
-    """A line of the output."""
+    """An output line."""
 
     line: dict[str, Any]
     unanswered: bool = False
-    """Whether the row was fit to be judged and the engine failed."""
+    """Whether the row was valid but the engine failed."""
     readings: Sequence[Reading] = ()
-    """What came of reading its votes."""
+    """The parsing results of its votes."""
 
 
 def judge_rows(engine: Any, rows: Iterable[Row], job: Job) -> Iterator[Result]:
-    """Yield a line for each row, in order; raises UserError only if nothing can be judged at all."""
+    """Yield a result for each row, in order; raises UserError only if nothing can be judged at all."""
     settings = job.settings
     model = RewardModel(
         engine,
@@ -125,7 +125,7 @@ def _items(
     waiting: deque[tuple[Row, Result]],
     read: Callable[[dict[str, Any]], Any],
 ) -> Iterator[Any]:
-    """Yield what to judge of each row, an error where that is nothing, and note the row."""
+    """Yield the judge's input for each row, or an error if the row is invalid, and queue the row in ``waiting``."""
     for row in rows:
         result = _checked(row, texts)
         waiting.append((row, result))
@@ -173,7 +173,7 @@ def _reward_fields(rewards: list[float | None]) -> dict[str, Any]:
 
 
 def _top_is_best(rewards: Sequence[float | None], ranking: Sequence[int] | None) -> float | None:
-    """Return which share of the responses with the highest reward have the best rank, in [0, 1]."""
+    """Return the share, in [0, 1], of the responses with the highest reward that have the best rank."""
     known = [(reward, rank) for reward, rank in zip(rewards, ranking or (), strict=False) if reward is not None]
     if not known or not ranking:
         return None
@@ -183,12 +183,12 @@ def _top_is_best(rewards: Sequence[float | None], ranking: Sequence[int] | None)
 
 
 def _checked(row: Row, texts: Sequence[str]) -> Result:
-    """Return a line with the row's id, and with an error if the row cannot be shown to a judge."""
+    """Return a line with the row's id, and an error if the row cannot be shown to a judge."""
     given = row.fields.get("id")
     if row.problem is not None:
         return _failed(row, row.problem, None)
     if isinstance(given, bool) or not isinstance(given, (str, int, type(None))):
-        return _failed(row, "id: must be text or a number.", None)
+        return _failed(row, "id: must be a string or an integer.", None)
     name = None if given is None else _printable(str(given))
     video = row.fields.get("video")
     if not isinstance(video, (str, type(None))):
@@ -204,7 +204,7 @@ def _checked(row: Row, texts: Sequence[str]) -> Result:
 
 
 def _has_places(value: Any) -> bool:
-    """Say whether a content, or any of a list of contents, has places for pictures or videos."""
+    """Return whether a content, or any of a list of contents, contains images or videos."""
     values = value if isinstance(value, list) else ()
     return any(next(media_at(one, ""), None) for one in (value, *values))
 
@@ -216,12 +216,12 @@ def _criteria_problem(criteria: Any) -> str | None:
 
 
 def _ranking_problem(fields: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the ranking of a group, which is not looked at until it has been judged."""
+    """Return what is wrong with the ranking of a group; checked up front because it is only used after judging."""
     ranking, responses = fields.get("ranking"), fields.get("responses")
     if ranking is None or not isinstance(responses, list):
         return None
     if not isinstance(ranking, list) or not all(type(rank) is int and rank > 0 for rank in ranking):
-        return "ranking: must be a list of whole numbers, 1 for the best"
+        return "ranking: must be a list of positive integers, 1 for the best"
     if len(ranking) != len(responses):
         return f"ranking: has {len(ranking)} ranks for {len(responses)} responses"
     return None
@@ -238,9 +238,9 @@ def _printable(text: str) -> str:
 
 
 def _shown(row: Mapping[str, Any], contents: list[Any], folder: Path) -> tuple[list[Any], Any]:
-    """Return contents with their pictures and the pictures beside them, as paths or bytes, a video behind those.
+    """Return the contents with their images, and the images outside them, as paths or bytes, followed by the video.
 
-    What is none of these is left for the judge to refuse.
+    Invalid values are passed on, for the judge to reject.
     """
     cells, video = row.get("images"), row.get("video")
     cells = [] if cells is None else cells
@@ -267,6 +267,6 @@ def _medium(place: Place, folder: Path) -> Any:
 
 
 def _picture(cell: Any, folder: Path) -> Any:
-    if isinstance(cell, Mapping):  # an embedded one, of parquet
+    if isinstance(cell, Mapping):  # embedded, from parquet
         cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
     return os.path.join(folder, cell) if isinstance(cell, str) and kind_of_source(cell) == "path" else cell

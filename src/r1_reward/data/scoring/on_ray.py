@@ -1,6 +1,6 @@
-"""Judge the blocks of a file on a Ray cluster: ``ray.data`` hands block numbers to actors, each with a model.
+"""Judge the blocks of a file on a Ray cluster: ``ray.data`` distributes block numbers to actors, each with a model.
 
-Every node has to see the input and the checkpoint under the same paths. Only block numbers and verdicts travel.
+Every node must see the input and the checkpoint at the same paths. Only block numbers and verdicts are transferred.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from r1_reward.records.errors import UserError
 
 
 class BlockJudge:
-    """What an actor does: read a block, judge it, return lines or why nothing can be judged."""
+    """An actor that reads and judges a block, and returns its results or an error."""
 
     def __init__(self, source: Source, job: Job, spec: EngineSpec) -> None:
         self._source, self._job, self._spec = source, job, spec
@@ -29,34 +29,34 @@ class BlockJudge:
         """Judge the one block of the batch."""
         (number,), (skip,) = batch["block"], batch["skip"]
         try:
-            # Not in __init__: a mistake of the user's would come out as an actor that dies.
+            # Not in __init__: there, a user error would only show up as a dead actor.
             self._reader = self._reader or open_rows(self._source)
             self._engine = self._engine or self._spec.load()
             block = self._source.blocks[number]._replace(skip=int(skip))
             results = list(judge_rows(self._engine, self._reader.read(block), self._job))
         except UserError as error:
             return {"block": [number], "results": ["[]"], "error": [str(error)]}
-        # As text: a column whose values are null or numbers by chance is no column for Ray.
+        # As JSON text, because Ray cannot type a column that mixes null and numbers.
         return {"block": [number], "results": [json.dumps(results)], "error": [""]}
 
 
 def judged_on_ray(
     source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec, workers: int
 ) -> Generator[tuple[Block, list[Result]], None, None]:
-    """Yield each block with its results, in the order in which they get done.
+    """Yield each block with its results, in order of completion.
 
-    Connects to the cluster of ``RAY_ADDRESS``, else starts one on this machine. An actor takes a CPU, and a GPU if the
-    cluster has any and no server does the work.
+    Connects to the cluster at ``RAY_ADDRESS``, or starts one on this machine. Each actor uses one CPU, and one GPU if
+    the cluster has GPUs and no server is used.
 
     Raises:
-        UserError: Ray is not installed, has fewer places than ``workers``, or nothing can be judged.
+        UserError: Ray is not installed or has fewer slots than ``workers``, or nothing can be judged.
     """
     if not missing:
         return
     ray = _connected()
     place = "GPU" if ray.cluster_resources().get("GPU") and spec.base_url is None else "CPU"
     if (places := int(ray.cluster_resources().get(place, 0))) < workers:
-        raise UserError(f"--workers {workers}: the Ray cluster has {places} {place}s; ask for that many at most.")
+        raise UserError(f"--workers {workers}: the Ray cluster has only {places} {place}s; use at most that many.")
     ray.data.DataContext.get_current().enable_progress_bars = False
     items = [{"block": block.number, "skip": block.skip} for block in missing]
     blocks = ray.data.from_items(items, override_num_blocks=len(missing))
@@ -84,7 +84,7 @@ def _connected() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise UserError("--ray needs Ray: pip install 'r1-reward[ray]'") from error
+        raise UserError("--ray requires Ray: pip install 'r1-reward[ray]'") from error
     if not ray.is_initialized():
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
     return ray

@@ -1,8 +1,8 @@
-"""The output of a scoring run while it grows: a parquet file for each block, joined at the end.
+"""The output of a scoring run in progress: one parquet file per block, joined at the end.
 
-A part is complete or not there, so a kill loses the blocks under way and nothing else. A run that ends by itself in
-the middle of a block keeps what it has of it, in a part whose name says which rows it holds. What the run was asked
-for stands in ``run.json`` beside the parts, and in the header of the finished file.
+A part is either complete or absent, so a kill loses only the blocks in progress. A run that stops on its own in the
+middle of a block keeps the rows judged so far, in a part whose name gives their range. The settings of the run are in
+``run.json`` next to the parts, and in the header of the finished file.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ _PARTIAL = re.compile(r"part-(\d+)\.(\d+)-(\d+)\.parquet")
 
 
 class ScoreSummary(NamedTuple):
-    """What a finished output holds."""
+    """Summary of a finished output."""
 
     out: Path
     rows: int
     failed: int
     first: list[tuple[int, str | None, str]]
-    """Row (from 1), id and error of the first 20 that failed."""
+    """Row (from 1), id and error of the first 20 failures."""
     votes: int | None = None
-    """Votes of all rows; None, as for the next two, in an output of 0.1.0, which does not tell."""
+    """Number of votes; None, like the next two, in an output of version 0.1.0."""
     unreadable: int | None = None
-    """How many of them have no verdict."""
+    """Number of votes without a verdict."""
     truncated: int | None = None
-    """How many of them the token limit cut."""
+    """Number of votes cut by the token limit."""
     ranked: int | None = None
-    """Groups that have a ranking and rewards; None of pairs."""
+    """Number of groups with a ranking and rewards; None for pairs."""
     top_is_best: float | None = None
-    """How often the top choice of those is the best one, in [0, 1]; of several top choices each counts in part."""
+    """How often their top choice is a best one, in [0, 1]; tied top choices count proportionally."""
 
     @property
     def readable(self) -> int:
-        """Votes with a verdict."""
+        """Number of votes with a verdict."""
         return (self.votes or 0) - (self.unreadable or 0)
 
 
@@ -67,16 +67,16 @@ class Parts:
     """The folder ``OUT.parts`` of one run."""
 
     def __init__(self, out: Path, run: Mapping[str, Any], block_rows: int, schema: pa.Schema) -> None:
-        """``run`` is what decides the output, ``block_rows`` only what decides its parts."""
+        """``run`` holds the settings that determine the output; ``block_rows`` only affects its parts."""
         self.out, self.folder = out, out.with_name(f"{out.name}.parts")
         self._run, self._block_rows = json.loads(json.dumps(run)), block_rows
         self._schema = schema.with_metadata({_KEY: json.dumps(self._run, sort_keys=True).encode()})
 
     def finished(self) -> ScoreSummary | None:
-        """Return what the output holds if this run is finished, None if there is no output yet.
+        """Return the summary of the output if this run is finished, None if there is no output yet.
 
         Raises:
-            UserError: the output is another run's, or no run's at all.
+            UserError: the output belongs to another run, or is not the output of a run.
         """
         if not self.out.exists():
             return None
@@ -87,15 +87,15 @@ class Parts:
                 require_same(self.out, held, self._run, advice)
                 return _summary(self.out, file)
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{self.out}: is there already and no output of a scoring run. {advice}") from error
+            raise UserError(f"{self.out}: already exists and is not the output of a scoring run. {advice}") from error
 
     def opened(self) -> AbstractContextManager[None]:
-        """Create the folder, or see that it holds this very run, and keep other processes out; raises UserError."""
+        """Create the folder, or check that it holds this same run, and lock it; raises UserError."""
         run = {**self._run, "block_rows": self._block_rows}
         return run_folder(self.folder, run, advice="Choose another --out, or delete the folder.")
 
     def missing(self, blocks: Sequence[Block]) -> list[Block]:
-        """Return the blocks that are not all there, each to skip what is."""
+        """Return the incomplete blocks, with ``skip`` set to the rows that are already judged."""
         there = {file.name for file in self.folder.iterdir()}
         partial = self._partial()
         missing = []
@@ -106,18 +106,18 @@ class Parts:
         return missing
 
     def path(self, block: Block, rows: tuple[int, int] | None = None) -> Path:
-        """Return where the part of a block is, or will be, or the part of some of its rows, from one to another."""
+        """Return the path of a block's part, or of the part with only some of its ``rows`` (start, end)."""
         some = f".{rows[0]}-{rows[1]}" if rows is not None and rows != (0, block.rows) else ""
         return self.folder / f"part-{block.number:08d}{some}.parquet"
 
     def _partial(self) -> dict[tuple[int, int], int]:
-        """Return, for the number of a block and one of its rows, up to which row a part continues from there."""
+        """Return the end row of each partial part, by (block number, start row)."""
         found = (_PARTIAL.fullmatch(file.name) for file in self.folder.iterdir())
         named = sorted(tuple(map(int, match.groups())) for match in found if match)
         return {(block, start): end for block, start, end in named}
 
     def write(self, block: Block, lines: Sequence[Mapping[str, Any]]) -> Path:
-        """Keep lines of a block, the first one that of the row behind those to skip; they are on disk on return."""
+        """Write the lines of a block, starting after the rows to skip; they are on disk when this returns."""
         path = self.path(block, (block.skip, block.skip + len(lines)))
         with complete_file(path) as unfinished, RowWriter(unfinished, self._schema, group_rows=_ROW_GROUP) as writer:
             for line in lines:
@@ -125,13 +125,13 @@ class Parts:
         return path
 
     def join(self, blocks: Sequence[Block]) -> ScoreSummary:
-        """Make one file of all parts, the same whatever the blocks; the parts can be dropped then.
+        """Join all parts into one file, which does not depend on the blocks; the parts can be removed afterwards.
 
         Raises:
-            UserError: a part is damaged or not there.
+            UserError: a part is damaged or missing.
         """
         if missing := self.missing(blocks):
-            raise UserError(f"{self.path(missing[0])}: is gone; run the same command again, and it is judged again.")
+            raise UserError(f"{self.path(missing[0])}: is missing; run the same command again to judge it again.")
         schema, partial = self._schema, self._partial()
         if remarks := read_remarks(self.folder):
             schema = schema.with_metadata({**(schema.metadata or {}), _REMARKS: json.dumps(remarks).encode()})
@@ -146,26 +146,28 @@ class Parts:
             return _summary(self.out, file)
 
     def drop(self) -> None:
-        """Remove the folder, which a finished output makes useless, unless another process is writing there."""
+        """Remove the folder, which is no longer needed once the output is finished, unless another process uses it."""
         if not self.folder.is_dir():
             return
         gone = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.gone")
         with suppress(UserError), locked(self.folder / LOCK, self.folder):
-            self.folder.rename(gone)  # with the lock in it: nobody is left holding a file that was removed
+            self.folder.rename(gone)  # the lock moves along, so no process waits on a deleted file
         shutil.rmtree(gone, ignore_errors=True)
 
     def _read(self, path: Path, rows: int) -> pa.Table:
         try:
             table = pq.read_table(path, schema=self._schema)
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: is damaged; delete it and it is judged again.") from error
+            raise UserError(f"{path}: is damaged; delete it and run the same command again.") from error
         if table.num_rows != rows:
-            raise UserError(f"{path}: holds {table.num_rows} rows instead of {rows}; delete it.")
+            raise UserError(
+                f"{path}: has {table.num_rows} rows instead of {rows}; delete it and run the same command again."
+            )
         return table
 
 
 def _chain(partial: Mapping[tuple[int, int], int], block: Block) -> Iterator[tuple[int, int]]:
-    """Yield from which row to which the parts of a block go, one after the other from its beginning."""
+    """Yield the (start, end) rows of a block's parts, in order from its beginning, up to the first gap."""
     start = 0
     while (end := partial.get((block.number, start), 0)) > start:
         yield start, end
@@ -200,6 +202,6 @@ def _summary(out: Path, file: pq.ParquetFile) -> ScoreSummary:
 
 
 def remarks_of(out: Path) -> list[str]:
-    """Return what an output says about its server: the parameters it refused, and what is lost by that."""
+    """Return the remarks stored in an output: the parameters its server rejected, and the consequences."""
     metadata = pq.read_schema(out).metadata or {}
     return list(json.loads(metadata.get(_REMARKS, b"[]")))

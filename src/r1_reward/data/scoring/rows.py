@@ -1,12 +1,12 @@
-"""Read a file of pairs or groups a block of rows at a time, from any block, without ever holding the file.
+"""Read a file of pairs or groups one block of rows at a time, from any block, without loading the whole file.
 
     source = survey(Path("pairs.jsonl"), block_rows=512)
     reader = open_rows(source)
     for block in source.blocks:
         rows = reader.read(block)
 
-A line that is not a row (not JSON, a list) is read as a problem in its place; what is wrong inside a row is for the
-judge to say.
+A line that is not a row (invalid JSON, a list) becomes a row with a problem; errors inside a row are reported when it
+is judged.
 """
 
 from __future__ import annotations
@@ -38,69 +38,69 @@ _BUFFER = 1 << 20
 
 
 class Row(NamedTuple):
-    """One row as it stands in the file."""
+    """One row of the file."""
 
     place: str
-    """Where, for messages: ``line 12``."""
+    """Its place, for messages: ``line 12``."""
     fields: dict[str, Any]
     problem: str | None = None
     """Why there are no fields."""
 
 
 class Block(NamedTuple):
-    """Rows that are judged and kept together."""
+    """Rows that are judged and stored together."""
 
     number: int
     """From 0."""
     start: int
-    """How many rows of the file stand before it."""
+    """Number of rows before it in the file."""
     rows: int
     offset: int = 0
-    """Where it begins in a JSONL file, in bytes."""
+    """Its byte offset in a JSONL file."""
     lines: int = 0
-    """How many lines stand before it, blank ones included."""
+    """Number of lines before it, including blank ones."""
     skip: int = 0
-    """How many of its rows, from its beginning, are judged already."""
+    """Number of its first rows that are already judged."""
 
     @property
     def left(self) -> int:
-        """Rows still to be judged."""
+        """Number of rows still to be judged."""
         return self.rows - self.skip
 
 
 class Source(NamedTuple):
-    """What a file holds."""
+    """The content of a file: kind, row count and blocks."""
 
     path: Path
     kind: Kind
     rows: int
     sha256: str
-    """Of the file's bytes."""
+    """SHA-256 of the file."""
     media: str | None
-    """Digest of the pictures and videos it names, None if they are all embedded or there are none."""
+    """Digest of the image and video files it names, None if all media are embedded or there are none."""
     blocks: list[Block]
 
 
 class Reader(Protocol):
-    """Reads the blocks of one file; forwards is fastest."""
+    """Reads the blocks of one file; fastest in ascending order."""
 
     def read(self, block: Block) -> list[Row]:
-        """Return the rows of a block behind those to skip; raises UserError if the file is no longer what it was."""
+        """Return the rows of a block after those to skip; raises UserError if the file has changed."""
         ...
 
 
 def survey(path: Path, block_rows: int) -> Source:
-    """Read a file once to see what it holds; the kind is that of its first row that has one.
+    """Read a file once to determine its content; the kind is that of the first row that has one.
 
     Raises:
-        UserError: there is no such file, it cannot be read, or it holds neither pairs nor groups.
+        UserError: the file does not exist, cannot be read, or contains neither pairs nor groups.
     """
     if block_rows < 1:
         raise UserError(f"block rows: must be 1 or more, not {block_rows}.")
     if path.is_file() and (what := packed(path)):
         raise UserError(f"{path}: {what}.")
     if path.suffix not in (".jsonl", ".parquet"):
-        raise UserError(f"{path}: a file to score ends in .jsonl (one JSON object a line) or .parquet.")
+        raise UserError(f"{path}: a file to score must be .jsonl (one JSON object per line) or .parquet.")
     if not path.is_file():
         raise UserError(f"{path}: no such file.{did_you_mean(path)}")
     try:
@@ -110,7 +110,7 @@ def survey(path: Path, block_rows: int) -> Source:
 
 
 def open_rows(source: Source) -> Reader:
-    """Return what reads the blocks of a file."""
+    """Return a reader for the blocks of a file."""
     return _Jsonl(source) if source.path.suffix == ".jsonl" else _Parquet(source)
 
 
@@ -149,32 +149,32 @@ def _survey_parquet(path: Path, block_rows: int) -> Source:
     names = schema.names
     kind = _kind_of(names)
     if kind is None:
-        raise UserError(f"{path}: has neither the columns response_1 and response_2 (pairs) nor responses (groups).")
+        raise UserError(f"{path}: needs the columns response_1 and response_2 (pairs) or responses (groups).")
     needed = _REQUIRED[kind] if _has_parts(schema) else (*_REQUIRED[kind], "images")
     if missing := [name for name in needed if name not in names]:
-        raise UserError(f"{path}: has no column {missing[0]}, which every file of {kind} needs.")
+        raise UserError(f"{path}: has no column {missing[0]}, which is required for {kind}.")
     starts = range(0, rows, block_rows)
     blocks = [Block(number, start, min(block_rows, rows - start)) for number, start in enumerate(starts)]
     return Source(path, kind, rows, digest.hexdigest(), media_digest(media_of(path)), blocks)
 
 
 def _has_parts(schema: pa.Schema) -> bool:
-    """Say whether contents may hold pictures themselves, so that none need come beside them."""
+    """Return whether contents may contain images, so that the column ``images`` is optional."""
     types = [schema.field(name).type for name in (*CONTENTS, "responses") if name in schema.names]
     inner = [kind.value_type for kind in types if pa.types.is_list(kind) or pa.types.is_large_list(kind)]
     return any(map(pa.types.is_nested, inner))
 
 
 class _Unchanged:
-    """A file that must stay what it is while its blocks are read."""
+    """A file that must not change while its blocks are read."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._stat = path, _times(path)
 
     def require(self) -> None:
-        """Raise UserError if somebody has written to the file, or put another in its place."""
+        """Raise UserError if the file has been modified or replaced."""
         if _times(self._path) != self._stat:
-            raise UserError(f"{self._path}: was changed while it was read. What was judged of the old file is kept.")
+            raise UserError(f"{self._path}: was changed while it was being read. Verdicts on the old file are kept.")
 
 
 def _times(path: Path) -> tuple[int, ...]:
@@ -199,12 +199,12 @@ class _Jsonl:
 def _row(number: int, offset: int, line: bytes) -> Row:
     data, broken = parse_line(line, offset)
     if broken is None and not isinstance(data, dict):
-        broken = f"is {kind_of(data)}, not an object with fields"
+        broken = f"is {kind_of(data)}, not a JSON object"
     return Row(f"line {number}", {} if broken else data, broken)
 
 
 class _Parquet:
-    """Goes on where it is, so that reading forwards decodes every row once."""
+    """Keeps its position, so that reading blocks in ascending order decodes every row once."""
 
     def __init__(self, source: Source) -> None:
         self._path, self._columns, self._file = source.path, _FIELDS[source.kind], _Unchanged(source.path)
@@ -223,5 +223,5 @@ class _Parquet:
 
 def _all_of(rows: list[Row], block: Block, path: Path) -> list[Row]:
     if len(rows) < block.left:
-        raise UserError(f"{path}: has become shorter while it was read.")
+        raise UserError(f"{path}: became shorter while it was being read.")
     return rows

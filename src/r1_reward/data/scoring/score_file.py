@@ -1,18 +1,19 @@
-"""Judge a file of any size into a parquet file, with nothing lost or judged twice whatever happens on the way.
+"""Judge a file of any size into a parquet file; a run can be interrupted and resumed without losing verdicts.
 
     score_file(Path("pairs.jsonl"), Path("verdicts.parquet"), ScoreSettings(model="runs/rl", votes=3))
 
-The input is JSONL or parquet, a pair a row (``question``, ``images``, ``response_1``, ``response_2``) or a group
-(``question``, ``images``, ``responses``); ``id`` and ``criteria`` are optional, other fields are ignored. Contents are
-texts or lists of parts. ``images`` may be empty, but has to be there unless a part has a picture; its paths are
-relative to the file. A group's ``ranking`` (1 is best) decides nothing: the output says whether the top choice is
-best. The output has a row for each, in order (columns in :data:`r1_reward.data.scoring.judging.SCHEMAS`). Rewards of a
-group are net win rates, as :meth:`r1_reward.judge.reward_model.RewardModel.rewards` gives them; ``order`` lists the
-responses that have one, from 0, best first.
+The input is JSONL or parquet with one pair (``question``, ``images``, ``response_1``, ``response_2``) or one group
+(``question``, ``images``, ``responses``) per row; ``id`` and ``criteria`` are optional, other fields are ignored.
+Contents are texts or lists of parts. ``images`` is required but may be empty, and is optional if a part has an image;
+its paths are relative to the file. A group's ``ranking`` (1 is best) does not affect the verdict: the output says
+whether the top choice is best. The output has one row per input row, in order (columns in
+:data:`r1_reward.data.scoring.judging.SCHEMAS`). Rewards of a group are net win rates, as returned by
+:meth:`r1_reward.judge.reward_model.RewardModel.rewards`; ``order`` lists the responses that have a reward, from 0, best
+first.
 
-The file is read, judged and kept a block at a time. After a kill the same call goes on with the blocks that are
-missing. If none of the first answers can be read it ends, and keeps what it has of the block under way. As a verdict
-depends on its pair alone, the output is the same whatever the blocks, workers and interruptions.
+The file is read, judged and saved one block at a time. After a kill, the same call resumes with the missing blocks. If
+none of the first answers can be parsed, the run stops and keeps what it has of the current block. Since a verdict
+depends on its pair alone, the output does not depend on blocks, workers or interruptions.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ from r1_reward.store.identity import weights_fields
 from r1_reward.store.model_names import chosen_dialect, dialect_fields
 from r1_reward.store.run_folder import add_remarks
 
-GIVE_UP = 100  # rows the engine fails on one after the other before a run ends
-BLOCK_ROWS = 512  # enough for full batches, little enough to lose in a kill
+GIVE_UP = 100  # consecutive rows on which the engine fails before a run ends
+BLOCK_ROWS = 512  # enough for full batches, few enough to lose in a kill
 
 
 class ScoreState(NamedTuple):
-    """How far a run has come, in rows."""
+    """Progress of a run, in rows."""
 
     done: int
     total: int
@@ -70,28 +71,28 @@ def score_file(
     on_unreadable: OnUnreadable = "stop",
     progress: Progress | None = None,
 ) -> ScoreSummary:
-    """Judge every row of ``file`` that has not been judged yet; return what ``out`` holds.
+    """Judge every row of ``file`` that has not been judged yet; return the summary of ``out``.
 
-    ``batch_size`` sequences are generated at once by each of ``workers`` processes, with ``ray`` by actors of a Ray
-    cluster that see the same files; with servers (``base_url``), ``concurrency`` requests are open at once at each, by
-    default as many as it answers in time. ``batch_votes`` asks a server for all votes on a pair in one order together,
-    which are other votes than those it gives one by one. ``engine_args`` are vLLM's own. ``block_rows`` are kept
-    together. A row that cannot be judged gets an error instead of a verdict. ``on_unreadable`` says what to do when
-    none of the first answers can be read.
+    Each of ``workers`` processes generates ``batch_size`` sequences at once; with ``ray`` they are actors of a Ray
+    cluster that sees the same files. With servers (``base_url``), ``concurrency`` limits the open requests per server
+    (default: adapts to the server). ``batch_votes`` requests all votes on a pair in one order together, which samples
+    different votes than single requests. ``engine_args`` are passed to vLLM. ``block_rows`` is the block size. A row
+    that cannot be judged gets an error instead of a verdict. ``on_unreadable`` says what to do if none of the first
+    answers can be parsed.
 
     Raises:
-        UserError: a file or an option cannot be used, ``out`` belongs to another run, or nothing can be judged at all;
-            what was judged is kept.
-        UnreadableJudge: none of the first answers can be read; they are kept.
+        UserError: a file or an option is invalid, ``out`` belongs to another run, or nothing can be judged at all;
+            verdicts so far are kept.
+        UnreadableJudge: none of the first answers can be parsed; they are kept.
     """
     if out.suffix != ".parquet":
-        raise UserError(f"{out}: the output is a parquet file; give it a name that ends in .parquet.")
+        raise UserError(f"{out}: the output is a parquet file; its name must end in .parquet.")
     if out.exists() and file.exists() and out.samefile(file):
-        raise UserError(f"{out}: is the input; choose another file with --out.")
+        raise UserError(f"{out}: is the input file; choose another file with --out.")
     require_one_place(settings.engine, base_url, 1 if ray else workers, engine_args)
     source = survey(file, block_rows)
     if source.kind == "pairs" and settings.schedule != "round-robin":
-        raise UserError(f"schedule: {file} holds pairs; {settings.schedule} is for groups (rows with responses).")
+        raise UserError(f"schedule: {file} contains pairs; {settings.schedule} is for groups (rows with responses).")
     calibration = None if base_url else Calibration.load(settings.model)
     job = Job(settings, source.kind, file.parent, calibration)
     drawn = draw_fields(batch_votes, settings.votes, served=bool(base_url))
@@ -132,12 +133,12 @@ def score_file(
 
 
 def _describe(source: Source, job: Job, *, served: bool) -> dict[str, Any]:
-    """Return what decides the output. Which servers give it does not: one may have to be replaced."""
+    """Return everything that determines the output, without server addresses: a server may be replaced."""
     settings = job.settings
     return {
         **settings.model_dump(exclude={"dialect", "engine"}),
         **dialect_fields(settings.dialect, settings.model, served=served),
-        # As outputs have it that are older than schedules.
+        # None, as in outputs that are older than schedules.
         "schedule": None if settings.schedule == "round-robin" else settings.schedule,
         "served": served,
         "calibration": job.calibration.model_dump() if job.calibration else None,
@@ -157,7 +158,7 @@ def _judged(source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec
     reader = open_rows(source)
     blocks = (reader.read(block) for block in missing)
     judged = in_workers(judge_rows, blocks, job, spec, workers, go_on=lambda result: watch.add(result.readings))
-    # Fewer than are missing if the watch ends it. ``judged`` is asked first: an error may follow its last block.
+    # The watch may stop early. ``judged`` must come first in zip: it may raise after its last block.
     for (_, results), block in zip(judged, missing, strict=False):
         yield block, results
 
@@ -173,7 +174,7 @@ def _on_ray(source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec
 
 
 def _keep(judged: Judged, parts: Parts, total: int, done: int, progress: Progress | None) -> None:
-    """Write parts as they come; end the run when the engine does nothing but fail, and forget those failures."""
+    """Write parts as they arrive; stop when the engine keeps failing, and discard the parts with these failures."""
     state = ScoreState(done, total, 0, 0)
     unanswered = 0
     suspect: list[Path] = []
@@ -185,11 +186,11 @@ def _keep(judged: Judged, parts: Parts, total: int, done: int, progress: Progres
         for result in results:
             unanswered = unanswered + 1 if result.unanswered else 0
             if unanswered == GIVE_UP:
-                for part in suspect:  # nothing but failures since somewhere in the first
+                for part in suspect:  # only failures, starting within the first of these
                     part.unlink()
                 raise UserError(
-                    f"{GIVE_UP} rows in a row got no answer; the last one: {result.line['error']}\n"
-                    "What was judged is kept; the same command resumes there."
+                    f"{GIVE_UP} rows in a row got no answer; the last error: {result.line['error']}\n"
+                    "All verdicts so far are kept; run the same command again to resume."
                 )
             if not result.unanswered:
                 suspect = [path]

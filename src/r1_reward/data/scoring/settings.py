@@ -10,13 +10,13 @@ from r1_reward.records.schema import FRAMES
 
 
 class ScoreSettings(GroupSettings, VoteSettings, JudgeSettings):
-    """What decides the verdicts; an output holds one setting's and no other's."""
+    """Settings that determine the verdicts; an output holds the verdicts of one setting."""
 
-    frames: int = Field(default=FRAMES, ge=1, description="Frames shown of a video.")
+    frames: int = Field(default=FRAMES, ge=1, description="Number of frames sampled from a video.")
 
 
 class ScoreOptions(WatchOptions, EngineOptions):
-    """How the work is done; nothing here decides a verdict."""
+    """Options for how the work is done; none of them affects a verdict."""
 
-    block_rows: int = Field(default=512, ge=1, description="Rows kept together; a kill loses those under way.")
+    block_rows: int = Field(default=512, ge=1, description="Rows per block; a kill loses the blocks in progress.")
     ray: bool = Field(default=False, description="Run the workers on a Ray cluster (RAY_ADDRESS, or this machine).")

@@ -1,7 +1,7 @@
-"""The public sources of preference pairs: for each, one function from its rows to pairs or to reasons why not.
+"""The public sources of preference pairs: each has a function that turns a row into pairs or drops it with a reason.
 
-A source's module says in its docstring what it prefers and what it drops. :mod:`r1_reward.data.importing` reads the
-files, resolves images and writes pair folders; a new source is a module here and a line in ``SOURCES``::
+The docstring of a source's module says which answer it prefers and what it drops. :mod:`r1_reward.data.importing` reads
+the files, resolves images and writes pair folders. To add a source, add a module here and an entry in ``SOURCES``::
 
     for item in SOURCES["rlaif-v"].read(Row({"question": ..., "chosen": ..., "rejected": ..., "image": ...})):
         ...                                   # Candidate(...) or Drop("blank text", "chosen")
@@ -21,19 +21,19 @@ class Source(NamedTuple):
     """How to read one public source."""
 
     read: Callable[[Row], Iterator[Candidate | Drop]]
-    """From a row to its pairs; raises Drop where the whole row is of no use."""
+    """Turns a row into its pairs; raises Drop if the whole row is unusable."""
     hub: str
-    """Where it is published on the Hub."""
+    """Its dataset id on the Hub."""
     title: str = ""
-    """What people call it, if that is not its name."""
+    """Its usual name, if different from the key in ``SOURCES``."""
     split: str = "train"
     """Split on the Hub or in a folder of ``train-*.parquet``."""
     file: str | None = None
-    """The file to read in a folder that holds several."""
+    """The file to read in a folder with several files."""
     own: Callable[[Mapping[str, Any]], bool] = lambda _: True
-    """Whether a row that can be read bears a mark of this source, where its fields are those of many another."""
+    """Whether a readable row is recognizably from this source, for sources with common field names."""
     by_name: bool = False
-    """Whether an image may lie anywhere below the root under its bare name: its rows name folders of their authors."""
+    """Whether images are also looked up by bare file name below the root, because paths refer to the authors' disks."""
 
 
 SOURCES = {
@@ -49,11 +49,11 @@ SOURCES = {
 
 
 def find_source(name: str) -> Source:
-    """Return a source by name; raises UserError with the names there are."""
+    """Return a source by name; raises UserError that lists the known names."""
     import difflib
 
     if name in SOURCES:
         return SOURCES[name]
     near = difflib.get_close_matches(name, SOURCES, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise UserError(f"{name}: not a source of pairs. There are {', '.join(SOURCES)}.{hint}")
+    raise UserError(f"{name}: unknown source. The sources are {', '.join(SOURCES)}.{hint}")

@@ -1,4 +1,4 @@
-"""What all sources share: a candidate pair, a reason to drop, and a row whose fields are asked for one by one."""
+"""Shared parts of all sources: candidate pairs, reasons to drop a row, and checked access to a row's fields."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from r1_reward.records.schema import Answer
 from r1_reward.records.texts import is_blank
 
 REASONS = {
-    "not JSON": "the line is no JSON object in UTF-8",
-    "missing field": "a field is not there, or null",
-    "wrong type": "a field holds another kind of value than its source documents",
-    "blank text": "the question or an answer is empty, white space, or characters that show nothing",
-    "unusable text": "a text holds NUL or a lone surrogate, or is longer than a pair file accepts",
+    "not JSON": "the line is not a JSON object in UTF-8",
+    "missing field": "a field is missing or null",
+    "wrong type": "a field has a different type than the source documents",
+    "blank text": "the question or an answer is empty, or contains only whitespace or invisible characters",
+    "unusable text": "a text contains NUL or a lone surrogate, or is longer than a pair file accepts",
     "identical answers": "both answers are the same text, or look the same",
     "tie": "neither answer is preferred",
-    "unreadable label": "the rating, winner or answer cannot be read, such as N/A",
-    "machine judge": "the vote is a model's where people's are wanted",
+    "unreadable label": "the rating, winner or answer cannot be parsed, such as N/A",
+    "machine judge": "the vote was cast by a model instead of a person",
     "error reply": "an answer is an error message of the server that hosted the model",
     "several turns": "the conversation has more than one question and one answer",
-    "unexpected turns": "the turns are not one question and one answer, or the two sides were asked different things",
-    "unreadable prompt": "the finished prompt cannot be cut into question and responses without doubt",
-    "picture places": "there are places (<image>, image parts) for another number of pictures than the row has",
-    "no image": "the row names no image",
-    "several media": "the row has several images, or image and video, where one is allowed",
-    "image missing": "the image is not below the image folder",
-    "image outside root": "the path of the image leads out of the image folder",
-    "image too large": "the image file is larger than an image file may be",
-    "image damaged": "the image cannot be decoded, or is of a kind or shape that is not supported",
-    "video missing": "the video, or the folder of its frames, is not below the image folder",
+    "unexpected turns": "the turns are not one question and one answer, or the two sides have different questions",
+    "unreadable prompt": "the prompt cannot be split unambiguously into question and responses",
+    "picture places": "the number of placeholders (<image>, image parts) differs from the number of images",
+    "no image": "the row has no image",
+    "several media": "the row has several images, or an image and a video, but only one is allowed",
+    "image missing": "the image was not found below the image folder",
+    "image outside root": "the path of the image points outside the image folder",
+    "image too large": "the image file exceeds the size limit",
+    "image damaged": "the image cannot be decoded, or its type or shape is not supported",
+    "video missing": "the video, or the folder of its frames, was not found below the image folder",
 }
-"""Every reason for which a row or pair is dropped, and what it means."""
+"""All reasons for dropping a row or pair, with explanations."""
 
 
 class Drop(Exception):
-    """A row, or one pair of a row, is of no use: ``reason`` is a key of ``REASONS``, ``detail`` says where."""
+    """Raised for an unusable row or pair: ``reason`` is a key of ``REASONS``, ``detail`` says where."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -56,44 +56,44 @@ class Drop(Exception):
 
 
 class Candidate(NamedTuple):
-    """A pair as a source gives it, with media not looked at yet."""
+    """A pair as read from a source, with media that are not resolved yet."""
 
     id: str
-    """Empty where the source gives none; one that begins with a colon tells the pairs of a row apart, nothing more."""
+    """Empty if the source has none; an id that begins with a colon only distinguishes the pairs of a row."""
     question: Content
     chosen: Content
     rejected: Content
-    """Of parts, whose images are cells like ``images`` and whose videos are paths as given."""
+    """Text, or parts whose images are cells like ``images`` and whose videos are paths as given."""
     images: tuple[Mapping[str, Any], ...] = ()
     """Cells ``{"bytes": ..., "path": ...}`` with paths as given."""
     video: str | None = None
     """Path of a file or of a folder of frames, as given."""
     kind: str = ""
     preferred: Answer | None = None
-    """Which response the chosen answer is in a source that fixes the order; None leaves it to the import."""
+    """The position of the chosen answer, if the source fixes the order; None lets the import decide."""
     kept: Mapping[str, Any] = {}
-    """Fields of the pair that stay as they are: criteria, and all others of rows exported from a pair folder."""
+    """Fields copied unchanged: criteria, and for rows that we exported all other fields of the pair."""
 
 
 class Row:
-    """A raw row; the methods return a field in the form asked for, or raise Drop."""
+    """A raw row; its methods return a field in the requested form, or raise Drop."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self.data = data
 
     def value(self, name: str) -> Any:
-        """Return a field that is not null; raises Drop("missing field")."""
+        """Return a field; raises Drop("missing field") if it is missing or null."""
         value = self.data.get(name)
         if value is None:
             raise Drop("missing field", name)
         return value
 
     def text(self, name: str) -> str:
-        """Return a text that is not blank."""
+        """Return a non-blank text."""
         return a_text(self.value(name), name)
 
     def label(self, *names: str) -> str:
-        """Return the first of the fields that is a text or a whole number, as text; empty if none is."""
+        """Return the first of the fields that is a string or an integer, as a string; empty if none is."""
         for name in names:
             value = self.data.get(name)
             if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
@@ -108,7 +108,7 @@ class Row:
         return value
 
     def criteria(self) -> dict[str, str]:
-        """Return the field ``criteria`` as it is kept, nothing where it is not there or empty."""
+        """Return the field ``criteria`` for ``Candidate.kept``; an empty dict if it is missing or empty."""
         value = self.data.get("criteria")
         return {} if value in (None, "") else {"criteria": a_text(value, "criteria")}
 
@@ -121,7 +121,7 @@ class Row:
 
 
 def a_text(value: Any, name: str) -> str:
-    """Return a text that is not blank, or raise Drop with the name of its field."""
+    """Return a non-blank text, or raise Drop with the name of its field."""
     if not isinstance(value, str):
         raise Drop("wrong type", f"{name} is {kind_of(value)}, not text")
     if is_blank(value):
@@ -130,10 +130,9 @@ def a_text(value: Any, name: str) -> str:
 
 
 def a_content(value: Any, name: str) -> Content:
-    """Return a text or parts that are not blank; their images are cells, or None where they come beside the text.
+    """Return non-blank text or parts; images of parts are cells, or None if the row has them in a separate field.
 
-    Where a text among the parts has places of its own (``<image>``), these say where the pictures belong, and the
-    parts do not.
+    If the texts contain ``<image>`` placeholders, these mark where the images belong, and image parts are ignored.
     """
     content = _parts(value, name)
     if blank(content):
@@ -160,7 +159,7 @@ def _with_cell(piece: Piece, name: str) -> Piece:
     if piece.kind == "image":
         return piece._replace(source=an_image(piece.source, f"an image of {name}"))
     if not isinstance(piece.source, str):
-        raise Drop("picture places", f"{name} has a video part that names no file")
+        raise Drop("picture places", f"{name} has a video part without a file")
     return piece
 
 
@@ -174,11 +173,11 @@ def an_image(value: Any, name: str) -> Mapping[str, Any] | None:
 
 
 def without_image_tags(question: str, name: str, pictures: int | None = None) -> str:
-    """Return a question without the places for pictures (``<image>``) before or behind it; raises Drop if it is blank.
+    """Return a question without ``<image>`` placeholders before or after its text; raises Drop if it is blank.
 
-    They say where a chat format splices the pictures in; a pair carries its pictures beside the text. A question that
-    has some in the middle, or at both ends, is returned as it is, for there the places say something. ``pictures`` is
-    how many the row has; places for another number of them raise Drop. None: nobody can say, as with a video.
+    Chat formats use them to insert images; a pair stores its images next to the text. A question with placeholders in
+    the middle, or at both ends, is returned unchanged, because there the positions carry meaning. ``pictures`` is the
+    row's number of images, and a different number of placeholders raises Drop; None skips the check, as for videos.
     """
     found = find_placeholders(question)
     if pictures is not None and (reason := mismatch(found, pictures)):
@@ -198,20 +197,20 @@ def with_pictures(
     video: bool = False,
     own: bool = False,
 ) -> tuple[Content, list[Content], tuple[Mapping[str, Any], ...]]:
-    """Return question and responses with all pictures at their places, and the images that stand in front of them.
+    """Return question and responses with images inserted at their placeholders, and the images that come before them.
 
-    Image parts take the ``images`` in order; those that name a picture keep it where there are no images, and with
-    ``own`` also beside images. A question whose pictures all stand before its text, or all behind it, is that text;
-    ``name`` is what it is called. With a ``video`` beside it nobody can count the places in a text.
+    Image parts take the ``images`` in order. Parts with an image of their own keep it if there are no ``images``, or
+    with ``own``. A question with all its images before or all after its text becomes that text; ``name`` is its field
+    name. With a ``video``, placeholders in a text are not counted.
 
     Raises:
-        Drop: there are places for another number of pictures than there are, or the question is blank.
+        Drop: the number of placeholders differs from the number of images, or the question is blank.
     """
     contents = [question, *responses]
     marked = [place for content in contents for place in places_of(content) if place.kind == "image"]
     if images and marked and not own:
         if len(marked) != len(images):
-            raise Drop("picture places", f"{name} and answers mark {len(marked)} images and the row has {len(images)}")
+            raise Drop("picture places", f"{name} and answers refer to {len(marked)} images, the row has {len(images)}")
         contents = [_without_sources(content) for content in contents]
     try:
         contents, left = fill_places(contents, images)
@@ -230,7 +229,7 @@ def with_pictures(
 
 
 def _without_sources(content: Content) -> Content:
-    """Return a content whose pictures all come beside it."""
+    """Return a content with empty image parts, to be filled from a separate field."""
     if isinstance(content, str):
         return content
     pieces = read_parts(content)
@@ -238,15 +237,15 @@ def _without_sources(content: Content) -> Content:
 
 
 def require_same_question(first: Content, second: Content, sides: str) -> None:
-    """Raise Drop if the two sides of a pair were asked different things."""
+    """Raise Drop if the two sides of a pair have different questions."""
     if not same_content(first, second):
         raise Drop("unexpected turns", f"{sides} different questions")
 
 
 def turns(value: Any, name: str, roles: tuple[str, str] = ("role", "content")) -> Iterator[tuple[str, Content]]:
-    """Yield role and content of each turn of a chat, which may be blank; ``roles`` names the two fields.
+    """Yield role and content of each turn of a chat; ``roles`` gives the names of the two fields.
 
-    Raises Drop where there is neither text nor parts.
+    Content may be blank. Raises Drop if a content is neither text nor parts.
     """
     if not isinstance(value, list):
         raise Drop("wrong type", f"{name} is {kind_of(value)}, not a list of turns")
@@ -257,7 +256,7 @@ def turns(value: Any, name: str, roles: tuple[str, str] = ("role", "content")) -
 
 
 def one_exchange(chat: list[tuple[str, Content]], name: str, roles: tuple[str, str]) -> tuple[Content, Content]:
-    """Return question and answer of a chat that is one exchange between ``roles``; raises Drop for any other."""
+    """Return question and answer of a chat with exactly one exchange between ``roles``; raises Drop for any other."""
     found = [role for role, _ in chat]
     if found == list(roles):
         if blank(chat[1][1]):

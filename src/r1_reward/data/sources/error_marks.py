@@ -1,13 +1,13 @@
-"""Error messages in the place of answers: what the software of chat arenas writes when a model gave none.
+"""Detect error messages that chat arenas store in place of a model's answer.
 
-Such an "answer" always loses its vote, so a judge would learn to look for the message and not at the picture::
+Such an "answer" always loses its vote, so a judge would learn to look for the message instead of the image::
 
     error_mark("**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**")   # the message
     error_mark("The pop-up says NETWORK ERROR DUE TO HIGH TRAFFIC, so reload it.")                 # None: an answer
 
-The messages are those of FastChat and of the arenas and model servers made from it. A mark is an answer that *is* one:
-it begins with it, or breaks off in it, and what follows is nothing but the rest of the message: more capitals, a
-reason, an exception in brackets, an error code. Prose about a message is an answer, and so is its mention or quotation.
+The messages are those of FastChat and of the arenas and model servers derived from it. An answer counts as an error if
+it begins with a message or breaks off in one, and nothing follows except the rest of the message: more capitals, a
+reason, an exception in brackets, an error code. Prose about a message is an answer, and so is a mention or quotation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SAYINGS = "|".join(
         r"both models will show the responses all at once",
     ]
 )
-"""Whole clauses that nobody but a server writes, in any case of letters."""
+"""Clauses that only a server writes, in any letter case."""
 
 _PLAIN = "|".join(
     [
@@ -42,7 +42,7 @@ _PLAIN = "|".join(
         r"(?:maximum )?context length exceeded",
     ]
 )
-"""Words that answers may use as well: a mark only where they are the whole text, which is short."""
+"""Phrases that real answers may contain, too: an error only if they are the whole text and it is short."""
 
 _SENTINEL = r"\$(?:[A-Z]+_)?(?:ERROR|MODERATION|TIMEOUT|BLOCKED|FAILED|FAILURE|REFUSED)\$|(?<=\*\*)RATE LIMIT PER DAY"
 _OPENING = r"[\s*_#\u26a0\ufe0f\u274c\U0001f6ab]*"
@@ -71,13 +71,13 @@ _EXPLAINS = re.compile(
     re.IGNORECASE,
 )
 _QUOTING = (":", '"', "'", "`", "(", "\u201c", "\u2018", "\u00ab")
-_SHORT = 400  # characters of a message with its exception
-_TAIL, _TRIES = 4000, 20  # characters at the end, and messages in them, that are looked at: texts are hostile
+_SHORT = 400  # maximum characters of a message with its exception
+_TAIL, _TRIES = 4000, 20  # limits on the characters at the end and the messages in them: texts may be adversarial
 _EXCERPT = 60
 
 
 def error_mark(answer: str) -> str | None:
-    """Return the error message that an answer is, or breaks off in, cut to 60 characters; None for an answer."""
+    """Return the error message in place of an answer, cut to 60 characters; None for a real answer."""
     text = answer.strip()
     found = (
         _at_the_start(text) or _alone(text) or _after_a_part(text) or _code_at_the_end(text) or _object(text)
@@ -98,7 +98,7 @@ def _at_the_start(text: str) -> str | None:
 
 
 def _alone(text: str) -> str | None:
-    """Find messages that are all of the text: in plain words, or in capitals that speak of a server's failure."""
+    """Find messages that are the whole text: a known phrase, or capitals that mention a server failure."""
     found = _PLAIN_START.match(text)
     if len(text) > _SHORT or "\n\n" in text:
         return None
@@ -109,7 +109,7 @@ def _alone(text: str) -> str | None:
 
 
 def _after_a_part(text: str) -> str | None:
-    """Find a message that takes the place of the rest of an answer: on its own line, or in the middle of a word."""
+    """Find a message that replaces the rest of an answer: on its own line, or within a paragraph."""
     end = max(0, len(text) - _TAIL)
     for found in islice(_LINE.finditer(text, end), _TRIES):
         before = text[: found.start()]
@@ -136,7 +136,7 @@ def _code_at_the_end(text: str) -> str | None:
 
 
 def _object(text: str) -> str | None:
-    """Find the body of a server's answer to a request that failed."""
+    """Find the JSON body of a server's error response."""
     if not text.startswith("{"):
         return None
     try:
@@ -147,9 +147,9 @@ def _object(text: str) -> str | None:
 
 
 def _is_rest(rest: str, *, spoken: bool = False) -> bool:
-    """Say whether what follows the first words of a message belongs to it, rather than being prose about it.
+    """Return whether the text after the first words of a message belongs to the message and is not prose about it.
 
-    ``spoken`` is whether those words are not in capitals, so that they may be anybody's.
+    ``spoken`` means that those words are not in capitals, so they could be from a real answer.
     """
     rest = _TAGS.sub("", rest)
     if rest[:1].isalnum() or rest[:1] in _QUOTING[1:4] or rest[:1] == "\u201d" or re.match(r"[*_]*\s+[a-z]", rest):

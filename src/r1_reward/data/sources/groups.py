@@ -1,9 +1,9 @@
-"""Ranked groups: a question, several responses and their ranking; every two responses of different rank are a pair.
+"""Ranked groups: a question, several responses and their ranking; any two responses of different rank form a pair.
 
-A row has ``question``, ``responses`` and ``ranking`` (1 is best, equal numbers tie), and ``images``, ``video``,
-``criteria``, ``kind`` and ``id`` where it has any; contents are texts or parts. So have the rows that MR2 models are
-trained on, under other names: ``prompt``, ``rankings`` and ``image``. Dropped: ties, and rows without a ranking that
-fits their responses. The id of a pair ends in the numbers of its responses, ``:1-3``.
+A row has ``question``, ``responses`` and ``ranking`` (1 is best, equal numbers tie), and optionally ``images``,
+``video``, ``criteria``, ``kind`` and ``id``; contents are texts or parts. The training rows of MR2 models are supported
+with their names ``prompt``, ``rankings`` and ``image``. Ties are dropped, and so are rows whose ranking is missing or
+does not match the responses. The id of a pair ends in the numbers of its responses, ``:1-3``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from r1_reward.records.groups import ResponseGroup, pairs_of
 
 
 def read(row: Row) -> Iterator[Candidate | Drop]:
-    """Yield a pair for every two responses of different rank, and why not for those of equal rank."""
+    """Yield a pair for every two responses of different rank, and a Drop for those of equal rank."""
     asked = _given(row, "question", "prompt")
     question = a_content(row.value(asked), asked)
     responses = [a_content(value, f"responses[{number}]") for number, value in enumerate(row.list("responses"))]
@@ -27,8 +27,8 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
         question, responses, _images(row), asked, video=video is not None, own=True
     )
     if not images and video is None and not any(map(places_of, (question, *responses))):
-        raise Drop("no image", "neither the row nor a part of it has a picture or video")
-    # What pairs there are depends on the ranks alone, so the responses are known by their places.
+        raise Drop("no image", "the row has no image or video")
+    # The pairs depend on the ranks alone, so the responses are identified by their positions.
     places = [str(place) for place in range(len(responses))]
     for pair in pairs_of(
         ResponseGroup(id=row.label("id", "idx"), question="-", responses=list(places), ranking=ranks), ties=True
@@ -51,7 +51,7 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
 
 
 def _given(row: Row, *names: str) -> str:
-    """Return the first of the fields that is there; raises Drop where none is."""
+    """Return the first of the fields that is present; raises Drop if none is."""
     for name in names:
         if row.data.get(name) is not None:
             return name
@@ -62,7 +62,7 @@ def _ranks(row: Row, responses: int) -> list[int]:
     name = _given(row, "ranking", "rankings")
     ranks = row.list(name)
     if responses < 2:
-        raise Drop("unreadable label", f"{responses} response{'s' * (responses != 1)}, and a pair needs two")
+        raise Drop("unreadable label", f"{responses} response{'s' * (responses != 1)}, but a pair needs two")
     if len(ranks) != responses:
         raise Drop("unreadable label", f"{name} has {len(ranks)} ranks for {responses} responses")
     return [_rank(rank, f"{name}[{number}]") for number, rank in enumerate(ranks)]
@@ -71,7 +71,7 @@ def _ranks(row: Row, responses: int) -> list[int]:
 def _rank(value: Any, name: str) -> int:
     whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
     if not whole or value < 1:
-        raise Drop("unreadable label", f"{name} {str(value)[:40]!r} is not a rank: 1 is best, 2 the next")
+        raise Drop("unreadable label", f"{name} {str(value)[:40]!r} is not a rank (1 is best, then 2)")
     return int(value)
 
 

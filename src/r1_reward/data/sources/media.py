@@ -1,7 +1,7 @@
-"""Images and videos of a source's rows: embedded, or below one folder and nowhere else.
+"""Images and videos of a source's rows: embedded, or in files below one folder.
 
-Rows are text from strangers: a path may name ``../../secret.png``, an absolute file, a link that leads elsewhere, a
-pipe, a film of many gigabytes. Whatever is not an ordinary image file below the root is a reason to drop the pair.
+Rows are untrusted input: a path may be ``../../secret.png``, an absolute path, a symlink to elsewhere, a pipe, or a
+video of many gigabytes. A pair is dropped unless its image is a regular image file below the root.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from r1_reward.store.images import ImageError, check_image, not_a_path, short_na
 from r1_reward.store.video import find_video
 
 MAX_IMAGE_BYTES = 50 << 20
-"""Largest image file or embedded image, in bytes (50 MiB), that is read; larger ones are refused unread."""
+"""Maximum size of an image file or embedded image, in bytes (50 MiB); larger ones are rejected without reading."""
 
-_REMEMBERED = 100_000  # images whose check is remembered, so that each is decoded once
+_REMEMBERED = 100_000  # images whose check result is cached, so that each is decoded once
 
 
 class MediaFolder:
     """Finds, checks and embeds the media of rows.
 
-    ``by_name``: rows name folders of their authors' machines; a file is then also looked for under the last parts of
-    its path, down to its bare name. Links are followed only to places below the root.
+    With ``by_name``, for rows with paths on the authors' machines, a file is also looked up by the trailing parts of
+    its path, down to its bare name. Links are followed only to targets below the root.
     """
 
     def __init__(self, root: Path, *, by_name: bool = False) -> None:
@@ -35,7 +35,7 @@ class MediaFolder:
         self._checked: dict[bytes, str | None] = {}
 
     def image(self, cell: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a cell with its bytes, decoded once to see that they are a whole image; raises Drop."""
+        """Return a cell with the image's bytes, after decoding them once to check that it is intact; raises Drop."""
         data, path = cell.get("bytes"), cell.get("path")
         name = os.path.basename(path) if path else None
         if data is None:
@@ -60,7 +60,7 @@ class MediaFolder:
         try:
             status = file.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise Drop("image missing", f"{path}: is not an ordinary file")
+                raise Drop("image missing", f"{path}: is not a regular file")
             if status.st_size > MAX_IMAGE_BYTES:
                 raise Drop("image too large", f"{path}: {_megabytes(status.st_size)}")
             return file.read_bytes()
@@ -68,7 +68,7 @@ class MediaFolder:
             raise Drop("image missing", f"{path}: cannot be read ({error.strerror})") from error
 
     def _find(self, path: str, missing: str) -> Path:
-        """Return the real place of a path that lies below the root."""
+        """Return the real path of a file or folder below the root; raises Drop."""
         if ".." in PurePosixPath(path).parts:
             raise Drop("image outside root", path)
         try:
@@ -84,7 +84,7 @@ class MediaFolder:
         raise Drop(missing, f"{short_name(path)}: {reason}" if (reason := not_a_path(path)) else path)
 
     def _candidates(self, path: PurePosixPath) -> Iterator[Path]:
-        """Yield the places below the root to look at, the likeliest first."""
+        """Yield the candidate paths below the root, the most likely first."""
         parts = path.parts[1:] if path.is_absolute() else path.parts
         if not path.is_absolute():
             yield self.root.joinpath(*parts)

@@ -1,8 +1,9 @@
-"""MM-RLHF, ``dpo_pairs.jsonl``: people ranked three to five answers to an instruction; a row is two of unequal rank.
+"""MM-RLHF, ``dpo_pairs.jsonl``: people ranked three to five answers to an instruction; a row has two of unequal rank.
 
-Preferred is ``chosen``. The file leaves ties out. ``kind`` is the part (long, short, mcq, safety, video): the first
-folder in the path of the image, ``video`` for rows with a video; empty where the path names none. A row must have an
-image or a video, not both. The stated reasons (``chosen_reason``) are not read: no pair field holds them.
+``chosen`` is preferred. The file contains no ties. ``kind`` is the part (long, short, mcq, safety, video): the first
+folder in the path of the image, or ``video`` for rows with a video; empty if the path has no such folder. A row must
+have an image or a video, not both. The annotators' reasons (``chosen_reason``) are not imported, because pairs have no
+field for them.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
 
 
 def is_own(row: Mapping[str, Any]) -> bool:
-    """Say whether the image or video of a row lies in one of the dataset's parts."""
+    """Return whether the image or video of a row is in one of the dataset's parts."""
     media = row.get("image") or row.get("video")
     path = media.get("path") if isinstance(media, Mapping) else media
     return isinstance(path, str) and part_of(path) != ""
 
 
 def part_of(path: str) -> str:
-    """Return the part a path relative to the dataset's root belongs to; empty if its first folder is none."""
+    """Return the part of a path relative to the dataset's root; empty if its first folder is not a part."""
     folders = [folder for folder in PurePosixPath(path).parts[:-1] if folder != "."]
     return folders[0] if folders and folders[0] in PARTS else ""

@@ -1,9 +1,9 @@
-"""POVID: a good description of an image, and the same text with mistakes that GPT-4V put in.
+"""POVID: a good description of an image, and the same text with errors inserted by GPT-4V.
 
-Preferred is the answer in ``conversations``, dispreferred the one in ``rejected_conversations``. The ``<image>`` before
-the question is taken off. Dropped: conversations of several turns, and rows whose two sides ask different questions.
-Images are not shipped: they are looked for under their path, then under their bare name, below the image folder
-(COCO train2014).
+The answer in ``conversations`` is preferred to the one in ``rejected_conversations``. ``<image>`` before the question
+is removed. Conversations with several turns are dropped, and so are rows whose two sides have different questions. The
+images (COCO train2014) are not part of the dataset; they are looked up below the image folder by path, then by bare
+name.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""R1-Reward-RL: rows that are finished prompts (paper, Table 1), read back into pairs and written from pairs.
+"""R1-Reward-RL: rows with complete prompts (paper, Table 1), parsed back into pairs and written from pairs.
 
 A row has ``message`` (a chat as a JSON string: one user turn with the prompt's text and its images), ``answer``
-(``["<answer>1</answer>"]``), ``question`` and ``image``. Question and responses are cut out of the prompt at its
-headings; a prompt in which a heading occurs twice is dropped, because nobody can say which one is the prompt's own.
-The responses keep their order and the label is the ``answer``. Images come from the column ``image`` (embedded, base64
-or a path), else from the paths in the message, of which only the end counts.
+(``["<answer>1</answer>"]``), ``question`` and ``image``. The prompt is split into question and responses at its
+headings; a prompt in which a heading occurs twice is ambiguous and dropped. The responses keep their order and the
+label is the ``answer``. Images come from the column ``image`` (embedded, base64 or a path), or else from the paths in
+the message, which are looked up by their trailing parts.
 
-:func:`to_row` writes such rows. Control tokens in a pair's texts are broken in the prompt, as everywhere; the texts as
-they were stand in further columns, which training ignores, so that reading a written row gives the same pair again.
+:func:`to_row` writes such rows. Control tokens in a pair's texts are neutralized in the prompt, as everywhere; the
+original texts are kept in additional columns, which training ignores, so a written row can be read back exactly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from r1_reward.records.schema import Answer
 from r1_reward.store.images import image_suffix
 
 MAX_BASE64 = 80 << 20
-"""Longest base64 text, in characters, that is decoded: about 60 MB of image."""
+"""Maximum length of base64 text to decode, in characters; about 60 MB of image."""
 
 _LONGEST_PATH = 4096  # characters; longer base64 that is not an image is a damaged image, not a path
 _KEPT = ("id", "source", "kind", "provenance", "reasoning", "attempts", "criteria")
@@ -34,9 +34,9 @@ _TEXTS = ("question", "response_1", "response_2")
 _ANSWER = re.compile(r"\s*<answer>\s*([12])\s*</answer>\s*")
 _NAMES = ["[question]", "[response 1]", "[response 2]", "**output format"]
 _HEADING = r"^{hashes} (?i:(\[question\]|\[response [12]\]):[ \t]*\n?|(\*\*output format))"
-# The checkpoint's prompt has six signs; a training example of its authors has four before one of the headings.
+# The checkpoint's prompt uses six "#"; a training example of its authors has four before one of the headings.
 _HEADINGS = [re.compile(_HEADING.replace("{hashes}", hashes), re.MULTILINE) for hashes in ("#{6}", "#{3,6}")]
-_GAP = "  \n\n"  # what the template puts behind each text
+_GAP = "  \n\n"  # what the template appends to each text
 
 
 def read(row: Row) -> Iterator[Candidate | Drop]:
@@ -47,7 +47,7 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
     embedded = _image(row.data.get("image"))
     images = (embedded,) if embedded is not None and len(paths) <= 1 else tuple({"path": path} for path in paths)
     if not images:
-        raise Drop("no image", "neither the column image nor the message holds one")
+        raise Drop("no image", "neither the column image nor the message has one")
     chosen, rejected = responses if preferred == 1 else reversed(responses)
     kept = {name: row.data[name] for name in _KEPT if row.data.get(name) is not None} if _is_ours(row) else {}
     yield Candidate(row.label("id"), question, chosen, rejected, images, preferred=preferred, kept=kept)
@@ -58,25 +58,25 @@ def _is_ours(row: Row) -> bool:
 
 
 def _parse_message(message: str) -> tuple[str, list[str]]:
-    """Return the prompt and the paths of its images; raises Drop if it is not a chat of one such turn."""
+    """Return the prompt and the paths of its images; raises Drop if the message is not a chat with one such turn."""
     try:
         chat = json.loads(message)
     except (ValueError, RecursionError) as error:
-        raise Drop("unreadable prompt", "message is no JSON") from error
+        raise Drop("unreadable prompt", "message is not JSON") from error
     if not isinstance(chat, list) or not all(isinstance(turn, Mapping) for turn in chat):
         raise Drop("unreadable prompt", f"message is {kind_of(chat)}, not a chat")
     if [turn.get("role") for turn in chat] != ["user"]:
-        raise Drop("several turns" if len(chat) > 1 else "unreadable prompt", "message is not one turn of the user")
+        raise Drop("several turns" if len(chat) > 1 else "unreadable prompt", "message is not a single user turn")
     content = chat[0].get("content")
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     if not all(isinstance(part, Mapping) for part in parts):
-        raise Drop("unreadable prompt", "the content of the message is no list of parts")
+        raise Drop("unreadable prompt", "the content of the message is not a list of parts")
     texts = [part.get("text") for part in parts if part.get("type") == "text"]
     paths = [part.get("image") for part in parts if part.get("type") == "image"]
     if len(texts) != 1 or len(texts) + len(paths) != len(parts):
         raise Drop("unreadable prompt", "the message is not one text with images")
     if not all(isinstance(path, str) and path for path in paths):
-        raise Drop("wrong type", "an image of the message is no path")
+        raise Drop("wrong type", "an image of the message is not a path")
     return a_text(texts[0], "message"), [str(path).removeprefix("file://") for path in paths]
 
 
@@ -89,7 +89,7 @@ def _parse_answer(value: Any) -> Answer:
 
 
 def _texts(row: Row, prompt: str) -> Sequence[str]:
-    """Return question and responses: the columns of our own exports if they make this very prompt, else cut out."""
+    """Return question and responses: the columns of our own exports if they yield this prompt, else parsed from it."""
     texts = [row.data.get(name) for name in _TEXTS]
     if all(isinstance(text, str) for text in texts) and _prompt(row.data) == prompt:
         return texts  # type: ignore[return-value]
@@ -97,10 +97,10 @@ def _texts(row: Row, prompt: str) -> Sequence[str]:
 
 
 def cut_prompt(prompt: str) -> tuple[str, str, str]:
-    """Return question, response 1 and response 2 of a finished prompt, exactly as they were filled in.
+    """Return question, response 1 and response 2 of a complete prompt, exactly as they were inserted.
 
     Raises:
-        Drop: a heading is missing, out of order, or there more than once.
+        Drop: a heading is missing, repeated or out of order.
     """
     for pattern in _HEADINGS:
         found = list(pattern.finditer(prompt))
@@ -111,7 +111,7 @@ def cut_prompt(prompt: str) -> tuple[str, str, str]:
             question, first, second = (_without_gap(prompt[end:start]) for end, start in zip(ends, starts, strict=True))
             return question, first, second
     listed = ", ".join(names[:6]) or "none"
-    raise Drop("unreadable prompt", f"its headings are {listed}; expected {', '.join(_NAMES)}, each once")
+    raise Drop("unreadable prompt", f"the headings are {listed}; expected {', '.join(_NAMES)}, each once")
 
 
 def _without_gap(text: str) -> str:
@@ -119,7 +119,7 @@ def _without_gap(text: str) -> str:
 
 
 def _image(value: Any) -> Mapping[str, Any] | None:
-    """Return the column ``image`` as a cell: embedded bytes, base64 text, or else a path; None if it is empty."""
+    """Return the column ``image`` as a cell: embedded bytes, base64 text or a path; None if it is empty."""
     if not isinstance(value, str):
         return an_image(value, "image")
     if len(value) > MAX_BASE64:
@@ -129,25 +129,25 @@ def _image(value: Any) -> Mapping[str, Any] | None:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         data = b""
-    if not data or (len(value) < _LONGEST_PATH and image_suffix(data) == ".img"):  # images/7 is base64, too
+    if not data or (len(value) < _LONGEST_PATH and image_suffix(data) == ".img"):  # a path: images/7 is base64
         return an_image(value, "image")
     return {"bytes": data, "path": None}
 
 
 def _prompt(pair: Mapping[str, Any]) -> str:
-    """Return the finished prompt of a pair, which speaks of its criteria."""
+    """Return the complete prompt of a pair, including its criteria."""
     question = with_criteria(pair["question"], pair.get("criteria"))
     assert isinstance(question, str), "a text with criteria is a text"
     return build_prompt(question, pair["response_1"], pair["response_2"])
 
 
 def to_row(pair: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
-    """Return a pair as a row of this source, which names its images by ``paths`` (those in the message).
+    """Return a pair as a row of this source, with images given by ``paths`` (those in the message).
 
-    The images come before the text, as method and evaluation have them. Raises UserError without an image.
+    The images come before the text, as in training and evaluation. Raises UserError if there is no image.
     """
     if not paths:
-        raise UserError(f"pair {pair['id']}: has no image, and rows of r1-reward-rl have one.")
+        raise UserError(f"pair {pair['id']}: has no image, but rows of r1-reward-rl need one.")
     text = _prompt(pair)
     content = [{"type": "image", "image": path} for path in paths] + [{"type": "text", "text": text}]
     row = {

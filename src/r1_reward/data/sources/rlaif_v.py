@@ -1,6 +1,6 @@
-"""RLAIF-V: two answers of an open model, compared by the number of claims another open model found false.
+"""RLAIF-V: two answers of an open model, compared by the number of claims that another open model found to be false.
 
-Preferred is ``chosen``. ``kind`` is ``origin_dataset``, where the image came from. Images are embedded, or found by
+``chosen`` is preferred. ``kind`` is ``origin_dataset``, the dataset of the image. Images are embedded, or looked up by
 ``image_path`` below the image folder.
 """
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from r1_reward.data.sources.common import Candidate, Drop, Row, without_image_tags
 
-_MARKS = ("ds_name", "idx", "image_path", "origin_dataset", "origin_split")  # columns that others do not have
+_MARKS = ("ds_name", "idx", "image_path", "origin_dataset", "origin_split")  # columns that no other source has
 
 
 def is_own(row: Mapping[str, Any]) -> bool:
-    """Say whether a row has a column that tells it from other rows of question, chosen and rejected."""
+    """Return whether a row has a column that distinguishes it from other rows with question, chosen and rejected."""
     return any(name in row for name in _MARKS)
 
 

@@ -1,15 +1,15 @@
 """TRL's preference format: ``prompt``, ``chosen`` and ``rejected`` as lists of messages, and ``images``.
 
-Preferred is ``chosen``. A field may also be plain text; a message's content is text or a list of parts, whose images
-are those of ``images`` in order, or name their own where the row has no ``images``. Pictures between texts, and those
-of an answer, keep their places as parts. The prompt may be missing if ``chosen`` and ``rejected`` both begin with it.
-Dropped: several turns, a system message, prompts that differ, audio, and rows that mark another number of images than
-they have. Ids come from ``id`` or ``idx``; ``criteria`` are kept.
+``chosen`` is preferred. A field may also be plain text; a message's content is text or a list of parts, whose images
+are taken from ``images`` in order, or from the parts if the row has no ``images``. Images between texts, and those in
+an answer, keep their positions as parts. The prompt may be missing if ``chosen`` and ``rejected`` both begin with it.
+Rows are dropped for several turns, a system message, different prompts, audio, or a number of images that differs from
+the number of placeholders. Ids come from ``id`` or ``idx``; ``criteria`` are kept.
 
-:func:`to_row` writes such rows, as DPOTrainer and RewardTrainer train on: the pictures in front of the question, or at
-their places in it. Tokens that would end a turn or add a picture are broken, because TRL renders texts as they are.
-Further columns, which training ignores, keep the rest of the pair, and its texts as they were where the row does not
-say them: reading a written row gives the same pair again.
+:func:`to_row` writes rows for DPOTrainer and RewardTrainer, with the images before the question or at their positions
+inside it. Tokens that would end a turn or add an image are neutralized, because TRL renders texts verbatim. Additional
+columns, which training ignores, keep the rest of the pair, and the original texts if they differ from the messages, so
+a written row can be read back exactly.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ROLES = ("user", "assistant")
 _KEPT = ("id", "source", "kind", "provenance", "reasoning", "attempts", "criteria")
 _MESSAGES = ("prompt", "chosen", "rejected")
 AS_WRITTEN = "as_written"
-"""The column with question, chosen and rejected as they were, as JSON, where the messages do not say them."""
+"""The column with the original question, chosen and rejected as JSON, if the messages differ from them."""
 
 
 def read(row: Row) -> Iterator[Candidate | Drop]:
@@ -50,7 +50,7 @@ def read(row: Row) -> Iterator[Candidate | Drop]:
 def _read(row: Row, *, ours: bool) -> Candidate:
     prompt = row.data.get("prompt")
     if prompt is None and isinstance(row.data.get("chosen"), str):
-        raise Drop("missing field", "prompt")  # plain text cannot begin with a prompt that could be told apart
+        raise Drop("missing field", "prompt")  # plain text cannot be split into prompt and answer
     before = [] if prompt is None else _chat(prompt, "prompt", "user")
     sides = []
     for name in ("chosen", "rejected"):
@@ -75,7 +75,7 @@ def _chat(value: Any, name: str, role: str) -> list[tuple[str, Content]]:
 
 
 def _images(row: Row, contents: tuple[Content, ...]) -> tuple[Mapping[str, Any], ...]:
-    """Return the images of a row; none where its parts hold their own."""
+    """Return the images of a row; none if its parts contain them."""
     listed = row.data.get("images")
     own = any(place.source is not None for content in contents for place in places_of(content))
     if own and not listed and row.data.get("image") is None:
@@ -99,7 +99,7 @@ def _is_ours(row: Row) -> bool:
 def _candidate(
     row: Row, question: Content, answers: Sequence[Content], images: Sequence[Mapping[str, Any]]
 ) -> Candidate:
-    """Return the pair of a row with all that it kept."""
+    """Return the pair of a row that we wrote, with all kept fields."""
     kept = {name: row.data[name] for name in _KEPT if row.data.get(name) is not None}
     return Candidate(
         row.label("id"), question, answers[0], answers[1], tuple(images), preferred=row.data["preferred"], kept=kept
@@ -107,9 +107,9 @@ def _candidate(
 
 
 def _written(row: Row) -> Candidate | None:
-    """Return the pair of a row whose texts were kept as they were; None if they do not make this very row (any more).
+    """Return the pair of a row from its original texts; None if they do not (or no longer) yield this row.
 
-    Raises Drop where an image is not one.
+    Raises Drop if a value in ``images`` is not an image.
     """
     images = [an_image(value, f"images[{index}]") for index, value in enumerate(row.data.get("images") or [])]
     try:
@@ -117,7 +117,7 @@ def _written(row: Row) -> Candidate | None:
         answers, front = [kept["chosen"], kept["rejected"]], kept["images"]
         (question,), _ = fill_places([kept["question"]], images[front:])
         messages = _messages(question, answers, front, parts="images" in row.data)
-    except (TypeError, KeyError, ValueError):  # no JSON, or not of this form: edited, or not ours
+    except (TypeError, KeyError, ValueError):  # invalid: edited, or not written by us
         return None
     if messages != {name: row.data.get(name) for name in _MESSAGES}:
         return None
@@ -125,26 +125,26 @@ def _written(row: Row) -> Candidate | None:
 
 
 def to_row(pair: Mapping[str, Any], *, pictures: bool) -> dict[str, Any]:
-    """Return a pair as a row of this source, with all columns; ``pictures`` says whether rows have any.
+    """Return a pair as a row of this source, with all columns; ``pictures`` says whether rows have images.
 
-    With pictures a message's content is a list of parts, ``{"type": "image", "text": None}`` for each of ``images``,
-    and else it is text: chat templates of text models take no parts.
+    With images a message's content is a list of parts, with ``{"type": "image", "text": None}`` for each of ``images``;
+    otherwise it is text, because chat templates of text models do not accept parts.
 
     Raises:
-        Drop: the pair is a tie, has a video, has pictures in a response (TRL gives the processor those of the prompt
-            alone), or has pictures although ``pictures`` is False.
+        Drop: the pair is a tie, has a video, has images in a response (TRL passes only the prompt's images to the
+            processor), or has images although ``pictures`` is False.
     """
     if pair["preferred"] == 0:
         raise Drop("tie", "neither response is preferred")
     cells = _pictures(pair)
     if cells and not pictures:
-        raise Drop("pictures", f"the question has {len(cells)}, and rows of texts were asked for")
+        raise Drop("pictures", f"the question has {len(cells)}, but text-only rows were requested")
     better, question, front = pair["preferred"], pair["question"], len(pair["images"])
     answers = [pair[f"response_{better}"], pair[f"response_{3 - better}"]]
     row = _messages(question, answers, front, parts=pictures) | ({"images": cells} if pictures else {})
     row |= {name: pair.get(name) for name in _KEPT} | {"preferred": better, AS_WRITTEN: None}
     if not _says(row, question, answers, pair["images"]):
-        # Parts without a picture take those behind the ones in front.
+        # Image parts without a source take the images after the first ``front`` ones.
         written = to_parts([Place("image") if isinstance(one, Place) else one for one in read_parts(question)])
         kept = {"question": written, "chosen": answers[0], "rejected": answers[1], "images": front}
         row[AS_WRITTEN] = json.dumps(kept, ensure_ascii=False)
@@ -152,9 +152,9 @@ def to_row(pair: Mapping[str, Any], *, pictures: bool) -> dict[str, Any]:
 
 
 def _pictures(pair: Mapping[str, Any]) -> list[Any]:
-    """Return the pictures of a pair in the order they are shown; raises Drop for those TRL cannot take."""
+    """Return the images of a pair in the order shown; raises Drop for media that TRL does not support."""
     if pair.get("video") or any(place.kind == "video" for name in CONTENTS for place in places_of(pair[name])):
-        raise Drop("video", "TRL's preference trainers take images alone")
+        raise Drop("video", "TRL's preference trainers only support images")
     for name in ("response_1", "response_2"):
         if found := len(places_of(pair[name])):
             raise Drop("pictures within responses", f"{name} has {found}")
@@ -162,7 +162,7 @@ def _pictures(pair: Mapping[str, Any]) -> list[Any]:
 
 
 def _messages(question: Content, answers: Sequence[Any], front: int, *, parts: bool) -> dict[str, Any]:
-    """Return prompt, chosen and rejected with ``front`` pictures before the question, and no token of control."""
+    """Return prompt, chosen and rejected with ``front`` images before the question and control tokens neutralized."""
     shown = [name_pictures(question)] if isinstance(question, str) else read_parts(question)
     contents = [[*(Place("image") for _ in range(front)), *shown], *([answer] for answer in answers)]
     return {
@@ -179,7 +179,7 @@ def _content(pieces: Sequence[Piece], *, parts: bool) -> str | list[dict[str, An
 
 
 def _says(row: Mapping[str, Any], question: Content, answers: Sequence[Content], images: Sequence[Any]) -> bool:
-    """Return whether a row without more says a pair's very texts and places."""
+    """Return whether reading the row's messages gives exactly the pair's texts and image positions."""
     try:
         found = _read(Row(row), ours=True)
     except (Drop, ContentError):
@@ -188,7 +188,7 @@ def _says(row: Mapping[str, Any], question: Content, answers: Sequence[Content],
 
 
 def has_control_tokens(pair: Mapping[str, Any]) -> bool:
-    """Say whether a row of this pair has other texts than it, but for places of pictures that are named."""
+    """Return whether a pair's texts contain control tokens, apart from image placeholders that are replaced."""
     question = pair["question"]
     shown = [name_pictures(question)] if isinstance(question, str) else read_parts(question)
     texts = [piece for piece in (*shown, pair["response_1"], pair["response_2"]) if isinstance(piece, str)]

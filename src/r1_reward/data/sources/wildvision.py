@@ -1,8 +1,8 @@
-"""WildVision-Battle: visitors of an arena voted for one of two anonymous models' answers.
+"""WildVision-Battle: visitors of an arena voted on the answers of two anonymous models.
 
-Preferred is the answer of the ``winner`` (``model_a`` or ``model_b``). Dropped: both kinds of tie (``tie``,
-``tie (bothbad)``) and any other winner; conversations of several turns, because the vote is about all of them; votes
-whose ``judge`` names a language model; error messages in the place of answers. ``kind`` is ``domain``, where given.
+The answer of the ``winner`` (``model_a`` or ``model_b``) is preferred. Rows are dropped for both kinds of tie (``tie``,
+``tie (bothbad)``) and any other winner; for several turns, because the vote is about all of them; if ``judge`` names a
+language model; and if an answer is an error message. ``kind`` is ``domain``, if given.
 """
 
 from __future__ import annotations
