@@ -1,1 +1,1 @@
-"""Tests against published packages; a package, so that their files may have the names of files elsewhere."""
+"""Tests against published packages; itself a package, so that file names may repeat those of other tests."""

@@ -1,10 +1,10 @@
-"""Run the tests of each plug against the published package it plugs into: ``make plugs``, or ``make plugs ARGS=verl``.
+"""Run the tests of each plug-in against its published package: ``make plugs``, or ``make plugs ARGS=verl``.
 
 ``tests/plugs/NAME.txt`` lists the packages of one environment, each pinned. By default they are installed without their
 dependencies over the environment this runs in, whose packages they share: trainers pin drivers and versions that a
-machine without a GPU cannot meet. A file that begins with ``# with dependencies`` gets an environment of its own.
-``NAME.sh``, where there is one, is run behind the installation, with the environment's Python as its argument. The
-tests are ``tests/plugs/test_NAME.py`` and ``test_NAME_*.py``; what they print is kept in
+machine without a GPU cannot meet. A file that begins with ``# with dependencies`` gets its own environment.
+``NAME.sh``, if it exists, runs after the installation, with the environment's Python as its argument. The
+tests are ``tests/plugs/test_NAME.py`` and ``test_NAME_*.py``; their output is saved to
 ``benchmarks/results/plugs/NAME.txt``.
 """
 
@@ -27,12 +27,12 @@ WITH_DEPENDENCIES = "# with dependencies"
 
 
 def names() -> list[str]:
-    """Return the environments there are."""
+    """Return the names of the environments."""
     return sorted(path.stem for path in HERE.glob("*.txt"))
 
 
 def make(name: str) -> Path:
-    """Return the Python of an environment, made anew if its packages are not those of its file."""
+    """Return the Python of an environment; rebuild it if its packages differ from those in its file."""
     wanted, after = (HERE / f"{name}.txt").read_text(), HERE / f"{name}.sh"
     wanted_after = after.read_text() if after.is_file() else ""
     folder = ENVIRONMENTS / name
@@ -46,7 +46,7 @@ def make(name: str) -> Path:
     else:
         shared = sysconfig.get_path("purelib")
         own = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
-        # As a site directory, or the base's own .pth files (an editable install of this package) would not be read.
+        # As a site directory, since otherwise the base's .pth files (an editable install of this package) are not read.
         Path(own, "zz_base.pth").write_text(f"import site; site.addsitedir({shared!r})\n")
         subprocess.run([*install, "--no-deps"], check=True)
     if wanted_after:
@@ -56,7 +56,7 @@ def make(name: str) -> Path:
 
 
 def run(name: str) -> bool:
-    """Run the tests of one environment, keep what they print, and say whether they passed."""
+    """Run the tests of one environment, save their output, and return whether they passed."""
     python = make(name)
     packages = (HERE / f"{name}.txt").read_text()
     tests = [str(path) for path in (*HERE.glob(f"test_{name}.py"), *sorted(HERE.glob(f"test_{name}_*.py")))]
@@ -74,12 +74,12 @@ def run(name: str) -> bool:
 
 
 def _without_places(text: str) -> str:
-    """Return a log without the folders of this machine."""
+    """Return a log without this machine's folders."""
     return re.sub(re.escape(str(ROOT)) + r"/?", "", text)
 
 
 def main() -> int:
-    """Run what is named, everything if nothing is."""
+    """Run the named environments, or all of them."""
     asked = sys.argv[1:] or names()
     unknown = sorted(set(asked) - set(names()))
     if unknown:

@@ -50,7 +50,7 @@ def tokenizer():
 
 @pytest.fixture
 def manager(tmp_path, tokenizer):
-    """A function of a server's port: EasyR1's manager with our function, out of a file as its users name it."""
+    """A function from a server's port to EasyR1's manager with our function, loaded from a user's file."""
     line = "from r1_reward.serve.dialects.easyr1 import REWARD_NAME, REWARD_TYPE, compute_score\n"
     (tmp_path / "reward.py").write_text(line)
 
@@ -64,7 +64,7 @@ def manager(tmp_path, tokenizer):
 
 
 def batch(tokenizer, samples):
-    """EasyR1's batch of (response, what the ground truth says)."""
+    """Return EasyR1's batch of (response, content of the ground truth)."""
     ids = [tokenizer.encode(response) for response, _ in samples]
     length = max(map(len, ids))
     padded = {
@@ -109,6 +109,6 @@ def test_one_sample_in_validation(manager, tokenizer):
             manager(server.port).compute_reward(batch(tokenizer, [("says 3", {"question": "Which?"})]))
 
 
-def test_a_judge_that_is_out_raises(manager, tokenizer):
+def test_an_unreachable_judge_raises(manager, tokenizer):
     with pytest.raises(JudgeFailed):
         manager(9).compute_reward(batch(tokenizer, [(text, {"question": "Which?"}) for text in "12"]))

@@ -1,4 +1,4 @@
-"""lmms-eval's own judge client against our server: its two scores, its pictures, and what it is told of other tasks."""
+"""lmms-eval's own judge client against our server: its two scores, its pictures, and refusals of other tasks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def server():
 
 @pytest.fixture(params=PROVIDERS)
 def client(request, server, monkeypatch):
-    """lmms-eval's client, set up by the environment as its users do."""
+    """lmms-eval's client, configured by environment variables as its users do."""
     url = f"http://127.0.0.1:{server.port}/v1"
     monkeypatch.setenv("LLM_JUDGE_URL", f"{url}/chat/completions")
     monkeypatch.setenv("OPENAI_API_URL", url)
@@ -63,7 +63,7 @@ def test_its_other_scale_and_its_context(client, server):
     assert server.judge.seen[-1][0] == "Which?\n\n[Context]\nNumbers."
 
 
-def test_an_unreadable_judgement_is_its_failure(client):
+def test_an_unreadable_judgment_is_its_failure(client):
     assert client.evaluate_comparative("unreadable", "4", "7")["scores"] == (-1.0, -1.0)
 
 
@@ -89,7 +89,7 @@ def test_its_verifier_counts_the_better_one_as_correct(client):
         lambda client: client.evaluate_comparative("<image> 2 + 2?", "4", "5"),
     ],
 )
-def test_other_tasks_are_refused_and_judged_by_nobody(client, ask, server):
+def test_other_tasks_are_refused_and_not_judged(client, ask, server):
     before = len(server.judge.seen)
     with pytest.raises((requests.HTTPError, openai.BadRequestError)) as error:
         ask(client)

@@ -1,7 +1,7 @@
 """The published OpenRLHF against our server: its HTTP client, its executor under our agent, its argument parser.
 
-Stubs stand for what needs a GPU: ``vllm`` (its engine is replaced by scripted answers) and ``flash_attn`` (imported by
-the trainer's modules, not used here). Ray's actor class is taken apart, not started.
+Stubs replace what needs a GPU: ``vllm`` (scripted answers replace its engine) and ``flash_attn`` (imported by
+the trainer's modules, not used here). Ray's actor class is unwrapped, not started.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "white
 
 
 class PictureJudge(ScriptedJudge):
-    """Prefers the response that names the colour of the picture; without a picture it cannot know."""
+    """Prefers the response that names the color of the picture; without a picture it cannot know."""
 
     def answer(self, requests):
         for request in requests:
@@ -51,7 +51,7 @@ class PictureJudge(ScriptedJudge):
 
 
 class Anything(types.ModuleType):
-    """A module of which every name can be imported."""
+    """A module from which every name can be imported."""
 
     __path__ = ()
 
@@ -77,7 +77,7 @@ def processor():
 
 @pytest.fixture(scope="module")
 def actor_class(stubs):
-    """OpenRLHF's rollout actor, without Ray around it and without an engine in it."""
+    """OpenRLHF's rollout actor, without Ray and without an engine."""
     from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 
     return RolloutRayActor.__ray_metadata__.modified_class
@@ -91,7 +91,7 @@ def server(monkeypatch):
 
 
 def agent_path():
-    """The path as the docs print it."""
+    """The path printed in the docs."""
     line = next(line for line in (ROOT / "docs" / "trainers.md").read_text().splitlines() if line.startswith("AGENT="))
     done = subprocess.run(["bash", "-c", f"{line}; echo $AGENT"], capture_output=True, text=True, check=True, env={
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT / "src"),
@@ -130,7 +130,7 @@ def samples(own, prompt, processor, n, *, images=None, label=""):
 
 
 def row(processor, **data):
-    """Return prompt and label as OpenRLHF's data set makes them of a row."""
+    """Return the prompt and label that OpenRLHF's data set makes of a row."""
     from openrlhf.datasets.prompts_dataset import preprocess_data
 
     return preprocess_data(data, None, "input", "label", processor.apply_chat_template)
@@ -179,7 +179,7 @@ def test_many_prompts_with_one_question_keep_their_own_pictures(actor_class, pro
     assert right == len(colours), "the best sample is the true one"
 
 
-def test_pictures_that_cannot_be_had_end_the_run(actor_class, processor, server, stubs, tmp_path):
+def test_missing_pictures_end_the_run(actor_class, processor, server, stubs, tmp_path):
     from openrlhf.trainer.ray.vllm_engine import _load_agent_executor
 
     executor = _load_agent_executor(agent_path())
@@ -203,7 +203,7 @@ def stock(url, actor_class, processor, prompt, label, texts, images=None):
     return asyncio.run(samples(own, prompt, processor, len(texts), images=images, label=label))
 
 
-def test_lone_samples_meet_by_their_label_which_carries_the_pictures(actor_class, processor):
+def test_lone_samples_are_grouped_by_their_label_which_carries_the_pictures(actor_class, processor):
     prompt, label = row(
         processor,
         input="<image>What colour is it?",
@@ -243,13 +243,13 @@ def test_several_urls_are_all_answered():
         queries, prompts = ["p 1", "p 5", "q 9", "q 2"], ["p ", "p ", "q ", "q "]
         answers = asyncio.run(executor._fetch_rewards_via_http(queries, prompts, [""] * 4))
         assert [answer["rewards"] for answer in answers] == [pytest.approx([-0.8, 0.8]), pytest.approx([0.8, -0.8])]
-        # Fewer samples than servers: some are not asked, or, by earlier versions, for nothing.
+        # Fewer samples than servers: some get no request, or, in earlier versions, an empty one.
         answers = asyncio.run(executor._fetch_rewards_via_http(["p 1"], ["p "], [""]))
         assert answers[0]["rewards"] == [None]
         assert asyncio.run(executor._fetch_rewards_via_http([], [], [])) in ([], [answers])
 
 
-# What the plug relies on.
+# What the plug-in relies on.
 
 
 def test_the_documented_flags_are_those_of_its_parser(stubs, monkeypatch):
@@ -301,8 +301,8 @@ def test_the_interfaces_the_agent_relies_on(stubs):
     assert {"rewards", "scores", "info"} <= {field.name for field in dataclasses.fields(Experience)}
 
 
-def test_the_samples_of_a_prompt_begin_together_with_the_same_objects(actor_class):
-    """The agent knows the samples of a prompt by this."""
+def test_the_samples_of_a_prompt_start_together_with_the_same_objects(actor_class):
+    """This is how the agent recognizes the samples of a prompt."""
     begun = []
 
     class Executor:

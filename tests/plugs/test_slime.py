@@ -54,7 +54,7 @@ def ask(work):
 
 
 def group(sample, texts, number=0):
-    """Return the samples of one row as slime's data source makes them."""
+    """Return the samples that slime's data source makes of one row."""
     return [
         Sample(
             prompt=sample.prompt, label=sample.label, multimodal_inputs=sample.multimodal_inputs, response=text,
@@ -66,7 +66,7 @@ def group(sample, texts, number=0):
 
 @pytest.fixture
 def rows(tmp_path):
-    """Return what makes slime's samples of rows."""
+    """Return a function that makes slime's samples of rows."""
     processor = build_tiny([*vocabulary(), "Which is larger?"], seed=0)[1]
 
     def make(rows, processing=None, **given):
@@ -99,7 +99,7 @@ def test_groups_with_pictures_are_judged_by_the_documented_function(server, rows
     )
 
 
-def test_samples_that_come_alone_meet_at_the_server(server, rows):
+def test_samples_that_arrive_alone_are_grouped_at_the_server(server, rows):
     one, other = rows.text({"text": "Which?", "label": ""}, {"text": "Which?", "label": ""}).samples
     given = args(custom_rm_path="r1_reward.serve.dialects.slime.rewards", group_rm=False)
     samples = [*group(one, ["1", "5", "3"]), *group(other, ["7", "9", "8"], 1)]

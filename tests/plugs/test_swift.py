@@ -1,6 +1,6 @@
-"""The plug for ms-swift in the published ms-swift: its scoring, its sums, and GRPO on this machine's CPU.
+"""The ms-swift plug-in in the published ms-swift: its scoring, its sums, and GRPO on this machine's CPU.
 
-``make plugs ARGS=swift``. What ms-swift pins older than we do (transformers, trl, peft) is in the versions it pins.
+``make plugs ARGS=swift``. Packages that ms-swift limits to older versions (transformers, trl, peft) have those.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FILE = Path(plug.__file__)
 
 
 class Args:
-    """What the plug reads of swift's GRPOConfig."""
+    """The fields of swift's GRPOConfig that the plug-in reads."""
 
     num_generations, num_generations_eval = 4, None
 
@@ -55,11 +55,11 @@ def samples_of(rows):
 
 
 def scored(rows, funcs, plugins=None):
-    """Return what swift's own scoring makes of rows: one column for each function."""
+    """Return the rewards from swift's own scoring of rows, one column per function."""
     return score_completions(samples_of(rows), funcs, plugins, False, torch.device("cpu"), trainer_state=object())
 
 
-# What the plug relies on.
+# What the plug-in relies on.
 
 
 def test_the_names_and_parameters_of_ms_swift_are_those_we_rely_on():
@@ -91,7 +91,7 @@ def test_its_rows_have_what_the_plug_reads():
     assert {name: theirs[name] for name in ours} == ours
 
 
-def test_swift_loads_the_file_itself_and_our_openai_hides_nobody_elses():
+def test_swift_loads_the_file_itself_and_our_openai_module_shadows_nothing():
     before = list(sys.path)
     try:
         module = import_external_file(str(FILE))
@@ -118,7 +118,7 @@ def test_its_scoring_gets_rewards_by_group_and_the_judge_sees_pictures_and_no_ta
     assert {(question, *light) for question, _, _, light in witness.asked} == {("Which?", 255), ("Which?", 0)}
 
 
-def test_what_silences_the_judge_is_pushed_down_and_what_was_not_judged_moves_nothing(witness):
+def test_silencing_the_judge_is_penalized_and_unjudged_groups_have_no_advantage(witness):
     rows = [row("Q?", text) for text in ("a", "aa", "gibberish", "aaa")]
     rows += [row("R?", f"gibberish {n}", prompt_id="prompt_1") for n in range(4)]
     rewards = scored(rows, [orms["r1_reward"](args=Args())])
@@ -130,19 +130,19 @@ def test_what_silences_the_judge_is_pushed_down_and_what_was_not_judged_moves_no
         assert advantages[4:].tolist() == [0.0] * 4
 
 
-def test_none_alone_would_be_the_mean_which_is_why_the_worst_reward_is_given():
+def test_none_would_count_as_the_mean_so_the_worst_reward_is_given():
     advantages, _ = compute_advantages(torch.tensor([[-0.8], [0.0], [float("nan")], [0.8]]), torch.ones(1), 4)
-    assert advantages[2] == pytest.approx(0), "ms-swift sums NaN up as 0; once it does not, the plug can give None"
+    assert advantages[2] == pytest.approx(0), "ms-swift sums NaN as 0; once it does not, the plug-in can return None"
 
 
-def test_a_row_whose_picture_did_not_come_stops_its_scoring(witness):
+def test_a_row_without_its_picture_stops_the_scoring(witness):
     for question in ("<image>Which?", "<|image_pad|>Which?", "Is <image> older?"):
         with pytest.raises(UserError, match="row 1 of the batch has a place for 1 picture"):
             scored([row(question, text) for text in "abcd"], [orms["r1_reward"](args=Args())])
     assert witness.asked == []
 
 
-def test_group_reward_itself_names_the_plug():
+def test_group_reward_points_to_the_plug_in():
     from r1_reward import GroupReward, RewardModel
 
     with pytest.raises(UserError, match=r"r1_reward\.serve\.dialects\.swift"):
@@ -153,7 +153,7 @@ def test_group_reward_itself_names_the_plug():
 
 
 class Wordy(FakeEngine):
-    """Prefers the response that has more of the world's words in it."""
+    """Prefers the response with more of the world's words."""
 
     special_tokens = ("<|im_end|>",)
 
@@ -232,7 +232,7 @@ def grpo(checkpoint, pair_file, tmp_path):
 
 
 def table(title, steps, seconds, extra=()):
-    """Return what happened as lines of a log."""
+    """Return the training log as lines of text."""
     names = ("loss", "grad_norm", "reward", "reward_std", "frac_reward_zero_std", "step_time")
     lines = [f"{title}: {len(steps)} steps, {seconds:.0f} s in all, {os.cpu_count()}-core {platform.machine()} CPU"]
     lines += ["  ".join(["step", *(f"{name:>20}" for name in names)])]
@@ -242,7 +242,7 @@ def table(title, steps, seconds, extra=()):
     return "\n".join(["", *lines, *extra, ""])
 
 
-def test_grpo_by_a_judge_behind_our_server(grpo, capsys):
+def test_grpo_with_a_judge_behind_our_server(grpo, capsys):
     with Served(Wordy()) as served:
         steps, seconds = grpo(
             "--reward_funcs", "r1_reward", "--num_generations", 8, "--per_device_train_batch_size", 16,
@@ -256,12 +256,12 @@ def test_grpo_by_a_judge_behind_our_server(grpo, capsys):
     tenth = len(words) // 10
     before, after = sum(words[:tenth]) / tenth, sum(words[-tenth:]) / tenth
     with capsys.disabled():
-        said = f"words of the world in an answer, first and last tenth of the judgements: {before:.2f}, {after:.2f}"
+        said = f"words of the world in an answer, first and last tenth of the judgments: {before:.2f}, {after:.2f}"
         sys.stdout.write(table("GRPO in ms-swift 4.6.0, judge behind r1-reward serve", steps, seconds, [said]))
     assert after > before + 0.5, "the policy learns what the judge likes"
 
 
-def test_grpo_by_a_checkpoint_that_swift_loads(grpo, checkpoint, capsys):
+def test_grpo_with_a_checkpoint_that_swift_loads(grpo, checkpoint, capsys):
     steps, seconds = grpo(
         "--reward_model", checkpoint, "--reward_model_plugin", "r1_reward", "--reward_template", "tiny",
         "--num_generations", 4, "--per_device_train_batch_size", 4, "--max_steps", 2,
@@ -272,7 +272,7 @@ def test_grpo_by_a_checkpoint_that_swift_loads(grpo, checkpoint, capsys):
     assert len(steps) == 2 and all(float(step["reward"]) == 0 == float(step["loss"]) for step in steps)
 
 
-def test_grpo_in_two_processes_that_cut_every_group(grpo, capsys):
+def test_grpo_in_two_processes_that_split_every_group(grpo, capsys):
     with Served(Wordy()) as served:
         steps, seconds = grpo(
             "--reward_funcs", "r1_reward", "--num_generations", 4, "--per_device_train_batch_size", 2, "--max_steps", 3,

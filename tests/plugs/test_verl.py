@@ -53,7 +53,7 @@ KEYS = {"score", "scored", "why"}
 
 
 class Silenced(ScriptedJudge):
-    """A judge that has nothing to say where one of the answers is spam."""
+    """A judge that gives no verdict if one of the answers is spam."""
 
     def judge(self, question, first, second, seed, temperature):
         if "spam" in first + second:
@@ -69,7 +69,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def tokenizer_folder(tmp_path_factory):
-    """A tokenizer of bytes, so that a response says whatever a test wants."""
+    """A byte tokenizer, so that a response can be any text."""
     vocabulary = {sign: number for number, sign in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     bytes_of_text = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     bytes_of_text.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -82,7 +82,7 @@ def tokenizer_folder(tmp_path_factory):
 
 @pytest.fixture
 def settings(checkpoint, tokenizer_folder, server):
-    """A function of overrides: verl's own configuration with them, and with the judge's server."""
+    """A function that takes overrides and returns verl's own configuration with them and the judge's server."""
 
     def configure(*overrides, ways=GROUPS, url=f"http://127.0.0.1:{server.port}"):
         where = "reward.reward_kwargs" if ways is GROUPS else "reward.custom_reward_function.reward_kwargs"
@@ -103,7 +103,7 @@ def settings(checkpoint, tokenizer_folder, server):
 
 @pytest.fixture
 def manager(settings, tokenizer_folder):
-    """A function of overrides: our manager as verl loads it."""
+    """A function that takes overrides and returns our manager as verl loads it."""
     return lambda *overrides, **keywords: load_reward_manager(
         settings(*overrides, **keywords), hf_tokenizer(str(tokenizer_folder))
     )
@@ -111,7 +111,7 @@ def manager(settings, tokenizer_folder):
 
 @pytest.fixture(scope="module")
 def workers():
-    """Ray on this machine; a function of a configuration that starts verl's manager of reward workers."""
+    """Ray on this machine; a function that takes a configuration and starts verl's manager of reward workers."""
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     started = []
 
@@ -133,7 +133,7 @@ def png(width):
 
 
 def row(width=None, *, question=QUESTION, answer="2", **extra):
-    """A row as verl's scripts write it, with a picture of some width."""
+    """Return a row as verl's scripts write it, with a picture of a given width."""
     return {
         "data_source": "numbers",
         "prompt": [{"role": "user", "content": question}],
@@ -144,7 +144,7 @@ def row(width=None, *, question=QUESTION, answer="2", **extra):
 
 
 def prompts(rows, config, folder):
-    """What an agent-loop worker gets of rows: read by verl's data set, and taken apart as its trainer and worker do."""
+    """Return an agent-loop worker's inputs: rows read by verl's data set and split as its trainer and worker do."""
     features = Features(
         {
             "data_source": Value("string"),
@@ -177,7 +177,7 @@ def _element(column, place):
 
 
 class Loop(agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class):
-    """verl's agent-loop worker, whose policy says what a test tells it to."""
+    """verl's agent-loop worker with a scripted policy."""
 
     def __init__(self, config, reward_workers, policy):
         self.config, self.reward_loop_worker_handles, self._policy = config, reward_workers, policy
@@ -185,7 +185,7 @@ class Loop(agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         self.answers, self.statuses = {}, {}
 
     async def _run_agent_loop(self, sampling_params, trajectory, *, trace=True, **columns):
-        await asyncio.sleep(0.05 * columns["session_id"])  # samples do not end together
+        await asyncio.sleep(0.05 * columns["session_id"])  # samples do not finish together
         tokens = self._tokenizer.encode(self._policy(columns["uid"], columns["session_id"]))
         output = AgentLoopOutput(
             prompt_ids=[1, 2, 3],
@@ -208,7 +208,7 @@ class Loop(agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class):
 
 
 def roll_out(config, reward_workers, rows, policy, monkeypatch, *, validate=False):
-    """Run the samples of prompts through verl's worker; return it with what the samples earned."""
+    """Run the samples of prompts through verl's worker; return it and the rewards."""
     loop = Loop(config, reward_workers, policy)
 
     async def put(key, partition_id, tag):
@@ -224,7 +224,7 @@ def roll_out(config, reward_workers, rows, policy, monkeypatch, *, validate=Fals
 
 
 def proto(*samples):
-    """The data of samples, each a dict of columns and its ``response``, as verl's trainer hands them over."""
+    """Return samples, each a dict of columns and its ``response``, in the form verl's trainer passes on."""
     length = max(len(sample["response"]) for sample in samples)
     masks = [[1] * 3 + [1] * len(one["response"]) + [0] * (length - len(one["response"])) for one in samples]
     responses = [[*one["response"], *[0] * (length - len(one["response"]))] for one in samples]
@@ -258,7 +258,7 @@ def test_what_we_rely_on_is_still_there(settings):
     assert config.trainer.use_v1
 
 
-def test_groups_on_ray_keep_questions_of_other_pictures_apart(server, settings, workers, tmp_path, monkeypatch):
+def test_groups_on_ray_keep_questions_about_different_pictures_apart(server, settings, workers, tmp_path, monkeypatch):
     config = settings("actor_rollout_ref.rollout.n=4", *NO_VALIDATION)
     rows = prompts([row(56), row(84)], config, tmp_path)
     first, second = (one["uid"] for one in rows)
@@ -280,7 +280,9 @@ def test_groups_on_ray_keep_questions_of_other_pictures_apart(server, settings, 
         ]
 
 
-def test_spam_and_too_long_answers_earn_the_worst_and_their_siblings_go_on(settings, workers, tmp_path, monkeypatch):
+def test_spam_and_too_long_answers_earn_the_worst_and_their_siblings_are_judged(
+    settings, workers, tmp_path, monkeypatch
+):
     config = settings("actor_rollout_ref.rollout.n=5", *NO_VALIDATION)
     rows = prompts([row(56)], config, tmp_path)
     texts = ["says 1", "spam spam spam", "x" * 51_000, "", "says 2"]
@@ -295,9 +297,7 @@ def test_spam_and_too_long_answers_earn_the_worst_and_their_siblings_go_on(setti
 
 
 @pytest.mark.parametrize("question", ["<image>Whose judge fails?", "<image>" + "far too long " * 10_000])
-def test_a_judge_that_fails_or_refuses_masks_the_prompt_and_no_other(
-    settings, workers, tmp_path, monkeypatch, question
-):
+def test_a_judge_that_fails_or_refuses_masks_only_that_prompt(settings, workers, tmp_path, monkeypatch, question):
     config = settings("actor_rollout_ref.rollout.n=2", *NO_VALIDATION)
     rows = prompts([row(56), row(56, question=question)], config, tmp_path)
     handles = workers(config).reward_loop_worker_handles
@@ -332,7 +332,7 @@ def test_compute_score_on_ray(server, settings, workers):
     assert answer.batch["rm_scores"].sum(-1).tolist() == pytest.approx([-0.8, 0, 0.8, -1, -1])
     assert set(answer.meta_info["reward_extra_keys"]) == KEYS
     assert answer.non_tensor_batch["scored"].tolist() == [1, 1, 1, 0, 0]
-    # Two that can be compared, and the first twice, since verl pads the batch for its two workers; and the spam.
+    # Two that can be compared, the first one twice, since verl pads the batch for its two workers, and the spam.
     assert server.judge.images == [[(56, 56)]] * 4
 
 
@@ -341,7 +341,7 @@ def list_of_bytes(text, config):
 
 
 def single(manager, response="says 3", **columns):
-    """What one sample earns without Ray; the manager is verl's, in its own loop."""
+    """Return the reward of one sample without Ray; verl's manager runs in its own loop."""
     given = {
         "response": manager.tokenizer.encode(response),
         "uid": "uid-alone",
@@ -355,7 +355,7 @@ def single(manager, response="says 3", **columns):
     return manager.loop.run_until_complete(manager.run_single(proto(given)))
 
 
-def test_rows_that_do_not_say_what_is_needed_raise_and_say_what_to_set(manager):
+def test_incomplete_rows_raise_and_say_what_to_set(manager):
     lone = manager(*NO_VALIDATION)  # rollout.n is 1
     assert single(lone)["reward_score"] == pytest.approx(0.8)
     for nothing in (None, "", "  "):
@@ -370,7 +370,7 @@ def test_rows_that_do_not_say_what_is_needed_raise_and_say_what_to_set(manager):
         single(manager("actor_rollout_ref.rollout.n=4", *NO_VALIDATION), uid=None)
 
 
-def test_a_prompt_whose_picture_did_not_come_is_refused(server, manager):
+def test_a_prompt_without_its_picture_is_refused(server, manager):
     lone = manager(*NO_VALIDATION)
     for content in ("<image>Which?", [{"type": "image"}, {"type": "text", "text": "Which?"}]):
         with pytest.raises(WrongPictures, match="none came"):
@@ -385,7 +385,7 @@ def test_a_server_that_cannot_be_reached_raises(manager, server):
         single(lone)
 
 
-def test_a_sample_that_is_sent_again_earns_the_same(server, manager):
+def test_a_repeated_sample_earns_the_same(server, manager):
     two = manager("actor_rollout_ref.rollout.n=2", *NO_VALIDATION)
 
     async def run(*samples):
@@ -409,7 +409,7 @@ def test_a_group_that_stays_incomplete_raises(settings, tokenizer_folder):
             single(three)
 
 
-def test_scores_without_a_lowest_need_a_worst(manager):
+def test_scores_without_a_lower_bound_need_worst(manager):
     logits = "+reward.reward_kwargs.kind=bradley_terry"
     with pytest.raises(ValueError, match="worst"):
         manager(logits, *NO_VALIDATION)

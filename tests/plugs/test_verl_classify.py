@@ -1,4 +1,4 @@
-"""verl's own request for the score of a discriminative reward model, against a scalar judge of ours."""
+"""verl's own request to a discriminative reward model, against our scalar judge."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tokenizer(tiny, tmp_path_factory):
 
 
 def worker(server, tokenizer, engine):
-    """A worker of verl's reward loop, as its manager sets it up, without Ray."""
+    """A worker of verl's reward loop, configured as its manager does, without Ray."""
     made = object.__new__(RewardLoopWorker)
     rollout = SimpleNamespace(name=engine)
     model = SimpleNamespace(model_path="/checkpoints/judge", enable=True, rollout=rollout)
@@ -53,7 +53,7 @@ def worker(server, tokenizer, engine):
 
 
 def sample(tokenizer, question, response):
-    """One rollout as verl's batches hold it: the chat, and the tokens of prompt and response with their mask."""
+    """Return a rollout in the form of verl's batches: the chat, and its tokens with their mask."""
     tokens = [*tokenizer(response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     padded = tokens + [tokenizer.pad_token_id] * (LENGTH - len(tokens))
     mask = [1, 1, *([1] * len(tokens)), *([0] * (LENGTH - len(tokens)))]
@@ -93,6 +93,6 @@ def test_a_prompt_that_shows_a_picture_is_refused(engine, tokenizer):
 def test_a_judge_that_compares_refuses_at_once(tokenizer):
     with Served(model_name="judge") as server:
         own = worker(server, tokenizer, "vllm")
-        with pytest.raises(aiohttp.ClientResponseError) as error:  # verl repeats errors of servers, not these
+        with pytest.raises(aiohttp.ClientResponseError) as error:  # verl retries server errors, but not these
             asyncio.run(own.compute_score(sample(tokenizer, "Which?", "three")))
     assert error.value.status == 400

@@ -1,4 +1,4 @@
-"""vLLM in this process beside the transformers engine, on a CPU: ``make plugs ARGS=vllm``."""
+"""vLLM in this process compared with the transformers engine, on a CPU: ``make plugs ARGS=vllm``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TRAINING = {
 
 @pytest.fixture(scope="module")
 def judge(pair_file, tmp_path_factory):
-    """The folder of a judge that writes verdicts: one named by the environment, or trained in a minute."""
+    """The folder of a judge that writes verdicts: one named in the environment, or one trained in a minute."""
     if named := os.environ.get("R1_REWARD_JUDGE"):
         return named
     from r1_reward.train.launch import train
@@ -58,7 +58,7 @@ def fast(judge):
 
 @pytest.fixture(scope="module")
 def items(pairs):
-    """100 pairs: with a picture, without one, and with one in an answer; 200 judgements in both orders."""
+    """100 pairs: with a picture, without one, and with one in an answer; 200 judgments in both orders."""
     asked = []
     for number in range(100):
         row = pairs[number % len(pairs)]
@@ -110,14 +110,14 @@ def test_the_same_greedy_verdicts(plain, fast, items, capsys):
     assert all((a.probability is None) == (b.probability is None) for a, b in same)
     gap = max(abs(a.probability - b.probability) for a, b in same if a.probability is not None)
     with capsys.disabled():
-        print(f"\n200 greedy judgements: {differ} texts, {turned} verdicts differ; P by {gap:.1g} at most")  # noqa: T201
+        print(f"\n200 greedy judgments: {differ} texts, {turned} verdicts differ; P by {gap:.1g} at most")  # noqa: T201
     assert turned == 0
     assert differ <= 2
     assert gap < 1e-3
     assert all((a.tokens, a.truncated) == (b.tokens, b.truncated) for a, b in same)
 
 
-def test_votes_differ_repeat_and_depend_on_nothing_beside_them(fast, items):
+def test_votes_differ_are_reproducible_and_do_not_depend_on_the_batch(fast, items):
     together = votes_of(fast, items[:12], votes=4)
     again = votes_of(fast, items[:12], votes=4)
     assert together == again
@@ -130,13 +130,13 @@ def test_votes_differ_repeat_and_depend_on_nothing_beside_them(fast, items):
     assert all(vote.probability is not None for votes in together for vote in votes if vote.answer is not None)
 
 
-def test_more_seeded_prompts_than_a_step_has_room_for_end_nothing(fast, items):
-    """vLLM 0.32 on a CPU ends where the prompt of a seeded request is read in two parts."""
+def test_more_seeded_prompts_than_fit_into_a_step_do_not_crash(fast, items):
+    """vLLM 0.32 on a CPU crashes when it processes the prompt of a seeded request in two parts."""
     long = [{**item, "question": f"{item['question']} {n} " + "word " * 400} for n, item in enumerate(items[:40])]
     assert all(len(votes) == 4 for votes in votes_of(fast, long, votes=2))
 
 
-def test_what_cannot_be_judged_ends_nothing_else(fast, items):
+def test_a_pair_that_cannot_be_judged_does_not_affect_others(fast, items):
     thin = fast.engine.compare("Which?", [Image.new("RGB", (2, 900))], "three", "eight")
     short = fast.engine.compare("Which?", items[0]["images"], "three", "eight")
     long = fast.engine.compare("Which?", items[0]["images"], "three " * 5000, "eight")
@@ -150,8 +150,8 @@ def test_what_cannot_be_judged_ends_nothing_else(fast, items):
     assert "cannot read this prompt" in str(thin)
 
 
-def test_a_picture_is_shown_again_whatever_became_of_those_before(fast, items):
-    """vLLM keeps pictures at both ends: a request that was prepared and not sent, or sent late, must not count."""
+def test_a_picture_is_shown_again_whatever_happened_before(fast, items):
+    """vLLM caches pictures on both sides; a request that was prepared but not sent, or sent late, must not count."""
     engine = fast.engine
 
     def ask(color, said="three"):
@@ -202,7 +202,7 @@ def test_one_engine_does_not_end_another(fast, judge):
     assert len(fast.compare("Which digit?", [], "three", "eight").votes) == 2
 
 
-def test_several_threads_ask_at_once(fast, items):
+def test_several_threads_call_at_once(fast, items):
     alone = votes_of(fast, items[:16], votes=2)
     found = {}
     shared = fast.shared()
@@ -217,7 +217,7 @@ def test_several_threads_ask_at_once(fast, items):
     assert [votes for n in range(4) for votes in found[n]] == alone
 
 
-def test_a_session_that_is_left_cancels_what_is_under_way(fast, items):
+def test_leaving_a_session_cancels_its_requests(fast, items):
     judged = fast.compare_many(iter(items), votes=4)
     next(judged)
     judged.close()
@@ -225,7 +225,7 @@ def test_a_session_that_is_left_cancels_what_is_under_way(fast, items):
     assert not fast.engine._loop._jobs
 
 
-def test_a_budget_of_pixels(judge, items):
+def test_a_pixel_budget(judge, items):
     small = {
         name: RewardModel.from_pretrained(judge, max_pixels=12_544, max_new_tokens=8, engine=name) for name in NAMES
     }
@@ -246,7 +246,7 @@ def test_a_budget_of_pixels(judge, items):
 NAMES = ("transformers", "vllm")
 
 
-def test_a_model_without_eyes(text_judge, items):
+def test_a_text_only_model(text_judge, items):
     asked = [{**item, "images": [], "response_2": item["response_1"] + " no"} for item in items[:6]]
     answers = {}
     for name in NAMES:
@@ -284,7 +284,7 @@ def text_judge(tmp_path_factory):
     return str(folder)
 
 
-# ---- commands, each in a process of its own
+# ---- commands, each in its own process
 
 
 def r1_reward(*words, script=("-m", "r1_reward"), code=0):
@@ -325,7 +325,7 @@ def test_serve(fast, items):
 
 
 def test_rollouts(judge, pair_file, tmp_path):
-    """RL with rollouts by vLLM: what the sampler's correction does is in the log of every rollout."""
+    """RL with rollouts by vLLM: the log of every rollout shows the effect of the sampler's correction."""
     out = tmp_path / "rl"
     r1_reward(
         "train", "rl", "--config", HERE.parents[1] / "recipes" / "tiny.yaml", "--model", judge, "--data", pair_file,
@@ -372,7 +372,7 @@ json.dump([one.outputs.embedding for one in llm.embed(prompts, use_tqdm=False)],
 
 
 def test_scalar_rewards(judge, items, tmp_path):
-    """A scalar model, its head two dense layers, has the same rewards in vLLM."""
+    """A scalar model with a head of two dense layers has the same rewards in vLLM."""
     import torch
 
     from r1_reward.engines.scalar import ScalarEngine

@@ -1,4 +1,4 @@
-"""Our answers read by vLLM's own models of its protocol, and our requests' fields by its models of requests."""
+"""Our answers parsed by vLLM's own response models, and our request fields compared with its request models."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ PAIRWISE = [
 
 
 def exact(model, answer):
-    """Read an answer by a model of vLLM's and compare what it says, so that nothing is lost on the way."""
+    """Parse an answer with one of vLLM's models and check that nothing is lost."""
     return TypeAdapter(model).validate_python(answer, strict=False).model_dump(exclude_unset=True)
 
 
@@ -90,7 +90,7 @@ def test_a_judge_that_compares_answers_as_vllm_does(path, body, request_model, r
     assert all(0 <= one.get("score", one.get("relevance_score")) <= 1 for one in values)
 
 
-def test_a_picture_comes_back_in_vllms_form(pairwise):
+def test_a_picture_is_returned_in_vllms_form(pairwise):
     _, answer = pairwise.post("/rerank", {"query": "Which?", "documents": PICTURED})
     parts = [one["document"]["multi_modal"] for one in exact(RerankResponse, answer)["results"]]
     assert [sorted(part["type"] for part in one) for one in parts] == [["image_url", "text"]] * 2
@@ -112,7 +112,7 @@ def test_errors_are_vllms(scalar, pairwise):
 
 
 def test_every_field_of_vllms_requests_is_known_to_us():
-    """A field that vLLM adds is either read, refused unless it asks for nothing, or one without effect on a score."""
+    """Every field of vLLM is either read, refused unless neutral, or has no effect on a score."""
     idle = {"user", "request_id", "priority", "cache_salt", "add_special_tokens", "truncation_side"}
     ours = {
         ClassificationRequest: ({*pooling.ClassifyRequest.model_fields, *pooling._NEUTRAL}, idle),

@@ -1,9 +1,9 @@
 """RL of the tiny model with rollouts by vLLM, on a CPU: ``python tests/plugs/vllm_rollouts.py train rl --config ...``.
 
-Everything behind the script's name goes to ``r1-reward``. On a CPU vLLM 0.32 keeps the weights of its linear layers in
-a packed form and drops the originals, so that the trainer's new weights have no place to go (``'Parameter' object has
-no attribute 'weight_loader'``). The one line below leaves them as they are; nothing of this package or of TRL is
-changed, and on a GPU none of it is needed.
+All arguments go to ``r1-reward``. On a CPU, vLLM 0.32 keeps the weights of its linear layers in
+a packed form and drops the originals, so the trainer's new weights cannot be loaded (``'Parameter' object has
+no attribute 'weight_loader'``). The one line below leaves them unpacked; nothing in this package or in TRL is
+changed, and a GPU does not need it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 
 def leave_weights_unpacked() -> None:
-    """Have vLLM multiply with the weights as they were loaded, which new ones can replace."""
+    """Make vLLM use the weights as loaded, so that new ones can replace them."""
     from vllm.model_executor.layers import utils
 
     utils.dispatch_cpu_unquantized_gemm = lambda layer, remove_weight: setattr(

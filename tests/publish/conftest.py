@@ -1,4 +1,4 @@
-"""A trained folder as `r1-reward train rl` leaves it, and a finished benchmark run of its model."""
+"""A folder as written by `r1-reward train rl`, and a finished benchmark run of its model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_config(pair_file):
 
 @pytest.fixture
 def trained(checkpoint, run_config, tmp_path):
-    """A run folder with everything in it that must stay at home."""
+    """A run folder that also holds files that must not be published."""
     from r1_reward.train.config import save_config
 
     folder = tmp_path / "runs" / "rl"

@@ -1,4 +1,4 @@
-"""`r1-reward push --dry-run`: the whole repository as a folder, offline; what is refused; what never leaves."""
+"""`r1-reward push --dry-run`: the repository as a folder, offline; what is refused; what is never published."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_dry_run_writes_the_repository_and_nothing_private(command, trained, t
     assert published["data"] == "pairs.jsonl" and published["referee"] == "server:judge@<address>"
     assert {key for key in saved if saved[key] != published[key]} <= {"data", "referee", "hub_token"}
     code, _, warned = command(trained, "me/judge", "--dry-run", "--license", "mit")
-    assert code == 2 and "is not empty" in warned
+    assert code == 2 and "not an empty folder" in warned
 
 
 def test_the_card_is_filled_from_the_run_and_read_by_the_hub_s_own_library(trained, bench_of, tmp_path):
@@ -105,12 +105,12 @@ def test_the_card_is_filled_from_the_run_and_read_by_the_hub_s_own_library(train
     for expected in (
         "| 16 | 75.0 % | 60.0 % to 88.0 % | 70.0 % |",
         "10.0 % of its verdicts on pairs", "25.0 % of its verdicts", "response shown first: 80.0 %",
-        "95.0 % where the preferred response is shown first and 55.0 % where it is shown second",
-        "always names the longer response is at least as accurate", "| reward | 0.25 | 1.5 |",
+        "95.0 % when the preferred response is shown first and 55.0 % when it is shown second",
+        "Always picking the longer response is at least as accurate", "| reward | 0.25 | 1.5 |",
         "| loss | 0.1 | -0.1235 |",
         "| reward/format | 0.5 | 1 |", "| learning\\_rate | 0.0001 |", "2 steps were logged.",
         "Calibrated on 40 pairs with temperature 2", "20.0 % before and 10.0 % after",
-        "trained from | Qwen/Qwen2.5-VL-7B-Instruct |", f"{numbers:,} numbers in F32",
+        "trained from | Qwen/Qwen2.5-VL-7B-Instruct |", f"{numbers:,} parameters in F32",
         "A pair file called pairs.jsonl. No data card was given",
     ):  # fmt: skip
         assert expected in text, expected
@@ -119,15 +119,15 @@ def test_the_card_is_filled_from_the_run_and_read_by_the_hub_s_own_library(train
     assert [line for line in text.splitlines() if "None" in line and "1, 2 or None" not in line] == []
 
 
-def test_what_is_missing_is_said_to_be_missing(checkpoint, tmp_path):
+def test_the_card_reports_what_is_missing(checkpoint, tmp_path):
     folder = shutil.copytree(checkpoint, tmp_path / "bare")
     package = prepare(folder, "me/bare")
     text = card(package)
     for expected in (
-        "not known: the folder says nothing of it",
-        "Nothing: no benchmark run was published", "Not calibrated", "The recipe is not known",
-        "No training log was found", "Not known: neither a configuration nor a data card",
-        "What it does badly has not been measured",
+        "unknown: the folder does not record it",
+        "Nothing: no benchmark run was published", "Not calibrated", "The recipe is unknown",
+        "No training log was found", "Unknown: neither a configuration nor a data card",
+        "Its weaknesses have not been measured",
     ):  # fmt: skip
         assert expected in text, expected
     assert "base_model" not in text and "model-index" not in text and "datasets" not in text
@@ -142,7 +142,7 @@ def test_an_incomplete_measurement_is_shown_and_kept_out_of_the_metadata(trained
     package = prepare(trained, "me/judge", bench=[run])
     text = card(package)
     assert "12 of 16: incomplete" in text and "is incomplete: 12 of 16 rows" in text
-    assert "not shown to be above one half" in text
+    assert "may be no better than chance: the 95 % interval reaches down to 50 %" in text
     assert "model-index" not in text
     assert any("is incomplete" in note for note in package.notes)
 
@@ -152,7 +152,7 @@ def test_runs_inside_the_folder_are_found_and_those_of_other_models_refused(trai
     with pytest.raises(UserError, match="judged /elsewhere/rl, which is neither .* --judged-as /elsewhere/rl"):
         prepare(trained, "me/judge")
     assert "62.5 %" in card(prepare(trained, "me/judge", judged_as=["/elsewhere/rl"]))
-    with pytest.raises(UserError, match=r"holds no metrics.json; give a folder that `r1-reward bench run`"):
+    with pytest.raises(UserError, match=r"no metrics.json in this folder; give one that `r1-reward bench run`"):
         prepare(trained, "me/judge", judged_as=["/elsewhere/rl"], bench=[tmp_path])
     assert "62.5 %" in card(
         prepare(trained, "me/judge", bench=[bench_of("me/judge", overall=0.625)], judged_as=["/elsewhere/rl"])
@@ -179,14 +179,14 @@ def test_the_data_card_s_numbers_reach_the_model_card(trained, run_config, tmp_p
         text = card(package)
         assert "1,200 preference pairs (1,000 for training)" in text and "with seed 7" in text
         assert "| rlaif\\_v | 1,200 | 62.5 % |" in text and "near duplicate 31." in text
-        assert "Compared with vl-rewardbench for overlap" in text
+        assert "Checked for overlap with vl-rewardbench." in text
         assert ("dataset", "openbmb/RLAIF-V-Dataset") in package.named
         assert yaml.safe_load(text.split("---")[1])["datasets"] == ["openbmb/RLAIF-V-Dataset"]
-    with pytest.raises(UserError, match=r"holds no report.json of `r1-reward data mix`"):
+    with pytest.raises(UserError, match=r"no report.json of `r1-reward data mix`"):
         prepare(trained, "me/judge", data_card=trained)
 
 
-def test_rows_without_a_verdict_and_verdicts_that_were_cut_reach_the_model_card(trained, bench_of, tmp_path):
+def test_rows_without_a_verdict_and_truncated_verdicts_reach_the_model_card(trained, bench_of, tmp_path):
     rl = tmp_path / "divided"
     rl.mkdir()
     levels = {"2": 40, "3": 9, "failed": 1200, "no verdict": 33}
@@ -196,8 +196,8 @@ def test_rows_without_a_verdict_and_verdicts_that_were_cut_reach_the_model_card(
     run = bench_of(trained, parse_rate=0.75, truncated=0.125)
     text = card(prepare(trained, "me/judge", bench=[run]))
     assert "by their difficulty: 2 40, 3 9, failed 1,200, no verdict 33." in text
-    assert "| verdicts cut by the token limit | 12.5 % |" in text
-    assert "12.5 % of its verdicts on" in text and "were cut by the token limit." in text
+    assert "| verdicts truncated at the token limit | 12.5 % |" in text
+    assert "12.5 % of its verdicts on" in text and "were truncated at the token limit." in text
 
 
 def test_the_usage_runs_as_it_is_printed(trained, tmp_path):
@@ -233,7 +233,7 @@ def test_a_models_origin_is_followed_through_its_folders(trained, tmp_path, monk
     assert find_origin(trained / "checkpoint-2").steps[0] == "sft"
     assert find_origin(trained, base="me/other").base == "me/other"
     (trained.parent / "sft" / "config.yaml").write_text(yaml.safe_dump({"model": str(trained)}))
-    with pytest.raises(UserError, match="in a circle"):
+    with pytest.raises(UserError, match="trained from itself"):
         find_origin(trained)
 
 
@@ -245,9 +245,9 @@ def adapters(trained):
     (trained / "adapter_config.json").write_text(json.dumps(config))
 
 
-def test_adapters_need_a_base_that_others_have(trained, tmp_path):
+def test_adapters_need_a_base_model_on_the_hub(trained, tmp_path):
     adapters(trained)
-    with pytest.raises(UserError, match="holds adapters only, of the local model .*sft.* --base-model OWNER/NAME"):
+    with pytest.raises(UserError, match="holds only adapters for the local model .*sft.* --base-model OWNER/NAME"):
         prepare(trained, "me/lora")
     package = prepare(trained, "me/lora", base_model="me/sft")
     assert json.loads(package.files["adapter_config.json"]) == {
@@ -255,16 +255,16 @@ def test_adapters_need_a_base_that_others_have(trained, tmp_path):
     }  # fmt: skip
     data = ModelCard(card(package)).data
     assert (data.base_model, data.base_model_relation, data.library_name) == ("me/sft", "adapter", "peft")
-    assert "These are adapters, not a whole model" in card(package)
+    assert "These are adapters, not a full model" in card(package)
     assert package.named == [("model", "me/sft")]
-    with pytest.raises(UserError, match="is no id on the Hub"):
+    with pytest.raises(UserError, match="not an id on the Hub"):
         prepare(trained, "me/lora", base_model=str(tmp_path))
     (trained / "adapter_config.json").unlink()
     with pytest.raises(UserError, match="adapter_config.json is missing"):
         prepare(trained, "me/lora", base_model="me/sft")
 
 
-def test_a_scalar_model_says_that_it_makes_no_text(trained):
+def test_a_scalar_model_s_card_offers_no_generated_text(trained):
     manifest = {"format": 1, "critique": False, "base_model": "/private/folder"}
     (trained / "scalar.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="scalar_head.safetensors is missing"):
@@ -274,7 +274,7 @@ def test_a_scalar_model_says_that_it_makes_no_text(trained):
     assert json.loads(package.files["scalar.json"])["base_model"] is None
     data = ModelCard(card(package)).data
     assert data.pipeline_tag is None and data.library_name == "r1-reward"
-    assert "one number to an answer" in card(package) and "reasoning" not in python_of(card(package))
+    assert "a single score" in card(package) and "reasoning" not in python_of(card(package))
 
 
 @pytest.mark.parametrize("taught", [{"taught": 60}, {"taught_easy": 40, "taught_hard": 20}])  # the latter: 0.1.0
@@ -306,7 +306,7 @@ def test_the_demo_s_models_bring_the_demo_s_numbers(checkpoint, tmp_path, taught
 # ---- what is refused
 
 
-def test_weights_that_are_missing_damaged_or_of_two_savings_are_refused(trained):
+def test_weights_that_are_missing_damaged_or_from_two_saves_are_refused(trained):
     def refused(match, folder=trained):
         with pytest.raises(UserError, match=match):
             prepare(folder, "me/judge")
@@ -314,16 +314,16 @@ def test_weights_that_are_missing_damaged_or_of_two_savings_are_refused(trained)
     refused("no such folder", trained / "absent")
     weights = (trained / "model.safetensors").read_bytes()
     (trained / "model.safetensors").write_bytes(weights[:-1000])
-    refused("model.safetensors: is damaged or cut short")
+    refused("model.safetensors: damaged or truncated")
     (trained / "model.safetensors").write_bytes(b"\0" * len(weights))
-    refused("model.safetensors: is damaged or cut short")
+    refused("model.safetensors: damaged or truncated")
     (trained / "model.safetensors").unlink()
-    refused(r"no weights here .* The newest checkpoint is .*checkpoint-2")
+    refused(r"no weights .* in this folder.* The newest checkpoint is .*checkpoint-2")
     shutil.rmtree(trained / "checkpoint-2")
     (trained / "pytorch_model.bin").write_text("")
     refused("pytorch_model.bin is a pickle")
     (trained / "model-00001-of-00002.safetensors").write_bytes(weights)
-    refused("index.json is missing beside 1 shards")
+    refused("index.json of the 1 shards is missing")
     from safetensors import safe_open
 
     with safe_open(trained / "model-00001-of-00002.safetensors", "np") as file:
@@ -331,13 +331,13 @@ def test_weights_that_are_missing_damaged_or_of_two_savings_are_refused(trained)
     places = dict.fromkeys(names, "model-00001-of-00002.safetensors")
     index = trained / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {**places, "other": "model-00002-of-00002.safetensors"}}))
-    refused("model-00002-of-00002.safetensors is missing")
+    refused("index.json lists model-00002-of-00002.safetensors, but the folder does not have it")
     index.write_text(json.dumps({"weight_map": {**places, "other": "model-00001-of-00002.safetensors"}}))
-    refused("does not hold other")
+    refused("lists other in model-00001-of-00002.safetensors, which does not hold it")
     index.write_text(json.dumps({"weight_map": places}))
     assert "model-00001-of-00002.safetensors" in prepare(trained, "me/judge").files
     (trained / "model.safetensors").write_bytes(weights)
-    refused("holds model.safetensors and shards of another saving")
+    refused("holds both model.safetensors and shards from another save")
     index.unlink()
     (trained / "model-00001-of-00002.safetensors").unlink()
     (trained / "config.json").unlink()
@@ -380,7 +380,7 @@ def test_a_missing_processor_is_refused(trained, name, what):
     "hub_id", ["judge", "a/b/c", "me/../judge", "me/ju dge", "https://huggingface.co/me/judge", "me/-judge", ""]
 )
 def test_ids_that_no_repository_can_have_are_refused(trained, hub_id):
-    with pytest.raises(UserError, match="is no id for the Hub|with its owner"):
+    with pytest.raises(UserError, match="not a valid Hub id|with its owner"):
         prepare(trained, hub_id)
 
 
@@ -388,7 +388,7 @@ def test_private_texts_in_other_files_stop_the_push(trained):
     path = trained / "generation_config.json"
     before = path.read_text()
     path.write_text(json.dumps({"note": f"from {trained}"}))
-    with pytest.raises(UserError, match="generation_config.json, line 1: holds the local path"):
+    with pytest.raises(UserError, match="generation_config.json, line 1: contains the local path"):
         prepare(trained, "me/judge")
     path.write_text(json.dumps({"note": "hf_" + "a" * 34}))
     with pytest.raises(UserError, match="looks like an access token"):
@@ -399,16 +399,16 @@ def test_private_texts_in_other_files_stop_the_push(trained):
     assert json.loads(prepare(trained, "me/judge").files["config.json"]) == config
 
 
-# ---- the licence
+# ---- the license
 
-BASE = "https://huggingface.co/Qwen/Qwen2.5-VL-7B-Instruct names its licence"
+BASE = "https://huggingface.co/Qwen/Qwen2.5-VL-7B-Instruct names its license"
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"], ["--license", " "], ["--license", "Unknown", "--dry-run"]])
-def test_without_a_licence_nothing_is_published_and_the_way_to_find_it_is_named(command, trained, words):
+def test_without_a_license_nothing_is_published_and_the_error_says_where_to_find_it(command, trained, words):
     code, said, warned = command(trained, "me/judge", *words)
     assert code == 2
-    assert "--license: say under what licence" in warned
+    assert "--license: name the license of the weights" in warned
     assert BASE in warned
     assert said == ""
     assert not trained.with_name("rl-hub").exists()
@@ -417,30 +417,30 @@ def test_without_a_licence_nothing_is_published_and_the_way_to_find_it_is_named(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"license": "Apache-2.0"}, "--license Apache-2.0: is not an identifier .* Did you mean apache-2.0?"),
-        ({"license": "Apache License 2.0"}, "is not an identifier"),
+        ({"license": "Apache-2.0"}, "--license Apache-2.0: not a license identifier .* Did you mean apache-2.0?"),
+        ({"license": "Apache License 2.0"}, "not a license identifier"),
         ({"license": "CC BY 4.0"}, "Did you mean cc-by-4.0?"),
-        ({"license": "other"}, "--license other: give its name and where its text is"),
+        ({"license": "other"}, "--license other: give its name and a link to its text"),
         ({"license": "other", "license_name": "Qwen"}, "--license-link https"),
         ({"license": "other", "license_name": " ", "license_link": "https://x.org"}, "--license-name NAME"),
         ({"license": "other", "license_name": "Qwen", "license_link": "the web"}, "--license-link https"),
-        ({"license": "mit", "license_name": "MIT"}, "are for --license other; mit needs none"),
-        ({"license": "unknown"}, "unknown is none"),
-        ({"license": None}, "say under what licence"),
+        ({"license": "mit", "license_name": "MIT"}, "only for --license other; drop them for mit"),
+        ({"license": "unknown"}, "unknown is not one"),
+        ({"license": None}, "name the license of the weights"),
     ],
 )
-def test_licences_that_no_card_can_have_are_refused(trained, options, message):
+def test_licenses_that_no_card_can_have_are_refused(trained, options, message):
     with pytest.raises(UserError, match=message):
         prepared(trained, "me/judge", **options)
 
 
-def test_a_licence_that_the_hub_does_not_list_has_a_name_and_a_link(trained, tmp_path):
+def test_a_license_that_the_hub_does_not_list_has_a_name_and_a_link(trained, tmp_path):
     more = {"license_name": "qwen-research", "license_link": "https://example.org/LICENSE"}
     write(prepared(trained, "me/judge", license="other", **more), tmp_path / "out")
     found = ModelCard.load(tmp_path / "out" / "README.md")
     assert found.data.license == "other"
     assert (found.data.license_name, found.data.license_link) == tuple(more.values())
-    assert "licence | qwen-research (https://example.org/LICENSE); the terms of the base model" in found.text.replace(
+    assert "license | qwen-research (https://example.org/LICENSE); the terms of the base model" in found.text.replace(
         "\\", ""
     )
 
@@ -449,7 +449,7 @@ def test_a_licence_that_the_hub_does_not_list_has_a_name_and_a_link(trained, tmp
     ("answers", "expected"),
     [("apache-2.0\n", ("apache-2.0", None)), ("other\nqwen\nhttps://x.org\n", ("other", "qwen"))],
 )
-def test_on_a_terminal_it_is_asked_for(command, trained, monkeypatch, tmp_path, answers, expected):
+def test_on_a_terminal_the_license_is_asked_for(command, trained, monkeypatch, tmp_path, answers, expected):
     monkeypatch.setattr("r1_reward.cli.push.at_terminal", lambda: True)
     monkeypatch.setattr("sys.stdin", io.StringIO(answers))
     code, said, asked = command(trained, "me/judge", "--dry-run", "--out", tmp_path / "out")

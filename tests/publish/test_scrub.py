@@ -1,4 +1,4 @@
-"""What is taken out of a configuration before it is published, and what stays."""
+"""What is removed from a configuration before it is published, and what stays."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from r1_reward.publish.scrub import scrub
         (None, None),
     ],
 )
-def test_paths_addresses_and_keys_go_and_the_rest_stays(value, expected):
+def test_paths_addresses_and_keys_are_removed_and_the_rest_stays(value, expected):
     assert scrub(value) == expected
     assert scrub({"a": [value]}) == {"a": [expected]}
 
 
-def test_values_of_secret_keys_go_whatever_they_look_like():
+def test_values_of_secret_keys_are_removed_whatever_they_look_like():
     secret = ["token", "hub_token", "hf_token", "HF_TOKEN", "image_hub_token", "api_key", "apikey", "wandb_api_key"]
     secret += ["password", "client_secret", "secret_key", "aws_secret_access_key", "auth_token"]
     given = {**dict.fromkeys(secret, "x"), "max_new_tokens": 8, "hub": {"password": "z"}}
@@ -48,11 +48,11 @@ def test_values_of_secret_keys_go_whatever_they_look_like():
         ("end_of_turn_token", "<end_of_turn>"), ("think_end_token", "</think>"), ("chat_template", "{{ messages }}"),
     ],
 )  # fmt: skip
-def test_words_of_a_tokenizer_stay(key, value):
+def test_tokenizer_settings_stay(key, value):
     assert scrub({key: value}) == {key: value}
 
 
-def test_an_access_token_goes_under_any_name():
+def test_an_access_token_is_removed_under_any_name():
     for secret in ("hf_" + "a" * 30, "sk-" + "b" * 24, "ghp_" + "c" * 36, "AKIA" + "D" * 16):
         assert scrub({"eos_token": secret, "notes": f"use {secret}."}) == {
             "eos_token": "<secret>",

@@ -1,4 +1,4 @@
-"""The upload itself: over HTTP against a Hub on loopback; against the real one only where there is a token for it."""
+"""The upload: over HTTP against a Hub on loopback, and against the real one only if a token is set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def prepare(*arguments, license="apache-2.0", **options):
 
 @pytest.fixture
 def hub(monkeypatch):
-    # Xet is a protocol of its own behind the same calls; plain uploads are what a small server can take.
+    # Xet is another protocol behind the same calls; the test server only supports plain uploads.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with running_hub() as running:
@@ -53,33 +53,33 @@ def test_a_second_push_replaces_what_a_push_writes_and_nothing_else(hub, trained
     assert files["README.md"].startswith(b"---\n")
 
 
-def test_a_branch_is_made_and_main_is_left_alone(hub, trained):
+def test_a_push_to_a_branch_leaves_main_alone(hub, trained):
     hub.add("me/judge", files={"README.md": b"old"})
     push(hub, trained, revision="v2")
     assert hub.files("me/judge") == {"README.md": b"old"}
     assert "model.safetensors" in hub.files("me/judge", "v2")
 
 
-def test_what_would_go_wrong_is_refused_before_anything_is_changed(hub, trained, monkeypatch):
+def test_errors_are_found_before_anything_is_changed(hub, trained, monkeypatch):
     def refused(match, hub_id="me/judge", **options):
         with pytest.raises(UserError, match=match):
             push(hub, trained, hub_id, **options)
 
-    refused(r"the access token: the Hub refused \(401\). The token is not valid", token="wrong")
+    refused(r"the access token: the Hub refused \(401\). The token is invalid", token="wrong")
     hub.add("me/data", "datasets")
-    refused("me/data: is a dataset on the Hub, not a model", "me/data")
+    refused("me/data: this is a dataset on the Hub, not a model", "me/data")
     hub.add("me/app", "spaces")
-    refused("me/app: is a space on the Hub, not a model", "me/app")
+    refused("me/app: this is a space on the Hub, not a model", "me/app")
     hub.add("me/public")
-    refused("me/public: exists and is public; --private is for new ones", "me/public", private=True)
+    refused("me/public: already exists and is public; --private only applies to new", "me/public", private=True)
     hub.forbidden.add("them/judge")
-    refused(r"them/judge: the Hub refused \(403\). The token has no right to write there", "them/judge")
+    refused(r"them/judge: the Hub refused \(403\). The token has no write permission there", "them/judge")
     del hub.repos["models", BASE]
-    refused(f"{BASE}: the run names this model, which is neither a path from here nor on the Hub")
+    refused(f"{BASE}: the run names this model, which is neither a path relative to here nor on the Hub")
     hub.add(BASE)
     refused("the Hub refused: (?s:.*)bad metadata", license="not-valid")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    refused("no access token: `hf auth login`", token=None)
+    refused("no access token: run `hf auth login`", token=None)
     assert hub.commits == [] and hub.objects == {}
 
 
@@ -94,10 +94,11 @@ def test_a_broken_connection_commits_nothing(hub, trained):
 
 
 @pytest.mark.hub
-def test_the_real_hub_takes_it(trained):
+def test_the_real_hub_accepts_a_package(trained):
     if not os.environ.get("R1_REWARD_PUSH_TEST") or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         pytest.skip(
-            "makes and deletes a private repository of R1_REWARD_PUSH_TEST=OWNER; set that, HF_TOKEN, HF_HUB_OFFLINE=0"
+            "creates and deletes a private repository of an owner; set R1_REWARD_PUSH_TEST=OWNER, HF_TOKEN and "
+            "HF_HUB_OFFLINE=0"
         )
     from huggingface_hub import HfApi, ModelCard
 

@@ -1,4 +1,4 @@
-"""The queue in front of the model: what shares a batch, what does not, and that no answer depends on it."""
+"""The queue in front of the model: which comparisons share a batch, and that no answer depends on it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def held(batcher, judge):
     return future
 
 
-def test_what_waits_together_is_judged_together_up_to_the_limit(batcher, judge):
+def test_waiting_comparisons_are_judged_together_up_to_the_limit(batcher, judge):
     held(batcher, judge)
     futures = [batcher.submit([ask(number)], Sampling())[0] for number in range(10)]
     assert len(batcher) == 10
@@ -54,7 +54,7 @@ def test_what_waits_together_is_judged_together_up_to_the_limit(batcher, judge):
     assert len(batcher) == 0
 
 
-def test_a_comparison_waits_for_others_a_little(judge):
+def test_a_comparison_waits_briefly_for_others(judge):
     clock = Clock()
     batcher = Batcher(RewardModel(judge), max_batch=4, wait=10, metrics=Metrics(), clock=clock)
     futures = batcher.submit([ask(1)], Sampling())
@@ -72,7 +72,7 @@ def test_a_full_batch_waits_for_nothing(judge):
     batcher = Batcher(RewardModel(judge), max_batch=2, wait=1000, metrics=Metrics())
     assert len(wait(batcher.submit([ask(1), ask(2)], Sampling()), 20).done) == 2
     late = batcher.submit([ask(3)], Sampling())
-    batcher.close()  # does not wait for company either
+    batcher.close()  # does not wait for others either
     assert late[0].done()
 
 
@@ -83,7 +83,7 @@ def test_different_options_do_not_share_a_batch(batcher, judge):
     judge.may_work.set()
     drawn = [len(future.result(20).votes) for future in futures]
     assert drawn[:3] == drawn[4:7] == [2, 6, 1]
-    assert 4 <= drawn[3] <= 6 and 4 <= drawn[7] <= 6  # the exact rule draws four at least
+    assert 4 <= drawn[3] <= 6 and 4 <= drawn[7] <= 6  # the exact rule draws at least four
     assert [len(call) for call in judge.calls[:5]] == [2, 4, 4, 2, 4]
 
 
@@ -145,18 +145,18 @@ def test_a_judge_that_is_down_fails_all_of_a_batch_and_not_the_next(batcher, jud
     assert batcher.submit([ask(9)], Sampling())[0].result(20).preferred == 1
 
 
-def test_what_is_cancelled_in_time_is_never_judged(batcher, judge):
+def test_canceled_comparisons_are_never_judged(batcher, judge):
     under_way = held(batcher, judge)
     futures = batcher.submit([ask(number, f"number {number}") for number in range(6)], Sampling())
     assert futures[1].cancel() and futures[2].cancel() and not under_way.cancel()
     judge.may_work.set()
     wait(futures, 20)
-    # The places in the batch go to those behind.
+    # The next comparisons take their places in the batch.
     assert [call[0] for call in judge.calls] == ["hold", "number 0", "number 5"] or len(judge.calls) == 2
     assert {question for call in judge.calls for question in call} == {"hold", *(f"number {n}" for n in (0, 3, 4, 5))}
 
 
-def test_what_expired_is_told_and_not_cancelled(judge):
+def test_an_expired_comparison_raises_and_is_not_canceled(judge):
     clock = Clock()
     batcher = Batcher(RewardModel(judge), max_batch=4, wait=0, metrics=Metrics(), clock=clock)
     held(batcher, judge)
@@ -170,7 +170,7 @@ def test_what_expired_is_told_and_not_cancelled(judge):
 
 
 class Odd(ScriptedJudge):
-    """A judge whose session ends in an error behind its last answer."""
+    """A judge whose session raises an error after its last answer."""
 
     def __init__(self, error):
         super().__init__()
@@ -184,7 +184,7 @@ class Odd(ScriptedJudge):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("late"), SystemExit(1), KeyboardInterrupt()])
-def test_no_error_of_a_model_leaves_a_comparison_without_an_end(error):
+def test_no_error_of_a_model_leaves_a_comparison_pending(error):
     judge = Odd(error)
     batcher = Batcher(RewardModel(judge), max_batch=4, wait=0, metrics=Metrics())
     for count in (1, 3, 1):
@@ -208,7 +208,7 @@ def test_a_queued_model_refuses_options_before_it_queues(batcher, judge):
         model.compare("?", [], "1", "2")
 
 
-def test_a_queued_model_is_the_model_it_queues_for():
+def test_a_queued_model_has_the_settings_of_its_model():
     from r1_reward.judge.calibration import Calibration
 
     calibration = Calibration(temperature=2.0, n=10, ece_before=0, ece_after=0, brier_before=0, brier_after=0)
@@ -231,7 +231,7 @@ def test_the_judge_keeps_the_calibration():
         assert answer["rewards"] == pytest.approx([0.5, -0.5])
 
 
-def test_a_closed_batcher_takes_nothing(judge):
+def test_a_closed_batcher_accepts_nothing(judge):
     batcher = Batcher(RewardModel(judge), max_batch=4, wait=0, metrics=Metrics())
     futures = batcher.submit([ask(number) for number in range(9)], Sampling())
     batcher.close()

@@ -1,4 +1,4 @@
-"""One budget a request: the same pictures, responses and judgements count the same on every route."""
+"""One budget per request: the same pictures, responses and judgments count the same on every route."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXTS = ["1", "2", "3", "4"]
 
 
 def told(**settings):
-    """Return a budget and a function that spends from it and returns what the refusal says, None if there is none."""
+    """Return a budget, and a function that spends from it and returns the refusal, or None."""
     budget = Budget(ServerSettings(**settings), Clock())
 
     def spend(what, *args, **options):
@@ -29,11 +29,11 @@ def told(**settings):
     return budget, spend
 
 
-def test_what_is_spent_adds_up_and_a_refusal_names_number_limit_and_setting():
+def test_spending_adds_up_and_a_refusal_names_number_limit_and_option():
     _, spend = told(max_pixels=100, max_images=2, max_responses=5, max_candidates=4, max_judgments=12, max_votes=3)
     assert spend("pixels", 60, "a") is None
     assert spend("pixels", 60, "b") == (
-        422, "b", "120 pixels in all pictures together; this server takes at most 100 (--max-pixels)"
+        422, "b", "120 pixels in all pictures; this server takes at most 100 (--max-pixels)"
     )  # fmt: skip
     assert spend("pixels", 2**62, "c")[2].startswith("far too many pixels")
     assert spend("pictures", 2, "a") is None
@@ -42,15 +42,15 @@ def test_what_is_spent_adds_up_and_a_refusal_names_number_limit_and_setting():
     assert (
         spend("responses", 5, "b")[2] == "5 responses to one question; this server takes at most 4 (--max-candidates)"
     )
-    assert "6 responses in all; this server takes at most 5 (--max-responses)" in spend("responses", 3, "c")[2]
+    assert "6 responses in total; this server takes at most 5 (--max-responses)" in spend("responses", 3, "c")[2]
     assert spend("judgments", 2, votes=3, both_orders=True, field="a") is None
-    assert "13 judgements (pairs x votes)" in spend("judgments", 1, votes=1, both_orders=False, field="b")[2]
+    assert "13 judgments (pairs x votes)" in spend("judgments", 1, votes=1, both_orders=False, field="b")[2]
     assert spend("judgments", 0, votes=4, both_orders=True, field="b")[1:] == (
         "votes", "4 votes for each order; this server takes at most 3 (--max-votes)"
     )  # fmt: skip
 
 
-def test_time_is_left_until_the_deadline():
+def test_time_runs_out_at_the_deadline():
     budget, spend = told(timeout=30)
     budget._clock.now += 29
     assert (budget.left(), budget.left(0.5)) == (1.0, 0.5) and spend("check_time") is None
@@ -70,7 +70,7 @@ def requests(images):
     query = [f"p {text}" for text in TEXTS]
     one_prompt = {"query": query, "prompts": ["p"] * 4, "images": [[one["base64"] for one in images]] * 4}
     yield "/get_reward", json.dumps(one_prompt), as_json
-    # Every picture with a question of its own.
+    # Every picture with its own question.
     own = {"query": [], "prompts": [], "images": []}
     for number, image in enumerate(images):
         own["query"] += [f"p{number}: 1", f"p{number}: 2"]
@@ -82,7 +82,7 @@ def requests(images):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"max_pixels": 1_000_000}, "1,620,000 pixels in all pictures together; this server takes at most 1,000,000"),
+        ({"max_pixels": 1_000_000}, "1,620,000 pixels in all pictures; this server takes at most 1,000,000"),
         ({"max_images": 1}, "2 pictures; this server takes at most 1"),
     ],
 )
@@ -125,7 +125,7 @@ def test_two_pictures_are_one_too_many_on_every_route(settings, said):
         ("/get_reward", {"query": ["p 1", "p 2", "q 1", "q 2", "r 5"], "prompts": list("ppqqr")}, 2),
     ],
 )
-def test_judgements_are_counted_as_they_are_made(path, asked, pairs):
+def test_judgments_are_counted_as_they_are_made(path, asked, pairs):
     for room, expected in ((0, 200), (-1, 422)):
         with Served(max_judgments=max(1, 2 * pairs + room)) as server:
             status, answer = server.post(path, asked)
@@ -133,19 +133,19 @@ def test_judgements_are_counted_as_they_are_made(path, asked, pairs):
             if expected == 200:
                 assert len(server.judge.seen) == 2 * pairs
             else:
-                assert f"{2 * pairs} judgements" in answer["error"]["message"] and not server.judge.seen
+                assert f"{2 * pairs} judgments" in answer["error"]["message"] and not server.judge.seen
                 assert "--max-judgments" in answer["error"]["message"]
 
 
-def test_questions_without_end_are_refused():
+def test_too_many_questions_are_refused():
     with Served(max_responses=100) as server:
         query = [f"p{number}: 1" for number in range(101)]
         status, answer = server.post("/get_reward", {"query": query, "prompts": [text[:-2] for text in query]})
         assert (status, answer["error"]["field"]) == (422, "prompts[100]")
-        assert "101 responses in all; this server takes at most 100 (--max-responses)" in answer["error"]["message"]
+        assert "101 responses in total; this server takes at most 100 (--max-responses)" in answer["error"]["message"]
 
 
-def test_limits_on_what_is_asked_name_the_field():
+def test_refusals_of_a_question_name_the_field():
     with Served(max_candidates=3, max_votes=2, max_chars=10) as server:
         for path, asked, field in (
             ("/v1/rank", {"question": "?", "responses": TEXTS}, "responses"),

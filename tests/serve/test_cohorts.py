@@ -1,4 +1,4 @@
-"""Samples of one prompt that arrive one by one: real clients on loopback, many at once."""
+"""Samples of one prompt that arrive one by one, from many real clients on loopback at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def request(body, path="/v1/reward", more=""):
 
 
 async def http(port, body, path="/v1/reward", more=""):
-    """Post over a connection of its own; return status, headers and JSON."""
+    """Post over a new connection; return status, headers and JSON."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(request(body, path, more))
@@ -45,7 +45,7 @@ async def http(port, body, path="/v1/reward", more=""):
 
 
 def at_once(server, *bodies):
-    """Post bodies, each over a connection of its own; return status and JSON of each."""
+    """Post bodies, each over its own connection; return status and JSON of each."""
 
     async def run():
         return await asyncio.gather(*(http(server.port, body) for body in bodies))
@@ -54,7 +54,7 @@ def at_once(server, *bodies):
 
 
 class Waiting:
-    """Requests that are under way while a test does something else."""
+    """Requests in progress while a test does something else."""
 
     def __init__(self, server, *bodies, path="/v1/reward"):
         self._before = server.service.state.waiting
@@ -82,11 +82,11 @@ def server():
 
 @pytest.fixture
 def name(request):
-    """An id of a group of the test's own."""
+    """A group id that no other test uses."""
     return request.node.name
 
 
-# What is right.
+# Valid groups.
 
 
 @pytest.mark.parametrize("options", [{}, {"schedule": "circular"}, {"votes": 3, "kind": "bradley_terry"},
@@ -110,7 +110,7 @@ def test_rewards_are_those_of_one_request_with_all_responses(server, name, optio
     assert all(answer["message"] is None and set(answer["reasons"]) == {None} for _, answer in answers.values())
 
 
-def test_all_pairs_and_the_circle_ask_what_they_say(server, name):
+def test_schedules_compare_the_pairs_they_promise(server, name):
     for schedule, comparisons in (("round-robin", 15), ("circular", 6), ("bracket", 5)):
         before = server.metric("votes_total", outcome="readable")
         at_once(server, *(sample(str(n), f"{name} {schedule}", 6, schedule=schedule) for n in range(6)))
@@ -127,7 +127,7 @@ def test_equal_responses_share_their_reward(server, name):
     assert [answer["rewards"] for _, answer in at_once(server, *(sample("3", name) for _ in range(3)))] == [[0.0]] * 3
 
 
-def test_a_form_brings_its_pictures(server, name):
+def test_a_form_can_contain_pictures(server, name):
     from served import form, png
 
     def ask(text):
@@ -151,20 +151,20 @@ def test_counts_and_health(server, name):
     assert "r1_reward_groups_waiting 0.0" in text and "r1_reward_requests_waiting 0.0" in text
 
 
-# What cannot be judged alone.
+# Samples that cannot be judged.
 
 
 @pytest.mark.parametrize(
     "long", ["5" * 201, [{"type": "text", "text": "5" * 150}, {"type": "text", "text": "6" * 150}]]
 )
-def test_a_response_that_is_too_long_has_no_reward_and_the_others_go_on(server, name, long):
+def test_a_response_that_is_too_long_has_no_reward_and_the_others_are_judged(server, name, long):
     (_, one), (_, two), (status, bad) = at_once(server, *(sample(text, name) for text in ("4", "7", long)))
     assert status == 200 and bad["rewards"] == [None] and "--max-chars" in bad["reasons"][0] == bad["message"]
     assert one["rewards"] == [-0.8] and two["rewards"] == [0.8]
     assert server.post("/v1/reward", sample(long, None) | {"group": None, "group_size": None})[0] == 422  # as ever
 
 
-def test_groups_of_which_nothing_can_be_compared(server, name):
+def test_groups_without_a_readable_comparison(server, name):
     answers = at_once(server, *(sample("5" * 201, name) for _ in range(2)), sample("4", name))
     assert [answer["rewards"] for _, answer in answers] == [[None]] * 3
     assert "no other response" in answers[2][1]["message"]
@@ -176,7 +176,7 @@ def test_groups_of_which_nothing_can_be_compared(server, name):
         assert status == 200 and answer["rewards"] == [None] and "can be read" in answer["reasons"][0]
 
 
-# What does not fit.
+# Inconsistent requests.
 
 
 @pytest.mark.parametrize(
@@ -207,16 +207,16 @@ def test_groups_of_which_nothing_can_be_compared(server, name):
         ({"responses": [" "]}, "responses[0]"),
     ],
 )
-def test_what_makes_no_sense_is_refused_at_once_and_leaves_nothing(server, name, change, field):
+def test_inconsistent_requests_are_refused_at_once_and_leave_nothing(server, name, change, field):
     status, answer = server.post("/v1/reward", sample("1", name) | change)
     assert status in (422, 413) and (answer["error"]["field"] or "").startswith(field), answer
     assert len(server.service.cohorts) == 0 and server.service.state.waiting == 0
 
 
-def test_judgements_are_counted_for_the_whole_group_before_any_of_it_waits():
+def test_judgments_are_counted_for_the_whole_group_before_any_of_it_waits():
     with Served(max_judgments=20, group_wait=20) as server:
         status, answer = server.post("/v1/reward", sample("1", size=5, votes=2))
-        assert status == 422 and "40 judgements" in answer["error"]["message"] and "--max-judgments" in str(answer)
+        assert status == 422 and "40 judgments" in answer["error"]["message"] and "--max-judgments" in str(answer)
         assert len(server.service.cohorts) == 0
         answers = at_once(server, *(sample(str(n), size=5, votes=2, schedule="circular") for n in range(5)))
         assert [status for status, _ in answers] == [200] * 5
@@ -249,25 +249,25 @@ def test_another_prompt_or_other_options_under_one_id_are_refused_and_the_first_
     status, answer = server.post("/v1/reward", sample("3", name, images=PICTURES[:1]))
     assert status == 200 and answer["rewards"] == [0.8]
     assert [answer["rewards"] for _, answer in first.join()] == [[-0.8], [0.0]]
-    status, answer = server.post("/v1/reward", sample("3", name, images=PICTURES[:1]) | change)  # also when it is done
+    status, answer = server.post("/v1/reward", sample("3", name, images=PICTURES[:1]) | change)  # even when it is done
     assert status == 409 and answer["error"]["field"] == field
 
 
-def test_a_sample_more_than_the_group_has(server, name):
+def test_a_surplus_sample_is_refused(server, name):
     first = Waiting(server, sample("1", name, samples=["a"]), sample("2", name, samples=["b"]))
     two = sample("", name, samples=["c", "d"]) | {"responses": ["3", "4"]}
     status, answer = server.post("/v1/reward", two)
-    assert status == 409 and "3 responses, of which 2 are here" in answer["error"]["message"]
+    assert status == 409 and "3 responses, and 2 have arrived" in answer["error"]["message"]
     assert server.post("/v1/reward", sample("3", name, samples=["c"]))[1]["rewards"] == [0.8]
     assert [answer["rewards"] for _, answer in first.join()] == [[-0.8], [0.0]]
     for late in (sample("4", name), sample("4", name, samples=["d"]), two):
         assert server.post("/v1/reward", late)[0] == 409
 
 
-# What comes again.
+# Repeated samples.
 
 
-def test_a_sample_that_comes_again_gets_the_same_answer_before_during_and_after(server, name):
+def test_a_repeated_sample_gets_the_same_answer_before_during_and_after_judging(server, name):
     bodies = [sample(text, name, samples=[text]) for text in "379"]
     before = len(server.judge.seen)
     first = Waiting(server, bodies[0], bodies[0], bodies[1], bodies[0])
@@ -284,17 +284,19 @@ def test_a_sample_that_comes_again_gets_the_same_answer_before_during_and_after(
 
 
 @pytest.mark.parametrize("changed", ["4", "3 ", [{"type": "text", "text": "33"}], "5" * 300])
-def test_a_sample_that_comes_again_with_another_content_is_refused(server, name, changed):
+def test_a_repeated_sample_with_other_content_is_refused(server, name, changed):
     first = Waiting(server, sample("3", name, samples=["a"]), sample("7", name, samples=["b"]))
     status, answer = server.post("/v1/reward", sample(changed, name, samples=["a"]))
-    assert status == 409 and answer["error"]["field"] == "samples" and "another content" in answer["error"]["message"]
+    assert (
+        status == 409 and answer["error"]["field"] == "samples" and "with other content" in answer["error"]["message"]
+    )
     assert server.post("/v1/reward", sample("9", name, samples=["c"]))[0] == 200
     assert [answer["rewards"] for _, answer in first.join()] == [[-0.8], [0.0]]
     assert server.post("/v1/reward", sample(changed, name, samples=["a"]))[0] == 409
     assert server.post("/v1/reward", sample("3", name, samples=["a"]))[1]["rewards"] == [-0.8]
 
 
-def test_answers_are_kept_for_a_while_and_not_for_ever(monkeypatch):
+def test_answers_are_kept_for_a_while_but_not_forever(monkeypatch):
     clock = Clock()
     with Served(clock=clock, group_wait=20, batch_wait_ms=0) as server:
         group = [sample(text, samples=[text], size=2) for text in "37"]
@@ -302,7 +304,7 @@ def test_answers_are_kept_for_a_while_and_not_for_ever(monkeypatch):
         clock.now += cohorts.KEPT_SECONDS - 1
         assert server.post("/v1/reward", group[0])[1]["rewards"] == [-0.8]
         clock.now += 2
-        assert [answer["rewards"] for _, answer in at_once(server, *group)] == [[-0.8], [0.8]]  # judged anew
+        assert [answer["rewards"] for _, answer in at_once(server, *group)] == [[-0.8], [0.8]]  # judged again
         assert len(server.judge.calls) == 2
         monkeypatch.setattr(cohorts, "KEPT_SAMPLES", 10)
         for number in range(30):
@@ -311,7 +313,7 @@ def test_answers_are_kept_for_a_while_and_not_for_ever(monkeypatch):
         assert server.post("/v1/reward", sample("3", "group 29", 2, samples=["3"]))[1]["rewards"] == [-0.8]
 
 
-# What fails.
+# Failures.
 
 
 @pytest.mark.parametrize(("question", "status"), [("it fails", 502), ("down", 503), ("it explodes", 500)])
@@ -324,7 +326,7 @@ def test_a_failed_judge_is_an_error_for_the_whole_group_and_not_for_the_next(ser
     assert {found for found, _ in at_once(server, *(sample(text, name) for text in "379"))} == {200}
 
 
-def test_a_group_whose_judge_failed_is_judged_again_when_a_sample_comes_again():
+def test_a_group_whose_judge_failed_is_judged_again_when_a_sample_is_repeated():
     class Recovering(ScriptedJudge):
         down = True
 
@@ -341,12 +343,12 @@ def test_a_group_whose_judge_failed_is_judged_again_when_a_sample_comes_again():
         assert [status for status, _ in at_once(server, *group)] == [503] * 3
         assert server.post("/v1/reward", group[0])[0] == 503
         judge.down = False
-        assert server.post("/v1/reward", group[1])[1]["rewards"] == [0.0]  # by itself: the others are known
+        assert server.post("/v1/reward", group[1])[1]["rewards"] == [0.0]  # one sample suffices: the others are known
         assert [answer["rewards"] for _, answer in at_once(server, *group)] == [[-0.8], [0.0], [0.8]]
 
 
 @pytest.mark.parametrize("came", [1, 2, 7])
-def test_a_group_that_never_fills_is_given_up_and_nothing_of_it_is_judged(came):
+def test_a_group_that_stays_incomplete_is_dropped_unjudged(came):
     with Served(group_wait=0.4) as server:
         begun = time.monotonic()
         answers = at_once(server, *(sample(str(n), size=8, samples=[str(n)]) for n in range(came)))
@@ -356,7 +358,7 @@ def test_a_group_that_never_fills_is_given_up_and_nothing_of_it_is_judged(came):
             assert "--group-wait" in answer["error"]["message"]
         assert server.judge.calls == [] and len(server.service.cohorts) == 0
         assert server.metric("groups_total", outcome="expired") == 1
-        answers = at_once(server, *(sample(str(n), size=8, samples=[str(n)]) for n in range(8)))  # all, once more
+        answers = at_once(server, *(sample(str(n), size=8, samples=[str(n)]) for n in range(8)))  # all of them again
         assert {status for status, _ in answers} == {200}
 
 
@@ -368,7 +370,7 @@ def test_waiting_does_not_use_up_the_time_for_judging():
         assert [answer["rewards"] for _, answer in first.join()] == [[-0.8], [0.0]]
 
 
-def test_a_judge_that_takes_too_long_is_told_to_all():
+def test_a_judge_that_takes_too_long_is_an_error_for_all_samples():
     judge = ScriptedJudge()
     judge.may_work.clear()
     with Served(judge, timeout=0.4, group_wait=20) as server:
@@ -377,7 +379,7 @@ def test_a_judge_that_takes_too_long_is_told_to_all():
         judge.may_work.set()
 
 
-# Clients that hang up, servers that end.
+# Clients that disconnect, servers that shut down.
 
 
 async def hang_up(port, body, waiting):
@@ -388,7 +390,7 @@ async def hang_up(port, body, waiting):
     await writer.wait_closed()
 
 
-def test_a_sample_with_an_id_stays_when_its_client_hangs_up(server, name):
+def test_a_sample_with_an_id_stays_when_its_client_disconnects(server, name):
     state = server.service.state
     body = sample("7", name, samples=["a"])
     asyncio.run(hang_up(server.port, body, lambda: state.waiting == 1))
@@ -399,7 +401,7 @@ def test_a_sample_with_an_id_stays_when_its_client_hangs_up(server, name):
     assert server.post("/v1/reward", body)[1]["rewards"] == [0.0]
 
 
-def test_a_sample_without_an_id_goes_when_its_client_hangs_up(server, name):
+def test_a_sample_without_an_id_is_removed_when_its_client_disconnects(server, name):
     state = server.service.state
     asyncio.run(hang_up(server.port, sample("7", name), lambda: state.waiting == 1))
     wait_until(lambda: len(server.service.cohorts) == 0)
@@ -410,7 +412,7 @@ def test_a_sample_without_an_id_goes_when_its_client_hangs_up(server, name):
     assert [answer["rewards"] for _, answer in (*answers, *first.join())] == [[-0.8], [0.8], [0.0]]
 
 
-def test_shutting_down_tells_those_that_wait_at_once_and_finishes_what_is_judged():
+def test_shutting_down_refuses_waiting_requests_at_once_and_finishes_judging():
     judge = ScriptedJudge()
     judge.may_work.clear()
     with Served(judge, group_wait=60) as server:
@@ -430,7 +432,7 @@ def test_shutting_down_tells_those_that_wait_at_once_and_finishes_what_is_judged
 # Many at once.
 
 
-def test_groups_that_wait_leave_the_gate_to_their_siblings():
+def test_waiting_groups_leave_room_for_their_siblings():
     with Served(max_queue=2, group_wait=20) as server:
         bodies = [sample(str(n), f"group {g}", 8) for g in range(4) for n in range(7)]
         waiting = [Waiting(server, body) for body in bodies]
@@ -441,7 +443,7 @@ def test_groups_that_wait_leave_the_gate_to_their_siblings():
         assert {one.join()[0][0] for one in waiting} == {200}
 
 
-def test_more_than_may_wait_get_429_and_a_way_on():
+def test_too_many_waiting_requests_get_429_and_siblings_still_enter():
     with Served(max_waiting=3, group_wait=20) as server:
         first = Waiting(server, *(sample(str(n), f"group {n}", 2) for n in range(3)))
 
@@ -455,7 +457,7 @@ def test_more_than_may_wait_get_429_and_a_way_on():
         assert sorted(status for status, _ in first.join()) == [200, 503, 503]
 
 
-def test_what_waits_holds_no_body():
+def test_a_waiting_request_does_not_keep_its_body():
     """A request of a megabyte waits with little more than its response."""
 
     def resident():
@@ -494,7 +496,7 @@ def base64_noise(side):
 
 
 async def until_answered(port, body, more=""):
-    """Ask as a patient trainer does: again after a refusal for want of room."""
+    """Retry like a patient trainer while the server is full."""
     while True:
         try:
             status, headers, answer = await http(port, body, more=more)
@@ -509,7 +511,7 @@ async def until_answered(port, body, more=""):
 @pytest.mark.slow
 @pytest.mark.parametrize(("groups", "more"), [(1000, "Prefer: wait\r\n"), (100, "")])
 def test_many_groups_at_once_are_all_answered(groups, more):
-    """Of 8 samples each, every one over a connection of its own, in a random order, through a gate for 128."""
+    """Groups of 8 samples, each over its own connection, in random order, through a gate for 128."""
     samples = [(group, number) for group in range(groups) for number in range(8)]
     random.Random(0).shuffle(samples)
 
@@ -531,8 +533,8 @@ def test_many_groups_at_once_are_all_answered(groups, more):
         assert answer["rewards"] == pytest.approx([alike[number]])
 
 
-def test_the_client_comes_again_until_there_is_room():
-    """More samples at once than the gate lets in and than may wait, through the client of the trainers."""
+def test_the_client_retries_until_there_is_room():
+    """More samples at once than the gate admits and than may wait, through the trainers' client."""
     with Served(max_queue=4, max_waiting=40, group_wait=60) as server:
         judge = JudgeServer(f"http://127.0.0.1:{server.port}", timeout=60)
 
@@ -544,7 +546,7 @@ def test_the_client_comes_again_until_there_is_room():
         assert rewards[:8] == pytest.approx([-0.8] * 8) and rewards[-8:] == pytest.approx([0.8] * 8)
 
 
-def test_an_incomplete_group_raises_in_the_client_without_waiting_for_its_time():
+def test_an_incomplete_group_raises_in_the_client_before_its_timeout():
     with Served(group_wait=0.3) as server:
         judge = JudgeServer(f"http://127.0.0.1:{server.port}", timeout=60)
         begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""What is not done in time is told as 504 and dropped, wherever the time went; a clock of the test's decides."""
+"""Requests that time out get 504 and are dropped, wherever the time went; the test controls the clock."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def clock():
 
 
 class Stumbling(ScriptedJudge):
-    """Is held again once it has failed."""
+    """Blocks again after it has failed."""
 
     def answer(self, requests):
         yield from super().answer(requests)
@@ -53,7 +53,7 @@ def held(clock):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_what_expires_in_the_queue_while_the_loop_is_late(held, clock, path):
+def test_expiry_in_the_queue_while_the_event_loop_is_late(held, clock, path):
     answers = []
     late = threading.Thread(target=lambda: answers.append(held.post(path, asked(path, "late?"))))
     late.start()
@@ -69,7 +69,7 @@ def test_what_expires_in_the_queue_while_the_loop_is_late(held, clock, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_what_the_loop_gives_up_first_is_dropped_from_the_queue(path):
+def test_a_request_that_the_event_loop_gives_up_is_dropped_from_the_queue(path):
     judge = ScriptedJudge()
     judge.may_work.clear()
     with Served(judge, timeout=0.2, batch_wait_ms=0) as server:
@@ -117,7 +117,7 @@ def test_time_that_runs_out_between_rounds(clock, path):
         assert len(server.judge.calls) <= 2
 
 
-def test_a_request_that_fails_takes_the_rest_of_its_comparisons_with_it(held):
+def test_a_request_that_fails_drops_the_rest_of_its_comparisons(held):
     prompts = ["fails?", "fails?", *(f"long {n}:" for n in range(20) for _ in range(2))]
     query = [f"{prompt}{n % 2}" for n, prompt in enumerate(prompts)]
     answers = []

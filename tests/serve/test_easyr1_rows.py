@@ -1,4 +1,4 @@
-"""EasyR1's batch function: what the ground truth says, which samples belong together, what they earn."""
+"""EasyR1's batch function: reading the ground truth, grouping samples, rewards."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_easyr1_finds_the_function_and_its_kind():
     assert (easyr1.REWARD_TYPE, easyr1.REWARD_NAME) == ("batch", "r1_reward")
 
 
-def test_samples_of_one_prompt_are_judged_together_wherever_they_stand(scores):
+def test_samples_of_one_prompt_are_judged_together_wherever_they_are(scores):
     batch = [sample("4"), sample("9", question="Other?"), sample("7"), sample("1", question="Other?"), sample("5")]
     assert overall(scores(*batch)) == pytest.approx([-0.8, 0.8, 0.8, -0.8, 0])
 
@@ -94,7 +94,7 @@ def test_a_row_with_both_columns_shows_the_picture_of_the_one_that_has_it(server
     assert server.judge.images == [[(5, 4)]] * 2
 
 
-def test_the_same_said_in_another_order_is_one_group():
+def test_keys_in_another_order_are_the_same_group():
     truths = ['{"question": "Q?", "answer": "5"}', '{ "answer":"5", "question":"Q?" }']
     (group,) = read_groups([{"response": "4", "ground_truth": truth} for truth in truths])
     assert (group.places, group.answer) == ([0, 1], "5")
@@ -112,14 +112,14 @@ def test_the_same_said_in_another_order_is_one_group():
         (None, "must be the JSON"),
         ('{"question": null}', "question"),
         ('{"question": "  "}', "blank"),
-        ('{"question": "Which?", "answer": 8}', "must be a text"),
+        ('{"question": "Which?", "answer": 8}', "must be text"),
         ('{"question": "Which?", "images": [7]}', "images"),
         ('{"question": "<image>Which?"}', "none came"),
         ('{"question": "<image>Which?", "images": []}', "none came"),
         ('{"question": "<image>Which?", "images": ["a.png", "b.png"]}', "2"),
     ],
 )
-def test_a_ground_truth_that_does_not_say_what_was_asked_names_its_sample(server, scores, truth, reason):
+def test_the_error_of_a_ground_truth_without_a_question_names_its_sample(server, scores, truth, reason):
     with pytest.raises(ValueError, match=f"(?s)sample 1 .*{reason}"):
         scores(sample("4"), {"response": "7", "response_length": 1, "ground_truth": truth})
     assert not server.judge.seen

@@ -1,4 +1,4 @@
-"""Bodies that are compressed, marked or in another encoding: read, or refused by what they are."""
+"""Bodies that are compressed, have a byte order mark or another encoding are read, or refused by name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def post(server, body, **headers):
         (b"  " + JSON + b"\n", ""),
     ],
 )
-def test_what_can_be_read_is_read(server, body, encoding):
+def test_supported_bodies_are_read(server, body, encoding):
     assert post(server, body, Content_Encoding=encoding) == (200, 2)
 
 
@@ -52,14 +52,14 @@ def test_a_form_may_be_compressed(server):
 @pytest.mark.parametrize(
     ("body", "encoding", "status", "message"),
     [
-        (JSON, "br", 415, "Content-Encoding br is not read"),
-        (JSON, "zstd", 415, "Content-Encoding zstd is not read"),
-        (JSON, "gzip, gzip", 415, "Content-Encoding gzip, gzip is not read"),
+        (JSON, "br", 415, "unsupported Content-Encoding br;"),
+        (JSON, "zstd", 415, "unsupported Content-Encoding zstd;"),
+        (JSON, "gzip, gzip", 415, "unsupported Content-Encoding gzip, gzip;"),
         (gzip.compress(JSON), "", 415, "the body is gzip"),
         (b"\x28\xb5\x2f\xfd" + JSON, "", 415, "the body is zstd"),
-        (JSON, "gzip", 400, "is not gzip, as its Content-Encoding says"),
-        (JSON, "deflate", 400, "is not deflate, as its Content-Encoding says"),
-        (gzip.compress(JSON)[:-9], "gzip", 400, "breaks off"),
+        (JSON, "gzip", 400, "the Content-Encoding is gzip, but the body is not"),
+        (JSON, "deflate", 400, "the Content-Encoding is deflate, but the body is not"),
+        (gzip.compress(JSON)[:-9], "gzip", 400, "is truncated"),
         (JSON.decode().encode("utf-16"), "", 415, "the body is UTF-16"),
         (JSON.decode().encode("utf-16-le"), "", 415, "UTF-16"),
         (JSON.decode().encode("utf-16-be"), "", 415, "UTF-16"),
@@ -69,7 +69,7 @@ def test_a_form_may_be_compressed(server):
         (gzip.compress(b""), "gzip", 422, "the body is empty"),
     ],
 )
-def test_what_cannot_be_read_is_named(server, body, encoding, status, message):
+def test_unsupported_bodies_are_named(server, body, encoding, status, message):
     told, said = post(server, body, Content_Encoding=encoding)
     assert told == status and message in said
 
@@ -78,7 +78,7 @@ def test_what_cannot_be_read_is_named(server, body, encoding, status, message):
     "bomb",
     [gzip.compress(b" " * (40 << 20) + JSON), gzip.compress(b" " * (1 << 19)) * 4, gzip.compress(b"") * 30_000],
 )
-def test_no_more_is_unpacked_than_a_body_may_hold(server, bomb):
+def test_unpacking_stops_at_the_body_limit(server, bomb):
     status, said = post(server, bomb, Content_Encoding="gzip")
     assert (status, "--max-body-mb" in said) in ((413, True), (400, False))
 
@@ -96,7 +96,7 @@ def test_a_blank_text_is_called_blank(server, fields, message, field):
 
 
 @pytest.mark.parametrize("path", ["/v1/rank", "/v1/reward"])
-def test_a_blank_response_of_several_is_named(server, path):
+def test_the_blank_response_of_several_is_named(server, path):
     error = {"message": "responses[1] is blank", "field": "responses[1]"}
     assert server.post(path, {"question": "?", "responses": ["a", " "]}) == (422, {"error": error})
 
@@ -107,17 +107,17 @@ URL, URI = "https://example.org/7.png", "data:image/png;base64," + base64_png()
 @pytest.mark.parametrize(
     ("picture", "status", "message"),
     [
-        (URL, 422, "this is a URL"),
-        (URI, 422, "this is a data URI"),
-        ("scenes/7.png", 422, "a text alone"),
-        ({"base64": URL}, 422, "it is a URL"),
+        (URL, 422, "send this URL as"),
+        (URI, 422, "send this data URI as"),
+        ("scenes/7.png", 422, "plain text does not say"),
+        ({"base64": URL}, 422, "this is a URL"),
         ({"path": URL}, 422, "is a URL, not a path"),
         ({"path": URI}, 422, "is a data URI, not a path"),
-        ({"url": "scenes/7.png"}, 403, "a path is sent as"),
+        ({"url": "scenes/7.png"}, 403, "send a path as"),
         ({"url": URL}, 403, "--allow-host"),
     ],
 )
-def test_a_picture_named_in_the_wrong_way_is_told_the_right_one(server, picture, status, message):
+def test_the_error_of_a_malformed_picture_shows_the_right_form(server, picture, status, message):
     told, said = post(server, json.dumps(pair(images=[picture])).encode())
     assert told == status and message in said
 
@@ -132,7 +132,7 @@ QUESTIONS = [("<image>Which?", 1), ("Is <image> after <image>?", 2), ("[IMG]Whic
 
 @pytest.mark.parametrize(("question", "pictures"), QUESTIONS)
 @pytest.mark.parametrize("path", ["compare", "rank", "reward"])
-def test_a_question_whose_pictures_did_not_come_is_refused_on_every_route(server, path, question, pictures):
+def test_a_question_without_its_pictures_is_refused_on_every_route(server, path, question, pictures):
     seen = len(server.judge.seen)
     texts = {"response_1": "1", "response_2": "2"} if path == "compare" else {"responses": ["1", "2"]}
     asked = {"question": question, **texts}

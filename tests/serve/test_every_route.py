@@ -1,6 +1,6 @@
-"""What holds on every route that asks the judge, found by themselves: limits, forms of errors, no blindness.
+"""Properties of every route that uses the judge (found automatically): limits, error forms, no blind judging.
 
-A route that is new fails here until ``EXAMPLES`` says how it is asked.
+A new route fails here until ``EXAMPLES`` has a request for it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def rerank(path, question, pictures, votes):
 
 
 def scored(path, question, pictures, votes):
-    """Two chats; as messages there is only one, which pictures need."""
+    """Two chats, or one as messages, which pictures require."""
     if pictures:
         asked = {"role": "user", "content": parts(question, pictures)}
         return path, {"messages": [asked, {"role": "assistant", "content": "4"}]}
@@ -108,7 +108,7 @@ LIMITS = {
 
 
 class Patient(Table):
-    """A scalar judge that waits until it may work."""
+    """A scalar judge that blocks until it is released."""
 
     def __init__(self):
         super().__init__(defaultdict(float))
@@ -121,7 +121,7 @@ class Patient(Table):
 
 
 def server_for(path, **settings):
-    """Return a server whose judge can answer a route, and that judge."""
+    """Return a server with a judge that can answer a route, and the judge."""
     judge = Patient() if path in SCALAR else ScriptedJudge()
     return Served(model=RewardModel(judge), model_name="judge", **settings), judge
 
@@ -132,7 +132,7 @@ def example(path, *, question=QUESTION, pictures=0, votes=1):
 
 
 def require_refused(path, status, answer, ours):
-    """Check that a refusal has the form and the status that the route's clients read."""
+    """Check that a refusal has the form and status that the route's clients expect."""
     form = ROUTES[path].errors
     assert status == form.status(ours), (status, answer)
     assert form.model.model_validate(answer).model_dump() == answer
@@ -159,7 +159,7 @@ def test_the_example_is_answered_and_names_the_model(path):
 
 @pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("path", ROUTES)
-def test_every_limit_counts(path, limit):
+def test_every_limit_applies(path, limit):
     most, asked, uncounted = LIMITS[limit]
     if path in uncounted:
         pytest.skip(f"{path} has nothing of the kind")
@@ -174,7 +174,7 @@ def test_every_limit_counts(path, limit):
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_size_key_crowd_and_kind_are_told_in_the_callers_form(path):
+def test_gate_and_body_errors_have_the_callers_form(path):
     url, body = example(path)
     sent = json.dumps(body).encode()
     server, judge = server_for(path, max_body_mb=0.01, api_key="right", max_queue=1, max_waiting=1)
@@ -186,15 +186,15 @@ def test_size_key_crowd_and_kind_are_told_in_the_callers_form(path):
         for broken in (b"{", b"[]", b"7", b'{"\xff": 1}', b""):
             require_refused(path, *server.post(url, broken, **key), 422)
         state = server.service.state
-        wait_until(lambda: state.in_flight == 0)  # an answer is sent before its request is taken off
-        state.in_flight, state.waiting = 1, 1  # and so nobody may stand in the line, either
+        wait_until(lambda: state.in_flight == 0)  # an answer is sent before its request stops counting
+        state.in_flight, state.waiting = 1, 1  # so the line must be empty, too
         assert "--max-queue" in require_refused(path, *server.post(url, sent, **key), 429)
         state.in_flight, state.waiting = 0, 0
     assert not (judge.asked if path in SCALAR else judge.seen)
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_time_counts(path):
+def test_the_timeout_applies(path):
     if path in GROUPED:
         pytest.skip("it waits for the rest of its group")
     server, judge = server_for(path, timeout=0.2)

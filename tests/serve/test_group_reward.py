@@ -1,4 +1,4 @@
-"""Rewards for TRL: grouping, scores, what has none, and a policy that learns from a judge by them."""
+"""Rewards for TRL: grouping, scores, missing rewards, and a policy that learns from a judge."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_net_win_rates_by_hand():
     assert {question for question, _, _ in judge.asked} == {"Q?"}
 
 
-def test_bradley_terry_orders_alike_and_is_centred():
+def test_bradley_terry_has_the_same_order_and_is_centered():
     reward, _ = reward_by(kind="bradley_terry")
     low, high, middle = reward(prompts=["Q?"] * 3, completions=["a", "aaa", "aa"])
     assert low < middle < high
@@ -128,7 +128,7 @@ def test_equal_prompts_with_other_pictures_are_other_groups():
     assert reward(prompts=prompts, completions=said("a", "aa", "a", "aa")) == pytest.approx([0.8, -0.8, -0.8, 0.8])
 
 
-def test_question_is_the_column_or_the_last_thing_the_user_said_behind_what_was_said_before():
+def test_the_question_is_the_column_or_the_last_user_message_after_a_transcript():
     reward, judge = reward_by()
     turns = [
         {"role": "system", "content": "Be brief."},
@@ -140,7 +140,7 @@ def test_question_is_the_column_or_the_last_thing_the_user_said_behind_what_was_
     reward(prompts=[turns] * 2, completions=said("a", "aa"), question=["From the column?"] * 2)
     whole = "system: Be brief.\n\nuser: Hello\n\nassistant: Hi\n\nWhich digit?"
     assert [question for question, _, _ in judge.asked] == [whole] * 2 + ["From the column?"] * 2
-    with pytest.raises(UserError, match="prompt 2 of the batch holds no question"):
+    with pytest.raises(UserError, match="prompt 2 of the batch has no question"):
         reward(prompts=["Q?", turns[:1]], completions=["a", "b"])
 
 
@@ -196,7 +196,7 @@ def test_nothing_is_judged_blind(kind, prompts, columns):
         {"type": "image_url", "image_url": {"url": "file://SAVED"}},
     ],
 )
-def test_a_picture_is_read_in_whatever_form_its_part_holds_it(part, tmp_path):
+def test_a_part_may_hold_its_picture_in_any_form(part, tmp_path):
     (tmp_path / "7.png").write_bytes(PNG.getvalue())
     part = json.loads(json.dumps(part).replace("SAVED", str(tmp_path / "7.png"))) if "SAVED" in str(part) else part
     pictures = []
@@ -246,7 +246,7 @@ def test_vision_tokens_never_reach_the_question(prompt, columns, question):
         {"solution": ["4", "4"], "trainer_state": None},
     ],
 )
-def test_completions_first_and_no_prompts_is_another_trainers_call(kind, columns):
+def test_a_call_with_completions_only_points_to_the_right_plug_in(kind, columns):
     judge = Judge(length)
     with pytest.raises(UserError, match=rf"{kind.__name__}: got one list .* r1_reward\.serve\.dialects\.swift"):
         reward = kind(RewardModel(judge))(["a", "aa"], **columns)
@@ -255,9 +255,9 @@ def test_completions_first_and_no_prompts_is_another_trainers_call(kind, columns
 
 
 @pytest.mark.parametrize("text", ["What does <image> mean in HTML?", "<image>Which?", "Explain <|image_pad|>."])
-def test_a_text_that_speaks_of_a_tag_is_told_how_to_write_it(text):
+def test_the_error_of_an_unintended_tag_says_how_to_write_it(text):
     reward, judge = reward_by()
-    with pytest.raises(UserError, match=r"with a space \(< image>\) where no picture is meant"):
+    with pytest.raises(UserError, match=r"if no picture is meant, write the token with a space \(< image>\)"):
         reward(prompts=[text] * 2, completions=["a", "aa"])
     reward(prompts=["What does < image> mean in HTML?"] * 2, completions=["a", "aa"])
     assert {question for question, _, _ in judge.asked} == {"What does < image> mean in HTML?"}
@@ -297,7 +297,7 @@ def test_the_same_pictures_at_other_places_are_another_group():
 
 
 @pytest.mark.parametrize("empty", [None, [], ""])
-def test_a_row_whose_column_images_is_empty_has_the_picture_of_image(empty):
+def test_an_empty_column_images_falls_back_to_image(empty):
     pictures = []
     reward, _ = reward_by(lambda question, images, response: pictures.append(images) or len(response))
     columns = {"images": [[WHITE], [WHITE], empty, empty], "image": [None, None, BLACK, BLACK]}
@@ -306,7 +306,7 @@ def test_a_row_whose_column_images_is_empty_has_the_picture_of_image(empty):
     assert {images[0].getpixel((0, 0)) for images in pictures} == {(255, 255, 255), (0, 0, 0)}
 
 
-def test_earlier_turns_stand_before_the_question_with_their_pictures():
+def test_earlier_turns_precede_the_question_with_their_pictures():
     pictures = []
     reward, judge = reward_by(lambda question, images, response: pictures.append(images) or len(response))
     turns = [*chat("What is this?", IMAGE), *said("A three.")[0], *chat("And this?", IMAGE)]
@@ -317,7 +317,7 @@ def test_earlier_turns_stand_before_the_question_with_their_pictures():
     assert list(dict.fromkeys(asked for asked, _, _ in judge.asked)) == [
         f"{first}[image]And this?",
         "From here?",
-        f"{first}Sure?".replace("[image]", ""),  # one in front of all that is said
+        f"{first}Sure?".replace("[image]", ""),  # a picture in front of all text
     ]
     assert [[one.getpixel((0, 0))[0] for one in shown] for shown in pictures[::4]] == [[255, 0], [255, 0], [255]]
 
@@ -342,7 +342,7 @@ def test_another_system_prompt_is_another_group():
     assert all(("a" in first) == ("a" in second) for _, first, second in judge.asked)
 
 
-def test_equal_completions_share_a_reward_and_are_asked_once():
+def test_equal_completions_share_a_reward_and_are_judged_once():
     reward, judge = reward_by()
     rewards = reward(prompts=["Q?"] * 4, completions=["a", "aa", " a\n", "aa"])
     assert rewards == pytest.approx([-0.8, 0.8, -0.8, 0.8])
@@ -351,10 +351,10 @@ def test_equal_completions_share_a_reward_and_are_asked_once():
     assert len(judge.asked) == 2
 
 
-def test_what_cannot_be_read_has_no_reward():
+def test_unreadable_completions_have_no_reward():
     reward, _ = reward_by(lambda question, images, response: {"x": 0, "y": 0}.get(response, len(response)))
     assert reward(prompts=["Q?"] * 2, completions=["x", "y"]) == [None, None]
-    # x and y cannot be told apart, but both lose to the other one.
+    # x and y cannot be told apart, but both lose to the third.
     assert reward(prompts=["Q?"] * 3, completions=["x", "y", "zzz"]) == pytest.approx([-0.8, -0.8, 0.8])
 
 
@@ -363,7 +363,7 @@ def test_failures_are_no_reward_but_a_failed_batch_is_an_error(caplog):
     with caplog.at_level(logging.WARNING):
         rewards = reward(prompts=["Q?"] * 3, completions=["a", "aa", "unjudgeable"])
     assert rewards == [pytest.approx(-0.8), pytest.approx(0.8), None]
-    assert "2 of 3 comparisons failed, the first: the judge stumbles" in caplog.text
+    assert "2 of 3 comparisons failed; the first error: the judge stumbles" in caplog.text
     with pytest.raises(EngineError, match="the judge stumbles"):
         reward(prompts=["Q?"] * 2, completions=["a", "unjudgeable"])
 
@@ -376,7 +376,7 @@ def test_an_empty_completion_is_judged_and_a_monstrous_one_is_not():
     assert rewards == [pytest.approx(-0.8), pytest.approx(0.8), None]
 
 
-def test_lone_and_cut_groups_have_no_reward_and_one_warning(caplog):
+def test_lone_and_split_groups_have_no_reward_and_one_warning(caplog):
     reward, judge = reward_by(group_size=4)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
@@ -389,7 +389,7 @@ def test_lone_and_cut_groups_have_no_reward_and_one_warning(caplog):
     assert caplog.text.count("1 consecutive completion of one prompt, not 4") == 1
 
 
-def test_with_a_size_a_prompt_that_follows_itself_is_two_groups():
+def test_with_a_size_a_repeated_prompt_is_two_groups():
     reward, judge = reward_by(group_size=2)
     rewards = reward(prompts=["Q?"] * 4, completions=["a", "aa", "aaa", "aaaa"])
     assert rewards == pytest.approx([-0.8, 0.8, -0.8, 0.8])
@@ -400,7 +400,7 @@ def test_with_a_size_a_prompt_that_follows_itself_is_two_groups():
 
 def test_several_processes_need_a_size(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="group_size: 2 processes may cut"):
+    with pytest.raises(UserError, match="group_size: is not set, but 2 processes may split"):
         reward_by()
     reward_by(group_size=4)
 
@@ -460,7 +460,7 @@ def test_rewards_follow_the_texts(rows, random):
             assert not any(own.values())
 
 
-def test_async_gives_the_same_and_trl_takes_it_for_a_coroutine():
+def test_async_gives_the_same_and_trl_sees_a_coroutine():
     from trl.trainer.utils import get_callable_name, is_async_callable
 
     judge = RewardModel(Judge(length))
@@ -496,7 +496,7 @@ SAID = ("It is three.", "It is eight.")
 
 
 def true_accuracy(model, processor, scenes, question):
-    """Share of 64 sampled answers to each picture that are true."""
+    """Return the share of true answers among 64 samples for each picture."""
     from r1_reward.engines.engine import Request
     from r1_reward.engines.in_process import TransformersEngine
 
@@ -509,7 +509,7 @@ def true_accuracy(model, processor, scenes, question):
 
 
 def teach_to_answer(model, processor, scenes, question):
-    """Teach the untrained model to say one of the two answers, each as often, whatever the picture."""
+    """Teach the untrained model to give both answers equally often, whatever the picture shows."""
     import torch
 
     texts, images = [], []
@@ -533,7 +533,7 @@ def teach_to_answer(model, processor, scenes, question):
 
 
 def test_a_policy_gets_truer_by_grpo_under_a_truthful_judge(tiny, world, tmp_path):
-    """The judge sees the picture and knows what it shows; the policy sees rewards only."""
+    """The judge knows what the picture shows; the policy sees only rewards."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 

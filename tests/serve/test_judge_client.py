@@ -1,4 +1,4 @@
-"""What trainers ask a judge's server with, against the real server on loopback."""
+"""The trainers' client of a judge server, against the real server on loopback."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_whole_group_in_one_call(server, judge):
     assert judge.rewards_now(QUESTION, []) == []
 
 
-def test_samples_that_come_alone_are_judged_together(judge):
+def test_samples_that_arrive_alone_are_judged_together(judge):
     async def samples():
         asked = (judge.rewards(QUESTION, [text], group="alone", group_size=4) for text in "4792")
         return await asyncio.gather(*asked)
@@ -61,7 +61,7 @@ def test_what_cannot_be_judged_has_no_reward_and_says_why(judge):
 
 
 @pytest.mark.parametrize("blank", ["", " \n", "\u200b", "\ufeff "])
-def test_a_response_that_says_nothing_loses_and_costs_no_other_its_reward(server, judge, blank):
+def test_a_blank_response_loses_and_the_others_keep_their_rewards(server, judge, blank):
     assert judge.rewards_now(QUESTION, [blank, "4", "7"]) == [Scored(-0.8, None), Scored(0, None), Scored(0.8, None)]
     assert any("(empty response)" in shown for shown in server.judge.seen)
 
@@ -90,7 +90,7 @@ def test_open_pictures_of_every_mode(server, judge, mode):
 
 
 @pytest.mark.parametrize("name", ["50 %.png", "a b.png", "a#1.png", "50%25.png", "\u00fc.png"])
-def test_file_urls_are_read_as_they_are_and_unquoted(server, judge, tmp_path, name):
+def test_file_urls_are_read_quoted_and_unquoted(server, judge, tmp_path, name):
     file = tmp_path / name
     file.write_bytes(png(7, 5))
     server.judge.images.clear()
@@ -107,7 +107,7 @@ def cut_picture():
 @pytest.mark.parametrize(
     "image", [7, {"colour": "red"}, "no/such/file.png", "file:///no/such.png", "a\0b.png", None, [], cut_picture()]
 )
-def test_what_is_no_picture_is_said(judge, image):
+def test_the_error_says_what_is_not_a_picture(judge, image):
     with pytest.raises(JudgeFailed, match="picture"):
         judge.rewards_now(QUESTION, ["4", "7"], [image])
 
@@ -123,7 +123,7 @@ def test_what_is_no_picture_is_said(judge, image):
         (QUESTION, {"schedule": "random"}, "422.*schedule"),
     ],
 )
-def test_what_fails_raises(server, question, options, said):
+def test_failures_raise(server, question, options, said):
     judge = JudgeServer(f"http://127.0.0.1:{server.port}/", **options)
     with pytest.raises(JudgeFailed, match=said):
         judge.rewards_now(question, ["4", "7"])
@@ -157,7 +157,7 @@ def test_address_and_key_come_from_the_environment(monkeypatch):
             JudgeServer()
 
 
-def test_a_full_server_is_asked_again_until_the_time_is_up():
+def test_a_full_server_is_retried_until_the_timeout():
     judge = ScriptedJudge()
     judge.may_work.clear()
     with Served(judge, max_queue=1) as server:
@@ -175,7 +175,7 @@ def test_a_full_server_is_asked_again_until_the_time_is_up():
         first.join()
 
 
-def test_a_server_that_is_not_there_and_one_that_is_another(monkeypatch):
+def test_an_unreachable_server_and_a_foreign_one(monkeypatch):
     monkeypatch.setattr("r1_reward.serve.judge_client._PAUSE", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -183,18 +183,21 @@ def test_a_server_that_is_not_there_and_one_that_is_another(monkeypatch):
         JudgeServer(f"http://127.0.0.1:{port}").rewards_now(QUESTION, ["4", "7"])
 
     for body in ("<html>", '{"detail": "Not Found"}', '{"error": "no"}', '{"error": {"message": 7, "field": null}}'):
-        with Scripted((404, {}, body)) as other, pytest.raises(JudgeFailed, match="404: this is not what r1-reward"):
+        with (
+            Scripted((404, {}, body)) as other,
+            pytest.raises(JudgeFailed, match="404: not an answer of r1-reward serve"),
+        ):
             other.judge.rewards_now(QUESTION, ["4", "7"])
 
 
 @pytest.mark.parametrize("text", ["\ud800 7", "7 \udfff", "\U0001f600 \ud83d 7"])
-def test_text_that_is_no_unicode_is_judged(server, judge, text):
+def test_text_with_lone_surrogates_is_judged(server, judge, text):
     assert judge.rewards_now(QUESTION, ["4", text])[1].reward == 0.8
     assert judge.rewards_now([text, {"type": "text", "text": text}], ["4", "7"])[1].reward == 0.8
 
 
 class Scripted:
-    """A server that gives each request the next of some answers: status, headers, body."""
+    """A server that gives each request the next of a list of answers: status, headers, body."""
 
     def __init__(self, *answers):
         self.asked, left = 0, list(answers)
@@ -233,8 +236,8 @@ class Scripted:
         '{"rewards": [0.1, 0.2], "reasons": ["x"]}', '{"rewards": {"a": 1, "b": 2}}', "[" * 100_000,
     ],
 )  # fmt: skip
-def test_an_answer_that_is_none_is_a_failure_and_never_a_reward(body):
-    with Scripted((200, {}, body)) as other, pytest.raises(JudgeFailed, match="200: this is not what r1-reward serve"):
+def test_a_malformed_answer_is_a_failure_and_never_a_reward(body):
+    with Scripted((200, {}, body)) as other, pytest.raises(JudgeFailed, match="200: not an answer of r1-reward serve"):
         other.judge.rewards_now(QUESTION, ["4", "7"])
 
 
@@ -251,7 +254,7 @@ GOOD = (200, {}, '{"rewards": [-0.8, 0.8], "reasons": [null, null]}')
         (503, {"Retry-After": "0.5"}, "{}"),
     ],
 )
-def test_a_server_without_room_is_asked_again(monkeypatch, busy):
+def test_a_server_without_room_is_retried(monkeypatch, busy):
     monkeypatch.setattr("r1_reward.serve.judge_client._PAUSE", 0.01)
     with Scripted(busy, busy, GOOD) as other:
         assert [one.reward for one in other.judge.rewards_now(QUESTION, ["4", "7"])] == [-0.8, 0.8]
@@ -259,21 +262,21 @@ def test_a_server_without_room_is_asked_again(monkeypatch, busy):
 
 
 @pytest.mark.parametrize("status", [401, 403, 500, 502, 503, 504])
-def test_what_is_final_is_not_asked_again(status):
+def test_final_errors_are_not_retried(status):
     with Scripted((status, {}, '{"error": {"field": null, "message": "no"}}'), GOOD) as other:
         with pytest.raises(JudgeFailed, match=f"{status}: no"):
             other.judge.rewards_now(QUESTION, ["4", "7"])
         assert other.asked == 1
 
 
-def test_a_running_event_loop_is_no_hindrance(judge):
+def test_it_works_inside_a_running_event_loop(judge):
     async def inside():
         return judge.rewards_now(QUESTION, ["4", "7"])
 
     assert asyncio.run(inside())[1].reward == 0.8
 
 
-def test_it_needs_httpx_alone():
+def test_it_needs_only_httpx():
     code = """
 import sys
 class Only:

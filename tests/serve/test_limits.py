@@ -1,4 +1,4 @@
-"""Who may ask, how much at once, and how large: the gate over a real socket."""
+"""The gate over a real socket: keys, concurrent requests, body sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def talk(server, *lines, body=b"", pieces=None):
     """Send raw HTTP, then read until the server closes; return the status and the rest."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall("\r\n".join([*lines, "Host: x", "Connection: close", "", ""]).encode() + body)
-        with contextlib.suppress(ConnectionError):  # it hangs up on those that go on sending
+        with contextlib.suppress(ConnectionError):  # it disconnects clients that keep sending
             for piece in pieces or ():
                 connection.sendall(piece)
         answer = b""
@@ -43,7 +43,7 @@ def test_a_body_of_a_gigabyte_is_refused_unread(kind):
     with Served(max_body_mb=1) as server:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         post = ("POST /v1/compare HTTP/1.1", f"Content-Type: {kind}")
-        status, answer = talk(server, *post, f"Content-Length: {1 << 30}")  # not one byte of it is sent
+        status, answer = talk(server, *post, f"Content-Length: {1 << 30}")  # not one byte of it was sent
         assert (
             status == 413 and json.loads(answer)["error"]["message"] == "the body is larger than 1 MiB (--max-body-mb)"
         )
@@ -60,7 +60,7 @@ def test_a_body_of_a_gigabyte_is_refused_unread(kind):
         assert server.post("/v1/compare", pair())[0] == 200
 
 
-def test_a_body_longer_than_announced_is_not_read_on():
+def test_a_body_longer_than_announced_is_not_read_further():
     with Served(max_body_mb=1) as server:
         body = json.dumps(pair()).encode()
         lines = ("POST /v1/compare HTTP/1.1", "Content-Type: application/json", f"Content-Length: {len(body)}")
@@ -68,7 +68,7 @@ def test_a_body_longer_than_announced_is_not_read_on():
         assert status == 200 and json.loads(answer)["preferred"] == 2
 
 
-def test_a_body_just_within_the_limit_is_taken():
+def test_a_body_just_within_the_limit_is_accepted():
     with Served(max_body_mb=0.001) as server:
         body = json.dumps(pair()).encode()
         room = server.settings.max_body - len(body)
@@ -76,7 +76,7 @@ def test_a_body_just_within_the_limit_is_taken():
         assert server.post("/v1/compare", body + b" " * (room + 1))[0] == 413
 
 
-def test_a_key_is_asked_for_before_anything_is_read():
+def test_the_key_is_checked_before_anything_is_read():
     with Served(api_key="right") as server:
         for key in (None, "Bearer wrong", "Bearer right2", "Bearer", "Basic right", "right", "Bearer r\xefght"):
             headers = {"Authorization": key} if key else {}
@@ -98,7 +98,7 @@ def test_keys_are_compared_in_constant_time(monkeypatch):
     assert compared == [(b"wrong", b"right")]
 
 
-def test_other_web_sites_are_not_answered():
+def test_requests_from_other_websites_are_refused():
     with Served() as server:
         body, kind = form(pair())
         headers = {"Content-Type": kind, "Origin": "https://elsewhere.example"}
@@ -123,7 +123,7 @@ def test_more_requests_than_the_queue_holds_get_429_and_none_is_lost():
             "POST", "/v1/compare", json.dumps(pair()), {"Content-Type": "application/json"}
         )
         assert status == 429 and int(headers["retry-after"]) >= 1
-        assert "3 requests are under way" in json.loads(answer)["error"]["message"]
+        assert "3 requests are in progress" in json.loads(answer)["error"]["message"]
         assert json.loads(server.ask("GET", "/health")[2])["in_flight"] == 3
         judge.may_work.set()
         for thread in threads:
@@ -133,7 +133,7 @@ def test_more_requests_than_the_queue_holds_get_429_and_none_is_lost():
         assert server.post("/v1/compare", pair())[0] == 200
 
 
-def test_a_body_that_never_comes_is_not_waited_for():
+def test_a_body_that_never_arrives_times_out():
     with Served(timeout=0.3) as server:
         lines = ("POST /v1/compare HTTP/1.1", "Content-Type: application/json", "Content-Length: 100")
         status, answer = talk(server, *lines, body=b'{"question": ')
@@ -141,7 +141,7 @@ def test_a_body_that_never_comes_is_not_waited_for():
         wait_until(lambda: server.service.state.in_flight == 0)
 
 
-def test_a_client_that_hangs_up_leaves_nothing_behind(caplog):
+def test_a_client_that_disconnects_leaves_nothing_behind(caplog):
     with Served() as server:
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(
@@ -153,7 +153,7 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(caplog):
     assert "Traceback" not in caplog.text
 
 
-def test_shutting_down_finishes_what_was_taken_and_refuses_the_rest():
+def test_shutting_down_finishes_accepted_requests_and_refuses_the_rest():
     judge = ScriptedJudge()
     judge.may_work.clear()
     with Served(judge) as server:
@@ -182,7 +182,7 @@ def test_shutting_down_finishes_what_was_taken_and_refuses_the_rest():
         server.ask("GET", "/health")
 
 
-def test_five_hundred_requests_at_once_are_all_answered_rightly():
+def test_five_hundred_requests_at_once_are_all_answered_correctly():
     with Served(max_queue=498) as server:
 
         def ask(number):

@@ -1,4 +1,4 @@
-"""NeMo Gym's requests, written as its 0.7.0 writes them, and what it reads of the answers."""
+"""NeMo Gym's requests in the form of version 0.7.0, and what it reads from the answers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_compare_in_a_circle_and_with_votes(server):
 
 
 @pytest.mark.parametrize("long", [[0], [1], [0, 2], [0, 1, 2]])
-def test_what_is_too_long_is_worst_and_the_others_are_judged(server, long):
+def test_a_response_that_is_too_long_earns_the_worst_and_the_others_are_judged(server, long):
     texts = ["x" * 201 if place in long else text for place, text in enumerate("479")]
     status, answer = server.post("/compare", compared(*texts))
     assert status == 200 and all(answer["rewards"][place] == -1.0 for place in long)
@@ -96,7 +96,7 @@ def test_what_is_too_long_is_worst_and_the_others_are_judged(server, long):
         assert [one["response_i"], one["response_j"]] == left
 
 
-def test_what_silences_the_judge_is_worst_and_not_neutral(server):
+def test_silencing_the_judge_earns_the_worst_and_not_zero(server):
     items = [{"role": "user", "content": "unreadable?"}]
     status, answer = server.post("/compare", compared("4", "7", items=items))
     assert status == 200 and answer["rewards"] == [-1.0, -1.0]
@@ -113,13 +113,13 @@ def test_what_silences_the_judge_is_worst_and_not_neutral(server):
         response(" \u200b"),
     ],
 )
-def test_a_response_that_says_nothing_loses(server, empty):
+def test_a_blank_response_loses(server, empty):
     body = compared("4", "7")
     body["response_objs"].append(empty)
     assert server.post("/compare", body)[1]["rewards"] == pytest.approx([0.0, 0.8, -0.8])
 
 
-# What is asked.
+# Prompts.
 
 
 @pytest.mark.parametrize(
@@ -175,8 +175,8 @@ def test_instructions_and_a_plain_text_as_input(server, name):
         ([user("Which?", "", image("https://elsewhere.example/a.png"))], "--allow-host"),
         ([user("Which?", image("data:image/png;base64,AAAA"))], "picture"),
         ([user("Which?", image("no/such/file.png"))], "URL"),
-        ([{"role": "system", "content": "Be brief."}], "no text of a user"),
-        ([user(" ")], "no text of a user"),
+        ([{"role": "system", "content": "Be brief."}], "no text in a user message"),
+        ([user(" ")], "no text in a user message"),
         ([{"type": "computer_call"}], "computer_call"),
         ([user("x" * 201)], "--max-chars"),
         (["text"], "conversation_history[0]"),
@@ -199,7 +199,7 @@ def test_prompts_that_cannot_be_shown_are_refused_in_its_own_form(server, name, 
     [
         ({"response_objs": []}, "response_objs"),
         ({"response_objs": [response("4")]}, "response_objs"),
-        ({"response_objs": [response("4"), {}]}, "response_objs[1]: has no list named output"),
+        ({"response_objs": [response("4"), {}]}, "response_objs[1]: has no output list"),
         ({"response_objs": [response("4"), "7"]}, "response_objs[1]"),
         ({"response_objs": [response(str(n)) for n in range(65)]}, "--max-candidates"),
         ({"principle": " "}, "principle: is blank"),
@@ -207,12 +207,12 @@ def test_prompts_that_cannot_be_shown_are_refused_in_its_own_form(server, name, 
         ({"conversation_history": QUESTION}, "conversation_history"),
     ],
 )
-def test_compare_requests_that_make_no_sense(server, change, said):
+def test_invalid_compare_requests(server, change, said):
     status, answer = server.post("/compare", compared("4", "7") | change)
     assert status == 422 and set(answer) == {"detail"} and said in answer["detail"], answer
 
 
-def test_a_failed_judge_is_an_error_of_compare(server):
+def test_a_failed_judge_is_an_error_in_compare(server):
     for question, status in (("it fails", 503), ("down", 503), ("it explodes", 500)):
         found, answer = server.post("/compare", compared("4", "7", items=[user(question)]))
         assert found == status and set(answer) == {"detail"} and "secret" not in answer["detail"]
@@ -235,7 +235,7 @@ def test_rollouts_of_a_group_are_judged_together(server, name):
         assert verify(server, body) == [answer]  # once more
 
 
-def test_groups_without_an_id_go_by_task_and_prompt_again_and_again(server, name):
+def test_groups_without_an_id_are_formed_by_task_and_prompt_in_every_epoch(server, name):
     def bodies(task, texts, **more):
         items = [user(f"{name} {task}?")]
         return [rollout(text, index, None, items=items, **more) for index, text in enumerate(texts)]
@@ -249,7 +249,7 @@ def test_groups_without_an_id_go_by_task_and_prompt_again_and_again(server, name
             assert rewards == pytest.approx([-0.8, 0.0, 0.8] * 6)
 
 
-def test_the_size_may_stand_in_the_url_and_must_stand_somewhere(name):
+def test_the_size_may_be_in_the_url_and_is_required(name):
     with Served(group_wait=20) as server:
         status, answer = server.post("/verify", rollout("4", 0))
         assert status == 422 and "--group-size" in answer["detail"]
@@ -266,14 +266,14 @@ def test_the_size_may_stand_in_the_url_and_must_stand_somewhere(name):
         ({"_ng_rollout_index": -1}, "_ng_rollout_index"),
         ({"_ng_rollout_index": "0"}, "_ng_rollout_index"),
         ({"_ng_group_attempt": -1}, "_ng_group_attempt"),
-        ({"response": {}}, "response: has no list named output"),
+        ({"response": {}}, "response: has no output list"),
         ({"response": None}, "response"),
         ({"responses_create_params": {}}, "responses_create_params.input"),
         ({"responses_create_params": {"input": 7}}, "responses_create_params.input"),
         ({"principle": ""}, "principle"),
     ],
 )
-def test_rollouts_that_make_no_sense(server, name, change, said):
+def test_invalid_rollouts(server, name, change, said):
     status, answer = server.post("/verify", rollout("4", 0, name) | change)
     assert status == 422 and set(answer) == {"detail"} and said in answer["detail"], answer
     assert len(server.service.cohorts) == 0
@@ -281,7 +281,7 @@ def test_rollouts_that_make_no_sense(server, name, change, said):
 
 def test_only_win_rates(server):
     status, answer = server.post("/verify?kind=bradley_terry", rollout("4"))
-    assert status == 422 and "win rates" in answer["detail"]
+    assert status == 422 and "win_rate" in answer["detail"]
 
 
 @pytest.mark.parametrize("question", ["it fails", "down", "it explodes"])
@@ -295,7 +295,7 @@ def test_a_failed_judge_masks_every_sample_of_its_group(server, name, question):
         assert answer["_ng_rollout_index"] == number and answer["response"] == bodies[number]["response"]
 
 
-def test_what_has_no_reward_is_worst_and_says_why(server, name):
+def test_a_missing_reward_is_the_worst_and_says_why(server, name):
     long, *others = verify(server, *(rollout(text, n, name) for n, text in enumerate(["x" * 201, "4", "7"])))
     assert long[0] == 200 and long[1]["reward"] == -1.0 and long[1]["mask_sample"] is False
     assert long[1]["failure_kind"] == "r1_reward:unscored" and "--max-chars" in long[1]["failure_reason"]
@@ -304,7 +304,7 @@ def test_what_has_no_reward_is_worst_and_says_why(server, name):
     assert [answer["reward"] for _, answer in verify(server, *mute)] == [-1.0] * 3
 
 
-def test_another_response_or_prompt_of_a_group_is_refused_and_the_group_unharmed(server, name):
+def test_a_changed_response_or_prompt_is_refused_and_the_group_is_unharmed(server, name):
     first = Waiting(server, rollout("4", 0, name), rollout("7", 1, name), path="/verify")
     others = [rollout("9", 2, name, items=[user("Another?")]), rollout("9", 2, name, items=[user(image(), QUESTION)])]
     for other in (*others, rollout("9", 0, name), rollout("9", 2, name, principle="By name.")):
@@ -337,7 +337,7 @@ def test_an_incomplete_group_is_an_error_and_not_a_reward():
 
 
 def test_more_rollouts_than_the_gate_holds_wait_in_line():
-    """NeMo Gym does not ask again: none is refused, and none waits for ever."""
+    """NeMo Gym does not retry, so none is refused, and none waits forever."""
     with Served(ScriptedJudge(), group_size=8, group_wait=60, max_queue=2) as server:
         bodies = [rollout(str(n), n, f"group {g}") for n in range(8) for g in range(40)]
         answers = verify(server, *bodies)
@@ -346,7 +346,7 @@ def test_more_rollouts_than_the_gate_holds_wait_in_line():
         assert server.service.state.open == 0
 
 
-def test_those_in_line_are_told_when_the_server_ends():
+def test_requests_in_line_are_refused_when_the_server_shuts_down():
     judge = ScriptedJudge()
     judge.may_work.clear()
     with Served(judge, group_size=2, max_queue=1) as server:

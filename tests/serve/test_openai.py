@@ -53,7 +53,7 @@ def test_models(server):
     assert (model.id, model.object) == ("judge", "model") and model.created > 1_700_000_000
 
 
-def test_the_judgement_comes_out_word_for_word(server):
+def test_the_judgment_is_returned_verbatim(server):
     for first, second, better in [("4", "7", 2), ("7", "4", 1)]:
         answer = ask(server, build_prompt(QUESTION, first, second))
         (choice,) = answer.choices
@@ -64,7 +64,7 @@ def test_the_judgement_comes_out_word_for_word(server):
 
 
 @pytest.mark.parametrize("name", ["llm-as-judge", "unified-reward", "boxed", "json", "vl-rewardbench", "rm-r1"])
-def test_who_asks_in_another_dialect_is_answered_in_it(name, server):
+def test_a_prompt_in_another_dialect_is_answered_in_it(name, server):
     dialect = find_dialect(name)
     for first, second, better in [("4", "7", 2), ("7", "4", 1)]:
         messages = dialect.messages(QUESTION, first, second)
@@ -101,7 +101,7 @@ def test_nothing_is_judged_blind(server):
         assert len(server.judge.seen) == before
 
 
-def test_several_judgements_and_seeds(server):
+def test_several_judgments_and_seeds(server):
     prompt = build_prompt(QUESTION, "4", "7")
     answer = ask(server, prompt, n=3, seed=5)
     texts = [choice.message.content for choice in answer.choices]
@@ -114,7 +114,7 @@ def test_several_judgements_and_seeds(server):
     assert server.judge.temperatures[-1] == 0.5
 
 
-def test_limits_of_length_are_the_smallest_named(server):
+def test_the_smallest_length_limit_applies(server):
     prompt = build_prompt(QUESTION, "4", "7")
     limits = []
     plain = server.judge.compare
@@ -165,9 +165,9 @@ def test_streaming(server):
     [
         ({"messages": user("What is 2 + 2?")}, "messages", "comparison"),
         ({"messages": user([PICTURE])}, "messages", "comparison"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "messages", "one message of the user"),
-        ({"messages": user("a") + user("b")}, "messages", "one message of the user"),
-        ({"messages": user("a") + [{"role": "assistant", "content": "b"}]}, "messages", "one message of the user"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "messages", "one user message"),
+        ({"messages": user("a") + user("b")}, "messages", "one user message"),
+        ({"messages": user("a") + [{"role": "assistant", "content": "b"}]}, "messages", "one user message"),
         ({"messages": []}, "messages", ""),
         ({"messages": user([{"type": "input_audio", "input_audio": {}}])}, "messages[0]", "input_audio"),
         ({"messages": user([{"type": "video_url", "video_url": {"url": "a"}}])}, "messages[0]", "video"),
@@ -190,7 +190,7 @@ def test_streaming(server):
                             {"type": "text", "text": build_prompt("?", "4", "7")}])}, "messages[0].content[0]", ""),
     ],
 )  # fmt: skip
-def test_what_is_refused_is_said_as_openai_says_it(options, param, words, server):
+def test_refusals_have_openais_form(options, param, words, server):
     error = refused(server, build_prompt(QUESTION, "4", "7"), **options)
     assert (error.status_code, error.type, error.param) == (400, "invalid_request_error", param)
     assert words in error.message
@@ -231,7 +231,7 @@ def test_the_key_and_the_gate():
         assert (large.value.status_code, large.value.type) == (413, "invalid_request_error")
 
 
-def test_a_client_that_has_gone_away_leaves_nothing_behind():
+def test_a_disconnected_client_leaves_nothing_behind():
     judge = ScriptedJudge()
     judge.may_work.clear()
     with Served(judge, timeout=1.5, model_name="judge") as server:
@@ -279,7 +279,7 @@ def test_our_own_engine_gets_the_same_verdicts_through_our_own_server(votes, bat
 
 
 @pytest.mark.slow
-def test_a_benchmark_run_through_our_server_has_the_texts_of_its_checkpoint(checkpoint, tmp_path):
+def test_a_benchmark_run_through_our_server_gets_the_checkpoints_texts(checkpoint, tmp_path):
     (tmp_path / "short").mkdir()
     Image.new("RGB", (8, 8), "white").save(tmp_path / "short" / "1.png")
     row = {"image": "short/1.png", "chosen": "A three.", "rejected": "An eight."}
@@ -303,7 +303,7 @@ def test_a_benchmark_run_through_our_server_has_the_texts_of_its_checkpoint(chec
 
 
 def texts_of(value):
-    """Return all texts of judgements in a line, however deep."""
+    """Return all judgment texts in a line, however deeply nested."""
     if isinstance(value, list):
         return [text for one in value for text in texts_of(one)]
     if not isinstance(value, dict):

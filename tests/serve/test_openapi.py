@@ -1,4 +1,4 @@
-"""Schemathesis against the server's own OpenAPI document: what it promises is what it does."""
+"""Schemathesis against the server's own OpenAPI document: the server does what it promises."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def has_open_parts(body):
     """Return whether parts of a request are elsewhere (a picture, the rest of a group), or all its texts are blank."""
     asked = body if isinstance(body, dict) else {}
     if any(asked.get(name) is not None for name in ("group", "group_size", "samples")):
-        return True  # the rest of a group does not come
+        return True  # the rest of a group does not arrive
     contents = [asked.get(name) for name in ("question", "response_1", "response_2")]
     contents += asked["responses"] if isinstance(asked.get("responses"), list) else []
     for parts in (content for content in contents if isinstance(content, list)):
@@ -97,7 +97,7 @@ def test_every_route_is_in_the_document(document):
     assert {operation.ok().path for operation in document.get_all_operations()} == set(OPERATIONS)
 
 
-def test_the_document_tells_the_limits_of_this_server():
+def test_the_document_contains_the_limits_of_this_server():
     schemas = _server.app.openapi()["components"]["schemas"]
     assert schemas["CompareRequest"]["properties"]["votes"]["maximum"] == 3
     assert schemas["RankRequest"]["properties"]["responses"]["maxItems"] == 4

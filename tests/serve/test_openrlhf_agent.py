@@ -1,6 +1,6 @@
-"""OpenRLHF's agent without OpenRLHF: a base class of the same form in its place, and our server on loopback.
+"""OpenRLHF's agent without OpenRLHF: a stand-in for its base class, and our server on loopback.
 
-The package itself is run by tests/plugs/test_openrlhf.py.
+tests/plugs/test_openrlhf.py runs the package itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NAME = "r1_reward.serve.dialects.openrlhf_agent"
 
 
 class Executor:
-    """What the agent relies on of OpenRLHF's executor: it generates one sample, with the pictures it is given."""
+    """The part of OpenRLHF's executor that the agent relies on: it generates one sample from a prompt and pictures."""
 
     def __init__(self, remote_rm_url=None):
         assert remote_rm_url is None, "it would ask that URL, too"
@@ -48,7 +48,7 @@ class Tokenizer:
 
 
 def load_images(images):
-    """Return the pictures that can be opened, as OpenRLHF does: without a word about the others."""
+    """Return the pictures that can be opened and silently drop the others, as OpenRLHF does."""
     opened = []
     for image in images:
         with contextlib.suppress(OSError):
@@ -80,7 +80,7 @@ def server(monkeypatch):
 
 
 def engine(answers, seconds=()):
-    """Return what writes the answers in turn, each after some seconds."""
+    """Return an engine that writes the answers in turn, each after some seconds."""
     texts, pauses = iter(answers), iter(seconds)
 
     async def generate(prompt, images):
@@ -94,7 +94,7 @@ def engine(answers, seconds=()):
 
 
 async def rollout(executor, prompt, generate, n, *, images=None, label=""):
-    """Generate the samples of one prompt as OpenRLHF's actor does: all at once, each with the very same objects."""
+    """Generate the samples of one prompt as OpenRLHF's actor does: all at once, with the same objects."""
     parameters, tokenizer = types.SimpleNamespace(max_tokens=16), Tokenizer()
     tasks = [
         executor.execute(
@@ -169,7 +169,7 @@ def test_vision_tokens_never_reach_the_question(agent, server, prompt, count, qu
         ("Which?", None, {"question": "<image>Which?"}),
     ],
 )
-def test_a_prompt_whose_pictures_did_not_come_ends_the_run(agent, server, prompt, images, label):
+def test_a_prompt_without_its_pictures_ends_the_run(agent, server, prompt, images, label):
     with pytest.raises(WrongPictures, match="the prompt .*Which.* place"):
         run(agent, prompt, ["1", "5"], images=images, label=label)
     assert server.judge.seen == []
@@ -181,7 +181,7 @@ def test_a_picture_that_openrlhf_could_not_load_ends_the_run(agent, server):
     assert server.judge.seen == []
 
 
-def test_equal_questions_about_other_pictures_stay_apart(agent, server):
+def test_equal_questions_about_different_pictures_stay_apart(agent, server):
     prompt, executor = CHAT.format(QWEN + "Which?"), agent.AgentExecutor()
 
     async def both():
@@ -210,7 +210,7 @@ def test_many_prompts_at_once_each_have_their_own_group(agent, server):
     assert all(first.split()[0] == second.split()[0] for _, first, second in server.judge.seen)
 
 
-def test_what_cannot_be_judged_earns_the_worst(agent, server):
+def test_a_response_that_cannot_be_judged_earns_the_worst(agent, server):
     records = run(agent, "Is it unreadable?", ["1", "5"])
     assert told(records) == [-1.0, -1.0] and told(records, "scores") == [0.0, 0.0]
     assert told(records, "extra_logs") == [{"scored": 0.0}] * 2
@@ -234,7 +234,7 @@ def test_a_judge_that_fails_ends_the_run(agent, server, question):
         run(agent, question, ["1", "5"], options={"timeout": 3.0})
 
 
-def test_a_server_that_is_out_ends_the_run(agent, monkeypatch):
+def test_an_unreachable_server_ends_the_run(agent, monkeypatch):
     monkeypatch.setenv("R1_REWARD_SERVER", "http://127.0.0.1:9")
     with pytest.raises(JudgeFailed, match="127.0.0.1:9"):
         run(agent, "Which?", ["1", "5"], options={"timeout": 1.5})
@@ -249,7 +249,7 @@ def test_a_lone_sample_ends_the_run(agent, server):
     assert server.judge.seen == []
 
 
-def test_a_sample_that_cannot_be_generated_ends_its_group_only(agent, server):
+def test_a_sample_that_cannot_be_generated_fails_only_its_group(agent, server):
     executor = agent.AgentExecutor()
 
     async def both():
@@ -267,7 +267,7 @@ def test_a_sample_that_cannot_be_generated_ends_its_group_only(agent, server):
     assert told(records) == pytest.approx([-0.8, 0.8]) and len(server.judge.seen) == 2
 
 
-def test_a_label_may_say_the_question_and_the_pictures(agent, server, tmp_path):
+def test_a_label_may_give_the_question_and_the_pictures(agent, server, tmp_path):
     (tmp_path / "a.png").write_bytes(png(7, 6))
     label = {"question": "Which digit?", "images": [{"path": str(tmp_path / "a.png")}], "answer": "eight"}
     run(agent, CHAT.format(QWEN + "Think step by step. Which digit?"), ["1", "5"], label=label)
@@ -275,7 +275,7 @@ def test_a_label_may_say_the_question_and_the_pictures(agent, server, tmp_path):
     assert server.judge.images == [[(7, 6)]] * 2
     with pytest.raises(LabelError, match="images"):
         run(agent, "Which?", ["1", "5"], label={"images": 3})
-    with pytest.raises(PromptError, match="no text of a user"):
+    with pytest.raises(PromptError, match="no text in a user message"):
         run(agent, "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>assistant\n", ["1", "5"])
 
 

@@ -1,4 +1,4 @@
-"""The web page: what its cards say, hostile text, and a browser that uses it as a person does."""
+"""The web page: its cards, hostile text, and a browser that uses it as a person would."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def model():
 # Parts of reasoning.
 
 
-def test_claims_stand_side_by_side():
+def test_claims_are_shown_side_by_side():
     text = "I see three eight.\n[Response 1]: three match\n[Response 2]: five wrong\nResponse 1 is better."
     assert cards.split_claims(text) == ("I see three eight.", "three match", "five wrong", "Response 1 is better.")
     long = "[Response 1]: It says three.\nThat is right.\n\n[Response 2]: It says five.\nNo.\n\nSo the first."
@@ -145,11 +145,11 @@ def test_the_verdict_by_hand():
     assert says.startswith("Answer 1 is better")
     assert "answer 1 is better: 70%" in says
     assert "answer 2 is better: 30%" in says
-    assert "2 for answer 1 · 1 for answer 2 · flips with the order in 100% of the vote pairs · 21 tokens" in says
+    assert "2 for answer 1 · 1 for answer 2 · changes with the order in 100% of the vote pairs · 21 tokens" in says
     assert "Vote 2 prefers answer 2answer 2 shown first, as Response 1 · 60% certain" in says
 
 
-def test_no_verdict_is_said_plainly():
+def test_a_missing_verdict_is_stated_plainly():
     tied = text_of(page_of(["A", "B"], [vote(1), vote(2, swapped=True)]))
     assert tied.startswith("No verdict: the votes are tied")
     silent = text_of(page_of(["A", "B"], [vote(None, text="Both are nice.")]))
@@ -176,12 +176,12 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>[Response 2]: \"
 
 @settings(deadline=None, max_examples=40)
 @given(st.one_of(st.just(HOSTILE), st.text(alphabet="<>&\"'/a=[]()*`$\n", max_size=40)))
-def test_nothing_of_a_text_becomes_markup(text):
+def test_no_text_becomes_markup(text):
     plain = page_of(["A", "B"], [vote(1, text="x"), vote(None, text="x")])
     marked = page_of([text, text], [vote(1, text=text), vote(None, text=text)])
     claims = f"[Response 1]: {text.strip() or 'x'}".replace("\n", " ")
     halves = page_of(["A", "B"], [vote(1, text=f"<think>{claims}\n[Response 2]: y</think><answer>1</answer>")])
-    # The parts around the claims are missing where there are none; no other tag may come or go.
+    # The parts around the claims may be missing; no other tag may appear or disappear.
     for markup, other in ((marked, plain), (cards.notice(text), cards.notice("x")), (cards.heading(text), None)):
         known = set(Reader(plain).tags) | {"h1", "p", "small"}
         assert set(Reader(markup).tags) <= known
@@ -234,7 +234,7 @@ def test_several_answers_are_ranked_with_their_pictures(model, files):
 @pytest.mark.parametrize(
     ("answers", "limits", "message"),
     [
-        ([{"text": "4", "files": ["red"]}] * 2, {}, "Two answers are the same text and pictures"),
+        ([{"text": "4", "files": ["red"]}] * 2, {}, "Two answers have the same text and pictures"),
         ([{"text": "", "files": ["red"]}, {"text": " ", "files": []}], {}, "Write at least two answers."),
         ([{"text": "4", "files": ["gone"]}, "7"], {}, "no such file"),
         ([{"text": "4", "files": ["notes"]}, "7"], {}, "is not an image"),
@@ -267,19 +267,19 @@ def test_votes_that_say_tie(answers, title, counts):
     assert says.count("says tie") == answers.count(0)
 
 
-def test_large_pictures_are_made_small():
+def test_large_pictures_are_scaled_down():
     large = cards.thumbnails([Image.effect_noise((2000, 1500), 90).convert("RGB")])
     assert len(large) < 400_000 and cards.thumbnails([]) == ""
 
 
-# What is wrong is said on the page.
+# Errors are shown on the page.
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"answers": ["4", " "]}, "Write at least two answers."),
-        ({"answers": ["4", "4"]}, "Two answers are the same text"),
+        ({"answers": ["4", "4"]}, "Two answers have the same text"),
         ({"question": " "}, "question: is blank."),
         ({"question": "<image>Which?"}, "has a place for 1 picture (<image>), and none came"),
         ({"pictures": ["/nowhere/x.png"]}, "/nowhere/x.png"),
@@ -297,7 +297,7 @@ def test_mistakes_are_messages(model, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_pixels": 2 * 56 * 28 - 1}, r"pictures together.*--max-pixels"),
+        ({"max_pixels": 2 * 56 * 28 - 1}, r"in all pictures.*--max-pixels"),
         ({"max_images": 1}, r"2 pictures.*--max-images"),
         ({"answers": ["a" * 30, "b"], "max_chars": 20}, "--max-chars"),
         ({"answers": ["1", "2", "3"], "max_candidates": 2}, "--max-candidates"),
@@ -352,7 +352,7 @@ def test_the_examples_are_questions_about_handwriting():
         assert len(set(example.answers)) == 2
 
 
-def test_the_command_keeps_to_this_machine_unless_told(checkpoint):
+def test_the_command_listens_on_loopback_unless_told_otherwise(checkpoint):
     from typer.testing import CliRunner
 
     from r1_reward import cli
@@ -468,7 +468,7 @@ def test_a_person_uploads_a_picture_and_reads_the_verdict(browser, url, tmp_path
     person.click("judge")
     person.wait(lambda: "Answer 2 is better" in person.result() and "being drawn" not in person.result())
     says = person.result()
-    assert "does not flip with the order" in says
+    assert "does not change with the order" in says
     assert "answer 2 is better: 90%" in says
     assert "<img src=x onerror=" in says, "shown as text"
     assert "**seven** 7" in says
@@ -518,7 +518,7 @@ def test_an_example_is_one_click_away(browser, url):
     person.wait(lambda: "verdict" in person.result().lower() or "is better" in person.result())
 
 
-def test_mistakes_are_said_in_the_browser(browser, url):
+def test_mistakes_are_shown_in_the_browser(browser, url):
     person = Person(browser, url)
     person.write("question", "Which?")
     person.click("judge")

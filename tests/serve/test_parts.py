@@ -1,4 +1,4 @@
-"""Questions and responses of parts over a real socket: pictures at their places, by the rules of all pictures."""
+"""Questions and responses made of parts, over a real socket: pictures at their places, under the usual limits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def image(*args, form="base64"):
 
 
 def shown_in(server, first, second):
-    """Return the question and the sizes of the pictures where the responses were shown in this order."""
+    """Return the question and the picture sizes of the judgment that showed the responses in this order."""
     (found,) = [n for n, (_, one, two) in enumerate(server.judge.seen) if (one, two) == (first, second)]
     return server.judge.seen[found][0], server.judge.images[found]
 
@@ -58,7 +58,7 @@ def server(running):
 
 
 @pytest.mark.parametrize("form", ["base64", "url", "image_url"])
-def test_a_picture_stands_where_its_part_does(server, form):
+def test_a_picture_is_shown_where_its_part_is(server, form):
     asked = pair([text("Here: "), image(4, 3, form=form), text(" is 4")], [image(5, 4, form=form), text("7")])
     status, answer = server.post("/v1/compare", asked)
     assert (status, answer["preferred"], answer["message"]) == (200, 2, None)
@@ -78,7 +78,7 @@ def test_pictures_in_front_come_before_those_of_parts(server):
     assert shown_in(server, "[image]4", "7") == ("Is [image] it?", [(1, 1), (2, 2), (3, 3)])
 
 
-def test_parts_without_a_picture_take_the_next_in_json_and_in_forms(server):
+def test_parts_without_a_picture_take_the_next_one_in_json_and_in_forms(server):
     asked = pair([text("4"), HERE], [HERE, text("7")], question=[HERE, text("Which?"), image(9, 9)])
     sizes = ((3, 1), (3, 2), (3, 3))
     by_json = server.post("/v1/compare", {**asked, "images": [{"base64": base64_png(*size)} for size in sizes]})
@@ -109,7 +109,7 @@ def test_groups_of_pictures(server, path):
     assert {tuple(sizes) for sizes in server.judge.images} >= {((4, 3), (5, 4)), ((4, 3), (4, 3))}
 
 
-def test_judgements_are_counted_by_what_differs():
+def test_judgments_are_counted_for_different_responses():
     same, other = [image(4, 3), text("2")], [image(5, 4), text("2")]
     taken = [{"base64": base64_png(n, 1)} for n in (1, 2, 3)]
     for responses, more, pairs in (
@@ -128,7 +128,7 @@ def test_judgements_are_counted_by_what_differs():
 
 
 @pytest.mark.parametrize("question", ["Which?", [text("Which?"), image()]])
-def test_criteria_are_told_to_the_judge_on_every_route(server, question):
+def test_criteria_reach_the_judge_on_every_route(server, question):
     told = "Judge the responses by this criterion alone: the number"
     asked = {"question": question, "criteria": "the number"}
     for path, responses in (
@@ -146,7 +146,7 @@ def test_criteria_are_told_to_the_judge_on_every_route(server, question):
 
 
 class Undecided(RewardModel):
-    """Some votes of its judge say tie."""
+    """A judge some of whose votes say tie."""
 
     def _verdict(self, votes):
         said = [vote.model_copy(update={"answer": 0, "probability": None}) for vote in votes[: self.ties]]
@@ -177,12 +177,12 @@ MANY = [image(1, 1), text("between")] * 10
 @pytest.mark.parametrize(
     ("asked", "field", "said"),
     [
-        # pictures that are none, or not to be had
+        # invalid or unavailable pictures
         (pair([text("a"), pictured({"base64": "!!"})]), "response_1[1].image", "not base64"),
         (pair(second=[image(), image(form="url"), pictured({"base64": ""})]), "response_2[2].image", "empty"),
-        (pair([pictured({"url": "http://127.0.0.1:9/a.png"})]), "response_1[0].image", "fetches no URLs"),
-        (pair([pictured({"path": "/etc/passwd"})]), "response_1[0].image", "reads no files"),
-        (pair([linked({"url": "file:///etc/passwd"})]), "response_1[0].image_url", "fetches no"),
+        (pair([pictured({"url": "http://127.0.0.1:9/a.png"})]), "response_1[0].image", "does not fetch URLs"),
+        (pair([pictured({"path": "/etc/passwd"})]), "response_1[0].image", "does not read files"),
+        (pair([linked({"url": "file:///etc/passwd"})]), "response_1[0].image_url", "does not fetch"),
         (pair([linked({"url": "data:image/png;base64,AAAA"})]), "response_1[0].image_url", "image"),
         (pair(question=[text("?"), image(5000, 5000)]), "question[1].image", "max-pixels"),
         # too much
@@ -203,18 +203,18 @@ MANY = [image(1, 1), text("between")] * 10
         (pair([text(" "), text("\n")]), "response_1", "response 1 is blank"),
         (pair([[text("a")]]), "response_1[0]", 'must be {"type": "text"'),
         (pair([[[[]]]]), "response_1[0]", "must be"),
-        (pair(["a", "b"]), "response_1[0]", "a part of its own"),
+        (pair(["a", "b"]), "response_1[0]", "as a text part"),
         (pair([None]), "response_1[0]", "must be"),
         (pair([{}]), "response_1[0]", "must be"),
         (pair([{"type": ["text"]}]), "response_1[0]", "must be"),
-        (pair([{"type": "video", "video": "film.mp4"}]), "response_1[0]", "no videos are taken here"),
-        (pair([{"type": "video_url", "video_url": {"url": "data:,"}}]), "response_1[0]", "no videos"),
+        (pair([{"type": "video", "video": "film.mp4"}]), "response_1[0]", "videos are not supported"),
+        (pair([{"type": "video_url", "video_url": {"url": "data:,"}}]), "response_1[0]", "videos are not supported"),
         (pair([text("a"), {"type": "audio"}]), "response_1[1]", "must be"),
         (pair([{"type": "text"}]), "response_1[0].text", ""),
         (pair([{"type": "text", "text": 5}]), "response_1[0].text", "string"),
         (pair([{"type": "text", "text": "a", "more": 1}]), "response_1[0].more", ""),
         (pair([pictured("abc")]), "response_1[0].image", '{"base64": ...}'),
-        (pair([pictured("https://example.org/a.png")]), "response_1[0].image", "this is a URL"),
+        (pair([pictured("https://example.org/a.png")]), "response_1[0].image", "send this URL as"),
         (pair([pictured({"base64": "a", "url": "b"})]), "response_1[0].image", "must be"),
         (pair([pictured({"base64": 7})]), "response_1[0].image.base64", "string"),
         (pair([linked("data:,")]), "response_1[0].image_url", ""),
@@ -298,7 +298,7 @@ def test_pixels_are_counted_over_all_parts():
         assert server.post("/v1/compare", pair(parts, [image(8, 8), text("7")]))[0] == 200
         status, answer = server.post("/v1/compare", pair(parts, [text("7"), image(9, 8)]))
         assert (status, answer["error"]["field"]) == (422, "response_2[1].image")
-        assert "108 pixels in all pictures together" in answer["error"]["message"]
+        assert "108 pixels in all pictures" in answer["error"]["message"]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -1,4 +1,4 @@
-"""Pictures in requests: what is opened, and what nobody may make the server read or fetch."""
+"""Pictures in requests: what the server opens, and what no client can make it read or fetch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refusal(images, *uploads, **settings):
 
 
 def header_of(width, height):
-    """Return a PNG that declares a size and holds next to nothing."""
+    """Return a PNG that declares a size but contains almost no data."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -80,7 +80,7 @@ def test_a_sideways_photograph_is_turned_upright():
         (base64.b64encode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n").decode(), "is not an image"),
     ],
 )
-def test_what_is_no_picture_is_said_to_be_none(text, message):
+def test_data_that_are_not_a_picture_are_refused(text, message):
     status, field, told = refusal([Base64Image(base64=base64_png()), Base64Image(base64=text)])
     assert (status, field) == (422, "images[1]") and message in told
 
@@ -112,7 +112,7 @@ def folder(tmp_path):
 
 def test_paths_need_permission(folder):
     status, field, told = refusal([PathImage(path=str(folder / "sub" / "in.png"))])
-    assert (status, field) == (403, "images[0]") and "reads no files" in told and str(folder) not in told
+    assert (status, field) == (403, "images[0]") and "does not read files" in told and str(folder) not in told
 
 
 def test_paths_inside_an_allowed_folder(folder, tmp_path):
@@ -126,12 +126,12 @@ def test_paths_inside_an_allowed_folder(folder, tmp_path):
     ["../out.png", "{}/../out.png", "{}-not/near.png", "link.png", "circle.png", "pipe", "sub", "none.png",
      "/etc/passwd", "/dev/zero", "\0", "x" * 5000, "~/a.png", ""],
 )  # fmt: skip
-def test_paths_outside_are_not_even_said_to_exist(folder, path):
+def test_errors_do_not_reveal_whether_outside_paths_exist(folder, path):
     status, field, told = refusal([PathImage(path=path.replace("{}", str(folder)))], allow_folders=(folder,))
-    assert (status, field, told) == (403, "images[0]", "there is no such file in the folders this server may read")
+    assert (status, field, told) == (403, "images[0]", "no such file in the folders this server may read")
 
 
-def test_a_file_that_is_no_picture_or_too_large(folder):
+def test_a_file_that_is_not_a_picture_or_too_large(folder):
     (folder / "text.png").write_text("secret words")
     status, _, told = refusal([PathImage(path="text.png")], allow_folders=(folder,))
     assert status == 422 and "is not an image" in told and "secret" not in told and str(folder) not in told
@@ -195,7 +195,7 @@ def host():
 
 def test_urls_need_permission(host):
     status, field, told = refusal([UrlImage(url=f"http://{host}/ok.png")])
-    assert (status, field) == (403, "images[0]") and "fetches no URLs" in told
+    assert (status, field) == (403, "images[0]") and "does not fetch URLs" in told
     for others in (("example.org",), ("127.0.0.1",), (f"127.0.0.2:{host[-5:]}",), (f"x{host}",), (f"{host}0",)):
         assert refusal([UrlImage(url=f"http://{host}/ok.png")], allow_hosts=others)[0] == 403
     assert Host.asked == []
@@ -206,7 +206,7 @@ def test_urls_on_an_allowed_host(host):
     assert Host.asked == ["/ok.png?a=1&b=2"]
 
 
-def test_a_name_alone_allows_the_usual_port_only():
+def test_a_host_without_a_port_allows_only_the_default_port():
     names = reader(allow_hosts=("Example.org",))
     for url in ("http://example.org/a", "https://EXAMPLE.org/a", "https://example.org:443/a"):
         assert names._allowed(url, "images[0]").hostname == "example.org"
@@ -222,7 +222,7 @@ def test_a_name_alone_allows_the_usual_port_only():
      "http://{}\\@evil.net/a", "http://{}/a b", "http://{}/a\r\nX: y", "http://évil/a", "http://evil.net#@{}/",
      "javascript:x", ""],
 )  # fmt: skip
-def test_strange_urls_are_fetched_from_nowhere(host, url):
+def test_strange_urls_are_not_fetched(host, url):
     status, field, _ = refusal([UrlImage(url=url.replace("{}", host))], allow_hosts=(host,))
     assert status in (403, 422) and field == "images[0]"
     assert Host.asked == []
@@ -235,7 +235,7 @@ def test_redirects_are_not_followed(host):
 
 
 def test_hosts_that_fail(host):
-    assert "answers 404" in refusal([UrlImage(url=f"http://{host}/none")], allow_hosts=(host,))[2]
+    assert "answered 404" in refusal([UrlImage(url=f"http://{host}/none")], allow_hosts=(host,))[2]
     closed = "127.0.0.1:9"
     status, _, told = refusal([UrlImage(url=f"http://{closed}/a")], allow_hosts=(closed,))
     assert status == 422 and told.startswith("cannot be fetched")
@@ -247,7 +247,7 @@ def test_a_host_that_sends_too_much_or_too_slowly(host):
     status, _, told = refusal([UrlImage(url=f"http://{host}/endless")], allow_hosts=(host,), max_body_mb=1)
     assert status == 422 and "larger than 1 MiB" in told
     dripping = [UrlImage(url=f"http://{host}/drip")]
-    hurried = itertools.count(0.0, 0.5).__next__  # half a second passes whenever anybody looks
+    hurried = itertools.count(0.0, 0.5).__next__  # every look at the clock takes half a second
     status, _, told = refusal(dripping, allow_hosts=(host,), clock=hurried)
     assert status == 422 and "more than" in told
     assert refusal(dripping, allow_hosts=(host,), clock=itertools.count(0.0, 0.5).__next__, timeout=5)[0] == 504

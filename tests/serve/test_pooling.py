@@ -1,4 +1,4 @@
-"""A scalar judge in the forms of vLLM's and SGLang's reward models; a judge that compares says what to ask instead."""
+"""A scalar judge behind vLLM's and SGLang's APIs for reward models; a judge that compares refuses with advice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REWARDS = {"4": 0.5, "7": -1.5, "(empty response)": -4.0, "nan": math.nan, "9 <i
 
 
 class Pictured(Table):
-    """A table that remembers questions and pictures, too."""
+    """A table that also remembers questions and pictures."""
 
     def score(self, candidates, **options):
         self.shown = [
@@ -94,7 +94,7 @@ def test_a_chat_as_verl_sends_it_has_its_reward(path, end, server):
 
 @pytest.mark.parametrize("path", PATHS[:3])
 @pytest.mark.parametrize("wanted", [None, True])
-def test_the_activation_is_a_sigmoid_unless_it_is_declined(path, wanted, server):
+def test_the_activation_is_a_sigmoid_unless_disabled(path, wanted, server):
     expected = [1 / (1 + math.exp(-REWARDS[one])) for one in ("4", "7")]
     body = {"input": [chatml("Which?", "4"), chatml("Which?", "7")], "use_activation": wanted}
     assert numbers(server, path, **body) == pytest.approx(expected)
@@ -114,13 +114,13 @@ def test_vllms_fields(server):
 
 def test_the_openai_clients_embedding_is_the_reward(server):
     client = openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none", max_retries=0)
-    for form in ({}, {"encoding_format": "float"}):  # the client asks for base64 by itself
+    for form in ({}, {"encoding_format": "float"}):  # the client requests base64 by default
         answer = client.embeddings.create(model="judge", input=[chatml("Which?", "7"), chatml("Which?", "4")], **form)
         assert [one.embedding[0] for one in answer.data] == [-1.5, 0.5]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_messages_show_their_pictures(path, server, table):
+def test_pictures_in_messages_are_shown(path, server, table):
     asked = [{"role": "user", "content": [PICTURE, {"type": "text", "text": "Which?"}]}]
     assert numbers(server, path, messages=[*asked, *messages("", "7")[1:]], **raw(path)) == [-1.5]
     assert table.shown == [("Which?", [(3, 2)])]
@@ -132,7 +132,7 @@ def test_messages_show_their_pictures(path, server, table):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_an_empty_response_has_a_reward_and_a_token_in_one_stays_text(path, server):
+def test_an_empty_response_has_a_reward_and_tokens_in_a_response_stay_text(path, server):
     for response in ("", " \n", "<|endoftext|>"):
         assert numbers(server, path, input=chatml("Why, then?", response), **raw(path)) == [-4.0]
     assert numbers(server, path, messages=messages("Why so?", ""), **raw(path)) == [-4.0]
@@ -168,7 +168,7 @@ def test_an_empty_response_has_a_reward_and_a_token_in_one_stays_text(path, serv
         ({"text": ["4"]}, "text", "leave it out"),
     ],
 )  # fmt: skip
-def test_what_has_no_reward_is_refused_with_the_reason(path, body, param, words, server):
+def test_invalid_requests_are_refused_with_the_reason(path, body, param, words, server):
     got, message = refused(server, path, 404 if body.get("model") else 400, **body)
     assert got == param and words in message
 
@@ -198,7 +198,7 @@ def test_other_tasks_and_missing_numbers(server):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_judge_that_compares_says_what_to_ask_instead(path, comparing):
+def test_a_judge_that_compares_says_what_to_use_instead(path, comparing):
     for body in (
         {"input": chatml("?", "4")},
         {"input": [chatml("?", "4"), chatml("?", "7")]},

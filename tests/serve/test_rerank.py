@@ -1,4 +1,4 @@
-"""Rerankers' and scorers' routes: the wire form of vLLM and Cohere, and Cohere's own client."""
+"""The routes of rerankers and scorers: the wire format of vLLM and Cohere, and Cohere's own client."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_equal_documents_share_their_score(server):
     assert [one["score"] for one in ask(server, "/score", queries=QUERY, documents=["4", "4"])["data"]] == [0.5, 0.5]
 
 
-def test_the_schedule_and_the_votes_stand_in_the_url(server):
+def test_the_url_sets_schedule_and_votes(server):
     for options, most in [("", 6 * 2), ("?schedule=circular", 4 * 2), ("?schedule=bracket&votes=3", 3 * 6)]:
         before = server.metric("votes_total", outcome="readable")
         ask(server, "/rerank" + options, query=QUERY, documents=["1", "2", "3", "4"])
@@ -115,7 +115,7 @@ def test_scores_come_in_the_order_of_the_documents(path, names, server):
     assert ask(server, path, **{query: [QUERY], documents: ["4", "9", "7"]})["data"] == answer["data"]
 
 
-def test_a_query_for_each_document_groups_them(server):
+def test_documents_are_grouped_by_query(server):
     answer = ask(server, "/score", queries=["a", "b", "a", "b"], documents=["1", "9", "2", "3"])
     assert [one["score"] for one in answer["data"]] == pytest.approx([0.1, 0.9, 0.9, 0.1])
 
@@ -156,13 +156,13 @@ def test_a_query_for_each_document_groups_them(server):
         ("/score", {"text_1": "q", "text_2": [["4"], "7"]}, "text_2[0]", "text or a document"),
     ],
 )  # fmt: skip
-def test_what_is_refused_says_why_in_both_forms(path, body, param, words, server):
+def test_refusals_say_why_in_both_forms(path, body, param, words, server):
     body = {"query": QUERY, **body} if "/rerank" in path else body
     got, message = refused(server, path, **body)
     assert got == param and words in message
 
 
-def test_five_hundred_documents_where_the_operator_allows_them():
+def test_five_hundred_documents_if_the_operator_allows_them():
     with Served(max_candidates=500, model_name="judge") as server:
         documents = [str(number) for number in range(500)]
         assert "--max-judgments" in refused(server, query=QUERY, documents=documents)[1]
@@ -187,7 +187,7 @@ def test_a_scalar_judge_scores_each_document_alone(documents, scalar):
     assert [result["relevance_score"] for result in results] == pytest.approx(sorted(expected, reverse=True))
 
 
-def test_a_scalar_judge_without_a_number_and_one_that_is_shared(scalar):
+def test_a_scalar_judge_without_a_finite_reward_and_a_shared_document(scalar):
     assert refused(scalar, status=502, query="Which?", documents=["nan", "4"])[1].endswith("documents[0]")
     assert "picture" in refused(scalar, query="<image>Which?", documents=["4"])[1]
     shared = RewardModel(Table({"4": 0.0})).shared()

@@ -1,4 +1,4 @@
-"""The routes over a real socket: what they answer, and what they say when they cannot."""
+"""The routes over a real socket: their answers and their errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(running):
 
 
 class Speaks(ScriptedJudge):
-    """Writes one text about every pair, in a dialect."""
+    """Writes the same text about every pair, in a dialect."""
 
     def __init__(self, name, text):
         super().__init__()
@@ -55,7 +55,7 @@ def test_reasoning_is_cut_in_the_judges_own_dialect(name, text, reasoning):
     assert vote["reasoning"] == reasoning
 
 
-def test_compare_tells_the_verdict_and_every_vote(server):
+def test_compare_returns_the_verdict_and_every_vote(server):
     status, answer = server.post("/v1/compare", pair("4", "7", images=[{"base64": base64_png()}], votes=3))
     assert status == 200
     assert (answer["preferred"], answer["message"], answer["unreadable"]) == (2, None, 0)
@@ -81,10 +81,10 @@ def test_options_reach_the_model(server):
     _, answer = server.post("/v1/compare", pair(votes=8, stop="exact"))
     assert 9 <= len(answer["votes"]) < 16
     assert server.judge.temperatures[-1] == 1.0
-    assert len(server.post("/v1/compare", pair(votes=2.0))[1]["votes"]) == 4  # some clients know no integers
+    assert len(server.post("/v1/compare", pair(votes=2.0))[1]["votes"]) == 4  # some clients have no integers
 
 
-def test_no_readable_vote_is_no_verdict_and_no_reward(server):
+def test_without_a_readable_vote_there_is_no_verdict_and_no_reward(server):
     question = "unreadable"
     status, answer = server.post("/v1/compare", pair(question=question))
     assert status == 200
@@ -94,11 +94,11 @@ def test_no_readable_vote_is_no_verdict_and_no_reward(server):
     status, answer = server.post("/v1/reward", {"question": question, "responses": ["1", "2"]})
     assert status == 200 and answer["rewards"] == [None, None] and "2 of 2" in answer["message"]
     status, answer = server.post("/v1/rank", {"question": question, "responses": ["1", "2"]})
-    assert status == 200 and "says nothing" in answer["message"]
+    assert status == 200 and "is meaningless" in answer["message"]
     assert answer["comparisons"] == [{"first": 0, "second": 1, "probability": None}]
 
 
-def test_a_tie_is_said_to_be_one(server):
+def test_a_tie_is_reported(server):
     server.judge.judge = lambda question, first, second, seed, temperature: ScriptedJudge.judge(
         server.judge, question, "9", "1", seed, 0.0
     )
@@ -164,7 +164,7 @@ def test_rewards_by_a_schedule_are_those_of_the_model(server, options):
         ({"schedule": "circular", "comparisons": 5}, "comparisons", "the schedule circular has its own number of them"),
     ],
 )
-def test_a_schedule_that_makes_no_sense_is_refused(server, options, field, message):
+def test_an_invalid_schedule_is_refused(server, options, field, message):
     status, answer = server.post("/v1/reward", {"question": "?", "responses": ["1", "2"], **options})
     assert (status, answer["error"]["field"]) == (422, field)
     assert message in answer["error"]["message"] and not answer["error"]["message"].startswith("Value error")
@@ -249,7 +249,7 @@ def test_wrong_responses_are_named(server, asked, field):
         ("/v1/compare", pair(image=[]), "unknown field 'image'. Did you mean 'images'?"),
         ("/v1/reward", {"question": "?", "responses": ["1", "2"], "schedul": "circular"}, "Did you mean 'schedule'?"),
         ("/v1/rank", {"question": "?", "responses": ["1", "2"], "xyz": 1}, "There are model, question, "),
-        ("/v1/reward", {"prompt": "?", "completions": ["1"]}, "is missing; 'prompt', 'completions' is not read here"),
+        ("/v1/reward", {"prompt": "?", "completions": ["1"]}, "is missing; unknown fields: 'prompt', 'completions'"),
         ("/v1/compare", {"question": "?", "response_1": "a"}, "is missing"),
         ("/get_reward?vote=3", {"query": ["p 1"], "prompts": ["p"]}, "Did you mean 'votes'?"),
         ("/get_reward?shedule=circular", {"query": ["p 1"], "prompts": ["p"]}, "Did you mean 'schedule'?"),
@@ -258,26 +258,30 @@ def test_wrong_responses_are_named(server, asked, field):
         ("/v1/compare", pair(**{"x" * 10_000: 1}), "unknown field 'xxx"),
     ],
 )
-def test_fields_that_are_not_read_or_missing_are_told_with_the_right_ones(server, path, asked, message):
+def test_errors_of_unknown_or_missing_fields_suggest_the_right_ones(server, path, asked, message):
     status, answer = server.post(path, asked)
     assert status in (400, 422) and message in answer["error"]["message"], answer
     assert len(answer["error"]["message"]) < 1000
 
 
-def test_a_response_alone_is_told_what_it_lacks(server):
+def test_a_single_response_gets_an_explanation(server):
     status, answer = server.post("/v1/reward", {"question": "?", "responses": ["1"]})
-    assert status == 200 and answer["rewards"] == [None] and "name and size of its group" in answer["message"]
+    assert (
+        status == 200
+        and answer["rewards"] == [None]
+        and "send two or more, or its group and group_size" in answer["message"]
+    )
     status, answer = server.post("/v1/reward", {"question": "?", "responses": ["1", "1"]})
-    assert "alone" not in str(answer["message"])
+    assert "single" not in str(answer["message"])
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"null", b'{"question": "\\ud800"}', b"[" * 100_000])
-def test_bodies_that_are_no_request(server, body):
+def test_bodies_that_are_not_a_request(server, body):
     status, answer = server.post("/v1/compare", body)
     assert status == 422 and answer["error"]["message"]
 
 
-def test_other_kinds_of_bodies(server):
+def test_other_content_types(server):
     for kind in ("text/plain", "application/x-www-form-urlencoded", "", "application/jsonp"):
         status, _, answer = server.ask("POST", "/v1/compare", b"{}", {"Content-Type": kind})
         assert status == 415 and "application/json" in json.loads(answer)["error"]["message"]
@@ -313,7 +317,7 @@ def test_a_judge_that_fails_gives_an_error_not_a_reward(server):
     assert server.post("/v1/compare", pair())[0] == 200
 
 
-def test_a_bug_in_the_model_is_logged_and_not_told(server, caplog):
+def test_a_bug_in_the_model_is_logged_but_not_sent_to_the_client(server, caplog):
     for path, asked in (("/v1/compare", pair()), ("/v1/reward", {"responses": ["1", "2"]})):
         status, answer = server.post(path, {**asked, "question": "this explodes"})
         assert status == 500 and "secret" not in json.dumps(answer) and "log" in answer["error"]["message"]
@@ -344,7 +348,7 @@ def test_health_and_metrics(server):
     assert b"stranger" not in text
 
 
-def test_a_model_that_takes_one_vote_says_so():
+def test_a_model_that_supports_one_vote_says_so():
     scorer = Table({"1": 1.0, "2": 2.0, "4": 4.0, "7": 7.0})
     with Served(model=RewardModel(scorer)) as server:
         status, answer = server.post("/v1/compare", pair("4", "7", votes=2))
@@ -359,7 +363,7 @@ def test_a_model_that_takes_one_vote_says_so():
         )
 
 
-def test_settings_that_make_no_sense(tmp_path):
+def test_invalid_settings(tmp_path):
     from r1_reward.records.errors import UserError
 
     for wrong in (

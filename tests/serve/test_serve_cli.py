@@ -1,4 +1,4 @@
-"""``r1-reward serve`` as a process of its own, with the tiny checkpoint, and what it refuses to start with."""
+"""``r1-reward serve`` in its own process, with the tiny checkpoint, and the options it refuses."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def request_of(row, **options):
 
 
 @pytest.mark.slow
-def test_the_command_answers_as_the_library_does_and_ends_in_good_order(checkpoint, rows, monkeypatch):
+def test_the_command_answers_as_the_library_does_and_exits_cleanly(checkpoint, rows, monkeypatch):
     monkeypatch.setenv("SERVE_KEY", "a key")
     key = {"Authorization": "Bearer a key"}
     options = ("--model", str(checkpoint), "--api-key-env", "SERVE_KEY", "--max-new-tokens", "24")
     model = RewardModel.from_pretrained(checkpoint, max_new_tokens=24)
     with Process(*options) as served:
-        assert served.name == checkpoint.name  # not where it lies
+        assert served.name == checkpoint.name  # not its path
         status, health = served.ask("GET", "/health")
         assert (status, health["ready"], health["model"]) == (200, True, checkpoint.name)
         assert served.ask("POST", "/v1/compare", request_of(rows[0]))[0] == 401
@@ -118,14 +118,14 @@ def refused(*arguments):
     return str(result.exception)
 
 
-def test_what_it_does_not_start_with(checkpoint, tmp_path, monkeypatch):
+def test_the_command_refuses_to_start_with_invalid_options(checkpoint, tmp_path, monkeypatch):
     model = ("--model", str(checkpoint))
     assert "--insecure" in refused(*model, "--host", "0.0.0.0")
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     assert "NO_SUCH_KEY" in refused(*model, "--api-key-env", "NO_SUCH_KEY")
     monkeypatch.setenv("NO_SUCH_KEY", " ")
     assert "NO_SUCH_KEY" in refused(*model, "--api-key-env", "NO_SUCH_KEY")
-    assert "is not a folder" in refused(*model, "--allow-folder", str(tmp_path / "none"))
+    assert "not a directory" in refused(*model, "--allow-folder", str(tmp_path / "none"))
     assert "--model-pixels" in refused(*model, "--base-url", "http://127.0.0.1:9/v1", "--model-pixels", "100")
     assert str(tmp_path / "none") in refused("--model", str(tmp_path / "none"))
 
@@ -142,7 +142,7 @@ def test_importing_the_command_loads_no_server():
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0
 
 
-def test_an_answer_does_not_wait_for_an_acknowledgement():
+def test_an_answer_does_not_wait_for_an_acknowledgment():
     with (
         listen(ServerSettings(port=0)) as listener,
         socket.create_connection(listener.getsockname()),

@@ -1,4 +1,4 @@
-"""slime without slime: its samples and what it posts, and our server on loopback."""
+"""slime without slime: its samples and requests, and our server on loopback."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARGS = SimpleNamespace(n_samples_per_prompt=2)
 
 @dataclass
 class Sample:
-    """What the function reads of slime's."""
+    """The fields of slime's sample that the function reads."""
 
     prompt: str | list
     response: str
@@ -97,7 +97,7 @@ def test_the_judge_sees_the_pictures_of_the_policy_once(server, prompt, sizes, q
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which?"}]}],
     ],
 )
-def test_a_prompt_whose_pictures_did_not_come_ends_the_run(server, prompt, inputs):
+def test_a_prompt_without_its_pictures_ends_the_run(server, prompt, inputs):
     for label in (None, {"question": "Which?"}):
         with pytest.raises(WrongPictures, match="the prompt .*Which.* place"):
             ask(group(prompt, ["1", "5"], multimodal_inputs=inputs, label=label))
@@ -116,7 +116,7 @@ def test_the_label_has_the_pictures_where_the_policy_has_none(server, tmp_path, 
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "F"])
-def test_photographs_in_other_colours_do_not_end_the_run(server, mode):
+def test_pictures_in_other_color_modes_do_not_end_the_run(server, mode):
     inputs = {"images": [Image.new(mode, (5, 4))]}
     assert ask(group("<image>Which?", ["1", "5"], multimodal_inputs=inputs)) == pytest.approx([-0.8, 0.8])
 
@@ -131,7 +131,7 @@ def test_videos_are_refused(server):
         ask(group("<video>Which?", ["1", "5"], multimodal_inputs={"images": None, "videos": [object()]}))
 
 
-def test_what_cannot_be_judged_earns_the_worst(server):
+def test_a_response_that_cannot_be_judged_earns_the_worst(server):
     assert ask(group("Is it unreadable?", ["1", "5"])) == [-1.0, -1.0]
     assert ask(group("Which?", ["1", "9" * 60_000, "5"])) == pytest.approx([-0.8, -1.0, 0.8])
     assert ask(group("Which?", ["", "3"])) == pytest.approx([-0.8, 0.8])
@@ -143,7 +143,7 @@ def test_a_judge_that_fails_ends_the_run(server, question):
         ask(group(question, ["1", "5"]))
 
 
-def test_what_is_no_group_is_refused(server):
+def test_samples_that_are_not_a_group_are_refused(server):
     one, other = group("Which?", ["1", "5"])
     for samples in (
         [one],
@@ -159,7 +159,7 @@ def test_what_is_no_group_is_refused(server):
     assert server.judge.seen == []
 
 
-def test_a_sample_that_comes_alone_waits_for_its_siblings(server):
+def test_a_sample_that_arrives_alone_waits_for_its_siblings(server):
     function = slime.judged_by()
 
     async def both():
@@ -169,9 +169,9 @@ def test_a_sample_that_comes_alone_waits_for_its_siblings(server):
 
     assert asyncio.run(both()) == pytest.approx([-0.8, 0.8, 0.8, -0.8])
     assert {frozenset(pair) for _, *pair in server.judge.seen} == {frozenset("15"), frozenset("92")}
-    with pytest.raises(PromptError, match="one sample"):
+    with pytest.raises(PromptError, match="a single sample"):
         ask(Sample("Which?", "1", group_index=None))
-    with pytest.raises(PromptError, match="one sample"):
+    with pytest.raises(PromptError, match="a single sample"):
         ask(Sample("Which?", "1"), args=SimpleNamespace(n_samples_per_prompt=1))
 
 
@@ -229,7 +229,7 @@ def test_a_remote_sample_that_cannot_be_judged_earns_the_worst():
         ([], {"group": "a", "group_size": 2}, "prompt"),
     ],
 )
-def test_what_nobody_could_judge_is_refused(prompt, label, field):
+def test_samples_that_cannot_be_judged_are_refused(prompt, label, field):
     with Served() as server:
         status, answer = remote(server, prompt, "1", label)()
         assert status == 422 and answer["error"]["field"] == field and server.judge.seen == []
@@ -259,7 +259,7 @@ print({module}.__name__)
 
 
 @pytest.mark.parametrize("name", ["slime", "openrlhf_agent"])
-def test_a_trainers_process_needs_httpx_and_nothing_else(name):
+def test_a_trainers_process_needs_only_httpx(name):
     module = f"r1_reward.serve.dialects.{name}"
     code = ALONE.replace("{module}", module)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

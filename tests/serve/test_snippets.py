@@ -1,4 +1,4 @@
-"""The snippets of examples/trainers and docs/trainers.md, called the way the trainers call them."""
+"""The snippets of examples/trainers and docs/trainers.md, called as the trainers call them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def picture(tmp_path):
     return tmp_path / "scene.png"
 
 
-# OpenRLHF: a request of many samples.
+# OpenRLHF: a request with many samples.
 
 
 def test_openrlhf_many_samples_in_a_request(server):
@@ -60,7 +60,7 @@ def test_plain_http(server, picture):
 
 
 def blocks(language):
-    """The code blocks of docs/trainers.md in a language."""
+    """Return the code blocks of docs/trainers.md in a language."""
     text = (ROOT / "docs" / "trainers.md").read_text(encoding="utf-8")
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
@@ -90,13 +90,13 @@ def test_trl_trains_a_step_with_the_snippet(checkpoint, pair_file, tmp_path):
         "gradient_checkpointing": False, "disable_tqdm": True, "save_strategy": "no",
     }  # fmt: skip
     program = snippet("trl_grpo")
-    program.GROUP_SIZE, program.JUDGMENT_TOKENS = 2, 4  # an untrained judge would never end
+    program.GROUP_SIZE, program.JUDGMENT_TOKENS = 2, 4  # an untrained judge would never stop
     program.train(str(checkpoint), str(checkpoint), data, tmp_path / "out", **options)
     assert (tmp_path / "out" / "config.json").is_file()
 
 
 def test_every_python_block_of_the_page_is_in_an_example():
-    """What the page shows as Python is code that the tests above run."""
+    """All Python on the page is code that the tests above run."""
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples" / "trainers").glob("*.py"))
     dialects = (ROOT / "src" / "r1_reward" / "serve" / "dialects").glob("*.py")
     sources += "\n".join(path.read_text(encoding="utf-8") for path in dialects)

@@ -1,4 +1,4 @@
-"""The plug for ms-swift without ms-swift: what it makes of swift's rows, with real servers behind it."""
+"""The ms-swift plug-in without ms-swift: its rewards for swift's rows, with real servers behind it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from r1_reward.serve.judge_client import JudgeFailed
 
 
 class Args:
-    """What the plug reads of swift's GRPOConfig."""
+    """The fields of swift's GRPOConfig that the plug-in reads."""
 
     num_generations, num_generations_eval = 2, None
 
 
 @pytest.fixture
 def swift(monkeypatch):
-    """The plug, loaded beside as much of ms-swift as it imports: a base class and two tables."""
+    """The plug-in, loaded with stand-ins for what it imports from ms-swift: a base class and two tables."""
     rewards = types.ModuleType("swift.rewards")
     rewards.AsyncORM = type("AsyncORM", (), {"__init__": lambda self, args=None, **_: setattr(self, "args", args)})
     rewards.orms, rewards.rm_plugins = {}, {}
@@ -63,7 +63,7 @@ def ask(orm, rows):
     return asyncio.run(orm(completions_of(rows), **columns_of(rows), trainer_state=object()))
 
 
-def test_it_registers_both_of_its_plugs(swift):
+def test_it_registers_both_plug_ins(swift):
     rewards = sys.modules["swift.rewards"]
     assert rewards.orms == {"r1_reward": swift.R1Reward}
     assert rewards.rm_plugins == {"r1_reward": swift.R1RewardPlugin}
@@ -104,8 +104,8 @@ FORMS = [
 
 @pytest.mark.parametrize("form", range(len(FORMS)))
 @pytest.mark.parametrize("order", ["one after the other", "interleaved"])
-def test_equal_questions_about_other_pictures_are_other_groups(swift, judge, tmp_path, form, order):
-    # swift makes prompt_id of the messages alone, so these four share it.
+def test_equal_questions_about_different_pictures_are_different_groups(swift, judge, tmp_path, form, order):
+    # swift derives prompt_id from the messages alone, so these four share it.
     light, dark = (FORMS[form](picture, tmp_path) for picture in (WHITE, BLACK))
     rows = [row("<image>Which?", text, images=[picture]) for picture in (light, dark) for text in ("a", "aa")]
     wanted = [-0.8, 0.8, 0.8, -0.8]
@@ -141,7 +141,7 @@ def test_tags_never_reach_the_question_and_pictures_do(swift, judge, question, p
 BEFORE = [{"role": "user", "content": "<image>What is this?"}, {"role": "assistant", "content": "A three."}]
 
 
-def test_earlier_turns_stand_before_the_question_with_their_pictures(swift, judge):
+def test_earlier_turns_precede_the_question_with_their_pictures(swift, judge):
     rows = [row("And <image>?", text, images=[WHITE, BLACK], before=BEFORE) for text in ("a", "aa")]
     ask(swift.R1Reward(args=Args()), rows)
     assert {(asked, *light) for asked, _, _, light in judge.asked} == {
@@ -203,7 +203,7 @@ def test_an_empty_answer_is_judged(swift, judge):
     assert {"(empty response)"} < {text for _, first, second, _ in judge.asked for text in (first, second)}
 
 
-def test_a_judge_that_fails_masks_its_group_and_ends_a_batch_it_fails_wholly(swift, judge, caplog):
+def test_a_failed_judge_masks_its_group_and_a_wholly_failed_batch_raises(swift, judge, caplog):
     failing = [row("down?", text) for text in ("a", "aa")]
     good = [row("Q?", text, prompt_id="prompt_1") for text in ("a", "aa")]
     with caplog.at_level(logging.WARNING):
@@ -215,13 +215,13 @@ def test_a_judge_that_fails_masks_its_group_and_ends_a_batch_it_fails_wholly(swi
 
 
 def test_rows_of_one_request_share_its_reward(swift, judge):
-    # Rollouts of several turns may give one request several rows; swift refuses rewards that differ within it.
+    # Multi-turn rollouts may give one request several rows; swift refuses different rewards within a request.
     rows = [row("Q?", text, request_id=name) for name, text in [("x", "aaaa"), ("y", "aa"), ("x", "a")]]
     assert ask(swift.R1Reward(args=Args()), rows) == pytest.approx([-0.8, 0.8, -0.8])
     assert {text for _, first, second, _ in judge.asked for text in (first, second)} == {"a", "aa"}
 
 
-def test_turns_that_the_policy_wrote_are_not_of_the_prompt(swift, judge):
+def test_turns_that_the_policy_wrote_are_not_part_of_the_prompt(swift, judge):
     def played(first, answer):
         own = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": first}]
         return row("The tool says 4.", answer, before=own)
@@ -232,7 +232,7 @@ def test_turns_that_the_policy_wrote_are_not_of_the_prompt(swift, judge):
     assert {question for question, *_ in judge.asked} == {"Q?"}
 
 
-def test_prompts_that_repeat_are_cut_at_num_generations(swift, judge):
+def test_repeated_prompts_are_split_at_num_generations(swift, judge):
     rows = [row("Q?", text) for text in ("a", "aa", "aaa", "aaaa")]
     assert ask(swift.R1Reward(args=Args()), rows) == pytest.approx([-0.8, 0.8, -0.8, 0.8])
 
@@ -243,7 +243,7 @@ def test_evaluation_may_have_groups_of_another_size(swift, judge):
     assert rewards == pytest.approx([-0.8, 0.8, 0.0], abs=1e-9)
 
 
-def test_a_cut_group_has_no_reward_and_one_warning(swift, judge, caplog):
+def test_a_split_group_has_no_reward_and_one_warning(swift, judge, caplog):
     orm = swift.R1Reward(args=Args())
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
@@ -253,7 +253,7 @@ def test_a_cut_group_has_no_reward_and_one_warning(swift, judge, caplog):
 
 
 def together(orms, *prompts):
-    """Return what each process gets for its part of some prompts' completions."""
+    """Return each process's rewards for its part of some prompts' completions."""
     found = [None] * len(orms)
 
     def one(place):
@@ -269,7 +269,7 @@ def together(orms, *prompts):
 
 
 def processes(swift, monkeypatch, count, **given):
-    """Return the ORM of each of several processes, which agree on the id of their run."""
+    """Return the ORMs of several processes that share the id of their run."""
     utils = importlib.import_module("accelerate.utils")
     run = uuid.uuid4().hex  # tests share a server
     monkeypatch.setattr(utils, "broadcast_object_list", lambda ids: ids.__setitem__(0, run))
@@ -277,9 +277,9 @@ def processes(swift, monkeypatch, count, **given):
     return [swift.R1Reward(args=type("Some", (), {"num_generations": 4, **given})()) for _ in range(count)]
 
 
-def test_the_parts_of_a_group_meet_on_the_server(swift, judge, monkeypatch):
+def test_a_split_group_is_reunited_on_the_server(swift, judge, monkeypatch):
     orms = processes(swift, monkeypatch, 2)
-    for step in range(2):  # the ids of prompts begin anew with every step
+    for step in range(2):  # prompt ids start again in every step
         texts = ["a", "aaa", "aa", "aaaa"] if step == 0 else ["aaaa", "a", "aaa", "aa"]
         parts = [[row("<image>Q?", text, images=[WHITE]) for text in texts[:2]]]
         parts += [[row("<image>Q?", text, images=[WHITE]) for text in texts[2:]]]
@@ -306,14 +306,14 @@ def test_spam_alone_in_its_process_has_the_worst_reward_and_no_zero(swift, judge
 
 
 @pytest.mark.parametrize("counts", [(6, 2), (5, 3), (1, 7), (4, 4), (8, 4), (6, 6)])
-def test_a_prompt_that_is_in_the_batch_several_times_is_cut_but_once(swift, judge, monkeypatch, counts):
+def test_a_prompt_that_is_in_the_batch_several_times_is_split_only_once(swift, judge, monkeypatch, counts):
     parts = [["a" * (1 + place) for place in range(count)] for count in counts]
     found = together(processes(swift, monkeypatch, 2), parts)
     assert all(None not in rewards for rewards in found)
 
 
 @pytest.mark.parametrize("evaluation", [2, 3, 1])
-def test_half_a_group_of_training_is_no_group_of_an_evaluation(swift, judge, monkeypatch, evaluation):
+def test_half_a_training_group_is_not_an_evaluation_group(swift, judge, monkeypatch, evaluation):
     given = {"num_generations": 6, "num_generations_eval": evaluation, "generation_batch_size": 12}
     orms = processes(swift, monkeypatch, 2, **given)
     rows = [["aaaaaa", "aaaaa", "aaaa"], ["aaa", "aa", "a"]]
@@ -345,7 +345,7 @@ URL = "http://127.0.0.1:1/v1"
         ({"R1_REWARD_SERVER": URL, "R1_REWARD_GROUP_SIZE": "1"}, "must be 2 or more"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_at_the_start(swift, monkeypatch, environment, message):
+def test_invalid_settings_are_refused_at_the_start(swift, monkeypatch, environment, message):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
@@ -379,7 +379,7 @@ def test_a_judge_in_this_process_gives_the_same_rewards_as_one_behind_a_server(s
         ask(swift.R1Reward(args=Four()), rows[8:])
 
 
-def test_the_plug_in_judges_by_the_model_that_swift_has_loaded(swift, tiny, monkeypatch):
+def test_the_plug_in_judges_with_the_model_that_swift_has_loaded(swift, tiny, monkeypatch):
     model, processor = tiny
     monkeypatch.setenv("R1_REWARD_OPTIONS", '{"max_new_tokens": 3}')
     seen = []
@@ -393,15 +393,15 @@ def test_the_plug_in_judges_by_the_model_that_swift_has_loaded(swift, tiny, monk
     assert all(len(request.images) == 1 and "<image>" not in str(request.messages) for request in seen)
 
 
-def test_its_folder_hides_no_package(swift, monkeypatch):
-    # swift puts the folder of an external plug-in in front of sys.path, and beside this one lies a file openai.py.
+def test_its_folder_shadows_no_package(swift, monkeypatch):
+    # swift puts the folder of an external plug-in first in sys.path, and this one's folder has an openai.py.
     folder = str(Path(swift.__file__).parent)
     monkeypatch.setattr(sys, "path", [folder, *sys.path])
     importlib.reload(swift)
     assert folder not in sys.path
 
 
-def test_a_trainers_process_needs_httpx_alone():
+def test_a_trainers_process_needs_only_httpx():
     program = """
 import sys, types
 for name in ("pydantic", "torch", "transformers", "datasets", "fastapi", "typer", "rich", "numpy"):

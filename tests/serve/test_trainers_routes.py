@@ -1,4 +1,4 @@
-"""What holds on every route that trainers ask: a response that is too long for the judge, odd labels and rollouts."""
+"""Properties of all routes for trainers: responses that are too long for the judge, odd labels and rollouts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUESTION = "Which is larger?"
 
 
 class ShortJudge(ScriptedJudge):
-    """A judge that has no room for a response with the word "endless", nor for a question with it."""
+    """A judge whose context is too short for questions and responses with the word "endless"."""
 
     def answer(self, requests):
         for request, answer in zip(requests, super().answer(requests), strict=True):
@@ -34,7 +34,7 @@ def rollout(number, text, group="g", **more):
 
 
 def by_reward(server, texts):
-    """One request each, which wait for each other."""
+    """Send each response in its own request; the requests wait for each other."""
     bodies = [{"question": QUESTION, "responses": [text], "group": "g", "group_size": len(texts)} for text in texts]
     answers = together(*(lambda body=body: server.post("/v1/reward", body) for body in bodies))
     assert {status for status, _ in answers} == {200}, answers
@@ -77,7 +77,7 @@ def by_client(server, texts):
 
 
 @pytest.mark.parametrize("ask", [by_reward, by_get_reward, by_labels, by_compare, by_verify, by_client])
-def test_a_response_without_room_in_the_judge_costs_the_others_nothing(ask):
+def test_a_response_that_is_too_long_for_the_judge_does_not_affect_the_others(ask):
     with Served(ShortJudge()) as server:
         rewards, reasons = ask(server, ["4", "endless 9", "7"])
         assert rewards[0] == pytest.approx(-0.8) and rewards[2] == pytest.approx(0.8)
@@ -87,14 +87,14 @@ def test_a_response_without_room_in_the_judge_costs_the_others_nothing(ask):
         assert set(ask(server, ["endless 4", "endless 7"])[0]) <= {None, -1.0}
 
 
-def test_a_judge_that_fails_is_still_an_error_beside_one_without_room():
+def test_a_failing_judge_is_still_an_error_beside_a_response_that_is_too_long():
     with Served(ShortJudge()) as server:
         server.judge.judge = lambda *_: (_ for _ in ()).throw(RuntimeError("broken"))
         with pytest.raises(JudgeFailed, match="500"):
             by_client(server, ["4", "endless 9", "7"])
 
 
-def test_who_asks_for_one_answer_is_told_of_a_prompt_without_room():
+def test_a_single_comparison_that_is_too_long_is_refused():
     with Served(ShortJudge()) as server:
         for path, body in (
             ("/v1/compare", pair(first="endless")),
@@ -113,7 +113,7 @@ TOKENS = ("<image>", "<|image_pad|>", "<|vision_start|><|image_pad|><|vision_end
 
 @pytest.mark.parametrize("pictures", [0, 1])
 @pytest.mark.parametrize("token", TOKENS)
-def test_criteria_show_no_picture(token, pictures):
+def test_criteria_may_not_contain_pictures(token, pictures):
     criteria = {"criteria": f"{token} Which fits?", "images": [{"base64": base64_png()}] * pictures}
     responses = {"question": QUESTION, "responses": ["4", "7"], **criteria}
     asked = [
@@ -152,7 +152,7 @@ def test_criteria_show_no_picture(token, pictures):
         {"instance_config": 7, "_ng_failure_class": {}},
     ],
 )
-def test_a_rollouts_own_keys_are_not_our_answer(more):
+def test_a_rollouts_own_keys_do_not_pass_for_our_answer(more):
     with Served() as server:
         sent = [rollout(0, "4", **more), rollout(1, "7")]
         answers = together(*(lambda body=body: server.post("/verify?group_size=2", body) for body in sent))
@@ -166,7 +166,7 @@ def test_a_rollouts_own_keys_are_not_our_answer(more):
 
 
 @pytest.mark.parametrize("size", [10**400, 10**9, 1_000_001, 1e300, -2, 0, 1, 2.5, True, "2"])
-def test_a_size_that_no_group_has_is_refused(size):
+def test_an_impossible_group_size_is_refused(size):
     with pytest.raises(LabelError, match="group_size"):
         read_label({"group": "a", "group_size": size})
     with Served() as server:
@@ -175,14 +175,14 @@ def test_a_size_that_no_group_has_is_refused(size):
         assert (status, answer["error"]["field"]) == (422, "labels[0].group_size")
 
 
-def test_whole_numbers_of_a_table_are_whole():
+def test_integers_stored_as_floats_are_integers():
     assert read_label({"group": 7.0, "group_size": 8.0}) == read_label({"group": 7, "group_size": 8})
     with pytest.raises(LabelError):
         read_label({"group": 7.5, "group_size": 8})
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (3, 2), (2, None), (None, 4)])
-def test_labels_of_one_group_say_one_size(sizes):
+def test_labels_of_one_group_must_have_one_size(sizes):
     labels = [{"group": "a", **({} if size is None else {"group_size": size})} for size in sizes]
     with Served(group_wait=0.2) as server:
         status, answer = server.post("/get_reward", {"query": ["Q4", "Q7"], "prompts": ["Q", "Q"], "labels": labels})
@@ -217,7 +217,7 @@ ASKING = [
 ]
 
 
-def test_what_a_chat_asks_for_is_followed_or_refused():
+def test_chat_parameters_are_applied_or_refused():
     chat = {"messages": [{"role": "user", "content": build_prompt(QUESTION, "4", "7")}]}
     with Served() as server:
         for more in ASKING:
@@ -235,11 +235,11 @@ def test_what_a_chat_asks_for_is_followed_or_refused():
         assert server.post("/v1/chat/completions", {**chat, **nothing})[0] == 200
 
 
-# Responses that say nothing.
+# Blank responses.
 
 
 @pytest.mark.parametrize("empty", ["", " \n", [], [{"type": "text", "text": " "}], [""], ["\u200b"]])
-def test_a_client_shows_what_says_nothing_as_empty(empty):
+def test_the_client_shows_blank_responses_as_empty(empty):
     with Served() as server:
         scored = JudgeServer(f"http://127.0.0.1:{server.port}").rewards_now(QUESTION, [empty, "7"])
         assert [one.reward for one in scored] == pytest.approx([-0.8, 0.8])
@@ -247,7 +247,7 @@ def test_a_client_shows_what_says_nothing_as_empty(empty):
 
 
 @pytest.mark.parametrize("odd", [7, None, {"text": "x"}, [{"type": "audio"}], [7]])
-def test_a_client_says_what_is_no_response(odd):
+def test_the_client_says_what_is_not_a_response(odd):
     with pytest.raises(JudgeFailed, match="a response "):
         JudgeServer("http://127.0.0.1:9").rewards_now(QUESTION, [odd, "7"])
 

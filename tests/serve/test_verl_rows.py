@@ -1,4 +1,4 @@
-"""What verl's plug reads out of a row, and what it makes of an answer; tests/plugs/test_verl.py runs verl itself."""
+"""How the verl plug-in reads rows and answers; tests/plugs/test_verl.py runs verl itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def server():
 
 @pytest.fixture
 def score(server):
-    """A function of a solution: what verl gets for it against the reference "is 5"."""
+    """A function that returns verl's score of a solution against the reference "is 5"."""
 
     def ask(solution="is 7", reference="is 5", info=None, **options):
         info = {"question": "Which number?"} if info is None else info
@@ -65,10 +65,10 @@ def text(value):
     return {"type": "text", "text": value}
 
 
-def test_pictures_of_the_prompt_come_with_it_in_every_form_verl_has():
+def test_pictures_of_the_prompt_are_found_in_every_form_of_verl():
     for source in (RED, "scenes/7.png", "https://example.org/7.png", "data:image/png;base64,AAAA"):
         assert shown(read_prompt(user([image(source), text("Which?")]))) == ("Which?", [source])
-    opened = {"type": "image", "bytes": b"...", "path": None, "image": RED}  # verl opens rows that hold bytes
+    opened = {"type": "image", "bytes": b"...", "path": None, "image": RED}  # verl opens the bytes in rows
     assert shown(read_prompt(user([opened, text("Which?")])))[1] == [RED]
 
 
@@ -78,7 +78,7 @@ def test_pictures_between_texts_stay_there():
     assert images == [RED, BLUE]
 
 
-def test_the_question_of_the_row_stands_in_for_the_prompt_with_the_prompts_pictures():
+def test_the_question_of_the_row_replaces_the_prompt_but_keeps_its_pictures():
     columns = {
         **user([image(RED), text("Which digit? Think step by step.")]),
         "extra_info": {"question": "<image>Which digit?"},
@@ -109,16 +109,16 @@ def test_pictures_beside_the_prompt(beside):
         [image({"bytes": None, "path": None}), text("Which?")],
     ],
 )
-def test_a_prompt_whose_pictures_did_not_come_is_refused_whatever_the_question_says(content):
+def test_a_prompt_without_its_pictures_is_refused_whatever_the_question_says(content):
     for info in ({}, {"question": "Which digit?"}, None):
-        with pytest.raises(WrongPictures, match="images of the row"):
+        with pytest.raises(WrongPictures, match="all pictures that the policy saw, in the row"):
             read_prompt({**user(content), "extra_info": info})
 
 
 @pytest.mark.parametrize(
     "content", [[{"type": "video", "video": "a.mp4"}, text("Which?")], [{"type": "audio", "audio": "a.wav"}], "  "]
 )
-def test_what_a_judge_cannot_be_shown_is_refused(content):
+def test_content_that_a_judge_cannot_be_shown_is_refused(content):
     with pytest.raises(PromptError):
         read_prompt(user(content))
     with pytest.raises(ValueError, match="raw_prompt"):
@@ -129,7 +129,7 @@ def test_what_a_judge_cannot_be_shown_is_refused(content):
     "media",
     [{"videos": [object()]}, {"images": [RED], "videos": [object()]}, {"audios": ["a.wav"]}, {"video": "a.mp4"}],
 )
-def test_what_came_beside_the_prompt_and_cannot_be_shown_is_refused(media):
+def test_media_beside_the_prompt_that_cannot_be_shown_are_refused(media):
     with pytest.raises(PromptError, match="video|audio"):
         read_prompt({**user("Which?"), "multi_modal_data": media})
     nothing = {name: None if name == "images" else [] for name in media}
@@ -168,7 +168,7 @@ def test_a_question_in_parts(kind):
     assert shown(read_prompt(columns)) == ("Go.", [RED])
 
 
-def test_earlier_turns_stand_before_the_question():
+def test_earlier_turns_precede_the_question():
     turns = [("system", "Be brief."), ("user", "Hello."), ("assistant", "Hi."), ("user", "Which?")]
     prompt = read_prompt({"raw_prompt": [{"role": role, "content": content} for role, content in turns]})
     assert prompt.question == "system: Be brief.\n\nuser: Hello.\n\nassistant: Hi.\n\nWhich?"
@@ -225,18 +225,18 @@ def test_silencing_the_judge_earns_the_worst(score, times):
     assert score("eight " * times) == {
         "score": -1.0,
         "scored": 0.0,
-        "why": "no comparison of it with a different response can be read",
+        "why": "no comparison with a different response could be read",
     }
 
 
 @pytest.mark.parametrize("length", [50_001, 51_000, 300_000])
-def test_an_answer_over_the_limit_earns_the_worst_and_the_run_goes_on(score, length):
+def test_an_answer_over_the_limit_earns_the_worst_and_the_run_continues(score, length):
     answer = score("x" * length)
     assert (answer["score"], answer["scored"]) == (-1.0, 0.0)
     assert "characters" in answer["why"]
 
 
-def test_a_reference_that_is_too_long_is_no_fault_of_the_answer(score):
+def test_a_reference_that_is_too_long_does_not_penalize_the_answer(score):
     with pytest.raises(ValueError, match="reference"):
         score("is 7", reference="x" * 51_000)
 
@@ -283,7 +283,7 @@ def test_failures_are_errors(server, score):
         score(url="")
 
 
-def test_what_has_no_reward_earns_the_worst_that_was_named():
+def test_a_missing_reward_is_the_configured_worst():
     assert judge_of({"url": "http://x"})[1] == -1.0
     assert judge_of({"url": "http://x", "kind": "bradley_terry", "worst": -5})[1] == -5.0
     for options in ({"kind": "bradley_terry"}, {"worst": "low"}, {"worst": True}, {"worst": float("nan")}):
@@ -294,12 +294,12 @@ def test_what_has_no_reward_earns_the_worst_that_was_named():
 
 
 @pytest.mark.parametrize("value", [5, ["five"], {"answer": "five"}])
-def test_a_reference_is_a_text(value):
-    with pytest.raises(ValueError, match="must be a text"):
+def test_a_reference_must_be_text(value):
+    with pytest.raises(ValueError, match="must be text"):
         reference_of(value)
 
 
-def test_the_plugs_need_nothing_that_a_trainer_may_lack():
+def test_the_plug_ins_need_nothing_that_a_trainer_may_lack():
     names = "{'torch', 'numpy', 'PIL', 'transformers', 'pydantic', 'fastapi', 'pyarrow'}"
     lines = [
         "import sys, r1_reward.serve.dialects.verl, r1_reward.serve.dialects.easyr1",

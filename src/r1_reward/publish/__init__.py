@@ -1,1 +1,1 @@
-"""From a trained folder to the Hugging Face Hub: weights, processor, calibration, recipe, model card."""
+"""Publish a trained folder to the Hugging Face Hub: weights, processor, calibration, recipe and model card."""

@@ -1,4 +1,4 @@
-"""The model card: metadata that the Hub reads, and a page filled from files; what is missing is said to be missing."""
+"""The model card: metadata for the Hub and a page filled from files. Missing facts are reported as missing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CardFacts(NamedTuple):
     calibration: Calibration | None
     measured: tuple[Measured, ...]
     max_new_tokens: int | None
-    """The longest judgement in training, which the usage keeps to."""
+    """Token limit of a judgment in training; the usage example applies the same limit."""
 
 
 def render_card(facts: CardFacts) -> str:
@@ -64,11 +64,11 @@ def render_card(facts: CardFacts) -> str:
 
 
 def metadata(facts: CardFacts) -> ModelCardData:
-    """Return what the Hub reads at the head of the card."""
+    """Return the metadata at the head of the card."""
     from huggingface_hub import ModelCardData
 
     kind = facts.weights.kind
-    # Nothing was measured where no verdict could be read.
+    # A run without a single readable verdict measured nothing.
     told = [one for one in facts.measured if one.complete and one.parse_rate != 0]
     results = [result for one in told for result in _eval_results(one)]
     more: dict[str, Any] = {}
@@ -83,7 +83,7 @@ def metadata(facts: CardFacts) -> ModelCardData:
         license_name=facts.license.name,
         license_link=facts.license.link,
         base_model=facts.origin.base,
-        # A reward head makes no text, so the Hub's task for it would be wrong.
+        # A reward head generates no text, so the Hub's task does not apply.
         pipeline_tag=None if kind == "scalar" else _TASK,
         library_name={"adapters": "peft", "full": "transformers", "scalar": "r1-reward"}[kind],
         tags=tags,
@@ -116,7 +116,7 @@ def _eval_results(one: Measured) -> list[EvalResult]:
 
 
 def usage(facts: CardFacts) -> str:
-    """Return Python that runs as it stands: it makes the picture it asks about."""
+    """Return a complete Python example; it creates the picture it asks about."""
     options = "" if facts.max_new_tokens is None else f", max_new_tokens={facts.max_new_tokens}"
     lines = ["from PIL import Image", "from r1_reward import RewardModel", ""]
     name = f'"{facts.hub_id}"'
@@ -126,7 +126,7 @@ def usage(facts: CardFacts) -> str:
     lines += [
         f"model = RewardModel.from_pretrained({name}{options})",
         'picture = Image.new("RGB", (224, 224), "red")  # or a path: "photograph.jpg"',
-        'verdict = model.compare("Which colour fills the picture?", [picture], "It is red.", "It is green.")',
+        'verdict = model.compare("Which color fills the picture?", [picture], "It is red.", "It is green.")',
         "print(verdict.preferred, verdict.probability)  # 1, 2 or None; the probability that response 1 is better",
     ]
     if facts.weights.kind != "scalar":

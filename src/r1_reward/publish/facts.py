@@ -1,4 +1,4 @@
-"""What a model's folder says of how it was made: base model, recipe, training log, data. Nothing is guessed."""
+"""Read from a model's folder how it was made: base model, recipe, training log, data. Nothing is guessed."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ RECIPE = (
     "pre_clip", "consistency_weight", "consistency_mode", "format_weight", "referee", "temperature",
     "max_completion_length", "critique", "lora_rank", "lora_alpha", "max_pixels", "dtype", "bf16", "seed",
 )  # fmt: skip
-"""Keys of config.yaml that the card shows; the file has all of them."""
+"""Keys of config.yaml that the card shows; the published config.yaml has all of them."""
 WATCHED = (
     "accuracy", "reward", "reward/result", "reward/format", "reward/consistency", "parse_rate",
     "completions/mean_length", "completions/clipped_ratio", "entropy", "approx_kl", "filtered", "pre_clipped",
     "policy_loss", "held_out/accuracy", "held_out/parse_rate", "held_out/truncated", "loss",
     "mean_token_accuracy", "grad_norm",
 )  # fmt: skip
-"""Metrics of the training log that the card shows, from their first to their last value."""
+"""Metrics of the training log that the card shows, each with its first and last value."""
 
 
 class Origin(NamedTuple):
     """What a model was trained from."""
 
     base: str | None
-    """Hub id of the model on the Hub that the chain of trainings began with; None if it is not known or has none."""
+    """Hub id of the model that the first training run started from; None if unknown or not on the Hub."""
     steps: tuple[str, ...]
-    """From this run back to the base: what each run says it started from."""
+    """What each run started from, from this run back to the base."""
 
 
 class Recipe(NamedTuple):
@@ -54,11 +54,11 @@ class Recipe(NamedTuple):
 
     stage: str
     config: dict[str, Any]
-    """Every key of its config.yaml, as it stands there."""
+    """Every key of its config.yaml, unchanged."""
 
 
 class Training(NamedTuple):
-    """A training log in a few numbers."""
+    """Summary of a training log."""
 
     file: str
     steps: int
@@ -68,7 +68,7 @@ class Training(NamedTuple):
 
 
 def read_recipe(folder: Path) -> Recipe | None:
-    """Return the resolved configuration saved with the run, None if there is none.
+    """Return the resolved configuration saved with the run, or None if there is none.
 
     Raises:
         UserError: config.yaml is damaged.
@@ -81,20 +81,20 @@ def read_recipe(folder: Path) -> Recipe | None:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read ({error}).") from error
     if not isinstance(config, dict):
-        raise UserError(f"{path}: is not the config.yaml of a run.")
+        raise UserError(f"{path}: not the config.yaml of a run.")
     stage = "rl" if "algorithm" in config else "scalar" if "critique" in config else "sft"
     return Recipe(stage, config)
 
 
 def run_folder(folder: Path) -> Path:
-    """Return the folder of the run: the model's own, or the one around it for ``checkpoint-N`` and ``last-good``."""
+    """Return the folder of the run: the model's own, or its parent for ``checkpoint-N`` and ``last-good``."""
     folder = folder.resolve()
     inside = folder.name.startswith("checkpoint-") or folder.name == "last-good"
     return folder.parent if inside and not (folder / CONFIG).is_file() else folder
 
 
 def read_training(folder: Path) -> Training | None:
-    """Return the training log in a few numbers: the model's own, its run's, or its newest checkpoint's."""
+    """Return a summary of the training log: the model's own, its run's, or its newest checkpoint's."""
     run = run_folder(folder)
     newest = [path / STATE for path in checkpoints(run)]
     demo_log = folder.resolve().with_name(f"{folder.resolve().name}-log.json")
@@ -118,17 +118,17 @@ def read_training(folder: Path) -> Training | None:
 
 
 def find_origin(folder: Path, *, base: str | None = None) -> Origin:
-    """Follow a model back to what it was trained from; ``base`` is the answer where the caller knows it.
+    """Trace a model back to what it was trained from; ``base`` is the answer if the caller knows it.
 
     Raises:
-        UserError: the chain goes in a circle.
+        UserError: the chain is circular.
     """
     steps: list[str] = []
     seen: set[Path] = set()
     place = folder.resolve()
     while True:
         if place in seen:
-            raise UserError(f"{place}: its config.yaml says, in a circle, that it was trained from itself.")
+            raise UserError(f"{place}: config.yaml says the model was trained from itself, directly or through others.")
         seen.add(place)
         name = _trained_from(place)
         if name is None:
@@ -144,7 +144,7 @@ def find_origin(folder: Path, *, base: str | None = None) -> Origin:
 
 
 def _local(name: str, run: Path) -> Path | None:
-    """Return the path that a run's configuration means, from here or from a folder around the run, None if none."""
+    """Return the path a run's configuration refers to, relative to here or to a parent of the run, or None."""
     places = (Path.cwd(), *run.resolve().parents)
     return next((place / name for place in places if name != TINY and (place / name).exists()), None)
 
@@ -155,18 +155,18 @@ def _trained_from(folder: Path) -> str | None:
     recipe = read_recipe(folder)
     if recipe is not None:
         return str(recipe.config.get("model"))
-    # The demo's models come out of one another; the first is made with random weights.
+    # Each of the demo's models is trained from the one before; the first has random weights.
     return TINY if demo_metrics(folder) is not None else None
 
 
 def read_data(folder: Path, recipe: Recipe | None, card: Path | None) -> dict[str, Any]:
-    """Return what is known of the training pairs: ``name``, ``hub`` (ids on the Hub), ``mixture`` (its report.json),
-    ``judged`` (their numbers by how a teacher or a model did on them).
+    """Return what is known about the training pairs: ``name``, ``hub`` (ids on the Hub), ``mixture`` (its report.json),
+    ``judged`` (row counts by how a teacher or a model did on them).
 
-    ``card`` is the folder of a mixture, for when the run's own data do not lie in it.
+    ``card`` is the folder of a mixture, for runs whose own data are elsewhere.
 
     Raises:
-        UserError: ``card`` holds no mixture.
+        UserError: ``card`` is not the folder of a mixture.
     """
     source = str(recipe.config.get("data")) if recipe is not None else None
     local = None if source is None else _local(source, folder)
@@ -174,7 +174,7 @@ def read_data(folder: Path, recipe: Recipe | None, card: Path | None) -> dict[st
     if card is not None:
         mixture = _mixture(card)
         if mixture is None:
-            raise UserError(f"{card}: holds no report.json of `r1-reward data mix`.")
+            raise UserError(f"{card}: no report.json of `r1-reward data mix` in this folder.")
     elif local is not None:
         mixture = next((found for place in (local, local.parent) if (found := _mixture(place))), None)
     on_hub = source is not None and card is None and local is None and is_hub_id(source)
@@ -201,7 +201,7 @@ def _mixture(folder: Path) -> dict[str, Any] | None:
 
 
 def _imported_from(source: str, run: Path) -> str | None:
-    """Return the Hub id a source of a mixture was imported from, if its folder says so."""
+    """Return the Hub id that a source of a mixture was imported from, if its folder records one."""
     folder = _local(source, run)
     path = None if folder is None else folder / "report.json"
     report = read_json(path) if path is not None and path.is_file() else None

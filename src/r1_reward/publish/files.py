@@ -1,7 +1,7 @@
-"""Which files of a trained folder are published, and whether they are whole.
+"""Select the files of a trained folder that are published, and check that they are complete.
 
-A file is published because its name is on a list, never because it lies in the folder: optimiser states, checkpoints,
-caches of verdicts, logs and pictures stay where they are whatever they are called.
+Only files whose names are on a list are published, so optimizer states, checkpoints, caches of verdicts, logs and
+pictures are never uploaded.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ COPIED = (
     "video_preprocessor_config.json", *TOKENIZERS, "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "chat_template.json", CALIBRATION,
 )  # fmt: skip
-"""What is taken from the folder besides the weights; README.md and config.yaml are written anew."""
+"""Files copied from the folder besides the weights; README.md and config.yaml are generated."""
 
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 
 
 class Weights(NamedTuple):
-    """What the weights' files say of themselves."""
+    """What the headers of the weight files say."""
 
     kind: str
-    """full, adapters, or scalar (a reward head on either)."""
+    """``full``, ``adapters``, or ``scalar`` (a reward head on either)."""
     files: tuple[str, ...]
     parameters: int
-    """Numbers in all tensors."""
+    """Number of elements in all tensors."""
     dtypes: tuple[str, ...]
 
 
@@ -47,12 +47,12 @@ def is_published(name: str) -> bool:
 
 
 def published_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that are published as they are, by name."""
+    """Return the files of a folder that are published unchanged, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.is_file() and _is_copied(path.name))
 
 
 def left_out(folder: Path) -> list[str]:
-    """Return the names of what is not published, folders with a slash at the end."""
+    """Return the names of unpublished files and folders; folders end with a slash."""
     return sorted(
         path.name + "/" * path.is_dir() for path in folder.iterdir() if path.is_dir() or not is_published(path.name)
     )
@@ -63,39 +63,43 @@ def _is_copied(name: str) -> bool:
 
 
 def check_weights(folder: Path) -> Weights:
-    """Return what the folder's weights are, after a look into every file's header.
+    """Check the header of every weight file and return what the folder's weights are.
 
-    A cut or overwritten file is found. A changed number inside a tensor is found in a ``checkpoint-N``, which carries
-    checksums, and nowhere else: safetensors files have none.
+    This detects truncated and overwritten files. It detects changed values inside a tensor only in a ``checkpoint-N``,
+    which has checksums; safetensors files have none.
 
     Raises:
-        UserError: there are no weights, part of them is missing, or a file is damaged.
+        UserError: there are no weights, some are missing, or a file is damaged.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give one that `r1-reward train` wrote.")
     if (folder / SEAL).is_file() and (problem := damage(folder)) is not None:
         raise UserError(
-            f"{folder}: {problem}; publish another checkpoint, or delete its {SEAL} if you took files out on purpose."
+            f"{folder}: {problem}; publish another checkpoint, or delete its {SEAL} if you removed files on purpose."
         )
     names = [path.name for path in published_files(folder) if path.name.endswith(".safetensors")]
     full = [name for name in names if _WEIGHTS.fullmatch(name)]
     if not full and ADAPTER_WEIGHTS not in names:
-        raise UserError(f"{folder}: no weights here (*.safetensors).{_nearest_checkpoint(folder)}")
+        raise UserError(f"{folder}: no weights (*.safetensors) in this folder.{_nearest_checkpoint(folder)}")
     tensors = {name: _read_header(folder / name) for name in names}
     if full:
         _require_all_shards(folder, tensors)
         if not (folder / "config.json").is_file():
-            raise UserError(f"{folder}: config.json is missing, so nobody could load these weights.")
+            raise UserError(f"{folder}: config.json is missing; the weights cannot be loaded without it.")
     kind = "scalar" if SCALAR[0] in {path.name for path in published_files(folder)} else "full" if full else "adapters"
     if kind == "scalar" and SCALAR[1] not in names:
-        raise UserError(f"{folder}: {SCALAR[1]} is missing: {SCALAR[0]} says that this is a scalar reward model.")
+        raise UserError(f"{folder}: {SCALAR[1]} is missing, but {SCALAR[0]} says this is a scalar reward model.")
     shapes = [shape for name in names for shape in tensors[name].values()]
     dtypes = sorted({dtype for _, dtype in shapes})
     return Weights(kind, tuple(names), sum(count for count, _ in shapes), tuple(dtypes))
 
 
 def check_processor(folder: Path) -> None:
-    """See that tokenizer, image processor and chat template are there; raises UserError if not."""
+    """Check that the tokenizer, image processor and chat template exist.
+
+    Raises:
+        UserError: one of them is missing.
+    """
     names = {path.name for path in published_files(folder)}
     advice = "save it with `AutoProcessor.from_pretrained(BASE).save_pretrained(DIR)`."
     for what, needed in (("processor", PROCESSORS), ("tokenizer", TOKENIZERS)):
@@ -118,12 +122,12 @@ def _read_header(path: Path) -> dict[str, tuple[int, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        # safe_open is no mapping: it cannot be iterated over.
+        # safe_open is not a mapping: it cannot be iterated over.
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             return {name: (_product(one.get_shape()), one.get_dtype()) for name, one in slices.items()}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: is damaged or cut short ({error}); copy or train it again.") from error
+        raise UserError(f"{path}: damaged or truncated ({error}); copy or train it again.") from error
 
 
 def _product(shape: list[int]) -> int:
@@ -138,20 +142,22 @@ def _require_all_shards(folder: Path, tensors: dict[str, dict[str, tuple[int, st
     if "model.safetensors" in tensors:
         if shards or (folder / INDEX).is_file():
             raise UserError(
-                f"{folder}: holds model.safetensors and shards of another saving; delete those that are not meant."
+                f"{folder}: holds both model.safetensors and shards from another save; delete the outdated ones."
             )
         return
     if not (folder / INDEX).is_file():
-        raise UserError(f"{folder}: {INDEX} is missing beside {len(shards)} shards; copy it, too.")
+        raise UserError(f"{folder}: {INDEX} of the {len(shards)} shards is missing; copy it here, too.")
     places = _object(folder / INDEX).get("weight_map")
     if not isinstance(places, dict) or not places:
-        raise UserError(f"{folder / INDEX}: holds no weight_map.")
+        raise UserError(f"{folder / INDEX}: has no weight_map; save the model again.")
     if absent := sorted(set(places.values()) - set(shards)):
-        raise UserError(f"{folder}: {', '.join(absent)} is missing, which {INDEX} names.")
+        raise UserError(f"{folder}: {INDEX} lists {', '.join(absent)}, but the folder does not have it; copy it here.")
     if astray := [name for name, file in places.items() if name not in tensors[file]]:
-        raise UserError(f"{folder}: {places[astray[0]]} does not hold {astray[0]}, as {INDEX} says it does.")
+        raise UserError(
+            f"{folder}: {INDEX} lists {astray[0]} in {places[astray[0]]}, which does not hold it; copy both again."
+        )
     if extra := sorted(set(shards) - set(places.values())):
-        raise UserError(f"{folder}: {', '.join(extra)} is not named by {INDEX}; delete shards of other savings.")
+        raise UserError(f"{folder}: {INDEX} does not list {', '.join(extra)}; delete shards from other saves.")
 
 
 def _nearest_checkpoint(folder: Path) -> str:

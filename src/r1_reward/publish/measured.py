@@ -1,7 +1,7 @@
-"""What was measured of a model: the metrics of benchmark runs and of the demo, in one form for the card.
+"""Measurements of a model: the metrics of benchmark runs and of the demo, in one form for the card.
 
-Numbers come out of ``metrics.json`` and nowhere else. A run that judged another model is refused: a card that carries a
-stranger's numbers is worse than one without.
+All numbers come from ``metrics.json``. A run that judged another model is refused: a card with another model's numbers
+is worse than a card without numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from r1_reward.store.files import read_json
 
 METRICS = "metrics.json"
 LEAN = 0.6
-"""A judge that names one position in more than this share of its readable votes is said to lean to it."""
+"""The card reports a position bias when more than this share of the readable votes name one position."""
 
 _TRICKS = {"always_1": "response shown first", "longer": "longer response", "shorter": "shorter response"}
 
@@ -31,11 +31,11 @@ class Category(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """One evaluation; fractions in [0, 1], intervals at 95 %, None where a number is not known."""
+    """One evaluation; fractions in [0, 1], intervals at 95 %, None for unknown numbers."""
 
     title: str
     dataset: str
-    """Hub id, or a name for data that is not on the Hub."""
+    """Hub id, or a name for data that are not on the Hub."""
     revision: str | None
     protocol: str
     n: int
@@ -51,36 +51,36 @@ class Measured(NamedTuple):
     flip_rate: float | None
     first_share: float | None
     right_first: float | None
-    """Accuracy where the preferred response was shown first."""
+    """Accuracy when the preferred response was shown first."""
     right_second: float | None
     baselines: dict[str, float | None]
-    """Accuracy of judges that do not look, on the same rows and orders."""
+    """Accuracy of trivial baselines (first, longer, shorter) on the same rows and orders."""
     known_issues: int
     truncated: float | None = None
-    """Share of the votes that the token limit cut."""
+    """Share of the votes truncated at the token limit."""
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """Return the benchmark runs that lie inside a model's folder, by name."""
+    """Return the benchmark runs inside a model's folder, sorted by name."""
     found = {path.parent for pattern in ("*/run.json", "*/*/run.json") for path in folder.glob(pattern)}
     return sorted(path for path in found if (path / METRICS).is_file())
 
 
 def read_run(run: Path, names: Sequence[str]) -> Measured:
-    """Return what the run folder of ``r1-reward bench run`` measured.
+    """Return the measurements in a run folder of ``r1-reward bench run``.
 
-    ``names`` are folders and names under which the model may have been judged.
+    ``names`` are the folders and names under which the run may have judged the model.
 
     Raises:
-        UserError: the folder holds no finished run, or judged another model.
+        UserError: the folder does not hold a finished run, or the run judged another model.
     """
     from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
 
     if not (run / METRICS).is_file():
-        raise UserError(f"{run}: holds no {METRICS}; give a folder that `r1-reward bench run` has finished.")
+        raise UserError(f"{run}: no {METRICS} in this folder; give one that `r1-reward bench run` has finished.")
     metrics = read_json(run / METRICS)
     if not isinstance(metrics, dict) or metrics.get("suite") not in benchmark_names() or "settings" not in metrics:
-        raise UserError(f"{run / METRICS}: is not what `r1-reward bench run` writes.")
+        raise UserError(f"{run / METRICS}: not written by `r1-reward bench run`; give the folder of a run.")
     _require_same_model(run, str(metrics["settings"].get("model")), names)
     suite = find_benchmark(metrics["suite"])
     data = metrics["settings"].get("data")
@@ -100,8 +100,8 @@ def _require_same_model(run: Path, judged: str, names: Sequence[str]) -> None:
         if judged == name or (Path(judged).exists() and Path(name).exists() and Path(judged).samefile(name)):
             return
     raise UserError(
-        f"{run}: judged {judged}, which is neither {' nor '.join(names)}. If it is the same weights under another "
-        f"name, say so with --judged-as {judged}"
+        f"{run}: this run judged {judged}, which is neither {' nor '.join(names)}. If these are the same weights "
+        f"under another name, add --judged-as {judged}"
     )
 
 
@@ -161,7 +161,7 @@ def _pair(span: Sequence[float] | None) -> tuple[float, float] | None:
 
 
 def read_demo(folder: Path) -> Measured | None:
-    """Return what ``r1-reward demo`` measured of one of its models, None if the folder is none of them."""
+    """Return what ``r1-reward demo`` measured on one of its models, or None if the folder is not one of them."""
     demo = demo_metrics(folder)
     one = demo.get(folder.name) if demo else None
     if demo is None or not isinstance(one, dict):
@@ -197,7 +197,7 @@ def read_demo(folder: Path) -> Measured | None:
 
 
 def demo_metrics(folder: Path) -> dict[str, Any] | None:
-    """Return the metrics of the demo run that a folder is a model of, None if it is none."""
+    """Return the metrics of the demo run that made the model in a folder, or None if no demo run did."""
     path = folder.resolve().parent / METRICS
     if not (path.is_file() and (path.parent / "state.json").is_file()):
         return None
@@ -206,29 +206,29 @@ def demo_metrics(folder: Path) -> dict[str, Any] | None:
 
 
 def limitations(one: Measured) -> list[str]:
-    """Return, in sentences, what a measurement says against the model."""
+    """Return, in sentences, the weaknesses that a measurement shows."""
     where, found = f"on {one.title}", []
     if one.parse_rate is not None and one.parse_rate < 1:
         found.append(f"{_percent(1 - one.parse_rate)} of its verdicts {where} could not be read; they count as wrong.")
     if one.truncated:
-        found.append(f"{_percent(one.truncated)} of its verdicts {where} were cut by the token limit.")
+        found.append(f"{_percent(one.truncated)} of its verdicts {where} were truncated at the token limit.")
     if one.flip_rate:
         found.append(f"{_percent(one.flip_rate)} of its verdicts {where} changed with the order of the responses.")
     if one.first_share is not None and not 1 - LEAN <= one.first_share <= LEAN:
         place = "first" if one.first_share > LEAN else "second"
         share = one.first_share if one.first_share > LEAN else 1 - one.first_share
-        found.append(f"It leans to the response shown {place}: {_percent(share)} of its readable votes {where}.")
+        found.append(f"It favors the response shown {place}: {_percent(share)} of its readable votes {where}.")
     if one.right_first is not None and one.right_second is not None:
         found.append(
-            f"Accuracy {where} is {_percent(one.right_first)} where the preferred response is shown first and "
-            f"{_percent(one.right_second)} where it is shown second."
+            f"Accuracy {where} is {_percent(one.right_first)} when the preferred response is shown first and "
+            f"{_percent(one.right_second)} when it is shown second."
         )
     for name, trick in _TRICKS.items():
         blind = one.baselines.get(name)
         if blind is not None and one.overall is not None and blind >= one.overall:
-            found.append(f"A judge that always names the {trick} is at least as accurate {where}: {_percent(blind)}.")
+            found.append(f"Always picking the {trick} is at least as accurate {where}: {_percent(blind)}.")
     if one.interval is not None and one.interval[0] <= 0.5:
-        found.append(f"Its accuracy {where} is not shown to be above one half: the interval reaches below it.")
+        found.append(f"Its accuracy {where} may be no better than chance: the 95 % interval reaches down to 50 %.")
     if not one.complete:
         found.append(f"The measurement {where} is incomplete: {one.n} of {one.expected} rows.")
     return found

@@ -1,11 +1,11 @@
-"""``r1-reward push``: what a published model consists of, put together from a trained folder.
+"""``r1-reward push``: assemble a model repository from a trained folder.
 
     package = prepare(Path("runs/rl"), "me/judge", bench=[Path("runs/vl")], license="apache-2.0")
     write(package, Path("staged"))          # a dry run: the repository as a folder
     upload(package)                         # publish.upload
 
-Weights are taken from where they lie and never copied for an upload; README.md, config.yaml and the name of the base
-model are written anew.
+An upload reads the weights in place, without a copy. README.md, config.yaml and the name of the base model are
+rewritten.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _PATHS = ("_name_or_path", "name_or_path")
 
 
 class Package(NamedTuple):
-    """A repository that is ready to be written or uploaded."""
+    """A repository, ready to be written or uploaded."""
 
     hub_id: str
     revision: str
     files: dict[str, Path | bytes]
-    """By name: a file of the trained folder, or content made for the repository."""
+    """By name: a file of the trained folder, or content generated for the repository."""
     left_out: list[str]
-    """What of the trained folder is not published."""
+    """Names in the trained folder that are not published."""
     notes: list[str]
-    """What the card has to call unknown, and how to make it known."""
+    """What the card reports as unknown, and how to supply it."""
     named: list[tuple[str, str]]
-    """Kind and id of what the card says is on the Hub: the base model and data sets."""
+    """Kind and id of the base model and data sets that the card refers to on the Hub."""
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of each file, by name."""
@@ -69,29 +69,29 @@ def prepare(
     license_link: str | None = None,
     judged_as: Sequence[str] = (),
 ) -> Package:
-    """Return what would be published of a folder that ``r1-reward train`` or ``r1-reward demo`` wrote.
+    """Return what a push would publish of a folder that ``r1-reward train`` or ``r1-reward demo`` wrote.
 
     Args:
-        folder: The trained model; a ``checkpoint-N`` of a run will do.
+        folder: The trained model, or a ``checkpoint-N`` of a run.
         hub_id: OWNER/NAME of the repository.
-        revision: Its branch.
-        bench: Folders of ``r1-reward bench run``; those inside ``folder`` are found by themselves.
-        data_card: Folder of ``r1-reward data mix``, where the run's own data do not lie in it.
-        base_model: Hub id of the model that was trained, where the folder does not tell.
-        license: The licence's identifier on the Hub; one must be given.
-        license_name: Its name, where that is ``other``.
-        license_link: Where its text is, where that is ``other``.
+        revision: Branch of the repository.
+        bench: Folders of ``r1-reward bench run``; those inside ``folder`` are found automatically.
+        data_card: Folder of ``r1-reward data mix``, if the run's own data are elsewhere.
+        base_model: Hub id of the base model, if the folder does not name it.
+        license: The license's identifier on the Hub; required.
+        license_name: Name of the license, if ``license`` is ``other``.
+        license_link: Link to its text, if ``license`` is ``other``.
         judged_as: Other names under which the benchmark runs judged this model.
 
     Raises:
-        UserError: the weights or the processor are missing or damaged, no licence is given, an option does not fit, or
-            something private would leave with them.
+        UserError: the weights or the processor are missing or damaged, no license is given, an option is invalid, or
+            a file contains something private.
     """
     check_hub_id(hub_id)
     weights = check_weights(folder)
     check_processor(folder)
     if base_model is not None and not is_hub_id(base_model):
-        raise UserError(f"--base-model {base_model}: is no id on the Hub (OWNER/NAME).")
+        raise UserError(f"--base-model {base_model}: not an id on the Hub (OWNER/NAME).")
     files: dict[str, Path | bytes] = {path.name: path for path in published_files(folder)}
     base_model = _name_base(folder, files, base_model)
     origin = find_origin(folder, base=base_model)
@@ -127,22 +127,30 @@ def prepare(
 
 
 def check_hub_id(hub_id: str) -> None:
-    """See that a repository can be called that; raises UserError if not."""
+    """Check that a repository can have this name.
+
+    Raises:
+        UserError: the Hub does not allow it, or the owner is missing.
+    """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
     try:
         validate_repo_id(hub_id)
     except HFValidationError as error:
-        raise UserError(f"{hub_id}: is no id for the Hub: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{hub_id}: not a valid Hub id: {str(error).splitlines()[0]}") from error
     if "/" not in hub_id:
-        raise UserError(f"{hub_id}: give the whole id with its owner, OWNER/{hub_id}.")
+        raise UserError(f"{hub_id}: give the full id with its owner, OWNER/{hub_id}.")
 
 
 def write(package: Package, out: Path) -> None:
-    """Write a package as a folder; raises UserError if the folder holds something already."""
+    """Write a package to a folder.
+
+    Raises:
+        UserError: the folder is not empty.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is not empty; choose another folder with --out.")
+        raise UserError(f"{out}: not an empty folder; choose another with --out.")
     out.mkdir(parents=True, exist_ok=True)
     for name, content in package.files.items():
         if isinstance(content, Path):
@@ -152,18 +160,18 @@ def write(package: Package, out: Path) -> None:
 
 
 def _name_base(folder: Path, files: dict[str, Path | bytes], base: str | None) -> str | None:
-    """Let adapters name their model by its Hub id; return that id."""
+    """Make the adapters refer to their base model by its Hub id; return that id."""
     if ADAPTER_WEIGHTS not in files:
         return base
     if ADAPTER_CONFIG not in files:
-        raise UserError(f"{folder}: {ADAPTER_CONFIG} is missing, so nobody could use these adapters.")
+        raise UserError(f"{folder}: {ADAPTER_CONFIG} is missing; the adapters cannot be loaded without it.")
     manifest = read_json(folder / SCALAR[0]) if SCALAR[0] in files else {}
     own = manifest.get("base_model") or adapted_model(folder)
     name = base or own
     if name != TINY and not is_hub_id(name):
         raise UserError(
-            f"{folder}: holds adapters only, of the local model {own}; nobody else could load them. Publish that model "
-            "first and give its id with --base-model OWNER/NAME."
+            f"{folder}: holds only adapters for the local model {own}, so nobody else could load them. Publish that "
+            "model first and give its id with --base-model OWNER/NAME."
         )
     config = {**read_json(folder / ADAPTER_CONFIG), "base_model_name_or_path": name}
     files[ADAPTER_CONFIG] = _json(config)
@@ -173,7 +181,7 @@ def _name_base(folder: Path, files: dict[str, Path | bytes], base: str | None) -
 
 
 def _rewritten(files: dict[str, Path | bytes]) -> dict[str, Path | bytes]:
-    """Return the model's JSON files that name the place they came from, without it."""
+    """Return the model's JSON files that contain the path they were loaded from, with that path removed."""
     changed: dict[str, Path | bytes] = {}
     for name in _NAMED:
         content = files.get(name)
@@ -181,7 +189,7 @@ def _rewritten(files: dict[str, Path | bytes]) -> dict[str, Path | bytes]:
         if isinstance(value, dict) and any(key in value for key in _PATHS):
             changed[name] = _json({key: item for key, item in value.items() if key not in _PATHS})
     if isinstance(manifest := files.get(SCALAR[0]), Path):
-        # A whole scalar model needs no base; the manifest names one for adapters only.
+        # A full scalar model needs no base; the manifest names one only for adapters.
         changed[SCALAR[0]] = _json({**read_json(manifest), "base_model": None})
     return changed
 
@@ -211,16 +219,16 @@ def _trained_length(folder: Path, config: dict[str, Any]) -> int | None:
 def _notes(facts: CardFacts) -> list[str]:
     notes = []
     if facts.origin.base is None and TINY not in facts.origin.steps:
-        notes.append("base model: not known; --base-model OWNER/NAME")
+        notes.append("base model: unknown; add --base-model OWNER/NAME")
     if facts.recipe is None and facts.data["demo"] is None:
-        notes.append("recipe: the folder holds no config.yaml")
+        notes.append("recipe: no config.yaml in the folder")
     if facts.training is None:
         notes.append("training: no log found")
     if facts.data["mixture"] is None and facts.data["demo"] is None:
-        notes.append("data: no card; --data-card FOLDER of `r1-reward data mix`")
+        notes.append("data: no data card; add --data-card FOLDER of `r1-reward data mix`")
     if not facts.measured:
-        notes.append("evaluation: nothing measured; --bench FOLDER of `r1-reward bench run`")
+        notes.append("evaluation: nothing measured; add --bench FOLDER of `r1-reward bench run`")
     notes += [f"evaluation: {one.title} is incomplete" for one in facts.measured if not one.complete]
     if facts.calibration is None and facts.weights.kind != "scalar":
-        notes.append("probabilities: not calibrated; `r1-reward calibrate`")
+        notes.append("probabilities: not calibrated; run `r1-reward calibrate`")
     return notes

@@ -1,6 +1,6 @@
-"""Nothing private leaves with a model: no absolute paths, no addresses of servers, no keys.
+"""Keep private data out of a published model: absolute paths, server addresses, keys.
 
-The run's configuration is rewritten, everything else that is text is searched, and what is found there stops the push.
+The run's configuration is rewritten. Other text files are searched, and a match stops the push.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ _ABSOLUTE = re.compile(
 )
 _URL = re.compile(r"\b[A-Za-z][\w+.-]*://[^\s,;'\"<>]+")
 _SECRET_KEY = re.compile(r"(?:token|(?:api|access)_?key|passw(?:or)?d|secret(?:_key)?)$", re.IGNORECASE)
-# A tokenizer's settings end in "token", too. Names on the list are theirs; any other has to look like a special token.
+# A tokenizer's settings end in "token", too. Listed names pass; the value of any other must look like a special token.
 _TEXT_TOKEN_KEY = re.compile(r"(?:^|_)(?:bos|eos|boi|eoi|pad|unk|sep|cls|mask|image|video|audio)_token$")
 _TEXT_TOKEN = re.compile(r"</?[^\s<>]+>|\[/?[A-Z_]+\]")
 _SECRETS = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16})\b")
 _SEARCHED = (".json", ".jinja", ".yaml", ".md")
-_MOST = 2_000_000  # bytes: a tokenizer's word list is no place for a path
+_MOST = 2_000_000  # bytes: a larger file is a tokenizer's vocabulary, which holds no paths
 
 
 def scrub(value: Any, key: str = "") -> Any:
-    """Return a value of a configuration without absolute paths, addresses and keys.
+    """Return a configuration value without absolute paths, addresses and keys.
 
-    A path keeps its last part, an address becomes ``<address>``, the value of a key such as ``hub_token`` null.
+    A path keeps its last part, an address becomes ``<address>``, and the value of a key such as ``hub_token`` becomes
+    None.
     """
     if isinstance(value, dict):
         return {name: scrub(item, str(name)) for name, item in value.items()}
@@ -45,19 +46,19 @@ def scrub(value: Any, key: str = "") -> Any:
 
 
 def _is_secret(key: str, value: str) -> bool:
-    """Say whether a setting is a key or password by its name; ``eos_token`` and its like are words of a tokenizer."""
+    """Say whether a setting's name marks a key or password; ``eos_token`` and the like are tokenizer settings."""
     if not _SECRET_KEY.search(key):
         return False
     return not (_TEXT_TOKEN_KEY.search(key) or (key.endswith("token") and _TEXT_TOKEN.fullmatch(value)))
 
 
 def require_clean(name: str, content: Path | bytes, private: list[str]) -> None:
-    """Search a file that is about to be published.
+    """Search a file before it is published.
 
     ``private`` are texts that must not be in it, such as the home folder.
 
     Raises:
-        UserError: it holds one of them, or what looks like an access token.
+        UserError: it contains one of them, or something that looks like an access token.
     """
     if not name.endswith(_SEARCHED):
         return
@@ -67,14 +68,14 @@ def require_clean(name: str, content: Path | bytes, private: list[str]) -> None:
     for number, line in enumerate(text.splitlines(), 1):
         if match := _SECRETS.search(line):
             raise UserError(
-                f"{name}, line {number}: holds what looks like an access token ({match[0][:6]}...); take it out."
+                f"{name}, line {number}: contains what looks like an access token ({match[0][:6]}...); remove it."
             )
         if found := next((path for path in private if path in line), None):
-            raise UserError(f"{name}, line {number}: holds the local path {found}; take it out.")
+            raise UserError(f"{name}, line {number}: contains the local path {found}; remove it.")
 
 
 def private_texts(folder: Path) -> list[str]:
-    """Return the local paths that must not be published: the home folder, this one, the model's and its parents'."""
+    """Return the paths that must not be published: the home and working folders, the model's folder and its parent."""
     paths = {Path.home(), Path.cwd(), folder.resolve(), folder.resolve().parent}
-    # "/" and "/root" alone are in too many harmless texts.
+    # "/" and "/root" on their own occur in too many harmless texts.
     return sorted(str(path) + "/" * (len(path.parts) <= 2) for path in paths if len(path.parts) > 1)

@@ -1,4 +1,4 @@
-"""Send a package to the Hugging Face Hub: one commit, nothing before every question is settled."""
+"""Upload a package to the Hugging Face Hub in one commit, after all checks have passed."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ Answer = TypeVar("Answer")
 
 
 def upload(package: Package, *, private: bool = False, token: str | None = None, endpoint: str | None = None) -> str:
-    """Create the repository where there is none, commit the package to its branch, and return the commit's address.
+    """Create the repository if needed, commit the package to its branch, and return the commit's URL.
 
-    Files of an earlier push that this one does not have, such as adapters where whole weights come now, are deleted in
-    the same commit; files that a push never writes stay.
+    The same commit deletes files of an earlier push that this package does not have, such as adapters replaced by full
+    weights. Files that a push never writes stay.
 
     Args:
         package: What :func:`r1_reward.publish.push.prepare` returned.
         private: Make a new repository private.
-        token: Access token with the right to write; None takes ``HF_TOKEN`` or the one of ``hf auth login``.
-        endpoint: Address of the Hub; None takes ``HF_ENDPOINT`` or the public one.
+        token: Access token with write permission; by default ``HF_TOKEN`` or the token of ``hf auth login``.
+        endpoint: URL of the Hub; by default ``HF_ENDPOINT`` or the public Hub.
 
     Raises:
-        UserError: there is no token, the id belongs to something else, or the Hub refuses or cannot be reached.
+        UserError: there is no token, the id belongs to a data set or space, or the Hub refuses or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
 
     token = token or get_token()
     if token is None:
-        raise UserError("no access token: `hf auth login`, or set HF_TOKEN to one with the right to write.")
+        raise UserError("no access token: run `hf auth login`, or set HF_TOKEN to a token with write permission.")
     if constants.HF_HUB_OFFLINE:
-        raise UserError("HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it, or make a --dry-run.")
+        raise UserError("HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it, or use --dry-run.")
     api = HfApi(endpoint=endpoint, token=token)
     repo, branch = package.hub_id, package.revision
     _ask("the access token", api.whoami)
@@ -46,7 +46,10 @@ def upload(package: Package, *, private: bool = False, token: str | None = None,
         _require_free(api, repo)
         _ask(repo, lambda: api.create_repo(repo, private=private))
     elif private and not found.private:
-        raise UserError(f"{repo}: exists and is public; --private is for new ones. Change it in its settings.")
+        raise UserError(
+            f"{repo}: already exists and is public; --private only applies to new repositories. "
+            "Make it private in its settings on the Hub."
+        )
     if branch != "main":
         _ask(repo, lambda: api.create_branch(repo, branch=branch, exist_ok=True))
     held = _ask(repo, lambda: api.list_repo_files(repo, revision=branch))
@@ -72,25 +75,29 @@ def _find_model(api: HfApi, repo: str) -> ModelInfo | None:
 
 
 def _require_named(api: HfApi, package: Package) -> None:
-    """See that the card names no model or data set that does not exist: ``runs/sft`` looks like an id of the Hub."""
+    """Check that every model and data set named in the card exists: ``runs/sft`` looks like a Hub id, too."""
     for kind, name in package.named:
         if not _ask(name, lambda kind=kind, name=name: api.repo_exists(name, repo_type=kind)):  # type: ignore[misc]
             advice = "--base-model OWNER/NAME" if kind == "model" else "--data-card FOLDER"
             raise UserError(
-                f"{name}: the run names this {kind}, which is neither a path from here nor on the Hub. Push from the "
-                f"folder that the run was started in, or say what it is with {advice}."
+                f"{name}: the run names this {kind}, which is neither a path relative to here nor on the Hub. Push "
+                f"from the folder in which the run was started, or name it with {advice}."
             )
 
 
 def _require_free(api: HfApi, repo: str) -> None:
-    """See that no data set or space has the model's name, which would be a slip of the tongue."""
+    """Check that no data set or space has the model's name, which suggests a typo."""
     for kind in ("dataset", "space"):
         if _ask(repo, lambda kind=kind: api.repo_exists(repo, repo_type=kind)):  # type: ignore[misc]
-            raise UserError(f"{repo}: is a {kind} on the Hub, not a model; choose another name.")
+            raise UserError(f"{repo}: this is a {kind} on the Hub, not a model; choose another name.")
 
 
 def _ask(what: str, question: Callable[[], Answer]) -> Answer:
-    """Return the Hub's answer; raises UserError with its own words if it refuses or cannot be reached."""
+    """Return the Hub's answer to a call.
+
+    Raises:
+        UserError: the Hub refuses (with its own message) or cannot be reached.
+    """
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     try:
@@ -98,13 +105,13 @@ def _ask(what: str, question: Callable[[], Answer]) -> Answer:
     except HfHubHTTPError as error:
         status = error.response.status_code
         advice = {
-            401: "The token is not valid (any more).", 403: "The token has no right to write there.",
+            401: "The token is invalid or has expired.", 403: "The token has no write permission there.",
         }.get(status, "")  # fmt: skip
         said = (error.server_message or str(error).strip()).splitlines()
         raise UserError(f"{what}: the Hub refused ({status}). {advice} {said[0] if said else ''}".strip()) from error
-    except ValueError as error:  # a card whose metadata the Hub finds invalid
+    except ValueError as error:  # the Hub finds the card's metadata invalid
         raise UserError(f"{what}: the Hub refused: {error}") from error
     except (HTTPError, ConnectionError) as error:
         raise UserError(f"{what}: the Hub cannot be reached ({error}); nothing was committed, try again.") from error
-    except RuntimeError as error:  # how huggingface_hub reports that a file's upload failed
+    except RuntimeError as error:  # huggingface_hub raises this when a file's upload fails
         raise UserError(f"{what}: {error} ({error.__cause__}); nothing was committed, try again.") from error

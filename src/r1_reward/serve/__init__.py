@@ -1,1 +1,1 @@
-"""The reward model behind HTTP: requests that arrive together are judged together."""
+"""Serve a reward model over HTTP; requests that arrive together are judged in one batch."""

@@ -1,8 +1,8 @@
-"""The HTTP application: every protocol's routes around one model, health and metrics, and errors in their forms.
+"""The HTTP application: the routes of every protocol around one model, health, metrics, and error responses.
 
     app = create_app(RewardModel.from_pretrained("yifanzhang114/R1-Reward"), ServerSettings(model_name="R1-Reward"))
 
-:mod:`r1_reward.serve.server` runs it. A new protocol is a file in ``dialects`` and a line in ``_PROTOCOLS``.
+:mod:`r1_reward.serve.server` runs it. To add a protocol, add a file to ``dialects`` and a line to ``_PROTOCOLS``.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _PROTOCOLS = (
 
 
 def create_app(model: RewardModel, settings: ServerSettings, *, clock: Clock = time.monotonic) -> FastAPI:
-    """Return the ASGI application around a model; its :class:`Service` is ``app.state.service``.
+    """Return the ASGI application for a model; its :class:`Service` is ``app.state.service``.
 
-    ``clock`` tells the seconds by which requests are given up.
+    ``clock`` returns seconds and measures request timeouts.
     """
     service = Service(model, settings, clock)
 
@@ -57,7 +57,7 @@ def create_app(model: RewardModel, settings: ServerSettings, *, clock: Clock = t
         title="r1-reward",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # its page would load scripts from elsewhere
+        docs_url=None,  # the page would load scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -77,7 +77,7 @@ def create_app(model: RewardModel, settings: ServerSettings, *, clock: Clock = t
 
 
 def _mount(app: FastAPI, service: Service, route: Route) -> None:
-    """Let a route be asked: its time begins with the request."""
+    """Register a route; each request gets a time budget when it arrives."""
     method = "GET" if route.request is None else "POST"
 
     @app.api_route(route.path, methods=[method], **documented(route))
@@ -91,7 +91,7 @@ def _mount(app: FastAPI, service: Service, route: Route) -> None:
 def _add_monitoring(app: FastAPI, service: Service) -> None:
     @app.get("/health", responses={503: {"model": schemas.Health, "description": "Shutting down."}})
     async def health() -> JSONResponse:
-        """Say whether requests are taken."""
+        """Say whether the server accepts requests."""
         state = service.state
         report = schemas.Health(
             model=service.settings.model_name,
@@ -104,12 +104,12 @@ def _add_monitoring(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
-        """Return the counts for Prometheus."""
+        """Return the metrics in the text format of Prometheus."""
         return PlainTextResponse(service.metrics.text())
 
 
 def _add_errors(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
-    """Answer every error in its route's form, without what only the log should hold."""
+    """Answer every error in its route's form, without details that belong only in the log."""
 
     def answer(request: Request, refusal: Refusal) -> JSONResponse:
         return forms.get(request.scope["path"], OURS).response(refusal)
@@ -124,4 +124,4 @@ def _add_errors(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, _: Exception) -> JSONResponse:
-        return answer(request, Refusal(500, "something went wrong here; the server's log says what"))
+        return answer(request, Refusal(500, "internal server error; see the server's log"))

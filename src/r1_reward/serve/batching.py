@@ -1,14 +1,14 @@
-"""Comparisons of many requests share the model's batches.
+"""Batch comparisons across requests.
 
-One thread owns the model. It takes what has been waiting for a few milliseconds, or a full batch, and judges it in one
-call; what was asked for with other options goes into another batch. A verdict depends on the comparison and its options
-alone, so it is the same whatever it shared a batch with::
+One thread owns the model. It collects comparisons for a few milliseconds, or until the batch is full, and judges them
+in one call; comparisons with other options go into another batch. A verdict depends only on the comparison and its
+options, so it is the same whatever else is in the batch::
 
     batcher = Batcher(model, max_batch=64, wait=0.005, metrics=Metrics())
     (future,) = batcher.submit([PairToJudge("Which digit?", images, "A three.", "An eight.")], Sampling())
     future.result()                                                    # a Verdict, or an error
 
-:class:`QueuedModel` is a reward model whose comparisons all go this way; ranking and rewards work as ever.
+:class:`QueuedModel` is a reward model that sends its comparisons through a batcher; it ranks and rewards as usual.
 """
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ class Sampling(NamedTuple):
     stop: Stop | None = None
 
     def ask(self, model: RewardModel, pairs: Sequence[PairToJudge]) -> Iterator[Verdict | EngineError]:
-        """Return what the model says of pairs."""
+        """Return the model's verdicts on pairs."""
         return model.compare_many(pairs, **self._asdict())
 
 
 class Writing(NamedTuple):
-    """How the texts of judgements are drawn; every item is an :class:`~r1_reward.judge.completions.Ask`."""
+    """How the texts of judgments are drawn; every item is an :class:`~r1_reward.judge.completions.Ask`."""
 
     temperature: float
     max_new_tokens: int
 
     def ask(self, model: RewardModel, asks: Sequence[Ask]) -> Iterator[Answered]:
-        """Return what the model writes about pairs as they are shown."""
+        """Return what the model writes about each item."""
         return draw_completions(model.engine, asks, **self._asdict(), video_frames=model.video_frames)
 
 
 class Alone(NamedTuple):
-    """How single responses are scored by a scalar judge; every item is question, pictures in front, and response."""
+    """How a scalar judge scores single responses; every item is question, pictures in front, and response."""
 
     max_new_tokens: int
 
@@ -79,16 +79,16 @@ How: TypeAlias = Sampling | Writing | Alone
 
 
 class Unavailable(Exception):
-    """The model, or the server behind it, can judge nothing at the moment; the message is meant for a person."""
+    """The model, or the server behind it, cannot judge anything at the moment; the message says why."""
 
 
 class Expired(Exception):
-    """The deadline passed before the model had judged what was asked."""
+    """The deadline passed before the model judged the request."""
 
 
 class _Job(NamedTuple):
     item: Any
-    """A pair, or what else its sampling is about."""
+    """A pair, or whatever its sampling takes."""
     future: Future[Any]
     since: float
     deadline: float
@@ -100,7 +100,7 @@ class Batcher:
     def __init__(
         self, model: RewardModel, *, max_batch: int, wait: float, metrics: Metrics, clock: Clock = time.monotonic
     ) -> None:
-        """Take a model for this thread alone; ``wait`` is the seconds a comparison waits for company."""
+        """Take exclusive use of a model; a comparison waits up to ``wait`` seconds for others to share its batch."""
         self.model, self.max_batch, self.wait, self.metrics, self._clock = model, max_batch, wait, metrics, clock
         self._waiting: dict[How, deque[_Job]] = {}
         self._changed = threading.Condition()
@@ -109,16 +109,16 @@ class Batcher:
         self._thread.start()
 
     def __len__(self) -> int:
-        """Return how many comparisons wait; what was cancelled does not."""
+        """Return how many comparisons are waiting, without canceled ones."""
         with self._changed:
             return sum(not job.future.cancelled() for jobs in self._waiting.values() for job in jobs)
 
     def submit(self, items: Iterable[Any], sampling: How, *, deadline: float = math.inf) -> list[Future[Any]]:
-        """Queue pairs to compare or to write about, the pictures of which should be open.
+        """Queue pairs to compare or to write about; their pictures should be open.
 
-        What is cancelled is dropped. Every other future ends: with a verdict or completions, with the error of its pair
-        as its *result*, with :class:`Expired` if the model has not begun it by the ``deadline`` (on the batcher's
-        clock), with :class:`Unavailable`, or with what the model raised.
+        Canceled futures are dropped. Every other future ends with a verdict or completions, with the error of its pair
+        as its *result*, with :class:`Expired` if the model has not started it by the ``deadline`` (on the batcher's
+        clock), with :class:`Unavailable`, or with the model's exception.
         """
         since = self._clock()
         jobs = [_Job(item, Future(), since, deadline) for item in items]
@@ -131,7 +131,7 @@ class Batcher:
         return [job.future for job in jobs]
 
     def close(self) -> None:
-        """Judge what waits, then end the thread."""
+        """Judge what is waiting, then end the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -145,7 +145,7 @@ class Batcher:
                 self._judge(jobs, sampling)
 
     def _next(self) -> tuple[How, list[_Job]] | None:
-        """Wait for a batch: the comparisons that have waited longest, and those with the same sampling."""
+        """Wait for a batch: the longest-waiting comparison and others with the same sampling."""
         with self._changed:
             while True:
                 if not self._waiting:
@@ -164,7 +164,7 @@ class Batcher:
                 if not job.future.set_running_or_notify_cancel():
                     continue
                 if self._clock() > job.deadline:
-                    job.future.set_exception(Expired())  # not cancelled: whoever waits for it is to be told
+                    job.future.set_exception(Expired())  # rather than cancel: the waiting request must learn why
                 else:
                     batch.append(job)
             if not jobs:
@@ -172,7 +172,7 @@ class Batcher:
             return sampling, batch
 
     def _judge(self, jobs: Sequence[_Job], sampling: How) -> None:
-        """Give every job its result, whatever happens."""
+        """Set every job's result, whatever happens."""
         left = deque(jobs)
         try:
             for result in sampling.ask(self.model, [job.item for job in jobs]):
@@ -181,12 +181,12 @@ class Batcher:
             if left:
                 raise RuntimeError(f"{len(jobs) - len(left)} verdicts for {len(jobs)} pairs")
         except UserError as error:
-            _LOG.error("nothing can be judged: %s", error)
+            _LOG.error("the model cannot judge: %s", error)
             for job in left:
                 job.future.set_exception(Unavailable(str(error)))
-        except BaseException as error:  # noqa: BLE001  the thread must outlive whatever a model raises
+        except BaseException as error:  # noqa: BLE001  the thread must survive anything a model raises
             _LOG.exception("the model failed")
-            if len(jobs) > 1:  # one by one, so that a pair that breaks the model breaks nobody else's request
+            if len(jobs) > 1:  # retry one by one, so that a pair that breaks the model fails only its own request
                 for job in left:
                     self._judge([job], sampling)
             for job in left if len(jobs) == 1 else ():
@@ -205,10 +205,10 @@ class Batcher:
 
 
 class QueuedModel(RewardModel):
-    """A reward model for one request: it asks a batcher for every comparison, and gives up when time is up."""
+    """A reward model for one request: it sends every comparison to a batcher, and gives up when time is up."""
 
     def __init__(self, batcher: Batcher, budget: Budget) -> None:
-        """Share a batcher's model; the budget says how long."""
+        """Share a batcher's model until the budget's deadline."""
         model = batcher.model
         super().__init__(
             model.engine,
@@ -227,17 +227,18 @@ class QueuedModel(RewardModel):
         """Yield the verdict on each pair, in order; options as for :meth:`RewardModel.compare`.
 
         Raises:
-            Expired: time is up, or nobody waits any more; what the model has not begun is dropped.
-            Unavailable: nothing can be judged at the moment.
+            Expired: time is up, or the client has disconnected; what the model has not started is dropped.
+            Unavailable: the model cannot judge at the moment.
         """
         return self._wait(self.submit(items, Sampling(**options)))
 
     def scores(self, candidates: Sequence[tuple[Content, Images, Shown]]) -> list[Score]:
-        """Return what a scalar judge says of each response alone: of a question, pictures in front, and a response.
+        """Return a scalar judge's score of each response, given as question, pictures in front, and response.
 
         Raises:
-            EngineError: one of them has no score.
-            Expired: as of :meth:`compare_many`, like Unavailable.
+            EngineError: a response has no score.
+            Expired: see :meth:`compare_many`.
+            Unavailable: see :meth:`compare_many`.
         """
         items = []
         for question, images, response in candidates:
@@ -251,7 +252,7 @@ class QueuedModel(RewardModel):
         return scores
 
     def _wait(self, futures: list[Future[Any]]) -> Iterator[Any]:
-        """Yield the results in order; drop what is left when nobody takes them."""
+        """Yield the results in order; cancel the rest if the caller stops early."""
         try:
             for future in futures:
                 yield future.result(self._budget.left())
@@ -265,8 +266,8 @@ class QueuedModel(RewardModel):
         """Queue pairs to compare or to write about.
 
         Raises:
-            UserError: this model does not take the sampling.
-            Expired: nobody waits any more.
+            UserError: this model does not support the sampling.
+            Expired: the request was given up.
         """
         if isinstance(sampling, Sampling):
             self._plan(**sampling._asdict())
@@ -276,7 +277,7 @@ class QueuedModel(RewardModel):
         return self._asked
 
     def give_up(self) -> None:
-        """Take back what the model has not begun and ask for nothing more."""
+        """Cancel what the model has not started and submit nothing more."""
         self._given_up = True
         for future in self._asked:
             future.cancel()

@@ -1,4 +1,4 @@
-"""Read a request: its body (JSON, or a form with files) and the options in its URL, checked by the route's models."""
+"""Read a request: its body (JSON, or a form with files) and its URL options, validated by the route's models."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from r1_reward.serve.routes import Call, Route
 from r1_reward.store.encoded import kind_of_source
 
 _M = TypeVar("_M", bound=BaseModel)
-_MOST_NAMED, _LONGEST_NAME = 5, 100  # of fields that are not read, in one message
-_MOST_FILES = 1000  # of a form, before they are counted; the budget's refusal is clearer than the parser's
+_MOST_NAMED, _LONGEST_NAME = 5, 100  # unknown fields named in one message, and characters of each
+_MOST_FILES = 1000  # in a form; fewer than this are counted by the budget, whose message is clearer than the parser's
 
 
 async def read_call(request: Request, route: Route, budget: Budget) -> Call[Any, Any]:
     """Return the request as its route takes it.
 
     Raises:
-        Refusal: the body is of another kind, does not arrive in time, or a field is wrong.
+        Refusal: the Content-Type is wrong, the body does not arrive in time, or a field is invalid.
     """
     model = route.request
     assert model is not None, f"{route.path} takes no body"
@@ -40,11 +40,11 @@ async def read_call(request: Request, route: Route, budget: Budget) -> Call[Any,
         options = None if route.options is None else _options(route.options, dict(request.query_params))
         reading = _read(request, budget, is_form=is_form)
         body, uploads = await asyncio.wait_for(reading, budget.left())
-        # In a thread: millions of parts take seconds, in which others are to be answered.
+        # In a thread: parsing millions of parts takes seconds, which must not block other requests.
         asked = await asyncio.to_thread(lambda: model.model_validate_json(as_utf8(body)))
         return Call(asked, uploads, options, budget, partial(hung_up, request))
     except ClientDisconnect as error:
-        raise Refusal(400, "the body broke off") from error
+        raise Refusal(400, "the connection closed before the whole body arrived") from error
     except TimeoutError as error:
         raise Refusal(408, "the body did not arrive in time", headers={"Connection": "close"}) from error
     except ValidationError as error:
@@ -69,7 +69,7 @@ async def _read(request: Request, budget: Budget, *, is_form: bool) -> tuple[byt
     if encoding != "identity":
         if encoding not in ENCODINGS:
             taken = ", ".join(sorted(ENCODINGS))
-            reason = f"the Content-Encoding {encoding[:40]} is not read here; send the body as it is, or as {taken}"
+            reason = f"unsupported Content-Encoding {encoding[:40]}; send the body uncompressed, or as {taken}"
             raise Refusal(415, reason, headers={"Accept-Encoding": taken})
         body = await asyncio.to_thread(unpack, await _whole(request), encoding, budget.settings)
         request = _again(request, body)
@@ -77,7 +77,7 @@ async def _read(request: Request, budget: Budget, *, is_form: bool) -> tuple[byt
 
 
 async def _whole(request: Request) -> bytes:
-    """Return the body, which the request does not keep: it may wait for long."""
+    """Return the body without keeping it in the request, which may wait for a long time."""
     return b"".join([chunk async for chunk in request.stream()])
 
 
@@ -103,14 +103,14 @@ async def _read_form(request: Request, budget: Budget) -> tuple[bytes, list[byte
             elif name == "images" and not isinstance(part, str):
                 uploads.append(content)
             else:
-                raise Refusal(422, "a form has one part named request and files named images", name[:100])
+                raise Refusal(422, "a form must have one part named request and only files named images", name[:100])
     if body is None:
-        raise Refusal(422, "the form has no part named request with the JSON", "request")
+        raise Refusal(422, "the form has no part named request; send the JSON in it", "request")
     return body, uploads
 
 
 def _first_problem(errors: Any, model: type[BaseModel], what: str = "field") -> Refusal:
-    """Return the first of pydantic's errors as a refusal that names the place."""
+    """Return the first of pydantic's errors as a refusal that names the field."""
     first = errors[0]
     kind, given, message = first["type"], first["input"], str(first["msg"]).removeprefix("Value error, ")
     field = _place(first["loc"])
@@ -124,22 +124,20 @@ def _first_problem(errors: Any, model: type[BaseModel], what: str = "field") -> 
         message = unknown(field[:_LONGEST_NAME], model.model_fields if len(first["loc"]) == 1 else (), what)
     elif kind == "missing":
         strange = [_place(one["loc"])[:_LONGEST_NAME] for one in errors if one["type"] == "extra_forbidden"]
-        message = "is missing" + (
-            f"; {', '.join(map(repr, strange[:_MOST_NAMED]))} is not read here" if strange else ""
-        )
+        message = "is missing" + (f"; unknown fields: {', '.join(map(repr, strange[:_MOST_NAMED]))}" if strange else "")
     elif kind == "too_long":
         message = f"has too many parts; this server takes at most {first['ctx']['max_length']} (--max-parts)"
     return Refusal(422, message, field or None)
 
 
 def _place(location: Any) -> str:
-    """Return a place as in ``response_1[2].image``, without pydantic's names of types and our tags of unions."""
+    """Return a location such as ``response_1[2].image``, without pydantic's type names and our union tags."""
     place, inside = "", True
     for part in location:
         if isinstance(part, int):
             place, inside = f"{place}[{part}]", False
         elif part.startswith("("):
-            inside = True  # a tag, behind which fields follow again
+            inside = True  # a tag; field names follow again
         elif inside:
             place += f".{part}" if place else part
         else:
@@ -148,16 +146,16 @@ def _place(location: Any) -> str:
 
 
 def _said_of_kind(part: Any) -> str:
-    """Return what may be done about a part of a kind that is not taken."""
+    """Return advice about a part of an unsupported type."""
     kind = part.get("type") if isinstance(part, dict) else None
     if isinstance(kind, str) and "video" in kind:
-        return "; no videos are taken here: send frames of it as pictures"
-    return "; a text among parts is a part of its own" if isinstance(part, str) else ""
+        return "; videos are not supported: send frames as pictures"
+    return "; send a text in a list of parts as a text part" if isinstance(part, str) else ""
 
 
 def _said_alone(picture: Any) -> str:
-    """Return what a picture is that came as a text of its own."""
+    """Return advice about a picture that was sent as plain text."""
     if not isinstance(picture, str):
         return ""
-    named = {"url": '; this is a URL: {"url": ...}', "data": '; this is a data URI: {"base64": ...}'}
-    return named.get(kind_of_source(picture), "; this is a text alone, of which nobody says whether it is a path")
+    named = {"url": '; send this URL as {"url": ...}', "data": '; send this data URI as {"base64": ...}'}
+    return named.get(kind_of_source(picture), "; plain text does not say which of these it is")

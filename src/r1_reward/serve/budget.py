@@ -1,15 +1,15 @@
-"""What one request may use: pictures, pixels, responses, judgements and time, counted in one place for every route.
+"""The limits of one request: pictures, pixels, responses, judgments and time, counted in one place for every route.
 
-Each route makes one budget when its request arrives and draws from it whatever it is about to spend; what would
-exceed a limit is refused before it is spent::
+Each request gets a budget when it arrives. A route spends from the budget before it does the work, and is refused if
+that would exceed a limit::
 
     budget = Budget(settings)
     budget.responses(4, "responses")
-    budget.judgments(6, votes=3, both_orders=True, field="responses")     # 6 pairs, 36 judgements
+    budget.judgments(6, votes=3, both_orders=True, field="responses")     # 6 pairs, 36 judgments
     budget.pixels(810_000, "images[0]")
     budget.left()                                                         # seconds until the deadline
 
-A refusal names the number asked for, the limit and the setting that raises it.
+A refusal names the number requested, the limit, and the option that raises it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from r1_reward.serve.settings import ServerSettings
 
 Clock = Callable[[], float]
 TOO_MANY_PIXELS = 2**62
-"""Stands for the pixels of a picture that is larger than anything Pillow would open."""
+"""Used as the pixel count of a picture that is too large for Pillow to open."""
 
 
 class Budget:
-    """What is left of one request's share of the server; ``clock`` tells seconds, like ``time.monotonic``."""
+    """What one request may still use; ``clock`` returns seconds, like ``time.monotonic``."""
 
     def __init__(self, settings: ServerSettings, clock: Clock = time.monotonic) -> None:
         self.settings, self._clock = settings, clock
         self.deadline = clock() + settings.timeout
-        """When the request is given up, on the clock."""
+        """Time on the clock at which the request times out."""
         self._spent = {"max_images": 0, "max_pixels": 0, "max_responses": 0, "max_judgments": 0}
 
     def left(self, most: float = float("inf")) -> float:
-        """Return the seconds that are left, 0 at least and ``most`` at most."""
+        """Return the seconds left, between 0 and ``most``."""
         return min(most, max(0.0, self.deadline - self._clock()))
 
     def check_time(self) -> None:
@@ -45,15 +45,15 @@ class Budget:
 
     def timed_out(self) -> Refusal:
         """Return the refusal of a request that has taken too long."""
-        seconds = f"not finished within {self.settings.timeout:g} seconds"
-        return Refusal(504, f"{seconds}; ask for less at once, or again when it is quieter")
+        seconds = f"not finished within {self.settings.timeout:g} seconds (--timeout)"
+        return Refusal(504, f"{seconds}; send smaller requests, or try again when the server is less busy")
 
     def text(self, text: str, field: str) -> None:
-        """Let a question or a response through if it is short enough."""
+        """Refuse a question or a response that is too long."""
         self._at_most("max_chars", len(text), "characters", field)
 
     def too_long(self, text: str) -> str | None:
-        """Return why a text is too long to be shown, None if it is not."""
+        """Return why a text is too long to be shown, or None if it is short enough."""
         try:
             self.text(text, "")
         except Refusal as refusal:
@@ -63,15 +63,15 @@ class Budget:
     def responses(self, count: int, field: str) -> None:
         """Spend the responses to one question."""
         self._at_most("max_candidates", count, "responses to one question", field)
-        self._spend("max_responses", count, "responses in all", field)
+        self._spend("max_responses", count, "responses in total", field)
 
     def judgments(self, pairs: int, *, votes: int, both_orders: bool, field: str, votes_field: str = "votes") -> None:
-        """Spend the judgements of so many pairs: every vote counts, whether or not a rule may stop before it.
+        """Spend the judgments of so many pairs; every vote counts, even if a stop rule may skip it.
 
-        The request names the pairs by ``field`` and the votes by ``votes_field``.
+        ``field`` is the request's field of the pairs, ``votes_field`` that of the votes.
         """
         self._at_most("max_votes", votes, "votes for each order", votes_field)
-        self._spend("max_judgments", pairs * votes * (2 if both_orders else 1), "judgements (pairs x votes)", field)
+        self._spend("max_judgments", pairs * votes * (2 if both_orders else 1), "judgments (pairs x votes)", field)
 
     def pictures(self, count: int, field: str) -> None:
         """Spend pictures."""
@@ -79,7 +79,7 @@ class Budget:
 
     def pixels(self, count: int, field: str) -> None:
         """Spend the pixels of one picture."""
-        self._spend("max_pixels", count, "pixels in all pictures together", field)
+        self._spend("max_pixels", count, "pixels in all pictures", field)
 
     def _spend(self, setting: str, count: int, what: str, field: str) -> None:
         self._spent[setting] += count

@@ -1,6 +1,6 @@
-"""What the web page shows of a verdict, as HTML: who wins, by how much, and each vote's reasoning.
+"""Render a verdict as HTML for the web page: who wins, by how much, and each vote's reasoning.
 
-Whatever comes from outside (answers, reasoning, messages) goes through ``html.escape``; nothing of it becomes markup.
+All outside text (answers, reasoning, messages) goes through ``html.escape``, so none of it becomes markup.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from r1_reward.records.schema import Judgment
 if TYPE_CHECKING:
     from PIL import Image
 
-_THUMBNAIL = (320, 320)  # pixels; they are shown at half of that
+_THUMBNAIL = (320, 320)  # pixels; the page shows them at half this size
 _HEADING = re.compile(r"^[ \t]*\[Response ([12])\][ \t]*:?", re.MULTILINE)
 
 CSS = """
@@ -78,7 +78,7 @@ CSS = """
 
 
 class Claims(NamedTuple):
-    """Reasoning in parts: what it says of the response shown first and of the other, and what stands around."""
+    """Reasoning in parts: what it says about the first and the second response, and the text before and after."""
 
     before: str
     first: str
@@ -87,9 +87,9 @@ class Claims(NamedTuple):
 
 
 def split_claims(reasoning: str) -> Claims | None:
-    """Return the parts of reasoning that has one heading ``[Response 1]`` and then one ``[Response 2]``, else None.
+    """Return the parts of reasoning with one heading ``[Response 1]`` and then one ``[Response 2]``, else None.
 
-    The second part ends with its paragraph: a blank line, or the line itself where the headings share a line each.
+    The second part ends at a blank line, or at the end of its line if the first part is a single line.
     """
     headings = list(_HEADING.finditer(reasoning))
     if [heading[1] for heading in headings] != ["1", "2"]:
@@ -105,27 +105,27 @@ def heading(name: str) -> str:
     """Return the head of the page."""
     return (
         '<div class="rr-head"><h1>Which answer is better?</h1>'
-        f"<p>{escape(name)} looks at the pictures, compares the answers and says why.</p></div>"
+        f"<p>{escape(name)} looks at the pictures, compares the answers and explains its verdict.</p></div>"
     )
 
 
 def waiting() -> str:
-    """Return what stands in the place of a verdict."""
+    """Return the placeholder shown before there is a verdict."""
     return '<div class="rr-box rr-empty">The verdict and every vote will appear here.</div>'
 
 
 def notice(message: str) -> str:
-    """Return a message for a person."""
+    """Return a message to the user."""
     return f'<div class="rr-box rr-notice">{escape(message)}</div>'
 
 
 def thumbnail(picture: Image.Image) -> str:
-    """Return a small picture that is part of the page."""
+    """Return a small picture embedded in the page."""
     return f'<div class="rr-thumb"><img alt="handwritten digits" src="{_data_url(picture)}"></div>'
 
 
 def thumbnails(pictures: Iterable[Image.Image]) -> str:
-    """Return the pictures of an answer, made small, empty if it has none."""
+    """Return thumbnails of an answer's pictures, or an empty string if it has none."""
     small = ""
     for number, picture in enumerate(pictures, 1):
         reduced = picture.copy()
@@ -147,9 +147,14 @@ def result(
     dialect: Dialect,
     pictures: Mapping[int, str] | None = None,
 ) -> str:
-    """Return all that is known: ``answers`` by number, the verdict on each pair of them so far, votes in all.
+    """Return everything known so far.
 
-    ``dialect`` is the judge's, in which its votes are written; ``pictures`` are the thumbnails of answers by number.
+    Args:
+        answers: The answers by number.
+        found: The verdict on each pair judged so far.
+        total: How many votes will be drawn.
+        dialect: The judge's dialect, in which its votes are written.
+        pictures: The thumbnails of answers by number.
     """
     pictures = pictures or {}
     drawn = sum(len(verdict.votes) for verdict in found.values())
@@ -170,7 +175,7 @@ def result(
 
 
 def _both_pictures(i: int, j: int, pictures: Mapping[int, str]) -> str:
-    """Return the pictures of two answers side by side, nothing where neither has any."""
+    """Return the pictures of two answers side by side, or an empty string if neither has any."""
     if not pictures.get(i) and not pictures.get(j):
         return ""
     sides = "".join(
@@ -190,7 +195,7 @@ def _says(verdict: Verdict, i: int, j: int) -> str:
 
 
 def _verdict_box(verdict: Verdict, i: int, j: int, progress: str) -> str:
-    """Return who of two wins, a bar with the probability, and the counts."""
+    """Return which of two answers wins, a bar with the probability, and the counts."""
     says = _says(verdict, i, j)
     decided = verdict.preferred is not None or verdict.says_tie
     title = says.capitalize() if decided else f"No verdict: {says}"
@@ -209,14 +214,14 @@ def _verdict_box(verdict: Verdict, i: int, j: int, progress: str) -> str:
     if verdict.unreadable:
         facts.append(f"{verdict.unreadable} unreadable")
     if verdict.flips is not None:
-        changed = f"flips with the order in {verdict.flips:.0%} of the vote pairs"
-        facts.append(changed if verdict.flips else "does not flip with the order")
+        changed = f"changes with the order in {verdict.flips:.0%} of the vote pairs"
+        facts.append(changed if verdict.flips else "does not change with the order")
     body = f'<div class="rr-facts">Votes: {" · ".join(facts)} · {verdict.tokens} tokens</div>'
     return f'<div class="rr-box"><div class="rr-verdict" id="verdict">{title}</div>{bar}{body}{progress}</div>'
 
 
 def _label(share: float) -> str:
-    return f"<i>{share:.0%}</i>" if share >= 0.12 else ""  # a narrow part has no room
+    return f"<i>{share:.0%}</i>" if share >= 0.12 else ""  # no room in a narrow part
 
 
 def _votes(verdict: Verdict, i: int, j: int, dialect: Dialect) -> str:
@@ -224,14 +229,14 @@ def _votes(verdict: Verdict, i: int, j: int, dialect: Dialect) -> str:
 
 
 def _vote(number: int, vote: Judgment, i: int, j: int, dialect: Dialect) -> str:
-    """Return one vote: what it prefers, and its text in parts where it has them."""
+    """Return one vote: what it prefers, and its text, in parts if it has them."""
     says = {None: "cannot be read", 0: "says tie", 1: f"prefers answer {i}", 2: f"prefers answer {j}"}[vote.answer]
     shown_first = j if vote.swapped else i
     chips = [f"answer {shown_first} shown first, as Response 1", f"{vote.tokens} tokens"]
     if vote.probability is not None and vote.answer != 0:
         chips.insert(1, f"{max(vote.probability, 1 - vote.probability):.0%} certain")
     if vote.truncated:
-        chips.append("cut off at the token limit")
+        chips.append("truncated at the token limit")
     head = f"<header><b>Vote {number} {says}</b><span class='rr-chip'>{' · '.join(chips)}</span></header>"
     text = dialect.reasoning(vote) or vote.text
     claims = split_claims(text)

@@ -1,13 +1,13 @@
-"""Which pictures a trainer's prompt shows, and what its turns say around them: the one place for every dialect.
+"""Read the texts and pictures of a trainer's prompt, for every dialect.
 
-A trainer marks a picture by a token in the text, by a part of a message that holds it, or by a part without it, whose
-picture travels beside the prompt::
+A trainer marks a picture by a token in the text, by a message part that holds it, or by a part without it, whose
+picture is sent beside the prompt::
 
     turns = [read_turn("user", ["Is ", {"type": "image"}, " older than ", {"type": "image"}, "?"])]
     show(turns, [one, other]).contents  # [["Is ", Place("image", one), " older than ", Place("image", other), "?"]]
     show(turns)                         # WrongPictures: has places for 2 pictures (an image part), and none came
 
-Nothing is judged blind: every place has its picture, and no other number of pictures comes with it.
+Nothing is judged blind: the number of pictures must match the number of places.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _SILENT = ("system", "developer")
 
 
 class PromptError(ValueError):
-    """A prompt cannot be shown to a judge; the message follows the name of the prompt."""
+    """A prompt cannot be shown to a judge; the message continues a sentence that begins with the prompt's name."""
 
 
 class WrongPictures(PromptError):
-    """The pictures that came are not as many as the places for them."""
+    """The number of pictures differs from the number of places for them."""
 
 
 class Turn(NamedTuple):
@@ -38,17 +38,17 @@ class Turn(NamedTuple):
     pieces: list[Piece]
 
     def without_sources(self) -> Turn:
-        """Return the turn for pictures that all come beside the chat."""
+        """Return the turn with empty places, for pictures that all come beside the chat."""
         return Turn(self.role, [piece if isinstance(piece, str) else Place("image") for piece in self.pieces])
 
 
 class Shown(NamedTuple):
-    """What a judge is shown of a chat."""
+    """A chat as a judge is shown it."""
 
     contents: list[Content]
-    """Of each turn, without any vision token: text, or texts and pictures in their order."""
+    """The content of each turn without vision tokens: text, or texts and pictures in order."""
     pictures: list[Any]
-    """Those without a place: pictures that the text speaks of by number, frames of a video, what came beside others."""
+    """Pictures without a place: those the text refers to by number, frames of a video, surplus ones beside the chat."""
 
     @property
     def everything(self) -> list[Any]:
@@ -57,16 +57,16 @@ class Shown(NamedTuple):
 
 
 def sources_of(*contents: Content) -> list[Any]:
-    """Return the pictures of contents, in their order."""
+    """Return the pictures of contents, in order."""
     return [place.source for content in contents for place in places_of(content)]
 
 
 def pictures_in(row: Mapping[str, Any]) -> list[Any]:
-    """Return the pictures of a data set's row: of its column ``images``, or of ``image`` where that holds none."""
+    """Return the pictures of a data set's row: its column ``images``, or ``image`` if that is empty."""
     for name in ("images", "image"):
         given: Any = row.get(name)
         if getattr(given, "ndim", 0) == 1 and hasattr(given, "tolist") and not isinstance(given, memoryview):
-            given = given.tolist()  # as parquet files are read
+            given = given.tolist()  # parquet readers return arrays
         single = not isinstance(given, Sequence) or isinstance(given, str | bytes | bytearray | memoryview)
         empty = given is None or (isinstance(given, str) and is_blank(given))
         pictures = [] if empty else [given] if single else list(given)
@@ -76,29 +76,28 @@ def pictures_in(row: Mapping[str, Any]) -> list[Any]:
 
 
 def read_turn(role: str, content: Any) -> Turn:
-    """Return a message of any trainer's chat, of which the content is text, a list of parts, or nothing.
+    """Return a message of any trainer's chat; its content is text, a list of parts, or None.
 
     Raises:
-        PromptError: it is neither, or a part is neither text nor picture.
+        PromptError: the content is none of these, or a part is neither text nor picture.
     """
     try:
         pieces = [] if content is None else read_parts(content)
     except ContentError as error:
         raise PromptError(f"has a message whose content {error}") from error
     if any(isinstance(piece, Place) and piece.kind == "video" for piece in pieces):
-        raise PromptError("has a part of type video; parts of a message must be text or images")
+        raise PromptError("has a part of type video; message parts must be text or images")
     return Turn(role, pieces)
 
 
 def show(turns: Sequence[Turn], beside: Sequence[Any] = ()) -> Shown:
-    """Return what a judge is shown of a chat, the pictures of which are in its parts or came ``beside`` it, in order.
+    """Return a chat as a judge is shown it; its pictures are in its parts or came ``beside`` it, in order.
 
-    Parts and tokens may mark the same pictures (a trainer that adds parts to a text with ``<image>`` in it). Where
-    pictures have numbers in the text, or a video is named there, all are shown in front, and the text names them
-    ("image 2").
+    Parts and tokens may mark the same pictures (some trainers add parts to a text with ``<image>`` in it). If the text
+    numbers its pictures or marks a video, all pictures are shown in front, and the text names them ("image 2").
 
     Raises:
-        WrongPictures: they are not as many as the places for them.
+        WrongPictures: the number of pictures differs from the number of places.
     """
     parts = [piece for turn in turns for piece in turn.pieces if isinstance(piece, Place)]
     texts = [piece for turn in turns for piece in turn.pieces if isinstance(piece, str)]
@@ -111,7 +110,7 @@ def show(turns: Sequence[Turn], beside: Sequence[Any] = ()) -> Shown:
     if (nameless or tokens) and (reason := mismatch(places, total)):
         raise WrongPictures(reason)
     pictures = list(_in_order(turns, beside, tokens=not twice))
-    by_token = twice and bool(tokens)  # which says where in the text
+    by_token = twice and bool(tokens)  # tokens say where in the text
     if any(place.number is not None or place.kind == "video" for place in tokens):
         return Shown(list(_named(turns, parts=not by_token)), pictures)
     left = iter(pictures)
@@ -120,7 +119,7 @@ def show(turns: Sequence[Turn], beside: Sequence[Any] = ()) -> Shown:
 
 
 def in_front(turns: Iterable[tuple[str, Content]]) -> bool:
-    """Return whether all pictures of some turns come before whatever is said, other than by the system."""
+    """Return whether all pictures come before any text of a turn other than the system's."""
     spoken = False
     for role, content in turns:
         for piece in read_parts(content):
@@ -131,12 +130,12 @@ def in_front(turns: Iterable[tuple[str, Content]]) -> bool:
 
 
 def said(content: Content) -> str:
-    """Return what a turn says, without its pictures and without white space around it."""
+    """Return the text of a turn, without its pictures and surrounding white space."""
     return "".join(piece for piece in read_parts(content) if isinstance(piece, str)).strip()
 
 
 def joined(pieces: Iterable[Piece]) -> Content:
-    """Return pieces as a content: neighbouring texts are one, and there is no white space around it."""
+    """Return pieces as content: adjacent texts are merged and surrounding white space is stripped."""
     whole: list[Piece] = []
     for piece in pieces:
         if isinstance(piece, str) and whole and isinstance(whole[-1], str):
@@ -153,7 +152,7 @@ def joined(pieces: Iterable[Piece]) -> Content:
 
 
 def _placed(turn: Turn, pictures: Iterator[Any], *, parts: bool) -> Content:
-    """Return a turn with the next pictures at its tokens and, if these are places, its parts."""
+    """Return a turn with the next pictures at its tokens and, if ``parts``, at its parts."""
     pieces: list[Piece] = []
     for piece in turn.pieces:
         if isinstance(piece, Place):
@@ -168,7 +167,7 @@ def _placed(turn: Turn, pictures: Iterator[Any], *, parts: bool) -> Content:
 
 
 def _named(turns: Sequence[Turn], *, parts: bool) -> Iterator[str]:
-    """Yield the texts of turns that name their pictures, all of which are shown in front."""
+    """Yield the texts of turns that name their pictures; all pictures are shown in front."""
     marked = [_marked(turn, parts=parts) for turn in turns]
     several = sum(bool(find_placeholders(text)) for text in marked) > 1
     before = 0
@@ -182,13 +181,13 @@ def _unnumbered(text: str) -> list[Placeholder]:
 
 
 def _marked(turn: Turn, *, parts: bool) -> str:
-    """Return the text of a turn, with a token for each of its parts if these are to be named."""
+    """Return the text of a turn, with a token for each of its picture parts if ``parts``."""
     pieces = [piece if isinstance(piece, str) else _TOKEN for piece in turn.pieces if parts or isinstance(piece, str)]
     return "\n".join(pieces)
 
 
 def _in_order(turns: Sequence[Turn], beside: Sequence[Any], *, tokens: bool) -> Iterator[Any]:
-    """Yield the pictures: each part's own, or the next of those beside; then what is left of these."""
+    """Yield the pictures: each part's own, or the next one beside the chat; then the rest of those."""
     left = iter(beside)
     for turn in turns:
         for piece in turn.pieces:

@@ -1,22 +1,23 @@
-"""Samples of one prompt that arrive one by one are judged together: for trainers whose workers see one sample each.
+"""Judge the samples of one prompt together although they arrive one by one, for trainers that send single samples.
 
     cohorts = Cohorts(settings, metrics, state, judge)
     prompt = Prompt(question, images, {"votes": 1, "schedule": "circular"})
     await cohorts.rewards("step 7, prompt 3", 8, prompt, [Sample.of("rollout 0", response)])   # waits for the other 7
 
-Every request of a group names the same group, size, prompt and options, whatever route it came by. The group is judged
-when its last sample has come. While requests wait they do not count against ``max_queue``, so their siblings get in;
-and the group's judging has all of ``timeout``, however long they waited.
+All requests of a group must name the same group, size, prompt and options, whatever route they use. The group is judged
+when its last sample arrives. Waiting requests do not count against ``max_queue``, so their siblings get in, and the
+judging has the full ``timeout``, however long the requests waited.
 
-- A group that is not complete within ``group_wait`` seconds of its first sample is given up: 503, nothing is judged.
-- A sample that comes again under its id gets the answer of the group, also when the group is done: for half an hour, of
-  the latest groups. With another content it is refused (409).
-- Another prompt, other options or another size under the id of a group, or a sample more than its size: 409, and the
-  group that was there is left as it is.
-- A judge that fails is an error for the whole group; a sample that comes again under its id has it judged again.
-- A sample that is too long for the server or the judge, or that has no readable comparison, has no reward and a reason;
-  the others are judged.
-- A sample whose client has hung up stays if it has an id, under which its answer can be fetched; else it is taken out.
+- A group that is incomplete ``group_wait`` seconds after its first sample is dropped unjudged; its requests get 503.
+- A sample sent again under its id gets the group's answer, even after the group is done: for half an hour, of the
+  latest groups. With different content it is refused (409).
+- A request with another prompt, other options or another size under the same group id, or with a surplus sample, gets
+  409, and the existing group is unchanged.
+- If the judge fails, the whole group gets the error; sending a sample again under its id has the group judged again.
+- A sample that is too long for the server or the judge, or without a readable comparison, gets a reason in place of a
+  reward; the others are judged.
+- If a client disconnects, its sample stays if it has an id, so that its answer can be fetched later, and is removed
+  otherwise.
 """
 
 from __future__ import annotations
@@ -40,21 +41,21 @@ from r1_reward.serve.settings import ServerSettings
 
 _LOG = logging.getLogger(__name__)
 KEPT_SECONDS, KEPT_SAMPLES = 1800.0, 65_536
-"""How long, and for how many samples at most, answers are kept for those that come again."""
+"""How long, and for how many samples at most, answers are kept for repeated requests."""
 
 
 class Prompt(NamedTuple):
-    """What the samples of a group have in common."""
+    """What the samples of a group share."""
 
     question: Shown
     images: OpenedImages
     options: Mapping[str, Any]
-    """How they are judged, as of :func:`r1_reward.serve.grouping.score_each`."""
+    """How they are judged; see :func:`r1_reward.serve.grouping.score_each`."""
     criteria: str | None = None
-    """By what they are judged, where that is said."""
+    """The criteria of the judgment, if the request states any."""
 
     def fingerprint(self, size: int) -> dict[str, Any]:
-        """Return what must be equal, by the names that messages use."""
+        """Return what all requests of the group must have in common, by field name."""
         shared = {"question": _digest(self.question), "images": self.images.digest}
         return {**shared, **self.options, "criteria": self.criteria, "group_size": size}
 
@@ -63,34 +64,34 @@ class Sample(NamedTuple):
     """One response of a group."""
 
     id: Hashable
-    """By which it is known when it comes again."""
+    """Identifies the sample if it is sent again."""
     named: bool
-    """Whether the client has given that id."""
+    """Whether the client gave that id."""
     response: Shown | None
-    """None once it is judged, and where it cannot be shown."""
+    """None once it is judged, or if it cannot be shown."""
     digest: str
     why: str | None = None
     """Why it cannot be shown."""
 
     @classmethod
     def of(cls, id: str | None, response: Shown, why: str | None = None) -> Self:
-        """Return a sample with the client's id, if it has one; ``why`` says why it cannot be shown."""
+        """Return a sample, with the client's id if there is one; ``why`` says why it cannot be shown."""
         own = object() if id is None else id
         return cls(own, id is not None, None if why else response, _digest(response), why)
 
 
 class JudgingFailed(Refusal):
-    """The judge failed on a group that was complete; all its samples are told so."""
+    """The judge failed on a complete group; all its samples get this error."""
 
 
 Judge: TypeAlias = Callable[[Prompt, list[Shown]], Awaitable[list[Scored]]]
-"""Different responses or equal ones to what each has earned; raises Refusal where the judge fails."""
+"""Maps responses, which may be equal, to what each has earned; raises Refusal if the judge fails."""
 Gone: TypeAlias = Callable[[], Awaitable[None]]
-"""Ends when the client has hung up."""
+"""Returns when the client has disconnected."""
 
 
 class _Group:
-    """The samples of one prompt on their way."""
+    """The samples of one prompt, from the first to arrive until the answer is forgotten."""
 
     def __init__(self, name: str, shared: dict[str, Any], size: int, *, attempt: int, replay: bool) -> None:
         self.name, self.shared, self.size, self.attempt, self.replay = name, shared, size, attempt, replay
@@ -101,7 +102,7 @@ class _Group:
 
 
 class Cohorts:
-    """The groups of one server; all of it runs in the event loop."""
+    """The groups of one server; everything runs in the event loop."""
 
     def __init__(
         self, settings: ServerSettings, metrics: Metrics, state: State, judge: Judge, clock: Clock = time.monotonic
@@ -115,7 +116,7 @@ class Cohorts:
         metrics.waiting.set_function(lambda: state.waiting)
 
     def __len__(self) -> int:
-        """Return how many groups wait for samples."""
+        """Return how many groups are waiting for samples."""
         return sum(group.stage == "waiting" for group in list(self._groups.values()))
 
     async def rewards(
@@ -129,16 +130,16 @@ class Cohorts:
         attempt: int = 0,
         replay: bool = True,
     ) -> list[Scored]:
-        """Return what some samples of a group have earned, once all of it have come and are judged.
+        """Return what some samples of a group have earned, once the whole group has arrived and is judged.
 
         Args:
             name: The id of the group.
-            size: How many samples it has.
+            size: How many samples the group has.
             prompt: What they answer, with its pictures open.
-            samples: Those that come now, each with another id.
-            gone: Ends when the client has hung up.
-            attempt: A later one replaces what there is under that id, of which the samples that wait get 503.
-            replay: Whether answers are kept; without, the id is free again once the group is judged.
+            samples: The samples of this request; their ids differ.
+            gone: Returns when the client has disconnected.
+            attempt: A later attempt replaces the group of that id; its waiting samples get 503.
+            replay: Whether to keep the answers. Otherwise the id is free again once the group is judged.
 
         Raises:
             Refusal: the samples do not fit the group, its responses show too many pixels, it stayed incomplete, or its
@@ -163,35 +164,39 @@ class Cohorts:
         group.samples |= {sample.id: sample for sample in samples if sample.id not in group.samples}
         if group.stage == "failed" or (group.stage == "waiting" and len(group.samples) == size):
             self._begin(group, prompt)
-        del prompt  # while it waits, a request holds no pictures
+        del prompt  # a waiting request must not hold pictures
         answer = await self._wait(group, samples, gone)
-        if isinstance(answer, Refusal):  # a copy: each of several is raised, and answered, by itself
+        if isinstance(answer, Refusal):  # a copy, since several requests raise it
             raise type(answer)(answer.status, answer.message, answer.field, answer.headers)
         return [answer[sample.id] for sample in samples]
 
     def close(self) -> None:
-        """Tell all that wait for siblings that none will be let in any more."""
+        """Refuse all requests that wait for siblings: no more will be accepted."""
         for group in list(self._groups.values()):
             if group.stage == "waiting":
                 self._give_up(group, _closing())
 
     def _require_place(self) -> None:
-        """Raise the refusal of a new group where too many requests wait; siblings of those that wait always get in."""
+        """Refuse a new group if too many requests are waiting; siblings of waiting requests always get in."""
         waiting = self._state.waiting
         if waiting >= self._settings.max_waiting:
-            full = f"{waiting} requests wait for their groups, as many as a new group may join (--max-waiting)"
+            full = f"{waiting} requests are waiting for their groups, the limit for a new group (--max-waiting)"
             raise Refusal(429, f"{full}; try again later", headers={"Retry-After": "1"})
 
     def _require_few_pixels(self, name: str, samples: Iterable[Sample]) -> None:
-        """Raise the refusal of responses that show, and hold while they wait, more pixels than one request may."""
+        """Refuse a group whose responses have more pixels than one request may; they stay in memory while it waits."""
         shown = pictures_of(*(one.response for one in samples if one.response is not None))
         pixels, most = sum(picture.width * picture.height for picture in shown), self._settings.max_pixels
         if pixels > most:
-            held = f"{pixels:,} pixels in the responses of the group {_short(name)} together"
+            held = f"{pixels:,} pixels in all responses of the group {_short(name)}"
             raise Refusal(422, f"{held}; this server takes at most {most:,} (--max-pixels)", "responses")
 
     def _current(self, name: str, attempt: int) -> _Group | None:
-        """Return the group of that name, None if it is to begin; raises Refusal where a later attempt has begun."""
+        """Return the group of that name, or None if a new one starts.
+
+        Raises:
+            Refusal: a later attempt has started.
+        """
         group = self._groups.get(name)
         if group is None or group.attempt == attempt:
             return group
@@ -208,7 +213,7 @@ class Cohorts:
     async def _wait(
         self, group: _Group, samples: Sequence[Sample], gone: Gone | None
     ) -> dict[Hashable, Scored] | Refusal:
-        """Wait outside the gate for the answer; whoever has hung up does not wait."""
+        """Wait outside the gate for the answer, or until the client disconnects."""
         answer = group.answer
         waits: set[asyncio.Future[Any]] = {answer}
         hung_up = asyncio.ensure_future(gone()) if gone is not None else None
@@ -223,10 +228,10 @@ class Cohorts:
                 hung_up.cancel()
             if not answer.done():
                 self._withdraw(group, samples)
-        return answer.result() if answer.done() else Refusal(400, "the client has hung up")
+        return answer.result() if answer.done() else Refusal(400, "the client closed the connection")
 
     def _withdraw(self, group: _Group, samples: Sequence[Sample]) -> None:
-        """Take out of a group what nobody can ask for again."""
+        """Remove samples without an id from a group: nobody can ask for them again."""
         if group.stage != "waiting":
             return
         for sample in samples:
@@ -236,7 +241,7 @@ class Cohorts:
             self._drop(group)
 
     def _begin(self, group: _Group, prompt: Prompt) -> None:
-        """Have a group judged that is complete."""
+        """Start judging a complete group."""
         self._stop_timer(group)
         if group.stage == "failed":
             group.answer = asyncio.get_running_loop().create_future()
@@ -246,14 +251,14 @@ class Cohorts:
         task.add_done_callback(self._tasks.discard)
 
     async def _score(self, group: _Group, prompt: Prompt) -> None:
-        """Judge a group and tell all that wait for it."""
+        """Judge a group and answer all its requests."""
         try:
             scored = await self._rewards_of(group, prompt)
         except Refusal as refusal:
             self._fail(group, JudgingFailed(refusal.status, refusal.message, refusal.field, refusal.headers))
-        except Exception:  # noqa: BLE001  others wait for an answer, whatever a model raises
-            _LOG.exception("a group cannot be judged")
-            self._fail(group, JudgingFailed(500, "something went wrong here; the server's log says what"))
+        except Exception:  # noqa: BLE001  the waiting requests need an answer, whatever a model raises
+            _LOG.exception("judging a group failed")
+            self._fail(group, JudgingFailed(500, "internal server error; see the server's log"))
         else:
             group.stage = "done"
             group.samples = {one.id: one._replace(response=None) for one in group.samples.values()}
@@ -266,15 +271,15 @@ class Cohorts:
             group.answer.set_result(scored)
 
     async def _rewards_of(self, group: _Group, prompt: Prompt) -> dict[Hashable, Scored]:
-        """Return what the judge says of a group, by the ids of its samples."""
-        # In an order of their own, so that rewards do not depend on who came first.
+        """Return what each sample of a group has earned, by sample id."""
+        # Sorted by content, so that rewards do not depend on the order of arrival.
         samples = sorted(group.samples.values(), key=lambda one: one.digest)
         shown = {one.id: one.response for one in samples if one.response is not None}
         judged = await self._judge(prompt, list(shown.values())) if shown else []
         return {one.id: Scored(None, one.why) for one in samples} | dict(zip(shown, judged, strict=True))
 
     def _fail(self, group: _Group, refusal: Refusal) -> None:
-        """Tell a failure to all; keep the samples for a while where they can be asked for again."""
+        """Report a failure to all requests; keep the samples for a while if they can be sent again."""
         self._metrics.groups.labels("failed").inc()
         group.stage = "failed"
         if group.replay and all(sample.named for sample in group.samples.values()) and not self._state.closing:
@@ -287,9 +292,9 @@ class Cohorts:
         group.timer = asyncio.get_running_loop().call_later(self._settings.group_wait, then, group)
 
     def _expire(self, group: _Group) -> None:
-        came = f"{len(group.samples)} of {group.size} responses came within {self._settings.group_wait:g} seconds"
+        came = f"only {len(group.samples)} of {group.size} responses arrived in {self._settings.group_wait:g} seconds"
         self._metrics.groups.labels("expired").inc()
-        reason = f"{came} (--group-wait); nothing was judged, and all of them must be sent again"
+        reason = f"{came} (--group-wait); nothing was judged, so send all of them again"
         self._give_up(group, Refusal(503, reason, "group"))
 
     def _give_up(self, group: _Group, refusal: Refusal) -> None:
@@ -306,7 +311,7 @@ class Cohorts:
             group.timer.cancel()
 
     def _forget_old(self) -> None:
-        """Forget the answers that were kept for long enough."""
+        """Forget answers that have been kept long enough."""
         while self._done and (self._kept > KEPT_SAMPLES or self._done[0][0] + KEPT_SECONDS < self._clock()):
             _, group = self._done.popleft()
             self._kept -= len(group.samples)
@@ -314,7 +319,7 @@ class Cohorts:
 
 
 def _require_pictures(prompt: Prompt) -> None:
-    """Raise the refusal of a prompt that shows other pictures than came: before it is any part of a group."""
+    """Refuse a prompt whose pictures do not match its places, before it becomes part of a group."""
     try:
         check_group(prompt.question, prompt.images, prompt.criteria)
     except UserError as error:
@@ -322,28 +327,28 @@ def _require_pictures(prompt: Prompt) -> None:
 
 
 def _require_same(group: _Group, shared: dict[str, Any]) -> None:
-    """Raise the refusal of a request that shares the id of a group but not its prompt."""
+    """Refuse a request that has the id of a group but not its prompt, size or options."""
     other = [name for name in {**group.shared, **shared} if group.shared.get(name) != shared.get(name)]
     if other:
-        reason = f"another {other[0]} than that of the group {_short(group.name)}, which is left as it is"
-        raise Refusal(409, f"{reason}; every prompt must have a group of its own", other[0])
+        reason = f"the group {_short(group.name)} has another {other[0]} and is unchanged"
+        raise Refusal(409, f"{reason}; use a different group for every prompt", other[0])
 
 
 def _require_known(group: _Group, samples: Sequence[Sample]) -> None:
-    """Raise the refusal of samples that say something else than before, or are more than the group has."""
+    """Refuse samples whose content has changed, or more samples than the group has."""
     for sample in samples:
         known = group.samples.get(sample.id)
         if known is not None and known.digest != sample.digest:
-            reason = f"the sample {_short(str(sample.id))} of the group {_short(group.name)} came with another content"
-            raise Refusal(409, f"{reason}, which is kept", "samples")
+            known_as = f"the sample {_short(str(sample.id))} of the group {_short(group.name)}"
+            raise Refusal(409, f"{known_as} arrived before with other content, which is kept", "samples")
     new = sum(sample.id not in group.samples for sample in samples)
     _require_room(group.name, group.size, len(group.samples), new)
 
 
 def _require_room(name: str, size: int, there: int, new: int) -> None:
     if new and there + new > size:
-        reason = f"the group {_short(name)} has {size} responses, of which {there} are here"
-        raise Refusal(409, f"{reason}; {new} more do not fit, and none of them was taken", "group_size")
+        reason = f"the group {_short(name)} has {size} responses, and {there} have arrived"
+        raise Refusal(409, f"{reason}; {new} more do not fit, and none was accepted", "group_size")
 
 
 def _closing() -> Refusal:

@@ -1,4 +1,4 @@
-"""What a client is told when its request comes to nothing: a status, a sentence, and the field at fault."""
+"""The error a client gets when its request fails: a status, a message, and the field at fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMED = re.compile(r"(\w+(?:\[\d+\])*): (.+)", re.DOTALL)
 
 
 class Refusal(Exception):
-    """A request ends with this HTTP status; ``field`` says which part of it is at fault, as in ``images[0]``."""
+    """End a request with this HTTP status; ``field`` names the part at fault, as in ``images[0]``."""
 
     def __init__(
         self, status: int, message: str, field: str | None = None, headers: Mapping[str, str] | None = None
@@ -22,10 +22,10 @@ class Refusal(Exception):
 
     @classmethod
     def wrong(cls, error: UserError) -> Self:
-        """Return the refusal of what cannot be judged as it was sent; a message ``question: ...`` names the field."""
+        """Return the refusal of an invalid request; a message such as ``question: ...`` names the field."""
         named = _NAMED.fullmatch(str(error))
         return cls(422, str(error)) if named is None else cls(422, named[2], named[1])
 
     def body(self) -> dict[str, dict[str, str | None]]:
-        """Return the JSON of every error this server answers with."""
+        """Return the JSON body of an error."""
         return {"error": {"message": self.message, "field": self.field}}

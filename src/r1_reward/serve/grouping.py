@@ -1,4 +1,4 @@
-"""What protocols share that score responses against each other: options in the URL, and the judging.
+"""Shared code of protocols that score responses against each other: options in the URL, and the judging.
 
 Route("/rerank", RerankRequest, RerankResponse, rerank, options=group_options(settings))
 scored = await service.in_rounds(budget, lambda model: score_each(model, groups, call.options.model_dump()))
@@ -21,11 +21,11 @@ from r1_reward.serve.schemas import Grouping, StopRule
 from r1_reward.serve.settings import ServerSettings
 
 _ALONE = "no other response of its group can be judged, so there is nothing to compare it with"
-_UNREADABLE = "no comparison of it with a different response can be read"
+_UNREADABLE = "no comparison with a different response could be read"
 
 
 class GroupOptions(Grouping):
-    """What stands in the URL, since others decide on the body; a name that is none of these is refused."""
+    """Options in the URL, since the protocol defines the body; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,7 +35,7 @@ class GroupOptions(Grouping):
 
 
 def group_options(settings: ServerSettings) -> type[GroupOptions]:
-    """Return the options with a server's limits in their document."""
+    """Return the options, with a server's limits in their schema."""
     most: dict[str, Any] = {"maximum": settings.max_votes}
     votes: Any = (int, Field(default=1, ge=1, json_schema_extra=most))
     return create_model("GroupOptions", __base__=GroupOptions, votes=votes)
@@ -44,16 +44,16 @@ def group_options(settings: ServerSettings) -> type[GroupOptions]:
 def score_each(model: RewardModel, groups: list[Group], options: Mapping[str, Any]) -> list[ScoredGroup]:
     """Return each group with its rewards.
 
-    A comparison that is too long for the judge counts as one that cannot be read, since a single response can make it
-    so; the error is kept in the group.
+    A comparison that is too long for the judge counts as unreadable, since a single long response can cause it; the
+    group keeps the error.
 
     Args:
         model: The judge.
-        groups: Those of one request.
-        options: The fields of :class:`GroupOptions`, and ``temperature`` where it is not the judge's own.
+        groups: The groups of one request.
+        options: The fields of :class:`GroupOptions`, and ``temperature`` to override the judge's own.
 
     Raises:
-        EngineError: a comparison has no answer for another reason, which ends it all.
+        EngineError: a comparison failed for another reason.
     """
     grouping = {name: options[name] for name in Grouping.model_fields}
     compare = partial(

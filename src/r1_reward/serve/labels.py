@@ -1,14 +1,14 @@
-"""What a trainer's label says to the judge, where the trainer's requests carry nothing else of a data set's row.
+"""Read what a trainer's label says to the judge.
 
-OpenRLHF and slime post the prompt, the response and the row's label. A label that is a JSON object, or the text of one,
-may say what is missing, under the names of ``/v1/reward``; all keys are optional, and others are left to their owner::
+OpenRLHF and slime post only the prompt, the response and the row's label. A label that is a JSON object, or the text of
+one, can supply the rest under the names of ``/v1/reward``. All keys are optional, and other keys are ignored::
 
     {"question": "Which digit?", "images": ["data/7.png"], "group": "row-7", "group_size": 8, "answer": "eight"}
 
-``question`` is shown to the judge in place of the prompt: text, or parts. ``images`` (or ``image``, beside another of
+The judge is shown ``question`` in place of the prompt: text, or parts. ``images`` (or ``image``, beside another of
 these keys) are the prompt's pictures, each a path, a URL, base64, or ``{"path"|"url"|"base64": ...}``. ``group`` and
-``group_size`` say which samples belong together and how many there are, for trainers that ask for one sample at a time.
-A label that is not an object, or has none of these keys, is somebody else's and says nothing: :data:`SILENT`.
+``group_size`` say which samples belong together and how many there are, for trainers that send one sample at a time.
+A label that is not an object, or has none of these keys, is not meant for the judge: :data:`SILENT`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LONGEST_GROUP, _LARGEST_GROUP = 200, 1_000_000
 
 
 class LabelError(ValueError):
-    """A label has one of our keys, but not as it must be; ``key`` says which."""
+    """A label has an invalid value under one of our keys; ``key`` says which."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"{key} {reason}")
@@ -47,10 +47,10 @@ _KEYS = frozenset(Label._fields)
 
 
 def read_label(label: Any) -> Label:
-    """Return what a label says to the judge, :data:`SILENT` if it is not meant for it.
+    """Return what a label says to the judge, or :data:`SILENT` if it is not meant for the judge.
 
     Raises:
-        LabelError: one of our keys has a value that cannot be used.
+        LabelError: one of our keys has an invalid value.
     """
     if isinstance(label, str) and label.lstrip().startswith("{"):
         try:
@@ -99,7 +99,7 @@ def _group(group: Any) -> str | None:
         return None
     group = _whole(group)
     if isinstance(group, bool) or not isinstance(group, str | int):
-        raise LabelError("group", f"must be text or a whole number, not {kind_of(group)}")
+        raise LabelError("group", f"must be text or an integer, not {kind_of(group)}")
     name = str(group)
     if not name.strip() or len(name) > _LONGEST_GROUP:
         raise LabelError("group", f"must have 1 to {_LONGEST_GROUP} characters")
@@ -111,12 +111,12 @@ def _size(given: Mapping[str, Any]) -> int | None:
     if size is None:
         return None
     if isinstance(size, bool) or not isinstance(size, int) or not 2 <= size <= _LARGEST_GROUP:
-        raise LabelError("group_size", f"must be a whole number from 2 to {_LARGEST_GROUP:,}")
+        raise LabelError("group_size", f"must be an integer from 2 to {_LARGEST_GROUP:,}")
     if given.get("group") is None:
-        raise LabelError("group_size", "says nothing without group")
+        raise LabelError("group_size", "needs group, too")
     return size
 
 
 def _whole(number: Any) -> Any:
-    """Return 8 for 8.0, as a table's column with empty cells holds it; anything else as it is."""
+    """Return 8 for 8.0, since table columns with empty cells hold floats; return anything else unchanged."""
     return int(number) if isinstance(number, float) and number.is_integer() else number

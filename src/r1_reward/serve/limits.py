@@ -1,7 +1,7 @@
-"""The gate before every route: who may ask, how much at once, and how large; it also keeps the counts.
+"""The gate in front of every route: API keys, concurrent requests, body sizes, and request metrics.
 
-It works on the ASGI messages themselves, so that a body is counted while it streams in: nothing is read of a request
-that is refused for its key, its length, or because too many are under way.
+It works on ASGI messages, so it counts a body while it streams in, and reads nothing of a request that is refused for
+its key, its length, or because too many requests are in progress.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from r1_reward.serve.routes import OURS, ErrorForm
 from r1_reward.serve.settings import ServerSettings
 
 _OPEN = ("/health", "/openapi.json")
-_CLOSE = {"Connection": "close"}  # what is left of the body is not read
+_CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
 
 class Gate:
@@ -33,16 +33,17 @@ class Gate:
         judging: Mapping[str, ErrorForm],
         patient: Container[str] = (),
     ) -> None:
-        """Stand before ``app``; ``judging`` are the paths that ask the model, and how their clients are told errors.
+        """Wrap ``app``.
 
-        At ``patient`` ones requests wait for room, as many as ``max_waiting`` allows; elsewhere those that say
+        ``judging`` maps the paths that use the model to the form of their errors. When the server is full, up to
+        ``max_waiting`` requests wait for room: all requests to ``patient`` paths, and elsewhere those with the header
         ``Prefer: wait``.
         """
         self.patient = patient
         self.app, self.settings, self.state, self.metrics, self.judging = app, settings, state, metrics, judging
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
+        """Let a request through, or refuse it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -81,11 +82,11 @@ class Gate:
             self.state.end()
 
     def _refusal(self, path: str, headers: dict[bytes, bytes], judging: bool) -> Refusal | None:
-        """Return why a request is answered before any of its body is read, None if it is not."""
+        """Return why a request is refused before its body is read, or None if it is not."""
         if path not in _OPEN and not self._has_key(headers):
             return Refusal(401, "the API key is missing or wrong", headers={"WWW-Authenticate": "Bearer", **_CLOSE})
         if headers.get(b"sec-fetch-site") == b"cross-site":
-            return Refusal(403, "requests from other web sites are not answered", headers=_CLOSE)
+            return Refusal(403, "requests from other websites are not allowed", headers=_CLOSE)
         if not judging:
             return None
         if self.state.closing:
@@ -99,10 +100,10 @@ class Gate:
         return self.state.in_flight >= self.settings.max_queue
 
     async def _room(self, waits: bool) -> Refusal | None:
-        """Wait until there is room, if the client ``waits``; else return why the request is refused."""
+        """Wait until there is room if the client ``waits``; otherwise return why the request is refused."""
         while self._is_full and not self.state.closing:
             if not waits or self.state.waiting + len(self.state.line) >= self.settings.max_waiting:
-                full = f"{self.state.in_flight} requests are under way, as many as this server takes (--max-queue)"
+                full = f"{self.state.in_flight} requests are in progress, the limit of this server (--max-queue)"
                 return Refusal(429, f"{full}; try again later", headers={"Retry-After": "1", **_CLOSE})
             await self.state.stand_in_line()
         return self._closing() if self.state.closing else None
@@ -114,7 +115,7 @@ class Gate:
         if self.settings.api_key is None:
             return True
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-        # Compared in constant time, so that nobody can find the key letter by letter.
+        # Compare in constant time, so that timing does not reveal the key.
         right = secrets.compare_digest(key.strip(), self.settings.api_key.strip().encode())
         return right and scheme.lower() == b"bearer"
 
@@ -128,7 +129,7 @@ class Gate:
         )
 
     def _counted(self, receive: Receive) -> Receive:
-        """Return ``receive`` with a limit on all the bytes it hands out, whatever length was announced."""
+        """Return ``receive`` with a limit on the total bytes, whatever the Content-Length says."""
         total = 0
 
         async def counting() -> Message:

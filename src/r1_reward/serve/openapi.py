@@ -1,4 +1,4 @@
-"""The OpenAPI document: bodies are read by our own code, so their schemas are put in here."""
+"""The OpenAPI document. Our own code reads the bodies, so their schemas are added here."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from r1_reward.serve.settings import ServerSettings
 _REFERENCE = "#/components/schemas/{model}"
 _ERRORS = {
     400: "Malformed HTTP request.",
-    403: "The server may not read a picture from there.",
+    403: "The server may not read a picture from that location.",
     408: "The body did not arrive in time.",
-    413: "The body is too large, or a prompt longer than the model has positions.",
-    415: "The body is of another kind.",
-    422: "A field is wrong.",
-    429: "Too many requests are under way.",
-    500: "An error in the server.",
-    502: "The model could not judge this.",
-    503: "Nothing can be judged at the moment, or the server is shutting down.",
+    413: "The body is too large, or a prompt exceeds the model's context length.",
+    415: "Unsupported content type or encoding.",
+    422: "A field is invalid.",
+    429: "Too many requests are in progress.",
+    500: "Internal server error.",
+    502: "The model could not judge this request.",
+    503: "The model is unavailable, or the server is shutting down.",
     504: "Not finished in time.",
 }
 
 
 def documented(route: Route) -> dict[str, Any]:
-    """Return the arguments of a route's registration that describe its body, its options and its answers."""
+    """Return the arguments of a route's registration that document its body, options and responses."""
     extra: dict[str, Any] = {} if route.request is None else {"requestBody": _body(route, route.request)}
     if route.options is not None:
         known = route.options.model_json_schema()["properties"]
@@ -66,7 +66,7 @@ def _body(route: Route, model: type[BaseModel]) -> dict[str, Any]:
 
 
 def describe(app: FastAPI, routes: Sequence[Route], settings: ServerSettings) -> None:
-    """Make ``app.openapi()`` return the whole document."""
+    """Make ``app.openapi()`` return the complete document."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

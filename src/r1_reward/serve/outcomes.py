@@ -1,4 +1,4 @@
-"""What trainers that know no missing reward are told of a group: numbers only, and the reward as a probability.
+"""Rewards for trainers that do not support missing rewards: numbers only, or probabilities.
 
 >>> filled([0.5, None, -0.5])
 [0.5, -1.0, -0.5]
@@ -16,9 +16,9 @@ WORST = -1.0
 
 
 def filled(rewards: Sequence[float | None], worst: float = WORST) -> list[float]:
-    """Return rewards with ``worst``, or the lowest of the group if that is lower, in place of missing ones.
+    """Return rewards with ``worst``, or the group's lowest reward if that is lower, in place of missing ones.
 
-    Never 0: that is as good as the others of a group, and silencing the judge would be learnt.
+    Never use 0: it equals the group's average, so the policy would learn to silence the judge.
     """
     lowest = min([worst, *(reward for reward in rewards if reward is not None)])
     return [lowest if reward is None else reward for reward in rewards]
@@ -30,5 +30,5 @@ def as_probability(reward: float, kind: str) -> float:
 
 
 def sigmoid(logits: float) -> float:
-    """Return a reward in logits as a probability; no reward overflows."""
+    """Return a reward in logits as a probability, without overflow."""
     return 0.5 + 0.5 * math.tanh(logits / 2)

@@ -1,11 +1,10 @@
-"""The web page: drop pictures, write a question and answers, which may have pictures, and watch the votes come in.
+"""The web page: add pictures, write a question and answers (with or without pictures), and watch the votes come in.
 
     app = create_app(model, settings)
     mount_page(app, model)                  # at /ui, beside the HTTP routes
 
-Votes appear one by one, each with its reasoning, what it says about one answer beside what it says about the other.
-Every text of a stranger's is escaped, so that it is shown as text whatever it holds. See :mod:`r1_reward.serve.cards`
-for what the cards look like.
+Votes appear one by one with their reasoning; what a vote says about the two answers is shown side by side. All user
+and model text is escaped. :mod:`r1_reward.serve.cards` renders the cards.
 """
 
 from __future__ import annotations
@@ -44,16 +43,16 @@ PATH = "/ui"
 _EXAMPLE_KINDS = ("side", "position", "greater", "largest")
 _UPLOAD = "32mb"
 _KEEP_UPLOADS = 3600  # seconds
-# On a narrow screen the result stands below everything else.
+# On a narrow screen the result is below everything else.
 _SHOW_RESULT = "() => { if (innerWidth < 700) document.querySelector('#result').scrollIntoView({behavior: 'smooth'}) }"
 
 
 Answer: TypeAlias = "str | Mapping[str, Any] | None"
-"""What a box of the page holds: a text, or ``{"text": ..., "files": [path, ...]}``."""
+"""The content of an answer box: a text, or ``{"text": ..., "files": [path, ...]}``."""
 
 
 class Example(NamedTuple):
-    """A question with answers to begin with."""
+    """An example question with two answers."""
 
     picture: Image.Image
     question: str
@@ -61,7 +60,7 @@ class Example(NamedTuple):
 
 
 def examples() -> list[Example]:
-    """Return examples about scanned digits that scikit-learn ships, one of each kind."""
+    """Return examples with the scanned digits that ship with scikit-learn, one of each kind."""
     from r1_reward.data.handwriting import build_world
 
     world = build_world(seed=11, train_pairs=0, test_pairs=60, house_share=0.0)
@@ -85,11 +84,11 @@ def judge(
     budget: Budget,
     criterion: str = "",
 ) -> Iterator[str]:
-    """Yield the page's result as HTML after each vote; what is wrong is said in it, above the votes that are there.
+    """Yield the page's result as HTML after each vote; an error is shown above the votes drawn so far.
 
-    ``pictures`` are paths, or pairs of a path and a caption. An answer is a text, or a text with pictures, which stand
-    behind it; blank ones are left out, and the others keep their numbers. All that one press of the button uses comes
-    out of one ``budget``, as for the HTTP routes.
+    ``pictures`` are paths, or pairs of a path and a caption. An answer is a text, or a text followed by pictures; blank
+    answers are left out, and the others keep their numbers. One click uses one ``budget``, like a request to the HTTP
+    routes.
     """
     shown: dict[int, Shown] = {}
     found: dict[tuple[int, int], Verdict] = {}
@@ -116,10 +115,10 @@ def judge(
 
 
 def _answers(answers: Sequence[Answer], budget: Budget) -> dict[int, Shown]:
-    """Return the answers that show something, by their numbers, with their pictures opened.
+    """Return the answers that are not blank, by number, with their pictures opened.
 
     Raises:
-        UserError: there are fewer than two, or two that are the same.
+        UserError: there are fewer than two, or two are equal.
     """
     shown: dict[int, Shown] = {}
     for number, answer in enumerate(answers, 1):
@@ -133,15 +132,15 @@ def _answers(answers: Sequence[Answer], budget: Budget) -> dict[int, Shown]:
         raise UserError("Write at least two answers.")
     if len(Candidates.of(list(shown.values())).different) < len(shown):
         what = "text and pictures" if pictures_of(*shown.values()) else "text"
-        raise UserError(f"Two answers are the same {what}; there is nothing to compare.")
+        raise UserError(f"Two answers have the same {what}; there is nothing to compare.")
     return shown
 
 
 def _open(paths: Sequence[Any], budget: Budget, field: str) -> OpenedImages:
-    """Open uploaded pictures, whose size is read from their headers before any is unpacked."""
+    """Open uploaded pictures; their headers are checked for their size before any is decoded."""
     budget.pictures(len(paths), field)
     for number, path in enumerate(paths):
-        with suppress(OSError):  # opening it says what is wrong
+        with suppress(OSError):  # open_images below reports the error
             budget.pixels(declared_pixels(Path(path).read_bytes()), f"{field}[{number}]")
     return open_images(list(paths))
 
@@ -159,7 +158,7 @@ def _spend(
 
 
 def build_page(model: RewardModel, settings: ServerSettings, *, name: str) -> gradio.Blocks:
-    """Return the page; ``name`` is what it calls the model, ``settings`` have its limits."""
+    """Return the page; ``name`` is the model's name on it, ``settings`` has its limits."""
     import gradio
 
     with gradio.Blocks(title="r1-reward", analytics_enabled=False, delete_cache=(_KEEP_UPLOADS, _KEEP_UPLOADS)) as page:
@@ -172,7 +171,7 @@ def build_page(model: RewardModel, settings: ServerSettings, *, name: str) -> gr
                 )  # fmt: skip
                 question = gradio.Textbox(label="Question", lines=1, max_lines=6, elem_id="question")
                 criterion = gradio.Textbox(
-                    label="Criterion", placeholder="by what to judge; may stay empty", lines=1, max_lines=4,
+                    label="Criterion", placeholder="what to judge by (optional)", lines=1, max_lines=4,
                     elem_id="criterion",
                 )  # fmt: skip
                 boxes = [
@@ -187,7 +186,7 @@ def build_page(model: RewardModel, settings: ServerSettings, *, name: str) -> gr
                 more = gradio.Button("Add an answer", size="sm", elem_id="more")
                 with gradio.Row():
                     votes = gradio.Slider(
-                        1, MAX_VOTES, value=1, step=1, label="Votes for each order", elem_id="votes", min_width=200
+                        1, MAX_VOTES, value=1, step=1, label="Votes per order", elem_id="votes", min_width=200
                     )
                     orders = gradio.Checkbox(True, label="Show both orders", elem_id="orders", min_width=200)
                 button = gradio.Button("Judge", variant="primary", elem_id="judge")
@@ -204,7 +203,7 @@ def build_page(model: RewardModel, settings: ServerSettings, *, name: str) -> gr
 
 
 def _add_examples(gradio: Any) -> list[tuple[Any, Example]]:
-    """Add a row of pictures with a button each."""
+    """Add a row of example pictures, each with a button."""
     gradio.HTML('<div class="rr-label">Examples: scanned handwriting</div>')
     loaders = []
     with gradio.Row():
@@ -220,12 +219,12 @@ def _connect(
     gradio: Any, model: RewardModel, settings: ServerSettings, pictures: Any, question: Any, criterion: Any,
     boxes: list[Any], votes: Any, orders: Any, button: Any, result: Any,
 ) -> None:  # fmt: skip
-    """Let the button start judging and be out of use meanwhile."""
+    """Make the button start judging; it is disabled until the votes are drawn."""
 
     def run(
         pictures: Any, question: str, criterion: str, votes: float, both_orders: bool, *answers: Answer
     ) -> Iterator[str]:
-        # The page keeps to these bounds; whoever writes requests by hand need not.
+        # The page's slider enforces these bounds; a handwritten request may exceed them.
         count = min(MAX_VOTES, max(1, int(votes)))
         yield from judge(
             model,
@@ -256,7 +255,7 @@ def _one_more(shown: int) -> list[Any]:
 
 
 def _fill(example: Example) -> list[Any]:
-    """Return the page with an example in it."""
+    """Return the updates that fill the page with an example."""
     import gradio
 
     texts = [*example.answers, *[""] * (MAX_ANSWERS - 2)]
@@ -265,23 +264,23 @@ def _fill(example: Example) -> list[Any]:
 
 
 def mount_page(app: FastAPI, model: RewardModel, *, name: str = "reward model") -> FastAPI:
-    """Put the page at ``/ui`` of the application that ``create_app`` returned, whose limits it keeps.
+    """Mount the page at ``/ui`` of the application from ``create_app``; the application's limits apply to it.
 
-    The model must be one that several threads may ask (:meth:`r1_reward.judge.reward_model.RewardModel.shared`).
+    The model must be safe to use from several threads (:meth:`r1_reward.judge.reward_model.RewardModel.shared`).
 
     Raises:
         UserError: gradio is not installed.
     """
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # or it would report to its makers
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio would send usage data
     try:
         import gradio
     except ModuleNotFoundError as error:
         raise UserError("the web page needs gradio: pip install 'r1-reward[ui]'") from error
     from fastapi.responses import RedirectResponse
 
-    for address in ("/", PATH):  # the page itself is at /ui/
+    for address in ("/", PATH):  # the page is at /ui/
         app.get(address, include_in_schema=False)(lambda: RedirectResponse(f"{PATH}/"))
-    fonts = ["system-ui", "sans-serif"]  # the default theme would load its fonts from elsewhere
+    fonts = ["system-ui", "sans-serif"]  # the default theme loads its fonts from a CDN
     theme = gradio.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"], primary_hue="blue")
     return gradio.mount_gradio_app(
         app,

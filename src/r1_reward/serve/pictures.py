@@ -1,11 +1,10 @@
-"""The pictures of a request, opened: base64, uploads, and what the operator lets requests name by URL or path.
+"""Open the pictures of a request: base64, uploads, and URLs or paths that the operator allows.
 
-Nothing is fetched or read that was not allowed by name: a URL's host must be one of ``allow_hosts`` to the letter, a
-redirect is not followed, and a path must lie in one of ``allow_folders`` once all its links are resolved. How many
-pixels a picture has is read from its header, before any is unpacked.
+A URL's host must be exactly one of ``allow_hosts``, redirects are not followed, and a path must be in one of
+``allow_folders`` after all links are resolved. A picture's size is read from its header, before it is decoded.
 
     contents, left = named_contents({"question": asked.question}, sources)
-    reader.open_contents(contents, left, budget)        # those in front, and the contents with theirs at their places
+    reader.open_contents(contents, left, budget)        # pictures in front, and contents with pictures at their places
 """
 
 from __future__ import annotations
@@ -31,24 +30,24 @@ from r1_reward.store.encoded import decode, kind_of_source
 from r1_reward.store.images import ImageError, identified, open_image
 
 PictureSource = ImageInput | bytes
-"""A picture as a request names it, or an uploaded file."""
+"""A picture named in a request, or the bytes of an uploaded file."""
 
 
 class Named(NamedTuple):
-    """A picture of a request, and what messages call it."""
+    """A picture of a request, and the field that messages name."""
 
     source: PictureSource
     field: str
 
 
 _FETCH_SECONDS = 10.0
-_OPTION = "its operator names hosts with --allow-host"
+_OPTION = "its operator can allow hosts with --allow-host"
 _CHUNK = 65536
 _PORTS = {"http": 80, "https": 443}
 
 
 class PictureReader:
-    """Opens the pictures of requests as far as the settings allow; blocks, so call it in a thread."""
+    """Opens the pictures of requests if the settings allow it; blocks, so call it in a thread."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
@@ -59,7 +58,7 @@ class PictureReader:
         """Return the pictures of one question; messages call them ``field[0]``, ``field[1]``, ...
 
         Raises:
-            Refusal: one cannot be used or may not be named, they exceed the request's budget, or time is up.
+            Refusal: a picture is invalid or not allowed, the pictures exceed the request's budget, or time is up.
         """
         budget.pictures(len(sources), field)
         named = [Named(source, f"{field}[{number}]") for number, source in enumerate(sources)]
@@ -68,13 +67,13 @@ class PictureReader:
     def open_contents(
         self, contents: Mapping[str, Content], images: Sequence[PictureSource], budget: Budget, field: str = "images"
     ) -> tuple[OpenedImages, list[Shown]]:
-        """Return the pictures in front of a question, and contents with theirs at their places.
+        """Return the pictures in front of a question, and the contents with their pictures at their places.
 
-        ``contents`` are given by the names that messages use; their pictures are :class:`Named`. All are counted before
-        the first is opened.
+        ``contents`` are keyed by the field that messages name; their pictures are :class:`Named`. All are counted
+        before the first is opened.
 
         Raises:
-            Refusal: as of :meth:`open`.
+            Refusal: see :meth:`open`.
         """
         for name, content in contents.items():
             budget.pictures(len(places_of(content)), name)
@@ -110,11 +109,12 @@ class PictureReader:
         return self._fetch(source.url, name, budget)
 
     def _read_path(self, path: str, name: str) -> bytes:
-        """Read a file inside an allowed folder; what lies outside is not even said to exist."""
+        """Read a file in an allowed folder; the error does not reveal whether files elsewhere exist."""
         if (kind := kind_of_source(path)) != "path":
             raise Refusal(422, f'is a {"data URI" if kind == "data" else "URL"}, not a path; send {{"url": ...}}', name)
         if not self._folders:
-            raise Refusal(403, "this server reads no files; send the picture as base64 or as an upload", name)
+            reason = "this server does not read files (its operator can allow folders with --allow-folder)"
+            raise Refusal(403, f"{reason}; send the picture as base64 or as an upload", name)
         for folder in self._folders:
             try:
                 file = (folder / path).resolve()
@@ -122,14 +122,14 @@ class PictureReader:
                     if file.stat().st_size > self.settings.max_body:
                         raise _too_large(self.settings, name)
                     return file.read_bytes()
-            except (OSError, ValueError, RuntimeError):  # no such path, NUL in it, links in a circle, not readable
+            except (OSError, ValueError, RuntimeError):  # missing, NUL in the path, circular links, not readable
                 continue
-        raise Refusal(403, "there is no such file in the folders this server may read", name)
+        raise Refusal(403, "no such file in the folders this server may read", name)
 
     def _fetch(self, url: str, name: str, budget: Budget) -> bytes:
-        """Fetch a picture from an allowed host, without redirects, up to a size and a time."""
+        """Fetch a picture from an allowed host, without redirects, within limits of size and time."""
         parts = self._allowed(url, name)
-        ends = budget.left() - budget.left(_FETCH_SECONDS)  # what must be left of the budget when the host is given up
+        ends = budget.left() - budget.left(_FETCH_SECONDS)  # seconds left in the budget when the fetch times out
         timeout = max(0.1, budget.left(_FETCH_SECONDS))
         connection: http.client.HTTPConnection
         if parts.scheme == "https":
@@ -141,7 +141,7 @@ class PictureReader:
             connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
             response = connection.getresponse()
             if response.status != 200:
-                raise Refusal(422, f"its host answers {response.status}; redirects are not followed", name)
+                raise Refusal(422, f"its host answered {response.status}; redirects are not followed", name)
             chunks: list[bytes] = []
             size = 0
             while chunk := response.read1(_CHUNK):
@@ -161,38 +161,38 @@ class PictureReader:
             connection.close()
 
     def _allowed(self, url: str, name: str) -> SplitResult:
-        """Split a URL whose host may be asked."""
-        hint = '; this is no URL: a path is sent as {"path": ...}' if kind_of_source(url) == "path" else ""
+        """Split a URL, after checking that its host is allowed."""
+        hint = '; this is not a URL: send a path as {"path": ...}' if kind_of_source(url) == "path" else ""
         if not self._hosts:
-            reason = f"this server fetches no URLs ({_OPTION}); send the picture as base64 or as an upload{hint}"
+            reason = f"this server does not fetch URLs ({_OPTION}); send the picture as base64 or as an upload{hint}"
             raise Refusal(403, reason, name)
         if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-            raise Refusal(422, "is not a URL: white space, backslashes and other than ASCII must be escaped", name)
+            raise Refusal(422, "is not a URL: escape white space, backslashes and characters that are not ASCII", name)
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
             raise Refusal(422, "is not a URL", name) from error
         if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
-            raise Refusal(422, f"must be like https://host/picture.png, without a name or password in it{hint}", name)
-        # A name alone allows the usual port; any other port must be named with it.
+            raise Refusal(422, f"must look like https://host/picture.png, without a user or password{hint}", name)
+        # A host without a port allows the scheme's default port; other ports must be listed explicitly.
         asked = {f"{parts.hostname}:{port or _PORTS[parts.scheme]}"}
         if port in (None, _PORTS[parts.scheme]):
             asked.add(parts.hostname)
         if not asked & self._hosts:
-            raise Refusal(403, f"this server fetches nothing from that host ({_OPTION})", name)
+            raise Refusal(403, f"this server does not fetch from that host ({_OPTION})", name)
         return parts
 
 
 def named_contents(
     sent: Mapping[str, PartsOrText], beside: Sequence[PictureSource]
 ) -> tuple[dict[str, Content], list[PictureSource]]:
-    """Return the contents of a request with the source of every picture at its place, and the pictures left over.
+    """Return the contents of a request with the source of every picture at its place, and the remaining pictures.
 
-    Parts without a picture take those ``beside`` the contents in order. What stands at a place is :class:`Named`.
+    Parts without a picture take those ``beside`` the contents in order. Every place holds a :class:`Named`.
 
     Raises:
-        Refusal: these are not as many as the parts that take them.
+        Refusal: the number of pictures differs from the number of parts that take them.
     """
     nameless = [
         f"{field}[{number}]"
@@ -210,7 +210,7 @@ def named_contents(
 
 
 def _named(content: PartsOrText, field: str) -> Content:
-    """Return a content whose places hold the pictures with their names, and None where they come beside it."""
+    """Return content whose places hold :class:`Named` pictures, or None for pictures that come beside it."""
     if isinstance(content, str):
         return content
     pieces: list[str | Place] = []
@@ -226,18 +226,18 @@ def _named(content: PartsOrText, field: str) -> Content:
 
 
 def key_of_sent(content: Content) -> object:
-    """Return what is equal for contents that were sent as the same, before their pictures are opened."""
+    """Return a key that is equal for contents sent as the same, before their pictures are opened."""
     if isinstance(content, str):
         return content
     return tuple(piece if isinstance(piece, str) else piece.source.source for piece in read_parts(content))
 
 
 def _decode(text: str, name: str) -> bytes:
-    """Decode base64, with or without the head of a data URL."""
+    """Decode base64, with or without the prefix of a data URL."""
     try:
         return decode(text)
     except ValueError as error:
-        advice = '; it is a URL: send it as {"url": ...}' if kind_of_source(text) == "url" else ""
+        advice = '; this is a URL: send it as {"url": ...}' if kind_of_source(text) == "url" else ""
         raise Refusal(422, f"{error}{advice}", name) from error
 
 
@@ -246,11 +246,11 @@ def _too_large(settings: ServerSettings, name: str) -> Refusal:
 
 
 def declared_pixels(data: bytes) -> int:
-    """Return width times height as the header says; 0 if there is none, which ``open_image`` explains better."""
+    """Return width times height from the header, or 0 if it is unreadable; ``open_image`` reports that better."""
     try:
         with identified(io.BytesIO(data)) as image:
             return image.width * image.height
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return TOO_MANY_PIXELS
-    except Exception:  # noqa: BLE001  Pillow's readers raise all sorts of errors on hostile headers
+    except Exception:  # noqa: BLE001  Pillow raises all sorts of errors on hostile headers
         return 0

@@ -1,12 +1,12 @@
-"""What plugs in a trainer's process share where the trainer wants a number for every response: verl, EasyR1.
+"""Shared code of plug-ins for trainers that need a number for every response: verl, EasyR1.
 
     judge, worst = judge_of({"url": "http://judge:8000", "votes": 2})
     scored = await against(judge, prompt, "A three.", reference="An eight.")
     earned(scored, worst)                          # {"score": -0.99, "scored": 1.0, "why": ""}
     earned(Scored(None, "is too long"), worst)     # {"score": -1.0, "scored": 0.0, "why": "is too long"}
 
-A response that silences the judge, or is too long for it, earns the worst reward there is. Against a reference 0 is
-what the reference itself earns, so a policy that is paid 0 for such a response learns to write it.
+A response that silences the judge, or is too long for it, earns the worst reward. A reward of 0 would be wrong: the
+reference itself earns 0, so the policy would learn to write such responses.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from r1_reward.store.encoded import decode_bare, kind_of_source
 
 
 def judge_of(options: Mapping[str, Any]) -> tuple[JudgeServer, float]:
-    """Return the judge that a trainer's settings name, and what a response earns that it cannot judge.
+    """Return the judge in a trainer's settings, and the reward of responses that it cannot judge.
 
     Args:
         options: Those of :class:`~r1_reward.serve.judge_client.JudgeServer`, and ``worst``.
 
     Raises:
-        ValueError: ``worst`` is not a number, or is missing where rewards have no lowest.
-        JudgeFailed: no server is named.
+        ValueError: ``worst`` is not a number, or is missing for rewards without a lower bound.
+        JudgeFailed: no server URL is given.
     """
     given = dict(options)
     worst = given.pop("worst", None)
     if worst is None:
         if given.get("kind", "win_rate") != "win_rate":
             raise ValueError(
-                f"rewards of kind {given['kind']!r} have no lowest; say with worst (a number like -5) what a response "
-                "earns that cannot be judged"
+                f"rewards of kind {given['kind']!r} have no lower bound; set worst (a number such as -5) to the reward "
+                "of responses that cannot be judged"
             )
         worst = WORST
     if isinstance(worst, bool) or not isinstance(worst, int | float) or not math.isfinite(worst):
@@ -48,7 +48,7 @@ def judge_of(options: Mapping[str, Any]) -> tuple[JudgeServer, float]:
 
 
 def earned(scored: Scored, worst: float) -> dict[str, Any]:
-    """Return ``score``, whether the judge gave it (``scored``, 1 or 0), and ``why`` not: the same keys each time."""
+    """Return ``score``, ``scored`` (1 if the judge gave the score, else 0), and ``why`` it did not."""
     missing = scored.reward is None
     score = worst if scored.reward is None else scored.reward
     return {"score": float(score), "scored": 0.0 if missing else 1.0, "why": scored.why or ""}
@@ -57,13 +57,13 @@ def earned(scored: Scored, worst: float) -> dict[str, Any]:
 async def against(
     judge: JudgeServer, prompt: Prompt, response: str, reference: str, folder: str | None = None
 ) -> Scored:
-    """Return what a response earns against the reference answer: 2 P(it is better) - 1, in [-1, 1].
+    """Return the reward of a response against the reference answer: 2 P(it is better) - 1, in [-1, 1].
 
-    ``folder`` is that of :func:`shown`.
+    For ``folder`` see :func:`shown`.
 
     Raises:
         ValueError: the reference answer is too long for the judge.
-        JudgeFailed: the judge gave no answer.
+        JudgeFailed: the judge failed to answer.
     """
     question, images = shown(prompt, folder)
     own, other = await judge.rewards(question, [response, reference], images)
@@ -73,22 +73,26 @@ async def against(
 
 
 def reference_of(value: Any) -> str | None:
-    """Return a row's reference answer, None where it says nothing; raises ValueError where it is not text."""
+    """Return a row's reference answer, or None if it is missing or blank.
+
+    Raises:
+        ValueError: it is not text.
+    """
     if value is None or (isinstance(value, str) and is_blank(value)):
         return None
     if not isinstance(value, str):
-        raise ValueError(f"the reference answer must be a text, not {value!r:.60}")
+        raise ValueError(f"the reference answer must be text, not {value!r:.60}")
     return value
 
 
 def shown(prompt: Prompt, folder: str | None = None) -> tuple[Any, list[Any]]:
-    """Return the question and the pictures of a prompt as the client sends them; relative paths begin in ``folder``."""
+    """Return the question and pictures of a prompt in the client's form; paths are relative to ``folder``."""
     question, images = prompt.apart()
     return question, [_found(image, folder) for image in images]
 
 
 def _found(image: Any, folder: str | None) -> Any:
-    """Return a picture whose relative path begins in a folder."""
+    """Return a picture, with its relative path joined to the folder."""
     is_path = isinstance(image, str) and image[:7].lower() != "file://" and kind_of_source(image) == "path"
     if not folder or not is_path or decode_bare(image) is not None:
         return image

@@ -1,14 +1,14 @@
-"""How a protocol declares its routes: :mod:`r1_reward.serve.v1` has ours, :mod:`r1_reward.serve.dialects` the others.
+"""Declare the routes of a protocol: :mod:`r1_reward.serve.v1` has ours, :mod:`r1_reward.serve.dialects` the others.
 
     async def shout(service: Service, call: Call[ShoutRequest, None]) -> ShoutResponse:
-        "Say it louder."
+        "Return the text in capitals."
         call.budget.text(call.body.text, "text")
         return ShoutResponse(text=call.body.text.upper())
 
     Route("/shout", ShoutRequest, ShoutResponse, shout)
 
-The server reads and checks the body, gives the request its budget, answers errors, documents the route by these models
-and by the docstring of ``answer``, and lets it through the gate with all others.
+The server reads and validates the body, gives the request its budget, answers errors, applies the gate's limits, and
+documents the route with these models and the docstring of ``answer``.
 """
 
 from __future__ import annotations
@@ -41,40 +41,40 @@ class Call(Generic[Body, Options]):
     uploads: list[bytes]
     """The files of a form, unopened."""
     options: Options
-    """What the URL says behind its question mark, as the route's ``options``."""
+    """The URL's query parameters, as the route's ``options`` model."""
     budget: Budget
     gone: Callable[[], Awaitable[None]]
-    """Ends when the client has hung up."""
+    """Returns when the client has disconnected."""
 
 
 @dataclass(frozen=True)
 class ErrorForm:
-    """How the clients of a protocol want to be told what was wrong."""
+    """The form of a protocol's error responses."""
 
     model: type[BaseModel] = ErrorResponse
     body: Callable[[Refusal], Any] = Refusal.body
     statuses: Mapping[int, int] = field(default_factory=dict)
-    """What the protocol says in place of a status of ours."""
+    """The protocol's status for each of our statuses that it replaces."""
     more: Mapping[int, str] = field(default_factory=dict)
-    """Statuses that only this protocol has, and when."""
+    """Statuses that only this protocol has, with their descriptions."""
 
     def response(self, refusal: Refusal) -> JSONResponse:
-        """Return a refusal as it is sent."""
+        """Return the HTTP response for a refusal."""
         return JSONResponse(self.body(refusal), self.status(refusal.status), refusal.headers)
 
     def status(self, ours: int) -> int:
-        """Return the protocol's status."""
+        """Return the protocol's status for one of ours."""
         return self.statuses.get(ours, ours)
 
 
 OURS = ErrorForm()
-GROUPED = ErrorForm(more={409: "It does not fit the group it names, or a sample came before with another content."})
-"""Of routes whose requests may be parts of a group."""
+GROUPED = ErrorForm(more={409: "The request does not fit its group, or a sample arrived before with other content."})
+"""For routes whose requests may be parts of a group."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """One path that is posted to, or, where it takes no ``request``, asked with GET."""
+    """One path for POST requests or, if ``request`` is None, for GET requests."""
 
     path: str
     request: type[BaseModel] | None
@@ -82,11 +82,11 @@ class Route:
     response: type[BaseModel] | UnionType
     answer: Callable[[Service, Call[Any, Any]], Awaitable[BaseModel | Response]]
     form: bool = False
-    """Take a multipart form with the JSON as ``request`` and files as ``images``, too."""
+    """Also accept a multipart form with the JSON as ``request`` and files as ``images``."""
     options: type[BaseModel] | None = None
-    """What may stand in the URL."""
+    """Model of the query parameters."""
     errors: ErrorForm = OURS
     patient: bool = False
-    """Requests that find no room wait for it instead of being refused: their clients do not ask again."""
+    """When the server is full, requests wait instead of being refused: their clients do not retry."""
     streams: bool = False
-    """The answer may also come as server-sent events."""
+    """The response may also be a stream of server-sent events."""

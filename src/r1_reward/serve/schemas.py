@@ -1,4 +1,4 @@
-"""What requests and answers look like: the models behind the OpenAPI document."""
+"""The models of requests and responses, which are also the OpenAPI document's."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ StopRule = Literal["exact", "sequential"]
 
 _NO_VOTE = "no vote can be read, so there is no verdict"
 _SAY_TIE = "more votes say tie than prefer either response"
-_NO_COMPARISON = "no comparison can be read; {}"
+_NO_COMPARISON = "no comparison could be read; {}"
 
 
-# JSON knows one kind of number, and some clients write 1.0 for 1.
+# JSON has only one number type, and some clients write 1.0 for 1.
 _WHOLE = BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)
-_VOTES = "Votes for each order shown; several are sampled, one is greedy."
+_VOTES = "Votes per order; a single vote is greedy, several are sampled."
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-# Tags of unions are in parentheses, which tells them from the names of fields where messages name a place.
+# Union tags are in parentheses, to tell them from field names in the locations of errors.
 
 
 class Base64Image(_Request):
-    """A picture in the request itself."""
+    """A picture in the request body."""
 
-    base64: str = Field(description="Base64 of a picture file, or a data URL.", json_schema_extra={"format": "picture"})
+    base64: str = Field(description="A picture file in base64, or a data URL.", json_schema_extra={"format": "picture"})
 
 
 class UrlImage(_Request):
@@ -67,7 +67,7 @@ class PathImage(_Request):
 
 class _LinkedImage(_Request):
     url: str = Field(description="A data URL, or a URL on a host the operator allows (--allow-host).")
-    detail: Literal["auto", "low", "high"] | None = Field(default=None, description="Has no effect here.")
+    detail: Literal["auto", "low", "high"] | None = Field(default=None, description="Accepted, but has no effect.")
 
 
 class ImageUrl(_Request):
@@ -78,12 +78,12 @@ class ImageUrl(_Request):
 
     @property
     def url(self) -> str:
-        """Where it is, as of :class:`UrlImage`."""
+        """The picture's URL, as in :class:`UrlImage`."""
         return self.image_url.url
 
 
 def _holder(image: Any) -> str | None:
-    """Return the tag of a picture by the one key it has."""
+    """Return the tag of a picture from its only key."""
     keys = list(image) if isinstance(image, dict) else list(getattr(type(image), "model_fields", ()))
     keys = [key for key in keys if key != "type" or "image_url" not in keys]
     return f"({keys[0]})" if len(keys) == 1 else None
@@ -103,14 +103,14 @@ ImageInput = Annotated[
 
 
 class TextPart(_Request):
-    """A text between pictures."""
+    """A text part."""
 
     type: Literal["text"]
     text: str
 
 
 class ImagePart(_Request):
-    """A picture at its place; without ``image`` it is the next of ``images``, or of the files of a form."""
+    """A picture at its place; without ``image``, the next of ``images`` or of a form's files."""
 
     type: Literal["image"]
     image: ImageInput | None = None
@@ -157,22 +157,22 @@ def _contents(words: Any, parts: Any) -> Any:
 
 PartsOrText: TypeAlias = str | list[TextPart | ImagePart | ImageUrlPart]
 """A question or a response as it was sent."""
-_CONTENT = "Text, or a list of parts: texts and pictures in their order."
-_CRITERIA = "By what the responses are to be judged."
+_CONTENT = "Text, or a list of parts: texts and pictures in order."
+_CRITERIA = "The criteria to judge the responses by."
 
 
 class Question(_Request):
-    """A question about pictures, and how votes are drawn."""
+    """A question about pictures, and how to draw votes."""
 
-    model: str | None = Field(default=None, description="As ``GET /v1/models`` names it.")
+    model: str | None = Field(default=None, description="The model's name in ``GET /v1/models``.")
     question: PartsOrText = Field(description=_CONTENT)
     images: list[ImageInput] = Field(
-        default_factory=list, description="Shown in front of the question, or where parts without a picture are."
+        default_factory=list, description="Shown in front of the question, or at the parts without a picture."
     )
     criteria: str | None = Field(default=None, description=_CRITERIA)
     votes: Annotated[int, Field(ge=1), _WHOLE] = Field(default=1, description=_VOTES)
-    both_orders: bool = Field(default=True, description="Show each response first as often as the other.")
-    stop: StopRule | None = Field(default=None, description="Leave out votes that cannot change the verdict.")
+    both_orders: bool = Field(default=True, description="Judge the responses in both orders.")
+    stop: StopRule | None = Field(default=None, description="Skip votes that cannot change the verdict.")
 
 
 class CompareRequest(Question):
@@ -183,16 +183,16 @@ class CompareRequest(Question):
 
 
 class RankRequest(Question):
-    """In which order do the responses stand?"""
+    """What is the order of the responses, from best to worst?"""
 
     responses: list[PartsOrText] = Field(min_length=1)
     budget: Annotated[int, Field(ge=0, le=1_000_000), _WHOLE] | None = Field(
-        default=None, description="At most so many comparisons."
+        default=None, description="The maximum number of comparisons."
     )
 
 
 class Grouping(BaseModel):
-    """Which responses are compared, and what their comparisons come to; in bodies and in URLs."""
+    """Which responses are compared, and the kind of reward; in bodies and in URLs."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -204,10 +204,12 @@ class Grouping(BaseModel):
     )
     kind: Kind = "win_rate"
     schedule: ScheduleName = Field(
-        default="round-robin", description="Compare all pairs, N of them in a circle, a knockout, the least certain."
+        default="round-robin",
+        description="Compare all pairs, each response with the next, in a knockout, or the most uncertain pairs.",
     )
     comparisons: Annotated[int, Field(ge=1, le=1_000_000), _WHOLE] | None = Field(
-        default=None, description="Of adaptive: at most so many; default twice the responses."
+        default=None,
+        description="The maximum number of comparisons of the adaptive schedule; default twice the responses.",
     )
 
     @field_validator("comparisons")
@@ -226,13 +228,13 @@ class RewardRequest(Grouping, Question):
 
     responses: list[PartsOrText] = Field(min_length=1)
     group: _Name | None = Field(
-        default=None, description="An id: these responses are judged with those of other requests that name it."
+        default=None, description="An id; these responses are judged together with those of other requests with it."
     )
     group_size: Annotated[int, Field(ge=2), _WHOLE] | None = Field(
-        default=None, description="How many responses the group has, those of all its requests together."
+        default=None, description="How many responses the group has, over all its requests."
     )
     samples: list[_Name] | None = Field(
-        default=None, description="An id for each of these responses; one that comes again gets the same answer."
+        default=None, description="An id for each of these responses; a response sent again gets the same answer."
     )
 
 
@@ -244,26 +246,28 @@ def _not_blank(content: Any) -> Any:
 
 
 class Vote(BaseModel):
-    """One reading of the pair by the model."""
+    """One judgment of the pair by the model."""
 
     answer: Label | None = Field(
-        description="The better response as it was sent, 0 for a tie; null if the vote is unreadable."
+        description="The better response (1 or 2, as sent), 0 for a tie; null if the vote is unreadable."
     )
     swapped: bool = Field(description="Whether response 2 was shown first.")
-    reasoning: str = Field(description="The analysis before the answer; all of the text if the vote is unreadable.")
+    reasoning: str = Field(description="The analysis before the answer; the whole text if the vote is unreadable.")
     tokens: int
-    truncated: bool = Field(description="Whether the limit cut the text.")
-    probability: float | None = Field(description="That response 1 is better, from the answer's token.")
+    truncated: bool = Field(description="Whether the text was truncated at the token limit.")
+    probability: float | None = Field(description="Probability that response 1 is better, from the answer's token.")
 
 
 class CompareResponse(BaseModel):
     """The verdict of all votes."""
 
     preferred: Answer | None = Field(description="The better response; null for a tie or without a readable vote.")
-    probability: float | None = Field(description="That response 1 is better; null without a readable vote.")
+    probability: float | None = Field(
+        description="Probability that response 1 is better; null without a readable vote."
+    )
     for_1: int
     for_2: int
-    ties: int = Field(description="Votes that say tie, which only some judges can.")
+    ties: int = Field(description="Votes that say tie; only some judges can.")
     unreadable: int
     flips: float | None = Field(description="Share of votes that change with the order shown.")
     tokens: int
@@ -276,7 +280,9 @@ class ComparisonOut(BaseModel):
 
     first: int
     second: int
-    probability: float | None = Field(description="That the first is better; null without a readable vote.")
+    probability: float | None = Field(
+        description="Probability that the first response is better; null without a readable vote."
+    )
 
 
 class RankResponse(BaseModel):
@@ -286,47 +292,47 @@ class RankResponse(BaseModel):
     scores: list[float]
     standard_errors: list[float]
     comparisons: list[ComparisonOut]
-    message: str | None = Field(description="Why the order says nothing.")
+    message: str | None = Field(description="Why the order is meaningless, if it is.")
 
 
 class RewardResponse(BaseModel):
-    """One reward for each response, in order; null where there is none."""
+    """One reward per response, in order; null if a response has none."""
 
     rewards: list[float | None]
     message: str | None = Field(description="Why rewards are null.")
 
 
 class GroupRewardResponse(RewardResponse):
-    """The same for some responses of a group."""
+    """The rewards of some responses of a group."""
 
-    reasons: list[str | None] = Field(description="Why a reward is null, for each response.")
+    reasons: list[str | None] = Field(description="For each response, why its reward is null.")
 
 
 class Health(BaseModel):
-    """Whether requests are taken."""
+    """The state of the server."""
 
     model: str
-    ready: bool
-    queue: int = Field(description="Comparisons that wait for the model.")
-    in_flight: int = Field(description="Requests taken and not yet answered.")
+    ready: bool = Field(description="Whether the server accepts requests.")
+    queue: int = Field(description="Comparisons waiting for the model.")
+    in_flight: int = Field(description="Requests accepted and not yet answered.")
     waiting: int = Field(description="Requests whose groups are not yet complete, or not yet judged.")
 
 
 class ErrorDetail(BaseModel):
-    """What was wrong, and in which field."""
+    """What is wrong, and in which field."""
 
     message: str
     field: str | None
 
 
 class ErrorResponse(BaseModel):
-    """Every error."""
+    """An error."""
 
     error: ErrorDetail
 
 
 class RequestModels:
-    """The request models whose schemas tell one server's limits; the request's budget is what holds them."""
+    """The request models, with one server's limits in their schemas; the request's budget enforces the limits."""
 
     def __init__(self, settings: ServerSettings) -> None:
         most_candidates = min(settings.max_candidates, settings.max_responses)
@@ -335,7 +341,7 @@ class RequestModels:
             AfterValidator(_not_blank),
             Field(json_schema_extra={"maxLength": settings.max_chars, "pattern": SEEN}),
         ]
-        # The one limit that is held here, and first: else millions of parts would be read before they are counted.
+        # Only this limit is enforced here: otherwise millions of parts would be parsed before they are counted.
         parts = Annotated[
             list[Part],
             Field(max_length=settings.max_parts, fail_fast=True, json_schema_extra={"minItems": 1}),
@@ -388,7 +394,7 @@ def _limited(model: type[_Model], fields: dict[str, Any]) -> type[_Model]:
 
 
 def compare_response(verdict: Verdict, dialect: Dialect) -> CompareResponse:
-    """Return a verdict as it is sent; ``dialect`` is the judge's, in which its votes are written."""
+    """Return the response for a verdict; ``dialect`` is the judge's, in which its votes are written."""
     tied = _SAY_TIE if verdict.says_tie else "the votes are tied" if verdict.readable else _NO_VOTE
     return CompareResponse(
         preferred=verdict.preferred,
@@ -409,7 +415,7 @@ def _vote(vote: Judgment, dialect: Dialect) -> Vote:
     return Vote(
         answer=vote.answer,
         swapped=vote.swapped,
-        reasoning=reasoning.encode("utf-8", "replace").decode(),  # a server's JSON may hold lone surrogates
+        reasoning=reasoning.encode("utf-8", "replace").decode(),  # text from a model server may contain lone surrogates
         tokens=vote.tokens,
         truncated=vote.truncated,
         probability=vote.probability,
@@ -417,7 +423,7 @@ def _vote(vote: Judgment, dialect: Dialect) -> Vote:
 
 
 def rank_response(ranking: Ranking) -> RankResponse:
-    """Return a ranking as it is sent."""
+    """Return the response for a ranking."""
     readable = any(one.probability is not None for one in ranking.comparisons)
     silent = len(ranking.order) > 1 and not readable
     return RankResponse(
@@ -425,21 +431,21 @@ def rank_response(ranking: Ranking) -> RankResponse:
         scores=list(ranking.scores),
         standard_errors=list(ranking.standard_errors),
         comparisons=[ComparisonOut(**one._asdict()) for one in ranking.comparisons],
-        message=_NO_COMPARISON.format("the order says nothing") if silent else None,
+        message=_NO_COMPARISON.format("the order is meaningless") if silent else None,
     )
 
 
 def reward_response(rewards: list[float | None]) -> RewardResponse:
-    """Return rewards as they are sent."""
+    """Return the response for rewards."""
     missing = sum(reward is None for reward in rewards)
     why = f"{missing} of {len(rewards)} responses have no readable comparison with a different response"
     if len(rewards) == 1:
-        why = "a response alone has nothing to be compared with: send two or more, or the name and size of its group"
+        why = "a single response has nothing to be compared with: send two or more, or its group and group_size"
     return RewardResponse(rewards=rewards, message=why if missing else None)
 
 
 def group_reward_response(scored: list[Scored]) -> GroupRewardResponse:
-    """Return the rewards of some responses of a group as they are sent."""
+    """Return the response for the rewards of some responses of a group."""
     reasons = [one.why for one in scored]
     first = next((why for why in reasons if why), None)
     return GroupRewardResponse(rewards=[one.reward for one in scored], reasons=reasons, message=first)

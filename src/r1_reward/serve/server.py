@@ -1,8 +1,9 @@
-"""The process that answers until it is told to stop: ``r1-reward serve``, and ``r1-reward ui`` with the page beside it.
+"""The server process: ``r1-reward serve``, and ``r1-reward ui``, which adds the web page.
 
     serve(RewardModel.from_pretrained("yifanzhang114/R1-Reward"), ServerSettings(model_name="R1-Reward", port=8000))
 
-Stopping (SIGTERM, SIGINT) finishes what was taken: meanwhile new requests get 503 and ``/health`` says not ready.
+On SIGTERM or SIGINT the server finishes the requests it has accepted. Meanwhile new requests get 503, and ``/health``
+says not ready.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ from r1_reward.serve.api import create_app
 from r1_reward.serve.service import Service
 from r1_reward.serve.settings import ServerSettings
 
-_LAST_SECONDS = 3  # an open page would hold its connection forever
+_LAST_SECONDS = 3  # an open page would keep its connection forever
 
 
 def serve(model: RewardModel, settings: ServerSettings, ready: Callable[[str], None] | None = None) -> None:
-    """Answer requests until a signal ends it; ``ready`` is told the address.
+    """Answer requests until a signal arrives; ``ready`` is called with the server's URL.
 
     Raises:
-        UserError: the address cannot be listened at.
+        UserError: the server cannot listen on the address.
     """
     _run(lambda: create_app(model, settings), settings, ready)
 
 
 def serve_page(model: RewardModel, settings: ServerSettings, ready: Callable[[str], None] | None = None) -> None:
-    """Serve the page beside the routes until a signal ends it; ``ready`` is told the page's address.
+    """Serve the page and the routes until a signal arrives; ``ready`` is called with the page's URL.
 
     Raises:
-        UserError: the address cannot be listened at, or gradio is missing.
+        UserError: the server cannot listen on the address, or gradio is not installed.
     """
     from r1_reward.serve.page import PATH, mount_page
 
@@ -71,15 +72,15 @@ def _run(
 
 
 class DrainingServer(uvicorn.Server):
-    """Goes on listening until all requests are answered, so that late ones get 503 instead of no connection."""
+    """Keeps listening until all requests are answered, so that late ones get 503 instead of a refused connection."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
-        """Take uvicorn's configuration and the service that knows what is under way."""
+        """Store the service, which knows the requests in progress."""
         super().__init__(config)
         self._service = service
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what was taken, then stop listening."""
+        """Answer the accepted requests, then stop listening."""
         self._service.refuse()
         while self._service.state.open and not self.force_exit:
             await asyncio.sleep(0.02)
@@ -88,7 +89,7 @@ class DrainingServer(uvicorn.Server):
 
 @contextmanager
 def _signals_that_end() -> Iterator[None]:
-    """Make an orderly end of the signals that uvicorn raises again once it has shut down."""
+    """Ignore the signals that uvicorn raises again after its shutdown, so that the process exits normally."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -101,13 +102,17 @@ def _signals_that_end() -> Iterator[None]:
 
 
 def listen(settings: ServerSettings) -> socket.socket:
-    """Return a socket at the configured address; raises UserError if there can be none."""
+    """Return a socket that listens on the configured address.
+
+    Raises:
+        UserError: the address cannot be used.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-        # Inherited by its connections; asyncio only sets it where the socket names its protocol, which this one does
-        # not. Without it every answer on a kept connection waits 40 ms for an acknowledgement.
+        # Connections inherit this option. asyncio only sets it on sockets that name their protocol, which this one does
+        # not. Without it, every answer on a keep-alive connection waits 40 ms for an acknowledgment.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except (OSError, UnicodeError) as error:
-        raise UserError(f"cannot listen at {settings.host}, port {settings.port}: {error}.") from error
+        raise UserError(f"cannot listen on {settings.host}, port {settings.port}: {error}.") from error

@@ -1,7 +1,7 @@
-"""From a checked request to its answer: open the pictures, join the queue, wait until the deadline at most.
+"""Answer a validated request: open its pictures, queue its comparisons, and wait until the deadline at most.
 
-Every route takes the same way: :meth:`Service.open` for its pictures, then :meth:`Service.compare` for one pair or
-:meth:`Service.in_rounds` for what asks the model again and again. Whatever fails on this way ends as a
+All routes work alike: :meth:`Service.open` opens the pictures, then :meth:`Service.compare` judges one pair, or
+:meth:`Service.in_rounds` runs work that calls the model several times. Every failure becomes a
 :class:`~r1_reward.serve.errors.Refusal` with its status, and nothing of a failed request stays in the queue.
 """
 
@@ -37,29 +37,29 @@ from r1_reward.serve.pictures import PictureReader, PictureSource, key_of_sent
 from r1_reward.serve.settings import ServerSettings
 
 _T = TypeVar("_T")
-_RANKING_THREADS = 64  # requests that compare in rounds wait in threads; more of them wait for a thread
+_RANKING_THREADS = 64  # a request that compares in rounds occupies a thread; further ones wait for a free thread
 
 
 class Unopened(NamedTuple):
-    """A question, and responses that may have pictures, as a request names them."""
+    """A question, and responses that may have pictures, as named in a request."""
 
     contents: Mapping[str, Content]
-    """By the names that messages use; at the places of pictures is :class:`~r1_reward.serve.pictures.Named`."""
+    """By the field that messages name; every picture is a :class:`~r1_reward.serve.pictures.Named`."""
     images: Sequence[PictureSource]
-    """In front of the question."""
+    """Pictures in front of the question."""
     field: str = "images"
-    """What messages call these."""
+    """The name of these pictures in messages."""
 
 
 class Opened(NamedTuple):
-    """The same with its pictures opened."""
+    """The same, with its pictures opened."""
 
     images: OpenedImages
     contents: list[Shown]
 
 
 class Service:
-    """One model and everything in front of it; :func:`r1_reward.serve.api.create_app` puts it behind HTTP."""
+    """One model and everything in front of it; :func:`r1_reward.serve.api.create_app` serves it over HTTP."""
 
     def __init__(self, model: RewardModel, settings: ServerSettings, clock: Clock = time.monotonic) -> None:
         self.settings, self.metrics, self.state, self._clock = settings, Metrics(), State(), clock
@@ -74,14 +74,14 @@ class Service:
         self._rankers = ThreadPoolExecutor(_RANKING_THREADS, "ranking")
 
     def budget(self) -> Budget:
-        """Return what a request that comes now may use."""
+        """Return the budget of a request that arrives now."""
         return Budget(self.settings, self._clock)
 
     async def open(self, asked: Sequence[Unopened], budget: Budget) -> list[Opened]:
-        """Return contents and the pictures in front of them, opened.
+        """Return contents and the pictures in front of them, all opened.
 
         Raises:
-            Refusal: a picture cannot be used, all together exceed the budget, or time is up.
+            Refusal: a picture is invalid, the pictures exceed the budget, or time is up.
         """
 
         def work() -> list[Opened]:
@@ -90,14 +90,14 @@ class Service:
         return await self._until(budget, self._openers.submit(work))
 
     async def compare(self, pair: PairToJudge, sampling: Sampling, budget: Budget) -> Verdict:
-        """Return the verdict on one pair; raises Refusal where there is none."""
+        """Return the verdict on one pair; raises Refusal if judging fails."""
         result: Verdict | EngineError = await self._judged(budget, lambda model: model.submit([pair], sampling)[0])
         if isinstance(result, EngineError):
             raise _refused(result)
         return result
 
     async def write(self, ask: Ask, writing: Writing, budget: Budget) -> list[Completion]:
-        """Return the texts of judgements of one pair as it is shown; raises Refusal where there are none."""
+        """Return the texts of judgments of one pair in the order shown; raises Refusal if judging fails."""
         result: list[Completion] | EngineError = await self._judged(
             budget, lambda model: model.submit([ask], writing)[0]
         )
@@ -106,26 +106,26 @@ class Service:
         return result
 
     async def in_rounds(self, budget: Budget, work: Callable[[QueuedModel], _T]) -> _T:
-        """Return what ``work`` does with the model, in a thread; raises Refusal where it fails."""
+        """Run ``work`` with the model in a thread and return its result; raises Refusal if it fails."""
         return await self._judged(budget, lambda model: self._rankers.submit(work, model))
 
     async def read(self, budget: Budget, work: Callable[[], _T]) -> _T:
-        """Return what takes a while to read out of a request, read in a thread."""
+        """Run slow parsing of a request in a thread and return its result."""
         return await self._until(budget, self._openers.submit(work))
 
     async def _reward(self, prompt: Prompt, responses: list[Shown]) -> list[Scored]:
-        """Return what the responses of a complete group have earned, for which it has the time of a request."""
+        """Return the rewards of a complete group, which gets a full request's time."""
         group = Group(prompt.question, prompt.images, responses, prompt.criteria)
         (scored,) = await self.in_rounds(self.budget(), lambda model: score_each(model, [group], prompt.options))
         return reasoned(scored)
 
     def refuse(self) -> None:
-        """Take nothing more: what waits for others to come is told so, what can be judged will be."""
+        """Stop accepting requests: incomplete groups are refused, complete ones are still judged."""
         self.state.close()
         self.cohorts.close()
 
     async def close(self) -> None:
-        """Finish what was taken and end the threads."""
+        """Finish the accepted requests and end the threads."""
         self.refuse()
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
@@ -135,7 +135,7 @@ class Service:
         self.batcher.close()
 
     async def _judged(self, budget: Budget, begin: Callable[[QueuedModel], Future[_T]]) -> _T:
-        """Begin work with the model and wait for it; its errors become refusals."""
+        """Start work with the model and wait for it; turn its errors into refusals."""
         model = QueuedModel(self.batcher, budget)
         try:
             return await self._until(budget, begin(model))
@@ -149,7 +149,7 @@ class Service:
             model.give_up()
 
     async def _until(self, budget: Budget, work: Future[_T]) -> _T:
-        """Wait for work until the deadline; cancelled work that has not begun never begins."""
+        """Wait for work until the deadline, and then cancel it if it has not started."""
         try:
             return await asyncio.wait_for(asyncio.wrap_future(work), budget.left())
         except TimeoutError as error:
@@ -164,14 +164,14 @@ def pairs_of(
 
 
 def different(responses: Sequence[Content]) -> int:
-    """Return how many different responses there are, as they were sent."""
+    """Return how many different responses were sent."""
     return len(set(map(key_of_sent, responses)))
 
 
 def _refused(error: UserError) -> Refusal:
-    """Say whether the request is at fault or the model."""
+    """Return the refusal for an error, which blames either the request or the model."""
     if isinstance(error, PromptTooLong):
         return Refusal(413, str(error))
     if isinstance(error, EngineError) and not isinstance(error, InvalidPair):
-        return Refusal(502, f"the model could not judge this: {error}")
+        return Refusal(502, f"the model could not judge this request: {error}")
     return Refusal.wrong(error)

@@ -1,12 +1,12 @@
-"""What a trainer's prompt asks: plain text, text in a chat template, or the messages of a chat.
+"""Read the question in a trainer's prompt: plain text, text in a chat template, or chat messages.
 
     prompt = "<|im_start|>user\\n<image>Which digit?<|im_end|>\\n<|im_start|>assistant\\n"
     ask(read_turns(prompt), [picture])  # Prompt(question="Which digit?", images=[picture])
     ask(read_turns(prompt))             # WrongPictures: has a place for 1 picture (<image>), and none came
     clean("It is 3.<|im_end|>\\n")       # "It is 3."
 
-The last message of a user is the question; what was said before it stands in front of it as a transcript. Special
-tokens do not reach the judge. Only the standard library is needed: plugs that run inside a trainer ask here, too.
+The question is the last user message, preceded by a transcript of the earlier turns. Special tokens do not reach the
+judge. The module needs only the standard library, since plug-ins use it inside a trainer.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _FAMILIES = tuple(
         (r"<\|(system|user|assistant)\|>\n?", r"<\|end\|>"),  # GLM, Phi
     )
 )
-"""How each chat template begins a turn, with its role, and ends it."""
+"""For each chat template, the pattern that begins a turn, with its role, and the one that ends it."""
 _TOKEN = r"(?:<[|｜][^\s<>|｜]{1,64}[|｜]>|</?s>|<pad>|<bos>|<eos>|<end_of_turn>)"
 _LEADING, _LAST = re.compile(rf"(?:\s|{_TOKEN})*"), re.compile(rf"{_TOKEN}\Z")
 _LONGEST_TOKEN = 66
-_NAMED = 200  # characters of a prompt in messages
+_NAMED = 200  # characters of a prompt quoted in messages
 
 
 class Prompt(NamedTuple):
-    """What a judge is asked."""
+    """A question to a judge."""
 
     question: Content
-    """Text, or texts and pictures in their order."""
+    """Text, or texts and pictures in order."""
     images: list[Any]
-    """In front of it."""
+    """Pictures in front of the question."""
 
     def apart(self) -> tuple[str | list[dict[str, Any]], list[Any]]:
-        """Return the question with bare places, as JSON can hold it, and all its pictures in their order."""
+        """Return the question with empty places, which JSON can hold, and all its pictures in order."""
         places = sources_of(self.question)
         if not places:
             return map_media(self.question, _without_source), self.images
@@ -56,12 +56,13 @@ class Prompt(NamedTuple):
 def question_of(
     prompt: str | Sequence[Mapping[str, Any]], pictures: Sequence[Any] = (), instead: Content | None = None
 ) -> Prompt:
-    """Return what a prompt asks, whose ``pictures`` are all that it shows, in order; without, those in its parts.
+    """Return the question in a prompt.
 
-    ``instead`` is shown in its place, see :func:`ask`.
+    ``pictures`` are all its pictures in order; without them, those in its parts are shown. ``instead`` replaces the
+    question, see :func:`ask`.
 
     Raises:
-        PromptError: it cannot be shown to a judge as the policy saw it; the message names the prompt.
+        PromptError: the prompt cannot be shown to a judge as the policy saw it; the message quotes the prompt.
     """
     try:
         turns = read_turns((messages_in(prompt) or prompt) if isinstance(prompt, str) else prompt)
@@ -72,10 +73,10 @@ def question_of(
 
 
 def read_turns(prompt: str | Sequence[Mapping[str, Any]]) -> list[Turn]:
-    """Return the turns of a prompt; text in no known chat template is one turn of the user's.
+    """Return the turns of a prompt; text without a known chat template is a single user turn.
 
     Raises:
-        PromptError: a message has no role or no content, or a part of it is neither text nor picture.
+        PromptError: a message has no role or no content, or one of its parts is neither text nor picture.
     """
     if not isinstance(prompt, str):
         if not prompt or not all(isinstance(one, Mapping) and "role" in one and "content" in one for one in prompt):
@@ -92,18 +93,19 @@ def read_turns(prompt: str | Sequence[Mapping[str, Any]]) -> list[Turn]:
 
 
 class TurnStart(NamedTuple):
-    """Where a turn begins in a text in a chat template."""
+    """Where a turn begins in a text with a chat template."""
 
     role: str
     header: int
+    """Offset of the turn's header."""
     start: int
-    """Of what is said, behind the header."""
+    """Offset of the turn's content, after the header."""
     end: re.Pattern[str]
-    """What ends it."""
+    """Pattern that ends the turn."""
 
 
 def turn_starts(text: str) -> list[TurnStart]:
-    """Return the turns of the chat template that comes first in a text; those of others are words in it."""
+    """Return the turns of the chat template that occurs first in a text; others count as plain text."""
     found = [[(match, end) for match in start.finditer(text)] for start, end in _FAMILIES]
     first = min(filter(None, found), key=lambda matches: matches[0][0].start(), default=[])
     return [
@@ -113,7 +115,7 @@ def turn_starts(text: str) -> list[TurnStart]:
 
 
 def messages_in(prompt: str) -> list[dict[str, Any]] | None:
-    """Return the chat that a text holds as JSON; None where it holds none."""
+    """Return the chat that a text contains as JSON, or None if it is not one."""
     if not prompt.lstrip().startswith("["):
         return None
     try:
@@ -127,13 +129,13 @@ def messages_in(prompt: str) -> list[dict[str, Any]] | None:
 
 
 def ask(turns: Sequence[Turn], beside: Sequence[Any] = (), instead: Content | None = None) -> Prompt:
-    """Return the question of turns whose pictures are in their parts or came ``beside`` them, in order.
+    """Return the question in turns whose pictures are in their parts or came ``beside`` them, in order.
 
-    ``instead`` is shown in place of what the turns say, with its own pictures if it has some, else with theirs.
+    ``instead`` replaces the text of the turns; it is shown with its own pictures if it has any, else with theirs.
 
     Raises:
-        WrongPictures: the pictures are not as many as the places for them.
-        PromptError: there is no text of a user.
+        WrongPictures: the number of pictures differs from the number of places for them.
+        PromptError: there is no user text.
     """
     if instead is None:
         return _question(turns, show(turns, beside))
@@ -151,7 +153,7 @@ def _question(turns: Sequence[Turn], shown: Shown) -> Prompt:
     said_by = [(turn.role, content) for turn, content in zip(turns, shown.contents, strict=True)]
     last = max((i for i, (role, content) in enumerate(said_by) if role == "user" and said(content)), default=None)
     if last is None:
-        raise PromptError("holds no question: no text of a user")
+        raise PromptError("has no question: no text in a user message")
     if in_front(said_by):
         texts = [(role, said(content)) for role, content in said_by]
         return Prompt(_transcript(texts[: last + 1]), shown.everything)
@@ -161,7 +163,7 @@ def _question(turns: Sequence[Turn], shown: Shown) -> Prompt:
 
 
 def clean(text: str) -> str:
-    """Return a text without white space and special tokens at its ends, in time linear in its length."""
+    """Return a text without white space and special tokens at its ends, in linear time."""
     start, end = leading(text), len(text)
     while end > start:
         if text[end - 1].isspace():
@@ -174,7 +176,7 @@ def clean(text: str) -> str:
 
 
 def leading(text: str) -> int:
-    """Return how many characters of white space and special tokens a text begins with."""
+    """Return the length of the white space and special tokens at the start of a text."""
     match = _LEADING.match(text)
     return match.end() if match else 0
 
@@ -184,7 +186,7 @@ def _without_source(_: Place) -> None:
 
 
 def _transcript(turns: Sequence[tuple[str, Content]]) -> Content:
-    """Return the last turn as it is, behind those before it with their roles; a turn that shows nothing is left out."""
+    """Return the last turn, preceded by the earlier ones with their roles; blank turns are left out."""
     pieces: list[Piece] = []
     for role, content in turns[:-1]:
         if said(content) or places_of(content):
@@ -193,7 +195,7 @@ def _transcript(turns: Sequence[tuple[str, Content]]) -> Content:
 
 
 def _without_ends(prompt: str) -> str:
-    """Return a prompt without white space and special tokens at its ends, but with those of pictures."""
+    """Return a prompt without white space and special tokens at its ends, but with its picture tokens."""
     places = find_placeholders(prompt)
     if not places:
         return clean(prompt)

@@ -1,4 +1,4 @@
-"""Our own routes: compare two responses, rank several, or give each a reward."""
+"""Our own routes: compare two responses, rank several, or reward each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Rewards = schemas.GroupRewardResponse | schemas.RewardResponse
 
 
 def routes(settings: ServerSettings) -> tuple[Route, ...]:
-    """Return the routes, with a server's limits in their documents."""
+    """Return the routes, with a server's limits in their schemas."""
     models = schemas.RequestModels(settings)
     return (
         Route("/v1/compare", models.compare, schemas.CompareResponse, compare, form=True, errors=_ERRORS),
@@ -66,9 +66,9 @@ async def rank(service: Service, call: Call[schemas.RankRequest, None]) -> schem
 def reward(
     service: Service, call: Call[schemas.RewardRequest, None]
 ) -> Awaitable[schemas.RewardResponse | schemas.GroupRewardResponse]:
-    """Give each response a reward, measured against the others; with ``group`` also those of other requests."""
+    """Give each response a reward, measured against the others; with ``group``, also against other requests'."""
     require_model(call.body.model, service)
-    # No coroutine, which would hold the body while the request waits.
+    # Not a coroutine, which would keep the body in memory while the request waits.
     return _reward(service, call) if call.body.group is None else _group_reward(service, call, call.body.group)
 
 
@@ -77,7 +77,7 @@ async def _reward(service: Service, call: Call[schemas.RewardRequest, None]) -> 
     asked, budget = call.body, call.budget
     for field in ("group_size", "samples"):
         if getattr(asked, field) is not None:
-            raise Refusal(422, "goes with group, which names the group that these responses belong to", field)
+            raise Refusal(422, "needs group, the id of the group that these responses belong to", field)
     sent = _sent(call, _responses(budget, asked.responses))
     _spend(budget, asked, pairs_of(list(sent.contents.values())[1:], asked.schedule, asked.comparisons), "responses")
     ((images, (question, *responses)),) = await service.open([sent], budget)
@@ -89,36 +89,38 @@ async def _reward(service: Service, call: Call[schemas.RewardRequest, None]) -> 
 async def _group_reward(
     service: Service, call: Call[schemas.RewardRequest, None], group: str
 ) -> schemas.GroupRewardResponse:
-    """Give each response a reward, measured against those of its group, which come by other requests."""
+    """Give each response a reward, measured against those of its group, which other requests send."""
     size, gone = _group_size(call), call.gone
     prompt, samples = await _arrived(service, call)
-    del call  # and with it the body: the request may wait for long
+    del call  # frees the body: the request may wait for a long time
     waiting = service.cohorts.rewards(group, size, prompt, samples, gone=gone)
     del prompt
     return schemas.group_reward_response(await waiting)
 
 
 def _group_size(call: Call[schemas.RewardRequest, None]) -> int:
-    """Return how many responses the group has; raises Refusal where the request makes no sense or is too large."""
+    """Return how many responses the group has.
+
+    Raises:
+        Refusal: the request is inconsistent or too large.
+    """
     asked, count = call.body, len(call.body.responses)
     size, samples = asked.group_size, asked.samples
     if size is None:
-        raise Refusal(
-            422, "must say how many responses the group has, those of all its requests together", "group_size"
-        )
+        raise Refusal(422, "is missing: send how many responses the group has, over all its requests", "group_size")
     if count > size:
-        raise Refusal(422, f"{count} responses come for a group of {size}", "responses")
+        raise Refusal(422, f"has {count} responses, but the group_size is {size}", "responses")
     if samples is not None and len(samples) != count:
-        raise Refusal(422, f"{len(samples)} ids come for {count} responses", "samples")
+        raise Refusal(422, f"has {len(samples)} ids for {count} responses; send one id per response", "samples")
     if samples is not None and len(set(samples)) < count:
-        raise Refusal(422, "an id stands for two responses", "samples")
+        raise Refusal(422, "has the same id for two responses; the ids must differ", "samples")
     call.budget.responses(size, "group_size")
     _spend(call.budget, asked, count_comparisons(asked.schedule, size, asked.comparisons), "group_size")
     return size
 
 
 async def _arrived(service: Service, call: Call[schemas.RewardRequest, None]) -> tuple[Prompt, list[Sample]]:
-    """Return a request's share of a group, with its pictures open; a response that is too long has none."""
+    """Return a request's share of a group with its pictures open; responses that are too long are not opened."""
     asked = call.body
     fields = {f"responses[{number}]": response for number, response in enumerate(asked.responses)}
     long = {field: call.budget.too_long(_text(response)) for field, response in fields.items()}
@@ -135,7 +137,7 @@ def _responses(budget: Budget, responses: list[schemas.PartsOrText]) -> dict[str
 
 
 def _sent(call: Call[Any, None], responses: dict[str, schemas.PartsOrText], long: Collection[str] = ()) -> Unopened:
-    """Return what was sent, its texts drawn from the budget but for the ``long``: the question, then the responses."""
+    """Return the question and then the responses; all texts except the ``long`` ones count against the budget."""
     asked = call.body
     sent = {"question": asked.question, **responses}
     for field, content in sent.items():

@@ -1,1 +1,1 @@
-"""One file for each trainer or protocol that asks a judge in its own words."""
+"""One file for each trainer or protocol that has its own way of calling a judge."""

@@ -1,23 +1,23 @@
-"""EasyR1: a batch reward function that asks a judge behind ``r1-reward serve``.
+"""EasyR1: a batch reward function that calls a judge behind ``r1-reward serve``.
 
-EasyR1 calls a function of a file with the whole batch, and passes on three things of each sample: the response, its
-length, and the row's ``ground_truth``. So that the judge knows what was asked, ``ground_truth`` (the column that
-``data.answer_key`` names) is the JSON of an object::
+EasyR1 calls a function from a file with the whole batch. For each sample it passes only the response, its length, and
+the row's ``ground_truth``, so the question must be in ``ground_truth`` (the column named by ``data.answer_key``), as
+the JSON of an object::
 
     {"question": "<image>Which digit?", "images": ["scenes/7.png"], "answer": "eight"}
 
-``images`` are paths, URLs, data URIs, or ``{"path"|"url"|"base64": ...}``, one for each ``<image>``, and in front of a
-question without any. ``answer`` is the reference answer, for samples that have no siblings. A file of your own names
-the function::
+``images`` are paths, URLs, data URIs, or ``{"path"|"url"|"base64": ...}``, one for each ``<image>``, or in front of a
+question without ``<image>``. ``answer`` is the reference answer, for samples without siblings. Import the function in a
+file of your own::
 
     # reward.py, for worker.reward.reward_function=./reward.py:compute_score
     from r1_reward.serve.dialects.easyr1 import REWARD_NAME, REWARD_TYPE, compute_score
 
-and its options are settings: ``worker.reward.reward_function_kwargs='{"url": "http://judge:8000", "votes": 2}'``.
+and set its options with ``worker.reward.reward_function_kwargs='{"url": "http://judge:8000", "votes": 2}'``.
 
-Samples of equal ``ground_truth`` are a group, wherever they stand in the batch, and are judged against each other. One
-that silences the judge, or is too long for it, earns ``worst`` (-1). Whatever else goes wrong raises and ends the run:
-EasyR1 has no missing reward, and any number would be trained on.
+Samples with equal ``ground_truth``, wherever they are in the batch, form a group and are judged against each other. A
+sample that silences the judge, or is too long for it, earns ``worst`` (-1). All other failures raise and end the run:
+EasyR1 does not support missing rewards and would train on any number.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from r1_reward.serve.templates import Prompt, ask
 REWARD_NAME = "r1_reward"
 REWARD_TYPE = "batch"
 _AT_ONCE = 64
-"""Groups the server is asked about at once; it has a queue of its own."""
+"""Groups sent to the server at once; the server has its own queue."""
 _ALONE = (
-    "has one sample, and the judge has nothing to compare it with: set worker.rollout.n (in validation "
-    "worker.rollout.val_override_config.n) to 2 at least, or put the reference under answer into its ground_truth"
+    "has only one sample, so the judge has nothing to compare it with: set worker.rollout.n (in validation "
+    "worker.rollout.val_override_config.n) to at least 2, or put the reference answer into its ground_truth as answer"
 )
 
 
@@ -51,7 +51,7 @@ class Group(NamedTuple):
     answer: str | None
     """The reference answer."""
     places: list[int]
-    """Where its samples stand in the batch."""
+    """Indices of its samples in the batch."""
 
 
 def compute_score(
@@ -61,17 +61,17 @@ def compute_score(
 
     Args:
         reward_inputs: EasyR1's: ``response`` and ``ground_truth`` of each sample.
-        image_dir: Where relative paths of pictures begin, as EasyR1's ``data.image_dir``.
+        image_dir: Folder of relative picture paths, as EasyR1's ``data.image_dir``.
         options: ``url``, ``votes``, ``worst``, ...: see :func:`r1_reward.serve.plugs.judge_of`.
 
     Raises:
-        ValueError: a ``ground_truth`` does not say what was asked, or a sample has neither siblings nor a reference.
-        JudgeFailed: the judge gave no answer.
+        ValueError: a ``ground_truth`` has no question, or a sample has neither siblings nor a reference answer.
+        JudgeFailed: the judge failed to answer.
     """
     judge, worst = judge_of(options)
     groups = read_groups(reward_inputs)
     responses = [str(one["response"]) for one in reward_inputs]
-    with ThreadPoolExecutor(1) as thread:  # of its own: EasyR1's worker may have a running event loop
+    with ThreadPoolExecutor(1) as thread:  # since EasyR1's worker may have a running event loop
         scored = thread.submit(asyncio.run, _judge_all(judge, groups, responses, image_dir)).result()
     told = {
         place: earned(one, worst)
@@ -82,10 +82,10 @@ def compute_score(
 
 
 def read_groups(reward_inputs: Sequence[Mapping[str, Any]]) -> list[Group]:
-    """Return the samples by what their ``ground_truth`` says, in order of first occurrence.
+    """Return the samples grouped by ``ground_truth``, in order of first occurrence.
 
     Raises:
-        ValueError: one of them cannot be read.
+        ValueError: a ``ground_truth`` cannot be read.
     """
     groups: dict[str, Group] = {}
     for place, one in enumerate(reward_inputs):
@@ -122,7 +122,7 @@ def _group(said: dict[str, Any]) -> Group:
 async def _judge_all(
     judge: JudgeServer, groups: list[Group], responses: list[str], image_dir: str | None
 ) -> list[list[Scored]]:
-    """Return what the samples of each group have earned; the first failure ends it all."""
+    """Return the rewards of each group; raise the first failure."""
     room = asyncio.Semaphore(_AT_ONCE)
 
     async def judge_one(group: Group) -> list[Scored]:

@@ -1,7 +1,7 @@
-"""NeMo Gym: what its agents post to a resources server that compares rollouts (``genrm_compare``), and what they get.
+"""NeMo Gym: the routes of a resources server that compares rollouts (``genrm_compare``).
 
-``POST /compare`` has all responses to a prompt. ``POST /verify`` has one rollout; those of a group are judged together
-(:mod:`r1_reward.serve.cohorts`) once ``--group-size`` of them have come::
+``POST /compare`` carries all responses to a prompt. ``POST /verify`` carries one rollout; a group is judged together
+(:mod:`r1_reward.serve.cohorts`) once ``--group-size`` of its rollouts have arrived::
 
     {"responses_create_params": {"input": [{"role": "user", "content": [
         {"type": "input_image", "image_url": "data:..."}, {"type": "input_text", "text": "Which digit?"}]}]},
@@ -10,8 +10,8 @@
 
     {"responses_create_params": ..., "response": ..., "reward": 0.4, "mask_sample": false, ...}
 
-Rewards are win rates in [-1, 1]. A response that is too long, or that no comparison speaks of, gets -1. If the judge
-fails, every sample of the group is answered with ``mask_sample`` true. ``principle`` is the criteria.
+Rewards are win rates in [-1, 1]. A response that is too long, or without a readable comparison, gets -1. If the judge
+fails, all rollouts of the group get ``mask_sample`` true. ``principle`` is the criteria.
 """
 
 from __future__ import annotations
@@ -47,29 +47,29 @@ _TEXTS = ("input_text", "output_text", "text")
 
 
 class GymCompareRequest(BaseModel):
-    """Responses to one prompt; more keys than these are ignored."""
+    """Responses to one prompt; other keys are ignored."""
 
     model_config = ConfigDict(strict=True)
 
     conversation_history: list[dict[str, Any]] = Field(
-        min_length=1, description="Messages with role and content: text, or parts as of the Responses API."
+        min_length=1, description="Messages with role and content: text, or parts as in the Responses API."
     )
-    response_objs: list[dict[str, Any]] = Field(min_length=2, description="Objects of the Responses API.")
-    principle: str | None = Field(default=None, description="By what the responses are to be judged.")
+    response_objs: list[dict[str, Any]] = Field(min_length=2, description="Response objects of the Responses API.")
+    principle: str | None = Field(default=None, description="The criteria to judge the responses by.")
 
 
 class GymCompareResponse(BaseModel):
-    """A reward for each response, and every comparison."""
+    """A reward for each response, and all comparisons."""
 
     rewards: list[float]
     comparison_results: list[dict[str, float | int | None]] = Field(
-        description="By indices from 0; scores and ranking are the probability on NeMo Gym's scales, 1 to 5 and 1 to 6."
+        description="Indices start at 0; scores and ranking map the probability to NeMo Gym's scales, 1-5 and 1-6."
     )
     metrics: dict[str, float]
 
 
 class VerifyRequest(BaseModel):
-    """One rollout of a group; all other keys come back if the judge fails."""
+    """One rollout of a group; all other keys are returned if the judge fails."""
 
     model_config = ConfigDict(strict=True, extra="allow", validate_by_name=True, validate_by_alias=True)
 
@@ -91,16 +91,16 @@ class VerifyResponse(BaseModel):
     responses_create_params: dict[str, Any]
     response: dict[str, Any]
     reward: float
-    mask_sample: bool = Field(default=False, description="Whether the reward says nothing: the judge has failed.")
+    mask_sample: bool = Field(default=False, description="Whether to ignore the reward because the judge failed.")
     failure_kind: str | None = None
-    failure_reason: str | None = Field(default=None, description="Why there is no reward of the judge's.")
+    failure_reason: str | None = Field(default=None, description="Why the judge gave no reward.")
     group_id: str | None = Field(default=None, alias="_ng_group_id")
     group_attempt: int = Field(default=0, alias="_ng_group_attempt")
     rollout_index: int | None = Field(default=None, alias="_ng_rollout_index")
 
 
 class Detail(BaseModel):
-    """Every error, as NeMo Gym's servers tell it."""
+    """An error, in the form of NeMo Gym's servers."""
 
     detail: str
 
@@ -112,18 +112,20 @@ def _detail(refusal: Refusal) -> dict[str, str]:
     return {"detail": ": ".join(filter(None, [refusal.field, refusal.message]))}
 
 
-_FORM = ErrorForm(model=Detail, body=_detail, statuses={502: 503})  # as its servers answer where the judge has failed
-_GROUPED = replace(_FORM, more={409: "It does not fit its group, or the rollout came before with another response."})
+_FORM = ErrorForm(model=Detail, body=_detail, statuses={502: 503})  # its servers' status for a failed judge
+_GROUPED = replace(
+    _FORM, more={409: "The request does not fit its group, or the rollout arrived before with another response."}
+)
 
 
 class VerifyOptions(GroupOptions):
-    """The same, and how many rollouts a prompt has."""
+    """The options, and the number of rollouts per prompt."""
 
     group_size: int | None = Field(default=None, ge=2)
 
 
 def routes(settings: ServerSettings) -> tuple[Route, ...]:
-    """Return the routes of a resources server that compares."""
+    """Return the routes of a comparing resources server."""
     compared = group_options(settings)
     verified = create_model("VerifyOptions", __base__=(VerifyOptions, compared))
     return (
@@ -136,7 +138,7 @@ def routes(settings: ServerSettings) -> tuple[Route, ...]:
 
 
 async def compare(service: Service, call: Call[GymCompareRequest, GroupOptions]) -> GymCompareResponse:
-    """Answer NeMo Gym: give each response a reward, measured against the others."""
+    """Give each of NeMo Gym's responses a reward, measured against the others."""
     asked, options, budget = call.body, call.options, call.budget
     texts = [_said(one, f"response_objs[{number}]") for number, one in enumerate(asked.response_objs)]
     budget.responses(len(texts), "response_objs")
@@ -163,7 +165,7 @@ def _comparisons(scored: list[ScoredGroup]) -> list[Comparison]:
 
 
 def _result(one: Comparison) -> dict[str, float | int | None]:
-    """Return a comparison as NeMo Gym tells it: scores from 1 to 5, and a ranking from 1 (first is better) to 6."""
+    """Return a comparison in NeMo Gym's form: scores from 1 to 5, and a ranking from 1 (first is better) to 6."""
     p = one.probability
     scores: dict[str, float | None] = {"score_1": None, "score_2": None, "ranking": None}
     if p is not None:
@@ -184,7 +186,7 @@ def _metrics(played: list[Comparison], rewards: list[float | None]) -> dict[str,
 
 
 async def verify(service: Service, call: Call[VerifyRequest, VerifyOptions]) -> VerifyResponse:
-    """Answer NeMo Gym: give one rollout a reward, measured against those of its group, which come by other requests."""
+    """Give one of NeMo Gym's rollouts a reward, measured against the rest of its group in other requests."""
     asked, options, budget, gone = call.body, call.options, call.budget, call.gone
     size = _group_size(asked, options, service.settings)
     budget.responses(size, "group_size")
@@ -204,32 +206,37 @@ async def verify(service: Service, call: Call[VerifyRequest, VerifyOptions]) -> 
             attempt=asked.group_attempt,
             replay=asked.group_id is not None,
         )
-        del prompt, turns  # no pictures are held open while it waits
+        del prompt, turns  # a waiting request must not hold pictures
         ((reward, why),) = await waiting
     except JudgingFailed as error:
         return VerifyResponse.model_validate(asked.model_dump(by_alias=True) | _masked(asked, error.message))
     failure = {} if reward is not None else {"failure_kind": "r1_reward:unscored", "failure_reason": why}
-    own = asked.model_dump(by_alias=True, include=_COMES_BACK)  # none of the rollout's other keys poses as our answer
+    own = asked.model_dump(by_alias=True, include=_COMES_BACK)  # other keys might pass for our answer
     return VerifyResponse.model_validate({**own, "reward": WORST if reward is None else reward, **failure})
 
 
 def _group_size(asked: VerifyRequest, options: VerifyOptions, settings: ServerSettings) -> int:
-    """Return how many rollouts the group has; raises Refusal where nobody says it, or this one is none of them."""
+    """Return how many rollouts the group has.
+
+    Raises:
+        Refusal: the size is unknown, or the rollout's index does not fit it.
+    """
     size = options.group_size or settings.group_size
     if size is None:
         advice = "start it with --group-size, NeMo Gym's num_rollouts_per_prompt"
-        raise Refusal(422, f"this server was not told how many rollouts a prompt has; {advice}", "group_size")
+        raise Refusal(422, f"this server does not know how many rollouts a prompt has; {advice}", "group_size")
     if options.kind != "win_rate":
-        raise Refusal(422, "rewards of single rollouts are win rates", "kind")
+        raise Refusal(422, "must be win_rate for rewards of single rollouts", "kind")
     if asked.rollout_index is None:
-        raise Refusal(422, "is missing; without it a rollout that comes again would count twice", "_ng_rollout_index")
+        raise Refusal(422, "is missing; without it, a rollout that is sent again counts twice", "_ng_rollout_index")
     if asked.rollout_index >= size:
-        raise Refusal(422, f"is {asked.rollout_index}, in a group of {size} counted from 0", "_ng_rollout_index")
+        reason = f"is {asked.rollout_index}, but must be less than the group's size, {size}"
+        raise Refusal(422, reason, "_ng_rollout_index")
     return size
 
 
 def _group(asked: VerifyRequest) -> str:
-    """Return the id of a rollout's group: the caller's, else its task and what it is asked."""
+    """Return the id of a rollout's group: the caller's, or else its task and prompt."""
     if asked.group_id is not None:
         return f"NeMo Gym group {asked.group_id}"
     shown = json.dumps([asked.responses_create_params, asked.principle], sort_keys=True)
@@ -238,7 +245,7 @@ def _group(asked: VerifyRequest) -> str:
 
 
 def _masked(asked: VerifyRequest, why: str) -> dict[str, Any]:
-    """Return what NeMo Gym's own servers say of a rollout whose judge has failed."""
+    """Return the keys that NeMo Gym's own servers set if the judge failed on a rollout."""
     extra = asked.model_extra or {}
     config = extra["instance_config"] if isinstance(extra.get("instance_config"), dict) else {}
     return {
@@ -252,13 +259,13 @@ def _masked(asked: VerifyRequest, why: str) -> dict[str, Any]:
     }
 
 
-# What was asked, and what was said.
+# The prompt, and the response.
 
 
 async def _opened(
     service: Service, budget: Budget, turns: list[Turn], field: str, principle: str | None, options: GroupOptions
 ) -> Prompt:
-    """Return what the turns ask with its pictures open, drawn from the budget."""
+    """Return the question in the turns with its pictures open, counted against the budget."""
     try:
         question, images = ask(turns)
     except PromptError as error:
@@ -268,7 +275,7 @@ async def _opened(
         if is_blank(principle):
             raise Refusal(422, "is blank", "principle")
         budget.text(principle, "principle")
-    number = count(len(images))  # those at their places come behind those in front
+    number = count(len(images))  # pictures at their places are numbered after those in front
     named = map_media(question, lambda place: linked(place.source, f"{field}[{next(number)}]"))
     in_front = [linked(image, f"{field}[{place}]").source for place, image in enumerate(images)]
     ((opened, (shown,)),) = await service.open([Unopened({field: named}, in_front, field)], budget)
@@ -283,7 +290,7 @@ def _asked(params: dict[str, Any]) -> list[Turn]:
 
 
 def _turns(items: Any, field: str) -> list[Turn]:
-    """Return the turns of items of the Responses API; reasoning is not shown."""
+    """Return the turns in items of the Responses API, without reasoning."""
     if not isinstance(items, list) or not items:
         raise Refusal(422, "must be text or a list of messages", field)
     turns: list[Turn] = []
@@ -298,14 +305,15 @@ def _turns(items: Any, field: str) -> list[Turn]:
             elif kind == "function_call_output":
                 turns.append(read_turn("tool", _content(item.get("output"), place)))
             elif kind != "reasoning":
-                raise Refusal(422, f"is of type {kind}; messages, function calls and reasoning are read", place)
+                reason = f"has type {kind}; only messages, function calls, their outputs and reasoning are supported"
+                raise Refusal(422, reason, place)
         except (PromptError, ContentError) as error:
             raise Refusal(422, str(error), place) from error
     return turns
 
 
 def _content(content: Any, field: str) -> Content | None:
-    """Return the content of a message with its parts as others name them."""
+    """Return the content of a message with its parts in the common form."""
     return [_part(part, field) for part in content] if isinstance(content, list) else content
 
 
@@ -320,15 +328,15 @@ def _part(part: Any, field: str) -> Any:
     if kind != "input_image":
         raise Refusal(422, f"has a part of type {kind}; parts must be input_text or input_image", field)
     if not isinstance(part.get("image_url"), str):
-        raise Refusal(422, "has an input_image without image_url; a file_id cannot be opened here", field)
+        raise Refusal(422, "has an input_image without image_url; a file_id is not supported", field)
     return {"type": "image", "image": part["image_url"]}
 
 
 def _said(response: dict[str, Any], field: str) -> str:
-    """Return what a response answers, without its reasoning; "(empty response)" where that is nothing."""
+    """Return the text of a response without its reasoning, or "(empty response)" if it is blank."""
     output = response.get("output")
     if not isinstance(output, list):
-        raise Refusal(422, "has no list named output, as objects of the Responses API do", field)
+        raise Refusal(422, "has no output list; send a response object of the Responses API", field)
     messages = [item for item in output if isinstance(item, dict) and item.get("type") == "message"]
     contents = [item["content"] for item in messages if isinstance(item.get("content"), list)]
     parts = [part for content in contents for part in content if isinstance(part, dict)]

@@ -1,13 +1,13 @@
-"""The chat protocol of OpenAI, as a judge can speak it: two responses in a judging prompt in, the judgement out.
+"""OpenAI's chat protocol: the request is a judging prompt with two responses, the answer is the judgment.
 
     client = openai.OpenAI(base_url="http://localhost:8000/v1", api_key="none")
     prompt = r1_reward.build_prompt("Which digit?", "A three.", "An eight.")
     client.chat.completions.create(model="R1-Reward", messages=[{"role": "user", "content": prompt}])
 
-The prompt is taken apart by its own wording (:mod:`r1_reward.records.asked`), so that its pictures, texts and lengths
-are held to the limits of every other route, and is shown to the judge in the order in which it came. Who asks in the
-judge's own dialect gets what the judge wrote, word for word; who asks in another one gets the judge's reasoning and
-verdict in that form. Whatever is not a comparison, and every parameter that would be ignored, is refused.
+The prompt's wording is parsed (:mod:`r1_reward.records.asked`), so that the same limits apply to its pictures and texts
+as on every other route. The judge sees the responses in the order of the prompt. A prompt in the judge's own dialect
+gets the judge's text verbatim; a prompt in another dialect gets its reasoning and verdict in that form. Anything that
+is not a comparison is refused, and so is every parameter that would be ignored.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from r1_reward.serve.settings import ServerSettings
 
 _INSTRUCTING = ("system", "developer")
 _CONTENTS = ("question", "response 1", "response 2")
-_LONGEST_WORDING = 20_000  # characters of a prompt around the question and the responses
-_SURE = -9999.0  # what OpenAI writes for the logarithm of nothing
-# What asks for nothing may be sent, as clients do that fill in defaults; anything else would change the judgement.
+_LONGEST_WORDING = 20_000  # characters of a prompt besides the question and the responses
+_SURE = -9999.0  # OpenAI's log-probability of an impossible token
+# Values without an effect are accepted, since clients fill in defaults; anything else would change the judgment.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    # how tokens are drawn, and where they end
+    # sampling, and where it stops
     **dict.fromkeys(("top_p", "best_of", "repetition_penalty", "length_penalty"), (1,)),
     **dict.fromkeys(("frequency_penalty", "presence_penalty", "min_p", "min_tokens"), (0,)),
     **dict.fromkeys(("stop", "stop_token_ids", "bad_words", "allowed_token_ids", "logits_processors"), ([], "")),
@@ -53,7 +53,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("logit_bias", "structured_outputs", "chat_template_kwargs", "mm_processor_kwargs"), ({},)),
     "top_k": (-1, 0),
     "reasoning_effort": (),
-    # their form
+    # the form of the output
     **dict.fromkeys(("tools", "functions", "documents"), ([],)),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar", "regex", "ebnf"), ()),
@@ -68,37 +68,37 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 class Message(BaseModel):
-    """One turn: its text, or texts and pictures in their order."""
+    """One turn: its text, or texts and pictures in order."""
 
     role: str
     content: str | list[dict[str, Any]] | None = None
 
 
 class StreamOptions(BaseModel):
-    """What a stream ends with."""
+    """What the end of a stream contains."""
 
     include_usage: bool = False
 
 
 class ChatRequest(BaseModel):
-    """A judging prompt, and how judgements of it are drawn; further keys that ask for nothing are taken, too."""
+    """A judging prompt, and how to sample its judgments; other keys are accepted if they have no effect."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
     messages: list[Message] = Field(min_length=1, description="One user message: the prompt of a dialect.")
-    model: str | None = Field(default=None, description="As ``GET /v1/models`` names it.")
-    n: Annotated[int, Field(ge=1)] | None = Field(default=None, description="How many judgements.")
+    model: str | None = Field(default=None, description="The model's name in ``GET /v1/models``.")
+    n: Annotated[int, Field(ge=1)] | None = Field(default=None, description="The number of judgments.")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
-        default=None, description="Default 0 for one judgement, 1 for several."
+        default=None, description="Default 0 for one judgment, 1 for several."
     )
     max_tokens: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Longest judgement; never more than the server's."
+        default=None, description="Maximum tokens of a judgment; the server's own limit also applies."
     )
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    seed: int | None = Field(default=None, description="Default: one that depends on the prompt.")
-    logprobs: bool | None = Field(default=None, description="Tell the probability of the verdict's token.")
+    seed: int | None = Field(default=None, description="By default derived from the prompt.")
+    logprobs: bool | None = Field(default=None, description="Return the probability of the verdict's token.")
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    stream: bool | None = Field(default=None, description="Send server-sent events, once the judgement is written.")
+    stream: bool | None = Field(default=None, description="Send server-sent events once the judgment is complete.")
     stream_options: StreamOptions | None = None
 
 
@@ -119,20 +119,20 @@ class TopLogprob(BaseModel):
 
 
 class TokenLogprob(TopLogprob):
-    """The same with what else could have stood there."""
+    """A token with its alternatives."""
 
     top_logprobs: list[TopLogprob] = Field(default_factory=list)
 
 
 class Logprobs(BaseModel):
-    """The text in three tokens: what is before the verdict, the verdict, and what follows; only it has alternatives."""
+    """The text as three tokens: before, at and after the verdict; only the verdict has alternatives."""
 
     content: list[TokenLogprob]
     refusal: None = None
 
 
 class Choice(BaseModel):
-    """One judgement."""
+    """One judgment."""
 
     index: int
     message: Answered
@@ -141,7 +141,7 @@ class Choice(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens; those of prompts are 0 where the judge's engine does not count them."""
+    """Token counts; prompt tokens are 0 if the judge's engine does not count them."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -149,7 +149,7 @@ class Usage(BaseModel):
 
 
 class ChatResponse(BaseModel):
-    """Judgements of one pair."""
+    """Judgments of one pair."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -160,7 +160,7 @@ class ChatResponse(BaseModel):
 
 
 class Model(BaseModel):
-    """A judge that is served."""
+    """The served judge."""
 
     id: str
     object: Literal["model"] = "model"
@@ -169,14 +169,14 @@ class Model(BaseModel):
 
 
 class ModelList(BaseModel):
-    """All of them: one."""
+    """A list of the one served judge."""
 
     object: Literal["list"] = "list"
     data: list[Model]
 
 
 class ErrorOut(BaseModel):
-    """What was wrong, and in which field."""
+    """What is wrong, and in which field."""
 
     message: str
     type: str
@@ -185,7 +185,7 @@ class ErrorOut(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """An error as OpenAI and vLLM tell it."""
+    """An error in the form of OpenAI and vLLM."""
 
     error: ErrorOut
 
@@ -195,18 +195,18 @@ _CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_excee
 
 
 def error_body(refusal: Refusal) -> dict[str, Any]:
-    """Return a refusal as OpenAI tells it."""
+    """Return a refusal in OpenAI's form."""
     kind = "server_error" if refusal.status >= 500 else _TYPES.get(refusal.status, "invalid_request_error")
     code = _CODES.get(refusal.status)
     return {"error": {"message": refusal.message, "type": kind, "param": refusal.field, "code": code}}
 
 
-STATUSES, NO_MODEL = {422: 400}, {404: "There is no such model."}
+STATUSES, NO_MODEL = {422: 400}, {404: "No such model."}
 ERRORS = ErrorForm(ErrorBody, error_body, STATUSES, NO_MODEL)
 
 
 def routes(_: ServerSettings) -> tuple[Route, ...]:
-    """Return the two routes that chat clients ask."""
+    """Return the two routes that chat clients use."""
     return (
         Route("/v1/models", None, ModelList, models, errors=ERRORS),
         Route("/v1/chat/completions", ChatRequest, ChatResponse, chat, errors=ERRORS, streams=True),
@@ -214,19 +214,19 @@ def routes(_: ServerSettings) -> tuple[Route, ...]:
 
 
 async def models(service: Service, _: Call[Any, None]) -> ModelList:
-    """Name the judge that is served."""
+    """Return the name of the served judge."""
     return ModelList(data=[Model(id=service.settings.model_name, created=service.started)])
 
 
 async def chat(service: Service, call: Call[ChatRequest, None]) -> ChatResponse | Response:
-    """Judge the two responses of a judging prompt, in the order shown, and return what the judge writes."""
+    """Judge the two responses of a judging prompt in its order, and return the judge's text."""
     asked, budget = call.body, call.budget
     require_model(asked.model, service)
-    require_neutral(asked.model_extra, _NEUTRAL, "does not shape a judgement here, which is written in one form")
+    require_neutral(asked.model_extra, _NEUTRAL, "is not supported: judgments have a fixed form")
     judge = service.batcher.model
     count = asked.n or 1
     if count > 1 and judge.engine.deterministic:
-        raise Refusal(422, f"a scalar reward model says the same {count} times; ask for one judgement", "n")
+        raise Refusal(422, f"a scalar reward model returns the same judgment {count} times; ask for one", "n")
     budget.judgments(1, votes=count, both_orders=False, field="n", votes_field="n")
     prompt = await service.read(budget, lambda: _read_prompt(asked.messages, service.settings))
     field = f"messages[{len(asked.messages) - 1}].content"
@@ -248,14 +248,14 @@ async def chat(service: Service, call: Call[ChatRequest, None]) -> ChatResponse 
 
 
 def require_model(name: str | None, service: Service) -> None:
-    """Raise Refusal if a request names another model than the one that is served; its owner may stand before it."""
+    """Raise Refusal if a request names another model than the served one; OWNER/NAME matches NAME."""
     served = service.settings.model_name
     if name and served not in (name, name.rpartition("/")[2]):
-        raise Refusal(404, f"there is no model {name[:100]!r} here; this server has {served!r}", "model")
+        raise Refusal(404, f"no model {name[:100]!r} on this server; it serves {served!r}", "model")
 
 
 def require_neutral(sent: Mapping[str, Any] | None, neutral: Mapping[str, tuple[Any, ...]], reason: str) -> None:
-    """Raise Refusal if a request has a key of a table with a value that asks for something."""
+    """Raise Refusal if a request has one of these keys with a value other than its neutral ones."""
     for name, value in (sent or {}).items():
         if name in neutral and value is not None and value not in neutral[name]:
             raise Refusal(422, f"{name} {reason}; leave it out", name)
@@ -265,10 +265,10 @@ def require_neutral(sent: Mapping[str, Any] | None, neutral: Mapping[str, tuple[
 
 
 def _read_prompt(messages: Sequence[Message], settings: ServerSettings) -> Asked:
-    """Return what a chat asks, its pictures named as messages call them.
+    """Return the comparison in a chat, with its pictures named.
 
     Raises:
-        Refusal: it is not a comparison of two responses.
+        Refusal: the chat is not a comparison of two responses.
     """
     turns = read_messages(messages, settings)
     told = [turn for turn in turns if turn.role in _INSTRUCTING]
@@ -276,17 +276,17 @@ def _read_prompt(messages: Sequence[Message], settings: ServerSettings) -> Asked
     if len(rest) != 1 or rest[0].role != "user":
         said = ", ".join(turn.role[:20] for turn in rest[:4]) or "none"
         reason = (
-            f"must hold one message of the user with a question and two responses, behind a system message; got {said}"
+            f"must be one user message with a question and two responses, optionally after system messages; got {said}"
         )
         raise Refusal(422, reason, "messages")
     if any(isinstance(piece, Place) for turn in told for piece in turn.pieces):
-        raise Refusal(422, "a system message shows a picture; put it into the message of the user", "messages")
+        raise Refusal(422, "a system message has a picture; put it into the user message", "messages")
     pieces = _named(rest[0], f"messages[{turns.index(rest[0])}].content")
     system = "\n".join(piece for turn in told for piece in turn.pieces if isinstance(piece, str))
     longest = 3 * settings.max_chars + _LONGEST_WORDING
     length = len(system) + sum(len(piece) for piece in pieces if isinstance(piece, str))
     if length > longest:
-        reason = f"{length:,} characters; this server takes at most {settings.max_chars:,} for a response (--max-chars)"
+        reason = f"{length:,} characters; this server takes at most {settings.max_chars:,} per response (--max-chars)"
         raise Refusal(422, reason, "messages")
     try:
         asked = take_apart(system, pieces)
@@ -299,7 +299,7 @@ def _read_prompt(messages: Sequence[Message], settings: ServerSettings) -> Asked
 
 
 def read_messages(messages: Sequence[Message], settings: ServerSettings) -> list[Turn]:
-    """Return the turns of a chat; raises Refusal where one has too many parts, or a part that is not taken."""
+    """Return the turns of a chat; raises Refusal if it has too many parts, or an unsupported part."""
     turns: list[Turn] = []
     size = sum(len(message.content or ()) for message in messages if not isinstance(message.content, str))
     if size > 3 * settings.max_parts:
@@ -314,11 +314,11 @@ def read_messages(messages: Sequence[Message], settings: ServerSettings) -> list
 
 
 def linked(source: Any, name: str) -> Named:
-    """Return the picture of a part of a message; raises Refusal if the part holds none."""
+    """Return the picture of a message part; raises Refusal if the part has none."""
     if source is None:
-        raise Refusal(422, "is a place for a picture that did not come", name)
+        raise Refusal(422, "has a place for a picture, but no picture was sent", name)
     if not isinstance(source, str):
-        raise Refusal(422, "must name its picture as text: a data URL, or a URL", name)
+        raise Refusal(422, "must give its picture as text: a data URL, or a URL", name)
     return Named(UrlImage(url=source), name)
 
 
@@ -334,7 +334,7 @@ def _named(turn: Turn, field: str) -> list[Piece]:
 
 
 def _seeds(asked: ChatRequest, count: int, seed: int) -> tuple[int, ...]:
-    """Return a seed for each judgement: the one asked for and what follows from it, else what the prompt says."""
+    """Return a seed for each judgment: the requested seed and others derived from it, or else from the prompt."""
     if asked.seed is not None:
         return (asked.seed, *(content_number("chat", asked.seed, number) for number in range(1, count)))
     said = json.dumps([message.model_dump() for message in asked.messages])
@@ -361,7 +361,7 @@ def _response(
 
 
 def _logprobs(text: str, probability: float | None, dialect: Dialect) -> Logprobs | None:
-    """Return the log-probabilities of the two verdicts at their place, None where these are not known."""
+    """Return the log-probabilities of the two verdicts at the verdict's place, or None if they are unknown."""
     at = dialect.place(text)
     if probability is None or at is None or dialect.verdicts is None or text[at] not in dialect.verdicts:
         return None
@@ -382,7 +382,7 @@ def _log(probability: float) -> float:
 
 
 async def _events(answer: ChatResponse, include_usage: bool) -> AsyncIterator[str]:
-    """Yield an answer as server-sent events, each judgement in one piece: it is written when this begins."""
+    """Yield an answer as server-sent events, each judgment in one piece, since it is already complete."""
     head = {"id": answer.id, "object": "chat.completion.chunk", "created": answer.created, "model": answer.model}
 
     def event(choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> str:

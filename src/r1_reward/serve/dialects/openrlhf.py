@@ -1,18 +1,18 @@
-"""OpenRLHF and its forks: what they send to a remote reward model (``--reward.remote_url``), and what they get.
+"""A remote reward model for OpenRLHF and its forks (``--reward.remote_url``).
 
 A request is ``{"query": [...], "prompts": [...], "labels": [...]}``: every query is a prompt and its response in one
-text, decoded with all special tokens, and the trainer wants ``{"rewards": [...]}`` back. A pairwise judge has no reward
-for a response alone, so the responses to one prompt are judged against each other::
+text, decoded with all special tokens, and the trainer expects ``{"rewards": [...]}``. A pairwise judge cannot score a
+single response, so the responses to one prompt are judged against each other::
 
     [Asked(question="Which digit?", images=[], responses=["A three.", "An eight."], places=[0, 1])]
 
-An empty response is shown to the judge as "(empty response)".
+The judge is shown an empty response as "(empty response)".
 
-A prompt is plain text, text in a chat template, or chat messages as JSON, which may hold pictures (LMM-R1 and other
-multimodal forks). Of a chat the last user message is the question; earlier turns are put before it as a transcript.
-OpenRLHF itself sends no pictures: they may be named in the row's label (:mod:`r1_reward.serve.labels`). Where a prompt
-has places for pictures that did not come, the request is refused. With pictures, better use
-:mod:`r1_reward.serve.dialects.openrlhf_agent`, which sends those the policy saw.
+A prompt is plain text, text in a chat template, or chat messages as JSON, which may contain pictures (LMM-R1 and other
+multimodal forks). In a chat, the last user message is the question, preceded by a transcript of the earlier turns.
+OpenRLHF does not send pictures, but the row's label may name them (:mod:`r1_reward.serve.labels`). A prompt with places
+for pictures that were not sent is refused. With pictures, prefer :mod:`r1_reward.serve.dialects.openrlhf_agent`, which
+sends the pictures the policy saw.
 """
 
 from __future__ import annotations
@@ -48,30 +48,30 @@ from r1_reward.serve.templates import Prompt, ask, clean, leading, messages_in, 
 _T = TypeVar("_T")
 _IMAGE: TypeAdapter[ImageInput] = TypeAdapter(ImageInput)
 _WHERE = (
-    "trainers send none to a URL: use OpenRLHF's --train.agent_func_path or slime's --custom-rm-path, or let them come "
-    "with the request, in the messages of the prompt, in the label or, a list for each query, under the key images"
+    "trainers do not send pictures to a URL: use OpenRLHF's --train.agent_func_path or slime's --custom-rm-path, or "
+    "send them in the prompt's messages, in the label, or under the key images, a list for each query"
 )
 
 
 class RemoteRewardRequest(BaseModel):
-    """What OpenRLHF sends to a remote reward model; more keys than these are ignored."""
+    """OpenRLHF's request to a remote reward model; other keys are ignored."""
 
     model_config = ConfigDict(strict=True)
 
-    query: list[str] = Field(description="Prompt and response, one text each, special tokens included.")
+    query: list[str] = Field(description="Prompt and response in one text, with special tokens.")
     prompts: list[str] = Field(description="The prompt of each query: its text, or chat messages as JSON.")
     labels: list[Any] | None = Field(
         default=None,
-        description="Of each query: an object, or the JSON of one, with question, images, group, group_size (each "
+        description="For each query, an object, or the JSON of one, with question, images, group, group_size (all "
         "optional); anything else is ignored.",
     )
     images: list[list[str] | str | None] | None = Field(
-        default=None, description="The pictures of each query: base64 or URLs. Not sent by OpenRLHF, by forks of it."
+        default=None, description="The pictures of each query: base64 or URLs. Sent by forks of OpenRLHF only."
     )
 
 
 class RemoteRewardResponse(BaseModel):
-    """One reward for each query, and what OpenRLHF may log and filter by."""
+    """One reward per query, and values that OpenRLHF can log and filter by."""
 
     rewards: list[float | None]
     scores: list[float | None] = Field(description="The reward as a probability of winning, in [0, 1].")
@@ -79,7 +79,7 @@ class RemoteRewardResponse(BaseModel):
 
 
 def routes(settings: ServerSettings) -> tuple[Route, ...]:
-    """Return the route OpenRLHF asks."""
+    """Return the route that OpenRLHF calls."""
     options = group_options(settings)
     return (
         Route(
@@ -98,9 +98,9 @@ def routes(settings: ServerSettings) -> tuple[Route, ...]:
 
 
 async def get_reward(service: Service, call: Call[RemoteRewardRequest, GroupOptions]) -> RemoteRewardResponse:
-    """Answer OpenRLHF: the responses to each prompt are judged against each other.
+    """Judge the responses to each of OpenRLHF's prompts against each other.
 
-    Those that their label calls a part of a group are judged with the rest of it, which comes by other requests.
+    If a label makes a response part of a group, it is judged with the rest of the group, which other requests send.
     """
     asked = await service.read(call.budget, partial(read_prompts, call.body))
     _refuse_groups_of_unknown_size(asked)
@@ -108,7 +108,7 @@ async def get_reward(service: Service, call: Call[RemoteRewardRequest, GroupOpti
     sizes = [0.0] * len(rewards)
     places = [(one.places, float(one.group_size or len(one.places))) for one in asked]
     scoring, kind = score(service, call, asked), call.options.kind
-    del call, asked  # with their pictures: the request may wait for others
+    del call, asked  # frees their pictures: the request may wait for others
     for (own, size), of_one in zip(places, await scoring, strict=True):
         for place, reward in zip(own, of_one, strict=True):
             rewards[place], sizes[place] = reward, size
@@ -121,30 +121,31 @@ async def get_reward(service: Service, call: Call[RemoteRewardRequest, GroupOpti
 
 
 def _refuse_groups_of_unknown_size(asked: Sequence[Asked]) -> None:
-    """Refuse a lone response whose label names a group and not its size: nobody knows whether others will come."""
+    """Refuse a lone response whose label names a group without its size: others may or may not follow."""
     for one in asked:
         if one.group is not None and one.group_size is None and len(one.responses) == 1:
-            reason = f"the group {one.group!r} has one response in this request; say how many it has in all"
+            reason = f"the group {one.group!r} has one response in this request; send its total size as group_size"
             raise Refusal(422, reason, f"labels[{one.places[0]}].group_size")
 
 
 async def score(service: Service, call: Call[Any, GroupOptions], asked: list[Asked]) -> list[list[float | None]]:
-    """Return the rewards of the responses to each prompt; a response that is too long has none.
+    """Return the rewards of the responses to each prompt, None for a response that is too long.
 
     Raises:
-        Refusal: the budget does not suffice, a picture cannot be used, or a judge or a group failed.
+        Refusal: the request exceeds its budget, a picture is invalid, or a judge or a group failed.
     """
     options, call = call.options, replace(call, body=None)
-    call.budget.judgments(0, votes=options.votes, both_orders=options.both_orders, field="query")  # also of no prompt
+    # Check the votes even without a prompt.
+    call.budget.judgments(0, votes=options.votes, both_orders=options.both_orders, field="query")
     too_long = [_spend(one, call) for one in asked]
     rewards: list[list[float | None]] = [[None] * len(one.responses) for one in asked]
     try:
-        async with asyncio.TaskGroup() as tasks:  # where one fails, none of the others waits any longer
+        async with asyncio.TaskGroup() as tasks:  # if one fails, the others stop waiting
             opened = await service.open([one.unopened for one in asked], call.budget)
             asked = [one._replace(question="", images=[]) for one in asked]
             whole = []
             for one, long, own in zip(asked, too_long, rewards, strict=True):
-                part = opened.pop(0)  # a request that waits for the rest of a group holds no pictures
+                part = opened.pop(0)  # a request that waits for a group must not hold pictures
                 if one.is_part:
                     tasks.create_task(_fill(own, _in_cohort(service, call, one, long, part)))
                 elif not all(long):
@@ -160,7 +161,7 @@ async def score(service: Service, call: Call[Any, GroupOptions], asked: list[Ask
 def _in_cohort(
     service: Service, call: Call[Any, GroupOptions], one: Asked, long: list[str | None], opened: Opened
 ) -> Awaitable[list[Scored]]:
-    """Return what ends with the rewards of a part of a group, once the rest of it has come by other requests."""
+    """Return an awaitable of the rewards of part of a group; it ends when the rest has arrived and is judged."""
     samples = [Sample.of(None, response, why) for response, why in zip(one.responses, long, strict=True)]
     cohort = Cohort(opened.contents[0], opened.images, call.options.model_dump())
     name, size = one.group or "", one.group_size or 0
@@ -176,7 +177,7 @@ async def _judge(
     call: Call[Any, GroupOptions],
     whole: list[tuple[list[float | None], Asked, list[str | None], Opened]],
 ) -> None:
-    """Judge the groups of which all responses are here, but for those that are too long."""
+    """Judge the complete groups, without the responses that are too long."""
     groups = [Group(opened.contents[0], opened.images, _without(one.responses, long)) for _, one, long, opened in whole]
     scored = await service.in_rounds(call.budget, lambda model: score_each(model, groups, call.options.model_dump()))
     for (own, _, long, _), group in zip(whole, scored, strict=True):
@@ -185,7 +186,7 @@ async def _judge(
 
 
 def _spend(asked: Asked, call: Call[Any, GroupOptions]) -> list[str | None]:
-    """Draw a prompt from the request's budget; return why each response cannot be shown: it then has no reward."""
+    """Count a prompt against the request's budget; return why each response cannot be shown, or None if it can."""
     budget, options = call.budget, call.options
     budget.text(text_of(asked.question), asked.field)
     size = asked.group_size if asked.is_part and asked.group_size else len(asked.responses)
@@ -207,30 +208,30 @@ def _without(items: Sequence[_T], too_long: Sequence[str | None]) -> list[_T]:
 
 
 class Asked(NamedTuple):
-    """The responses to one prompt, and where they stand in the request."""
+    """The responses to one prompt, and their places in the request."""
 
     field: str
-    """What messages call the prompt."""
+    """The prompt's field, named in messages."""
     question: Content
-    """Text, or texts and pictures in their order."""
+    """Text, or texts and pictures in order."""
     images: list[ImageInput]
-    """In front of it."""
+    """Pictures in front of the question."""
     responses: list[str]
     places: list[int]
     group: str | None = None
-    """What the label calls it, for samples that come one by one."""
+    """The group named in the label, for samples that arrive one by one."""
     group_size: int | None = None
 
     @property
     def is_part(self) -> bool:
-        """Whether more responses to the prompt come by other requests."""
+        """Whether other requests send more responses to the prompt."""
         return self.group_size is not None and len(self.responses) < self.group_size
 
     @property
     def unopened(self) -> Unopened:
-        """The question and its pictures, which messages count from the first in front of it."""
+        """The question and its pictures; messages number the pictures from the first one in front."""
         field = f"{self.field}.images"
-        number = count(len(self.images))  # those at their places come behind those in front
+        number = count(len(self.images))  # pictures at their places are numbered after those in front
         question = map_media(self.question, lambda place: Named(place.source, f"{field}[{next(number)}]"))
         return Unopened({field: question}, self.images, field)
 
@@ -239,16 +240,16 @@ def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
     """Return the queries by prompt and pictures, in order of first occurrence.
 
     Raises:
-        Refusal: the lists differ in length, a query does not hold its prompt, a prompt's pictures did not come, a label
-            cannot be read, or two prompts have the same group.
+        Refusal: the lists differ in length, a query does not begin with its prompt, a prompt's pictures were not sent,
+            a label cannot be read, or two prompts have the same group.
     """
     queries = len(request.query)
     if len(request.prompts) != queries:
-        raise Refusal(422, f"{len(request.prompts)} prompts for {queries} queries", "prompts")
+        raise Refusal(422, f"has {len(request.prompts)} prompts for {queries} queries; send one per query", "prompts")
     if request.images is not None and len(request.images) != queries:
-        raise Refusal(422, f"pictures for {len(request.images)} of {queries} queries", "images")
+        raise Refusal(422, f"has {len(request.images)} entries for {queries} queries; send one per query", "images")
     if request.labels is not None and len(request.labels) != queries:
-        raise Refusal(422, f"{len(request.labels)} labels for {queries} queries", "labels")
+        raise Refusal(422, f"has {len(request.labels)} labels for {queries} queries; send one per query", "labels")
     groups: dict[Any, tuple[Asked, list[dict[str, Any]] | None]] = {}
     prompt_of: dict[str, Any] = {}
     for place, (query, prompt) in enumerate(zip(request.query, request.prompts, strict=True)):
@@ -257,7 +258,7 @@ def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
         beside: list[Any] = [sent] if isinstance(sent, str) else list(sent or label.images)
         asked_for = (prompt, repr(label.question), repr(beside), label.group_size)
         if label.group is not None and prompt_of.setdefault(label.group, asked_for) != asked_for:
-            reason = f"the group {label.group!r} has another prompt, question, pictures or size in this request"
+            reason = f"the group {label.group!r} has a different prompt, question, pictures or size in this request"
             raise Refusal(422, reason, f"labels[{place}]")
         key = (*asked_for, label.group)
         if key not in groups:
@@ -270,7 +271,7 @@ def read_prompts(request: RemoteRewardRequest) -> list[Asked]:
         group.places.append(place)
     for group, _ in groups.values():
         if group.group_size is not None and len(group.responses) > group.group_size:
-            reason = f"{len(group.responses)} responses came for a group of {group.group_size}"
+            reason = f"is {group.group_size}, but the group has {len(group.responses)} responses in this request"
             raise Refusal(422, reason, f"labels[{group.places[0]}].group_size")
     return [group for group, _ in groups.values()]
 
@@ -283,10 +284,10 @@ def _label(request: RemoteRewardRequest, place: int) -> Label:
 
 
 def read_question(prompt: str | list[dict[str, Any]], label: Label, beside: list[Any], field: str) -> Prompt:
-    """Return the question of a prompt, with the transcript before it, and the pictures in front of it.
+    """Return the question of a prompt after a transcript of earlier turns, and the pictures in front of it.
 
     Raises:
-        Refusal: it has no question, its pictures did not come, or one is not named as text.
+        Refusal: the prompt has no question, its pictures were not sent, or one is not given as text.
     """
     try:
         asked = ask(read_turns(prompt), beside, label.question)
@@ -300,29 +301,29 @@ def read_question(prompt: str | list[dict[str, Any]], label: Label, beside: list
 
 
 def _image(picture: Any, field: str) -> ImageInput:
-    """Return a picture as the server's own routes name one; raises Refusal if it is not named at all."""
+    """Return a picture in the form of the server's own routes; raises Refusal if its source is missing."""
     if isinstance(picture, dict):
         with suppress(ValidationError):
             return _IMAGE.validate_python(picture)
     if not isinstance(picture, str):
-        raise Refusal(422, "has an image part that does not name its picture as text: a URL, a path or base64", field)
+        raise Refusal(422, "has an image part without a picture; give it as text: a URL, a path or base64", field)
     return _named_image(picture)
 
 
 def _named_image(named: str) -> ImageInput:
-    """Tell apart URLs, paths (``file://``, beginning with / or ., or ending like a file's name) and base64."""
+    """Distinguish URLs, paths (starting with ``file://``, / or ., or ending with a file extension) and base64."""
     if named[:5].lower() in ("http:", "https", "data:"):
         return UrlImage(url=named)
     if named.startswith("file://"):
         return PathImage(path=named.removeprefix("file://"))
-    # Base64 has no dots, and only that of a JPEG begins with a slash.
+    # Base64 has no dots, and only the base64 of a JPEG begins with a slash.
     if named.startswith((".", "/")) and not named.startswith("/9j/") or "." in named[-6:]:
         return PathImage(path=named)
     return Base64Image(base64=named)
 
 
 def _response(query: str, prompt: str, messages: list[dict[str, Any]] | None, place: int) -> str:
-    """Return what a query says behind its prompt, without special tokens around it."""
+    """Return the text of a query after its prompt, without surrounding special tokens."""
     bare, begin = query[leading(query) :], prompt[leading(prompt) :]
     if query.startswith(prompt):
         return clean(query[len(prompt) :])
@@ -330,17 +331,17 @@ def _response(query: str, prompt: str, messages: list[dict[str, Any]] | None, pl
         return clean(bare[len(begin) :])
     end = _end_of_prompt(query, prompt, messages)
     if end is None:
-        reason = "does not begin with its prompt, so nobody can tell where the response begins"
+        reason = "does not begin with its prompt, so the response cannot be located"
         raise Refusal(422, reason, f"query[{place}]")
     return clean(query[end:])
 
 
 def _end_of_prompt(query: str, prompt: str, messages: list[dict[str, Any]] | None) -> int | None:
-    """Return where the response begins in a query whose prompt was sent in another form than it holds.
+    """Return where the response begins in a query whose prompt was sent in a different form.
 
-    Messages come as JSON, and pictures are many tokens in the query: what can be counted are the assistant's turns.
-    The one behind as many as the prompt has is the response; counted from the front, so that a response cannot begin
-    later by writing a turn of its own.
+    Messages are sent as JSON, and pictures are many tokens in the query, so assistant turns are counted instead: the
+    response follows as many as the prompt has. They are counted from the front, so that a response cannot move its
+    start by writing another turn.
     """
     if messages is not None:
         spoken = sum(message["role"] == "assistant" for message in messages)

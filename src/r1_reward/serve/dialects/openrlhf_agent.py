@@ -1,25 +1,24 @@
-"""OpenRLHF's agent: the judge's rewards for a policy that sees pictures (``--train.agent_func_path``).
+"""An OpenRLHF agent that rewards a multimodal policy with a judge (``--train.agent_func_path``).
 
-OpenRLHF's reward URL is asked for one sample at a time and never gets the pictures. This file replaces the executor
-that asks it, and so has both: all samples of a prompt, and the pictures the policy saw. They go to the judge in one
-request::
+OpenRLHF calls its reward URL for one sample at a time, and without pictures. This file replaces the executor that calls
+the URL, so it has all samples of a prompt and the pictures the policy saw. It sends them to the judge in one request::
 
     export R1_REWARD_SERVER=http://judge:8000
     AGENT=$(python -c "import r1_reward; print(r1_reward.__path__[0])")/serve/dialects/openrlhf_agent.py
     python -m openrlhf.cli.train_ppo_ray --train.agent_func_path $AGENT --rollout.n_samples_per_prompt 8 ...
 
-For other options of the judge, name a file of your own::
+For other options of the judge, pass a file of your own::
 
     from r1_reward.serve.dialects.openrlhf_agent import AgentExecutor as Judged
 
     class AgentExecutor(Judged):
         options = {"votes": 3, "schedule": "circular"}
 
-A response that cannot be judged (too long, or unreadable for the judge) earns :attr:`AgentExecutor.worst`, and
-``scored`` in the log is 0 for it. A judge that fails, a prompt whose pictures cannot be had, and a prompt with one
-sample end the run with a message: OpenRLHF has no missing reward, and any number would be trained on.
+A response that cannot be judged (too long, or unreadable for the judge) earns :attr:`AgentExecutor.worst`, and its
+``scored`` in the log is 0. The run ends with a message if the judge fails, if the pictures of a prompt are missing, or
+if a prompt has only one sample: OpenRLHF does not support missing rewards and would train on any number.
 
-In the trainer's processes this needs OpenRLHF, httpx and what ``pip install --no-deps r1-reward`` brings.
+The trainer's processes need OpenRLHF, httpx and ``pip install --no-deps r1-reward``.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ from r1_reward.serve.templates import clean, question_of
 
 
 class AgentExecutor(SingleTurnAgentExecutor):
-    """Generates as OpenRLHF does, and lets the samples of each prompt be judged against each other."""
+    """Generates as OpenRLHF does, and has the samples of each prompt judged against each other."""
 
     options: ClassVar[Mapping[str, Any]] = {}
-    """Of :class:`~r1_reward.serve.judge_client.JudgeServer`: votes, kind, schedule, url, timeout, ..."""
+    """Options of :class:`~r1_reward.serve.judge_client.JudgeServer`: votes, kind, schedule, url, timeout, ..."""
     worst: ClassVar[float] = WORST
-    """What a response earns that cannot be judged, or less if another of its group earned less."""
+    """Reward of a response that cannot be judged, unless another of its group earned less."""
 
     def __init__(self) -> None:
-        super().__init__()  # without a reward URL, so that it asks nobody
+        super().__init__()  # without a reward URL, so that it calls none
         self._server = JudgeServer(**self.options)
         self._joining: dict[tuple[int, ...], _Siblings] = {}
 
@@ -60,11 +59,11 @@ class AgentExecutor(SingleTurnAgentExecutor):
         llm_engine: Any,
         images: Any = None,
     ) -> dict[str, Any]:
-        """Return OpenRLHF's record of one sample, its reward included.
+        """Return OpenRLHF's record of one sample, including its reward.
 
         Raises:
-            JudgeFailed: the judge gave no answer.
-            PromptError, LabelError, ValueError: the prompt cannot be shown to the judge as the policy saw it.
+            JudgeFailed: the judge failed to answer.
+            ValueError: the prompt cannot be shown to the judge as the policy saw it, or has only one sample.
         """
         siblings = await self._siblings(prompt, label, sampling_params, images)
         with siblings:
@@ -84,20 +83,20 @@ class AgentExecutor(SingleTurnAgentExecutor):
         return output
 
     async def _siblings(self, prompt: str, label: Any, sampling_params: Any, images: Any) -> _Siblings:
-        """Return the samples of one prompt, this one included, once all of them have begun.
+        """Return the samples of one prompt, including this one, once all of them have started.
 
-        ``RolloutRayActor.generate_responses`` begins all of them at once and passes each the very same objects. Another
-        prompt, though it has the same text, has other ones. So nobody has to say how many there are.
+        ``RolloutRayActor.generate_responses`` starts all of them at once with the same objects. A different prompt has
+        different objects, even if its text is the same. So their number need not be configured.
         """
         key = tuple(map(id, (prompt, label, sampling_params, images)))
         siblings = self._joining.setdefault(key, _Siblings())
         siblings.expected += 1
-        await asyncio.sleep(0)  # the others are in the queue of the loop, in front of us
+        await asyncio.sleep(0)  # the others are ahead of us in the event loop's queue
         self._joining.pop(key, None)
         if siblings.expected == 1:
             raise ValueError(
-                "a prompt has 1 sample, and the judge has nothing to compare it with; set "
-                "--rollout.n_samples_per_prompt (--eval.n_samples_per_prompt in evaluations) to 2 at least"
+                "a prompt has only 1 sample, so the judge has nothing to compare it with; set "
+                "--rollout.n_samples_per_prompt (--eval.n_samples_per_prompt in evaluations) to at least 2"
             )
         return siblings
 
@@ -109,7 +108,7 @@ class AgentExecutor(SingleTurnAgentExecutor):
 
 
 class _Siblings:
-    """The samples of one prompt on their way to the judge; one that fails takes the others with it."""
+    """The samples of one prompt on their way to the judge; if one fails, all fail."""
 
     def __init__(self) -> None:
         self.expected = 0
@@ -117,13 +116,13 @@ class _Siblings:
         self.scored: asyncio.Future[list[Scored]] = asyncio.get_running_loop().create_future()
 
     def add(self, response: str) -> int:
-        """Take a response; return its place."""
+        """Add a response and return its index."""
         self.responses.append(response)
         return len(self.responses) - 1
 
     @property
     def complete(self) -> bool:
-        """Whether all are there, and none has failed."""
+        """Whether all samples have arrived and none has failed."""
         return len(self.responses) == self.expected and not self.scored.done()
 
     def __enter__(self) -> None:
@@ -131,19 +130,19 @@ class _Siblings:
 
     def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         if error is not None and not self.scored.done():
-            self.scored.set_exception(error if isinstance(error, Exception) else RuntimeError("a sample was cancelled"))
-            self.scored.exception()  # nobody may be waiting for it
+            self.scored.set_exception(error if isinstance(error, Exception) else RuntimeError("a sample was canceled"))
+            self.scored.exception()  # marks it as retrieved, since nobody may be waiting for it
 
 
 def _load(images: Any) -> list[Any]:
-    """Return the pictures as the policy sees them; raises ValueError if OpenRLHF could not load one."""
+    """Return the pictures as the policy sees them; raises ValueError if OpenRLHF cannot load one."""
     wanted = [image for image in (images if isinstance(images, list) else [images]) if image is not None]
     loaded: list[Any] = load_images(wanted)
     if len(loaded) != len(wanted):
-        raise ValueError(f"{len(loaded)} of {len(wanted)} pictures could be loaded, and the judge needs all of them")
+        raise ValueError(f"OpenRLHF loaded only {len(loaded)} of {len(wanted)} pictures; the judge needs all of them")
     return loaded
 
 
 def _named(image: str | dict[str, str]) -> str:
-    """Return a label's picture as OpenRLHF names one."""
+    """Return a label's picture in OpenRLHF's form."""
     return image if isinstance(image, str) else next(iter(image.values()))

@@ -1,4 +1,4 @@
-"""A scalar judge asked as vLLM and SGLang are asked for the output of a reward model: one number for each chat.
+"""Serve a scalar judge with vLLM's and SGLang's protocols for reward models: one number per chat.
 
     POST /classify       {"model": "R1-Scalar", "input": "<|im_start|>user\\n...", "use_activation": false}
                          -> {"data": [{"index": 0, "label": "LABEL_0", "probs": [1.25], "num_classes": 1}], ...}
@@ -6,10 +6,10 @@
                          -> {"data": [{"index": 0, "object": "pooling", "data": [0.7773]}], ...}
     POST /v1/embeddings  {"input": "..."} -> {"data": [{"object": "embedding", "index": 0, "embedding": [1.25]}], ...}
 
-The number is the reward in logits, or its sigmoid where an activation is asked for, which is the default of the first
-two. A chat ends with the response; what stands before it is the question, as in every other dialect. It comes as
-messages, or as a text in a chat template, as verl sends it. A text that shows pictures is refused, since none come.
-A judge that compares has nothing to say about one response, and refuses all of them.
+The number is the reward in logits, or its sigmoid with activation, which is the default of the first two routes. A chat
+ends with the response; the turns before it are the question, as in every other dialect. It is sent as messages, or as a
+text in a chat template, as verl does. A text with places for pictures is refused, since no pictures come with it. A
+judge that compares cannot score a single response, so it refuses these requests.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from r1_reward.serve.service import Service, Unopened
 from r1_reward.serve.settings import ServerSettings
 from r1_reward.serve.templates import ask, clean, read_turns, turn_starts
 
-_LABEL = "LABEL_0"  # what a classifier with one class calls it where its config names none
+_LABEL = "LABEL_0"  # default label of a classifier with one class
 _COMPARES = (
-    "this judge compares responses and has no score for one alone: post the responses to one prompt to /v1/reward, "
-    "/rerank or /score, or, where they come one by one, to /v1/reward with a group; or serve a scalar reward model"
+    "this judge compares responses and cannot score a single one: post the responses to one prompt to /v1/reward, "
+    "/rerank or /score; if they arrive one by one, use /v1/reward with a group; or serve a scalar reward model"
 )
 _NO_CHAT = (
-    "is not a chat in its template (ChatML or Llama 3), which ends with the assistant's response; send it in that "
-    "form, or as messages"
+    "is not a chat in its template (such as ChatML or Llama 3) that ends with the assistant's response; send it in "
+    "that form, or as messages"
 )
-# What asks for nothing; anything else would change the number, or could not be followed.
+# Values without an effect; anything else would change the number, or is not supported.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "truncate_prompt_tokens": (-1,),
     "padding": ("do_not_pad",),
@@ -80,10 +80,10 @@ _Input = Annotated[
 class _Request(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
-    model: str | None = Field(default=None, description="As ``GET /v1/models`` names it.")
-    input: _Input | None = Field(default=None, description="A chat, or several, each as the text of its template.")
+    model: str | None = Field(default=None, description="The model's name in ``GET /v1/models``.")
+    input: _Input | None = Field(default=None, description="One or more chats, each as text in its chat template.")
     messages: Annotated[list[Message], Field(min_length=1)] | None = Field(
-        default=None, description="One chat, in place of ``input``; the last message is the assistant's response."
+        default=None, description="One chat, instead of ``input``; the last message is the assistant's response."
     )
 
 
@@ -94,20 +94,20 @@ class ClassifyRequest(_Request):
 
 
 class PoolingRequest(ClassifyRequest):
-    """The same, with the task and the form of the number."""
+    """Chats to score, with the task and the encoding of the number."""
 
-    task: str | None = Field(default=None, description="``classify``, which is also the default.")
+    task: str | None = Field(default=None, description="Only ``classify``, the default.")
     encoding_format: Literal["float", "base64"] | None = None
 
 
 class EmbeddingRequest(_Request):
-    """Chats to score, as SGLang serves reward models."""
+    """Chats to score, in SGLang's form."""
 
     encoding_format: Literal["float", "base64"] | None = None
 
 
 class Classified(BaseModel):
-    """The number of one chat."""
+    """The score of one chat."""
 
     index: int
     label: str = _LABEL
@@ -116,7 +116,7 @@ class Classified(BaseModel):
 
 
 class Pooled(BaseModel):
-    """The same in another form."""
+    """The score of one chat, in the form of ``/pooling``."""
 
     index: int
     object: Literal["pooling"] = "pooling"
@@ -124,7 +124,7 @@ class Pooled(BaseModel):
 
 
 class Embedded(BaseModel):
-    """The same in a third one."""
+    """The score of one chat, in the form of an embedding."""
 
     object: Literal["embedding"] = "embedding"
     index: int
@@ -138,7 +138,7 @@ class _Response(BaseModel):
 
 
 class ClassifyResponse(_Response):
-    """One entry for each chat, in order."""
+    """One entry per chat, in order."""
 
     id: str
     created: int
@@ -146,7 +146,7 @@ class ClassifyResponse(_Response):
 
 
 class PoolingResponse(_Response):
-    """One entry for each chat, in order."""
+    """One entry per chat, in order."""
 
     id: str
     created: int
@@ -154,13 +154,13 @@ class PoolingResponse(_Response):
 
 
 class EmbeddingResponse(_Response):
-    """One entry for each chat, in order."""
+    """One entry per chat, in order."""
 
     data: list[Embedded]
 
 
 def routes(_: ServerSettings) -> tuple[Route, ...]:
-    """Return the routes of vLLM, and SGLang's names of them."""
+    """Return the routes of vLLM and of SGLang."""
     return (
         *(
             Route(path, ClassifyRequest, ClassifyResponse, classify, errors=rerank.ERRORS)
@@ -175,7 +175,7 @@ def routes(_: ServerSettings) -> tuple[Route, ...]:
 
 
 async def classify(service: Service, call: Call[ClassifyRequest, None]) -> ClassifyResponse:
-    """Score chats with a scalar judge, in vLLM's form."""
+    """Score chats with a scalar judge, in the form of vLLM's classification API."""
     rewards, usage = await _rewards(service, call)
     numbers = _activated(rewards, call.body.use_activation)
     data = [Classified(index=index, probs=[number]) for index, number in enumerate(numbers)]
@@ -183,10 +183,10 @@ async def classify(service: Service, call: Call[ClassifyRequest, None]) -> Class
 
 
 async def pooling(service: Service, call: Call[PoolingRequest, None]) -> PoolingResponse:
-    """Score chats with a scalar judge, in vLLM's other form."""
+    """Score chats with a scalar judge, in the form of vLLM's pooling API."""
     asked = call.body
     if asked.task not in (None, "classify"):
-        raise Refusal(422, f"there is no task {asked.task[:40]!r} here, only 'classify'", "task")
+        raise Refusal(422, f"unsupported task {asked.task[:40]!r}; this server has only 'classify'", "task")
     rewards, usage = await _rewards(service, call)
     numbers = _activated(rewards, asked.use_activation)
     data = [Pooled(index=index, data=_encoded(one, asked.encoding_format)) for index, one in enumerate(numbers)]
@@ -194,7 +194,7 @@ async def pooling(service: Service, call: Call[PoolingRequest, None]) -> Pooling
 
 
 async def embeddings(service: Service, call: Call[EmbeddingRequest, None]) -> EmbeddingResponse:
-    """Score chats with a scalar judge, in the form in which SGLang serves reward models: a vector of one number."""
+    """Score chats with a scalar judge, in the form of SGLang's reward models: an embedding of one number."""
     rewards, usage = await _rewards(service, call)
     form = call.body.encoding_format
     data = [Embedded(index=index, embedding=_encoded(one, form)) for index, one in enumerate(rewards)]
@@ -214,16 +214,16 @@ def _encoded(number: float, form: str | None) -> list[float] | str:
 
 
 async def _rewards(service: Service, call: Call[Any, None]) -> tuple[list[float], RerankUsage]:
-    """Return the reward of each chat, and what that took.
+    """Return the reward of each chat, and the token usage.
 
     Raises:
-        Refusal: the judge is not scalar, a chat cannot be read, or the judge has no number for it.
+        Refusal: the judge is not scalar, a chat cannot be read, or its reward is not finite.
     """
     asked, budget = call.body, call.budget
     require_model(asked.model, service)
     if not service.batcher.model.engine.deterministic:
         raise Refusal(422, _COMPARES, "model")
-    require_neutral(asked.model_extra, _NEUTRAL, "is not taken here: a chat is scored whole, as the judge was trained")
+    require_neutral(asked.model_extra, _NEUTRAL, "is not supported: chats are scored as the judge was trained")
     chats = await service.read(budget, lambda: _chats(asked, service.settings))
     for chat in chats:
         budget.responses(1, chat.field)
@@ -235,7 +235,7 @@ async def _rewards(service: Service, call: Call[Any, None]) -> tuple[list[float]
     scores = await service.in_rounds(budget, lambda model: model.scores(candidates))
     for chat, score in zip(chats, scores, strict=True):
         if not math.isfinite(score.reward):
-            raise Refusal(502, "the judge's reward is not a number", chat.field)
+            raise Refusal(502, "the judge's reward is not a finite number", chat.field)
     tokens = sum(score.tokens for score in scores)
     return [score.reward for score in scores], RerankUsage(completion_tokens=tokens, total_tokens=tokens)
 
@@ -244,13 +244,13 @@ async def _rewards(service: Service, call: Call[Any, None]) -> tuple[list[float]
 
 
 class _Chat(NamedTuple):
-    """A question and a response, their pictures named."""
+    """A question and a response, with named pictures."""
 
     field: str
-    """What messages call it."""
+    """The chat's field, named in messages."""
     question: Content
     images: list[Any]
-    """In front of the question."""
+    """Pictures in front of the question."""
     response: Content
 
     @property
@@ -260,19 +260,19 @@ class _Chat(NamedTuple):
 
 
 def _chats(asked: _Request, settings: ServerSettings) -> list[_Chat]:
-    """Return the chats of a request; raises Refusal where one has no response or shows what did not come."""
+    """Return the chats of a request; raises Refusal if one has no response or lacks its pictures."""
     if (asked.input is None) == (asked.messages is None):
         raise Refusal(422, "send either input or messages: chats that end with the assistant's response")
     if asked.messages is not None:
         *before, last = read_messages(asked.messages, settings)
         if last.role != "assistant":
-            raise Refusal(422, "must end with the response, a message of the assistant", "messages")
+            raise Refusal(422, "must end with the response, an assistant message", "messages")
         field = f"messages[{len(before)}].content"
         return [_chat("messages", before, joined(_linked(last.pieces, field)))]
     if isinstance(asked.input, str):
         return [_in_template(asked.input, "input")]
     if not asked.input:
-        raise Refusal(422, "is empty; send one chat or more", "input")
+        raise Refusal(422, "is empty; send at least one chat", "input")
     return [_in_template(text, f"input[{number}]") for number, text in enumerate(asked.input or ())]
 
 
@@ -292,7 +292,7 @@ def _chat(field: str, before: Sequence[Turn], response: Content) -> _Chat:
         raise Refusal(422, str(error), field) from error
     question = map_media(prompt.question, lambda place: linked(place.source, field))
     if blank(question):
-        raise Refusal(422, "holds a blank question", field)
+        raise Refusal(422, "has a blank question", field)
     images = [linked(source, field).source for source in prompt.images]
     return _Chat(field, question, images, or_empty(response))
 

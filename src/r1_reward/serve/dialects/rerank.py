@@ -1,13 +1,12 @@
-"""Rerankers and scorers, as vLLM, Cohere and Jina have them: documents ordered by how well they answer a query.
+"""The reranking and scoring APIs of vLLM, Cohere and Jina: order documents by how well they answer a query.
 
     POST /v1/rerank {"query": "Which digit?", "documents": ["A three.", "An eight."], "top_n": 1}
     {"results": [{"index": 1, "document": {"text": "An eight."}, "relevance_score": 0.96}], ...}
 
-The query is the question and the documents are the responses to it, judged against each other: a relevance score is
-the probability, in [0, 1], that a document is better than another one of its request, so that 0.5 is as good as the
-others. It says nothing across requests, and nothing about a document that is alone: one is refused, unless the judge is
-a scalar model, whose reward in [0, 1] it then gets. The URL may say how documents are compared
-(``?schedule=circular&votes=3``).
+The query is the question, and the documents are the responses, judged against each other. A relevance score is the
+probability, in [0, 1], that a document is better than another one of its request; 0.5 means as good as the others.
+Scores of different requests cannot be compared. A single document is refused, unless the judge is a scalar model, which
+returns the sigmoid of its reward. The URL may say how documents are compared (``?schedule=circular&votes=3``).
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from r1_reward.serve.service import Opened, Service, Unopened, different, pairs_
 from r1_reward.serve.settings import ServerSettings
 from r1_reward.store.encoded import kind_of_source
 
-# What asks for nothing; anything else would change the scores.
+# Values without an effect; anything else would change the scores.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "use_activation": (True,),
     "activation": (True,),
@@ -59,20 +58,20 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "max_chunks_per_doc": (),
 }
 _ALONE = (
-    "one document cannot be scored: this judge compares, so a score says how often a document is better than others of "
-    "the same query; send two or more, or serve a scalar reward model"
+    "a single document cannot be scored: this judge compares the documents of a query with each other; send two or "
+    "more, or serve a scalar reward model"
 )
 
 
 class Document(BaseModel):
-    """A text, a picture (Jina's form: a URL, data URL or base64) or both, or a list of parts (vLLM's form)."""
+    """A text, a picture (Jina's form: URL, data URL or base64) or both, or a list of parts (vLLM's form)."""
 
     text: str | None = None
     image: str | None = None
     content: Annotated[list[Part], Field(min_length=1, fail_fast=True)] | None = None
 
     def sent(self, field: str) -> PartsOrText:
-        """Return it as texts and pictures; raises Refusal where it has nothing."""
+        """Return the document's texts and pictures; raises Refusal if it is empty."""
         if self.content is not None:
             return self.content
         text = [] if self.text is None else [TextPart(type="text", text=self.text)]
@@ -107,11 +106,13 @@ class RerankRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    model: str | None = Field(default=None, description="As ``GET /v1/models`` names it.")
+    model: str | None = Field(default=None, description="The model's name in ``GET /v1/models``.")
     query: AnyDocument
-    documents: OneOrMore = Field(description="Two or more; one suffices for a scalar judge.")
-    top_n: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Return so many; 0 and null: all.")
-    return_documents: bool | None = Field(default=None, description="Default true, as of vLLM.")
+    documents: OneOrMore = Field(description="Two or more documents, or at least one for a scalar judge.")
+    top_n: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="How many documents to return; 0 or null returns all."
+    )
+    return_documents: bool | None = Field(default=None, description="Default true, as in vLLM.")
 
 
 class RerankedDocument(BaseModel):
@@ -122,7 +123,7 @@ class RerankedDocument(BaseModel):
 
 
 class RerankResult(BaseModel):
-    """A document and how well it answers, beside the others."""
+    """A document, and how well it answers compared with the others."""
 
     index: int
     document: RerankedDocument | None = None
@@ -130,7 +131,7 @@ class RerankResult(BaseModel):
 
 
 class RerankUsage(BaseModel):
-    """Tokens the judge wrote; those of prompts are not counted."""
+    """Tokens the judge generated; prompt tokens are not counted."""
 
     prompt_tokens: int = 0
     completion_tokens: int
@@ -138,7 +139,7 @@ class RerankUsage(BaseModel):
 
 
 class RerankResponse(BaseModel):
-    """Documents, the best first."""
+    """Documents, best first."""
 
     id: str
     model: str
@@ -147,18 +148,18 @@ class RerankResponse(BaseModel):
 
 
 class ScoreRequest(BaseModel):
-    """Queries and documents under one of the four pairs of names that vLLM takes."""
+    """Queries and documents, under one of the four pairs of names that vLLM accepts."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    model: str | None = Field(default=None, description="As ``GET /v1/models`` names it.")
-    queries: OneOrMore | None = Field(default=None, description="One for all documents, or one for each.")
+    model: str | None = Field(default=None, description="The model's name in ``GET /v1/models``.")
+    queries: OneOrMore | None = Field(default=None, description="One query for all documents, or one per document.")
     documents: OneOrMore | None = None
-    items: OneOrMore | None = Field(default=None, description="Another name of documents.")
-    text_1: OneOrMore | None = Field(default=None, description="Another name of queries.")
-    text_2: OneOrMore | None = Field(default=None, description="Another name of documents.")
-    data_1: OneOrMore | None = Field(default=None, description="Another name of queries.")
-    data_2: OneOrMore | None = Field(default=None, description="Another name of documents.")
+    items: OneOrMore | None = Field(default=None, description="Alias of documents.")
+    text_1: OneOrMore | None = Field(default=None, description="Alias of queries.")
+    text_2: OneOrMore | None = Field(default=None, description="Alias of documents.")
+    data_1: OneOrMore | None = Field(default=None, description="Alias of queries.")
+    data_2: OneOrMore | None = Field(default=None, description="Alias of documents.")
 
 
 class ScoreOut(BaseModel):
@@ -170,7 +171,7 @@ class ScoreOut(BaseModel):
 
 
 class ScoreResponse(BaseModel):
-    """One score for each document, in order."""
+    """One score per document, in order."""
 
     id: str
     object: Literal["list"] = "list"
@@ -181,7 +182,7 @@ class ScoreResponse(BaseModel):
 
 
 class ErrorInfo(BaseModel):
-    """What was wrong, and in which field; ``code`` is the status."""
+    """What is wrong, and in which field; ``code`` is the status."""
 
     message: str
     type: str
@@ -190,7 +191,7 @@ class ErrorInfo(BaseModel):
 
 
 class BothErrors(BaseModel):
-    """An error as vLLM and as Cohere tell it."""
+    """An error in the forms of vLLM and Cohere."""
 
     message: str
     error: ErrorInfo
@@ -252,7 +253,8 @@ async def score(service: Service, call: Call[ScoreRequest, GroupOptions]) -> Sco
     if len(queries) == 1:
         queries *= len(documents)
     if len(queries) != len(documents):
-        raise Refusal(422, f"{len(queries)} queries for {len(documents)} documents; send one, or one for each", first)
+        reason = f"has {len(queries)} queries for {len(documents)} documents; send one query, or one per document"
+        raise Refusal(422, reason, first)
     scores, usage = await _scores(service, call, list(zip(queries, documents, strict=True)), second)
     data = [ScoreOut(index=index, score=one) for index, one in enumerate(scores)]
     name = f"score-{uuid.uuid4().hex}"
@@ -260,7 +262,7 @@ async def score(service: Service, call: Call[ScoreRequest, GroupOptions]) -> Sco
 
 
 class _Sent(NamedTuple):
-    """A query or a document, and what messages call it."""
+    """A query or a document, and its field, named in messages."""
 
     field: str
     value: str | Document
@@ -271,7 +273,7 @@ class _Sent(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """The documents of one query, and where they stand in the request."""
+    """The documents of one query, and their places in the request."""
 
     unopened: Unopened
     places: list[int]
@@ -283,18 +285,18 @@ class _Asked(NamedTuple):
 
 def _require_taken(model: str | None, extra: Mapping[str, Any] | None, service: Service) -> None:
     require_model(model, service)
-    require_neutral(extra, _NEUTRAL, "is not taken here: scores come from comparisons of whole documents")
+    require_neutral(extra, _NEUTRAL, "is not supported: whole documents are compared")
 
 
 def _names(asked: ScoreRequest) -> tuple[str, str]:
-    """Return under which names queries and documents came."""
+    """Return the field names under which queries and documents were sent."""
     pairs = (("queries", "documents"), ("queries", "items"), ("text_1", "text_2"), ("data_1", "data_2"))
     came = {name for pair in pairs for name in pair if getattr(asked, name) is not None}
     for pair in pairs:
         if came == set(pair):
             return pair
     said = " and ".join(sorted(came)) or "none of them"
-    raise Refusal(422, f"send queries and documents, or text_1 and text_2, and nothing else of the kind; got {said}")
+    raise Refusal(422, f"send either queries and documents, or text_1 and text_2; got {said}")
 
 
 def _listed(field: str, value: Any) -> list[_Sent]:
@@ -306,13 +308,13 @@ def _listed(field: str, value: Any) -> list[_Sent]:
 async def _scores(
     service: Service, call: Call[Any, GroupOptions], pairs: Sequence[tuple[_Sent, _Sent]], field: str
 ) -> tuple[list[float], RerankUsage]:
-    """Return a score in [0, 1] for each pair of a query and a document, and what that took.
+    """Return a score in [0, 1] for each pair of a query and a document, and the token usage.
 
     Raises:
         Refusal: there are no documents, a query has only one and the judge is not scalar, or one cannot be scored.
     """
     if not pairs:
-        raise Refusal(422, "is empty; send two documents or more", field)
+        raise Refusal(422, "is empty; send at least two documents", field)
     scalar = service.batcher.model.engine.deterministic
     groups = await service.read(call.budget, lambda: _groups(pairs))
     for one in groups:
@@ -327,16 +329,16 @@ async def _scores(
     found = [value for value in scores if value is not None]
     if len(found) < len(scores):
         missing = ", ".join(pairs[place][1].field for place, value in enumerate(scores) if value is None)
-        raise Refusal(502, f"the judge says nothing that can be read about {missing[:200]}", field)
+        raise Refusal(502, f"the judge gave no readable result for {missing[:200]}", field)
     return found, RerankUsage(completion_tokens=tokens, total_tokens=tokens)
 
 
 def _groups(pairs: Sequence[tuple[_Sent, _Sent]]) -> list[_Asked]:
-    """Return the documents by query, in order of first occurrence."""
+    """Return the documents grouped by query, in order of first occurrence."""
     groups: dict[str, tuple[dict[str, PartsOrText], list[int]]] = {}
     for place, (query, document) in enumerate(pairs):
         value = query.value
-        key = value if isinstance(value, str) else "\0" + value.model_dump_json()  # no text is taken for a document
+        key = value if isinstance(value, str) else "\0" + value.model_dump_json()  # texts never equal documents
         sent, places = groups.setdefault(key, ({query.field: query.content}, []))
         sent[document.field] = document.content
         places.append(place)
@@ -344,7 +346,7 @@ def _groups(pairs: Sequence[tuple[_Sent, _Sent]]) -> list[_Asked]:
 
 
 def _spend(asked: _Asked, call: Call[Any, GroupOptions], field: str, scalar: bool) -> None:
-    """Draw the documents of a query from the request's budget."""
+    """Count the documents of a query against the request's budget."""
     budget, options = call.budget, call.options
     budget.responses(len(asked.places), field)
     for name, content in asked.unopened.contents.items():
@@ -364,7 +366,7 @@ _Judged = tuple[list[list[float | None]], int]
 
 
 def _against_each_other(model: Any, opened: list[Opened], options: GroupOptions) -> _Judged:
-    """Return the probability of winning of each document, None where nothing can be read, and the tokens written."""
+    """Return each document's probability of winning (None if no comparison was readable), and the tokens generated."""
     groups = [Group(query, images, documents) for images, (query, *documents) in opened]
     scored = score_each(model, groups, options.model_dump())
     if too_long := [error for group in scored for error in group.errors]:
@@ -375,7 +377,7 @@ def _against_each_other(model: Any, opened: list[Opened], options: GroupOptions)
 
 
 def _alone(model: Any, opened: list[Opened], _: GroupOptions) -> _Judged:
-    """Return the reward of each document as a probability, None where it is not a number, and the tokens written."""
+    """Return the sigmoid of each document's reward (None if it is not finite), and the tokens generated."""
     scores = model.scores([(query, images, one) for images, (query, *documents) in opened for one in documents])
     left = iter(scores)
     found = [
@@ -396,7 +398,7 @@ def _returned(document: str | Document) -> RerankedDocument:
 
 
 def _part(part: TextPart | ImagePart | ImageUrlPart) -> dict[str, Any]:
-    """Return a part in the form of chats, which is vLLM's; a path, which only we take, as it was sent."""
+    """Return a part in vLLM's chat form; paths, which only this server accepts, are returned as sent."""
     if isinstance(part, ImagePart) and not isinstance(part.image, PathImage | None):
         coded = part.image.base64 if isinstance(part.image, Base64Image) else part.image.url
         url = coded if kind_of_source(coded) in ("url", "data") else f"data:image;base64,{coded}"

@@ -3,18 +3,19 @@
     export R1_REWARD_SERVER=http://judge:8000
     python train.py --group-rm --custom-rm-path r1_reward.serve.dialects.slime.rewards --n-samples-per-prompt 8 ...
 
-For other options of the judge, name a function of your own::
+For other options of the judge, pass a function of your own::
 
     rewards = judged_by(votes=3, schedule="circular")
 
-slime gives it all samples of a prompt, with the pictures the policy saw (``--multimodal-keys``). Without ``--group-rm``
-it is called with one sample, which waits at the server for its siblings; that suits no rollout that ends some of them
-early (``--over-sampling-batch-size``, ``--partial-rollout``). slime takes no ``--group-rm`` in evaluations.
+slime calls it with all samples of a prompt and the pictures the policy saw (``--multimodal-keys``). Without
+``--group-rm``, slime calls it with one sample, which waits at the server for its siblings; this does not work with
+rollouts that end early (``--over-sampling-batch-size``, ``--partial-rollout``). slime's evaluations do not support
+``--group-rm``.
 
-A response that cannot be judged (too long, or unreadable for the judge) earns the worst reward. A judge that fails, a
-prompt whose pictures cannot be had, and a prompt with one sample end the run with a message: slime has no missing
-reward, and any number would be trained on. In the trainer's processes this needs httpx and what
-``pip install --no-deps r1-reward`` brings.
+A response that cannot be judged (too long, or unreadable for the judge) earns the worst reward. The run ends with a
+message if the judge fails, if the pictures of a prompt are missing, or if a prompt has only one sample: slime does not
+support missing rewards and would train on any number. The trainer's processes need httpx and
+``pip install --no-deps r1-reward``.
 """
 
 from __future__ import annotations
@@ -31,20 +32,21 @@ from r1_reward.serve.templates import Prompt, clean, question_of
 
 RewardFunction = Callable[..., Awaitable[Any]]
 _RUN = uuid.uuid4().hex
-"""Tells the groups of this process from those of other runs that ask the same server."""
+"""Distinguishes the groups of this process from those of other runs on the same server."""
 
 
 def judged_by(**options: Any) -> RewardFunction:
-    """Return a function for ``--custom-rm-path`` whose judge has these options (see ``JudgeServer``)."""
+    """Return a function for ``--custom-rm-path``; ``options`` are those of ``JudgeServer``."""
 
     async def rewards(args: Any, samples: Any, **_: Any) -> Any:
-        """Return a reward for each sample of a prompt; for a sample that comes alone, its own.
+        """Return a reward for each sample of a prompt, or the reward of a single sample.
 
         Raises:
-            JudgeFailed: the judge gave no answer.
-            PromptError, LabelError: the prompt cannot be shown to the judge as the policy saw it.
+            JudgeFailed: the judge failed to answer.
+            PromptError: the prompt cannot be shown to the judge as the policy saw it.
+            LabelError: the label cannot be read.
         """
-        server = JudgeServer(**options)  # not before it is needed: processes that never call this load it, too
+        server = JudgeServer(**options)  # created late: processes that never call this import the module, too
         if not isinstance(samples, list):
             return await _alone(server, args, samples)
         _require_one_prompt(samples)
@@ -59,11 +61,11 @@ rewards = judged_by()
 
 
 async def _alone(server: JudgeServer, args: Any, sample: Any) -> float:
-    """Return the reward of a sample whose siblings come by calls of their own."""
+    """Return the reward of a sample whose siblings arrive in other calls."""
     if sample.group_index is None or args.n_samples_per_prompt < 2:
         raise PromptError(
-            "one sample came, and the judge has nothing to compare it with: use --group-rm and --n-samples-per-prompt "
-            "2 at least; evaluations of slime have no groups"
+            "got a single sample, so the judge has nothing to compare it with: use --group-rm and set "
+            "--n-samples-per-prompt to at least 2; slime's evaluations have no groups"
         )
     question, images = _question(sample).apart()
     (scored,) = await server.rewards(
@@ -81,24 +83,24 @@ async def _alone(server: JudgeServer, args: Any, sample: Any) -> float:
 def _require_one_prompt(samples: list[Any]) -> None:
     """Raise PromptError unless these are several responses to one prompt."""
     if any(isinstance(sample, list) for sample in samples):
-        raise PromptError("the samples are lists of turns, and the judge compares responses to one prompt")
+        raise PromptError("the samples are lists of turns, but the judge compares responses to one prompt")
     if len(samples) < 2:
         raise PromptError(
-            "a prompt has 1 sample, and the judge has nothing to compare it with; set --n-samples-per-prompt to 2 at "
-            "least"
+            "a prompt has only 1 sample, so the judge has nothing to compare it with; set --n-samples-per-prompt to at "
+            "least 2"
         )
     if any((one.group_index, one.prompt) != (samples[0].group_index, samples[0].prompt) for one in samples):
-        raise PromptError("the samples are of several prompts; --custom-rm-path with this function needs --group-rm")
+        raise PromptError("the samples belong to several prompts; this --custom-rm-path function needs --group-rm")
     numbers = [sample.index for sample in samples if sample.index is not None]
     if len(set(numbers)) < len(numbers):
-        raise PromptError("some samples are turns of one response, and the judge compares whole responses")
+        raise PromptError("some samples are turns of one response, but the judge compares whole responses")
 
 
 def _question(sample: Any) -> Prompt:
-    """Return what the judge is asked, with the pictures the policy saw."""
+    """Return the question for the judge, with the pictures the policy saw."""
     label = read_label(sample.label)
     seen = sample.multimodal_inputs or {}
     if seen.get("videos"):
-        raise PromptError("has videos, which slime hands on as tensors that cannot be shown to the judge")
-    # Those of the policy are open already, and are all that the prompt shows.
+        raise PromptError("has videos, which slime passes on as tensors that cannot be shown to the judge")
+    # The policy's pictures are already open, and are all pictures of the prompt.
     return question_of(sample.prompt, seen.get("images") or label.images, label.question)

@@ -1,13 +1,13 @@
 """slime's remote reward model (``--rm-type remote_rm --rm-url http://judge:8000/remote_rm``).
 
-slime posts ``{"prompt", "response", "label"}`` for one sample at a time, and the JSON it gets back is the reward. A
-pairwise judge has none for a sample alone, so the row's label has to say which samples belong together
+slime posts ``{"prompt", "response", "label"}`` for one sample at a time and expects the reward as JSON. A pairwise
+judge cannot score a single sample, so the row's label must say which samples belong together
 (:mod:`r1_reward.serve.labels`)::
 
     {"group": "row-7", "group_size": 8, "images": ["data/7.png"]}
 
-The request then waits for its siblings. Without a group it is refused. Nothing tells a request that is sent again from
-another sample, and no pictures come: :mod:`r1_reward.serve.dialects.slime` is the better way.
+The request then waits for its siblings; without a group it is refused. A repeated request cannot be distinguished from
+another sample, and slime sends no pictures here: prefer :mod:`r1_reward.serve.dialects.slime`.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ from r1_reward.serve.templates import clean, messages_in
 
 
 class RemoteRmRequest(BaseModel):
-    """One sample; more keys than these are ignored."""
+    """One sample; other keys are ignored."""
 
     model_config = ConfigDict(strict=True)
 
-    prompt: str | list[dict[str, Any]] = Field(description="Text, also in a chat template, or messages.")
+    prompt: str | list[dict[str, Any]] = Field(description="Text, with or without a chat template, or messages.")
     response: str
     label: Any = Field(description="An object, or the JSON of one, with group, group_size, question?, images?.")
 
 
 class Reward(RootModel[float]):
-    """The reward itself."""
+    """The reward."""
 
 
 def routes(settings: ServerSettings) -> tuple[Route, ...]:
-    """Return the route slime asks."""
+    """Return the route that slime calls."""
     options = group_options(settings)
     return (Route("/remote_rm", RemoteRmRequest, Reward, remote_rm, options=options, errors=GROUPED, patient=True),)
 
 
 async def remote_rm(service: Service, call: Call[RemoteRmRequest, GroupOptions]) -> Reward:
-    """Answer slime: the sample is judged with the rest of its group, which comes by other requests."""
+    """Judge one of slime's samples with the rest of its group, which other requests send."""
     scoring = score(service, call, [await service.read(call.budget, partial(_read, call.body))])
-    del call  # while the request waits for its siblings it holds no pictures
+    del call  # a request that waits for its siblings must not hold pictures
     ((reward,),) = await scoring
     unscored = service.settings.unscored_reward
     return Reward(reward if reward is not None else WORST if unscored is None else unscored)
 
 
 def _read(request: RemoteRmRequest) -> Asked:
-    """Return the sample; raises Refusal where it is alone or cannot be shown."""
+    """Return the sample; raises Refusal if it has no group or cannot be shown."""
     try:
         label = read_label(request.label)
     except LabelError as error:
@@ -67,8 +67,8 @@ def _read(request: RemoteRmRequest) -> Asked:
     if label.group_size is None:
         raise Refusal(
             422,
-            "a response alone has nothing to be compared with; use --group-rm with --custom-rm-path "
-            "r1_reward.serve.dialects.slime.rewards, or let the label say its group and group_size",
+            "a single response has nothing to be compared with; use --group-rm with --custom-rm-path "
+            "r1_reward.serve.dialects.slime.rewards, or put group and group_size into the label",
             "label",
         )
     prompt = request.prompt

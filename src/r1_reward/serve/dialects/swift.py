@@ -1,4 +1,4 @@
-"""Rewards for ms-swift: an ORM that asks a judge elsewhere, and a reward model plug-in that judges in the trainer.
+"""Rewards for ms-swift: an ORM that calls an external judge, and a reward model plug-in that judges in the trainer.
 
     echo "import r1_reward.serve.dialects.swift" > judge.py
     R1_REWARD_SERVER=http://127.0.0.1:8000 swift rlhf --rlhf_type grpo --external_plugins judge.py \
@@ -6,15 +6,15 @@
     R1_REWARD_GROUP_SIZE=8 swift rlhf --rlhf_type grpo --external_plugins judge.py \
         --reward_model yifanzhang114/R1-Reward --reward_model_plugin r1_reward ...
 
-The environment says who judges: ``R1_REWARD_SERVER`` (with ``R1_REWARD_API_KEY``) is an ``r1-reward serve``;
-``R1_REWARD_MODEL`` a checkpoint, run in this process or, with ``R1_REWARD_BASE_URL``, asked of an OpenAI-compatible
-server; the plug-in judges by the model that swift has loaded. ``R1_REWARD_OPTIONS`` is a JSON object:
-``{"votes": 3, "schedule": "circular"}``.
+Environment variables select the judge of the ORM: ``R1_REWARD_SERVER`` (with ``R1_REWARD_API_KEY``) is the URL of an
+``r1-reward serve``; ``R1_REWARD_MODEL`` is a checkpoint, which runs in this process or, with ``R1_REWARD_BASE_URL``, on
+an OpenAI-compatible server. The plug-in uses the model that swift has loaded. ``R1_REWARD_OPTIONS`` is a JSON object
+such as ``{"votes": 3, "schedule": "circular"}``.
 
 The completions of one prompt with the same pictures are judged against each other; swift's ``prompt_id`` alone would
-mix equal questions about different pictures. swift makes None a NaN and adds it up as 0, which among win rates is the
-mean. So an answer that the judge cannot read, or that is too long for it, has the worst reward of its group; None is
-left to groups that were not judged at all, which then move nothing.
+mix equal questions about different pictures. swift turns None into NaN and sums it as 0, the mean of win rates. So a
+completion that the judge cannot read, or that is too long for it, gets the worst reward of its group. None is used only
+for groups that were not judged at all, which then contribute no gradient.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-# swift puts the folder of a plug-in file in front of all others; there a file is called openai, as a package is.
+# swift puts a plug-in's folder first in sys.path, where our openai.py would shadow the package openai.
 sys.path[:] = [folder for folder in sys.path if not folder or Path(folder).absolute() != Path(__file__).parent]
 
-from swift.rewards import AsyncORM, orms, rm_plugins  # noqa: E402  behind what makes it importable
+from swift.rewards import AsyncORM, orms, rm_plugins  # noqa: E402  the line above makes it importable
 
 from r1_reward.records.content import Content, map_media  # noqa: E402
 from r1_reward.records.errors import UserError  # noqa: E402
@@ -54,12 +54,12 @@ _VOTING = ("votes", "both_orders", "temperature", "stop")
 _UNSEEN = ("videos", "audios", "objects")
 _NO_JUDGE = (
     "no judge: set R1_REWARD_SERVER to the URL of an r1-reward serve, or R1_REWARD_MODEL to a checkpoint "
-    "(with R1_REWARD_BASE_URL to one behind an OpenAI-compatible server)."
+    "(and R1_REWARD_BASE_URL, if it runs on an OpenAI-compatible server)."
 )
 
 
 class _Group(NamedTuple):
-    """Completions to judge against each other, and where they stand among the rows."""
+    """Completions to judge against each other, and their places among the rows."""
 
     name: str
     question: Content
@@ -68,7 +68,7 @@ class _Group(NamedTuple):
     places: list[int]
     samples: list[str]
     size: int | None
-    """How many there are in all processes, where some of them are in others."""
+    """How many there are in all processes, if other processes hold some of them."""
 
 
 Judged = list[Scored] | JudgeFailed
@@ -78,10 +78,10 @@ class R1Reward(AsyncORM):
     """``--reward_funcs r1_reward``: a reward for each completion of the batch, by comparisons within its group."""
 
     def __init__(self, args: Any = None, **options: Any) -> None:
-        """Take swift's arguments; ``options`` come before those of ``R1_REWARD_OPTIONS``.
+        """Take swift's arguments; ``options`` override those in ``R1_REWARD_OPTIONS``.
 
         Raises:
-            UserError: there is no judge, or a group of one.
+            UserError: no judge is configured, or a group has only one completion.
         """
         super().__init__(args)
         options = {**_options_of_environment(), **options}
@@ -89,10 +89,10 @@ class R1Reward(AsyncORM):
         self._judge: _Asked | _Here = _judge(options)
 
     async def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        """Return one reward for each completion; None in groups that were not judged.
+        """Return one reward per completion, None in groups that were not judged.
 
         Raises:
-            UserError: a row shows what did not come, or asks nothing.
+            UserError: a row lacks its pictures or has no question.
             JudgeFailed: no group could be judged.
         """
         count = len(completions)
@@ -103,14 +103,14 @@ class R1Reward(AsyncORM):
 
 
 class R1RewardPlugin:
-    """``--reward_model_plugin r1_reward``: the same, by the checkpoint of ``--reward_model`` in the trainer's process.
+    """``--reward_model_plugin r1_reward``: the same, with swift's ``--reward_model`` in the trainer's process.
 
-    swift tells such a plug-in nothing of the trainer: ``R1_REWARD_GROUP_SIZE`` is its ``num_generations``. Without it
-    all completions of a prompt in the batch are one group.
+    swift does not pass the trainer's arguments to such a plug-in, so set ``R1_REWARD_GROUP_SIZE`` to its
+    ``num_generations``. Otherwise all completions of a prompt in the batch are one group.
     """
 
     def __init__(self, model: Any, template: Any) -> None:
-        """Take what swift has loaded: the judge, and the template with its processor."""
+        """Take the judge and the template that swift has loaded."""
         from r1_reward.engines.in_process import TransformersEngine
         from r1_reward.engines.pointwise import comparing
         from r1_reward.judge.reward_model import RewardModel
@@ -125,16 +125,16 @@ class R1RewardPlugin:
         self._judge = _Here(judge, options)
 
     def __call__(self, inputs: Sequence[Mapping[str, Any]], **_: Any) -> list[float | None]:
-        """Return one reward for each row, whose last message is the completion; None in groups that were not judged."""
+        """Return one reward per row, None in groups that were not judged; a row's last message is the completion."""
         groups = self._groups.of(inputs, elsewhere=False)
         return _spread(groups, self._judge.ask_now(groups), _owners(inputs))
 
 
-# Who judges.
+# The judge.
 
 
 class _Asked:
-    """A judge behind ``r1-reward serve``, where the parts of a group meet that several processes hold."""
+    """A judge behind ``r1-reward serve``, which reunites groups that are split across processes."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._server = JudgeServer(**options)
@@ -156,7 +156,7 @@ class _Asked:
 
 
 class _Here:
-    """A judge that this process runs, or asks for each judgement: the comparisons of all groups are one stream."""
+    """A judge that this process runs or calls directly, with the comparisons of all groups in one stream."""
 
     def __init__(self, model: RewardModel, options: dict[str, Any]) -> None:
         from r1_reward.judge.groups import score_groups
@@ -165,7 +165,7 @@ class _Here:
         self._grouping, voting = _taken(options, _GROUPING), _taken(options, _VOTING)
         if options:
             raise UserError(f"R1_REWARD_OPTIONS: unknown {', '.join(sorted(options))}.")
-        # Both refuse now what they would refuse in the middle of training.
+        # Find invalid options now rather than in the middle of training.
         self._compare = partial(model.compare_many, **voting)
         list(score_groups((), self._compare, **self._grouping))
 
@@ -191,7 +191,7 @@ class _Here:
 
 
 def _read(found: Any, count: int, places: Sequence[int]) -> Judged:
-    """Return what a scored group says of each response; of one that was not shown, that it is too long."""
+    """Return the result of each response in a scored group; those that were not shown are too long."""
     from r1_reward.engines.engine import EngineError
     from r1_reward.judge.prepare import InvalidPair
 
@@ -207,7 +207,7 @@ def _read(found: Any, count: int, places: Sequence[int]) -> Judged:
 
 
 def _judge(options: dict[str, Any]) -> _Asked | _Here:
-    """Return the judge that the environment names."""
+    """Return the judge selected by the environment variables."""
     if os.environ.get("R1_REWARD_SERVER") or "url" in options:
         return _Asked(options)
     name, url = os.environ.get("R1_REWARD_MODEL"), os.environ.get("R1_REWARD_BASE_URL")
@@ -233,40 +233,40 @@ def _options_of_environment() -> dict[str, Any]:
 
 
 def _taken(options: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Take the options of these names out."""
+    """Remove the options of these names and return them."""
     return {name: options.pop(name) for name in names if name in options}
 
 
-# What is judged.
+# The groups.
 
 
 class _Groups:
     """Finds the groups among swift's rows."""
 
     def __init__(self, sizes: Sequence[int], batch: int | None = None) -> None:
-        """Take how many completions a prompt has: while training, and while evaluating if that differs.
+        """Take the completions per prompt: in training, and in evaluation if that differs.
 
-        ``batch`` is how many completions this process has of a batch while training, if anybody knows.
+        ``batch`` is how many completions of a training batch this process has, if known.
         """
         self._sizes, self._batch = sizes, batch
         self._several = int(os.environ.get("WORLD_SIZE", "1")) > 1
         if self._several and not sizes:
             raise UserError(
-                "R1_REWARD_GROUP_SIZE: several processes may cut a prompt's completions in two; "
-                "say how many there are (swift's num_generations)."
+                "R1_REWARD_GROUP_SIZE: is not set, but several processes may split a prompt's completions; "
+                "set it to swift's num_generations."
             )
         self._run = _same_everywhere() if self._several else ""
         self._calls = 0
         self._warned = False
 
     def of(self, rows: Sequence[Mapping[str, Any]], *, elsewhere: bool) -> list[_Group]:
-        """Return the groups that can be judged; ``elsewhere``: whether one that processes cut in two can meet."""
+        """Return the groups that can be judged; ``elsewhere`` says whether a server reunites split groups."""
         self._calls += 1
         prompts: dict[str, list[int]] = {}
         owners = sorted(set(_owners(rows)))
         for place in owners:
             prompts.setdefault(_key(rows[place], place), []).append(place)
-        # Half a group of training may be as large as one of an evaluation.
+        # Half a training group may be as large as an evaluation group.
         sizes = self._sizes[:1] if len(owners) == self._batch else self._sizes
         return [
             self._group(key, [rows[place] for place in part], part, size)
@@ -277,11 +277,11 @@ class _Groups:
     def _whole(
         self, places: list[int], sizes: Sequence[int], elsewhere: bool
     ) -> Iterator[tuple[list[int], int | None]]:
-        """Yield groups, each with its size if a part of it is in another process."""
+        """Yield groups, each with its size if another process has part of it."""
         sizes = sizes or [len(places)]
         whole = next((size for size in sizes if size > 1 and len(places) % size == 0), None)
         if whole is None and elsewhere and self._several:
-            # Of a prompt that is in the batch several times, only the last group can be cut.
+            # If a prompt is in the batch several times, only its last group can be split.
             cut = len(places) - len(places) % sizes[0]
             yield places[cut:], sizes[0]
             places, whole = places[:cut], sizes[0]
@@ -291,10 +291,10 @@ class _Groups:
         elif not self._warned:
             self._warned = True
             _LOG.warning(
-                "%d completions of one prompt, not %s or a multiple of it: the others are missing, so there is nothing "
-                "to compare with and no reward. Make the batch of each process (per_device_train_batch_size * "
-                "steps_per_generation) a multiple of num_generations, or ask an r1-reward serve (R1_REWARD_SERVER), "
-                "where the parts of a group meet.",
+                "got %d completions of one prompt, not %s or a multiple of it: the group is incomplete, so it gets no "
+                "reward. Make the batch of each process (per_device_train_batch_size * steps_per_generation) a "
+                "multiple of num_generations, or use an r1-reward serve (R1_REWARD_SERVER), which reunites split "
+                "groups.",
                 len(places),
                 " or ".join(map(str, self._sizes)) or "2",
             )
@@ -308,15 +308,15 @@ class _Groups:
 
 
 def _owners(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return for each row which row speaks for it: the last of its request, as in swift's own sums."""
+    """Return for each row the row that represents it: the last one of its request, as in swift's own sums."""
     last = {row.get("request_id") or place: place for place, row in enumerate(rows)}
     return [last[row.get("request_id") or place] for place, row in enumerate(rows)]
 
 
 def _key(row: Mapping[str, Any], place: int) -> str:
-    """Return what the completions of a group have in common, the same in every process.
+    """Return a key that all completions of a group share, the same in every process.
 
-    Turns that the policy wrote itself, before its last one, are not of the prompt: ``prompt_id`` knows which are.
+    The policy's own turns before its last one are not part of the prompt; ``prompt_id`` takes this into account.
     """
     prompt = row.get("prompt_id") or json.dumps(_messages(row, place)[:-1], sort_keys=True, default=str)
     seen = hashlib.sha256(json.dumps([prompt, row.get("question")], default=str).encode())
@@ -334,7 +334,7 @@ def _question(rows: Sequence[Mapping[str, Any]], place: int) -> Prompt:
     first, name = rows[0], f"row {place + 1} of the batch"
     for column in _UNSEEN:
         if first.get(column):
-            raise UserError(f"{name} has {column}, which the judge would not be shown: it sees texts and images.")
+            raise UserError(f"{name} has {column}, but the judge supports only text and images.")
     side_by_side = zip(*(_messages(row, place)[:-1] for row in rows), strict=False)
     shared = [turns[0] for turns in takewhile(lambda turns: all(turn == turns[0] for turn in turns), side_by_side)]
     try:
@@ -342,70 +342,72 @@ def _question(rows: Sequence[Mapping[str, Any]], place: int) -> Prompt:
         return ask(turns, pictures_in(first), first.get("question"))
     except PromptError as error:
         raise UserError(
-            f"{name} {error}; a row has a tag <image> for each of its images, in their order, or none at all."
+            f"{name} {error}; a row must have one <image> tag for each of its images, in order, or no tags at all."
         ) from error
 
 
 def _messages(row: Mapping[str, Any], place: int) -> list[Mapping[str, Any]]:
     messages = row.get("messages")
     if not messages or messages[-1].get("role") != "assistant":
-        raise UserError(f"row {place + 1} of the batch has no messages that end with a completion, as swift's have.")
+        raise UserError(f"row {place + 1} of the batch: its messages must end with a completion (role assistant).")
     return list(messages)
 
 
 def _said(row: Mapping[str, Any], place: int) -> str:
     text = _messages(row, place)[-1].get("content")
     if not isinstance(text, str):
-        raise UserError(f"row {place + 1} of the batch: its completion is not text but {type(text).__name__}.")
+        raise UserError(f"row {place + 1} of the batch: its completion must be text, not {type(text).__name__}.")
     return or_empty(text.strip())
 
 
 def _sent(question: Content, images: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """Return a question and its pictures for the server: what lies in files here travels with the request."""
+    """Return a question and its pictures for the server; local files are sent with the request."""
     return map_media(question, lambda place: _picture(place.source)), [_picture(image) for image in images]
 
 
 def _picture(image: Any) -> Any:
-    """Return a picture whose path, however a row names it, is one of this machine."""
+    """Return a picture; if a row gives it as a mapping with a path, return the local path."""
     is_path = isinstance(image, Mapping) and image.get("bytes") is None and image.get("path")
     return image["path"] if is_path else image
 
 
-# What it has earned.
+# The rewards.
 
 
 def _spread(groups: Sequence[_Group], judged: Sequence[Judged], owners: Sequence[int]) -> list[float | None]:
-    """Return the reward of each row: of a row that another one speaks for, that one's."""
+    """Return the reward of each row, which is that of the row that represents it."""
     failed = [one for one in judged if isinstance(one, JudgeFailed)]
     if failed and len(failed) == len(judged):
         raise failed[0]
     if failed:
-        _LOG.warning("%d of %d groups were not judged, the first: %s", len(failed), len(judged), failed[0])
+        _LOG.warning("%d of %d groups were not judged; the first error: %s", len(failed), len(judged), failed[0])
     rewards: dict[int, float | None] = {}
     for group, scored in zip(groups, judged, strict=True):
         if isinstance(scored, JudgeFailed):
             continue
         own = [one.reward for one in scored]
-        # Where a part of the group is elsewhere, its samples may have rewards though none of these has.
+        # If another process has part of the group, its samples may have rewards even if none of these has.
         if group.size is not None or any(reward is not None for reward in own):
             rewards |= zip(group.places, filled(own), strict=True)
     return [rewards.get(owner) for owner in owners]
 
 
 def _sizes(args: Any) -> list[int]:
-    """Return how many completions a prompt has, by the environment or else by swift's arguments."""
+    """Return the completions per prompt from the environment, or else from swift's arguments."""
     given = os.environ.get("R1_REWARD_GROUP_SIZE")
     if given is not None and not given.isdigit():
-        raise UserError(f"R1_REWARD_GROUP_SIZE: must be a whole number, swift's num_generations, not {given!r}.")
+        raise UserError(f"R1_REWARD_GROUP_SIZE: must be an integer, swift's num_generations, not {given!r}.")
     named = [getattr(args, name, None) for name in ("num_generations", "num_generations_eval")]
     sizes = [int(given)] if given else [int(size) for size in named if size]
     if any(size < 2 for size in sizes[:1]):
-        raise UserError(f"num_generations: must be 2 or more, not {sizes[0]}: a lone completion is not compared.")
+        raise UserError(
+            f"num_generations: must be 2 or more, not {sizes[0]}: a single completion has nothing to be compared with."
+        )
     return list(dict.fromkeys(sizes))
 
 
 def _batch(args: Any) -> int | None:
-    """Return how many completions of a batch each process has while training, None where swift does not say."""
+    """Return how many completions of a training batch each process has, or None if swift does not say."""
     count = getattr(args, "generation_batch_size", None)
     return count // int(os.environ.get("WORLD_SIZE", "1")) if count else None
 

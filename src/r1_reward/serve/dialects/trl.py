@@ -1,21 +1,21 @@
-"""Rewards for other trainers: the completions of each prompt are judged against each other.
+"""Reward functions for TRL and compatible trainers: judge the completions of each prompt against each other.
 
-A pairwise judge has no reward for one completion, but GRPO samples N of them for every prompt::
+A pairwise judge cannot score a single completion, but GRPO samples N of them for every prompt::
 
     from trl import GRPOTrainer
 
     judge = RewardModel.from_pretrained("yifanzhang114/R1-Reward")
     trainer = GRPOTrainer(policy, GroupReward(judge, group_size=8), args=args, train_dataset=dataset)
 
-With a judge behind a server, :class:`AsyncGroupReward` lets TRL ask it while other reward functions are computed::
+With a judge behind a server, :class:`AsyncGroupReward` lets TRL call it while other reward functions run::
 
     reward = AsyncGroupReward.from_server("http://localhost:8000/v1", "R1-Reward", group_size=8, votes=3)
 
-Prompts may be chats or plain text. The question is the column ``question`` of the dataset if it has one, else the last
-user message that says something, behind a transcript of what was said before it, with pictures between texts where they
-are. The pictures are those of the column ``images`` or ``image``, else those inside the messages; a prompt with a place
-for a picture that is nowhere ends the training, since it would be judged blind. Completions are text: a policy that TRL
-trains writes nothing else. One the judge cannot tell from the others gets None, which TRL leaves out of the baseline.
+Prompts may be chats or plain text. The question is the dataset's column ``question`` if it has one. Otherwise it is the
+last user message with text, preceded by a transcript of the earlier turns, with pictures at their places. The pictures
+are those in the column ``images`` or ``image``, or else in the messages. A prompt with a place for a missing picture
+ends the training, since it would be judged blind. Completions are text, which is all that TRL's policies write. A
+completion that cannot be judged gets None, which TRL leaves out of the baseline.
 """
 
 from __future__ import annotations
@@ -48,27 +48,27 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _WHERE = (
-    "put its pictures into the column images, or each into its image part, one for each place and in that order, "
-    "or write the token with a space (< image>) where no picture is meant"
+    "put its pictures into the column images, one for each place and in that order, or each into its image part; "
+    "if no picture is meant, write the token with a space (< image>)"
 )
 _NO_COMPLETIONS = (
-    "{name}: got one list and no completions. Trainers that hand over the completions first, as ms-swift does, have "
-    "plugs of their own: for ms-swift --external_plugins with r1_reward.serve.dialects.swift (docs/trainers.md)."
+    "{name}: got one list and no completions. Trainers that pass the completions first, such as ms-swift, have their "
+    "own plug-ins: for ms-swift, --external_plugins with r1_reward.serve.dialects.swift (docs/trainers.md)."
 )
 
 
 class _Prompt(NamedTuple):
-    """What the completions of a group have in common."""
+    """What the completions of a group share."""
 
     question: Shown
     text: str
     """The whole chat."""
     images: OpenedImages
-    """In front of the question."""
+    """Pictures in front of the question."""
 
 
 class _Group(NamedTuple):
-    """Completions to judge against each other, and where in the batch they stand."""
+    """Completions to judge against each other, and their places in the batch."""
 
     prompt: _Prompt
     texts: list[str]
@@ -76,7 +76,7 @@ class _Group(NamedTuple):
 
 
 class _GroupRewards:
-    """What the two reward functions share: grouping, judging, and the trainer's names for both."""
+    """The base of the two reward functions: grouping, judging, and logging."""
 
     def __init__(
         self,
@@ -89,39 +89,41 @@ class _GroupRewards:
         name: str | None = None,
         **options: Unpack[VoteOptions],
     ) -> None:
-        """Take a judge and how it votes.
+        """Take a judge and its options.
 
-        Every two different completions of a prompt are compared, N (N - 1) / 2 comparisons for N of them, unless a
-        ``schedule`` takes fewer; those of all prompts of a batch together. Equal completions are judged once and share
-        their reward; if all are equal it is 0.
+        All pairs of different completions of a prompt are compared, N (N - 1) / 2 comparisons for N completions, unless
+        the ``schedule`` takes fewer. All prompts of a batch are judged together. Equal completions are judged once and
+        share their reward; if all are equal, it is 0.
 
         Args:
             model: The judge.
             kind: ``win_rate``, the mean of 2 P(win) - 1 over the other completions, in [-1, 1]; or ``bradley_terry``,
                 scores in logits with mean 0 over the different completions.
-            schedule: Which completions are compared: ``round-robin`` all, ``circular`` each with the next of a circle
-                (N comparisons), ``bracket`` a knockout (N - 1), ``adaptive`` where the order is least certain.
-            comparisons: Of ``adaptive``: at most so many for a prompt; default 2 N.
-            group_size: The trainer's ``num_generations``. Consecutive completions of one prompt are a group, and a
-                group that processes cut in two is recognised by its size. Without it every run of equal prompts is a
-                group, which is right in one process where no prompt follows itself.
-            name: What TRL's logs call the reward; default r1_reward_KIND.
-            options: ``votes``, ``both_orders``, ``temperature``, ``stop``, as for :meth:`RewardModel.compare`.
+            schedule: Which completions are compared: ``round-robin`` all pairs, ``circular`` each with the next in a
+                circle (N comparisons), ``bracket`` a knockout (N - 1), ``adaptive`` the most uncertain pairs.
+            comparisons: Maximum comparisons per prompt of ``adaptive``; default 2 N.
+            group_size: The trainer's ``num_generations``. Consecutive completions of one prompt form a group, and
+                groups that are split across processes are recognized by their size. Without it, every run of equal
+                prompts is a group, which is correct in a single process if no prompt follows itself.
+            name: The reward's name in TRL's logs; default r1_reward_KIND.
+            options: ``votes``, ``both_orders``, ``temperature``, ``stop``, as in :meth:`RewardModel.compare`.
 
         Raises:
-            UserError: an option is out of range, or there are several processes and no group size.
+            UserError: an option is out of range, or there are several processes but no group size.
         """
         require_kind(kind)
         grouping = GroupSettings(schedule=schedule, comparisons=comparisons)
         if group_size is not None and group_size < 2:
-            raise UserError(f"group_size: must be 2 or more, not {group_size}: a lone completion is not compared.")
+            raise UserError(
+                f"group_size: must be 2 or more, not {group_size}: a single completion has nothing to be compared with."
+            )
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         if group_size is None and processes > 1:
             raise UserError(
-                f"group_size: {processes} processes may cut a prompt's completions in two; "
-                "say how many there are (the trainer's num_generations), so that such groups are recognised."
+                f"group_size: is not set, but {processes} processes may split a prompt's completions; "
+                "set it to the trainer's num_generations, so that split groups are recognized."
             )
-        model.compare_many((), **options)  # refuses what it would refuse in the middle of training
+        model.compare_many((), **options)  # finds invalid options now, not in the middle of training
         self.model, self.kind, self.group_size, self.options = model, kind, group_size, options
         self.schedule, self.comparisons = grouping.schedule, grouping.comparisons
         self.__name__ = name or f"r1_reward_{kind}"
@@ -146,7 +148,7 @@ class _GroupRewards:
         name: str | None = None,
         **options: Unpack[VoteOptions],
     ) -> Self:
-        """Judge by a model behind OpenAI-compatible servers; see :meth:`RewardModel.from_server`."""
+        """Use a judge behind OpenAI-compatible servers; see :meth:`RewardModel.from_server`."""
         judge = RewardModel.from_server(
             base_url,
             model,
@@ -168,7 +170,7 @@ class _GroupRewards:
         )
 
     def _rewards(self, prompts: Sequence[Any], completions: Sequence[Any] | None, columns: Mapping[str, Any]) -> Any:
-        """Return one reward for each completion, None where there is none."""
+        """Return one reward per completion, None if it has none."""
         if completions is None:
             raise UserError(_NO_COMPLETIONS.format(name=type(self).__name__))
         groups = self._groups(prompts, completions, columns)
@@ -200,23 +202,23 @@ class _GroupRewards:
         return groups
 
     def _whole(self, run: list[int]) -> list[list[int]]:
-        """Split consecutive completions of one prompt into whole groups; there are none if one is cut."""
+        """Split consecutive completions of one prompt into complete groups; return none if one is incomplete."""
         size = self.group_size or len(run)
         if len(run) > 1 and len(run) % size == 0:
             return [run[start : start + size] for start in range(0, len(run), size)]
         expected = f", not {size} or a multiple of it" if self.group_size else ""
         self._warn_once(
-            f"{len(run)} consecutive completion{'s' * (len(run) > 1)} of one prompt{expected}: the others are missing, "
-            "so there is nothing to compare with and the reward is None. Make the batch of each process "
+            f"got {len(run)} consecutive completion{'s' * (len(run) > 1)} of one prompt{expected}: the group is "
+            "incomplete, so its rewards are None. Make the batch of each process "
             "(per_device_train_batch_size * steps_per_generation) a multiple of num_generations."
         )
         return []
 
     def _judge(self, groups: Sequence[_Group]) -> tuple[list[list[float | None]], float | None]:
-        """Return the rewards of each group, and the share of comparisons that cannot be read.
+        """Return the rewards of each group, and the share of unreadable comparisons.
 
         Raises:
-            EngineError: not one comparison could be asked.
+            EngineError: all comparisons failed.
         """
         wanted = (Group(group.prompt.question, group.prompt.images, group.texts) for group in groups)
         scored: list[ScoredGroup] = []
@@ -238,12 +240,12 @@ class _GroupRewards:
         if errors and len(errors) == asked:
             raise errors[0]
         if errors:
-            _LOG.warning("%d of %d comparisons failed, the first: %s", len(errors), asked, errors[0])
+            _LOG.warning("%d of %d comparisons failed; the first error: %s", len(errors), asked, errors[0])
         unreadable = sum(one.unreadable for one in scored)
         return [one.rewards for one in scored], unreadable / asked if asked else None
 
     def _warn_once(self, message: str) -> None:
-        # By the part that does not depend on numbers, or every batch would bring another warning.
+        # Ignore the numbers in a message, or every batch would log another warning.
         kind = "".join(character for character in message if not character.isdigit())[:60]
         if kind not in self._warned:
             self._warned.add(kind)
@@ -251,7 +253,7 @@ class _GroupRewards:
 
 
 class GroupReward(_GroupRewards):
-    """A reward function of TRL's GRPOTrainer: judges the completions of each prompt against each other.
+    """A reward function for TRL's GRPOTrainer that judges the completions of each prompt against each other.
 
     >>> GroupReward(judge)(prompts=["Which digit?"] * 2, completions=["A three.", "An eight."])  # doctest: +SKIP
     [0.93, -0.93]
@@ -260,21 +262,21 @@ class GroupReward(_GroupRewards):
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any] | None = None, **columns: Any
     ) -> list[float | None]:
-        """Return one reward for each completion, None where there is none; ``columns`` are the dataset's.
+        """Return one reward per completion, None if it has none; ``columns`` are the dataset's.
 
         Raises:
-            UserError: a question is blank, a picture cannot be used, the judge is out, or there are no completions.
+            UserError: a question is blank, a picture is invalid, the judge is unavailable, or there are no completions.
         """
         return self._rewards(prompts, completions, columns)
 
 
 class AsyncGroupReward(_GroupRewards):
-    """The same as a coroutine, which TRL runs beside other asynchronous reward functions."""
+    """The same as a coroutine, which TRL runs concurrently with other asynchronous reward functions."""
 
     async def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any] | None = None, **columns: Any
     ) -> list[float | None]:
-        """Return what :class:`GroupReward` does; the judge is asked in a thread."""
+        """Return what :class:`GroupReward` does; the judge is called in a thread."""
         return await asyncio.to_thread(self._rewards, prompts, completions, columns)
 
 
@@ -287,7 +289,7 @@ def _read_prompt(prompt: Any, columns: Mapping[str, Any], place: int) -> _Prompt
             turns = [Turn("user", [prompt])]
         else:
             turns = [read_turn(str(turn["role"]), turn.get("content")) for turn in prompt]
-        # The trainer puts the pictures of the column into the parts, too.
+        # The trainer also puts the column's pictures into the parts.
         turns = [turn.without_sources() for turn in turns] if cells else turns
         question, pictures = ask(turns, cells, _column(columns, "question", place))
     except PromptError as error:
@@ -306,15 +308,15 @@ def _column(columns: Mapping[str, Any], name: str, place: int) -> Any:
 
 
 def _cells(columns: Mapping[str, Any], place: int) -> list[Any]:
-    """Return the pictures of a prompt in the dataset's columns, none if it has no such columns."""
+    """Return the pictures of a prompt in the dataset's columns, or none if there are no such columns."""
     return pictures_in({name: _column(columns, name, place) for name in ("images", "image")})
 
 
 def _shown(completion: Any, place: int) -> str:
-    """Return what a judge is shown of a completion.
+    """Return a completion as the judge is shown it.
 
     Raises:
-        UserError: it is not text.
+        UserError: the completion is not text.
     """
     try:
         text = _completion_text(completion).strip()
@@ -324,11 +326,11 @@ def _shown(completion: Any, place: int) -> str:
 
 
 def _completion_text(completion: Any) -> str:
-    """Return what a completion says: text, or the last text of a chat (before it may stand calls of tools)."""
+    """Return the text of a completion, or the last text of a chat, which tool calls may precede."""
     if isinstance(completion, str):
         return completion
     spoken = [turn.get("content") or "" for turn in completion if turn["role"] == "assistant"]
     texts = [text for content in spoken if (text := text_of(content))]
     if any(map(places_of, spoken)):
-        raise ContentError("has a picture, which no policy writes here; to compare pictures, use RewardModel.rewards")
+        raise ContentError("has a picture, but must be text; to compare pictures, use RewardModel.rewards")
     return texts[-1] if texts else ""

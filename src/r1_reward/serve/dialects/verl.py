@@ -1,7 +1,7 @@
 """verl: rewards from a judge behind ``r1-reward serve``.
 
-verl asks for the reward of one sample at a time. :class:`R1RewardManager` sends each with the ``uid`` of its prompt,
-and the server judges the ``rollout.n`` samples of a prompt against each other::
+verl requests the reward of one sample at a time. :class:`R1RewardManager` sends each sample with the ``uid`` of its
+prompt, and the server judges the ``rollout.n`` samples of a prompt against each other::
 
     reward.reward_manager.source=importlib
     reward.reward_manager.module.path=pkg://r1_reward.serve.dialects.verl
@@ -15,11 +15,11 @@ and the server judges the ``rollout.n`` samples of a prompt against each other::
     reward.custom_reward_function.name=compute_score
     +reward.custom_reward_function.reward_kwargs.url=http://judge:8000
 
-The judge is shown ``extra_info.question`` if a row has it, else the prompt; and the pictures of the prompt. A sample
-that silences the judge, or is too long for it, earns ``worst`` (-1). Whatever else goes wrong raises: verl's trainer
+The judge is shown ``extra_info.question`` if a row has it, or else the prompt, with the pictures of the prompt. A
+sample that silences the judge, or is too long for it, earns ``worst`` (-1). All other failures raise: verl's trainer
 leaves such samples out of the step, and ends the run if there are no others.
 
-In verl's processes this needs httpx and what ``pip install --no-deps r1-reward`` brings.
+verl's processes need httpx and ``pip install --no-deps r1-reward``.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from r1_reward.serve.templates import Prompt, ask, read_turns
 
 try:
     from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
-except ModuleNotFoundError as error:  # without verl, compute_score and the reading of rows are still there
+except ModuleNotFoundError as error:  # compute_score and the row readers work without verl
     if error.name != "verl":
         raise
     RewardManagerBase = object
 
-_WHERE = "the judge needs all the policy saw, as images of the row (verl's column images, or extra_info.images)"
+_WHERE = "the judge needs all pictures that the policy saw, in the row (verl's column images, or extra_info.images)"
 _ALONE = (
-    "a prompt has one sample, and its row has no reference answer (reward_model.ground_truth) to compare it with: add "
-    "one, or set rollout.n (rollout.val_kwargs.n in validation) to 2 at least"
+    "a prompt has only one sample, and its row has no reference answer (reward_model.ground_truth) to compare it with: "
+    "add one, or set rollout.n (rollout.val_kwargs.n in validation) to at least 2"
 )
 _OF_VERL = ("reward_router_address", "reward_model_tokenizer")
 
@@ -58,32 +58,32 @@ async def compute_score(
 
     Args:
         data_source: Not used.
-        solution_str: What the policy wrote.
+        solution_str: The policy's response.
         ground_truth: The reference answer.
-        extra_info: Holds the ``question`` and, under ``images``, its pictures: paths, URLs, data URIs, bytes.
+        extra_info: Has the ``question`` and, as ``images``, its pictures: paths, URLs, data URIs, bytes.
         options: ``url``, ``votes``, ``worst``, ...: ``custom_reward_function.reward_kwargs``, see
             :func:`r1_reward.serve.plugs.judge_of`.
 
     Raises:
-        ValueError: the row has no question or no reference answer, or its pictures are not those of the question.
-        JudgeFailed: the judge gave no answer.
+        ValueError: the row has no question or no reference answer, or its pictures do not match the question.
+        JudgeFailed: the judge failed to answer.
     """
     judge, worst = judge_of({name: value for name, value in options.items() if name not in _OF_VERL})
     info = extra_info or {}
     question = _question(info)
     if question is None:
         raise ValueError(
-            "extra_info of every row must hold the question, since verl passes on nothing else of the prompt"
+            "extra_info of every row must have the question, since verl passes on nothing else of the prompt"
         )
     reference = reference_of(ground_truth)
     if reference is None:
-        raise ValueError("reward_model.ground_truth of every row must hold the reference answer to compare with")
+        raise ValueError("reward_model.ground_truth of every row must be the reference answer to compare with")
     prompt = _ask([], question, pictures_in(info))
     return earned(await against(judge, prompt, solution_str, reference), worst)
 
 
 class R1RewardManager(RewardManagerBase):
-    """Rewards of samples that the server judges against the others of their prompt."""
+    """Rewards each sample by having the server judge it against the others of its prompt."""
 
     def __init__(
         self,
@@ -96,21 +96,21 @@ class R1RewardManager(RewardManagerBase):
         """Read the settings.
 
         Raises:
-            ValueError: the settings cannot be used.
-            JudgeFailed: no server is named.
+            ValueError: a setting is invalid.
+            JudgeFailed: no server URL is given.
         """
         super().__init__(config, tokenizer, compute_score)
         self._judge, self._worst = judge_of(config.reward.get("reward_kwargs") or {})
         self._sizes = Sizes.of(config)
 
     async def run_single(self, data: Any) -> dict[str, Any]:
-        """Return the reward of one sample, once those of its prompt are all there and judged.
+        """Return the reward of one sample, once all samples of its prompt have arrived and are judged.
 
         Raises:
-            ValueError: the row does not say what is needed, or cannot be shown to the judge.
-            JudgeFailed: the judge gave no answer, or the rest of the group did not come.
+            ValueError: the row lacks something, or cannot be shown to the judge.
+            JudgeFailed: the judge failed to answer, or the rest of the group did not arrive.
         """
-        item = data[-1]  # where an agent has several outputs, the last is judged
+        item = data[-1]  # if an agent has several outputs, judge the last
         columns = item.non_tensor_batch
         prompt, size = read_prompt(columns), self._sizes.of_row(_mapping(columns.get("extra_info")))
         response = await self.loop.run_in_executor(None, self._decode, item.batch)
@@ -129,7 +129,7 @@ class R1RewardManager(RewardManagerBase):
         return {"reward_score": extra["score"], "reward_extra_info": extra}
 
     def _decode(self, batch: Any) -> str:
-        """Return what the policy wrote, as verl's own managers read it."""
+        """Return the policy's response, decoded as in verl's own managers."""
         tokens = batch["responses"]
         length = int(batch["attention_mask"][-tokens.shape[-1] :].sum())
         return str(self.tokenizer.decode(tokens[:length], skip_special_tokens=True))
@@ -140,44 +140,44 @@ class Sizes(NamedTuple):
 
     training: int
     validation: int | None
-    """None where the run does not validate."""
+    """None if the run does not validate."""
 
     @classmethod
     def of(cls, config: Any) -> Sizes:
-        """Return what verl's settings say."""
+        """Return the sizes in verl's settings."""
         rollout, trainer = config.actor_rollout_ref.rollout, config.trainer
         often = trainer.get("test_freq", -1)
         validates = trainer.get("val_before_train", True) or trainer.get("val_only", False) or often > 0
         return cls(int(rollout.n), int(rollout.val_kwargs.n) if validates else None)
 
     def of_row(self, extra_info: Mapping[str, Any]) -> int:
-        """Return the size of a row's group; raises ValueError where nobody can tell."""
+        """Return the size of a row's group; raises ValueError if it cannot be determined."""
         if self.validation in (None, self.training):
             return self.training
         split = extra_info.get("split")
         if not isinstance(split, str) or not split.strip():
             raise ValueError(
                 f"a prompt has {self.training} samples in training and {self.validation} in validation "
-                "(rollout.n, rollout.val_kwargs.n), and verl does not say which a sample is from: put 'train' or "
-                "'test' into extra_info.split of every row, make the two numbers equal, or switch validation off "
+                "(rollout.n, rollout.val_kwargs.n), and verl does not say which one a sample is from: put 'train' or "
+                "'test' into extra_info.split of every row, make the two numbers equal, or disable validation "
                 "(trainer.val_before_train=False trainer.test_freq=-1)"
             )
         return self.training if split.strip().lower().startswith("train") else int(self.validation or 0)
 
 
 def read_prompt(columns: Mapping[str, Any]) -> Prompt:
-    """Return what a sample's row asks, with its pictures.
+    """Return the question in a sample's row, with its pictures.
 
     Args:
-        columns: ``raw_prompt`` holds the messages, ``extra_info`` may hold another ``question`` for the judge, and the
-            pictures under ``images`` where neither the messages nor ``multi_modal_data`` do.
+        columns: ``raw_prompt`` has the messages. ``extra_info`` may have another ``question`` for the judge, and the
+            pictures as ``images`` if neither the messages nor ``multi_modal_data`` have them.
 
     Raises:
-        ValueError: there is no prompt, or its pictures are not those it has places for.
+        ValueError: there is no prompt, or its pictures do not match its places.
     """
     messages = columns.get("raw_prompt")
     if messages is None:
-        raise ValueError("a sample has no raw_prompt, so nobody knows what was asked")
+        raise ValueError("a sample has no raw_prompt, so its question is unknown")
     info = _mapping(columns.get("extra_info"))
     turns = read_turns(list(messages))
     held = any(not isinstance(piece, str) and piece.source is not None for turn in turns for piece in turn.pieces)
@@ -185,7 +185,7 @@ def read_prompt(columns: Mapping[str, Any]) -> Prompt:
     unseen = [name for name, given in media.items() if name not in ("images", "image") and given is not None]
     unseen = [name for name in unseen if len(media[name])]
     if unseen:
-        raise PromptError(f"a prompt has {', '.join(unseen)}, which the judge would not be shown: it sees images")
+        raise PromptError(f"a prompt has {', '.join(unseen)}, but the judge supports only text and images")
     beside = [] if held else pictures_in(media) or pictures_in(info)
     return _ask(turns, _question(info), beside)
 
@@ -193,12 +193,12 @@ def read_prompt(columns: Mapping[str, Any]) -> Prompt:
 def read_ids(columns: Mapping[str, Any]) -> tuple[str, str]:
     """Return the ids of a sample's group and of the sample in it.
 
-    verl 0.9 numbers the samples of a prompt (``session_id``), so one that is sent again is known. Its older trainer
-    does not, and an id drawn here tells the sample from its siblings only.
+    verl 0.9 numbers the samples of a prompt (``session_id``), so a sample sent again is recognized. Older trainers do
+    not; the random id drawn here only distinguishes the sample from its siblings.
     """
     group, session = columns.get("uid"), columns.get("session_id")
     if group is None:
-        raise ValueError("a sample has no uid, so nobody knows which samples belong to one prompt")
+        raise ValueError("a sample has no uid, so its group is unknown")
     return str(group), uuid.uuid4().hex if session is None else str(session)
 
 
@@ -211,7 +211,7 @@ def _ask(turns: list[Any], question: Any, pictures: list[Any]) -> Prompt:
 
 
 def _question(info: Mapping[str, Any]) -> Any:
-    """Return what a row has the judge asked: text, or parts (an array, as parquet files are read); None for nothing."""
+    """Return a row's question for the judge: text, or parts (an array in parquet files); None if there is none."""
     question: Any = info.get("question")
     parts = list(question) if hasattr(question, "tolist") else question
     return None if parts is None or len(parts) == 0 else parts
