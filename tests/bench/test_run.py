@@ -238,7 +238,7 @@ UNREADABLE = {
     "another form": ({"content": "<think>Seen.</think><answer>Answer 1 is better</answer>"}, "not 1 or 2 alone"),
     "brackets": ({"content": "I prefer the second. [[B]]"}, r"\[\[A\]\]"),
     "cut": ({"content": "<think>Let me see, perhaps <answer>1</answer>", "finish": "length"}, "cut by the token limit"),
-    "reasoning apart": ({"content": "", "reasoning_content": "It is response 1."}, "field of its own"),
+    "reasoning apart": ({"content": "", "reasoning_content": "It is response 1."}, "separate field"),
     "empty": ({"content": ""}, "empty"),
     "refusal": ({"content": "I'm sorry, but I can't compare these."}, "refused"),
 }

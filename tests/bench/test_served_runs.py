@@ -85,7 +85,7 @@ def test_with_an_exhausted_account_verdicts_are_kept_and_not_requested_again(ser
         return reply() if len(server.bodies) <= 7 else broke()
 
     server.default = [pays_seven]
-    with pytest.raises(UserError, match="the money of the account is used up"):
+    with pytest.raises(UserError, match="the account's credit is used up"):
         run_benchmark(rows, settings_for(server), tmp_path / "out", concurrency=1)
     assert len(server.bodies) <= 10, "asked on without money"
     kept = lines_of(tmp_path / "out")

@@ -65,7 +65,7 @@ def test_a_fault_is_counted_listed_and_never_a_verdict(server, tmp_path, fault):
     assert (report["dropped"], report["left"], report["complete"]) == ({"no reply": 1}, 1, False)
     (line,) = lines_of(out, "dropped.jsonl")
     assert (line["id"], line["row"]) == ("p1", 2)
-    assert "gave no completion in 1 try" in line["detail"]
+    assert "returned no completion in 1 try" in line["detail"]
     # The next call asks about this row alone, and the folder is complete.
     server.forget()
     report = run(server, folder, out, settings={"attempts": 2})
@@ -123,7 +123,7 @@ def test_a_fatal_error_ends_the_run_and_keeps_all_replies(server, tmp_path):
 
     server.default = [reply(says(1))]
     server.scripts = {refused: [status(401, "bad key")], prompt(rows[5]): [last]}
-    with pytest.raises(UserError, match="refuses the API key"):
+    with pytest.raises(UserError, match="rejects the API key"):
         run(server, folder, out, concurrency=2)
     kept = {line["id"] for line in lines_of(out)}
     assert kept >= {f"p{n}" for n in range(6)}
@@ -325,7 +325,7 @@ def test_parameters_the_server_rejects_are_a_warning_in_the_report(server, tmp_p
 MUTE = {
     "another form": (reply("<answer>Answer 1 is better</answer>"), "not 1 or 2 alone", 0.0),
     "cut": (reply("<think>Let me see", finish="length"), "cut by the token limit", 1.0),
-    "reasoning apart": (reply("", reasoning="The first is right."), "field of its own", 0.0),
+    "reasoning apart": (reply("", reasoning="The first is right."), "separate field", 0.0),
     "refuses": (reply(None, refusal="No."), "refused", 0.0),
     "sentences": (reply("Overall Judgment: Answer 2 is better."), "plain words", 0.0),
 }

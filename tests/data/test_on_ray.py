@@ -70,7 +70,7 @@ def test_an_error_ends_the_run_with_its_message_and_verdicts_are_kept(cluster, s
     server.default = [
         lambda body: status(401)() if "q7?" in body["messages"][0]["content"][-1]["text"] else opinion(body)
     ]
-    with pytest.raises(UserError, match="refuses the API key"):
+    with pytest.raises(UserError, match="rejects the API key"):
         score_file(file, out, SETTINGS, **options)
     parts = len(list((tmp_path / "out.parquet.parts").glob("part-*.parquet")))
     assert parts < 7

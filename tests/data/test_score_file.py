@@ -213,7 +213,7 @@ def test_a_row_the_server_does_not_answer_gets_its_error(server, tmp_path):
     summary = run(write_rows(tmp_path / "pairs.jsonl", rows), tmp_path / "out.parquet", server)
     lines = lines_of(tmp_path / "out.parquet")
     assert [line["error"] is not None for line in lines] == [i % 3 == 0 for i in range(9)]
-    assert all(f"server {server.url} gave no completion" in line["error"] for line in lines[::3])
+    assert all(f"server {server.url} returned no completion" in line["error"] for line in lines[::3])
     assert all(line["preferred"] is None and line["unreadable"] is None for line in lines[::3])
     assert [line["id"] for line in lines] == [f"id{i % 5}" for i in range(9)]
     assert summary.failed == 3
@@ -310,7 +310,7 @@ def test_invalid_groups(server, tmp_path):
         json.dumps({**good, "images": ["gone.png"]}): "no such file",
         json.dumps(pair(0)): "responses: is missing",
         "{": "is not JSON",
-        json.dumps({**good, "responses": ["a", "poison", "c"]}): "gave no completion",
+        json.dumps({**good, "responses": ["a", "poison", "c"]}): "returned no completion",
     }
     rows = [good, *(row for one in bad for row in (one, good))]
     summary = run(write_rows(tmp_path / "groups.jsonl", rows), tmp_path / "out.parquet", server)
@@ -382,7 +382,7 @@ def test_existing_blocks_are_not_judged_again(pairs_file, server, tmp_path):
     stopped = ScriptedServer()
     try:
         stopped.default = [refusing_after_two_blocks(tmp_path / "out.parquet.parts")]
-        with pytest.raises(UserError, match="refuses the API key"):
+        with pytest.raises(UserError, match="rejects the API key"):
             run(pairs_file, tmp_path / "out.parquet", stopped)
     finally:
         stopped.stop()
@@ -627,7 +627,7 @@ def test_the_command_takes_a_schedule(server, tmp_path):
     file, out = write_rows(tmp_path / "groups.jsonl", [row]), tmp_path / "out.parquet"
     arguments = [file, "--model", "judge", "--out", out, "--base-url", server.url]
     refused = invoke(*arguments, "--schedule", "circular", "--comparisons", "9")
-    assert str(refused.exception).startswith("--comparisons: the schedule circular has its own number of them")
+    assert str(refused.exception).startswith("--comparisons: the schedule circular has a fixed number of them")
     assert invoke(*arguments, "--schedule", "swiss").exit_code == 2 and not server.bodies
     result = invoke(*arguments, "--schedule", "adaptive", "--comparisons", "9")
     assert result.exit_code == 0, result.output
@@ -644,7 +644,7 @@ def test_with_an_exhausted_account_verdicts_are_kept_and_not_requested_again(pai
     all_of_it = len(server.bodies)
     server.forget()
     server.default = [lambda body: opinion(body) if len(server.bodies) <= paid else QUOTA()]
-    with pytest.raises(UserError, match="the money of the account is used up"):
+    with pytest.raises(UserError, match="the account's credit is used up"):
         run(pairs_file, tmp_path / "out.parquet", server, concurrency=1)
     server.forget()
     server.default = [opinion]
@@ -665,7 +665,7 @@ def test_parameters_the_server_rejects_are_reported_and_stored_in_the_output(pai
         result = invoke(*arguments)
         assert result.exit_code == 0
         [remark] = remarks_of(out)
-        assert remark.endswith(" refuses seed: left out; sampled votes cannot be repeated")
+        assert remark.endswith(" refuses seed: left out; sampled votes are not reproducible")
         assert f"note: {remark}" in result.stdout
     assert json.loads(invoke(*arguments, "--json").stdout)["remarks"] == [remark]
 
@@ -679,7 +679,7 @@ def test_parameters_the_server_rejects_are_reported_and_stored_in_the_output(pai
     [
         ({"content": "<answer>Answer 2 is better</answer>"}, "not 1 or 2 alone"),
         ({"content": "<think>Let me", "finish": "length"}, "cut by the token limit"),
-        ({"content": "", "reasoning": "Response 1 it is."}, "field of its own"),
+        ({"content": "", "reasoning": "Response 1 it is."}, "separate field"),
     ],
 )
 def test_an_unreadable_judge_is_stopped_early_and_resuming_repeats_no_request(server, tmp_path, kind, message, cause):

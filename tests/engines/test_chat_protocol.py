@@ -1,4 +1,4 @@
-"""What is sent to a server and read from its replies, without one."""
+"""Requests to a server and replies from it, without a server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read(answer):
 
 
 def at(token, **top):
-    """One token as servers list it."""
+    """One token in the form servers list it."""
     alternatives = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in top.items()]
     return {"token": token, "logprob": math.log(top.get(token, 0.5)), "bytes": None, "top_logprobs": alternatives}
 
@@ -53,7 +53,7 @@ def test_pictures_take_the_place_of_image_parts():
     assert content[1] == {"type": "image"}, "the caller's messages were changed"
 
 
-def test_a_text_alone_travels_as_a_plain_string():
+def test_a_single_text_is_sent_as_a_plain_string():
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     contents = [
         message["content"] for message in chat_messages(Request([{"content": parts[:1]}, {"content": parts}], []))
@@ -62,7 +62,7 @@ def test_a_text_alone_travels_as_a_plain_string():
 
 
 @pytest.mark.parametrize(("images", "parts"), [(0, 1), (1, 0), (2, 1)])
-def test_as_many_images_as_parts(images, parts):
+def test_the_numbers_of_images_and_parts_must_match(images, parts):
     request = Request([{"role": "user", "content": [{"type": "image"}] * parts}], [Image.new("L", (1, 1))] * images)
     with pytest.raises(ValueError, match=f"{images} images for {parts} image parts"):
         chat_messages(request)
@@ -105,13 +105,13 @@ SUMMARY = part("reasoning", [part("summary_text", "Hm.", "text")], "summary")
         # Magistral
         ([part("thinking", [part("text", "Hm")]), TEXT], "<think>Hm</think><answer>2</answer>"),
         ([part("thinking", [part("text", "H"), part("text", "m.")]), TEXT], THOUGHT_AND_TEXT),
-        # Anthropic, with what it redacts; Bedrock; Gemini; the Responses form; OpenAI's assistants
+        # Anthropic, with redacted parts; Bedrock; Gemini; the Responses form; OpenAI's assistants
         ([part("thinking", "Hm."), TEXT, {"type": "redacted_thinking", "data": "xyz"}], THOUGHT_AND_TEXT),
         ([{"reasoningContent": {"reasoningText": {"text": "Hm."}}}, {"text": "<answer>2</answer>"}], THOUGHT_AND_TEXT),
         ([{"text": "Hm.", "thought": True}, {"text": "<answer>2</answer>"}], THOUGHT_AND_TEXT),
         ([SUMMARY, part("output_text", "<answer>2</answer>", "text")], THOUGHT_AND_TEXT),
         ([{"type": "text", "text": {"value": "<answer>2</answer>", "annotations": []}}], "<answer>2</answer>"),
-        # Texts are one text; thoughts are told apart; strings, nulls and what is neither
+        # Texts are joined; thoughts are separated; strings, nulls and other values
         ([part("text", "<answer>"), None, part("text", "2"), "</answer>"], "<answer>2</answer>"),
         ([part("thinking", "One."), part("thinking", "Two."), TEXT], "<think>One.\nTwo.</think><answer>2</answer>"),
         ([TEXT, part("thinking", "Hm.")], THOUGHT_AND_TEXT),
@@ -119,7 +119,7 @@ SUMMARY = part("reasoning", [part("summary_text", "Hm.", "text")], "summary")
         ([part("thinking", "So <answer>1</answer>")], "<think>So <answer>1</answer></think>"),
         (TEXT, "<answer>2</answer>"),
         ([], ""),
-        # Kinds of other names, lists within lists, a message in a message, bare objects
+        # Other kinds, nested lists, a message in a message, bare objects
         ([part("analysis", "Hm.", "text"), part("final", "<answer>2</answer>", "text")], THOUGHT_AND_TEXT),
         ([part("thinking", "Hm.", "content"), part("content", "<answer>2</answer>")], THOUGHT_AND_TEXT),
         ([part("answer", "<answer>2</answer>", "text")], "<answer>2</answer>"),
@@ -163,7 +163,7 @@ def test_a_refusal_in_parts():
     assert not read(reply([TEXT, part("refusal", "No.")])).refused
 
 
-# Why it ended: the server's word; whether the limit cut it; whether somebody declined.
+# The server's finish reason; whether the limit cut the text; whether it was refused.
 ENDS = {
     "stop eos eos_token end_turn STOP stop_sequence COMPLETE anything tool_calls": (False, False),
     "length max_tokens MAX_TOKENS model_length max_output_tokens ERROR_LIMIT model_context_window_exceeded"
@@ -187,13 +187,13 @@ def test_why_a_text_ended(word, outcome):
 
 
 @pytest.mark.parametrize("finish", [None, "", "null", "unknown", 7, {"type": None}])
-def test_nobody_says_why_a_whole_text_ended(finish):
+def test_a_complete_text_without_a_finish_reason(finish):
     completion = read(reply(finish=finish))
     assert (completion.text, completion.truncated, completion.refused) == (JUDGMENT, False, False)
     assert completion.finish == ""
 
 
-def test_an_answer_without_the_field_is_taken_too():
+def test_an_answer_without_the_field_is_accepted():
     answer = reply()
     del answer["choices"][0]["finish_reason"]
     assert read(answer).text == JUDGMENT
@@ -205,7 +205,7 @@ def test_a_reason_as_an_object():
 
 
 @pytest.mark.parametrize("content", [None, "", []])
-def test_a_filter_that_leaves_nothing_is_a_refusal_and_no_failure(content):
+def test_a_filter_that_leaves_nothing_is_a_refusal_not_a_failure(content):
     completion = read(reply(content, finish="content_filter"))
     assert (completion.text, completion.refused) == ("", True)
 
@@ -216,13 +216,13 @@ BROKEN = {
     "null": (reply(None), "no text"),
     "null and no reasoning": (reply(None, reasoning_content="", tool_calls=[]), "no text"),
     "an error instead": ({"error": {"message": "overloaded"}}, "overloaded"),
-    "broken off": (reply("<answer>1</ans", finish="abort"), "broke off (finish_reason abort)"),
-    "an error": (reply("<answer>1</ans", finish="error"), "broke off (finish_reason error)"),
-    "cancelled": (reply("<answer>1</ans", finish="USER_CANCEL"), "broke off (finish_reason user_cancel)"),
-    "no resources": (reply(finish="insufficient_system_resource"), "broke off (finish_reason insufficient"),
+    "broken off": (reply("<answer>1</ans", finish="abort"), "stopped early (finish_reason abort)"),
+    "an error": (reply("<answer>1</ans", finish="error"), "stopped early (finish_reason error)"),
+    "cancelled": (reply("<answer>1</ans", finish="USER_CANCEL"), "stopped early (finish_reason user_cancel)"),
+    "no resources": (reply(finish="insufficient_system_resource"), "stopped early (finish_reason insufficient"),
     "nothing said": (reply(None, finish=None), "no text"),
     "unknown parts": (reply([{"type": "audio", "audio": {}}, {"type": "tool_use"}]), "content of audio, tool_use"),
-    "a number": (reply(7), "no text or broke off (finish_reason stop, content of int)"),
+    "a number": (reply(7), "no text or stopped early (finish_reason stop, content of int)"),
     "a list": ([], "not one complete JSON object"),
     "nothing": (b"", "nothing"),
     "half": (json.dumps(reply()).encode()[:90], "not one complete JSON object"),
@@ -232,7 +232,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_no_completion_is_a_failure(name):
+def test_a_reply_without_a_complete_completion_is_a_failure(name):
     body, reason = BROKEN[name]
     with pytest.raises(Failure) as caught:
         read_replies(body if isinstance(body, bytes) else json.dumps(body).encode(), "application/json")
@@ -242,7 +242,7 @@ def test_what_is_no_completion_is_a_failure(name):
 
 
 @given(st.integers(0, 10_000))
-def test_no_part_of_a_reply_is_taken_for_the_whole(cut):
+def test_part_of_a_reply_is_never_read_as_the_whole(cut):
     body = json.dumps(reply(logprobs={"content": [at("1", **{"1": 0.5})]})).encode()
     with pytest.raises(Failure):
         read_replies(body[: cut % len(body)], "application/json")
@@ -286,13 +286,13 @@ def test_tokens_and_the_probability_of_the_answer():
         (reply("So be it.", refusal="No."), 3, False),
     ],
 )
-def test_the_tokens_that_were_shown_and_refusals(answer, shown, refused):
+def test_prompt_tokens_and_refusals(answer, shown, refused):
     completion = read(answer)
     assert (completion.prompt_tokens, completion.refused) == (shown, refused)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=6), st.none() | st.integers(0, 99))
-def test_several_completions_share_the_tokens_that_were_counted(places, counted):
+def test_several_completions_share_the_counted_tokens(places, counted):
     """``places``: how many log-probabilities each choice has."""
     choices = [
         reply(f"text {i}", logprobs={"content": [at("x", x=0.5)] * own} if own else None)["choices"][0]
@@ -314,7 +314,7 @@ def test_several_completions_share_the_tokens_that_were_counted(places, counted)
         assert [c.tokens for c, own in zip(completions, places, strict=False) if own] == [n for n in places if n]
 
 
-def test_one_completion_that_is_not_whole_spoils_the_others():
+def test_one_incomplete_completion_fails_the_reply():
     whole, broken = reply()["choices"][0], reply(None)["choices"][0]
     with pytest.raises(Failure, match="no text"):
         read_replies(json.dumps({"choices": [whole, broken]}).encode(), "application/json")

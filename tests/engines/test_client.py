@@ -1,4 +1,4 @@
-"""The client's clocks: no minute has more requests than allowed, and no limit is forgotten."""
+"""The client's clocks: no minute has more requests than allowed, and no time limit is lost."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def test_no_minute_has_more_requests_than_allowed(per_minute, pauses):
         assert sum(start <= time < start + 59.999 for time in sent) <= per_minute + 1
 
 
-def test_without_a_pace_nobody_waits():
+def test_without_a_rate_limit_no_request_waits():
     assert [Pace(None).delay(now) for now in (0.0, 5.0)] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("ticks", range(5))
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_limit_holds_when_a_try_ends_in_the_very_moment(ticks, fails):
+def test_a_limit_holds_when_a_try_ends_at_the_same_moment(ticks, fails):
     async def ended_and_cancelled():
         trying = asyncio.get_running_loop().create_future()
 

@@ -1,4 +1,4 @@
-"""How many requests are open at a server at once: as many as it keeps up with, unless somebody says how many."""
+"""The number of concurrent requests to a server: as many as it keeps up with, unless it is set."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_server_that_keeps_up_gets_many_and_no_more_than_64(server, latency):
 
 
 @pytest.mark.parametrize("number", [1, 3, 20, 90])
-def test_a_number_that_is_given_holds_from_the_first_request_on(server, number):
+def test_a_given_number_applies_from_the_first_request(server, number):
     async def soon():
         await asyncio.sleep(0.2)
         return reply()
@@ -63,8 +63,8 @@ def test_a_number_that_is_given_holds_from_the_first_request_on(server, number):
 
 
 @pytest.mark.parametrize(("each", "timeout", "most"), [(0.05, 2.0, 30), (0.02, 2.0, 60), (0.1, 4.0, 30)])
-def test_no_request_waits_in_the_queue_of_a_slow_server_beyond_the_time_out(server, each, timeout, most):
-    """One at a time; with 64 open requests the last one would wait 64 times as long as one takes."""
+def test_no_request_waits_in_the_queue_of_a_slow_server_past_the_timeout(server, each, timeout, most):
+    """It handles one at a time; with 64 requests the last one would wait 64 times as long as one takes."""
     turn = asyncio.Semaphore(1)
 
     async def one_by_one():
@@ -80,7 +80,7 @@ def test_no_request_waits_in_the_queue_of_a_slow_server_beyond_the_time_out(serv
 
 
 def test_with_as_many_as_a_fast_server_gets_a_slow_one_would_fail(server):
-    """That is why the number is found out: the check of the test before."""
+    """This is why the number is found by trial; it checks the test before."""
     turn = asyncio.Semaphore(1)
 
     async def one_by_one():
@@ -107,14 +107,14 @@ def test_a_server_that_says_too_many_gets_fewer(server, code):
     answered(engine, 300)
     refused = engine.usage.failures
     answered(engine, 300)
-    assert engine.usage.failures - refused <= 60, "it is asked for too many again and again"
+    assert engine.usage.failures - refused <= 60, "it repeatedly gets too many requests"
     assert server.peak < 64
 
 
 @pytest.mark.parametrize("code", [429, 503, 529])
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_a_server_with_few_places_loses_nothing(server, code, most):
-    """16 ask at first, and most of them have no try left before a place is free."""
+    """16 requests start, and most of them run out of tries before a place is free."""
 
     async def few_places():
         if server.active > most:
@@ -129,8 +129,8 @@ def test_a_server_with_few_places_loses_nothing(server, code, most):
     assert only.window < 8  # 16 at first
 
 
-def test_what_a_server_never_has_time_for_ends(server):
-    """A request of its own that is refused with 429 whatever else is answered: too many tokens for a minute."""
+def test_a_request_that_always_gets_429_ends(server):
+    """One request gets 429 whatever else is answered: it has too many tokens for a minute."""
     server.scripts["3"] = [status(429)]
 
     async def soon():
@@ -144,7 +144,7 @@ def test_what_a_server_never_has_time_for_ends(server):
     assert "HTTP 429" in results[3].kind
 
 
-def test_a_server_that_gets_slow_on_the_way_gets_fewer_and_nothing_is_lost(server):
+def test_a_server_that_slows_down_gets_fewer_and_nothing_is_lost(server):
     turn, slow = asyncio.Semaphore(1), []
 
     async def fast_then_slow():
@@ -194,19 +194,19 @@ def test_each_of_several_servers_gets_what_it_keeps_up_with():
     [
         ([(1.0, 200)] * 3, 19),
         ([(1.0, 200)] * 500, 64),
-        ([(16.0, 200)] * 500, 16),  # answered, but late: no more of them
+        ([(16.0, 200)] * 500, 16),  # answered, but late: no growth
         ([(1.0, 400)] * 3, 19),  # a refusal is an answer
-        ([(1.0, None)] * 9, 16),  # a connection that breaks off says nothing about how many are too many
+        ([(1.0, None)] * 9, 16),  # a lost connection says nothing about the number
         ([(0.0, 429)], 8),
-        ([(30.0, 408)] * 20, 8),  # they were all open together
+        ([(30.0, 408)] * 20, 8),  # all were in flight together
         ([(0.0, 503), (0.0, 503), (0.0, 503)], 2),
-        ([(0.0, 429)] * 9, 1),  # one at a time is asked of any server
+        ([(0.0, 429)] * 9, 1),  # any server gets at least one at a time
         ([*[(0.0, 529)] * 9, (1.0, 200)], 2),
-        ([(0.0, 429), *[(1.0, 200)] * 8], 8),  # grows with care now
+        ([(0.0, 429), *[(1.0, 200)] * 8], 8),  # grows slowly now
         ([(0.0, 429), *[(1.0, 200)] * 10], 9),
     ],
 )
-def test_what_a_try_says(monkeypatch, tries, window):
+def test_how_a_try_changes_the_number(monkeypatch, tries, window):
     now = [1000.0]
     monkeypatch.setattr("r1_reward.engines.server_pool.time.monotonic", lambda: now[0])
     pool = pool_of()
@@ -221,8 +221,8 @@ def test_what_a_try_says(monkeypatch, tries, window):
     ("place", "seconds", "window"),
     [(1, 0.9, 17), (1, 1.0, 16), (8, 7.0, 17), (8, 8.0, 16), (16, 14.0, 17), (16, 16.0, 16)],
 )
-def test_who_waited_for_few_tells_how_long_many_would_wait(place, seconds, window):
-    """The 16th of 16 would wait 16 times as long as the first; half of the time-out is 15 s."""
+def test_the_wait_behind_few_predicts_the_wait_behind_many(place, seconds, window):
+    """The 16th of 16 would wait 16 times as long as the first; half of the timeout is 15 s."""
     pool = pool_of()
     (server,) = pool.servers
     pool.took(server, seconds, 30.0, 200, place=place)
@@ -230,7 +230,7 @@ def test_who_waited_for_few_tells_how_long_many_would_wait(place, seconds, windo
 
 
 @pytest.mark.parametrize("said", [200, 429, 408, None])
-def test_a_number_that_is_given_stays(said):
+def test_a_given_number_stays(said):
     pool = pool_of(concurrency=5)
     (server,) = pool.servers
     for _ in range(9):
@@ -239,7 +239,7 @@ def test_a_number_that_is_given_stays(said):
     assert server.window == 5
 
 
-def test_nobody_else_has_a_default_of_his_own():
+def test_the_default_is_defined_once():
     """One default, one home."""
     assert EngineOptions().concurrency is None
     assert OneProcess.__origin__().concurrency is None

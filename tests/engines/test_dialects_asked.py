@@ -1,4 +1,4 @@
-"""Engines in a dialect: what is asked, the probability of the verdict's token, and judges of one response at a time."""
+"""Engines in a dialect: the prompt, the probability of the verdict's token, and judges of one response at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAIRWISE = [name for name in dialect_names() if name != "pointwise"]
 
 
 def places(*tokens):
-    """Tokens, those in brackets with the log-probabilities of 0.75 for themselves and 0.25 for their other."""
+    """Tokens, those in brackets with the log-probabilities of 0.75 for themselves and 0.25 for the other verdict."""
     other = {"1": "2", "2": "1", "A": "B", "B": "A"}
     found = []
     for token in tokens:
@@ -68,7 +68,7 @@ class TestServedProbability:
             ("rm-r1", ["[[", "A", "]]"], None),
         ],
     )
-    def test_is_that_of_the_verdicts_character(self, name, tokens, probability):
+    def test_it_is_that_of_the_verdicts_character(self, name, tokens, probability):
         found = answer_probability(places(*tokens), find_dialect(name))
         assert found == (None if probability is None else pytest.approx(probability))
 
@@ -139,14 +139,14 @@ class TestTranslation:
         assert tuple(vote.answer for vote in votes) == answers
         assert [vote.probability is None for vote in votes] == [answers[0] is None] * 2
 
-    def test_what_was_refused_or_cut_is_no_vote(self):
+    def test_a_refused_or_cut_judgment_is_not_a_vote(self):
         for how in ({"refused": True}, {"truncated": True}):
             completion = Completion(text="Answer 1 is better", tokens=1, **how)
             assert read_judgment(completion, swapped=False, dialect=find_dialect("unified-reward")).answer is None
 
 
 def scores_by_text(server, scores):
-    """Let a server score responses by what they hold; what is not named gets a text without a score."""
+    """Let a server score responses by their content; others get a text without a score."""
 
     def answer(body):
         text = body["messages"][-1]["content"]
@@ -188,12 +188,12 @@ class TestPointwise:
             "one", "three", "two"
         ]  # fmt: skip
 
-    def test_drawn_scores_are_drawn_anew_for_every_vote(self, server, model):
+    def test_sampled_scores_are_sampled_again_for_every_vote(self, server, model):
         scores_by_text(server, {"one": 80, "two": 20})
         verdict = model.compare("Which?", [], "one", "two", votes=3)
         assert (verdict.for_1, len(server.bodies)) == (6, 12)
 
-    def test_a_pair_one_of_whose_scores_fails_has_no_verdict_and_the_others_do(self, server, model):
+    def test_a_pair_with_a_failed_score_has_no_verdict_and_the_others_do(self, server, model):
         def answer(body):
             text = body["messages"][-1]["content"]
             return status(400, "no")() if "bad" in text else reply("Score: 10" if "one" in text else "Score: 5")
@@ -204,14 +204,14 @@ class TestPointwise:
         assert isinstance(failed, EngineError)
         assert judged.preferred == 1
 
-    def test_both_judgements_are_kept_and_neither_ends_the_thought(self, server, model):
+    def test_both_judgments_are_kept_and_neither_ends_the_thought(self, server, model):
         server.default = [reply("</think> [Response 2]: <answer>1</answer>\nScore: 70")]
         (vote, _) = model.compare("Which?", [], "one", "two").votes
         assert vote.answer == 0
         assert vote.text.count("</think>") == 1
         assert vote.tokens == 14
 
-    def test_threads_take_turns_where_the_engine_below_wants_that(self, tiny):
+    def test_threads_take_turns_if_the_underlying_engine_needs_it(self, tiny):
         engine = TakingTurns(PointwiseEngine(TransformersEngine(*tiny, dialect=find_dialect("pointwise"))))
         with engine.open() as session:
             assert type(session).__name__ == "_Turn"

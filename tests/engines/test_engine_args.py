@@ -1,4 +1,4 @@
-"""vLLM's own arguments: how a command takes them, and which of them make a run another one."""
+"""vLLM's own arguments: how a command reads them, and which of them are part of a run's identity."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from r1_reward.records.errors import UserError
         (['revision="8"', "download_dir=/a=b"], {"revision": "8", "download_dir": "/a=b"}),
     ],
 )
-def test_what_texts_mean(given, meant):
+def test_texts_that_are_arguments(given, meant):
     read = EngineOptions(engine_args=given).engine_args
     assert read == meant
     assert [type(value) for value in read.values()] == [type(value) for value in meant.values()]
@@ -50,12 +50,12 @@ def test_what_texts_mean(given, meant):
         (["max_model_len="], "must be NAME=VALUE"),
         (["=3"], "must be NAME=VALUE"),
         (["--=3"], "must be NAME=VALUE"),
-        (["{max_model_len: 3}"], "is not one JSON object"),
-        (['{"a": 1} {"b": 2}'], "is not one JSON object"),
+        (["{max_model_len: 3}"], "is not a JSON object"),
+        (['{"a": 1} {"b": 2}'], "is not a JSON object"),
         (["max_model_len=3", "max-model-len=4"], "max_model_len is given twice"),
     ],
 )
-def test_what_texts_do_not_mean(given, message):
+def test_texts_that_are_not_arguments(given, message):
     with pytest.raises(UserError, match=message):
         EngineOptions(engine_args=given)
 
@@ -76,7 +76,7 @@ def test_what_may_change_a_verdict_is_part_of_a_run(given, kept):
 
 
 class Judge:
-    """Stands for an engine that cannot be had here."""
+    """Stands in for an engine that is not available here."""
 
     def __init__(self):
         self.specs = []
@@ -97,7 +97,7 @@ LENGTH = {"max_model_len": 4096, "gpu_memory_utilization": 0.5}
 
 
 @pytest.mark.parametrize("command", ["run", "probe", "score"])
-def test_a_run_is_resumed_with_the_arguments_that_decide(command, loaded, checkpoint, pair_file, tmp_path):
+def test_a_run_resumes_only_with_the_arguments_that_affect_verdicts(command, loaded, checkpoint, pair_file, tmp_path):
     def judge(engine_args, engine="vllm"):
         if command == "score":
             settings = ScoreSettings(model=str(checkpoint), engine=engine)
@@ -117,14 +117,14 @@ def test_a_run_is_resumed_with_the_arguments_that_decide(command, loaded, checkp
     for other in ({}, {"max_model_len": 2048}, {**LENGTH, "quantization": "fp8"}):
         with pytest.raises(UserError, match=r"another|other settings|different"):
             judge(other)
-    with pytest.raises(UserError, match="engine_args: are vLLM's"):
+    with pytest.raises(UserError, match="engine_args: only the engine vllm accepts them"):
         judge(LENGTH, engine="transformers")
 
 
 @pytest.mark.parametrize("base_url", [(), ("http://127.0.0.1:9/v1",)])
 def test_no_other_engine_takes_them(base_url, checkpoint):
     options = EngineOptions(engine_args=["max_model_len=3"], base_url=base_url)
-    with pytest.raises(UserError, match="engine_args: are vLLM's"):
+    with pytest.raises(UserError, match="engine_args: only the engine vllm accepts them"):
         load_judge(JudgeSettings(model=str(checkpoint)), options)
 
 
@@ -148,7 +148,7 @@ class FakeArgs:
 
 @pytest.fixture
 def begin(monkeypatch):
-    """A function that starts vLLM as it is published, but for what it does, and returns what it was given."""
+    """A function that starts a fake vLLM with the published interface and returns the arguments it got."""
     package, platforms = ModuleType("vllm"), ModuleType("vllm.platforms")
     package.EngineArgs = FakeArgs
     package.LLMEngine = SimpleNamespace(from_engine_args=lambda args: args)
@@ -159,8 +159,8 @@ def begin(monkeypatch):
     return lambda **given: engine_file._start(checkpoint, 8, given)
 
 
-def test_no_picture_is_kept_that_a_request_left_behind(begin):
-    """vLLM keeps pictures at both ends; a prompt that is made and not sent would make them differ."""
+def test_no_picture_of_an_unsent_request_is_cached(begin):
+    """vLLM caches pictures at both ends; a prompt that is prepared but not sent would make them differ."""
     assert begin().mm_processor_cache_gb == 0
     assert begin(max_num_seqs=3, max_model_len=99).max_num_seqs == 3
 
@@ -174,17 +174,17 @@ def test_no_picture_is_kept_that_a_request_left_behind(begin):
         ),
         ({"max_len": 5, "dtype": "half"}, "no argument 'max_len'"),
         ({"zzz": 5}, "no argument 'zzz'.*vllm serve --help=all"),
-        ({"mm_processor_cache_gb": 4}, "mm_processor_cache_gb is decided by the engine"),
-        ({"model": "other"}, "model is decided by the engine"),
-        ({"logprobs_mode": "processed_logprobs"}, "logprobs_mode is decided by the engine"),
+        ({"mm_processor_cache_gb": 4}, "mm_processor_cache_gb is set by the engine"),
+        ({"model": "other"}, "model is set by the engine"),
+        ({"logprobs_mode": "processed_logprobs"}, "logprobs_mode is set by the engine"),
     ],
 )
-def test_arguments_that_vllm_or_the_engine_does_not_take(begin, given, message):
+def test_arguments_that_vllm_or_the_engine_does_not_accept(begin, given, message):
     with pytest.raises(UserError, match=message):
         begin(**given)
 
 
-def test_why_vllm_does_not_start_is_said_in_its_words(begin, monkeypatch):
+def test_the_error_quotes_why_vllm_does_not_start(begin, monkeypatch):
     from pydantic import BaseModel
 
     class Config(BaseModel):

@@ -1,4 +1,4 @@
-"""Generation in process: independent of batching, one seed one completion, the prompt encoded once, probabilities."""
+"""Generation in process: independent of batching, one completion per seed, one prompt encoding, probabilities."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_batch_does_not_matter(tiny, pairs, temperature):
         assert [[c.text for c in row] for row in together] == [[c.text for c in row] for row in alone]
 
 
-def test_each_seed_draws_its_own_completion_and_the_same_one_again(tiny, pairs):
+def test_each_seed_draws_its_own_completion_reproducibly(tiny, pairs):
     engine = TransformersEngine(*tiny)
     (first,) = generated(engine, requests_of(pairs, 1, votes=6), temperature=1.0, max_new_tokens=8)
     (again,) = generated(engine, requests_of(pairs, 1, votes=6), temperature=1.0, max_new_tokens=8)
@@ -142,7 +142,7 @@ def test_probability_is_the_models_own_at_the_answer(tiny, pairs, text):
 
 
 def writing(tiny, text, *, ends=False):
-    """Return an engine whose model writes this text, and never ends or ends there, torn between 1 and 2."""
+    """Return an engine whose model writes this text, ends or not, and is undecided between 1 and 2."""
     model, processor = tiny
     script = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     script += [processor.tokenizer.eos_token_id] * ends
@@ -167,7 +167,7 @@ def writing(tiny, text, *, ends=False):
     "<think>a draft <answer>2</answer> first", "<think>so</think>one<think>a draft <answer>2</answer>",
 ])  # fmt: skip
 def test_a_draft_inside_a_thought_has_no_probability(tiny, pairs, text, ends):
-    """Nor has a tag that was never closed: what has no answer has no probability of one."""
+    """The same goes for a tag that is never closed: without an answer there is no probability of it."""
     ((completion,),) = generated(writing(tiny, text, ends=ends), requests_of(pairs, 1), max_new_tokens=30)
     assert (completion.text, completion.truncated) == (text, not ends)
     assert completion.probability is read_judgment(completion, swapped=False).answer is None
@@ -181,7 +181,7 @@ OPENING = "{% if add_generation_prompt %}<think>\n{% endif %}"
     ("a draft <answer>2</answer>", None), ("a draft <answer>2</answer> first", None), ("<answer>2</answer>", None),
     ("a draft <answer>1</answer> first</think><answer>2</answer>", 2), ("so</think><answer>2</answer> then", 2),
 ])  # fmt: skip
-def test_a_thought_that_the_template_opened_is_one(tiny, pairs, text, answer, ends):
+def test_a_thought_that_the_template_opens_is_a_thought(tiny, pairs, text, answer, ends):
     tiny[1].chat_template += OPENING
     two_votes = requests_of(pairs, 1, votes=2)
     for completion in generated(writing(tiny, text, ends=ends), two_votes, max_new_tokens=30)[0]:
@@ -195,7 +195,7 @@ def test_a_thought_that_the_template_opened_is_one(tiny, pairs, text, answer, en
     ("<answer>2</answer>", True, 2), ("so <answer>2</answer>", True, 2), ("so <answer>2</answer>", False, None),
     ("<think>so</think><answer>2</answer>", False, 2),
 ])  # fmt: skip
-def test_without_such_a_template_the_text_is_what_was_written(tiny, pairs, text, ends, answer):
+def test_without_such_a_template_the_text_is_unchanged(tiny, pairs, text, ends, answer):
     ((completion,),) = generated(writing(tiny, text, ends=ends), requests_of(pairs, 1), max_new_tokens=30)
     assert completion.text == text
     assert read_judgment(completion, swapped=False).answer == answer
@@ -203,7 +203,7 @@ def test_without_such_a_template_the_text_is_what_was_written(tiny, pairs, text,
 
 
 def test_a_draft_is_not_taken_for_an_answer_that_has_no_token_of_its_own():
-    """The answer's digit is part of the token "1</answer>", so the last bare digit is that of the thought."""
+    """The answer's digit is part of the token "1</answer>", so the last bare digit is in the thought."""
     words = ["<think>", "<answer>", "2", "</answer>", "</think>", "<answer>", "1</answer>"]
 
     def decode(tokens):
@@ -240,7 +240,7 @@ def test_image_tokens_are_sampled_only_without_suppression(tiny, pairs, monkeypa
     model, processor = tiny
     image_token = model.config.image_token_id
     bias = torch.zeros(model.config.text_config.vocab_size)
-    bias[image_token] = 1000.0  # by far the likeliest token
+    bias[image_token] = 1000.0  # by far the most likely token
     model.lm_head.register_forward_hook(lambda module, inputs, output: output + bias)
     drawn = []
     generate = model.generate

@@ -1,4 +1,4 @@
-"""Prompts longer than a model has positions: told before anything is generated, and only where it is so."""
+"""Prompts longer than the model's context: reported before anything is generated, and only if they are."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def models(tiny, **options):
 
 
 @pytest.mark.parametrize("pair", LONG)
-def test_a_prompt_without_room_is_told_with_the_numbers(tiny, pair):
+def test_a_prompt_without_room_is_an_error_with_the_numbers(tiny, pair):
     for model in models(tiny):
         with pytest.raises(PromptTooLong, match=r"it has [4-9],\d{3} tokens|it has 1\d,\d{3} tokens") as error:
             model.compare(*pair)
@@ -98,7 +98,7 @@ def test_several_votes_of_a_short_pair_beside_a_long_one(tiny):
     assert isinstance(long, PromptTooLong) and short == model.compare(*SHORT, **asked)
 
 
-def test_a_prompt_that_leaves_little_room_is_judged_in_it_and_that_is_said(tiny, caplog):
+def test_a_prompt_that_leaves_little_room_is_judged_with_a_warning(tiny, caplog):
     model, processor = tiny
     engine = TransformersEngine(model, processor, batch_size=8)
     judge = RewardModel(engine, max_new_tokens=40)
@@ -130,7 +130,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("words", REFUSALS)
-def test_a_server_that_says_so_is_understood(server, words):
+def test_a_servers_error_about_the_length_is_recognized(server, words):
     server.default = [status(400, words)]
     judge = RewardModel.from_server(server.url, "judge")
     with pytest.raises(PromptTooLong, match="the prompt is too long for its model") as error:
@@ -140,7 +140,7 @@ def test_a_server_that_says_so_is_understood(server, words):
 
 
 @pytest.mark.parametrize("words", ["a filter does not let this pass", "unknown field", "the picture is too large"])
-def test_other_refusals_are_others(server, words):
+def test_other_refusals_are_not_about_the_length(server, words):
     server.default = [status(400, words)]
     with pytest.raises(RejectedError) as error:
         RewardModel.from_server(server.url, "judge").compare("Which?", [], "one", "two")

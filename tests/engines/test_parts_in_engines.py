@@ -1,4 +1,4 @@
-"""Pictures between texts, through every engine: where they stand, in which order, and in which company."""
+"""Pictures between texts, through every engine: their places, their order, and what else is in the batch."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def test_exchanging_two_pictures_exchanges_what_is_seen(family, loaded):
     assert torch.equal(there["input_ids"], back["input_ids"])
     assert not torch.equal(there["pixel_values"], back["pixel_values"])
     half = len(there["pixel_values"]) // 2
-    if half:  # one after the other, whatever is a row
+    if half:  # one after another, whatever the rows
         assert torch.equal(there["pixel_values"][:half], back["pixel_values"][half:])
 
 
 @every_family
-def test_rows_of_other_counts_of_pictures_beside_do_not_matter(family, loaded):
+def test_rows_with_other_numbers_of_pictures_do_not_matter(family, loaded):
     answers = [image(20), [text("so "), image(200), image(30)], "none", [image(9), text("last")]]
     pairs = [
         PairToJudge("Which?", [], [answers[0]], answers[1]),
@@ -158,7 +158,7 @@ def test_forty_pictures_in_an_answer_are_judged_where_there_is_room(engine):
 
 
 @pytest.mark.parametrize("count", [70, 100])
-def test_too_many_pictures_are_told_with_tokens_and_pictures(tiny, engine, count):
+def test_the_error_for_too_many_pictures_counts_tokens_and_pictures(tiny, engine, count):
     pair = PairToJudge("Which?", [grey(3)], many(count), "none")
     short = PairToJudge("Which?", [grey(1)], "three", [image(2)])
     for judge, least in (
@@ -167,7 +167,7 @@ def test_too_many_pictures_are_told_with_tokens_and_pictures(tiny, engine, count
     ):
         results = list(judge.compare_many([short, pair, short]))
         assert isinstance(results[1], PromptTooLong) and results[0] == results[2]
-        assert f"{64 * count + 4:,} of them of {least} pictures)" in str(results[1])
+        assert f"{64 * count + 4:,} of them from {least} pictures)" in str(results[1])
         assert results[1].tokens > 4096 == results[1].limit
 
 
@@ -175,7 +175,7 @@ def test_too_many_pictures_are_told_with_tokens_and_pictures(tiny, engine, count
 
 
 def pictures_of(content):
-    """What a server is sent: texts as they are, pictures by their grey."""
+    """A server's input: texts unchanged, pictures by their gray level."""
     read = []
     for part in content:
         if part["type"] == "image_url":
@@ -203,7 +203,7 @@ def test_a_server_is_sent_each_picture_at_its_place(swapped):
 
 @pytest.mark.usefixtures("no_waits")
 def test_a_loopback_server_judges_pictures_in_answers(server, caplog):
-    """It prefers the darker answer, and takes no seed: what is left out does not move a picture."""
+    """It prefers the darker answer and accepts no seed: leaving it out does not move a picture."""
 
     def darker(asked):
         if "seed" in asked:
@@ -252,7 +252,7 @@ def test_a_scalar_model_scores_pictures_in_answers(scalar):
     assert by_question[0] != pytest.approx(by_question[1], abs=1e-6)
 
 
-def test_a_score_is_known_by_its_pictures_and_their_places(scalar):
+def test_a_scores_key_includes_its_pictures_and_their_places(scalar):
     scored = []
     score = scalar.score
     scalar.score = lambda candidates, **options: scored.append(len(candidates)) or score(candidates, **options)
@@ -268,13 +268,13 @@ def test_a_score_is_known_by_its_pictures_and_their_places(scalar):
     assert scored == [2, 1, 1, 2]
 
 
-def test_a_text_is_never_taken_for_a_picture(scalar):
+def test_a_text_never_passes_for_a_picture(scalar):
     picture = shown(image(10))
     verdict = RewardModel(scalar).compare("Which?", [], picture, picture.key)
     assert verdict.preferred in (1, 2), "their rewards differ"
 
 
-def test_a_critique_is_written_behind_the_pictures(tiny):
+def test_a_critique_is_written_after_the_pictures(tiny):
     engine = ScalarEngine(ScalarRewardModel(tiny[0], critique=True), tiny[1], batch_size=4)
     scores = engine.score([("Which?", [], shown(image(10))), ("Which?", [grey(1)], "so ")], max_new_tokens=6)
     assert all(score.tokens and score.reward == score.reward for score in scores)

@@ -1,4 +1,4 @@
-"""Errors as servers write them: which parameter they are about, and whether the account gets no answer any more."""
+"""Errors as servers write them: which parameter they are about, and whether the account is out of credit."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_what_is_refused_is_left_out_and_nothing_else(error, changes):
         "",
     ],
 )
-def test_what_is_about_something_else_changes_nothing(error):
+def test_an_error_about_something_else_changes_nothing(error):
     sent = WHOLE.options(1, 0.7, 9, 3)
     assert WHOLE.without(error, sent) == WHOLE
 
@@ -159,7 +159,7 @@ def test_what_is_about_something_else_changes_nothing(error):
 def test_a_dialect_gives_up_what_is_refused_step_by_step_until_nothing_is_left():
     dialect = WHOLE
     for error, left in [
-        ("logprobs?", {"seed", "temperature", "max_tokens", "top_p", "logprobs", "top_logprobs"}),  # fewer of them
+        ("logprobs?", {"seed", "temperature", "max_tokens", "top_p", "logprobs", "top_logprobs"}),  # fewer alternatives
         ("logprobs?", {"seed", "temperature", "max_tokens", "top_p"}),
         (openai(INSTEAD, "max_tokens"), {"seed", "temperature", "max_completion_tokens", "top_p"}),
         (pydantic("top_p"), {"seed", "temperature", "max_completion_tokens"}),
@@ -208,7 +208,7 @@ def test_seeds_fit_into_every_server(seed, sent):
     }  # fmt: skip
 
 
-def test_two_requests_under_way_at_once_learn_together():
+def test_concurrent_requests_learn_together():
     one, two = WHOLE._replace(seed=False, coldest=0.01), WHOLE._replace(limit="max_completion_tokens")
     assert one.joined(two) == two.joined(one)
     assert one.joined(two) == WHOLE._replace(seed=False, coldest=0.01, limit="max_completion_tokens")
@@ -218,8 +218,8 @@ def test_two_requests_under_way_at_once_learn_together():
 
 def test_what_is_lost_is_named():
     assert "not greedy" in WHOLE._replace(temperature=False).losses(WHOLE, 0.0)[0]
-    assert "not at the 0.7 asked for" in WHOLE._replace(temperature=False).losses(WHOLE, 0.7)[0]
-    assert "cannot be repeated" in WHOLE._replace(seed=False).losses(WHOLE, 1.0)[0]
+    assert "not the 0.7 requested" in WHOLE._replace(temperature=False).losses(WHOLE, 0.7)[0]
+    assert "not reproducible" in WHOLE._replace(seed=False).losses(WHOLE, 1.0)[0]
     assert WHOLE.losses(WHOLE, 0.0) == []
 
 
@@ -254,11 +254,11 @@ def test_two_alternatives_are_asked_for_before_none(refusal):
     assert fewer == WHOLE._replace(alternatives=2)
     assert fewer.options(1, 0.0, 9) == {**WHOLE.options(1, 0.0, 9), "top_logprobs": 2}
     (loss,) = fewer.losses(WHOLE, 0.0)
-    assert "top_logprobs 5: 2 is sent instead" in loss and "2 likeliest" in loss
+    assert "top_logprobs 5: 2 is sent instead" in loss and "2 most likely" in loss
     none = fewer.without(refusal, fewer.options(1, 0.0, 9))
     assert none == fewer._replace(logprobs=False)
     (loss,) = none.losses(WHOLE, 0.0)
-    assert "counts of votes alone" in loss
+    assert "estimated from vote counts" in loss
     assert WHOLE.joined(fewer) == fewer.joined(WHOLE) == fewer
 
 
@@ -276,11 +276,11 @@ def test_two_alternatives_are_asked_for_before_none(refusal):
         json.dumps({"error": {"code": "1210", "message": "该模型不支持top_logprobs参数"}}),
     ],
 )
-def test_what_is_refused_whatever_its_value_is_not_asked_for_twice(refusal):
+def test_a_parameter_refused_at_any_value_is_not_sent_again(refusal):
     assert WHOLE.without(refusal, WHOLE.options(1, 0.0, 9)) == WHOLE._replace(logprobs=False)
 
 
-# Money.
+# Credit.
 
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
 
@@ -301,59 +301,59 @@ MINUTE, DAY = (
 @pytest.mark.parametrize(
     ("status", "error", "what"),
     [
-        (429, openai(QUOTA, code="insufficient_quota", kind="insufficient_quota"), "money"),
-        (429, openai(QUOTA, kind="insufficient_quota"), "money"),
-        (429, openai("Billing hard limit has been reached", code="billing_hard_limit_reached"), "money"),
-        (400, openai("Billing hard limit has been reached", code="billing_hard_limit_reached"), "money"),
+        (429, openai(QUOTA, code="insufficient_quota", kind="insufficient_quota"), "credit"),
+        (429, openai(QUOTA, kind="insufficient_quota"), "credit"),
+        (429, openai("Billing hard limit has been reached", code="billing_hard_limit_reached"), "credit"),
+        (400, openai("Billing hard limit has been reached", code="billing_hard_limit_reached"), "credit"),
         (
             429,
             openai("Your account is not active, please check your billing details.", code="billing_not_active"),
-            "money",
+            "credit",
         ),
         (
             400,
             json.dumps({"error": {"message": "Your credit balance is too low to access the Anthropic API."}}),
-            "money",
+            "credit",
         ),
-        (402, json.dumps({"error": {"message": "Insufficient credits. Add more using ...", "code": 402}}), "money"),
-        (402, json.dumps({"error": {"message": "Insufficient Balance", "type": "unknown_error"}}), "money"),
-        (402, "", "money"),
-        (429, openai("Your account is suspended, please check ...", kind="exceeded_current_quota_error"), "money"),
-        (403, openai("the quota of the user is not enough", code="insufficient_user_quota"), "money"),
+        (402, json.dumps({"error": {"message": "Insufficient credits. Add more using ...", "code": 402}}), "credit"),
+        (402, json.dumps({"error": {"message": "Insufficient Balance", "type": "unknown_error"}}), "credit"),
+        (402, "", "credit"),
+        (429, openai("Your account is suspended, please check ...", kind="exceeded_current_quota_error"), "credit"),
+        (403, openai("the quota of the user is not enough", code="insufficient_user_quota"), "credit"),
         (
             400,
             openai("Budget has been exceeded! Current cost: 10.0, Max budget: 10.0", kind="budget_exceeded"),
-            "money",
+            "credit",
         ),
-        (429, openai("Your team has used all available credits or reached its monthly spending limit."), "money"),
+        (429, openai("Your team has used all available credits or reached its monthly spending limit."), "credit"),
         (
             400,
             openai("You have reached your specified API usage limits. You will regain access on 2026-12-01."),
-            "money",
+            "credit",
         ),
-        (403, json.dumps({"error": {"message": "Your account does not have enough credits"}}), "money"),
-        (403, json.dumps({"code": 30001, "message": "Sorry, your account balance is insufficient"}), "money"),
-        (429, json.dumps({"error": {"message": "Account balance is too low"}}), "money"),
-        (403, json.dumps({"error": {"code": "AccountOverdueError", "message": "It has an overdue balance."}}), "money"),
-        (403, json.dumps({"error": {"message": "该令牌额度已用尽"}}), "money"),
-        (401, json.dumps({"error": {"message": "Insufficient balance"}}), "money"),
+        (403, json.dumps({"error": {"message": "Your account does not have enough credits"}}), "credit"),
+        (403, json.dumps({"code": 30001, "message": "Sorry, your account balance is insufficient"}), "credit"),
+        (429, json.dumps({"error": {"message": "Account balance is too low"}}), "credit"),
+        (403, json.dumps({"error": {"code": "AccountOverdueError", "message": "An overdue balance."}}), "credit"),
+        (403, json.dumps({"error": {"message": "该令牌额度已用尽"}}), "credit"),
+        (401, json.dumps({"error": {"message": "Insufficient balance"}}), "credit"),
         (
             412,
             json.dumps({"error": {"message": "Account suspended, for reaching the monthly spending limit"}}),
-            "money",
+            "credit",
         ),
-        (403, json.dumps({"error": {"message": "Key limit exceeded (monthly limit)."}}), "money"),
-        (403, json.dumps({"error": {"message": "This API method requires billing to be enabled."}}), "money"),
-        (403, json.dumps({"error": {"message": "Out of call volume quota. It is replenished in 5 days"}}), "money"),
-        (429, gemini(message="Your prepayment credits are depleted."), "money"),
+        (403, json.dumps({"error": {"message": "Key limit exceeded (monthly limit)."}}), "credit"),
+        (403, json.dumps({"error": {"message": "This API method requires billing to be enabled."}}), "credit"),
+        (403, json.dumps({"error": {"message": "Out of call volume quota. It is replenished in 5 days"}}), "credit"),
+        (429, gemini(message="Your prepayment credits are depleted."), "credit"),
         (429, json.dumps({"error": {"message": "You have exceeded your monthly quota."}}), "month"),
         (429, json.dumps({"message": "A Trial key is limited to 1000 API calls / month."}), "month"),
-        (429, gemini(DAY), "day"),
-        (429, gemini(MINUTE, DAY), "day"),
-        (429, gemini(message=f"{QUOTA}\n* Quota exceeded for metric: free_tier_requests, limit: 0"), "money"),
-        (429, json.dumps({"error": {"message": json.dumps({"error": json.loads(gemini(DAY))[0]["error"]})}}), "day"),
-        (429, openai("Rate limit reached for m on tokens per day (TPD): Limit 500000. Try again in 7m12s."), "day"),
-        (429, json.dumps({"error": {"message": "Rate limit exceeded: free-models-per-day. Add 10 credits"}}), "day"),
+        (429, gemini(DAY), "daily"),
+        (429, gemini(MINUTE, DAY), "daily"),
+        (429, gemini(message=f"{QUOTA}\n* Quota exceeded for metric: free_tier_requests, limit: 0"), "credit"),
+        (429, json.dumps({"error": {"message": json.dumps({"error": json.loads(gemini(DAY))[0]["error"]})}}), "daily"),
+        (429, openai("Rate limit reached for m on tokens per day (TPD): Limit 500000. Try again in 7m12s."), "daily"),
+        (429, json.dumps({"error": {"message": "Rate limit exceeded: free-models-per-day. Add 10 credits"}}), "daily"),
     ],
 )
 def test_what_ends_a_run(status, error, what):
@@ -412,5 +412,5 @@ def test_an_error_in_a_200(body, status):
     assert disguised_status(json.dumps(body).encode()) == status
 
 
-def test_half_an_error_in_a_200_is_none():
+def test_half_an_error_in_a_200_is_not_an_error():
     assert disguised_status(b'{"error": {"code": 4') is None

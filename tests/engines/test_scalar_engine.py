@@ -1,4 +1,4 @@
-"""Scalar judges in the harness: the larger reward wins in any order, only numbers give verdicts, nothing flips."""
+"""Scalar judges in the harness: the larger reward wins in any order, only finite ones give verdicts, nothing flips."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_larger_reward_wins_in_every_order_and_vote(orders):
 
 
 @pytest.mark.parametrize(("one", "two"), [(1.0, 1.0), (NAN, 0.0), (0.0, NAN), (INF, 0.0), (INF, INF), (-INF, 2.0)])
-def test_equal_rewards_and_no_numbers_are_no_verdict(one, two):
+def test_equal_or_nonfinite_rewards_give_no_verdict(one, two):
     completion = compare_scores(Score(one), Score(two))
     assert completion.probability is None
     judgment = read_judgment(completion, swapped=False)
@@ -122,7 +122,7 @@ def test_the_command_judges_with_a_scalar_checkpoint(scalar_folders, ten_pairs, 
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["flip_rate"] == 0.0
 
 
-def test_a_model_that_computes_no_number_gives_no_verdict(scalar_folders, ten_pairs, tmp_path, monkeypatch):
+def test_a_model_that_returns_nan_gives_no_verdict(scalar_folders, ten_pairs, tmp_path, monkeypatch):
     judge_ = EngineSpec(str(scalar_folders[False])).load()
     assert isinstance(judge_, ScalarEngine)
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_max_pixels_reaches_a_scalar_judge(scalar_folders):
 
 
 def test_a_critique_has_no_tag_of_the_templates(tiny, pairs):
-    """It is put behind the prompt again, which opens the thought itself."""
+    """It is appended to the prompt, which already opens the thought."""
     model, processor = tiny
     processor.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
     asked = [(row["question"], decode_images(row), row["response_1"]) for row in (pairs[0], pairs[1])]

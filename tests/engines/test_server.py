@@ -76,7 +76,7 @@ def test_an_endless_stream_is_read_only_a_little_ahead(server):
     assert not drawn
     for answered in range(1, 31):
         next(results)
-        assert len(drawn) - answered < 20  # 6 under way, and what was answered out of turn
+        assert len(drawn) - answered < 20  # 6 in flight, and answers out of order
     results.close()
     assert len(drawn) < 50
 
@@ -119,7 +119,7 @@ def test_what_a_server_refuses_is_left_out_from_then_on(server, field, refusal):
     assert ("max_completion_tokens" in server.bodies[-1]) == (field == "max_tokens")
 
 
-def test_a_rate_limit_is_waited_for_unless_that_takes_too_long(server):
+def test_a_rate_limit_is_waited_out_unless_that_takes_too_long(server):
     server.scripts["x"] = [status(429, **{"retry-after": "0.2"}), reply()]
     server.scripts["hour"] = [status(429, **{"retry-after": "3600"})]
     [fine, error, other] = engine_of(server).generate(map(ask, ["x", "hour", "y"]))
@@ -141,7 +141,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_failure_is_asked_for_again_and_then_costs_its_own_row_only(server, name):
+def test_a_failure_is_retried_and_then_costs_only_its_own_row(server, name):
     step, reason, kind = FAILURES[name]
     server.scripts = {"never": [step], "later": [step, reply()]}
     requests = [ask("a"), ask("never", (1, 2)), ask("later"), ask("b")]
@@ -156,16 +156,16 @@ def test_a_failure_is_asked_for_again_and_then_costs_its_own_row_only(server, na
     assert (engine.usage.prompt_tokens, engine.usage.completion_tokens) == (9, 21)
     assert server.url in engine.usage.last_failure
     assert reason in str(error)
-    assert str(error).startswith(f"server {server.url} gave no completion in 2 tries (")
+    assert str(error).startswith(f"server {server.url} returned no completion in 2 tries (")
     assert len(str(error)) < 500
     assert str(error).isprintable()
-    # Two votes, two tries each; once more where it says that it has too much to do and answers others meanwhile.
+    # Two votes, two tries each; one more if it says that it is busy and answers others meanwhile.
     assert 2 <= server.calls["never"] <= (8 if kind in ("HTTP 429", "HTTP 503") else 4)
     assert server.calls["later"] == 2
 
 
 @pytest.mark.parametrize("code", [400, 413, 422, 403])
-def test_a_request_that_the_server_will_never_accept_is_not_repeated(server, code):
+def test_a_request_that_the_server_will_never_accept_is_not_retried(server, code):
     server.scripts["x"] = [status(code, "longer than the context")]
     [_, error, fine] = engine_of(server, concurrency=1).generate(map(ask, "axb"))
     assert isinstance(error, RejectedError)
@@ -179,17 +179,17 @@ def test_a_request_that_the_server_will_never_accept_is_not_repeated(server, cod
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (401, "refuses the API key"),
-        (402, "money of the account"),
+        (401, "rejects the API key"),
+        (402, "the account's credit"),
         (404, "does not know the model 'judge'"),
-        (429, "money of the account"),
+        (429, "the account's credit"),
     ],
 )
-def test_what_fails_for_all_ends_the_run_at_once(server, code, reason):
+def test_what_fails_for_every_request_ends_the_run_at_once(server, code, reason):
     async def refuse():
         while server.calls["slow"] == 0:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)  # the first answer is out long since
+        await asyncio.sleep(0.2)  # the first answer was sent long before
         why = "no such key" if code == 401 else "insufficient_quota"
         return status(code, f"{why} for sk-very-secret")()
 
@@ -213,7 +213,7 @@ def test_a_key_that_may_not_use_the_model_ends_the_run(server):
     assert not isinstance(caught.value, EngineError)
 
 
-def test_nothing_more_is_asked_about_a_row_that_is_lost(server):
+def test_a_lost_row_causes_no_further_requests(server):
     server.scripts["x"] = [status(500)]
     results = engine_of(server, concurrency=1, retries=0).generate([ask("x", range(9)), ask("y")])
     assert [type(result) for result in results] == [ServerError, list]
@@ -270,7 +270,7 @@ def test_dropped_connections_and_short_bodies():
         engine = ServerEngine("judge", url, retries=3, concurrency=1)
         assert texts(engine.generate([ask("x")])) == [[JUDGMENT]]
         [error] = ServerEngine("judge", url, retries=2).generate([ask("x")])
-        assert "in 3 tries (the connection broke off" in str(error)
+        assert "in 3 tries (the connection was lost" in str(error)
         rude.shutdown()
 
 
@@ -311,7 +311,7 @@ def test_requests_flow_past_a_slow_one_across_blocks(server):
     assert texts(judged[0][1]) == [["slow"], *[[JUDGMENT]] * 3]
 
 
-def test_what_was_answered_before_the_run_has_to_end_is_handed_over_first(server):
+def test_answers_before_a_fatal_error_are_returned_first(server):
     server.scripts["bad"] = [status(401)]
     engine = engine_of(server)
     with engine.open() as session:
@@ -320,24 +320,24 @@ def test_what_was_answered_before_the_run_has_to_end_is_handed_over_first(server
             while session._answered.qsize() < number:
                 time.sleep(0.01)
         assert [ticket for ticket, _ in session.collect()] == ["a"]
-        with pytest.raises(UserError, match="refuses the API key"):
+        with pytest.raises(UserError, match="rejects the API key"):
             session.collect()
         assert [ticket for ticket, _ in session.collect()] == ["b"]
         assert session.collect() == []
 
 
-def test_a_request_has_a_limit_for_all_its_tries_together(server):
+def test_a_request_has_a_limit_over_all_its_tries(server):
     server.scripts = {"x": [hang], "y": [status(429, **{"retry-after": "100"})], "z": [status(500)]}
     engine = engine_of(server, limit=0.3, retries=10**6)
     started = time.monotonic()
     [hung, later, failing, fine] = engine.generate(map(ask, ["x", "y", "z", "a"]))
     assert time.monotonic() - started < 10
     assert [error.kind for error in (hung, later, failing)] == ["timeout", "HTTP 429", "timeout"]
-    assert "within 0.3 seconds, all tries together" in str(hung)
+    assert "within 0.3 seconds over all tries" in str(hung)
     assert fine[0].text == JUDGMENT
 
 
-def test_every_try_takes_a_place_of_the_minute(server, monkeypatch):
+def test_every_try_counts_toward_the_rate_limit(server, monkeypatch):
     taken = []
     monkeypatch.setattr("r1_reward.engines.client.Pace.delay", lambda self, now: taken.append(now) or 0.0)
     server.scripts["x"] = [status(500), raw("{"), reply()]
@@ -345,7 +345,7 @@ def test_every_try_takes_a_place_of_the_minute(server, monkeypatch):
     assert len(taken) == len(server.bodies) == 3
 
 
-def test_what_is_sent_and_received_is_counted_where_the_caller_says(server):
+def test_usage_is_counted_in_the_callers_object(server):
     usage = Usage(calls=100)
     list(engine_of(server, usage=usage).generate([ask("x", (1, 2))]))
     assert (usage.calls, usage.failures, usage.prompt_tokens, usage.completion_tokens) == (102, 0, 6, 14)
@@ -361,7 +361,7 @@ def test_messages_never_show_the_key(server):
         assert "bad key [the key]" in message
 
 
-def test_an_error_holds_nothing_of_its_request(server):
+def test_an_error_keeps_no_reference_to_its_request(server):
     server.scripts["x"] = [status(500)]
     [error] = engine_of(server, retries=0).generate([ask("x")])
     assert error.__traceback__ is error.__cause__ is error.__context__ is None
@@ -387,7 +387,7 @@ def test_closing_early_cancels_everything(server):
     assert not [str(warning.message) for warning in caught]
     while server.active and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert server.active == 0, "the server is still working for nobody"
+    assert server.active == 0, "the server still works on cancelled requests"
     assert len(server.bodies) == 5
 
 

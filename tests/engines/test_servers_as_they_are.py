@@ -1,4 +1,4 @@
-"""The client against servers that answer as real ones do: parameters refused, money gone, parts, odd ends, proxies.
+"""The client against servers that answer like real ones: refused parameters, no credit, parts, finish reasons, proxies.
 
 The bodies are those of OpenAI, Mistral, Anthropic, Google and others, from a scripted server on loopback.
 """
@@ -34,7 +34,7 @@ def ask(text, temperature=0.0, seeds=(0,), **options):
 
 
 def refuses(**rules):
-    """A step that answers 4xx with what ``rules`` say about a parameter of the body, else with a judgement."""
+    """A step that answers 4xx with what ``rules`` say about a parameter of the body, else with a judgment."""
 
     def step(body):
         for name, (code, answer, allowed) in rules.items():
@@ -63,12 +63,12 @@ SERVERS = {
             max_tokens=(400, INSTEAD, []),
         ),
         {"seed", "max_completion_tokens"},
-        ["not greedy", "counts of votes", "max_completion_tokens"],
+        ["not greedy", "vote counts", "max_completion_tokens"],
     ),
     "Mistral": (
         refuses(seed=(422, {"object": "error", "message": FORBIDDEN}, []), logprobs=(422, "no logprobs", [])),
         {"temperature", "max_tokens"},
-        ["cannot be repeated", "counts of votes"],
+        ["not reproducible", "vote counts"],
     ),
     "a server that takes nothing": (
         refuses(**{
@@ -76,13 +76,13 @@ SERVERS = {
             for name in ("temperature", "seed", "logprobs", "max_tokens", "max_completion_tokens")
         }),
         set(),
-        ["not greedy", "cannot be repeated", "counts of votes", "the server alone ends an answer"],
+        ["not greedy", "not reproducible", "vote counts", "only the server limits an answer"],
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_what_is_refused_is_left_out_said_once_and_kept_for_the_report(server, caplog, name):
+def test_a_refused_parameter_is_left_out_logged_once_and_kept_for_the_report(server, caplog, name):
     step, left, losses = SERVERS[name]
     server.default = [step]
     engine = engine_of(server, retries=0)
@@ -91,14 +91,14 @@ def test_what_is_refused_is_left_out_said_once_and_kept_for_the_report(server, c
             [[completion]] = engine.generate([ask(text)])
             assert completion.text == JUDGMENT
     assert set(server.bodies[-1]) - {"model", "messages"} == left
-    assert all(set(body) == set(server.bodies[-1]) for body in server.bodies[-3:]), "learnt once"
+    assert all(set(body) == set(server.bodies[-1]) for body in server.bodies[-3:]), "learned once"
     assert caplog.messages == engine.usage.refused
     assert len(caplog.messages) == len(losses)
     assert all(server.url in message and "refuses" in message for message in caplog.messages)
     assert all(any(loss in message for message in caplog.messages) for loss in losses)
 
 
-def test_many_requests_at_once_learn_the_same_and_say_it_once(server, caplog):
+def test_many_concurrent_requests_learn_the_same_and_log_it_once(server, caplog):
     server.default = [SERVERS["GPT-5"][0]]
     engine = engine_of(server, retries=0, concurrency=8)
     mixed = [ask(str(i), temperature=float(i % 2)) for i in range(40)]
@@ -106,7 +106,7 @@ def test_many_requests_at_once_learn_the_same_and_say_it_once(server, caplog):
     assert len(caplog.messages) == len(engine.usage.refused) == 3
     before = len(server.bodies)
     list(engine.generate([ask("x"), ask("y", 1.0)]))
-    assert len(server.bodies) == before + 2, "what one request learnt another forgot"
+    assert len(server.bodies) == before + 2, "one request lost what another had learned"
 
 
 def test_several_servers_that_refuse_the_same_are_named_once(caplog):
@@ -120,7 +120,7 @@ def test_several_servers_that_refuse_the_same_are_named_once(caplog):
         server.stop()
 
 
-def test_a_refusal_that_leaving_out_does_not_mend_is_not_remembered(server, caplog):
+def test_a_refusal_that_leaving_out_does_not_fix_is_not_remembered(server, caplog):
     server.scripts["x"] = [status(400, "the temperature of this text is not allowed")]
     engine = engine_of(server, retries=0)
     [error] = engine.generate([ask("x")])
@@ -132,7 +132,7 @@ def test_a_refusal_that_leaving_out_does_not_mend_is_not_remembered(server, capl
     assert not caplog.messages
 
 
-def test_a_warm_server_is_asked_as_cold_as_it_takes(server):
+def test_a_server_without_temperature_0_gets_the_lowest_it_accepts(server):
     def step(body):
         cold = body.get("temperature") == 0
         error = {"error": "Input validation error: `temperature` must be strictly positive", "error_type": "validation"}
@@ -148,19 +148,19 @@ def test_a_warm_server_is_asked_as_cold_as_it_takes(server):
 
 @pytest.mark.parametrize("code", [500, 200])
 def test_a_refusal_under_another_status(server, code):
-    """llama.cpp has said 500, text-generation-inference 200."""
+    """llama.cpp has used 500, text-generation-inference 200."""
     error = {"error": "Unsupported param: logprobs", "error_type": "validation"}
     server.default = [lambda body: JSONResponse(error, code) if "logprobs" in body else reply()]
     [[completion]] = engine_of(server).generate([ask("x")])
     assert completion.text == JUDGMENT
-    assert len(server.bodies) == 2, "repeated as if it could pass"
+    assert len(server.bodies) == 2, "retried as if it could pass"
 
 
 ALTERNATIVES = {"1": -0.1, "2": -2.3, "x": -5.0}
 
 
 def at_most(most, code, refusal):
-    """A step of a server that names no more than so many likeliest tokens at a place."""
+    """A step of a server that returns at most this many alternatives at a position."""
 
     def step(body):
         if body.get("top_logprobs", 0) > most:
@@ -205,7 +205,7 @@ def test_a_server_with_fewer_alternatives_keeps_its_probabilities(server, caplog
 
 
 @pytest.mark.parametrize("most", [0, 1])
-def test_a_server_without_two_alternatives_has_no_probabilities_and_that_is_said(server, caplog, most):
+def test_a_server_without_two_alternatives_has_no_probabilities_and_that_is_logged(server, caplog, most):
     server.default = [at_most(most, 400, openai(TOO_MANY.format(most), "logprobs", 400))]
     engine = engine_of(server, retries=0)
     with caplog.at_level(logging.WARNING):
@@ -214,7 +214,7 @@ def test_a_server_without_two_alternatives_has_no_probabilities_and_that_is_said
             assert completion.probability is None
     assert [body.get("top_logprobs") for body in server.bodies] == [5, 2, None, None, None]
     (said,) = caplog.messages
-    assert "counts of votes alone" in said
+    assert "estimated from vote counts" in said
 
 
 # A server that dies.
@@ -224,7 +224,7 @@ def test_a_server_without_two_alternatives_has_no_probabilities_and_that_is_said
     ("temperature", "seeds_taken", "named"),
     [(1.0, True, True), (0.3, True, True), (0.0, True, False), (1.0, False, False)],
 )
-def test_a_server_that_dies_of_sampled_requests_with_seeds_is_named_with_the_cause(temperature, seeds_taken, named):
+def test_a_server_that_crashes_on_seeds_is_named_with_the_cause(temperature, seeds_taken, named):
     victim = ScriptedServer()
     engine = engine_of(victim, retries=0)
     (server,) = engine.client.pool.servers
@@ -237,7 +237,7 @@ def test_a_server_that_dies_of_sampled_requests_with_seeds_is_named_with_the_cau
     assert ("If it is vLLM on a CPU" in str(caught.value)) is named
 
 
-def test_a_server_that_was_never_there_died_of_nothing():
+def test_a_server_that_was_never_reached_did_not_crash():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     with pytest.raises(ServerGone) as caught:
@@ -262,7 +262,7 @@ def test_a_dead_engine_behind_a_server_that_answers_is_named_too(server, said, n
         assert ("--max-num-batched-tokens" in str(error)) is (named and temperature > 0)
 
 
-# Money.
+# Credit.
 
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
 GOOGLE = {"error": {"code": 429, "message": QUOTA, "status": "RESOURCE_EXHAUSTED", "details": []}}
@@ -287,7 +287,7 @@ OUT_OF_MONEY = {
 
 
 @pytest.mark.parametrize("name", OUT_OF_MONEY)
-def test_no_money_ends_the_run_at_once_and_keeps_what_was_answered(server, name):
+def test_no_credit_ends_the_run_at_once_and_keeps_the_answers(server, name):
     code, answer = OUT_OF_MONEY[name]
     server.scripts["poor"] = [lambda: JSONResponse(answer, code)]
     results = engine_of(server, concurrency=1, retries=5).generate(map(ask, ["a", "b", "poor", *"cdefgh"]))
@@ -312,10 +312,10 @@ def test_a_rate_limit_passes(server, limit):
     assert server.calls["x"] == 3
 
 
-# Content and ends.
+# Content and finish reasons.
 
 
-def test_parts_and_unsaid_ends_are_read_at_the_first_try(server):
+def test_parts_and_missing_finish_reasons_are_read_at_the_first_try(server):
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Seen."}]}
     parts = [thought, {"type": "text", "text": "<answer>1</answer>"}]
     server.scripts = {"parts": [reply(parts)], "null": [reply(finish=None)], "both": [reply(parts, finish=None)]}
@@ -375,7 +375,7 @@ def test_a_server_on_this_machine_is_asked_without_the_proxy(server, proxy, envi
     assert not proxy.asked
 
 
-def test_a_proxy_that_cannot_be_used_does_not_keep_one_from_a_server_on_this_machine(server, environment):
+def test_an_unusable_proxy_does_not_affect_a_server_on_this_machine(server, environment):
     environment.setenv("ALL_PROXY", "nonsense://127.0.0.1:1")
     [[completion]] = engine_of(server, retries=0).generate([ask("x")])
     assert completion.text == JUDGMENT
@@ -384,7 +384,7 @@ def test_a_proxy_that_cannot_be_used_does_not_keep_one_from_a_server_on_this_mac
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_is_not_there_is_named_with_what_to_set(environment, scheme):
+def test_a_missing_proxy_is_named_with_what_to_set(environment, scheme):
     with socket.create_server(("127.0.0.1", 0)) as free:
         gone = f"http://me:hush@127.0.0.1:{free.getsockname()[1]}"
     environment.setenv(f"{scheme.upper()}_PROXY", gone)
@@ -416,7 +416,7 @@ def test_what_ends_a_run_through_a_proxy_names_it(proxy, environment, answer):
         list(ServerEngine("judge", "http://gpu.invalid:8000/v1", retries=1).generate([ask("x")]))
 
 
-def test_without_a_proxy_nobody_speaks_of_one(environment):
+def test_without_a_proxy_no_message_mentions_one(environment):
     assert proxy_advice("http://gpu7:8000/v1") == ""
     environment.setenv("HTTP_PROXY", "http://proxy:3128")
     environment.setenv("NO_PROXY", "gpu7,.lab.example")
@@ -435,7 +435,7 @@ def test_which_hosts_are_this_machine():
     assert not any(map(is_here, ["localhost.example", "10.0.0.1", "gpu7", "", "::2"]))
 
 
-def test_a_reply_that_is_compressed_is_read(server):
+def test_a_compressed_reply_is_read(server):
     import gzip
 
     body = gzip.compress(json.dumps(reply()).encode())

@@ -91,7 +91,7 @@ def test_the_less_busy_server_gets_more(servers):
 
 @pytest.mark.parametrize("concurrency", [1, 8])
 def test_a_server_that_is_killed_halfway_costs_nothing(servers, concurrency):
-    """Not even without retries: what was under way there is asked of the other server."""
+    """Not even without retries: requests in flight there go to the other server."""
     survivor, victim = servers[0], ScriptedServer()
     for server in (survivor, victim):
         server.default = [slow_echo]
@@ -103,10 +103,10 @@ def test_a_server_that_is_killed_halfway_costs_nothing(servers, concurrency):
     answered += results
     assert texts(answered) == [[f"{i}/0", f"{i}/7"] for i in range(30)]
     repeated = len(survivor.bodies) + len(victim.bodies) - 60
-    assert 0 <= repeated <= concurrency  # what was under way at the victim, at most
+    assert 0 <= repeated <= concurrency  # at most those in flight at the killed server
 
 
-def test_a_server_in_trouble_is_left_alone_and_comes_back(servers, monkeypatch):
+def test_a_failing_server_rests_and_comes_back(servers, monkeypatch):
     monkeypatch.setattr("r1_reward.engines.server_pool.FIRST_REST", 0.2)
     healthy, troubled = servers
     down = [True]
@@ -125,7 +125,7 @@ def test_a_server_in_trouble_is_left_alone_and_comes_back(servers, monkeypatch):
     assert texts(first + second) == [[f"{i}/0"] for i in range(40 + len(second))]
 
 
-def test_a_server_that_was_never_there_is_done_without(servers):
+def test_the_run_continues_without_a_server_that_was_never_reached(servers):
     async def slowly(body):
         await asyncio.sleep(0.1 if len(servers[0].bodies) < 3 else 0)
         return echo(body)
@@ -159,7 +159,7 @@ def test_no_server_at_all_ends_the_run_at_once():
         list(engine_of(urls, retries=10**6).generate(map(ask, "abc")))
 
 
-def test_a_request_that_no_server_can_answer_costs_its_own_row_only(servers):
+def test_a_request_that_no_server_can_answer_costs_only_its_own_row(servers):
     for server in servers:
         server.default = [slow_echo]
         server.scripts["poison"] = [status(500)]
@@ -171,7 +171,7 @@ def test_a_request_that_no_server_can_answer_costs_its_own_row_only(servers):
     assert [server.calls["poison"] > 0 for server in servers] == [True, True]
 
 
-def test_a_request_that_is_wrong_is_asked_of_one_server_only(servers):
+def test_an_invalid_request_goes_to_one_server_only(servers):
     for server in servers:
         server.scripts["x"] = [status(400, "longer than the context")]
     [error] = engine_of(servers).generate([ask("x")])
@@ -179,7 +179,7 @@ def test_a_request_that_is_wrong_is_asked_of_one_server_only(servers):
     assert sum(server.calls["x"] for server in servers) == 1
 
 
-def test_a_server_that_wants_to_be_left_alone_for_an_hour_is(servers):
+def test_a_server_that_asks_for_an_hour_of_rest_gets_it(servers):
     servers[0].default = [status(429, **{"retry-after": "3600"})]
     servers[1].default = [slow_echo]
     engine = engine_of(servers, concurrency=1, retries=0)
@@ -187,7 +187,7 @@ def test_a_server_that_wants_to_be_left_alone_for_an_hour_is(servers):
     assert len(servers[0].bodies) == 1
 
 
-def test_what_a_server_takes_is_learnt_server_by_server(servers):
+def test_accepted_parameters_are_learned_per_server(servers):
     servers[0].default = [lambda body: status(400, "logprobs are not supported")() if "logprobs" in body else reply()]
     engine = engine_of(servers, concurrency=1, retries=0)
     assert texts(engine.generate(ask(str(i)) for i in range(10))) == [[JUDGMENT]] * 10
@@ -196,9 +196,9 @@ def test_what_a_server_takes_is_learnt_server_by_server(servers):
     assert len(servers[0].bodies) > 2 and servers[1].bodies
 
 
-def test_a_key_one_server_refuses_ends_the_run_by_its_name(servers):
+def test_a_key_that_one_server_rejects_ends_the_run_and_names_it(servers):
     servers[1].default = [status(401)]
-    with pytest.raises(UserError, match="refuses the API key") as caught:
+    with pytest.raises(UserError, match="rejects the API key") as caught:
         list(engine_of(servers).generate(ask(str(i)) for i in range(20)))
     assert servers[1].url in str(caught.value)
     assert servers[0].url not in str(caught.value)
@@ -212,7 +212,7 @@ def test_a_key_one_server_refuses_ends_the_run_by_its_name(servers):
         ([], "OPENAI_API_KEY"),
     ],
 )
-def test_wrong_lists_of_servers(urls, reason):
+def test_invalid_lists_of_servers(urls, reason):
     with pytest.raises(UserError, match=reason) as caught:
         ServerEngine("judge", urls)
     assert "hush" not in str(caught.value)
@@ -245,7 +245,7 @@ def test_one_request_gives_all_votes_from_the_first_seed(servers):
     assert [body.get("n") for body in servers[0].bodies] == [3, None, 2]
 
 
-def test_votes_are_requests_of_their_own_unless_asked_otherwise(servers):
+def test_votes_are_separate_requests_by_default(servers):
     servers[0].default = [several]
     list(engine_of(servers[:1]).generate([ask("a", (1, 2, 3), 1.0)]))
     list(voting(servers[:1]).generate([ask("a", (1, 2, 3))]))
@@ -280,14 +280,14 @@ def test_a_server_that_refuses_several_is_asked_one_by_one(servers, refusal):
     assert ["n" in body for body in servers[0].bodies] == [True] + [False] * 5
 
 
-def test_votes_that_are_not_all_whole_are_asked_for_again(servers):
+def test_incomplete_votes_are_requested_again(servers):
     broken = {"choices": [reply()["choices"][0], reply(None)["choices"][0]]}
     servers[0].scripts["x"] = [broken, several]
     assert texts(voting(servers[:1]).generate([ask("x", (1, 2), 1.0)])) == [["x/1+0", "x/1+1"]]
     assert servers[0].calls["x"] == 2
 
 
-def test_servers_that_give_several_and_servers_that_do_not(servers):
+def test_servers_with_and_without_several_completions(servers):
     servers[0].default, servers[1].default = [several], [lambda body: choices_of(body, 1)]
     results = list(voting(servers, concurrency=2).generate(ask(str(i), (i, i + 100), 1.0) for i in range(30)))
     for i, (first, second) in enumerate(texts(results)):
@@ -310,7 +310,7 @@ def test_transformers_serve_judges_a_pair_with_two_votes(checkpoint, pairs, tmp_
     messages = build_messages(row["question"], row["response_1"], row["response_2"], images=1)
     request = Request(messages, decode_images(row), (3, 4), 1.0, 16)
     with transformers_server(folder, tmp_path / "serve.log") as url:
-        options = {"concurrency": 1, "timeout": 300}  # it draws from one random state
+        options = {"concurrency": 1, "timeout": 300}  # it samples from one random state
         plain = ServerEngine(str(folder), url, **options)
         [votes] = plain.generate([request])
         assert not isinstance(votes, EngineError), votes

@@ -1,4 +1,4 @@
-"""Pictures for a model that sees none: told by place before anything is generated, whoever runs the model."""
+"""Pictures for a text-only model: an error says where they are before anything is generated, with any engine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SEEN = [
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    """The folder of a tiny checkpoint that reads text only, as its kind is saved."""
+    """The folder of a tiny text-only checkpoint, saved like its real counterparts."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -80,7 +80,7 @@ def test_a_text_model_judges_texts(judge, reader):
 
 
 @pytest.mark.parametrize(("pair", "where"), SEEN)
-def test_a_pair_with_pictures_is_told_where_they_are(judge, pair, where):
+def test_the_error_says_where_a_pair_has_pictures(judge, pair, where):
     asked = []
     generate = judge.engine.model.generate
     judge.engine.model.generate = lambda *args, **options: asked.append(1) or generate(*args, **options)
@@ -99,7 +99,7 @@ def test_the_others_are_judged(judge):
     assert results[1] == results[3] == judge.compare(*PLAIN)
 
 
-def test_a_request_of_anybody_is_told_how_many_pictures_it_shows(judge):
+def test_the_error_of_any_request_counts_its_pictures(judge):
     request = judge.engine.compare("q", [grey(1), grey(2)], "a", "b")
     plain = judge.engine.compare("q", [], "a", "b", max_new_tokens=3)
     blind, answered = judge.engine.generate([request, plain])
@@ -114,7 +114,7 @@ def test_a_picture_never_reaches_a_text_model(judge):
         judge.engine.processor(text=["a"], images=[[grey(1)]])
 
 
-def test_what_belongs_to_pictures_is_refused(reader, tmp_path):
+def test_picture_options_are_refused(reader, tmp_path):
     with pytest.raises(UserError, match="max_pixels: this model reads text only"):
         EngineSpec(str(reader), max_pixels=10_000).load()
     with pytest.raises(UserError, match="no vision tower"):
@@ -129,7 +129,7 @@ def test_what_belongs_to_pictures_is_refused(reader, tmp_path):
         load_judge(str(tmp_path / "absent"))
 
 
-def test_a_model_that_sees_is_loaded_as_ever(checkpoint):
+def test_a_vision_model_is_loaded_as_before(checkpoint):
     model, processor = load_judge(str(checkpoint))
     assert not isinstance(processor, TextProcessor)
     assert len(next(TransformersEngine(model, processor).generate([Request(*_seen(), max_new_tokens=2)]))) == 1
@@ -191,19 +191,19 @@ def status_of(code, body):
 
 
 @pytest.mark.parametrize(("code", "body"), SAYS_SO)
-def test_servers_say_it_in_many_words(code, body):
+def test_servers_report_it_in_many_ways(code, body):
     assert reads_text_only(json.dumps(body))
 
 
 @pytest.mark.parametrize("message", SOMETHING_ELSE)
-def test_what_is_wrong_with_some_pictures_is_something_else(message):
+def test_errors_about_some_pictures_are_different(message):
     assert not reads_text_only(json.dumps({"error": {"message": message}}))
     assert not reads_text_only(message)
 
 
 @pytest.mark.usefixtures("no_waits")
 @pytest.mark.parametrize(("code", "body"), SAYS_SO)
-def test_a_server_that_reads_text_only_is_asked_about_pictures_once(server, caplog, code, body):
+def test_a_text_only_server_is_asked_about_pictures_once(server, caplog, code, body):
     server.default = [refusing(code, body)]
     engine = ServerEngine("reader", server.url, concurrency=1, retries=3)
     model = RewardModel(engine)
@@ -234,7 +234,7 @@ def test_a_server_that_answered_about_pictures_is_asked_again(server):
 
 
 @pytest.mark.usefixtures("no_waits")
-def test_a_limit_of_pictures_is_of_one_request(server):
+def test_a_picture_limit_concerns_one_request(server):
     def at_most_two(asked):
         content = asked["messages"][-1]["content"]
         many = sum(part["type"] == "image_url" for part in content) > 2
@@ -248,7 +248,7 @@ def test_a_limit_of_pictures_is_of_one_request(server):
     engine.close()
 
 
-def test_a_benchmark_of_pictures_is_not_judged_and_its_report_says_so_once(reader, pair_file, tmp_path):
+def test_a_benchmark_with_pictures_is_not_judged_and_its_report_says_so_once(reader, pair_file, tmp_path):
     loaded = load_suite("pairs", pair_file)
     missing = run_benchmark(loaded, RunSettings(model=str(reader), max_new_tokens=4), tmp_path / "run")
     assert len(missing) == loaded.n > 20

@@ -1,4 +1,4 @@
-"""The engine that vLLM runs, without vLLM: what it is asked, what is made of its answers, and how it ends.
+"""The vLLM engine with a fake vLLM: its requests, how its outputs are read, and how it stops.
 
 tests/plugs/test_vllm.py runs the real one.
 """
@@ -35,11 +35,11 @@ PICTURE = Image.new("RGB", (56, 56), "red")
 
 
 class Places(SimpleNamespace):
-    """vLLM's place of a picture."""
+    """vLLM's placeholder range of a picture."""
 
 
 class FakeLlm:
-    """An engine of vLLM's that answers every request in its second step."""
+    """A vLLM engine that answers every request in its second step."""
 
     def __init__(self, processor, config, limit=4096, text="<think>a</think><answer>2</answer>"):
         self.tokenizer = processor.tokenizer
@@ -153,7 +153,7 @@ def test_a_completion_for_every_seed(started):
     assert all(set(one.logprob_token_ids) == set(engine._verdicts) for one in parameters)
 
 
-def test_greedy_completions_are_asked_for_once(started):
+def test_greedy_completions_are_requested_once(started):
     engine = started()
     (answer,) = engine.generate([ask(engine, seeds=(1, 2, 3))])
     assert len(answer) == 3
@@ -170,7 +170,7 @@ def test_what_the_limit_cuts_is_cut(started, room):
     assert answer[0].probability is None
 
 
-def test_no_placeholder_of_a_picture_is_sampled(started):
+def test_no_picture_placeholder_is_sampled(started):
     engine = started()
     list(engine.generate([ask(engine)]))
     assert engine.llm.asked[0][2].logit_bias == {engine.config.image_token_id: -100.0} | (
@@ -178,7 +178,7 @@ def test_no_placeholder_of_a_picture_is_sampled(started):
     )
 
 
-def test_errors_stand_in_the_place_of_their_request(started):
+def test_errors_take_the_place_of_their_request(started):
     engine = started(limit=600)
     asked = [
         ask(engine),
@@ -191,7 +191,7 @@ def test_errors_stand_in_the_place_of_their_request(started):
     assert first == last
     assert isinstance(long, PromptTooLong)
     assert (long.limit, long.pictures) == (600, 8)
-    assert "(8 of them of 2 pictures)" in str(long)
+    assert "(8 of them from 2 pictures)" in str(long)
     assert str(unreadable) == "vLLM cannot read this prompt: absolute aspect ratio must be below 200"
     assert str(refused) == "vLLM refuses this request: thirteen is not served here"
     assert all(isinstance(error, EngineError) for error in (unreadable, refused))
@@ -206,7 +206,7 @@ def test_a_prompt_that_leaves_little_room(started, caplog):
     assert caplog.text.count("leaves room for 11 of 90 new tokens") == 1
 
 
-def test_a_model_without_eyes_is_shown_no_picture(started):
+def test_a_text_only_model_is_shown_no_picture(started):
     engine = started()
     engine._text_only = True
     (answer,) = engine.generate([ask(engine, images=[PICTURE])])
@@ -222,17 +222,17 @@ def test_a_model_without_eyes_is_shown_no_picture(started):
         (AssertionError(), "VLLM_LOGGING_LEVEL"),
     ],
 )
-def test_an_engine_that_ends_says_so_to_everybody(started, error, advice):
+def test_an_engine_that_stops_tells_every_caller(started, error, advice):
     engine = started()
     engine.llm.fails = error
-    for _ in range(2):  # those under way, and those that come later
-        with pytest.raises(UserError, match="vLLM ended") as raised:
+    for _ in range(2):  # those in flight, and later ones
+        with pytest.raises(UserError, match="vLLM stopped") as raised:
             list(engine.generate([ask(engine), ask(engine, seeds=(1, 2), temperature=1.0)]))
         assert not isinstance(raised.value, EngineError)
         assert advice in str(raised.value)
 
 
-def test_what_was_answered_before_the_end_is_returned_first(started):
+def test_answers_before_the_end_are_returned_first(started):
     engine = started()
     with engine.open() as session:
         session.submit("first", ask(engine))
@@ -244,7 +244,7 @@ def test_what_was_answered_before_the_end_is_returned_first(started):
             session.collect()
 
 
-def test_a_session_that_is_left_cancels_its_own_requests_only(started):
+def test_leaving_a_session_cancels_only_its_own_requests(started):
     engine = started()
     engine.llm.go.clear()
     with engine.open() as stays:
@@ -274,14 +274,14 @@ def test_a_closed_engine(started):
     request = ask(engine)
     engine.close()
     assert engine.llm.ended
-    with pytest.raises(UserError, match="was closed"):
+    with pytest.raises(UserError, match="is closed"):
         list(engine.generate([request]))
 
 
-def test_one_engine_does_not_end_another(started):
+def test_closing_one_engine_does_not_close_another(started):
     first, second = started(), started()
     first.close()
-    assert not first.llm.ended  # vLLM would take the process groups of both
+    assert not first.llm.ended  # vLLM would destroy the process groups of both
     assert first.llm.freed
     assert not first.llm.own_end
     assert len(list(second.generate([ask(second)]))) == 1
@@ -300,7 +300,7 @@ def test_a_folder_is_read_where_it_is(checkpoint):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("said", [True, False])
-def test_the_precision_is_that_of_the_weights(tmp_path, dtype, said):
+def test_the_dtype_is_that_of_the_weights(tmp_path, dtype, said):
     import torch
 
     from r1_reward.models.checkpoint import load_model_and_processor
@@ -316,7 +316,7 @@ def test_the_precision_is_that_of_the_weights(tmp_path, dtype, said):
     assert readable(str(tmp_path), max_pixels=None, dtype="auto").dtype == dtype
 
 
-def test_a_budget_of_pixels_changes_a_copy(checkpoint):
+def test_a_pixel_budget_changes_a_copy(checkpoint):
     from transformers import AutoProcessor
 
     before = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
@@ -357,11 +357,11 @@ def test_a_scalar_model_is_not_for_this_engine(installed, checkpoint, tmp_path):
     model, processor = load_model_and_processor(str(checkpoint))
     ScalarRewardModel(model).save(tmp_path)
     processor.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="scalar reward model, which the engine transformers scores"):
+    with pytest.raises(UserError, match="scalar reward model, which needs the engine transformers"):
         RewardModel.from_pretrained(tmp_path, engine="vllm")
 
 
-# ---- what asks for it
+# ---- its callers
 
 
 def test_without_vllm_the_extra_is_named(checkpoint, monkeypatch):
@@ -379,17 +379,17 @@ def test_without_vllm_the_extra_is_named(checkpoint, monkeypatch):
     ("options", "message"),
     [
         ({"engine": "sglang"}, "engine: must be one of transformers, vllm, not 'sglang'"),
-        ({"engine_args": {"max_model_len": 9}}, "engine_args: are vLLM's"),
+        ({"engine_args": {"max_model_len": 9}}, "engine_args: only the engine vllm accepts them"),
         ({"engine": "vllm", "dtype": "int8"}, "dtype: must be one of"),
         ({"engine": "vllm", "batch_size": 0}, "batch_size: must be 1 or more"),
     ],
 )
-def test_options_that_make_no_sense(checkpoint, options, message):
+def test_invalid_options(checkpoint, options, message):
     with pytest.raises(UserError, match=message):
         RewardModel.from_pretrained(checkpoint, **options)
 
 
-def test_a_server_decides_its_engine_itself(checkpoint, pair_file, tmp_path):
+def test_a_server_chooses_its_own_engine(checkpoint, pair_file, tmp_path):
     url = "http://127.0.0.1:9/v1"
     judged = JudgeSettings(model="judge", engine="vllm")
     with pytest.raises(UserError, match="leave vllm out"):

@@ -97,7 +97,7 @@ def test_apply_by_hand():
 
 
 @pytest.mark.parametrize("bad", [math.nan, -0.01, 1.01, math.inf])
-def test_what_is_no_probability_is_refused(bad):
+def test_values_that_are_not_probabilities_are_refused(bad):
     with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
         calibration().apply(bad)
     for use in (fit_calibration, expected_calibration_error, brier):
@@ -113,8 +113,8 @@ def test_certain_probabilities_are_fitted():
     assert found.apply(1.0) == pytest.approx(0.9, abs=1e-5)
 
 
-def test_sureness_that_says_nothing_ends_at_the_bound():
-    # The surer, the wronger: no T makes that better than indifference.
+def test_uninformative_confidence_ends_at_the_bound():
+    # The more confident, the more often wrong: no T beats indifference.
     p, y = [0.99] * 10 + [0.6] * 10, [False] * 9 + [True] + [True] * 9 + [False]
     found = fit_calibration(p, y)
     assert found.at_bound and found.temperature == pytest.approx(20, rel=1e-3)
@@ -133,7 +133,7 @@ def test_bins_are_of_confidence_and_do_not_mix():
     assert BINS == 15
     width = 1 / 30
     inside = [0.5 + width * (i + 0.5) for i in (3, 4)]
-    # One right and one wrong in neighbouring bins do not make up for one another; in one bin they do.
+    # One right and one wrong do not cancel in neighboring bins; in one bin they do.
     assert expected_calibration_error(inside, [True, False]) == pytest.approx((1 - inside[0] + inside[1]) / 2)
     same = [0.5 + width * 3.4, 0.5 + width * 3.6]
     assert expected_calibration_error(same, [True, False]) == pytest.approx(np.mean(same) - 0.5)
@@ -160,19 +160,19 @@ def test_too_little_to_fit_on_is_an_error_that_says_why():
     with pytest.raises(UserError, match="9 judged pairs are too few"):
         fit_calibration([*good[0] * 2, 0.4], [*good[1] * 2, False])
     assert fit_calibration([*good[0] * 2, 0.4, 0.6], [*good[1] * 2, False, False]).n == 10
-    with pytest.raises(UserError, match="response 1 is the better one in all"):
+    with pytest.raises(UserError, match="response 1 is better in all"):
         fit_calibration([0.9, 0.2] * 6, [True] * 12)
-    with pytest.raises(UserError, match="response 2 is the better one in all"):
+    with pytest.raises(UserError, match="response 2 is better in all"):
         fit_calibration([0.9, 0.2] * 6, [False] * 12)
     with pytest.raises(UserError, match="right on 12 and wrong on 0"):
         fit_calibration([0.9, 0.2] * 6, [True, False] * 6)
     with pytest.raises(UserError, match="right on 0 and wrong on 12"):
         fit_calibration([0.9, 0.2] * 6, [False, True] * 6)
     with pytest.raises(UserError, match="right on 6 and wrong on 0"):
-        fit_calibration([0.9, 0.5] * 6, [True, False] * 6)  # 1/2 is no answer
+        fit_calibration([0.9, 0.5] * 6, [True, False] * 6)  # 1/2 is not an answer
 
 
-def test_inputs_that_do_not_fit_together_are_refused():
+def test_mismatched_inputs_are_refused():
     for p, y in (([0.5], [True, False]), ([], []), ([[0.5]], [[True]])):
         with pytest.raises(ValueError, match="as many"):
             brier(p, y)

@@ -1,4 +1,4 @@
-"""Pictures in questions and answers, from what a caller gives to what a model is shown."""
+"""Pictures in questions and answers, from the caller's input to the model's."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_what_cannot_be_shown_is_named(content, error, reason):
         prepare(PairToJudge("q", [], content, "b"))
 
 
-def test_images_beside_go_to_their_places_or_in_front(files):
+def test_separate_images_go_to_their_places_or_to_the_front(files):
     a, b, c = (str(files / f"{name}.png") for name in "abc")
     place = {"type": "image"}
     pair = prepare(PairToJudge("Which?", [a, b], [place], ["so: ", place]))
@@ -122,7 +122,7 @@ def test_a_model_is_shown_each_answers_pictures_at_its_place(model, files):
     assert [shown.getpixel((0, 0))[0] for shown in turned.images] == [3, 200, 10]
 
 
-def test_a_pair_of_pictures_turned_round_gets_the_verdict_turned_round(model, files):
+def test_a_swapped_pair_of_pictures_gets_the_swapped_verdict(model, files):
     question, a, b = ["Like ", files / "c.png", "?"], [files / "a.png"], ["so: ", files / "b.png"]
     there, back = model.compare(question, [], a, b), model.compare(question, [], b, a)
     assert [vote.text for vote in there.votes] == [vote.text for vote in back.votes]

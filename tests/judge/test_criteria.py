@@ -1,4 +1,4 @@
-"""Criteria: the judge is told by what to judge, whichever way the reward model is asked."""
+"""Criteria: every method of the reward model passes them to the judge."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Reading(FakeEngine):
 
 
 @pytest.mark.parametrize("question", ["Which?", ["Which of ", Image.new("RGB", (28, 28), "red"), "?"]])
-def test_criteria_are_told_to_the_judge_however_it_is_asked(question):
+def test_every_method_passes_the_criteria_to_the_judge(question):
     judge = Reading()
     model = RewardModel(judge)
     told = "likeness alone"

@@ -88,7 +88,7 @@ def test_voting_closed_forms_equal_enumeration(right, wrong, unreadable, data):
 
 
 def test_voting_closed_forms_are_exact_for_many_votes():
-    # Both sides are alike, so the chance is one half, though the counts of subsets outgrow any float.
+    # Both sides are equal, so the probability is one half, though the counts of subsets overflow a float.
     assert metrics.majority_at_k(600, 600, 0, 2) == 0.5
     assert metrics.majority_at_k(600, 600, 0, 599) == 0.5
     assert metrics.majority_at_k(601, 599, 0, 1200) == 1.0
@@ -146,7 +146,7 @@ def test_curve_from_counts_is_the_mean_of_the_closed_forms():
 
 
 def test_curve_of_more_than_sixteen_votes_is_whole():
-    # Two blocks of k; a run of 20 right votes and one of 20 wrong ones stay at one half throughout.
+    # Two blocks of k; 20 right votes in one row and 20 wrong ones in another stay at one half throughout.
     curve = metrics.voting_curve_from_counts(np.array([[20, 0, 0], [0, 20, 0], [11, 9, 0]]), np.arange(3))
     assert len(curve["majority"]) == len(curve["any"]) == 20
     expected = [(1 + metrics.majority_at_k(11, 9, 0, k)) / 3 for k in range(1, 21)]
@@ -155,7 +155,7 @@ def test_curve_of_more_than_sixteen_votes_is_whole():
 
 
 def test_curve_is_unbiased_for_a_judge_of_known_skill():
-    # 15 votes, each right with p = 0.6: the expected majority@k is the binomial's, whatever the run happened to draw.
+    # 15 votes, each right with p = 0.6: the expected majority@k is the binomial's, whatever was drawn.
     rng = np.random.default_rng(7)
     right = rng.binomial(15, 0.6, size=4000)
     curve = metrics.voting_curve_from_counts(np.stack([right, 15 - right, 0 * right], axis=1), np.arange(4000))
@@ -166,7 +166,7 @@ def test_curve_is_unbiased_for_a_judge_of_known_skill():
 
 
 def drawn_means(values, clusters, strata):
-    """All means of a cluster bootstrap with their chances, by enumeration."""
+    """All means of a cluster bootstrap with their probabilities, by enumeration."""
     members = {c: [i for i, other in enumerate(clusters) if other == c] for c in clusters}
     by_stratum = {}
     for cluster, rows in members.items():
@@ -192,7 +192,7 @@ def test_resamples_follow_the_enumerated_cluster_bootstrap(strata):
         assert found[value] / 20_000 == pytest.approx(chance, abs=0.015)
 
 
-def test_columns_share_the_draw_and_nan_is_no_part_of_a_mean():
+def test_columns_share_the_draw_and_nan_is_left_out_of_means():
     values = np.array([[1.0, 1.0, np.nan], [0.0, 0.0, 1.0], [1.0, np.nan, np.nan]])
     means = metrics.resampled_means(values, np.arange(3), resamples=500)
     complete = metrics.resampled_means(np.ones((3, 1)), np.arange(3), resamples=500)

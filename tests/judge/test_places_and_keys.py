@@ -1,4 +1,4 @@
-"""Image parts that take the pictures beside the text, wherever they are; and what tells contents from others."""
+"""Image parts filled from the separate pictures, wherever they are; and keys that identify contents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLACE = {"type": "image"}
 
 
 class Looking(FakeEngine):
-    """Prefers the response whose first picture is brighter; remembers what it is shown."""
+    """Prefers the response whose first picture is brighter; records what it is shown."""
 
     def __init__(self):
         self.asked = []
@@ -54,7 +54,7 @@ METHODS = {
 
 @pytest.mark.parametrize("images", [list, tuple, open_images])
 @pytest.mark.parametrize("method", METHODS)
-def test_pictures_beside_a_group_go_to_its_places(method, images):
+def test_separate_pictures_of_a_group_go_to_its_places(method, images):
     one, two, three = grey(10), grey(90), grey(200)
     asked = {
         "in the question": (
@@ -101,7 +101,7 @@ def test_opened_pictures_go_to_places_of_a_pair():
 
 
 @pytest.mark.parametrize("item", [("q", [], "a", "b"), ["q", [], "a", "b"], "q", None, 3])
-def test_what_is_no_pair_leaves_the_others_alone(item):
+def test_an_invalid_pair_does_not_affect_the_others(item):
     good = PairToJudge("q", [], "a", "b")
     first, wrong, last = RewardModel(Looking()).compare_many([good, item, good])
     assert first == last and "must be a PairToJudge or a row" in str(wrong)

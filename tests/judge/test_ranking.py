@@ -23,7 +23,7 @@ def sigmoid(x):
 
 
 class Judge:
-    """Knows a worth of every candidate; records the batches it is asked."""
+    """Knows the worth of every candidate; records the batches it gets."""
 
     def __init__(self, worth, soft=False, seed=None):
         self.worth, self.soft, self.batches = worth, soft, []
@@ -93,7 +93,7 @@ def test_islands_have_no_common_scale_but_finite_scores():
 
 
 def slow_twin(n, comparisons):
-    """The same maximum by a general optimiser, the covariance by inverting loops over comparisons."""
+    """The same maximum by a general optimizer, the covariance by inverting a sum over comparisons in a loop."""
     read = [one for one in comparisons if one.probability is not None]
 
     def loss(scores):
@@ -129,7 +129,7 @@ def test_scores_and_errors_equal_a_slow_twin(data):
 
 @settings(deadline=None)
 @given(st.data())
-def test_relabelling_permutes_and_scores_sum_to_zero(data):
+def test_relabeling_permutes_and_scores_sum_to_zero(data):
     n = data.draw(st.integers(1, 7))
     comparisons = data.draw(some_comparisons(n)) if n > 1 else []
     names = data.draw(st.permutations(range(n)))
@@ -139,7 +139,7 @@ def test_relabelling_permutes_and_scores_sum_to_zero(data):
     assert sum(bradley_terry(n, comparisons)[0]) == pytest.approx(0, abs=1e-9)
 
 
-def test_turning_a_comparison_round_changes_nothing():
+def test_swapping_a_comparison_changes_nothing():
     given_, turned = [Comparison(0, 1, 0.7), Comparison(1, 2, 0.9)], [Comparison(1, 0, 0.3), Comparison(2, 1, 0.1)]
     for one, other in zip(bradley_terry(3, given_), bradley_terry(3, turned), strict=True):
         assert one == pytest.approx(other)
@@ -200,7 +200,7 @@ def test_few_candidates_are_compared_in_full_in_one_batch():
     assert len({frozenset(pair) for pair in judge.asked}) == 28
     assert [(one.first, one.second) for one in result.comparisons] == judge.asked
     assert (result.scores, result.standard_errors) == bradley_terry(8, result.comparisons)
-    # Who is shown first is not decided by the index.
+    # The index does not decide which one is shown first.
     assert 4 < sum(first < second for first, second in judge.asked) < 24
 
 
@@ -288,14 +288,14 @@ def test_a_soft_judge_gives_back_its_gaps():
     assert np.corrcoef(result.scores, worth)[0, 1] > 0.999
 
 
-def test_rank_depends_on_the_seed_alone():
+def test_rank_depends_only_on_the_seed():
     judges = [Judge(range(15)) for _ in range(3)]
     results = [rank(15, judge, seed=seed) for judge, seed in zip(judges, (4, 4, 5), strict=True)]
     assert judges[0].batches == judges[1].batches and results[0] == results[1]
     assert judges[0].batches != judges[2].batches
 
 
-def test_without_budget_nothing_is_known():
+def test_with_a_budget_of_zero_nothing_is_known():
     def never(pairs):
         raise AssertionError
 

@@ -1,4 +1,4 @@
-"""The rule referee: a table of conclusions, what it must not read, and the contract of judge()."""
+"""The rule referee: a table of conclusions, texts it must ignore, and the contract of judge()."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ CONCLUSIONS = [
     ("Better response: 2", 2),
     ("Final answer: 2", 2),
     ("My choice is 1.", 1),
-    # grounds, where no verdict is given
+    # comparisons, if there is no verdict
     ("Response 2 is more accurate.", 2),
     ("Response 1 is correct.", 1),
     ("Response 1 is incorrect.", 2),
     ("Response 1 is less accurate than Response 2.", 2),
     ("The correct response is Response 2.", 2),
-    # negations and their like
+    # negations and similar forms
     ("Response 1 is not better.", 2),
     ("Response 1 isn't better than Response 2.", 2),
     ("Response 1 is no better than Response 2.", 2),
@@ -71,7 +71,7 @@ CONCLUSIONS = [
     ("Response 2 is better. It counts all five cups.", 2),
     ("Response 1 is more detailed, but it is wrong, so Response 2 is better.", 2),
     ("Response 2 is more detailed but Response 1 is better since Response 2 is incorrect.", 1),
-    # concessions, conditions and questions are none
+    # concessions, conditions and questions are not conclusions
     ("Although Response 1 is better written, Response 2 is better.", 2),
     ("Response 2 is better, although Response 1 is better written.", 2),
     ("While Response 1 is correct, I choose Response 2.", 2),
@@ -128,7 +128,7 @@ def test_a_sentence_cut_off_at_the_window_is_not_read():
 
 
 @pytest.mark.parametrize("part", ["response 1 ", "response 1 is not ", "not think that ", "in fact by far ", "( "])
-def test_hostile_length_costs_nothing(part):
+def test_a_hostile_length_is_not_slow(part):
     start = time.perf_counter()
     conclusion(part * 100_000)
     assert time.perf_counter() - start < 20  # every start against every end: hours

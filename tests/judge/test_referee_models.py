@@ -39,7 +39,7 @@ HEAD, BETWEEN = "<reasoning>\n", "\n</reasoning>\n\nThe choice: Response "
 
 
 def fenced(prompt):
-    """Return what stands in the fence, after checking that there is one fence."""
+    """Return the content of the fence, after checking that there is only one."""
     assert prompt.count("<reasoning>") == prompt.count("</reasoning>") == 1
     before, _, rest = prompt.partition(HEAD)
     inside, fence, after = rest.partition(BETWEEN)
@@ -175,7 +175,7 @@ def test_verdicts_in_order_within_the_concurrency(server):
     assert (server.bodies[0]["temperature"], server.bodies[0]["model"]) == (0, "judge")
 
 
-def test_what_has_nothing_to_ask_is_not_asked(server):
+def test_samples_with_nothing_to_ask_cost_no_request(server):
     referee = referee_of(server)
     assert referee.judge(["", " \n", "Response 1 is better."], [1, 2, 0]) == [0.0, 0.0, 0.0]
     assert referee.judge([], []) == []
@@ -185,7 +185,7 @@ def test_what_has_nothing_to_ask_is_not_asked(server):
         referee.judge(["a"], [])
 
 
-def test_a_passing_fault_is_tried_again(server):
+def test_a_transient_fault_is_retried(server):
     script(server, 1, status(500), raw('{"id": "x", "choices": [{"index'), honest)
     referee = referee_of(server)
     assert referee.judge(*samples(3)) == verdicts(3)
@@ -196,7 +196,7 @@ def test_a_passing_fault_is_tried_again(server):
     ("fault", "reason", "calls"),
     [
         (status(500), "HTTP 500", 3),
-        (status(400, "too long"), "HTTP 400", 1),  # asking again cannot help
+        (status(400, "too long"), "HTTP 400", 1),  # retrying cannot help
         (raw('{"id": "x", "choices": [{"index'), "bad reply", 3),
         (reply("Yes, I suppose so."), "unreadable", 1),
         (reply("<answer>y", finish="length"), "unreadable", 1),
@@ -209,11 +209,11 @@ def test_a_lasting_fault_makes_one_sample_unknown(server, fault, reason, calls):
     assert referee.counters.unknown_reasons == {reason: 1}
     assert (referee.counters.unknown, referee.counters.calls) == (1, 2 + calls)
     assert server.default == [honest]
-    script(server, 1, honest)  # what is unknown is not remembered
+    script(server, 1, honest)  # unknown samples are not cached
     assert referee.judge(*samples(3)) == verdicts(3)
 
 
-def test_a_hang_is_cut_and_tried_again_within_the_samples_time(server):
+def test_a_hang_is_cut_and_retried_within_the_samples_time(server):
     script(server, 0, hang, honest)
     script(server, 1, hang)
     referee = referee_of(server, timeout=1.0)
@@ -254,9 +254,9 @@ def test_thirty_percent_failures_are_counted(server, retries):
         assert 60 < counters.failures < 120  # 200 * 3 / 7 = 86
 
 
-def test_a_wrong_key_ends_it_at_once(server):
+def test_a_wrong_key_ends_the_run_at_once(server):
     server.default = [status(401)]
-    with pytest.raises(UserError, match="refuses the API key"):
+    with pytest.raises(UserError, match="rejects the API key"):
         referee_of(server, concurrency=4).judge(*samples(100))
     assert len(server.bodies) <= 8
 
@@ -271,7 +271,7 @@ def test_no_server_makes_everything_unknown_soon():
     assert f"127.0.0.1:{port}/v1 cannot be reached" in referee.counters.last_failure
 
 
-def test_a_hung_server_is_given_up_as_well(server):
+def test_a_hung_server_is_given_up_too(server):
     server.default = [hang]
     referee = referee_of(server, timeout=0.5, concurrency=8)
     assert referee.judge(*samples(64)) == [None] * 64
@@ -280,7 +280,7 @@ def test_a_hung_server_is_given_up_as_well(server):
     assert set(referee.counters.unknown_reasons) == {"timeout", "server gone"}
 
 
-def test_a_server_that_dies_half_way_keeps_what_it_said():
+def test_verdicts_of_a_server_that_dies_halfway_are_kept():
     server = ScriptedServer()
     numbers = itertools.count(1)
 
@@ -292,7 +292,7 @@ def test_a_server_that_dies_half_way_keeps_what_it_said():
     server.default = [dying]
     referee = referee_of(server, concurrency=4, retries=4)
     result = referee.judge(*samples(600))
-    # It answers on until it looks whether it is to stop, which may take a tenth of a second.
+    # It keeps answering until it checks whether to stop, which may take a tenth of a second.
     assert 15 <= 600 - result.count(None) < 600
     assert all(given in (None, right) for given, right in zip(result, verdicts(600), strict=True))
     assert set(referee.counters.unknown_reasons) <= {"server gone", "no connection"}
@@ -309,14 +309,14 @@ def test_it_may_be_called_inside_an_event_loop(server):
 # The cache.
 
 
-def test_what_was_said_is_not_asked_again(server, tmp_path):
+def test_cached_verdicts_are_not_requested_again(server, tmp_path):
     cache = tmp_path / "deep" / "verdicts.jsonl"
     referee = referee_of(server, cache=cache)
     reasonings, answers = samples(10)
     assert referee.judge(reasonings * 2, answers * 2) == verdicts(10) * 2
     assert (len(server.bodies), referee.counters.cache_hits) == (10, 10)
     again = referee_of(server, cache=cache)
-    # The start of a long reasoning is not seen, hence not asked about.
+    # The start of a long reasoning is not shown, so it causes no request.
     longer = ["Another start. " + " " * WINDOW + text for text in reasonings]
     assert again.judge(reasonings, answers) == verdicts(10)
     assert (len(server.bodies), again.counters.cache_hits, again.counters.calls) == (10, 10, 0)
@@ -329,7 +329,7 @@ def test_what_was_said_is_not_asked_again(server, tmp_path):
     assert len(server.bodies) == 40
 
 
-def test_half_a_line_costs_one_request_and_spoils_no_other(server, tmp_path):
+def test_half_a_line_costs_one_request_and_no_other_verdict(server, tmp_path):
     cache = tmp_path / "verdicts.jsonl"
     referee_of(server, cache=cache).judge(*samples(4))
     content = cache.read_bytes().rstrip()
@@ -353,7 +353,7 @@ def test_verdicts_of_another_process_are_seen_at_the_next_call(server, tmp_path)
 @pytest.mark.parametrize(
     "content", ['{"id": "7", "question": "?"}\n', "hello\n", '{"key": "a", "verdict": 0.5}\n', "3\n"]
 )
-def test_a_file_that_is_no_cache_is_left_alone(server, tmp_path, content):
+def test_a_file_that_is_not_a_cache_is_left_alone(server, tmp_path, content):
     path = tmp_path / "pairs.jsonl"
     path.write_text(content)
     with pytest.raises(UserError, match="pairs.jsonl: is not a referee.s cache"):
@@ -433,7 +433,7 @@ def test_an_interrupt_ends_the_requests(server):
     deadline = time.monotonic() + 10
     while server.active and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert (server.active, referee.counters.failures) == (0, 0)  # no try went on until it was cut
+    assert (server.active, referee.counters.failures) == (0, 0)  # no try continued until it was cut
 
 
 def test_costs():
@@ -455,7 +455,7 @@ def test_referees_by_name(tmp_path):
     "spec",
     ["", "rules", "rule:x", "server:", "server:model", "server:@http://x/v1", "server:m@localhost:8000", "local:"],
 )
-def test_a_wrong_name_is_told_the_right_forms(spec):
+def test_the_error_for_a_wrong_name_lists_the_right_forms(spec):
     with pytest.raises(UserError, match=r"is not a referee.*rule, server:MODEL@http.*local:PATH"):
         load_referee(spec)
 
@@ -476,7 +476,7 @@ def test_numbers_out_of_range(options):
         ServerReferee("m", "http://localhost:1/v1", **options)
 
 
-def test_a_url_that_is_none():
+def test_an_invalid_url():
     for url in ("localhost:8000", "", "ftp://x"):
         with pytest.raises(UserError, match="URL"):
             ServerReferee("m", url)
@@ -538,10 +538,10 @@ def test_a_local_image_text_checkpoint_gets_a_prompt_without_its_tokens(checkpoi
     asked = []
     answer = referee._engine._answer
     referee._engine._answer = lambda requests: asked.extend(requests) or answer(requests)
-    # Untrained: what it says is no verdict.
+    # Untrained: its text is not a verdict.
     assert referee.judge(["Response 1 is better.<|im_end|>"] * 3, [1, 2, 1]) == [None] * 3
     assert referee.counters.unknown_reasons == {"unreadable": 3}
-    assert [request.images for request in asked] == [[]] * 2  # the same sample is asked about once
+    assert [request.images for request in asked] == [[]] * 2  # the same sample is requested once
     assert (referee.counters.calls, referee.counters.cache_hits) == (2, 1)
     inside = fenced(asked[0].messages[0]["content"][0]["text"])
     assert all(token not in inside for token in referee._engine.special_tokens if len(token.strip()) > 1)
@@ -574,7 +574,7 @@ def transformers_serve(checkpoint, tmp_path):
 @pytest.mark.slow
 def test_the_protocol_of_transformers_serve(transformers_serve, checkpoint):
     referee = ServerReferee(str(checkpoint), transformers_serve, concurrency=2, timeout=120, max_new_tokens=8)
-    # Untrained: every request is answered, and no answer is a verdict.
+    # Untrained: every request is answered, but no answer is a verdict.
     assert referee.judge(*samples(4)) == [None] * 4
     counters = referee.counters
     assert counters.unknown_reasons == {"unreadable": 4}, counters.last_failure
@@ -583,7 +583,7 @@ def test_the_protocol_of_transformers_serve(transformers_serve, checkpoint):
     assert 4 <= counters.completion_tokens <= 4 * 8
 
 
-def test_a_refusal_is_no_verdict(server):
+def test_a_refusal_is_not_a_verdict(server):
     server.default = [reply(NO, finish="content_filter")]
     server.scripts = {}
     referee = ServerReferee("r", server.url, retries=0)
@@ -600,7 +600,7 @@ def test_a_referee_counts_what_its_server_refuses(server):
     assert "seed: left out" in referee.counters.refused[0]
 
 
-def test_a_referee_without_money_ends_the_training(server):
+def test_a_referee_without_credit_ends_the_training(server):
     server.default = [status(429, "insufficient_quota")]
-    with pytest.raises(UserError, match="the money of the account is used up"):
+    with pytest.raises(UserError, match="the account's credit is used up"):
         ServerReferee("r", server.url).judge(["So 1 is better."], [1])

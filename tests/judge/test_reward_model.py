@@ -1,4 +1,4 @@
-"""The reward model: what is asked in which order, early stopping, many candidates, calibration, and what goes wrong."""
+"""The reward model: orders shown, early stopping, many candidates, calibration, and errors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def longer_wins(first, second, seed):
 
 
 def noisy(first, second, seed):
-    """A judge between sure and torn, with an opinion for each pair, that is sometimes unreadable."""
+    """A judge with an opinion on each pair, confident or not, that is sometimes unreadable."""
     lean = random.Random(" ".join(sorted((first, second)))).choice([0.1, 0.35, 0.5, 0.65, 0.9])
     lean = lean if first < second else 1 - lean
     draw = random.Random(seed).random()
@@ -85,7 +85,7 @@ def items(count):
 
 
 def turned(verdict):
-    """What a verdict is when the two responses change places."""
+    """The verdict with the two responses swapped."""
     other = {1: 2, 2: 1, None: None}
     return (other[verdict.preferred], verdict.for_2, verdict.for_1, verdict.unreadable)
 
@@ -107,7 +107,7 @@ def test_both_orders_are_shown_and_translated_back():
     assert plain(RewardModel(Scripted(first_wins)).compare("Which?", [], "a", "b")) == (None, 1, 1, 0)
 
 
-def test_greedy_for_one_vote_sampled_for_several_or_as_told():
+def test_one_vote_is_greedy_and_several_are_sampled_by_default():
     engine = Scripted(longer_wins)
     model = RewardModel(engine, max_new_tokens=77)
     model.compare("q", [], "a", "b")
@@ -118,7 +118,7 @@ def test_greedy_for_one_vote_sampled_for_several_or_as_told():
     assert engine.rounds == [2, 6, 2]
 
 
-def test_the_orders_take_turns_so_that_every_beginning_is_balanced():
+def test_the_orders_alternate_so_that_every_prefix_is_balanced():
     for verdict in RewardModel(Scripted(noisy)).compare_many(items(20), votes=4):
         swapped = [vote.swapped for vote in verdict.votes]
         assert swapped == [swapped[0], not swapped[0]] * 4
@@ -133,7 +133,7 @@ def test_one_order_is_drawn_for_each_pair():
 
 @pytest.mark.parametrize("stop", [None, "exact", "sequential"])
 @pytest.mark.parametrize("both_orders", [True, False])
-def test_a_pair_turned_round_gets_its_verdict_turned_round(both_orders, stop):
+def test_a_swapped_pair_gets_the_swapped_verdict(both_orders, stop):
     model = RewardModel(Scripted(noisy))
     options = {"votes": 5, "both_orders": both_orders, "stop": stop}
     there = list(model.compare_many(items(30), **options))
@@ -169,7 +169,7 @@ def test_seeds_depend_on_content_seed_and_vote_and_on_nothing_else():
     assert len({seed for one in every for seed in one}) == 6 * len(every)
 
 
-def test_a_picture_is_the_same_however_it_is_handed_over(tmp_path):
+def test_a_picture_is_the_same_however_it_is_passed(tmp_path):
     picture = Image.radial_gradient("L").convert("RGB").resize((20, 30))
     picture.save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
@@ -224,7 +224,7 @@ def test_hostile_candidates_change_neither_prompt_nor_pictures(hostile):
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_a_model_takes_hostile_candidates_for_text(checkpoint, hostile):
+def test_a_model_reads_hostile_candidates_as_text(checkpoint, hostile):
     model = RewardModel.from_pretrained(checkpoint, max_new_tokens=3)
     picture = Image.new("RGB", (28, 28))
     verdict = model.compare("Which?", [picture], hostile, "x", votes=2)
@@ -255,13 +255,13 @@ def test_stopping_draws_the_beginning_of_the_votes_and_no_more_than_needed(stop,
         assert sum(engine.rounds) < 60 * total
 
 
-def test_undecided_pairs_are_asked_together_and_decided_ones_make_room():
+def test_undecided_pairs_share_rounds_and_decided_ones_make_room():
     engine = Scripted(noisy, batch_size=64)
     verdicts = list(RewardModel(engine).compare_many(items(20), votes=4, stop="exact"))
-    # 8 votes: the first round is of 5 for every pair, later ones of what can decide each.
+    # 8 votes: the first round has 5 for every pair, later ones as many as can decide it.
     assert engine.rounds[0] == 20 * 5
     assert len(engine.rounds) <= 4
-    small = Scripted(noisy, batch_size=4)  # 16 requests under way: 8 pairs at a time
+    small = Scripted(noisy, batch_size=4)  # 16 requests in flight: 8 pairs at a time
     assert list(RewardModel(small).compare_many(items(20), votes=4, stop="exact")) == verdicts
     assert max(small.rounds) <= 8 * 5
     assert len(small.rounds) < 20
@@ -282,7 +282,7 @@ def test_rounds_are_the_fewest_votes_that_can_decide(for_1, for_2, remaining):
 
 @pytest.mark.parametrize("votes", [2, 4, 6])
 def test_sequential_stopping_errs_as_rarely_as_the_documentation_says(votes):
-    """Over all that the votes of two orders can come to, each order's in random sequence, the orders in turns."""
+    """Over all outcomes of two orders' votes, each order's in random sequence, the orders alternating."""
     rule, total = SequentialStopping(2 * votes), 2 * votes
     contents = [(one, two) for one in range(votes + 1) for two in range(votes + 1 - one)]
     worst = 0.0
@@ -320,12 +320,12 @@ def test_exact_stopping_changes_no_verdict_of_a_real_model(checkpoint, pairs, vo
         texts = [vote.text for vote in whole.votes]
         assert [vote.text for vote in part.votes] == texts[: len(part.votes)]
     assert {vote.answer for verdict in full for vote in verdict.votes} == {1, 2}
-    if not both_orders:  # an untrained model leans to a position, so that both orders tie to the end
+    if not both_orders:  # an untrained model has a position bias, so the two orders tie to the end
         assert sum(len(part.votes) for part in stopped) < 8 * votes
 
 
 def _speak_in_answers(engine):
-    """Make an untrained model write an answer of its own choice: what it thinks decides only between 1 and 2."""
+    """Make an untrained model write an answer in which it only chooses between 1 and 2."""
     tokenizer = engine.processor.tokenizer
     tag, end, one, two, stop = (
         tokenizer.convert_tokens_to_ids(token) for token in ("<answer>", "</answer>", "1", "2", tokenizer.eos_token)
@@ -388,7 +388,7 @@ def test_items_are_taken_a_little_ahead(stop):
     for _ in range(100):
         assert next(results).votes
     assert next(taken) < 130
-    # Nor are endless bad rows read forever in search of a good one.
+    # Endless bad rows are not read forever in search of a good one either.
     results = RewardModel(Scripted(noisy)).compare_many(stream([PairToJudge("", [], "a", "b")]), stop=stop)
     assert isinstance(next(results), InvalidPair)
     assert next(taken) < 2300
@@ -403,7 +403,7 @@ def test_what_ends_every_request_ends_the_stream():
         next(results)
 
 
-def test_compare_raises_what_the_engine_says():
+def test_compare_raises_the_engines_error():
     with pytest.raises(EngineError, match="gone"):
         RewardModel(Scripted(lambda *_: EngineError("gone"))).compare("q", [], "a", "b")
 
@@ -427,7 +427,7 @@ def test_compare_raises_what_the_engine_says():
         ({"stop": "soon"}, "stop: must be exact or sequential, not 'soon'"),
     ],
 )
-def test_what_cannot_be_used_is_named(changes, message):
+def test_unusable_inputs_are_named(changes, message):
     engine = Scripted(first_wins)
     arguments = {"question": "q", "images": [], "a": "one", "b": "two", **changes}
     with pytest.raises(UserError, match=message):
@@ -442,7 +442,7 @@ def test_damaged_pictures_raise_image_errors(tmp_path):
         RewardModel(Scripted(first_wins)).compare("q", [buffer.getvalue()[:900]], "a", "b")
 
 
-def test_options_are_refused_before_the_first_item_is_asked_for():
+def test_options_are_refused_before_the_first_item_is_taken():
     with pytest.raises(UserError, match="votes"):
         RewardModel(Scripted(first_wins)).compare_many(items(1), votes=0)
 
@@ -508,7 +508,7 @@ def test_two_hundred_candidates_within_a_budget():
     assert sum(half) / 100 > sum(qualities) / 200 + 100
 
 
-def test_unreadable_comparisons_are_left_out_and_never_a_reward():
+def test_unreadable_comparisons_are_left_out_and_never_become_a_reward():
     def vote(first, second, seed):
         return None if "candidate 2" in (first, second) else by_quality(first, second, seed)
 
@@ -527,7 +527,7 @@ def test_unreadable_comparisons_are_left_out_and_never_a_reward():
     assert [one.probability for one in mute.rank("q", [], candidates(1, 2)).comparisons] == [None]
 
 
-def test_a_failed_comparison_is_no_reward_either():
+def test_a_failed_comparison_never_becomes_a_reward():
     def vote(first, second, seed):
         return EngineError("gone") if "candidate 2" in (first, second) else 1
 
@@ -556,7 +556,7 @@ def test_net_win_rates_by_hand():
 @given(st.integers(2, 6).flatmap(lambda n: st.tuples(
     st.just(n), st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=n * (n - 1) // 2, max_size=n * (n - 1) // 2),
 )))  # fmt: skip
-def test_net_win_rates_are_bounded_and_turn_with_the_comparisons(drawn):
+def test_net_win_rates_are_bounded_and_change_sign_with_the_comparisons(drawn):
     n, probabilities = drawn
     pairs = itertools.combinations(range(n), 2)
     played = [Comparison(*pair, p) for pair, p in zip(pairs, probabilities, strict=True)]
@@ -618,11 +618,11 @@ def test_a_scalar_model_has_one_vote_and_scores_each_candidate_once():
     assert sorted(table.asked) == ["a", "b", "c", "nan"]
     assert model.rank("another question", [], ["a", "b"]).order == (1, 0)
     assert sorted(table.asked) == ["a", "a", "b", "b", "c", "nan"]
-    with pytest.raises(UserError, match="scalar reward model votes the same 3 times"):
+    with pytest.raises(UserError, match="scalar reward model gives the same vote 3 times"):
         model.compare("q", [], "a", "b", votes=3)
 
 
-def test_a_scalar_model_judges_a_stream_longer_than_what_it_remembers():
+def test_a_scalar_model_judges_a_stream_longer_than_its_cache():
     table = Table({f"{i}": float(i % 7) for i in range(6001)})
     stream = [PairToJudge("q", [], str(i), str(i + 1)) for i in range(6000)]
     stream[200] = PairToJudge("q", [], "", "1")
@@ -633,7 +633,7 @@ def test_a_scalar_model_judges_a_stream_longer_than_what_it_remembers():
             assert result.preferred == (1 if i % 7 > (i + 1) % 7 else 2)
 
 
-def test_a_scalar_checkpoint_is_recognised(checkpoint, tmp_path):
+def test_a_scalar_checkpoint_is_recognized(checkpoint, tmp_path):
     from r1_reward.models.checkpoint import load_model_and_processor
     from r1_reward.models.scalar import ScalarRewardModel
 
@@ -667,7 +667,7 @@ def test_calibration_is_fitted_saved_and_found_again(checkpoint, tmp_path):
     raw = {i: model.compare("q", [], "x 3", f"y {i}").probability for i in range(3)}
     fitted = model.calibrate(labelled(60), plot=tmp_path / "plots" / "r.png", save_to=tmp_path / "m")
     assert fitted.n == 60
-    assert fitted.temperature > 1.5  # labels that have nothing to do with the judge
+    assert fitted.temperature > 1.5  # labels unrelated to the judge
     assert (tmp_path / "plots" / "r.png").read_bytes().startswith(b"\x89PNG")
     assert Calibration.load(tmp_path / "m") == fitted == model.calibration
     for i, probability in raw.items():
@@ -677,7 +677,7 @@ def test_calibration_is_fitted_saved_and_found_again(checkpoint, tmp_path):
         assert verdict.preferred == 1
         again = pickle.loads(pickle.dumps(verdict))
         assert (again, again.probability) == (verdict, verdict.probability)
-    assert model.calibrate(labelled(60)) == fitted  # on what the model says, not on what is calibrated already
+    assert model.calibrate(labelled(60)) == fitted  # on the model's own probabilities, not on calibrated ones
 
 
 def test_a_checkpoint_brings_its_calibration(checkpoint, tmp_path):
@@ -692,7 +692,7 @@ def test_a_checkpoint_brings_its_calibration(checkpoint, tmp_path):
         RewardModel.from_pretrained(tmp_path / "model")
 
 
-def test_counted_votes_are_not_calibrated():
+def test_probabilities_from_vote_counts_are_not_calibrated():
     fitted = RewardModel(Scripted(by_quality)).calibrate(labelled(60))
     counted = RewardModel(Scripted(longer_wins), calibration=fitted).compare("q", [], "long", "x")
     assert counted.probability == majority(counted.votes).probability == pytest.approx(2.5 / 3)
@@ -740,7 +740,7 @@ def test_a_checkpoint_in_process(checkpoint, pairs):
     assert len({vote.text for verdict in together for vote in verdict.votes}) > 1
 
 
-def test_the_dtype_is_taken_and_checked(checkpoint):
+def test_the_dtype_is_used_and_checked(checkpoint):
     assert RewardModel.from_pretrained(checkpoint, dtype="bfloat16").engine.model.dtype == torch.bfloat16
     for options, message in (
         ({"dtype": "int4"}, "dtype: must be one of auto, float32, bfloat16, float16, not 'int4'"),

@@ -1,4 +1,4 @@
-"""Schedules: which pairs they ask for, how many, in which rounds; and what a partial one says about a group."""
+"""Schedules: which pairs they choose, how many, in which rounds; and the rewards of a partial one."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_every_schedule_ends_with_its_number_of_comparisons_and_no_pair_twice(na
     assert len({frozenset(one[:2]) for one in all_of_them}) == len(all_of_them)
     assert all(0 <= i < n and 0 <= j < n and i != j for one in rounds for i, j in one)
     if n > 1 and (budget is None or budget >= 2 * n):
-        assert {i for one in all_of_them for i in one[:2]} == set(range(n)), "nobody is left out"
+        assert {i for one in all_of_them for i in one[:2]} == set(range(n)), "none is left out"
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 7, 8, 16, 21])
@@ -100,7 +100,7 @@ def test_rounds(n):
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 11])
-def test_a_circle_is_one(n):
+def test_a_circle_is_a_single_circle(n):
     rounds, _ = played("circular", n, lambda i, j: 0.5, seed=n)
     (pairs,) = rounds
     following = dict(pairs)
@@ -144,7 +144,7 @@ def test_ranking_and_the_knockout_play_these_schedules(n):
     assert rank(n, batch, budget=2 * n, seed=4).comparisons == tuple(asked)
 
 
-# What they say.
+# Their rewards.
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 12])
@@ -190,7 +190,7 @@ def test_few_comparisons_come_close_with_a_perfect_judge(name, n):
         full = net_win_rates(n, played("round-robin", n, soft(worth))[1])
         agreement.append(stats.kendalltau(own, full)[0])
         differences.append(np.mean(np.abs(np.subtract(own, full))))
-    # Measured: 0.85 to 0.96, and 0.04 to 0.07. The opponents met alone give 0.6 to 0.7, and 0.14 to 0.2.
+    # Measured: 0.85 to 0.96, and 0.04 to 0.07. Only the opponents met give 0.6 to 0.7, and 0.14 to 0.2.
     assert np.mean(agreement) > 0.82 and np.mean(differences) < 0.1
 
 
@@ -202,7 +202,7 @@ def test_the_best_of_a_knockout_has_the_highest_reward(n, seed):
     assert order(rewards)[0] == np.argmax(worth)
 
 
-def test_who_was_not_met_counts_by_the_scores():
+def test_opponents_not_met_count_by_their_scores():
     met = [Comparison(0, 1, 0.9), Comparison(1, 2, 0.8)]
     scores, _ = bradley_terry(3, met)
     between = 2 * sigmoid(scores[0] - scores[2]) - 1
@@ -213,14 +213,14 @@ def test_who_was_not_met_counts_by_the_scores():
 @pytest.mark.parametrize(
     ("met", "expected"),
     [
-        ([(0, 1, 0.9), (0, 2, 0.8), (1, 2, None)], [0.7, -0.8, -0.6]),  # asked for, and left out
+        ([(0, 1, 0.9), (0, 2, 0.8), (1, 2, None)], [0.7, -0.8, -0.6]),  # compared, and left out
         ([(0, 1, 0.9), (0, 2, None), (1, 2, None)], [0.8, -0.8, None]),
-        ([(0, 1, 0.9), (1, 2, None)], [0.8, -0.8, None]),  # of 2 nothing is known, so it is nobody's opponent
+        ([(0, 1, 0.9), (1, 2, None)], [0.8, -0.8, None]),  # nothing is known about 2: it is not an opponent
         ([(0, 1, None)], [None, None, None]),
         ([], [None, None, None]),
     ],
 )
-def test_unreadable_comparisons_are_no_opponents(met, expected):
+def test_unreadable_comparisons_do_not_count_as_opponents(met, expected):
     rates = net_win_rates(3, [Comparison(*one) for one in met])
     assert rates == [one if one is None else pytest.approx(one) for one in expected]
 
@@ -241,7 +241,7 @@ def test_rewards_are_bounded_add_up_to_zero_and_are_missing_where_nothing_was_re
 
 
 class Judge(FakeEngine):
-    """Prefers the text with the larger number, P = sigmoid(gap); remembers what each batch asked."""
+    """Prefers the text with the larger number, P = sigmoid(gap); records each batch."""
 
     def __init__(self, batch_size=64, unreadable=(), broken=()):
         self.batch_size, self.unreadable, self.broken, self.batches = batch_size, unreadable, broken, []
@@ -305,7 +305,7 @@ def test_rewards_follow_the_texts_not_their_places(name, kind):
 
 
 @pytest.mark.parametrize("name", PARTIAL)
-def test_what_looks_the_same_meets_the_same(name):
+def test_responses_that_look_the_same_have_the_same_opponents(name):
     responses = [*texts(7), "worth 9", "worth\u200b 9"]
     judge, other = Judge(), Judge()
     (one,) = scored([Group("Q?", [], responses)], judge, schedule=name)
@@ -315,7 +315,7 @@ def test_what_looks_the_same_meets_the_same(name):
 
 
 @pytest.mark.parametrize("name", PARTIAL)
-def test_who_meets_whom_is_drawn_from_question_responses_and_seed(name):
+def test_opponents_are_drawn_from_question_responses_and_seed(name):
     def pairs(question="Q?", seed=0):
         judge = Judge()
         scored([Group(question, [], texts(9))], judge, schedule=name, seed=seed)
@@ -348,7 +348,7 @@ def test_lone_equal_and_broken_groups_keep_their_places(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["win_rate", "bradley_terry"])
-def test_what_cannot_be_read_has_no_reward_whatever_the_schedule(name, kind):
+def test_an_unreadable_response_has_no_reward_under_any_schedule(name, kind):
     responses = texts(8)
     judge = Judge(unreadable=responses[2:3])
     (one,) = scored([Group("Q?", [], responses)], judge, schedule=name, kind=kind)
@@ -404,7 +404,7 @@ def test_groups_are_taken_as_they_are_needed(name):
     stream.close()
 
 
-def test_round_robin_is_the_default_and_asks_as_ever():
+def test_round_robin_is_the_default_and_compares_as_before():
     asked = []
     for options in ({}, {"schedule": "round-robin"}, {"schedule": "round-robin", "seed": 7}):
         judge = Judge()
@@ -437,12 +437,12 @@ def test_the_seed_of_the_model_decides():
     [
         ({"schedule": "swiss"}, "schedule: must be round-robin, circular, bracket or adaptive, not 'swiss'"),
         ({"schedule": "adaptive", "comparisons": 0}, "comparisons: must be 1 or more, not 0"),
-        ({"comparisons": 5}, "comparisons: the schedule round-robin has its own number"),
-        ({"schedule": "circular", "comparisons": 5}, "comparisons: the schedule circular has its own number"),
-        ({"schedule": "bracket", "comparisons": 5}, "comparisons: the schedule bracket has its own number"),
+        ({"comparisons": 5}, "comparisons: the schedule round-robin has a fixed number"),
+        ({"schedule": "circular", "comparisons": 5}, "comparisons: the schedule circular has a fixed number"),
+        ({"schedule": "bracket", "comparisons": 5}, "comparisons: the schedule bracket has a fixed number"),
     ],
 )
-def test_a_schedule_that_makes_no_sense_is_refused_before_anything_is_judged(options, message):
+def test_an_invalid_schedule_is_refused_before_anything_is_judged(options, message):
     judge = Judge()
     with pytest.raises(UserError, match=message):
         RewardModel(judge).rewards("Q?", [], ["alone"], **options)
@@ -452,7 +452,7 @@ def test_a_schedule_that_makes_no_sense_is_refused_before_anything_is_judged(opt
 
 
 class DarkestFirst(FakeEngine):
-    """Prefers the darker of the two pictures it is shown; remembers which they were."""
+    """Prefers the darker of two pictures; records which they were."""
 
     def __init__(self):
         self.compared = set()

@@ -1,4 +1,4 @@
-"""Judges that may say tie: what their votes come to, and which of them need not be drawn."""
+"""Judges that may vote for a tie: their verdicts, and which votes need not be drawn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from r1_reward.serve.metrics import Metrics
 
 
 class Undecided(FakeEngine):
-    """Says what the seed of a vote says: tie in half of the cases."""
+    """Votes by the seed: a tie in half of the cases."""
 
     dialect = find_dialect("llm-as-judge")
 
@@ -28,7 +28,7 @@ class Undecided(FakeEngine):
 @pytest.mark.parametrize("both_orders", [True, False])
 @pytest.mark.parametrize("votes", [3, 5, 8])
 @pytest.mark.parametrize("stop", ["exact", "sequential"])
-def test_votes_left_undrawn_could_not_have_made_it_a_tie(stop, votes, both_orders):
+def test_skipped_votes_could_not_have_made_it_a_tie(stop, votes, both_orders):
     model, changed = RewardModel(Undecided()), 0
     for number in range(60):
         options = {"votes": votes, "both_orders": both_orders, "temperature": 1.0}

@@ -1,4 +1,4 @@
-"""A judge that cannot be read: what is said, after how many answers, with which cause and example."""
+"""An unreadable judge: the report, after how many answers it comes, its cause and example."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_the_cause_is_what_the_text_holds_instead_of_a_verdict(text):
+def test_the_cause_is_what_the_text_has_instead_of_a_verdict(text):
     assert parse_judgment(text).answer is None
     assert why_unreadable(text) == TEXTS[text]
 
 
-def test_what_the_engine_knows_of_a_text_goes_before_what_it_holds():
+def test_the_engines_report_takes_precedence_over_the_text():
     assert why_unreadable("[[A]]", truncated=True) == unreadable.CUT
     assert why_unreadable("[[A]]", refused=True) == unreadable.REFUSED
     assert (
@@ -67,7 +67,7 @@ def test_what_the_engine_knows_of_a_text_goes_before_what_it_holds():
     )
 
 
-def test_a_verdict_has_no_cause_and_a_draft_of_an_old_file_is_none():
+def test_a_verdict_has_no_cause_and_a_draft_in_an_old_file_is_not_a_verdict():
     def vote(text, truncated=False):
         return Judgment(answer=1, swapped=False, text=text, well_formed=True, tokens=1, truncated=truncated)
 
@@ -89,7 +89,7 @@ def test_an_example_is_short_and_cannot_write_to_the_terminal():
     assert len(one.example) < 260 and one.example.isprintable()
 
 
-def test_the_commonest_cause_is_named_with_its_share_an_example_and_what_helps():
+def test_the_most_common_cause_is_named_with_its_share_an_example_and_advice():
     counted = Readings()
     for one in readings(*["so long"] * 7, *["[[A]]"] * 2, "<answer>1</answer>", cut=7):
         counted.add(one)
@@ -107,12 +107,12 @@ def test_the_commonest_cause_is_named_with_its_share_an_example_and_what_helps()
         ("<think>So it goes", True, "raise --max-new-tokens (now 64)"),
         ("<answer>Answer 1 is better</answer>", False, "only <answer>1</answer> or <answer>2</answer> is read"),
         ("[[B]]", False, "another form of verdict: [[A]]"),
-        ("<think>Long.</think>", False, "reasoning in a field of its own"),
+        ("<think>Long.</think>", False, "reasoning in a separate field"),
         ("", False, "One of them: (empty)"),
         ("I cannot judge this.", False, "declines to judge"),
     ],
 )
-def test_after_fifty_answers_without_a_verdict_it_is_said_once(text, cut, said, caplog):
+def test_after_fifty_answers_without_a_verdict_it_is_reported_once(text, cut, said, caplog):
     watch = Watch("m", "warn", limit=limit_of(64))
     one = readings(text, cut=int(cut))
     with caplog.at_level(logging.WARNING):
@@ -132,10 +132,10 @@ def test_one_verdict_among_the_first_fifty_is_enough(caplog):
     assert not watch.stopped and not caplog.records
     late = Watch("m", "stop")
     late.add(readings(*["?"] * 50, "<answer>2</answer>"))
-    assert not late.stopped  # 51 came at once, and one of them is a verdict
+    assert not late.stopped  # 51 came together, and one of them is a verdict
 
 
-def test_stop_raises_if_something_is_left_and_says_so_if_nothing_is(caplog):
+def test_stop_raises_if_rows_are_left_and_warns_if_not(caplog):
     watch = Watch("m", "stop")
     assert watch.add(readings(*["?"] * 49))
     assert not watch.add(readings("?"))
@@ -155,11 +155,11 @@ def test_answers_that_other_processes_saw_count(caplog):
     assert Watch("m", "stop").add(readings(*["?"] * 80), elsewhere=(10, 1))
 
 
-# ---- workers that are stopped, by the watch or by a server without which nothing can continue
+# ---- workers stopped by the watch, or by a fatal error of a server
 
 
 class Spec:
-    """An engine that is loaded is a number; ``base_url`` decides how it is asked."""
+    """Its loaded engine is a number; ``base_url`` decides how it is used."""
 
     def __init__(self, base_url):
         self.base_url = base_url
@@ -170,7 +170,7 @@ class Spec:
 
 
 @pytest.mark.parametrize("base_url", [None, "http://x/v1"])
-def test_rows_are_no_longer_given_out_and_what_was_taken_is_finished(base_url):
+def test_no_more_rows_are_taken_and_those_in_progress_are_finished(base_url):
     taken = []
 
     def judge(_, rows, __):
@@ -196,7 +196,7 @@ def test_rows_are_no_longer_given_out_and_what_was_taken_is_finished(base_url):
 
 
 @pytest.mark.parametrize("answered", [0, 1, 3, 4, 6, 9])
-def test_a_stream_that_breaks_off_gives_what_was_answered_and_then_the_error(answered):
+def test_a_stream_that_fails_yields_its_answers_and_then_the_error(answered):
     def judge(_, rows, __):
         for row in rows:
             if row == answered:
@@ -233,7 +233,7 @@ def test_dialects_that_would_read_a_text_are_named(text, names):
     assert bool(names) == bool(others)
 
 
-def test_a_hint_is_given_where_most_texts_agree_with_it():
+def test_a_hint_is_given_if_most_texts_agree_with_it():
     readings = Readings()
     for text in ("\\boxed{1}", "\\boxed{2}", "[[A]]"):
         readings.add(read(text, readable=False))
@@ -243,7 +243,7 @@ def test_a_hint_is_given_where_most_texts_agree_with_it():
     assert "--dialect" not in readings.cause()
 
 
-def test_the_form_that_is_read_is_named_and_its_own_contradictions_are_several():
+def test_the_expected_form_is_named_and_contradictions_are_several_answers():
     spoken = find_dialect("rm-r1")
     readings = Readings(spoken)
     readings.add(read("[[A]] and [[B]]", readable=False, dialect=spoken))

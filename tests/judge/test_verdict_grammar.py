@@ -1,4 +1,4 @@
-"""The grammar of comparative judgements: a table for each rule, its mirror image, its names, and its cost."""
+"""The grammar of comparative judgments: a table for each rule, its mirror image, its names, and its cost."""
 
 from __future__ import annotations
 
@@ -247,16 +247,16 @@ def test_every_name(first, second):
         assert conclusion(f"I choose {better} over {other}.") == number
 
 
-def test_the_former_and_the_latter_are_names_behind_two_others():
+def test_the_former_and_the_latter_are_names_after_two_others():
     assert conclusion("Response 2 names the colour, Response 1 does not. The former is better.") == 2
     assert conclusion("Of Response 1 and Response 2, the latter is better.") == 2
     assert conclusion("The latter is better.") is None
 
 
-def test_a_multiple_choice_answer_is_no_name_beside_responses():
+def test_a_multiple_choice_answer_is_not_a_name_if_there_are_responses():
     assert conclusion("The correct option is B. Response 1 chose option A, so Response 2 is better.") == 2
     assert conclusion("Assistant A chose Answer B, which is better than Answer A.") is None
-    assert conclusion("Option A is better than option B.") == 1  # where nothing else has a name
+    assert conclusion("Option A is better than option B.") == 1  # if nothing else is a name
     assert conclusion("The better choice is 2 cups.") is None
 
 
@@ -270,7 +270,7 @@ def test_remarks_say_whom_they_are_about():
     assert remarks("Is Response 2 better?") == []
 
 
-def test_the_demo_is_read_as_it_is_meant():
+def test_the_demo_is_read_as_intended():
     """Every sentence of the handwriting demo concludes for the response it names, contradictory texts too."""
     taught = [pair for pair in build_world(seed=3, train_pairs=3000, test_pairs=2).train if pair.reasoning is not None]
     assert {pair.kind for pair in taught} == set(TAUGHT_KINDS)
@@ -298,7 +298,7 @@ def test_a_long_sentence_takes_linear_time(part):
     remarks(text)
     verdict_grammar.scores(verdict_names.mark_names(text))
     conclusion(text)
-    assert time.perf_counter() - start < 10  # what looks at every word for each word takes minutes
+    assert time.perf_counter() - start < 10  # code that looks at every word for each word takes minutes
 
 
 @pytest.mark.parametrize("module", [verdict_grammar, verdict_names, verdict_sentences])

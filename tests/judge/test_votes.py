@@ -19,7 +19,7 @@ NO_PICTURES = opened([])
 
 
 class FirstIsBetter(FakeEngine):
-    """Always prefers what it is shown first, and remembers what that was and with which seeds."""
+    """Always prefers the response shown first, and records it with the seeds."""
 
     def __init__(self, fail=()):
         self.shown, self.seeds, self.fail, self.batches = [], [], fail, []
@@ -78,7 +78,7 @@ def test_random_orders_are_drawn_for_each_vote_and_do_not_depend_on_label_or_sto
     assert any(len(set(first[i : i + 5])) == 2 for i in range(0, 200, 5))
 
 
-def test_the_two_passes_turn_every_order_round_and_the_first_is_not_the_stored_one_throughout():
+def test_the_two_passes_use_opposite_orders_and_the_first_is_not_always_the_stored_one():
     plan = Plan(3)
     firsts = []
     for votes in draw_votes(FirstIsBetter(), pairs_of(40), plan):
@@ -90,7 +90,7 @@ def test_the_two_passes_turn_every_order_round_and_the_first_is_not_the_stored_o
     assert 8 < sum(firsts) < 32
 
 
-def test_seeds_differ_between_votes_and_are_the_same_again_whatever_else_is_judged():
+def test_seeds_differ_between_votes_and_do_not_depend_on_other_pairs():
     def seeds(pairs, seed=0):
         engine = FirstIsBetter()
         list(draw_votes(engine, pairs, Plan(3, temperature=1.0, seed=seed)))
@@ -128,7 +128,7 @@ def test_a_failed_request_leaves_its_pair_unjudged_and_no_other(pairs):
         judge_pairs(FirstIsBetter(fail={pairs[0]["question"]}), [pairs[0]])
 
 
-def test_errors_among_the_items_are_handed_on():
+def test_errors_among_the_items_are_passed_through():
     error = EngineError("a picture is missing")
     judged = list(draw_votes(FirstIsBetter(), prepare_all([error, {"question": " "}, *pairs_of(1)]), Plan()))
     assert judged[0] is error
@@ -136,7 +136,7 @@ def test_errors_among_the_items_are_handed_on():
     assert len(judged[2]) == 2
 
 
-def test_watched_votes_are_those_of_the_plan_one_after_the_other():
+def test_watched_votes_are_those_of_the_plan_one_by_one():
     pair, plan = pairs_of(1)[0], Plan(4, temperature=1.0)
     (votes,) = draw_votes(FirstIsBetter(), [pair], plan)
     engine = FirstIsBetter()
@@ -173,7 +173,7 @@ class Slow:
 
 
 class Countdown:
-    """A task that asks so many times."""
+    """A task that asks this many times."""
 
     def __init__(self, number, times):
         self.number, self.left, self.heard = number, times, []
@@ -187,7 +187,7 @@ class Countdown:
 
 
 @pytest.mark.parametrize("in_order", [True, False])
-def test_tasks_ask_again_and_nobody_waits_for_a_slow_one(in_order):
+def test_tasks_ask_again_and_none_waits_for_a_slow_one(in_order):
     class Engine:
         def open(self):
             return Slow()
@@ -199,7 +199,7 @@ def test_tasks_ask_again_and_nobody_waits_for_a_slow_one(in_order):
     assert task.heard == ["7-3", "7-2", "7-1"]
 
 
-def test_an_engine_that_is_shared_works_for_one_at_a_time():
+def test_a_shared_engine_works_for_one_thread_at_a_time():
     busy, most = [], []
 
     class Busy(FakeEngine):
@@ -220,7 +220,7 @@ def test_an_engine_that_is_shared_works_for_one_at_a_time():
     assert max(most) == 1
 
 
-def test_leaving_a_session_forgets_what_was_not_answered():
+def test_leaving_a_session_drops_unanswered_requests():
     asked = []
     with BatchSession(2, lambda requests: [asked.append(request) or [] for request in requests]) as session:
         session.submit("a", 1)

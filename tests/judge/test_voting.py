@@ -91,7 +91,7 @@ def test_probability_is_the_mean_of_token_probabilities():
 def test_probability_from_counts_is_jeffreys():
     assert majority(votes(1, 1, 2, None)).probability == pytest.approx(2.5 / 4)
     assert majority(votes(2)).probability == pytest.approx(0.25)
-    # One vote without a token probability: the others' are of another kind and are not mixed in.
+    # One vote has no token probability: the others' are of a different kind and are not used.
     assert majority([vote(1, probability=0.9), vote(1)]).probability == pytest.approx(2.5 / 3)
     assert Verdict(1, 3, 0, 0).probability == pytest.approx(3.5 / 4)  # counts alone
 
@@ -127,7 +127,7 @@ def test_tokens_are_summed_over_all_votes():
         ([(1, 0.5), (2, 0.5)], None),
         ([(None, 0.9), (2, 0.4)], 2),
         ([], None),
-        ([(0, None), (0, None), (1, 0.9)], None),  # more say tie than name a response
+        ([(0, None), (0, None), (1, 0.9)], None),  # more votes for a tie than for either response
         ([(0, None), (0, None), (0, None), (1, 0.9), (2, 0.0), (2, 0.0)], None),
         ([(0, None), (1, 0.9)], 1),
         ([(0, None), (1, 0.9), (2, 0.45), (2, 0.45)], 1),
@@ -169,7 +169,7 @@ def test_votes_needed_by_hand():
     assert votes_needed(votes(2, None, None), exact) == 3  # a lead of 1 may become a tie
     assert votes_needed(votes(2, 2, None, None), exact) == 3  # a lead of 2 is safe from 1
     assert votes_needed([], exact) == 0
-    assert votes_needed(votes(1, 1, 0, 0, 0), exact) == 5  # a tie is a verdict, too
+    assert votes_needed(votes(1, 1, 0, 0, 0), exact) == 5  # a tie is also a verdict
     assert votes_needed(votes(1, 1, 1, 0, 0, 0, 0), exact) == 7
     assert votes_needed(votes(0, 0, 0, 1, 2), exact) == 3
     assert votes_needed(votes(0, 0, 0, 0, 0), exact) == 3
@@ -192,8 +192,8 @@ def test_exact_stopping_never_changes_a_verdict(answers):
 
 @pytest.mark.parametrize("error", [0.05, 0.15, 0.35])
 @pytest.mark.parametrize("number", range(2, 8))
-def test_votes_that_say_tie_keep_the_sequential_bound(number, error):
-    """Over all orders of all that the votes may come to, ties included."""
+def test_votes_for_a_tie_keep_the_sequential_bound(number, error):
+    """Over all orders of all possible votes, ties included."""
     rule, wrong = SequentialStopping(number, error), defaultdict(list)
     for answers in product([0, 1, 2, None], repeat=number):
         cast = votes(*answers)
@@ -203,7 +203,7 @@ def test_votes_that_say_tie_keep_the_sequential_bound(number, error):
 
 
 def stop_of(answers, rule, looks=None):
-    """Where a rule stops, by its definition; ``looks``: the numbers of votes it is asked at."""
+    """Where a rule stops, by its definition; ``looks`` are the numbers of votes at which it is called."""
     for n in range(1, len(answers) + 1):
         if (looks is None or n in looks) and rule.decided(answers[:n].count(1), answers[:n].count(2), len(answers) - n):
             return n
@@ -211,7 +211,7 @@ def stop_of(answers, rule, looks=None):
 
 
 def disagreements(rule, looks=None):
-    """(k1, k2) -> share of all orders of such votes after which the rule's verdict is not that of all votes."""
+    """(k1, k2) -> share of all orders of these votes in which the rule's verdict differs from that of all votes."""
     wrong = defaultdict(list)
     for answers in product([1, 2, None], repeat=rule.votes):
         end = stop_of(answers, rule, looks)
@@ -321,7 +321,7 @@ def test_many_votes_keep_the_bound():
     assert votes_needed(votes(*[2] * 64), SequentialStopping(64)) < 12
 
 
-def test_numbers_that_cannot_be_are_refused():
+def test_impossible_numbers_are_refused():
     for bad in (0, -1, voting.MOST_VOTES + 1):
         with pytest.raises(UserError, match="votes"):
             SequentialStopping(bad)

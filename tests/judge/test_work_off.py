@@ -11,7 +11,7 @@ from r1_reward.records.errors import UserError
 
 
 class Session:
-    """Answers what was asked first, one request at a time; notes the most that was under way."""
+    """Answers the oldest request first, one at a time; records the most that were in flight."""
 
     def __init__(self):
         self.waiting, self.most = [], 0
@@ -42,7 +42,7 @@ class Session:
 
 
 class Asking:
-    """Asks its requests one after the other."""
+    """Sends its requests one after another."""
 
     def __init__(self, *requests):
         self.due, self.heard = list(requests), []
@@ -62,7 +62,7 @@ def test_tasks_ask_again_until_they_are_done(in_order):
     assert [task.heard for task in tasks] == [list(range(n % 4)) for n in range(20)]
 
 
-def test_only_what_is_admitted_is_asked_and_the_rest_stays_undone():
+def test_only_admitted_tasks_are_asked_and_the_rest_stay_undone():
     budget = [3]
 
     def admit():
@@ -75,7 +75,7 @@ def test_only_what_is_admitted_is_asked_and_the_rest_stays_undone():
     assert [task.heard for task in tasks] == [["a"], [], ["c"], ["d"], []]
 
 
-def test_not_now_means_later_while_something_is_under_way():
+def test_not_now_means_later_while_requests_are_in_flight():
     session = Session()
     tasks = [Asking(*"ab") for _ in range(6)]
     done = list(work_off(session, iter(tasks), in_order=False, admit=lambda: not session.waiting))
@@ -83,14 +83,14 @@ def test_not_now_means_later_while_something_is_under_way():
     assert session.most == 1
 
 
-def test_the_gate_is_not_asked_when_nothing_is_left_to_ask():
+def test_the_gate_is_not_called_when_nothing_is_left_to_ask():
     asked = []
     assert len(list(work_off(Session(), [Asking("a")], admit=lambda: asked.append(1) or True))) == 1
     assert len(asked) == 1
 
 
 @pytest.mark.parametrize("counted", [True, False])
-def test_an_error_waits_for_what_is_under_way_if_somebody_counts_the_cost(counted):
+def test_an_error_waits_for_requests_in_flight_if_the_caller_counts_the_cost(counted):
     tasks = [Asking("a"), Asking("bad"), Asking("b", "never"), Asking("c")]
     with pytest.raises(UserError, match="refused"):
         list(work_off(Session(), tasks, admit=(lambda: True) if counted else None))

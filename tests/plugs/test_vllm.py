@@ -239,7 +239,7 @@ def test_a_pixel_budget(judge, items):
     small["vllm"].engine.close()
     assert tokens["vllm"] == tokens["transformers"]
     assert not Path(small["vllm"].engine._checkpoint.folder).exists()
-    with pytest.raises(UserError, match="was closed"):
+    with pytest.raises(UserError, match="is closed"):
         list(small["vllm"].engine.generate([request]))
 
 

@@ -410,7 +410,7 @@ def test_several_processes_need_a_size(monkeypatch):
     [
         ({"kind": "elo"}, "kind: must be win_rate or bradley_terry"),
         ({"schedule": "swiss"}, "schedule: must be round-robin, circular, bracket or adaptive"),
-        ({"schedule": "bracket", "comparisons": 3}, "comparisons: the schedule bracket has its own number"),
+        ({"schedule": "bracket", "comparisons": 3}, "comparisons: the schedule bracket has a fixed number"),
         ({"schedule": "adaptive", "comparisons": 0}, "comparisons: must be 1 or more"),
         ({"group_size": 1}, "group_size: must be 2 or more"),
         ({"votes": 0}, "votes: must be 1 or more"),

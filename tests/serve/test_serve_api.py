@@ -160,8 +160,8 @@ def test_rewards_by_a_schedule_are_those_of_the_model(server, options):
     [
         ({"schedule": "swiss"}, "schedule", "'round-robin', 'circular', 'bracket' or 'adaptive'"),
         ({"schedule": "adaptive", "comparisons": 0}, "comparisons", "greater than or equal to 1"),
-        ({"comparisons": 5}, "comparisons", "the schedule round-robin has its own number of them"),
-        ({"schedule": "circular", "comparisons": 5}, "comparisons", "the schedule circular has its own number of them"),
+        ({"comparisons": 5}, "comparisons", "the schedule round-robin has a fixed number of them"),
+        ({"schedule": "circular", "comparisons": 5}, "comparisons", "the schedule circular has a fixed number of them"),
     ],
 )
 def test_an_invalid_schedule_is_refused(server, options, field, message):

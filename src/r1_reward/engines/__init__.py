@@ -1,1 +1,1 @@
-"""Who answers: a model in this process, servers, or a scalar model."""
+"""Engines that answer requests: a model in this process, servers, or a scalar reward model."""

@@ -1,8 +1,8 @@
-"""What goes over the wire to a server of the OpenAI chat protocol, and what comes back; no network here.
+"""The wire format of the OpenAI chat protocol, for requests and replies; no network access.
 
-:mod:`r1_reward.engines.client` asks; this module writes the requests and reads the replies. A reply is a whole
-completion or a :class:`Failure`: half a JSON, no choice, null where the text should be, a generation that was broken
-off are failures, while a refusal and an empty text are what the model said.
+:mod:`r1_reward.engines.client` sends the requests that this module writes, and gets the replies that it reads. A reply
+is a complete completion or a :class:`Failure`: invalid JSON, no choice, null instead of text and an aborted generation
+are failures; a refusal and an empty text are the model's answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LATER = "see the server's log and run again"
 JUDGES = find_dialect(DEFAULT)
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
-# Why a generation ended, in the words of many servers, in lower case; whatever else they say is an end like any other.
+# Finish reasons of many servers, in lower case; any other is a normal stop.
 _UNSAID = ("", "null", "none", "unknown", "unspecified", "finish_reason_unspecified")
 _FILTERED = re.compile(r"filter|safety|refus|recitation|blocklist|prohibited|spii|toxic|sensitive|guardrail|moderation")
 _CUT = re.compile(r"length|max[\w ]*tokens|token[_ ]limit|error_limit|context_window|truncat|repetition")
@@ -40,10 +40,10 @@ _BROKEN = re.compile(r"abort|error|cancel|time_?out|interrupt|insufficient|fail"
 
 
 class Failure(Exception):
-    """One try brought no whole reply: why, what a person can do, and the kind of it in a word or two.
+    """One try got no complete reply: the reason, what to do about it, and its kind in a word or two.
 
-    ``again`` says whether another try may do better, ``delay`` how many seconds the server wants to be left alone,
-    ``connected`` is False if there was no server.
+    ``again`` says whether another try may succeed, ``delay`` how many seconds the server asks to wait, ``connected`` is
+    False if the server could not be reached.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Failure(Exception):
 
 
 def chat_messages(request: Request) -> list[dict[str, Any]]:
-    """Return the messages with each image part holding its picture, as a PNG data URL.
+    """Return the messages with each image part holding its picture as a PNG data URL.
 
-    Content of one text alone becomes a plain string, since some servers of text models accept nothing else. Raises
-    ValueError if the request has not as many images as image parts.
+    Content that is a single text becomes a plain string, since some servers of text models accept nothing else. Raises
+    ValueError if the numbers of images and image parts differ.
     """
     images, messages, count = iter(request.images), [], 0
     for message in request.messages:
@@ -86,7 +86,7 @@ def chat_messages(request: Request) -> list[dict[str, Any]]:
 
 def _data_url(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    # The fastest compression: the caller waits for it, and the bytes travel only once per completion.
+    # The fastest compression: the caller waits for it, and the bytes are sent only once per completion.
     (image if image.mode in _PNG_MODES else image.convert("RGB")).save(buffer, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
@@ -125,13 +125,13 @@ class _Place(_Token):
 
 
 def read_replies(body: bytes, content_type: str, verdicts: Dialect = JUDGES) -> list[Completion]:
-    """Turn the body of a 200 and its content type into the completions it holds, at least one.
+    """Return the completions, at least one, in the body of a 200 response with this content type.
 
-    ``verdicts`` says where a judgement's verdict stands, whose probability is read.
+    ``verdicts`` is the judge's dialect, which locates the verdict in the text, for its probability.
 
-    ``tokens`` is what the server counts, else the number of log-probabilities, else 0. A server counts the tokens of
-    all its completions together: with several, ``tokens`` is the number of each one's log-probabilities, else its
-    equal share of the count. Raises :class:`Failure` if there is no completion, or any of them is not whole.
+    ``tokens`` is the server's count, else the number of log-probabilities, else 0. A server counts the tokens of all
+    completions together: with several, ``tokens`` is the number of each one's log-probabilities, else an equal share of
+    the count. Raises :class:`Failure` if there is no completion, or any of them is incomplete.
     """
     shown = excerpt(body[:2000].decode(errors="replace")) or "nothing"
     content_type = content_type.partition(";")[0].strip()
@@ -146,7 +146,7 @@ def read_replies(body: bytes, content_type: str, verdicts: Dialect = JUDGES) -> 
         raise Failure(f"its answer is not a chat completion ({problem}): {shown}", LATER) from error
     usage = reply.usage or _Usage()
     counted = usage.completion_tokens
-    each, rest = divmod(counted or 0, len(reply.choices))  # the rest goes to the first ones
+    each, rest = divmod(counted or 0, len(reply.choices))  # the remainder goes to the first ones
     completions = []
     for number, choice in enumerate(reply.choices):
         said, finish = _said(choice.message), _finish(choice.finish_reason)
@@ -156,7 +156,7 @@ def read_replies(body: bytes, content_type: str, verdicts: Dialect = JUDGES) -> 
         broken = not (filtered or cut) and bool(_BROKEN.search(finish))
         if broken or (text is None and not filtered):
             why = f", content of {', '.join(said.unread)}" if said.unread else ""
-            raise Failure(f"it gives no text or broke off (finish_reason {finish or None}{why}): {shown}", LATER)
+            raise Failure(f"it returned no text or stopped early (finish_reason {finish or None}{why}): {shown}", LATER)
         places = _places(choice.logprobs)
         own = len(places) if counted is None or (places and len(reply.choices) > 1) else each + (number < rest)
         completions.append(
@@ -174,7 +174,7 @@ def read_replies(body: bytes, content_type: str, verdicts: Dialect = JUDGES) -> 
 
 
 def _finish(reason: Any) -> str:
-    """Return why a generation ended, in the server's word in lower case; empty if it does not say."""
+    """Return the server's finish reason in lower case; empty if it gives none."""
     if isinstance(reason, dict):  # SGLang's own form
         reason = reason.get("type")
     word = reason.strip().lower() if isinstance(reason, str) else ""
@@ -182,18 +182,18 @@ def _finish(reason: Any) -> str:
 
 
 class _Said(NamedTuple):
-    """What a message says: its text, the reasoning that a server took out of it, a refusal; None where it has none."""
+    """A message's text, the reasoning that the server split off, and a refusal; None if there is none."""
 
     text: str | None
     thought: str
     refusal: str | None
     unread: tuple[str, ...] = ()
-    """Kinds of parts that are neither."""
+    """Kinds of parts that are none of these."""
 
     def whole(self) -> str | None:
-        """Put back the reasoning.
+        """Return the text with its reasoning put back.
 
-        It is closed even where the limit cut it: an answer that was only thought about must not be read as given.
+        The thought is closed even if the limit cut it: an answer that was only considered must not count as given.
         """
         content = self.refusal if self.text is None else self.text
         if not self.thought or (content and "<think>" in content):
@@ -201,7 +201,7 @@ class _Said(NamedTuple):
         return f"<think>{self.thought}</think>{content or ''}"
 
 
-# Kinds of parts that are a thought, and kinds whose text, if any, is not the model's answer.
+# Kinds of parts that are thoughts, and kinds whose text, if any, is not the model's answer.
 _THOUGHTS = re.compile(r"think|reason|thought|analysis|commentary|\bcot\b")
 _NOT_SAID = re.compile(
     r"tool|function|image|audio|video|file|redact|encrypt|signature|citation|reference|search|code|execut|error"
@@ -209,7 +209,7 @@ _NOT_SAID = re.compile(
 
 
 def _said(message: _Message) -> _Said:
-    """Read a message whose content is a text, or a list of parts of which some are text and some are thoughts."""
+    """Read a message whose content is a text, or a list of parts: texts, thoughts and others."""
     texts: list[str] = []
     thoughts: list[str] = []
     refusals = [refusal] if (refusal := _inner_text(message.refusal)) else []
@@ -232,7 +232,7 @@ def _said(message: _Message) -> _Said:
 
 
 def _parts(content: Any) -> Iterator[tuple[str, str | None]]:
-    """Yield kind and text of each part of a message's content; lists within lists, and within a part, are opened."""
+    """Yield the kind and text of each part of a message's content, including nested lists."""
     if isinstance(content, str):
         yield "text", content
     elif isinstance(content, list):
@@ -264,7 +264,7 @@ _TEXT_KEYS = (
 
 
 def _inner_text(value: Any) -> str | None:
-    """Return the text of a part, however deep it lies: a string, a list of parts, or an object with one of them."""
+    """Return the text of a part at any depth: a string, a list of parts, or an object with one of them."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -276,23 +276,23 @@ def _inner_text(value: Any) -> str | None:
 
 
 def _places(logprobs: Any) -> list[tuple[str, dict[str, float]]]:
-    """Return the generated tokens, each with the alternatives at its place; none if the server tells none."""
+    """Return the generated tokens, each with the alternatives at its place; empty if the server returned none."""
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     try:
         places = [_Place.model_validate(place) for place in content or []]
-    except (ValidationError, TypeError):  # a format of its own: the text is as good without
+    except (ValidationError, TypeError):  # a nonstandard format: the text is still good
         return []
     # The token alone, without alternatives, would make every answer certain.
     return [(p.token, {t.token: t.logprob for t in (*p.top_logprobs, p)} if p.top_logprobs else {}) for p in places]
 
 
 def answer_probability(tokens: Sequence[tuple[str, Mapping[str, float]]], verdicts: Dialect = JUDGES) -> float | None:
-    """Return P("1") at the answer's token, renormalised over "1" and "2" (or what stands for them), in [0, 1].
+    """Return P("1") at the answer's token, renormalized over "1" and "2" (or the dialect's verdicts), in [0, 1].
 
-    ``tokens``: each generated token with the log-probabilities (natural, at most 0) of the likeliest tokens at its
-    place; an answer that is not among them counts as 0. A token may carry what stands around the digit: ``>1``,
-    ``" 1"``, ``1</``. None if the text has no place for one answer outside its thought, if neither 1 nor 2 stands
-    there, or without log-probabilities there.
+    ``tokens``: each generated token with the log-probabilities (natural, at most 0) of the most likely tokens at its
+    place; an answer that is not among them counts as 0. A token may include characters around the digit: ``>1``,
+    ``" 1"``, ``1</``. None if the text has no place for a single answer outside its thought, if neither 1 nor 2 is
+    there, or if that place has no log-probabilities.
 
     >>> tokens = [("<answer>", {}), ("1", {"1": -0.1, "2": -2.3}), ("</answer>", {})]
     >>> round(answer_probability(tokens), 2)
@@ -317,7 +317,7 @@ def answer_probability(tokens: Sequence[tuple[str, Mapping[str, float]]], verdic
 
 
 def _answer(token: str, before: str, behind: str) -> str:
-    """Return what a token puts between the characters ``before`` an answer, which it begins with, and ``behind`` it."""
+    """Return the answer in a token that begins with the characters ``before`` it and may end with those ``behind``."""
     if not token.startswith(before):
         return ""
     core = token[len(before) :].strip()
@@ -325,7 +325,7 @@ def _answer(token: str, before: str, behind: str) -> str:
 
 
 def retry_after(header: str | None) -> float:
-    """Return the seconds a ``Retry-After`` header asks for, as a number or a date; 0 for none or nonsense."""
+    """Return the seconds that a ``Retry-After`` header (a number or a date) asks for; 0 if it is missing or invalid."""
     try:
         seconds = float(header or 0)
     except ValueError:
@@ -335,6 +335,6 @@ def retry_after(header: str | None) -> float:
 
 
 def excerpt(text: str) -> str:
-    """Return the start of a stranger's text, on one line and fit for a terminal."""
+    """Return the start of an untrusted text, on one line and safe for a terminal."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return line if len(line) <= 200 else f"{line[:200]}..."

@@ -1,17 +1,16 @@
-"""The one client of OpenAI-compatible chat servers: judges, referees and teachers are all asked through it.
+"""The one client for OpenAI-compatible chat servers, used for judges, referees and teachers alike.
 
-The ``openai`` library repeats what failed, waits between tries and obeys ``Retry-After``. Around it this module does
-what the library does not:
+The ``openai`` library retries failures, waits between tries and obeys ``Retry-After``. This module adds:
 
-- One try is limited as a whole (the library's own limit is on silence), keeps to a number of requests a minute, is
-  counted, and is a failure if a 200 holds less than a whole completion.
-- A parameter that a server refuses (``temperature``, ``seed``, ``logprobs``, ...) is left out from then on; that is
-  logged once, with what is lost by it, and kept in ``usage.refused`` for the report of the run.
-- Several servers share the work; what one fails to answer is asked of the others, at once. What a server has no time
-  for because too many of ours are open waits for a place among fewer.
-- Errors say who failed, why and what to do. What would fail for every request (a wrong key, an unknown model, no
-  money, no server) is a ``UserError``; what concerns one request alone is a :class:`ServerError`, which is a
-  :class:`RejectedError` if the server will never accept that request.
+- Each try has a time limit as a whole (the library only limits silence) and a rate limit, is counted, and fails if a
+  200 response has no complete completion.
+- A parameter that a server refuses (``temperature``, ``seed``, ``logprobs``, ...) is left out from then on. The loss is
+  logged once and kept in ``usage.refused`` for the run's report.
+- Several servers share the work; a request that one fails to answer goes to the others at once. If a server rejects a
+  request because too many are in flight, it waits for a place while fewer are in flight.
+- Errors say who failed, why, and what to do. If every request would fail (a wrong key, an unknown model, no credit, no
+  server), the error is a ``UserError``; if only one does, it is a :class:`ServerError`, or a :class:`RejectedError` if
+  the server will never accept that request.
 
 :class:`~r1_reward.engines.server.ServerEngine` runs it in a thread; nothing else uses it.
 """
@@ -50,18 +49,17 @@ TEXT_ONLY = "text only"
 _CONNECT_TIMEOUT = 10.0
 _DEAD_ENGINE = re.compile(r"engine ?(?:core|dead)|engine (?:process|loop) (?:is |has )?(?:dead|died)", re.IGNORECASE)
 _MAY_HAVE_DIED = (
-    ". If it is vLLM on a CPU, it may have died of our seeds: it cannot sample by a seed from a prompt that it reads "
-    "in parts. Start it with --no-enable-chunked-prefill, or with a --max-num-batched-tokens, such as 16384, that all "
-    "prompts open at once fit into"
+    ". If it is vLLM on a CPU, our seeds may have crashed it: it cannot sample with a seed after a chunked prefill. "
+    "Start it with --no-enable-chunked-prefill, or with a --max-num-batched-tokens, such as 16384, that holds all "
+    "concurrent prompts"
 )
-_PER_CLIENT = 64  # requests at once: the HTTP library looks at all connections of a client for every request
+_PER_CLIENT = 64  # concurrent requests: the HTTP library scans all connections of a client for every request
 # The HTTP library that this version of `openai` is built on: httpx up to its version 2, httpx2 later.
 _http: Any = import_module(openai.DefaultAsyncHttpxClient.__bases__[0].__module__.partition(".")[0])
 
 
 class ServerError(EngineError):
-    """One request was not answered; ``kind`` is why in a word or two: "timeout", "no connection", "bad reply",
-    "too long", "HTTP 500"."""
+    """One request was not answered; ``kind`` says why: "timeout", "no connection", "bad reply", "HTTP 500", ..."""
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
@@ -69,7 +67,7 @@ class ServerError(EngineError):
 
 
 class RejectedError(ServerError):
-    """The server will never accept this request: its text is too long, or a filter does not let it pass."""
+    """The server will never accept this request: its text is too long, or a filter blocks it."""
 
 
 class TooLongError(RejectedError, PromptTooLong):
@@ -85,18 +83,18 @@ class TextOnlyError(RejectedError, ReadsTextOnly):
 
 
 class ServerGone(UserError):
-    """Nobody is at any of the addresses."""
+    """None of the servers can be reached."""
 
 
 class Pace:
-    """Spaces requests evenly, so that no minute has more of them than allowed."""
+    """Spaces requests evenly, to stay within the requests allowed per minute."""
 
     def __init__(self, per_minute: float | None) -> None:
         self._gap = 60.0 / per_minute if per_minute else 0.0
         self._next = 0.0
 
     def delay(self, now: float) -> float:
-        """Return the seconds until the next free place, which is taken with this call."""
+        """Return the seconds until the next free place, and take that place."""
         place = max(now, self._next)
         self._next = place + self._gap
         return place - now
@@ -120,7 +118,7 @@ class ChatClient:
         usage: Usage,
         verdicts: judging.Dialect,
     ) -> None:
-        """Raise UserError if a URL is not one or given twice, OpenAI is asked without a key, or a number is wrong."""
+        """Raise UserError if a URL is invalid or given twice, OpenAI has no key, or a number is out of range."""
         given = [base_url] if isinstance(base_url, str) else list(base_url or ())
         urls = [url for url in (*given, *([] if any(given) else [os.environ.get("OPENAI_BASE_URL")])) if url]
         self._key = (api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
@@ -133,8 +131,7 @@ class ChatClient:
             open_ = "" if concurrency is None else f"concurrency {concurrency}, "
             raise UserError(
                 f"{open_}timeout {timeout}, retries {retries}, limit {limit}, requests per minute "
-                f"{requests_per_minute}: must be at least 1 request at a time, more than 0 seconds and requests, and "
-                "not negative"
+                f"{requests_per_minute}: concurrency must be at least 1, retries at least 0, the others more than 0"
             )
         servers = [Server(url, Dialect(logprobs=logprobs)) for url in urls or [OPENAI]]
         if twice := [server.name for number, server in enumerate(servers) if server.url in urls[:number]]:
@@ -146,7 +143,7 @@ class ChatClient:
         self.timeout = timeout
         self._shares = -(-(concurrency or MOST) // _PER_CLIENT)
         self._clients: dict[tuple[str, int], openai.AsyncOpenAI] = {}
-        self._no_pictures = ""  # in whose words the model reads text only
+        self._no_pictures = ""  # the server's message that the model reads text only
         self._pictures_seen = False
 
     async def close(self) -> None:
@@ -157,9 +154,9 @@ class ChatClient:
             await client.close()
 
     async def complete(self, messages: list[dict[str, Any]], request: Request) -> list[Completion]:
-        """Return what one HTTP request gives: a completion for each seed, or fewer if the server ignores ``n``.
+        """Return the completions of one HTTP request: one for each seed, or fewer if the server ignores ``n``.
 
-        ``messages`` are the request's as :func:`~r1_reward.engines.chat_protocol.chat_messages` writes them.
+        ``messages`` are the request's, in the form of :func:`~r1_reward.engines.chat_protocol.chat_messages`.
 
         Raises:
             ServerError: this request was not answered; others may be.
@@ -170,7 +167,7 @@ class ChatClient:
         clock = asyncio.get_running_loop().time
         rounds, left = 0, self.limit
         while True:
-            # Waiting keeps the slot: a server in trouble gets fewer requests, not others instead.
+            # A waiting request keeps its slot: a struggling server should get fewer requests, not different ones.
             async with self.pool.slot():
                 answers, began = self.pool.answers, clock()
                 try:
@@ -178,21 +175,21 @@ class ChatClient:
                 except TimeoutError as error:
                     names = ", ".join(server.name for server in self.pool.servers)
                     raise ServerError(
-                        f"{names} gave no completion within {self.limit:g} seconds, all tries together; "
+                        f"{names} returned no completion within {self.limit:g} seconds over all tries; "
                         "raise the timeout, or lower the concurrency",
                         "timeout",
                     ) from error
                 except _Crowded as crowded:
-                    others = crowded.full or self.pool.answers > answers  # whom it answers meanwhile
+                    others = crowded.full or self.pool.answers > answers  # it answers others meanwhile
                     if rounds == self.retries or not others:
                         raise crowded.error from crowded
                     rounds += 1
                     await asyncio.sleep(crowded.delay)
                     left = None if left is None else max(left - (clock() - began), 0.0)
-            # Without its slot it stands in line again, for a place among the fewer that are left.
+            # It has given up its slot, so it queues again for one of the places that are left.
 
     async def _somewhere(self, messages: list[dict[str, Any]], request: Request) -> list[Completion]:
-        """Ask one server after the other, and the last one that is open again and again."""
+        """Ask one server after another, and retry only on the last one that is open."""
         pool, tries = self.pool, 0
         tried: set[Server] = set()
         while True:
@@ -219,16 +216,16 @@ class ChatClient:
             raise (_Crowded(error, failure.delay, full) if crowded else error) from failure
 
     def _blind(self, server: Server, failure: Failure, request: Request) -> TextOnlyError:
-        """Return what a request with pictures ends with; unless one was answered before, no other is sent."""
+        """Return the error for a request with pictures; unless one was answered before, no more are sent."""
         said = f"{server.name}: {failure}"
         if not self._pictures_seen and not self._no_pictures:
             self._no_pictures = said
-            self.usage.refused.append(f"{server.name} refuses pictures: requests that show some get no answer")
+            self.usage.refused.append(f"{server.name} refuses pictures: requests with pictures get no answer")
             _LOG.warning("%s (%s)", self.usage.refused[-1], failure)
         return TextOnlyError(self.model, len(request.images), said)
 
     def _given_up(self, server: Server, failure: Failure, tries: int) -> UserError:
-        """Return what ends the run, or the request, after its last try."""
+        """Return the error that ends the run, or only the request, after its last try."""
         if not failure.connected and self.pool.gone():
             words = "; ".join(f"{one.name} cannot be reached ({one.refusal})" for one in self.pool.servers)
             words = words if len(self.pool.servers) == 1 else f"no server is left: {words}"
@@ -236,21 +233,21 @@ class ChatClient:
             return ServerGone(f"{words}; {failure.advice}{_MAY_HAVE_DIED if died else ''}")
         kind = ServerError if failure.again else TooLongError if failure.kind == TOO_LONG else RejectedError
         count = f"{tries} {'try' if tries == 1 else 'tries'}"
-        return kind(f"{server.name} gave no completion in {count} ({failure}); {failure.advice}", failure.kind)
+        return kind(f"{server.name} returned no completion in {count} ({failure}); {failure.advice}", failure.kind)
 
     async def _ask(
         self, server: Server, messages: list[dict[str, Any]], request: Request, retries: int
     ) -> list[Completion]:
         """Ask one server in the dialect it accepts."""
         dialect = server.dialect
-        # A copy costs nothing: it shares connections and settings.
+        # A copy is cheap: it shares connections and settings.
         client = self._client(server).with_options(max_retries=retries)
         while True:
             wanted = len(request.seeds) if dialect.several else 1
             options = dialect.options(request.seeds[0], request.temperature, request.max_new_tokens, wanted)
             server.sampled = server.sampled or (request.temperature > 0 and "seed" in options)
             try:
-                # What `chat.completions.create` does, without its walk through every message in search of files.
+                # Like `chat.completions.create`, but without its search through every message for files.
                 body = {"model": self.model, "messages": messages, **options}
                 response = await client.post("/chat/completions", body=body, cast_to=_http.Response)
             except openai.APIStatusError as error:
@@ -273,10 +270,10 @@ class ChatClient:
                 return [_cut_at(request.max_new_tokens, completion) for completion in completions]
 
     def _learn(self, server: Server, dialect: Dialect, temperature: float, does: str = "refuses") -> None:
-        """Keep what a server was found to refuse, or to ignore, now that it has answered; say what is new."""
+        """Record what a server refuses or ignores, now that it has answered, and log what is new."""
         before, server.dialect = server.dialect, server.dialect.joined(dialect)
         for loss in server.dialect.losses(before, temperature):
-            if not any(known.endswith(loss) for known in self.usage.refused):  # several servers: once for all of them
+            if not any(known.endswith(loss) for known in self.usage.refused):  # once for all servers
                 self.usage.refused.append(f"{server.name} {does} {loss}")
                 _LOG.warning("%s", self.usage.refused[-1])
 
@@ -288,8 +285,8 @@ class ChatClient:
                 http_client = _Try(self, server)
             except (ImportError, ValueError, _http.InvalidURL) as error:
                 raise UserError(
-                    f"{server.name} cannot be asked: a proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be "
-                    f"used ({excerpt(str(error))}); correct it, or unset it"
+                    f"{server.name} cannot be asked: the proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY is not usable "
+                    f"({excerpt(str(error))}); correct or unset it"
                 ) from error
             self._clients[key] = openai.AsyncOpenAI(
                 api_key=self._key or "none", base_url=server.url, timeout=limit, http_client=http_client
@@ -297,29 +294,29 @@ class ChatClient:
         return self._clients[key]
 
     def _refused(self, response: Any, server: Server, *, pictures: bool) -> Failure:
-        """Return what an HTTP status means for a request; raises UserError if it means it for all of them."""
+        """Return the failure that an HTTP status means for one request; raise UserError if it affects all of them."""
         if (failure := response.extensions.get("failure")) is not None:
             return failure
         status, said = response.status_code, self.words(response)
         if pictures and reads_text_only(response.text):
-            self.usage.failures += not _may_pass(status)  # else it was counted when it came
-            return Failure(f"it answers {said}", "judge these with a model that sees", TEXT_ONLY, again=False)
+            self.usage.failures += not _may_pass(status)  # else it was counted on arrival
+            return Failure(f"it answers {said}", "judge these with a vision model", TEXT_ONLY, again=False)
         proxied = proxy_advice(server.url)
         if what := used_up(status, response.text):
             raise UserError(
-                f"{server.name}: {what} is used up ({said}); add to it, or wait until it is renewed, and run the same "
-                "command again: what was answered is kept"
+                f"{server.name}: {what} is used up ({said}); top it up or wait until it renews, then run the same "
+                "command again: finished answers are kept"
             )
         if status == 401:
-            raise UserError(f"{server.name} refuses the API key ({said}); set OPENAI_API_KEY or give the right one")
+            raise UserError(f"{server.name} rejects the API key ({said}); set OPENAI_API_KEY or pass the correct key")
         if status == 407:
-            raise UserError(f"the proxy before {server.name} wants a password ({said}){proxied}")
-        if status == 403 and not server.answered:  # later on, gateways say 403 to a single text they filter
+            raise UserError(f"the proxy for {server.name} requires a password ({said}){proxied}")
+        if status == 403 and not server.answered:  # later, it may be a gateway that filters a single text
             raise UserError(f"{server.name} does not let this key use the model {self.model!r} ({said}){proxied}")
         if status == 404:
             raise UserError(
                 f"{server.name} does not know the model {self.model!r}, or has nothing at this address ({said}); "
-                f"check the name, and that the base URL ends where /chat/completions begins, most often in /v1{proxied}"
+                f"check the name, and that the base URL ends before /chat/completions, usually in /v1{proxied}"
             )
         if _may_pass(status):
             delay = retry_after(response.headers.get("retry-after"))
@@ -331,11 +328,11 @@ class ChatClient:
         if says_too_long(response.text):
             advice = f"the prompt is too long for its model: {SHORTER}, or ask for fewer new tokens"
             return Failure(f"it answers {said}", advice, TOO_LONG, again=False)
-        advice = "the server will not accept this request as it is"
+        advice = "the server will not accept this request"
         return Failure(f"it answers {said}", advice, f"HTTP {status}", again=False)
 
     def words(self, response: Any) -> str:
-        """Return what a refusal says, without the key."""
+        """Return the status and text of a refusal, with the key redacted."""
         status, body = response.status_code, response.text
         if len(self._key) >= 8:  # some servers quote it
             body = body.replace(self._key, "[the key]")
@@ -348,14 +345,14 @@ class ChatClient:
 
 
 class _Crowded(Exception):
-    """A server had too much to do for a request, perhaps with others; ``error`` is what it would end with."""
+    """A server was too busy for a request; ``error`` is what to raise if it stays so."""
 
     def __init__(self, error: UserError, delay: float, full: bool) -> None:
         self.error, self.delay, self.full = error, delay, full
 
 
 class _Unanswered(Exception):
-    """A server did not answer a request in so many tries."""
+    """A server did not answer a request in ``tries`` tries."""
 
     def __init__(self, failure: Failure, request: Any = None) -> None:
         self.failure = failure
@@ -363,17 +360,14 @@ class _Unanswered(Exception):
 
 
 class _Try(openai.DefaultAsyncHttpxClient):
-    """What the library does once for every try: send the request and read the reply."""
+    """The HTTP client that the library calls for every try: it sends the request and reads the reply."""
 
     def __init__(self, client: ChatClient, server: Server) -> None:
         super().__init__(**client_options(server.url))
         self._of, self._server = client, server
 
     async def send(self, request: Any, **options: Any) -> Any:
-        """Return the response.
-
-        What raises one of the HTTP library's errors, or has a status that may pass, is tried again by the library.
-        """
+        """Return the response; the library retries on the HTTP library's errors and on a status that may pass."""
         client, server, usage = self._of, self._server, self._of.usage
         clock = asyncio.get_running_loop().time
         await asyncio.sleep(client.pace.delay(clock()))
@@ -389,7 +383,7 @@ class _Try(openai.DefaultAsyncHttpxClient):
             status = 408 if failure.kind == "timeout" else None
             self._note(failure)
             if not failure.connected and not client.pool.anybody_heard():
-                raise failure from error  # which the library does not know, hence does not try again
+                raise failure from error  # unknown to the library, which therefore does not retry
             if isinstance(error, TimeoutError):
                 raise _http.ReadTimeout(str(failure), request=request) from error
             raise
@@ -419,7 +413,7 @@ class _Try(openai.DefaultAsyncHttpxClient):
                 return
             self._note(failure)
             response.extensions["failure"] = failure
-            # To the library half an answer is a bad gateway, so that it asks again.
+            # Reported to the library as a bad gateway, so that it retries.
             response.status_code, response.headers["x-should-retry"] = 502, "true"
         else:
             usage = self._of.usage
@@ -438,17 +432,17 @@ class _Try(openai.DefaultAsyncHttpxClient):
 
 
 async def _within(seconds: float | None, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Return what ``work`` returns, or raise TimeoutError when the time is over.
+    """Return the result of ``work``, or raise TimeoutError after ``seconds``.
 
-    Not by ``asyncio.wait_for``: in Python 3.11 that forgets a cancellation that comes when its work has just ended; a
-    limit around it would then wait for ever.
+    ``asyncio.wait_for`` will not do: in Python 3.11 it loses a cancellation that arrives just as its work ends, and a
+    limit around it would then wait forever.
     """
     async with asyncio.timeout(seconds):
         return await work
 
 
 def _broken(error: BaseException, server: Server, timeout: float) -> Failure:
-    """Return what it means that there was no complete answer."""
+    """Return the failure for a try without a complete answer."""
     if isinstance(error, Failure):
         return error
     proxied = proxy_advice(server.url)
@@ -459,7 +453,7 @@ def _broken(error: BaseException, server: Server, timeout: float) -> Failure:
     if isinstance(error, (TimeoutError, _http.TimeoutException)):
         advice = "raise the timeout, or lower the concurrency"
         return Failure(f"no complete answer within {timeout:g} seconds", advice + proxied, "timeout")
-    return Failure(excerpt(f"the connection broke off ({error})"), LATER + proxied, "no connection")
+    return Failure(excerpt(f"the connection was lost ({error})"), LATER + proxied, "no connection")
 
 
 def _may_pass(status: int) -> bool:
@@ -467,6 +461,6 @@ def _may_pass(status: int) -> bool:
 
 
 def _cut_at(limit: int, completion: Completion) -> Completion:
-    """Return the completion as cut if it is as long as it may be and nobody says why it ended."""
+    """Return the completion, marked as truncated if it reached the limit and the server gave no finish reason."""
     cut = not completion.finish and completion.tokens >= limit
     return completion.model_copy(update={"truncated": True}) if cut else completion

@@ -1,9 +1,9 @@
-"""Which parameters of the chat protocol a server takes, and what is lost by those it does not; no network here.
+"""Which parameters of the chat protocol a server accepts, and what is lost without the others; no network access.
 
 ::
 
     dialect = Dialect()
-    dialect.options(seed=5, temperature=0.0, max_new_tokens=1024)           # what a request says besides its messages
+    dialect.options(seed=5, temperature=0.0, max_new_tokens=1024)           # a request's other parameters
     poorer = dialect.without('{"error": {"param": "seed"}}', sent={"seed": 5})
     poorer.losses(dialect, temperature=0.0)                                 # ["seed: left out; ..."]
 """
@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 from r1_reward.engines.refusals import refused_altogether, refused_parameters
 
-_ALTERNATIVES = 5  # asked for at each token; only 1 and 2 at the answer matter, and they are far ahead there
-_FEWEST = 2  # with one alternative alone the other answer would have no probability
-_SEEDS = 2**31  # the smallest range of seeds among the servers
+_ALTERNATIVES = 5  # requested at each token; only 1 and 2 at the answer matter, and they are far ahead there
+_FEWEST = 2  # with a single alternative the other answer would have no probability
+_SEEDS = 2**31  # the smallest seed range among servers
 _NEARLY_GREEDY = 0.01
 _ABOVE_ZERO = re.compile(
     r"positive|(?:greater|larger|more|higher) than (?:0|zero)|above (?:0|zero)|> ?0|\(0|non-?zero|(?:be|to) (?:0|zero)",
@@ -28,26 +28,26 @@ _ONE_OF_THEM = re.compile(r"both|only one|together|mutually|simultaneous|at the 
 
 
 class Dialect(NamedTuple):
-    """What a server takes. It starts with everything and gives up what is refused."""
+    """The parameters a server accepts: at first all of them, later those it has not refused."""
 
     temperature: bool = True
     seed: bool = True
     top_p: bool = True
     logprobs: bool = True
     alternatives: int = _ALTERNATIVES
-    """How many of the likeliest tokens it names at each place (``top_logprobs``)."""
+    """How many of the most likely tokens it returns at each position (``top_logprobs``)."""
     several: bool = True
     """Whether one request may ask for several completions (``n``)."""
     limit: str | None = "max_tokens"
-    """What the limit of tokens is called; None if the server takes none."""
+    """The name of the token limit; None if the server accepts none."""
     coldest: float = 0.0
-    """The lowest temperature it takes."""
+    """The lowest temperature it accepts."""
 
     def without(self, refusal: str, sent: Mapping[str, Any]) -> Dialect:
-        """Return what a refusal of a request with these options leaves; the same if it is about something else."""
+        """Return the dialect without what was refused of the ``sent`` options; unchanged if that is none of them."""
         named = refused_parameters(refusal, sent)
         if "n" in named:
-            return self._replace(several=False)  # the others may do alone
+            return self._replace(several=False)  # the rest may be accepted for single completions
         if {"temperature", "top_p"} <= named and _ONE_OF_THEM.search(refusal):
             named.discard("temperature")
         poorer = self
@@ -55,17 +55,17 @@ class Dialect(NamedTuple):
             too_cold = sent["temperature"] == 0 and not self.coldest and _ABOVE_ZERO.search(refusal)
             poorer = poorer._replace(coldest=_NEARLY_GREEDY) if too_cold else poorer._replace(temperature=False)
         if "max_tokens" in named:
-            poorer = poorer._replace(limit="max_completion_tokens")  # all that OpenAI's newer models know
+            poorer = poorer._replace(limit="max_completion_tokens")  # the only one that OpenAI's newer models accept
         if "max_completion_tokens" in named:
             poorer = poorer._replace(limit=None)
         if "logprobs" in named and self.alternatives > _FEWEST and not refused_altogether(refusal):
-            named.discard("logprobs")  # fewer of them may do
+            named.discard("logprobs")  # fewer may be accepted
             poorer = poorer._replace(alternatives=_FEWEST)
         off: dict[str, Any] = dict.fromkeys(named & {"seed", "top_p", "logprobs"}, False)
         return poorer._replace(**off)
 
     def options(self, seed: int, temperature: float, max_new_tokens: int, completions: int = 1) -> dict[str, Any]:
-        """Return the parameters of a request for so many completions; ``seed`` may be any integer."""
+        """Return the parameters of a request for this many completions; ``seed`` may be any integer."""
         options: dict[str, Any] = {}
         if self.seed:
             options["seed"] = seed % _SEEDS
@@ -78,11 +78,11 @@ class Dialect(NamedTuple):
         if self.logprobs:
             options |= {"logprobs": True, "top_logprobs": self.alternatives}
         if self.top_p and temperature > 0:
-            options["top_p"] = 1.0  # else vLLM takes the checkpoint's, 0.001 for Qwen2-VL: every vote the same
+            options["top_p"] = 1.0  # else vLLM uses the checkpoint's: 0.001 for Qwen2-VL, which makes all votes equal
         return options
 
     def joined(self, other: Dialect) -> Dialect:
-        """Return what both take: of two requests under way at once each may have learnt something."""
+        """Return what both accept: each of two concurrent requests may have learned something."""
         both = {name: getattr(self, name) and getattr(other, name) for name in _SWITCHES}
         limits = (self.limit, other.limit)
         limit = None if None in limits else next((name for name in limits if name != "max_tokens"), "max_tokens")
@@ -90,14 +90,14 @@ class Dialect(NamedTuple):
         return Dialect(**both, alternatives=fewer, limit=limit, coldest=max(self.coldest, other.coldest))
 
     def losses(self, before: Dialect, temperature: float) -> list[str]:
-        """Say what this dialect does without that the one ``before`` had, asked at a ``temperature``."""
-        greedy = "so that votes are not greedy" if temperature == 0 else f"not at the {temperature:g} asked for"
+        """Describe what is lost with this dialect instead of ``before``, in requests at this ``temperature``."""
+        greedy = "so votes are not greedy" if temperature == 0 else f"not the {temperature:g} requested"
         words = {
-            "temperature": f"temperature: left out; the server samples at its own, {greedy}",
-            "seed": "seed: left out; sampled votes cannot be repeated",
-            "top_p": "top_p: left out; votes are drawn with the server's own, which may cut off rarer answers",
-            "logprobs": "logprobs: left out; an answer's probability is known from counts of votes alone",
-            "several": "n: left out; votes are asked for one by one",
+            "temperature": f"temperature: left out; the server uses its own, {greedy}",
+            "seed": "seed: left out; sampled votes are not reproducible",
+            "top_p": "top_p: left out; votes are sampled with the server's own, which may cut off rarer answers",
+            "logprobs": "logprobs: left out; an answer's probability can only be estimated from vote counts",
+            "several": "n: left out; votes are requested one by one",
         }
         lost = [text for name, text in words.items() if getattr(before, name) and not getattr(self, name)]
         if self.coldest > before.coldest and self.temperature:
@@ -105,11 +105,11 @@ class Dialect(NamedTuple):
         if self.alternatives < before.alternatives and self.logprobs:
             lost.append(
                 f"top_logprobs {before.alternatives}: {self.alternatives} is sent instead; an answer that is not among "
-                f"the {self.alternatives} likeliest tokens counts as impossible"
+                f"the {self.alternatives} most likely tokens counts as impossible"
             )
         if self.limit != before.limit:
-            instead = f"sent as {self.limit}, which counts hidden reasoning, too"
-            lost.append(f"max_tokens: {instead if self.limit else 'left out; the server alone ends an answer'}")
+            instead = f"sent as {self.limit}, which also counts hidden reasoning"
+            lost.append(f"max_tokens: {instead if self.limit else 'left out; only the server limits an answer'}")
         return lost
 
 

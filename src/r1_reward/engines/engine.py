@@ -1,17 +1,17 @@
-"""What every engine promises: requests in, completions out, as they are ready; whoever answers.
+"""The interface of every engine: requests go in, and completions come out as they become ready.
 
 :class:`~r1_reward.engines.in_process.TransformersEngine` runs a checkpoint in this process,
 :class:`~r1_reward.engines.server.ServerEngine` asks OpenAI-compatible servers, and
-:class:`~r1_reward.engines.scalar.ScalarEngine` compares the rewards of a scalar model. All are asked alike::
+:class:`~r1_reward.engines.scalar.ScalarEngine` compares the rewards of a scalar model. All are used the same way::
 
     with engine.open() as session:
-        while session.room() > 0:                    # as much as is welcome
+        while session.room() > 0:                    # while more requests are welcome
             session.submit("my ticket", engine.compare("Which digit?", pictures, "A three.", "An eight."))
         for ticket, answer in session.collect():     # whatever is ready; a list of completions or an EngineError
             ...
 
-A request names one seed for each completion it wants, and what comes out depends on the request alone, not on the
-requests beside it. :func:`in_order` is the plain form: an iterable in, the answers out, in order.
+A request names one seed for each completion it wants, and its answer depends only on the request, not on other
+requests. :func:`in_order` is the simple form: it takes an iterable and yields the answers in order.
 """
 
 from __future__ import annotations
@@ -38,34 +38,34 @@ class Request(NamedTuple):
     messages: list[dict[str, Any]]
     images: list[Image.Image]
     seeds: tuple[int, ...] = (0,)
-    """One completion is drawn for each."""
+    """One completion is sampled for each."""
     temperature: float = 0.0
-    """0 is greedy decoding, which every seed answers alike."""
+    """0 is greedy decoding, where all seeds give the same completion."""
     max_new_tokens: int = 1024
 
 
 class EngineError(UserError):
-    """One request could not be answered; the message says by whom and why. The other requests continue."""
+    """One request could not be answered; the message says who failed and why. The other requests continue."""
 
 
 class ReadsTextOnly(EngineError):
-    """A request shows pictures to a model that reads text only; nothing was generated. The other requests continue."""
+    """A request shows pictures to a text-only model; nothing was generated. The other requests continue."""
 
     def __init__(self, model: str, pictures: int, said: str = "") -> None:
-        """Name the model, how many pictures it was to see, and its server's words, if one says so."""
+        """Take the model's name, the number of pictures, and the server's message, if there is one."""
         self.who = f"{model} reads text only" + (f" ({said})" if said else "")
         super().__init__(f"{self.who}, and the prompt shows {'a picture' if pictures == 1 else f'{pictures} pictures'}")
 
 
 Answered: TypeAlias = "list[Completion] | EngineError"
-"""One completion for each seed of a request, or why there are none."""
+"""One completion for each seed of a request, or the error instead."""
 
 
 class Session(Protocol):
-    """An engine at work; within one thread."""
+    """An engine at work, used from one thread."""
 
     def room(self) -> int:
-        """Return how many more requests are welcome now; 0 or less means: collect first."""
+        """Return how many more requests are welcome now; at 0 or less, collect first."""
         ...
 
     def submit(self, ticket: Any, request: Any) -> None:
@@ -73,7 +73,7 @@ class Session(Protocol):
         ...
 
     def collect(self) -> list[tuple[Any, Answered]]:
-        """Wait until something is ready and return all that is, in any order; nothing if nothing is under way.
+        """Wait until something is ready and return all that is, in any order; empty if nothing is in flight.
 
         Raises:
             UserError: nothing can be answered at all (no server, a wrong key, out of memory).
@@ -82,17 +82,17 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """What the vote loop needs of a model or a server."""
+    """What the vote loop needs from a model or a server."""
 
     special_tokens: tuple[str, ...]
-    """Tokens with a meaning of their own for the model, which no question or response may contain."""
+    """Tokens with a special meaning for the model, which no question or response may contain."""
     dialect: Dialect
     """How its completions say which response is better."""
     deterministic: bool
-    """Whether a second vote, another order or another temperature would say the same (a scalar model)."""
+    """Whether another vote, order or temperature would give the same result (a scalar model)."""
 
     def open(self) -> AbstractContextManager[Session]:
-        """Start a session; leaving it cancels what is under way."""
+        """Start a session; leaving it cancels the requests in flight."""
         ...
 
     def compare(
@@ -106,15 +106,15 @@ class Engine(Protocol):
         temperature: float = 0.0,
         max_new_tokens: int = 1024,
     ) -> Any:
-        """Return the request that asks which of two responses is better, one judgement for each seed.
+        """Return the request that asks which of two responses is better, one judgment for each seed.
 
-        ``images`` stand in front of the prompt, the pictures of contents at their places within.
+        ``images`` come before the prompt; pictures inside the contents stay where they are.
         """
         ...
 
 
 class Generative:
-    """The part of an engine that is the same for every model that writes its judgements."""
+    """The shared part of all engines whose models write their judgments."""
 
     special_tokens: tuple[str, ...] = ()
     dialect: Dialect = find_dialect(DEFAULT)
@@ -122,7 +122,7 @@ class Generative:
 
     @property
     def refused(self) -> Sequence[str]:
-        """What its server refuses of requests, and what is lost by that, in sentences for a report."""
+        """What its server refuses and what that loses, in sentences for a report."""
         return ()
 
     def compare(
@@ -149,7 +149,7 @@ class Generative:
         temperature: float = 0.0,
         max_new_tokens: int = 1024,
     ) -> Request:
-        """Return the request for the score of one response, where the dialect is a pointwise one."""
+        """Return the request for the score of one response, for a pointwise dialect."""
         return self._ask(question, images, (response,), (seeds, temperature, max_new_tokens))
 
     def _ask(
@@ -172,28 +172,28 @@ class Generative:
 
 
 class BatchSession:
-    """A session of an engine that answers a batch of requests at a time, while its caller waits."""
+    """A session of an engine that answers one batch of requests at a time while its caller waits."""
 
     exclusive = True
-    """Whether threads have to take turns."""
+    """Whether threads must take turns."""
 
     def __init__(self, size: int, answer: Callable[[list[Any]], Iterable[Answered]]) -> None:
-        """Take how many requests are welcome at once, and what answers them, in order."""
+        """Take the number of requests in a batch, and the function that answers them in order."""
         self._size, self._answer = size, answer
         self._tickets: list[Any] = []
         self._requests: list[Any] = []
 
     def room(self) -> int:
-        """Return how many more requests the next batch has room for."""
+        """Return how many more requests fit into the next batch."""
         return self._size - len(self._requests)
 
     def submit(self, ticket: Any, request: Any) -> None:
-        """Put a request into the next batch."""
+        """Add a request to the next batch."""
         self._tickets.append(ticket)
         self._requests.append(request)
 
     def collect(self) -> list[tuple[Any, Answered]]:
-        """Answer all that was submitted."""
+        """Answer all submitted requests."""
         tickets, requests = self._tickets, self._requests
         self._tickets, self._requests = [], []
         return list(zip(tickets, self._answer(requests), strict=True)) if requests else []
@@ -206,13 +206,13 @@ class BatchSession:
 
 
 class TakingTurns:
-    """An engine that several threads may ask: it works for one of them at a time.
+    """An engine that several threads may use: it works for one of them at a time.
 
-    Nobody waits for another longer than for one batch, since every session collects under the lock.
+    No thread holds it for longer than one batch, since every session collects under the lock.
     """
 
     def __init__(self, engine: Engine) -> None:
-        """Take the engine that is shared."""
+        """Take the engine to share."""
         self.engine = engine
         self.special_tokens, self.deterministic = engine.special_tokens, engine.deterministic
         self.dialect = engine.dialect
@@ -220,7 +220,7 @@ class TakingTurns:
         self._lock = threading.Lock()
 
     def score(self, candidates: Sequence[Any], **options: Any) -> Any:
-        """Return what a scalar engine says of single responses."""
+        """Return a scalar engine's scores of single responses."""
         scalar: Any = self.engine
         with self._lock:
             return scalar.score(candidates, **options)
@@ -229,7 +229,7 @@ class TakingTurns:
     def open(self) -> Iterator[Session]:
         """Start a session."""
         with self.engine.open() as session:
-            # A session that works in a thread of its own needs no turn.
+            # A session with its own thread does not need to take turns.
             yield _Turn(session, self._lock) if getattr(session, "exclusive", False) else session
 
 
@@ -244,9 +244,9 @@ class _Turn:
 
 
 def in_order(engine: Generative, requests: Iterable[Request]) -> Iterator[Answered]:
-    """Yield the answer to each request, in the order of the requests, each as soon as those before it are there.
+    """Yield the answer to each request in order, as soon as it and those before it are ready.
 
-    Requests are taken as far ahead as the engine has room for. Closing the iterator cancels what is under way.
+    Requests are taken as far ahead as the engine has room for. Closing the iterator cancels the requests in flight.
 
     Raises:
         UserError: nothing can be answered at all.

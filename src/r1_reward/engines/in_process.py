@@ -1,12 +1,12 @@
-"""A checkpoint in this process: judgements generated in batches.
+"""A checkpoint in this process that generates judgments in batches.
 
     engine = TransformersEngine(model, processor)
     for completions in engine.generate(requests):
         ...
 
-What comes out depends on the request alone, not on the requests beside it. The prompt and its pictures are encoded
-once per request, however many completions it asks for. A prompt that the model has no positions for is answered by a
-:class:`~r1_reward.engines.length.PromptTooLong` in its place.
+The answer depends only on the request, not on the other requests in the batch. The prompt and its pictures are encoded
+once per request, however many completions it asks for. A prompt with more tokens than the model has positions gets a
+:class:`~r1_reward.engines.length.PromptTooLong` as its answer.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from PIL import Image
     from transformers import PreTrainedModel, ProcessorMixin
 
-_WINDOW = 4  # batches sorted by length together: less padding, and what is held in memory stays bounded
+_WINDOW = 4  # batches sorted by length together: less padding, in bounded memory
 
 
 class _Row(NamedTuple):
-    """One request as the processor takes it."""
+    """One request in the form the processor takes."""
 
     text: str
     images: list[Image.Image]
@@ -62,7 +62,7 @@ class TransformersEngine(Generative):
     ) -> None:
         """Take a loaded model; ``batch_size`` counts sequences generated at once, all completions of all requests.
 
-        ``dialect`` is how it is asked and answers, the default one if that is not said.
+        ``dialect`` sets its prompt and answer format; None is the default one.
         """
         self.model, self.processor, self.batch_size = model, processor, batch_size
         self.dialect = dialect or self.dialect
@@ -73,7 +73,7 @@ class TransformersEngine(Generative):
         self._notice = ShortRoom(self._limit)
 
     def open(self) -> BatchSession:
-        """Start a session: requests are taken and answered a few batches at a time.
+        """Start a session that answers requests a few batches at a time.
 
         Raises:
             UserError: (when collecting) the accelerator has too little memory for ``batch_size`` sequences.
@@ -93,7 +93,7 @@ class TransformersEngine(Generative):
         texts = [self._chat(request) for request in window]
         results: list[Answered] = [[] for _ in window]
         kinds = {(request.temperature, request.max_new_tokens): None for request in window}
-        for kind in kinds:  # most often one
+        for kind in kinds:  # usually one
             own = [i for i, request in enumerate(window) if (request.temperature, request.max_new_tokens) == kind]
             own.sort(key=lambda i: len(texts[i]))
             for batch in _batches(own, [len(request.seeds) for request in window], self.batch_size):
@@ -109,7 +109,7 @@ class TransformersEngine(Generative):
         return render(self.processor, request.messages)
 
     def _fitting(self, rows: list[_Row], temperature: float, max_new_tokens: int) -> list[Answered]:
-        """Return the answer to each row: what the model has no room for is not asked, the others are as if alone."""
+        """Return the answer to each row; a row too long for the model gets an error and does not affect the others."""
         with _evaluating(self.model):
             inputs = self._encode(rows)
             lengths = inputs["attention_mask"].sum(dim=1).tolist()
@@ -123,7 +123,7 @@ class TransformersEngine(Generative):
                     answers[i] = PromptTooLong.counted(
                         lengths[i], self._limit or 0, max_new_tokens, pictures=pictures, shown=len(rows[i].images)
                     )
-            for room in sorted({room for room in rooms if room > 0}):  # rows share a limit or are judged apart
+            for room in sorted({room for room in rooms if room > 0}):  # rows in a batch share a limit
                 self._notice.of(room, max_new_tokens)
                 own = [i for i, one in enumerate(rooms) if one == room]
                 part = [rows[i] for i in own]
@@ -136,7 +136,7 @@ class TransformersEngine(Generative):
         import torch
 
         counts = [len(row.seeds) for row in rows]
-        shown = inputs["attention_mask"].sum(dim=1).tolist()  # padding is not shown
+        shown = inputs["attention_mask"].sum(dim=1).tolist()  # without padding
         try:
             with torch.inference_mode():
                 if max(counts) > 1:
@@ -148,7 +148,7 @@ class TransformersEngine(Generative):
                 output = self._call_generate(inputs, max_new_tokens, logits_processor=[sampler])
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"out of memory with {sum(counts)} sequences at once; take a smaller batch size (now {self.batch_size})"
+                f"out of memory with {sum(counts)} sequences at once; use a smaller batch size (now {self.batch_size})"
             ) from error
         prompts = [row.text for row, count in zip(rows, counts, strict=True) for _ in range(count)]
         completions = self._read(output[:, length:].tolist(), sampler.verdict_margins(), prompts)
@@ -159,7 +159,7 @@ class TransformersEngine(Generative):
         ]
 
     def _encode(self, rows: Sequence[tuple[Any, ...]]) -> Any:
-        """Return what the processor makes of rows that begin with a text and its pictures."""
+        """Return the processor's output for rows that begin with a text and its pictures."""
         images = [row[1] for row in rows]
         return self.processor(
             text=[row[0] for row in rows],
@@ -174,7 +174,7 @@ class TransformersEngine(Generative):
         generate: Any = self.model.generate
         return generate(
             **inputs,
-            do_sample=False,  # the logits processor draws; whatever it leaves is the maximum
+            do_sample=False,  # the logits processor samples: its token has the maximum
             repetition_penalty=1.0,
             max_new_tokens=max_new_tokens,
             use_cache=True,
@@ -183,7 +183,7 @@ class TransformersEngine(Generative):
         )
 
     def _shared_prefix(self, inputs: Any, counts: Sequence[int]) -> dict[str, Any] | None:
-        """Encode prompts and pictures once and repeat what was computed; None if the model's cache cannot do that."""
+        """Encode prompts and pictures once and repeat the result; None if the model's cache does not allow it."""
         import torch
         from transformers.cache_utils import DynamicCache, DynamicLayer
 
@@ -192,7 +192,7 @@ class TransformersEngine(Generative):
         if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
             return None
         each = torch.repeat_interleave(torch.tensor(counts, device=self.model.device))
-        cache.crop(-1)  # generate() wants at least one token it has not seen
+        cache.crop(-1)  # generate() needs at least one token that is not in the cache
         cache.batch_select_indices(each)
         for module in self.model.modules():  # Qwen-VL keeps the offset of its 3D positions here between calls
             offsets = getattr(module, "rope_deltas", None)
@@ -216,7 +216,7 @@ class TransformersEngine(Generative):
         return end_tokens(self.model.generation_config.eos_token_id, self.processor.tokenizer)
 
     def _image_tokens(self) -> list[int] | None:
-        """A sampled image placeholder would crash the next forward pass, so generation never emits one."""
+        """Return the tokens that must never be generated: a sampled image placeholder crashes the next forward pass."""
         return picture_tokens(self.model.config) or None
 
 
@@ -239,16 +239,16 @@ def _batches(order: Sequence[int], counts: Sequence[int], size: int) -> Iterator
 def _sampler(
     seeds: Sequence[int], prompt_length: int, steps: int, temperature: float, verdicts: tuple[int, int] | None
 ) -> Any:
-    """Return a logits processor that draws each sequence with its own seed and notes how it weighs the verdicts."""
+    """Return a logits processor that samples each sequence with its own seed and records the verdict margins."""
     import torch
     from transformers import LogitsProcessor
 
     class SeededSampling(LogitsProcessor):
-        """Inverse-CDF sampling with one uniform number per sequence and step, whatever else is in the batch."""
+        """Inverse-CDF sampling with one uniform number per sequence and step, independent of the rest of the batch."""
 
         def __init__(self) -> None:
             self._margins: list[torch.Tensor] = []
-            # 62 bits: torch takes no more than a signed 64-bit seed.
+            # 62 bits: torch seeds are signed 64-bit integers.
             generators = [torch.Generator().manual_seed(seed % 2**62) for seed in seeds]
             draws = [torch.rand(steps, generator=generator, dtype=torch.float64) for generator in generators]
             self._uniform = torch.stack(draws) if temperature > 0 else None
@@ -265,7 +265,7 @@ def _sampler(
             return scores.scatter(1, drawn, math.inf)  # the maximum, which generate() takes
 
         def verdict_margins(self) -> torch.Tensor | None:
-            """Return (steps, sequences) logit of the first verdict minus logit of the second."""
+            """Return the (steps, sequences) logits of the first verdict minus those of the second."""
             return torch.stack(self._margins).cpu() if self._margins else None
 
     return SeededSampling()
@@ -273,7 +273,7 @@ def _sampler(
 
 @contextmanager
 def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Switch dropout off, and put the mode back."""
+    """Switch dropout off, and restore the model's mode afterwards."""
     training = model.training
     model.eval()
     try:

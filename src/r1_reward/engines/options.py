@@ -1,4 +1,4 @@
-"""How fast a judge works and who answers for it: options that change no verdict, but for one that draws other votes."""
+"""Options for where and how fast a judge runs; they change no verdict, except ``batch_votes``, which changes votes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from r1_reward.records.errors import UserError
 from r1_reward.records.settings import Settings
 
 EngineName: TypeAlias = Literal["transformers", "vllm"]
-"""Which software runs a checkpoint in this process. It decides verdicts: votes are drawn in another way, and even
-greedy ones differ where two tokens are as likely up to rounding."""
+"""The software that runs a checkpoint in this process. It affects verdicts: each samples votes in its own way, and
+even greedy ones differ where two tokens are equally likely up to rounding."""
 TRANSFORMERS: EngineName = "transformers"
 VLLM: EngineName = "vllm"
-_WORDS = {"true": True, "false": False, "null": None, "none": None}  # as JSON and as Python write them
+_WORDS = {"true": True, "false": False, "null": None, "none": None}  # as spelled in JSON and in Python
 _SPEED = frozenset((
     "block_size", "compilation_config", "cpu_offload_gb", "disable_custom_all_reduce", "disable_log_stats",
     "distributed_executor_backend", "download_dir", "enable_chunked_prefill", "enable_prefix_caching", "enforce_eager",
@@ -24,13 +24,13 @@ _SPEED = frozenset((
     "max_parallel_loading_workers", "mm_encoder_tp_mode", "num_gpu_blocks_override", "pipeline_parallel_size",
     "swap_space", "tensor_parallel_size", "use_tqdm_on_load",
 ))  # fmt: skip
-"""Arguments of vLLM's that decide where and how fast it works; any other may decide what is said."""
+"""vLLM arguments that only affect where and how fast it runs; any other may affect verdicts."""
 
 
 def engine_fields(engine: EngineName, engine_args: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the fields of a run's identity that say which engine decides its verdicts, and with which arguments.
+    """Return the fields of a run's identity that name its engine and the arguments that may affect verdicts.
 
-    Of transformers that is none: folders of releases that knew no other lack it.
+    For transformers there are none: runs of releases without another engine lack them.
     """
     if engine == TRANSFORMERS:
         return {}
@@ -41,43 +41,43 @@ def engine_fields(engine: EngineName, engine_args: Mapping[str, Any] | None = No
 def require_one_place(
     engine: EngineName, base_url: object, workers: int = 1, engine_args: Mapping[str, Any] | None = None
 ) -> None:
-    """Raise UserError if an engine of this process is asked for with a server, or vLLM in several processes.
+    """Raise UserError if an in-process engine is combined with a server, or vLLM with several workers.
 
-    Likewise if ``engine_args`` are given to an engine that takes none.
+    The same goes for ``engine_args`` with an engine that accepts none.
     """
     if engine == TRANSFORMERS:
         if engine_args:
-            raise UserError("engine_args: are vLLM's; leave them out, or ask for the engine vllm.")
+            raise UserError("engine_args: only the engine vllm accepts them; leave them out, or choose that engine.")
         return
     if base_url:
-        raise UserError(f"engine: with a server (--base-url) that is the server's to decide; leave {engine} out.")
+        raise UserError(f"engine: a server (--base-url) chooses its own engine; leave {engine} out.")
     if workers > 1:
         raise UserError(
-            f"workers: {engine} runs in one process and batches by itself (--batch-size); for several GPUs start a "
-            "server on each and name them with --base-url."
+            f"workers: {engine} runs in one process and does its own batching (--batch-size); for several GPUs, start "
+            "a server on each and pass their URLs with --base-url."
         )
 
 
 class EngineOptions(Settings):
-    """Where and how many at once; see :class:`r1_reward.engines.workers.EngineSpec` for what a process makes of it."""
+    """Where a judge runs, and how much at once; see :class:`r1_reward.engines.workers.EngineSpec` for the engine."""
 
     base_url: tuple[str, ...] = Field(
-        default=(), description="Judge by an OpenAI-compatible server, such as http://HOST/v1; may be repeated."
+        default=(), description="Judge with an OpenAI-compatible server, such as http://HOST/v1; may be repeated."
     )
     batch_size: int = Field(default=64, ge=1, description="Sequences generated at once by each process.")
-    workers: int = Field(default=1, ge=1, description="Processes, each with the model; one for each GPU.")
+    workers: int = Field(default=1, ge=1, description="Processes, each with its own copy of the model; one per GPU.")
     concurrency: int | None = Field(
         default=None,
         ge=1,
-        description="Requests open at each server at once; default as many as it answers in time, up to 64.",
+        description="Concurrent requests to each server; default: as many as it answers in time, up to 64.",
     )
     batch_votes: bool = Field(
         default=False,
-        description="Ask a server for all votes on a pair in one order together; faster, and other votes are drawn.",
+        description="Ask a server for all votes on a pair in one order in one request; faster, but changes the votes.",
     )
     engine_args: dict[str, Any] = Field(
         default={},
-        description="With --engine vllm: its own arguments, as NAME=VALUE or a JSON object; may be repeated.",
+        description="vLLM's own arguments (with --engine vllm), as NAME=VALUE or a JSON object; may be repeated.",
     )
 
     @field_validator("engine_args", mode="before")
@@ -87,10 +87,10 @@ class EngineOptions(Settings):
 
 
 def read_engine_args(given: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments that texts name: ``max_model_len=8192``, ``--enforce-eager=true`` or a JSON object.
+    """Parse engine arguments such as ``max_model_len=8192``, ``--enforce-eager=true`` or a JSON object.
 
-    A value is JSON, or a text where it is none; names may be written as vLLM's command has them. Raises ValueError for
-    a text that is neither, and for an argument that is given twice.
+    A value that is not valid JSON is a string; names may be spelled as in vLLM's command. Raises ValueError for a text
+    in neither form, and for an argument that is given twice.
     """
     found: dict[str, Any] = {}
     for text in given:
@@ -107,7 +107,7 @@ def _arguments(text: str) -> dict[str, Any]:
         try:
             return dict(json.loads(text))
         except ValueError as error:
-            raise ValueError(f"{text!r} is not one JSON object ({error}).") from None
+            raise ValueError(f"{text!r} is not a JSON object ({error}).") from None
     name, _, value = text.partition("=")
     if not (name.strip(" -") and value.strip()):
         raise ValueError(f"{text!r} must be NAME=VALUE, such as max_model_len=8192, or a JSON object.")
@@ -121,17 +121,17 @@ def _arguments(text: str) -> dict[str, Any]:
 
 
 def draw_fields(batch_votes: bool, votes: int, *, served: bool) -> dict[str, Any]:
-    """Return what the identity of a run says about how its votes are drawn.
+    """Return the fields of a run's identity that say how its votes are drawn.
 
-    That is nothing where each has a seed of its own, as runs of releases that knew nothing else have it. Votes that a
-    server draws together come from the seed of the first, so that they are other ones.
+    There are none if each vote has its own seed, as in releases that had no other way. Votes that a server draws
+    together come from the seed of the first, so they are different votes.
 
     Raises:
-        UserError: a model in this process is to be asked so.
+        UserError: ``batch_votes`` is set for a model in this process.
     """
     if batch_votes and not served:
         raise UserError(
-            "batch_votes: asks a server for several votes in one request, and a model in this process draws them in "
-            "batches anyway; name the server (base_url), or leave it out."
+            "batch_votes: works only with a server (base_url); a model in this process draws votes in batches anyway. "
+            "Leave it out, or name the server."
         )
     return {"batch_votes": True} if batch_votes and votes > 1 else {}

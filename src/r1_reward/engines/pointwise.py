@@ -1,10 +1,10 @@
-"""A judge that sees one response at a time, as an engine that compares two: each is scored alone, the higher one wins.
+"""An engine that compares two responses with a judge that scores one at a time: the higher score wins.
 
     engine = PointwiseEngine(ServerEngine("llava-critic-7b", url, dialect=find_dialect("pointwise")))
 
-A comparison is two requests of the engine below, and what comes back is one completion, in the form that the dialect
-reads: both judgements as its thought, then both scores. Equal scores are a tie. Greedy judgements are kept: in the
-other order, and against other responses, the same response is not scored again.
+A comparison is two requests to the underlying engine. Their answers become one completion, in the form that the dialect
+reads: both judgments as its thought, then both scores. Equal scores are a tie. Greedy judgments are cached: a response
+is not scored again in the other order or against other responses.
 """
 
 from __future__ import annotations
@@ -22,48 +22,48 @@ from r1_reward.records.dialects.pointwise import scores_in_words
 from r1_reward.records.prompt import neutralize
 from r1_reward.records.schema import Completion
 
-_KNOWN = 4096  # greedy judgements kept
+_KNOWN = 4096  # greedy judgments kept
 
 
 class TwoRequests(NamedTuple):
-    """What is asked about a pair: each response alone, the one shown first first."""
+    """The requests for a pair: each response separately, in the order shown."""
 
     first: Request
     second: Request
 
 
 class PointwiseEngine(Generative):
-    """An engine whose judges score one response, comparing two."""
+    """An engine that compares two responses by scoring each of them."""
 
     def __init__(self, engine: Generative) -> None:
-        """Take an engine whose dialect is a pointwise one."""
+        """Take an engine with a pointwise dialect."""
         self.engine, self.dialect, self.special_tokens = engine, engine.dialect, engine.special_tokens
         self.processor = getattr(engine, "processor", None)
         self._known: OrderedDict[str, list[Completion]] = OrderedDict()
 
     @property
     def refused(self) -> Sequence[str]:
-        """What the server of the engine below refuses of requests."""
+        """What the underlying engine's server refuses."""
         return self.engine.refused
 
     def compare(self, question: Any, images: Any, first: Any, second: Any, **options: Any) -> Any:
-        """Return the two requests that ask for the scores of two responses; options as for any engine."""
+        """Return the requests for the scores of two responses; options as for any engine."""
         return TwoRequests(*(self.engine.ask_alone(question, images, one, **options) for one in (first, second)))
 
     @contextmanager
     def open(self) -> Iterator[Session]:
-        """Start a session of the engine below."""
+        """Start a session of the underlying engine."""
         with self.engine.open() as session:
             yield _PairSession(session, self.dialect, self._known)
 
 
 def comparing(engine: Generative) -> Generative:
-    """Return an engine that compares two responses, whatever its judges see at a time."""
+    """Return an engine that compares two responses, wrapping one whose dialect is pointwise."""
     return PointwiseEngine(engine) if engine.dialect.pointwise else engine
 
 
 class _Pair:
-    """A comparison on its way."""
+    """A comparison in progress."""
 
     def __init__(self, ticket: Any) -> None:
         self.ticket = ticket
@@ -71,13 +71,13 @@ class _Pair:
 
 
 class _PairSession:
-    """A session that takes comparisons and asks another one about single responses."""
+    """A session that turns comparisons into requests about single responses."""
 
     def __init__(self, session: Session, dialect: Dialect, known: OrderedDict[str, list[Completion]]) -> None:
         self._session, self._dialect, self._known = session, dialect, known
         self.exclusive = getattr(session, "exclusive", False)
         self._waiting: dict[str, list[tuple[_Pair, int]]] = {}
-        """Whose answers a greedy request under way will be, by the request's key."""
+        """The pairs and places that wait for a greedy request in flight, by its key."""
         self._ready: list[tuple[Any, Answered]] = []
 
     def room(self) -> int:
@@ -85,7 +85,7 @@ class _PairSession:
         return (self._session.room() + 1) // 2
 
     def submit(self, ticket: Any, request: TwoRequests) -> None:
-        """Ask about both responses, unless what is asked is known already or being asked."""
+        """Ask about both responses, except where the answer is cached or already requested."""
         pair = _Pair(ticket)
         for place, one in enumerate(request):
             key = _key(one)
@@ -99,7 +99,7 @@ class _PairSession:
                 self._session.submit((pair, place, key), one)
 
     def collect(self) -> list[tuple[Any, Answered]]:
-        """Wait until a comparison has both of its answers, and return those that have."""
+        """Wait until a comparison has both of its answers, and return all that do."""
         while not self._ready:
             answers = self._session.collect()
             if not answers:
@@ -122,7 +122,7 @@ class _PairSession:
 
 
 def _joined(first: Answered, second: Answered, dialect: Dialect) -> Answered:
-    """Return one completion for each vote on two responses, or the error of one of them."""
+    """Return one completion for each vote on two responses, or the error of either."""
     if isinstance(first, EngineError):
         return first
     if isinstance(second, EngineError):
@@ -131,7 +131,7 @@ def _joined(first: Answered, second: Answered, dialect: Dialect) -> Answered:
 
 
 def join(first: Completion, second: Completion, dialect: Dialect) -> Completion:
-    """Return the judgements of two responses as one, with both scores where the verdict stands."""
+    """Join the judgments of two responses into one, with both scores in place of the verdict."""
     thoughts = "\n".join(f"[Response {n}]: {neutralize(one.text)}" for n, one in ((1, first), (2, second)))
     scores = [dialect.parse_score(one.text, cut=one.cut) for one in (first, second)]
     counted = (first.prompt_tokens, second.prompt_tokens)
@@ -146,7 +146,7 @@ def join(first: Completion, second: Completion, dialect: Dialect) -> Completion:
 
 
 def _key(request: Request) -> str | None:
-    """Return what names a greedy request: messages, pixels and limit; None for one whose answer is drawn."""
+    """Return the cache key of a greedy request (messages, pixels and limit), or None for a sampled one."""
     if request.temperature > 0:
         return None
     asked = [request.messages, len(request.seeds), request.max_new_tokens]

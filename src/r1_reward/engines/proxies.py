@@ -1,8 +1,8 @@
-"""Proxies of the environment (``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``) before a server.
+"""Which requests go through a proxy (``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``).
 
-A server on this machine (``localhost``, ``127.x.x.x``, ``::1``) is asked directly, whatever the environment says: a
-proxy elsewhere would look for it on its own machine. Every other server is asked through the proxy that the
-environment names, unless ``NO_PROXY`` has its host; what goes wrong then names both variables.
+Requests to a server on this machine (``localhost``, ``127.x.x.x``, ``::1``) never do: a proxy elsewhere would look for
+the server on its own machine. Requests to any other server use the proxy set in the environment, unless ``NO_PROXY``
+lists the host; error messages then name both variables.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def client_options(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     if not is_here(parts.hostname or ""):
         return {}
-    # Without the environment the library knows no certificates of one's own either.
+    # Without the environment the library would also ignore the user's own certificates.
     return {"trust_env": False, **({"verify": ssl.create_default_context()} if parts.scheme == "https" else {})}
 
 
 def is_here(host: str) -> bool:
-    """Say whether a host name is this machine's."""
+    """Return whether a host name refers to this machine."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -34,15 +34,15 @@ def is_here(host: str) -> bool:
 
 
 def proxy_advice(url: str) -> str:
-    """Return what to do about the proxy that a server at ``url`` is asked through, after "; "; empty without one."""
+    """Return advice about the proxy used for ``url``, starting with "; "; empty if there is none."""
     parts = urlsplit(url)
     host, proxies = parts.hostname or "", getproxies()
     scheme = parts.scheme if proxies.get(parts.scheme) else "all"
     if is_here(host) or not (proxy := proxies.get(scheme)) or proxy_bypass(host):
         return ""
     name = next((name for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()) if os.environ.get(name)), None)
-    where = f"the proxy {_without_password(proxy)} ({name or 'of the system'})"
-    return f"; it is asked through {where}: if it needs none, add {host} to NO_PROXY, else see to the proxy"
+    where = f"the proxy {_without_password(proxy)} ({name or 'system settings'})"
+    return f"; requests go through {where}: if none is needed, add {host} to NO_PROXY, otherwise check the proxy"
 
 
 def _without_password(proxy: str) -> str:

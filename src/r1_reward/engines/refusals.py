@@ -1,8 +1,8 @@
-"""What a server's error is about: a parameter it does not take, pictures, or money; no network here.
+"""What a server's error is about: a parameter it does not accept, pictures, or credit; no network access.
 
-Servers say it in many shapes. OpenAI names the parameter apart (``param``), pydantic its place (``loc``), Google a list
-of ``fieldViolations``; gateways put one JSON into the message of another; many only write a sentence. What is named
-apart counts; else the sentences do.
+Servers report it in many shapes. OpenAI has a field for the parameter (``param``), pydantic for its location (``loc``),
+Google for a list of ``fieldViolations``; gateways put one JSON into the message of another; many only write a sentence.
+Such a field decides; without one, the sentences do.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from r1_reward.engines.length import says_too_long
 
-_READ = 20_000  # characters of an error that are looked at
-_ECHOES = ("input", "ctx", "url", "request_id")  # keys whose values are the request's, or a link
+_READ = 20_000  # characters of an error that are searched
+_ECHOES = ("input", "ctx", "url", "request_id")  # keys whose values repeat the request, or are a link
 _NAMED_APART = ("param", "field", "parameter")
 _OTHER_FIELDS = re.compile(r"(?:messages|model|contents|content|prompt|image|tools|response_format)\b")
 
@@ -27,7 +27,7 @@ _PARAMETERS = {
     "n": r"(?-i:n)|best_of|one completion(?: choice)?|(?:one|multiple) candidates?|candidate_?count",
     "max_tokens": r"max_?(?:new_?|output_?|completion_?)?tokens",
 }
-# Where words are only those of ASCII, Chinese may stand right behind a name.
+# With ASCII words, Chinese may follow a name without a space.
 _AS_WORDS = {
     name: re.compile(rf"(?<!\w)(?:{form})(?!\w)", re.ASCII | re.IGNORECASE) for name, form in _PARAMETERS.items()
 }
@@ -64,7 +64,7 @@ _AN_AMOUNT = _any_of(
     r"too \w+|exceed|at (?:most|least)|(?:less|fewer|greater|larger|more|higher) than|below|above|between|[<>≤≥]",
     r"\bmax(?:imum|imal)?\b|\bup to\b|\branges?\b|\blimited to\b|\bonly (?:up )?\d",
     r"\bvalues?\b|\bbeyond\b|\blimit\b|\b(?:that|so|as) many\b",
-    r"(?<![\w.-])\d{1,2}(?![\w-])|\b(?:two|three|four|five|ten|twenty)\b",  # not of a status, or a model's name
+    r"(?<![\w.-])\d{1,2}(?![\w-])|\b(?:two|three|four|five|ten|twenty)\b",  # not in a status or a model's name
     r"最大|最多|超过|大于|范围",
 )
 _MONEY = _any_of(
@@ -81,7 +81,7 @@ _MONEY = _any_of(
 _SEEN = r"(?:images?|pictures?|vision|image_url|multi-?modal\w*)(?: (?:inputs?|content|modality|parts?))*"
 _TEXT_ONLY = _any_of(
     r"\bnot (?:a |compiled for )?multi-?modal",  # vLLM, llamafile
-    r"\bat most 0 (?:image|video)",  # vLLM without room for any
+    r"\bat most 0 (?:image|video)",  # vLLM that allows none
     # Not "unsupported image format": that is about one picture.
     rf"\b{_SEEN}(?: (?:is|are))? not (?:supported|enabled|allowed)",  # Mistral, Gemini, llama.cpp
     rf"(?:not|n't|cannot) (?:support|accept|take|handle|process) (?:any )?{_SEEN}\s*(?:[^\w\s]|$|for |in |by )",
@@ -90,7 +90,7 @@ _TEXT_ONLY = _any_of(
     r"unknown variant `?image_url`?, expected `?text",  # DeepSeek
     r"unsupported content part type:? [\"'`]?image",  # llama.cpp's chat templates
     r"content must be a string",  # Groq
-    r"input should be ['\"]text['\"]|\[['\"]text['\"]\]",  # the one kind of part there is: pydantic, Zhipu
+    r"input should be ['\"]text['\"]|\[['\"]text['\"]\]",  # the only kind of part allowed: pydantic, Zhipu
     r"missing data required for image input",  # Ollama
     r"\bonly (?:supports?|accepts?|takes?|handles?) text|\btext[- ]only model|不支持(?:图|视觉|多模态)",
 )
@@ -103,17 +103,17 @@ _MAY_BE_MONEY = (400, 401, 403, 412, 429)
 
 
 class _Said(NamedTuple):
-    """An error without its wrapping: what it names apart, and its sentences."""
+    """An unwrapped error: the parameters named in fields, and its sentences."""
 
     places: tuple[str, ...]
     text: str
 
 
 def refused_parameters(error: str, sent: Collection[str]) -> set[str]:
-    """Return which of the parameters that were ``sent`` the body of a 4xx is about, under their names there.
+    """Return which of the ``sent`` parameters the body of a 4xx is about, by their names in ``sent``.
 
-    ``top_logprobs``, and what servers call it themselves, counts as ``logprobs``, and every limit of tokens as the one
-    that was sent. An error about the length of the prompt is about none of them, nor is one about the size of a limit.
+    ``top_logprobs``, by any server's name, counts as ``logprobs``, and every token limit as the one that was sent. An
+    error about the length of the prompt is about none of them, and neither is one about the size of a limit.
     """
     said = _read(error)
     if says_too_long(said.text):
@@ -130,13 +130,13 @@ def refused_parameters(error: str, sent: Collection[str]) -> set[str]:
 
 
 def refused_altogether(error: str) -> bool:
-    """Say whether an error about a parameter refuses it whatever its value, so that a smaller one would not help."""
+    """Return whether an error refuses a parameter at any value, so that a smaller one would not help."""
     text = _read(error).text
     return _ALTOGETHER.search(text) is not None and _AN_AMOUNT.search(text) is None
 
 
 def _refusing(text: str) -> list[str]:
-    """Return the sentences that refuse a parameter, not those that list which ones there are."""
+    """Return the sentences that refuse a parameter, not those that list the accepted ones."""
     sentences = (_WHAT_THERE_IS.sub("", sentence) for sentence in re.split(r"(?<=[.!?;])\s+|\n", text))
     naming = [sentence for sentence in sentences if _names(sentence)]
     return [sentence for sentence in naming if _REFUSING.search(sentence)] or naming[:1]
@@ -147,34 +147,34 @@ def _names(sentence: str) -> set[str]:
 
 
 def is_refusal(status: int, error: str) -> bool:
-    """Say whether an error may be about the parameters of its request, so that another try without may do better."""
+    """Return whether an error may be about the request's parameters, so that a try without them may succeed."""
     if used_up(status, error):
         return False
-    if status in (500, 501):  # llama.cpp's server has said it so
+    if status in (500, 501):  # llama.cpp's server has done so
         return bool(_UNSUPPORTED.search(error[:_READ]) and refused_parameters(error, _PARAMETERS))
     return 400 <= status < 500 and status not in (401, 408, 409, 429)
 
 
 def reads_text_only(error: str) -> bool:
-    """Say whether an error means that a model is shown no pictures at all, not that these were too many or damaged.
+    """Return whether an error means that a model accepts no pictures at all, not that some were too many or damaged.
 
-    Only for errors of requests that show some.
+    It is only meant for errors of requests with pictures.
     """
     return _TEXT_ONLY.search(_read(error).text) is not None
 
 
 def used_up(status: int, error: str) -> str:
-    """Return what an error says that is used up, so that no request gets an answer any more; empty if nothing is.
+    """Return what an error says is used up, so that no further request can succeed; empty if nothing is.
 
-    That is money, a hard limit, or the quota of a day or a month; a limit by the minute passes.
+    That is credit, a hard limit, or a daily or monthly quota; a limit per minute passes.
     """
     text = _read(error).text
-    span = next((name for name, words in (("day", _A_DAY), ("month", _A_MONTH)) if words.search(text)), None)
-    quota = f"the quota of the {span}" if status == 429 and span else ""
-    if _GOOGLE in text:  # the same sentence about plan and billing stands beside every limit
-        return quota or ("the money of the account" if _GOOGLE_EMPTY.search(text) else "")
+    span = next((name for name, words in (("daily", _A_DAY), ("monthly", _A_MONTH)) if words.search(text)), None)
+    quota = f"the {span} quota" if status == 429 and span else ""
+    if _GOOGLE in text:  # it mentions plan and billing with every limit
+        return quota or ("the account's credit" if _GOOGLE_EMPTY.search(text) else "")
     if status == 402 or (status in _MAY_BE_MONEY and _MONEY.search(text) and not _passes(status, text)):
-        return "the money of the account"
+        return "the account's credit"
     return "" if _passes(status, text) else quota
 
 
@@ -183,7 +183,7 @@ def _passes(status: int, text: str) -> bool:
 
 
 def disguised_status(body: bytes) -> int | None:
-    """Return the status that belongs to a 200 whose body is an error and nothing else; None if it has none."""
+    """Return the status in a 200 response whose body is only an error; None if there is none."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -205,13 +205,13 @@ def _read(error: str) -> _Said:
         sentences = list(_walk(json.loads(error), places))
     except (ValueError, RecursionError):
         sentences = [error]
-    # What is left of JSON in JSON: a line feed must not become the letter n.
+    # Unescape what is left of JSON in JSON; an escaped line feed must not become the letter n.
     text = "\n".join(sentences).replace("\\n", "\n").replace("\\", "")
     return _Said((*places, *_PLACES_IN_TEXT.findall(text)), text)
 
 
 def _walk(value: Any, places: list[str]) -> Iterator[str]:
-    """Yield all sentences in a JSON value; collect what is named apart."""
+    """Yield all sentences in a JSON value, and add the parameters named in fields to ``places``."""
     if isinstance(value, str):
         if value.lstrip()[:1] in ("{", "["):
             try:

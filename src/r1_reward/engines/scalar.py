@@ -1,15 +1,15 @@
-"""A scalar reward model as an engine: every answer gets a reward of its own, and the larger one wins.
+"""A scalar reward model as an engine: it scores each answer separately, and the larger reward wins.
 
     engine = ScalarEngine(*load_scalar("runs/scalar"))
     engine.rewards([("Which digit is it?", [picture], "A three."), ("Which digit is it?", [picture], "An eight.")])
 
-A critique-then-score model first writes a critique, greedily, and is then scored behind it. Answers are scored alone,
-so there is no order to be fooled by, and every vote on a pair is the same. The vote is written in the form of any other
-judgement, so that nobody needs to know who wrote it::
+A critique-then-score model first writes a critique, greedily, and then scores the answer given the critique. There is
+no order to mislead the model, and every vote on a pair is the same. The vote has the form of any other judgment, so
+callers need not know which kind of model wrote it::
 
     <think>Reward 1.25 for response 1, 0.5 for response 2.</think><answer>1</answer>
 
-Equal rewards, and rewards that are not numbers, give no vote: the text has no answer.
+If the rewards are equal or not finite, there is no vote: the text has no answer.
 """
 
 from __future__ import annotations
@@ -39,42 +39,42 @@ if TYPE_CHECKING:
     from r1_reward.models.scalar import Candidate, ScalarRewardModel
 
 _WINDOW = 2  # batches of answers scored together
-_KNOWN = 4096  # scores kept, so that candidates compared with each other are scored once
+_KNOWN = 4096  # scores kept, so that a candidate in several comparisons is scored once
 
 
 class Comparison(NamedTuple):
-    """What a scalar engine is asked: two answers, and for how many votes."""
+    """A request to a scalar engine: two answers, and the number of votes."""
 
     question: Shown
     images: list[Image.Image]
-    """In front of the question."""
+    """Shown before the question."""
     responses: tuple[Shown, Shown]
     votes: int
     max_new_tokens: int
 
 
 class Score(NamedTuple):
-    """What a scalar reward model says of one answer."""
+    """A scalar reward model's score of one answer."""
 
     reward: float
     """Unbounded, in logits: the difference of two is the log-odds that the first answer is preferred. May be NaN."""
     critique: str = ""
-    """What the model wrote before it scored; empty for a model that only scores."""
+    """The text the model wrote before scoring; empty for a model that only scores."""
     tokens: int = 0
     """Generated tokens."""
     truncated: bool = False
-    """Whether the limit cut the critique."""
+    """Whether the token limit cut the critique."""
 
 
 _UNSCORED = Score(math.nan)
 
 
 class Scoring:
-    """An engine whose votes come from scores of single answers; how these are had is for :meth:`score` to say."""
+    """An engine whose votes come from scores of single answers; subclasses implement :meth:`score`."""
 
     special_tokens: tuple[str, ...] = ()
     dialect: Dialect = find_dialect(DEFAULT)
-    """The form that its votes are written in; the model itself speaks none."""
+    """The form its votes are written in; the model itself has no dialect."""
     deterministic = True
     batch_size = 64
 
@@ -82,11 +82,11 @@ class Scoring:
         self._known: OrderedDict[str, Score | EngineError] = OrderedDict()
 
     def score(self, candidates: Sequence[Candidate], *, max_new_tokens: int = 1024) -> list[Score | EngineError]:
-        """Return the score of each candidate, in order, or why it has none; ``max_new_tokens`` limits a critique."""
+        """Return each candidate's score, in order, or the error instead; ``max_new_tokens`` limits a critique."""
         raise NotImplementedError
 
     def open(self) -> BatchSession:
-        """Start a session: answers are scored about two batches at a time, those seen lately not again."""
+        """Start a session that scores about two batches at a time and reuses recent scores."""
         return BatchSession(max(1, _WINDOW * self.batch_size // 2), self._answer)
 
     def compare(
@@ -97,10 +97,10 @@ class Scoring:
         second: Shown,
         *,
         seeds: tuple[int, ...] = (0,),
-        temperature: float = 0.0,  # noqa: ARG002  nothing is drawn
+        temperature: float = 0.0,  # noqa: ARG002  nothing is sampled
         max_new_tokens: int = 1024,
     ) -> Comparison:
-        """Return the request for which of two responses has the larger reward; ``max_new_tokens`` limits a critique."""
+        """Return the request to compare the rewards of two responses; ``max_new_tokens`` limits a critique."""
         return Comparison(question, list(images), (first, second), len(seeds), max_new_tokens)
 
     def _answer(self, asked: list[Comparison]) -> Iterator[Answered]:
@@ -135,7 +135,7 @@ class ScalarEngine(Scoring):
         self.special_tokens = special_tokens_of(processor)
 
     def rewards(self, candidates: Sequence[Candidate]) -> list[float]:
-        """Return the reward of each candidate, NaN where the model computed no number."""
+        """Return the reward of each candidate, NaN where the model returned NaN."""
         scores = self.score(candidates)
         for score in scores:
             if isinstance(score, EngineError):
@@ -143,7 +143,7 @@ class ScalarEngine(Scoring):
         return [score.reward for score in scores if isinstance(score, Score)]
 
     def score(self, candidates: Sequence[Candidate], *, max_new_tokens: int = 1024) -> list[Score | EngineError]:
-        """Return the score of each candidate, in order, or why it has none: a prompt too long for the model.
+        """Return each candidate's score, in order, or an error if its prompt is too long for the model.
 
         Raises:
             UserError: the accelerator has too little memory for ``batch_size`` answers.
@@ -172,7 +172,7 @@ class ScalarEngine(Scoring):
             if isinstance(drawn, EngineError):
                 scores.append(drawn)
             else:
-                # Critiques are learned without tags; where the chat template opens a thought, the prompt does so again.
+                # Critiques are trained without tags; a chat template that opens a thought opens it again for scoring.
                 critique = drawn[0].text.removeprefix("<think>")
                 scores.append(Score(math.nan, critique, drawn[0].tokens, drawn[0].truncated))
         return scores
@@ -196,13 +196,13 @@ class ScalarEngine(Scoring):
                 output = self.model(**{name: value.to(self.model.base.device) for name, value in inputs.items()})
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"out of memory with {len(candidates)} answers at once; take a smaller batch size "
+                f"out of memory with {len(candidates)} answers at once; use a smaller batch size "
                 f"(now {self.batch_size})"
             ) from error
         return output.rewards.tolist()
 
     def _too_long(self, inputs: dict[str, Any], candidates: Sequence[Candidate]) -> dict[int, EngineError]:
-        """Return why answers of a batch cannot be scored, by number; a critique was asked for only if it has room."""
+        """Return the errors of answers too long to score, by index; a critique's prompt was checked before."""
         config = self.model.base.config
         limit = None if self.model.critique else position_limit(config)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
@@ -216,7 +216,7 @@ class ScalarEngine(Scoring):
 
 
 def compare_scores(first: Score, second: Score) -> Completion:
-    """Return the judgement of two scores, in the order shown; without an answer where they are equal or no numbers."""
+    """Return the judgment of two scores, in the order shown; it has no answer if they are equal or not finite."""
     gap = first.reward - second.reward
     vote = "" if not math.isfinite(gap) or gap == 0 else f"<answer>{1 if gap > 0 else 2}</answer>"
     critiques = [
@@ -227,14 +227,14 @@ def compare_scores(first: Score, second: Score) -> Completion:
         text=f"<think>{rewards}{''.join(critiques)}</think>{vote}",
         tokens=first.tokens + second.tokens,
         truncated=first.truncated or second.truncated,
-        # The sigmoid, written so that no gap overflows.
+        # The sigmoid, in a form that does not overflow.
         probability=round(0.5 + 0.5 * math.tanh(gap / 2), 6) if vote else None,
     )
 
 
 def _key(one: Comparison, response: Shown) -> str:
-    """Return what names a score: the texts, the pixels and the limit of a critique."""
-    # No text is taken for a picture, however it is written.
+    """Return a score's key: a hash of the texts, the pixels and the critique limit."""
+    # The type is part of the key, so that no text can pass for a picture.
     contents = [[isinstance(content, str), key_of(content)] for content in (one.question, response)]
     digest = hashlib.sha256(json.dumps([contents, one.max_new_tokens]).encode())
     for picture in one.images:

@@ -1,24 +1,23 @@
-"""Ask a server that speaks the OpenAI chat protocol: vLLM, SGLang, ``transformers serve``, llama.cpp, OpenAI itself.
+"""An engine for servers with the OpenAI chat protocol: vLLM, SGLang, ``transformers serve``, llama.cpp, OpenAI itself.
 
-The same contract as the engine in this process, requests in and completions out, in order::
+It has the contract of the in-process engine, requests in and completions out, in order::
 
     engine = ServerEngine("yifanzhang114/R1-Reward", "http://localhost:8000/v1")
     for completions in engine.generate(requests):
         ...
 
-What comes back is a completion or a failure, never something in between: half a JSON, no choice, or null where the
-text should be is asked for again, and a request that keeps failing yields a
-:class:`~r1_reward.engines.client.ServerError` in its place. What would fail for every request (a wrong key, an unknown
-model, no server) ends the run at once with a ``UserError``.
+A request yields a completion or a failure, never something in between: invalid JSON, no choice, or null instead of text
+is retried, and a request that keeps failing yields a :class:`~r1_reward.engines.client.ServerError` in its place. A
+problem that affects every request (a wrong key, an unknown model, no server) ends the run at once with a ``UserError``.
 
-Several servers of the same model share the work: give a list of URLs. The least busy one is asked; what one fails to
-answer is asked of the others, and it is left alone for a while and then tried again. Only when none of them is there
-does the run end.
+Several servers of the same model share the work: pass a list of URLs. The least busy one gets the request; a request
+that one fails to answer goes to the others, and that server rests for a while. The run ends only when none of them can
+be reached.
 
-Every completion is an HTTP request of its own with its own seed, so that it depends on the request and the seed alone,
-as far as the server keeps that. ``batch_votes=True`` gives this up for speed: one request (``n``) asks for all
-completions of a prompt, which a server then reads once. They come from the first seed together, so that the second
-vote is another one if three are drawn instead of two. A server that ignores or refuses ``n`` is asked one by one, and
+Every completion is its own HTTP request with its own seed, so that it depends only on the request and the seed, as far
+as the server guarantees that. ``batch_votes=True`` gives this up for speed: one request (``n``) asks for all
+completions of a prompt, which the server then reads once. They share the first seed, so the second vote of three
+differs from the second vote of two. A server that ignores or refuses ``n`` is asked for one completion at a time, and
 so is any server at temperature 0.
 """
 
@@ -41,18 +40,18 @@ from r1_reward.engines.usage import Usage
 from r1_reward.records.dialect import Dialect
 from r1_reward.records.schema import Completion
 
-_PATIENCE = 10.0  # seconds for the thread to end; the garbage collector may call at a bad moment
+_PATIENCE = 10.0  # seconds to wait for the thread to end, since the garbage collector may be the caller
 
 
 class ServerEngine(Generative):
     """A model behind OpenAI-compatible servers, asked for several completions at a time.
 
-    Its connections, in a thread of their own, are shared by all its sessions; they last until :meth:`close`, or until
-    nobody holds the engine any more.
+    All sessions share its connections, which live in their own thread until :meth:`close` or until the engine is
+    garbage collected.
     """
 
     special_tokens: tuple[str, ...] = ()
-    """Nothing is known about the server's tokenizer."""
+    """Empty: the server's tokenizer is unknown."""
 
     def __init__(
         self,
@@ -70,22 +69,22 @@ class ServerEngine(Generative):
         usage: Usage | None = None,
         dialect: Dialect | None = None,
     ) -> None:
-        """Name a model as the server does, and the URL before ``/chat/completions``, or those of several servers.
+        """Take the model's name on the server, and the URL before ``/chat/completions``, or several of them.
 
-        ``base_url`` defaults to ``OPENAI_BASE_URL`` or OpenAI itself, ``api_key`` to ``OPENAI_API_KEY``; a server of
-        one's own needs none. ``concurrency`` counts HTTP requests at once, to each server; by default as many as it
-        answers in time, up to 64, see :mod:`r1_reward.engines.server_pool`. ``timeout`` is the seconds one try may take
-        up to its last byte, ``limit`` those of a request with all its tries and pauses, once it is its turn. A failed
-        try is repeated ``retries`` times, half a second later at first, then twice as long each time up to 8 seconds,
-        or when ``Retry-After`` says; with several servers the others are asked first, at once. ``requests_per_minute``
-        counts the repeated ones. ``batch_votes`` asks for all completions of a request together; see above for what
-        that costs. Without ``logprobs`` no completion has a probability. What is sent and what comes back is counted in
-        ``usage``, which also names the parameters that a server refused and that are left out since: a temperature of 0
-        is greedy decoding only where the server takes it. ``dialect`` is how the model is asked and answers, the
-        default one if that is not said.
+        ``base_url`` defaults to ``OPENAI_BASE_URL`` or OpenAI itself, ``api_key`` to ``OPENAI_API_KEY``; your own
+        server usually needs none. ``concurrency`` is the number of concurrent requests to each server; by default as
+        many as it answers in time, up to 64, see :mod:`r1_reward.engines.server_pool`. ``timeout`` is the seconds one
+        try may take up to its last byte, ``limit`` the seconds of a request with all tries and pauses, without its time
+        in the queue. A failed try is retried up to ``retries`` times, after half a second at first, then twice as long
+        each time up to 8 seconds, or as ``Retry-After`` says; with several servers the others are asked first, at once.
+        ``requests_per_minute`` includes retries. ``batch_votes`` asks for all completions of a request together; see
+        above for what that costs. Without ``logprobs`` no completion has a probability. ``usage`` counts requests and
+        replies, and names the parameters that a server refused and that are therefore left out: a temperature of 0 is
+        greedy decoding only if the server accepts it. ``dialect`` sets the prompt and answer format; None is the
+        default one.
 
         Raises:
-            UserError: a URL is not one or given twice, OpenAI is asked without a key, or a number is out of range.
+            UserError: a URL is invalid or given twice, OpenAI has no key, or a number is out of range.
         """
         self.model, self.concurrency, self.batch_votes = model, concurrency, batch_votes
         self.dialect = dialect or self.dialect
@@ -110,25 +109,25 @@ class ServerEngine(Generative):
 
     @property
     def refused(self) -> Sequence[str]:
-        """The parameters that the servers refused so far; see ``usage``."""
+        """The parameters that the servers have refused so far; see ``usage``."""
         return self.usage.refused
 
     def open(self) -> _Session:
-        """Start a session; room is for twice as many requests as may be open.
+        """Start a session with room for twice as many requests as may be in flight.
 
-        ``tokens`` of a completion is 0 if the server does not count them. Leaving the session cancels what is under
-        way.
+        ``tokens`` of a completion is 0 if the server does not count them. Leaving the session cancels the requests in
+        flight.
 
         Raises:
-            UserError: (when collecting) no request can succeed: no server, a key or model it does not know.
-            ValueError: (when submitting) a request has not as many images as image parts.
+            UserError: (when collecting) no request can succeed: no server, an unknown key or model.
+            ValueError: (when submitting) the numbers of a request's images and image parts differ.
         """
         with self._lock:
             if self._loop is None or not self._loop.is_alive():
-                if self._loop is not None:  # it was left behind in the process that this one was forked from
+                if self._loop is not None:  # its thread stayed in the process this one was forked from
                     self.client = self._make_client()
                 self._loop = _Loop(self.client)
-                self._finalizer = weakref.finalize(self, self._loop.close)  # at the exit of the program, too
+                self._finalizer = weakref.finalize(self, self._loop.close)  # also at exit
             return _Session(self, self._loop)
 
     def close(self) -> None:
@@ -140,7 +139,7 @@ class ServerEngine(Generative):
 
 
 class _Loop:
-    """An event loop in a thread of its own, with the client that lives in it."""
+    """An event loop in its own thread, with the client that runs in it."""
 
     def __init__(self, client: ChatClient) -> None:
         self.client = client
@@ -160,7 +159,7 @@ class _Loop:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
-        if threading.current_thread() is self._thread:  # whoever held the engine last was collected here
+        if threading.current_thread() is self._thread:  # the engine was garbage collected in this thread
             self._loop.create_task(self._end())
             return
         if self.is_alive():  # not in a forked process
@@ -173,7 +172,7 @@ class _Loop:
         self._loop.stop()
 
     async def cancel(self, rows: set[asyncio.Task[Any]]) -> None:
-        # Our own tasks only: those that the HTTP library started want to be cancelled by it.
+        # Only our own tasks: the HTTP library must cancel those that it started.
         rows = set(rows)
         for row in rows:
             row.cancel()
@@ -181,7 +180,7 @@ class _Loop:
 
 
 class _Session:
-    """What one caller has under way."""
+    """One caller's requests in flight."""
 
     def __init__(self, engine: ServerEngine, loop: _Loop) -> None:
         self._engine, self._client, self._loop = engine, loop.client, loop
@@ -208,7 +207,7 @@ class _Session:
         future.add_done_callback(_into(self._answered, ticket))
 
     def collect(self) -> list[tuple[Any, Answered]]:
-        """Return what is ready; an error that ends the run is raised after all that was answered before it."""
+        """Return what is ready; an error that ends the run is raised after all answers before it are returned."""
         ready: list[tuple[Any, Answered]] = []
         while self._under_way and self._fatal is None and not (ready and self._answered.empty()):
             ticket, future = self._answered.get()
@@ -239,7 +238,7 @@ class _Session:
             error.__cause__ = error.__context__ = None
             return error.with_traceback(None)  # its frames hold the pictures
         finally:
-            for vote in votes:  # one missing makes the others useless
+            for vote in votes:  # if one is missing, the others are useless
                 vote.cancel()
             await asyncio.gather(*votes, return_exceptions=True)
             self._rows.discard(row)

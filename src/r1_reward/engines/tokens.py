@@ -1,4 +1,4 @@
-"""From generated tokens to a completion, the same for every engine that generates in this process.
+"""From generated tokens to a completion, shared by all engines that generate in this process.
 
 ::
 
@@ -20,22 +20,22 @@ _PROBABILITY_DIGITS = 4
 
 
 class TokenReader:
-    """Reads the tokens of judgements that one model generates in one dialect."""
+    """Reads the tokens of judgments that one model generates in one dialect."""
 
     def __init__(self, tokenizer: Any, dialect: Dialect, verdicts: tuple[int, int] | None, ends: set[int]) -> None:
-        """Take the model's tokenizer, how it answers, the tokens of the two verdicts, and those that end a text."""
+        """Take the model's tokenizer and dialect, the tokens of the two verdicts, and those that end a text."""
         self.tokenizer, self.dialect, self.verdicts, self.ends = tokenizer, dialect, verdicts, ends
 
     def read(self, tokens: Sequence[int], margin: Callable[[int], float] | None, prompt: str) -> Completion:
-        """Return what the model said; it was cut where no token ends it.
+        """Return the completion, truncated if no end token was generated.
 
-        ``margin`` gives the logit of the first verdict minus that of the second at a step; where there is none, no
-        completion has a probability. ``prompt`` is the chat as text.
+        ``margin`` gives the logit of the first verdict minus that of the second at a step; without it, the completion
+        has no probability. ``prompt`` is the chat as text.
         """
         stop = next((i for i, token in enumerate(tokens) if token in self.ends), None)
         kept = list(tokens if stop is None else tokens[:stop])
         text = with_template_thought(prompt, self.tokenizer.decode(kept, skip_special_tokens=True))
-        # Only where the text has an answer: a tag inside a thought does not count.
+        # Only if the text has an answer: a tag inside a thought does not count.
         readable = self.verdicts is not None and self.dialect.parse(text, cut=stop is None).answer is not None
         step = self.dialect.position(kept, self.verdicts or (), self.tokenizer.decode, text) if readable else None
         probability = None
@@ -50,13 +50,13 @@ class TokenReader:
 
 
 def end_tokens(configured: int | Sequence[int] | None, tokenizer: Any) -> set[int]:
-    """Return the tokens that end a text: those of the generation settings, and the tokenizer's own."""
+    """Return the tokens that end a text: those in the generation config, and the tokenizer's own."""
     ends = configured if isinstance(configured, Sequence) else [configured]
     return {token for token in (*ends, tokenizer.eos_token_id) if token is not None}
 
 
 def verdict_tokens(processor: Any, dialect: Dialect) -> tuple[int, int] | None:
-    """Return the tokens of the two verdicts, None if they are not one token each."""
+    """Return the tokens of the two verdicts, or None if they do not differ in exactly one token."""
     if dialect.verdicts is None:
         return None
     tokenizer: Any = getattr(processor, "tokenizer", processor)

@@ -1,24 +1,24 @@
-"""A checkpoint in this process, run by vLLM: requests join and leave the batch as they come and are done.
+"""A checkpoint that vLLM runs in this process, with continuous batching.
 
     engine = VllmEngine("yifanzhang114/R1-Reward", engine_args={"gpu_memory_utilization": 0.5})
     for completions in engine.generate(requests):
         ...
 
-The same contract as :class:`~r1_reward.engines.in_process.TransformersEngine`: prompts are the same tokens, every seed
-draws its own completion whatever runs beside it, a prompt that is too long or shows pictures to a model without eyes
-gets an error in its place, and P is the ratio of the two verdicts' probabilities before any temperature. Greedy
-verdicts are the same but for rounding; votes at a temperature are drawn by vLLM's sampler, hence other ones.
+It has the contract of :class:`~r1_reward.engines.in_process.TransformersEngine`: prompts have the same tokens, every
+seed samples its own completion whatever else is in the batch, a prompt that is too long or shows pictures to a
+text-only model gets an error as its answer, and P is the ratio of the two verdicts' probabilities before any
+temperature. Greedy verdicts are equal up to rounding; sampled votes differ, since vLLM's sampler draws them.
 
-vLLM works in a thread of its own, which all sessions share; it lasts until :meth:`VllmEngine.close`, or until nobody
-holds the engine. What vLLM 0.32 does that a caller would not expect is settled here:
+vLLM runs in its own thread, shared by all sessions, until :meth:`VllmEngine.close` or until the engine is garbage
+collected. This module works around behavior of vLLM 0.32 that a caller would not expect:
 
 - It halves the precision of a float32 checkpoint by default; here ``dtype`` is that of the checkpoint.
-- On a CPU a sampled request with a seed whose prompt is read in two parts ends the engine (``CPU Generator does not use
-  offset``), so prompts are read whole there: no chunked prefill, ``max_num_batched_tokens`` no less than the length.
-- Its cache of read pictures is kept twice, by who prepares requests and by who answers them, and goes wrong where a
-  prepared request is not sent (its prompt is too long) or is sent after another one: every later request with that
-  picture is refused. So there is none here.
-- It reseeds the process and forbids ``torch.set_num_threads`` from then on; both are undone.
+- On a CPU, a sampled request with a seed crashes the engine if its prompt is prefilled in chunks (``CPU Generator does
+  not use offset``), so there is no chunked prefill there, and ``max_num_batched_tokens`` is at least the model length.
+- It caches processed pictures twice, where requests are prepared and where they are answered. The two caches disagree
+  once a prepared request is not sent (its prompt is too long) or is sent out of order, and every later request with
+  that picture is refused. So the cache is off here.
+- It reseeds the process and blocks ``torch.set_num_threads`` from then on; both are undone.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ from r1_reward.records.prompt import special_tokens_of
 from r1_reward.records.schema import Completion
 
 MISSING = "the engine vllm needs vLLM: pip install 'r1-reward[vllm]'"
-_CLOSED = "this engine was closed; load the model again"
-_SEEDS = 2**31  # as servers take them, so that a seed means the same there
-_AHEAD = 2  # sequences that wait, for each that is generated
-_NEVER = -100.0  # the least bias that vLLM knows
-_PATIENCE = 10.0  # seconds for the thread to end
-_CPU_CACHE = 4 * 2**30  # bytes for keys and values on a CPU; vLLM would take most of the memory
+_CLOSED = "this engine is closed; load the model again"
+_SEEDS = 2**31  # as for servers, so that a seed means the same there
+_AHEAD = 2  # sequences waiting for each one that is generated
+_NEVER = -100.0  # the lowest bias that vLLM accepts
+_PATIENCE = 10.0  # seconds to wait for the thread to end
+_CPU_CACHE = 4 * 2**30  # bytes for the KV cache on a CPU; vLLM would take most of the memory
 _REQUEST_ERRORS = (ValueError, RuntimeError, TypeError, KeyError, IndexError, AttributeError, OSError)
 
-_OURS = ("model", "tokenizer", "runner", "convert", "logprobs_mode", "mm_processor_cache_gb")  # of vLLM's arguments
+_OURS = ("model", "tokenizer", "runner", "convert", "logprobs_mode", "mm_processor_cache_gb")  # not the caller's
 
 _IN_USE = [0]
-"""Engines of this process that are not closed."""
+"""The number of open engines in this process."""
 
 
 class VllmEngine(Generative):
@@ -80,11 +80,11 @@ class VllmEngine(Generative):
 
         ``batch_size`` counts sequences generated at once, ``max_pixels`` scales larger pictures down, ``dtype`` is
         ``auto`` (the checkpoint's), ``float32``, ``bfloat16`` or ``float16``. ``engine_args`` are vLLM's own
-        (``EngineArgs``) and come before what is chosen here, but for those that the engine's contract needs.
+        (``EngineArgs``) and override the choices made here, except those that the engine's contract needs.
 
         Raises:
             UserError: vLLM is not installed, has no such argument or cannot start, or the checkpoint cannot be read or
-                writes no text.
+                generates no text.
         """
         _require_vllm()
         self._checkpoint = readable(model, max_pixels=max_pixels, dtype=dtype)
@@ -108,23 +108,23 @@ class VllmEngine(Generative):
         self._finalizer = weakref.finalize(self, _end, self._loop, llm, self._checkpoint)
 
     def open(self) -> _Session:
-        """Start a session; leaving it cancels what is under way.
+        """Start a session; leaving it cancels the requests in flight.
 
         Raises:
-            UserError: this engine was closed, or (when collecting) vLLM ended.
+            UserError: this engine is closed, or (when collecting) vLLM stopped.
         """
         if self._llm is None:
             raise UserError(_CLOSED)
         return _Session(self, self._loop)
 
     def close(self) -> None:
-        """End vLLM and give its memory back; the engine cannot be used any more."""
+        """Stop vLLM and free its memory; the engine cannot be used afterwards."""
         self._finalizer()
         self._llm = None
         gc.collect()
 
     def prepare(self, request: Request) -> tuple[Any, list[Any], str] | EngineError:
-        """Return what vLLM is given (prompt, parameters of each completion) and the chat as text, or what is wrong."""
+        """Return vLLM's input (prompt, parameters of each completion) and the chat as text, or the error instead."""
         if self._text_only and request.images:
             return ReadsTextOnly(self.model, len(request.images))
         text = render(self.processor, request.messages)
@@ -144,7 +144,7 @@ class VllmEngine(Generative):
         return prompt, self._parameters(request, room), text
 
     def read(self, output: Any, prompt: str, length: int) -> Completion:
-        """Return what one of vLLM's outputs says; ``length`` is that of the prompt, in tokens."""
+        """Return one of vLLM's outputs as a completion; ``length`` is that of the prompt, in tokens."""
         places = output.logprobs
         verdicts = self._verdicts
 
@@ -162,9 +162,9 @@ class VllmEngine(Generative):
         shown: dict[str, Any] = {"prompt": text}
         if request.images:
             shown["multi_modal_data"] = {"image": list(request.images)}
-        # Without a limit of vLLM's: the length is counted here, and the error says of what.
+        # Without vLLM's own limit: the length is checked here, with a more specific error.
         how = TokenizeParams(max_total_tokens=None, add_special_tokens=False)
-        with self._rendering:  # tokenizers are not for several threads
+        with self._rendering:  # tokenizers are not thread-safe
             (prompt,) = self._llm.renderer.render_cmpl([shown], how)
         return prompt
 
@@ -173,7 +173,7 @@ class VllmEngine(Generative):
         from vllm.sampling_params import RequestOutputKind
 
         greedy = request.temperature == 0
-        # A sampled placeholder of a picture would be read as one.
+        # A sampled picture placeholder would be read as a picture.
         never = None if self._text_only else dict.fromkeys(picture_tokens(self.config), _NEVER) or None
         return [
             SamplingParams(
@@ -191,7 +191,7 @@ class VllmEngine(Generative):
 
 
 def _require_vllm() -> None:
-    # Read when vLLM is imported: no other process, whose start would run the caller's script again, and no notices.
+    # Read when vLLM is imported: no child process, whose start would run the caller's script again, and no notices.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
@@ -203,10 +203,10 @@ def _require_vllm() -> None:
 def _check_arguments(given: Mapping[str, Any], known: Collection[str]) -> None:
     for name in given:
         if name in _OURS:
-            raise UserError(f"engine_args: {name} is decided by the engine, since verdicts hang on it; leave it out.")
+            raise UserError(f"engine_args: {name} is set by the engine, since verdicts depend on it; leave it out.")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else " `vllm serve --help=all` lists what there is."
+            hint = f" Did you mean {near[0]!r}?" if near else " `vllm serve --help=all` lists all of them."
             raise UserError(f"engine_args: vLLM has no argument {name!r}.{hint}")
 
 
@@ -234,14 +234,14 @@ def _start(checkpoint: Readable, batch_size: int, given: Mapping[str, Any]) -> A
             return LLMEngine.from_engine_args(EngineArgs(**{**chosen, **given}))
     except (*_REQUEST_ERRORS, ImportError, AssertionError, torch.OutOfMemoryError) as error:
         raise UserError(
-            f"{checkpoint.name}: vLLM cannot start: {_why(error)}\nIts own arguments can be given by --engine-args, "
-            "such as gpu_memory_utilization=0.5 (in Python: engine_args); VLLM_LOGGING_LEVEL=INFO says more."
+            f"{checkpoint.name}: vLLM cannot start: {_why(error)}\nPass its own arguments with --engine-args, such as "
+            "gpu_memory_utilization=0.5 (in Python: engine_args); set VLLM_LOGGING_LEVEL=INFO for details."
         ) from error
 
 
 @contextmanager
 def _unchanged() -> Iterator[None]:
-    """Put the process' random states and torch's functions back, which vLLM takes over."""
+    """Restore the process's random states and the torch function that vLLM replaces."""
     import numpy
     import torch
 
@@ -264,14 +264,14 @@ def _end(loop: _Loop, llm: Any, checkpoint: Readable) -> None:
         if not _IN_USE[0]:
             llm.engine_core.shutdown()
             return
-        # vLLM's own end takes the process groups of all its engines with it, also when it is collected.
+        # vLLM's own shutdown, also when collected, destroys the process groups of all its engines.
         llm.engine_core._finalizer.detach()
         llm.engine_core.engine_core.model_executor.shutdown()
-        gc.unfreeze()  # what vLLM hides from the collector: weights, keys and values
+        gc.unfreeze()  # vLLM hides weights and KV cache from the collector
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return what an error began with; vLLM wraps a processor's into one that shows all it was given."""
+    """Return the root cause of an error; vLLM wraps a processor's error in one that prints its whole input."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -282,7 +282,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _why(error: BaseException) -> str:
-    """Return why vLLM did not start; the first line of pydantic's errors only counts them."""
+    """Return why vLLM did not start; the first line of a pydantic error is only a count."""
     if not isinstance(error, ValidationError):
         return _first_line(error)
     first = error.errors(include_url=False, include_context=False)[0]
@@ -291,7 +291,7 @@ def _why(error: BaseException) -> str:
 
 
 class _Job:
-    """A request on its way: the completions that it wants, and who is told when all are there."""
+    """A request in progress: the completions it wants, and the callback for when all are ready."""
 
     def __init__(self, prompt: Any, parameters: Sequence[Any], done: Callable[[list[Any] | UserError], None]) -> None:
         self.prompt, self.parameters, self.done = prompt, parameters, done
@@ -305,7 +305,7 @@ class _Job:
 
 
 class _Loop:
-    """vLLM at work in a thread of its own."""
+    """vLLM at work in its own thread."""
 
     def __init__(self, llm: Any) -> None:
         self._llm: Any = llm
@@ -341,8 +341,8 @@ class _Loop:
                     if output.finished:
                         job, number = self._jobs.pop(output.request_id)
                         job.add(number, output)
-        except Exception as error:  # noqa: BLE001  whatever it was, nobody may wait for this thread
-            why = UserError(f"vLLM ended: {_first_line(error)}; what was answered is kept. {_advice(error)}")
+        except Exception as error:  # noqa: BLE001  whatever it is, no caller may be left waiting
+            why = UserError(f"vLLM stopped: {_first_line(error)}; finished answers are kept. {_advice(error)}")
             why.__cause__ = error
         with self._lock:
             self._over = why
@@ -354,7 +354,7 @@ class _Loop:
             job.done(why)
 
     def _obeys(self) -> bool:
-        """Carry out what was asked meanwhile, waiting for it if there is nothing to do; say whether to continue."""
+        """Process the inbox, waiting for it if there is nothing else to do; return whether to continue."""
         while not self._jobs or not self._inbox.empty():
             what, jobs = self._inbox.get()
             if what == "end":
@@ -385,16 +385,16 @@ class _Loop:
 def _advice(error: Exception) -> str:
     if "does not use offset" in str(error):
         return (
-            "On a CPU vLLM cannot read a prompt in parts for a vote with a seed: give it enable_chunked_prefill=False, "
-            "or a max_num_batched_tokens that all prompts fit into (a server: --max-num-batched-tokens 16384)."
+            "On a CPU vLLM cannot sample with a seed after a chunked prefill: set enable_chunked_prefill=False, or a "
+            "max_num_batched_tokens that holds all prompts (for a server: --max-num-batched-tokens 16384)."
         )
     if "out of memory" in str(error).lower():
-        return "Take a smaller batch size, or a smaller max_model_len."
-    return "VLLM_LOGGING_LEVEL=INFO says more."
+        return "Use a smaller batch size, or a smaller max_model_len."
+    return "Set VLLM_LOGGING_LEVEL=INFO for details."
 
 
 class _Session:
-    """What one caller has under way; it works beside others without taking turns."""
+    """One caller's requests in flight; sessions run side by side without taking turns."""
 
     def __init__(self, engine: VllmEngine, loop: _Loop) -> None:
         self._engine, self._loop = engine, loop
@@ -430,12 +430,12 @@ class _Session:
         self._loop.submit(job)
 
     def collect(self) -> list[tuple[Any, Answered]]:
-        """Return what is ready; an error that ends the run is raised after all that was answered before it."""
+        """Return what is ready; an error that ends the run is raised after all answers before it are returned."""
         ready: list[tuple[Any, Answered]] = []
         while self._under_way and not (ready and self._answered.empty()):
             ticket, request, outputs, text = self._answered.get()
             if isinstance(outputs, UserError) and not isinstance(outputs, EngineError) and ready:
-                self._answered.put((ticket, request, outputs, text))  # first what was answered
+                self._answered.put((ticket, request, outputs, text))  # return the answers first
                 return ready
             self._under_way -= 1
             self._sequences -= len(request.seeds)

@@ -1,7 +1,7 @@
-"""A checkpoint as vLLM reads one: a folder with whole weights and the processor that judges, and its precision.
+"""A checkpoint in the form vLLM reads: a folder with merged weights and the judge's processor, and a dtype.
 
-A folder or Hub id is taken as it is. LoRA adapters are merged, ``tiny`` is written, and a pixel budget is put into the
-processor's settings, each in a temporary folder::
+A folder or Hub id is used directly. LoRA adapters are merged, ``tiny`` is written to disk, and a pixel budget is saved
+in the processor's settings, each in a temporary folder::
 
     checkpoint = readable("runs/lora", max_pixels=501_760, dtype="auto")
     checkpoint.folder, checkpoint.dtype
@@ -25,17 +25,17 @@ _SAVED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 class Readable(NamedTuple):
-    """What vLLM is given."""
+    """A checkpoint that vLLM can load."""
 
     name: str
-    """What the checkpoint is called."""
+    """The checkpoint's name, for messages."""
     folder: Path
     processor: Any
     dtype: str
     temporary: TemporaryDirectory[str] | None
 
     def drop(self) -> None:
-        """Remove what was written."""
+        """Delete the temporary folder."""
         if self.temporary is not None:
             self.temporary.cleanup()
 
@@ -44,11 +44,11 @@ def readable(model: str, *, max_pixels: int | None, dtype: str) -> Readable:
     """Return a checkpoint for vLLM; ``dtype`` is ``auto`` for that of its weights, or a name.
 
     Raises:
-        UserError: it cannot be read, writes no text (a scalar model), or its pictures have no budget of pixels.
+        UserError: it cannot be read, generates no text (a scalar model), or its processor has no pixel budget.
     """
     if is_scalar(model):
         raise UserError(
-            f"{model}: is a scalar reward model, which the engine transformers scores; for a server of vLLM see "
+            f"{model}: a scalar reward model, which needs the engine transformers; to serve it with vLLM, see "
             "docs/reward_model.md."
         )
     if model == TINY or is_adapters(model):
@@ -69,7 +69,7 @@ def readable(model: str, *, max_pixels: int | None, dtype: str) -> Readable:
 
 
 def _beside(folder: Path, processor: Any) -> TemporaryDirectory[str]:
-    """Return a folder with another processor and links to everything else."""
+    """Return a folder with another processor and links to all other files."""
     temporary = TemporaryDirectory(prefix="r1-reward-vllm-")
     processor.save_pretrained(temporary.name)
     for file in folder.iterdir():
@@ -80,7 +80,7 @@ def _beside(folder: Path, processor: Any) -> TemporaryDirectory[str]:
 
 
 def _saved_dtype(folder: Path) -> str:
-    """Return the precision of a checkpoint as its configuration says it, else that of its weights."""
+    """Return the dtype in a checkpoint's configuration, else that of its weights."""
     from safetensors import safe_open
     from transformers import AutoConfig
 

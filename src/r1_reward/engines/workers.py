@@ -1,4 +1,4 @@
-"""Judge blocks of rows in this process or in several, each with a model of its own, results in order."""
+"""Judge blocks of rows in this process or in several, each with its own model, and return results in order."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from r1_reward.records.errors import UserError
 from r1_reward.store.model_names import chosen_dialect
 
 Judge = Callable[[Any, Iterable[Any], Any], Iterable[Any]]
-"""Engine, rows and settings to the results of the rows, in order."""
+"""Maps an engine, rows and settings to the results of the rows, in order."""
 
 
 class EngineSpec(NamedTuple):
-    """How a process makes its engine."""
+    """How a process creates its engine."""
 
     model: str
     batch_size: int = 64
@@ -31,20 +31,20 @@ class EngineSpec(NamedTuple):
     concurrency: int | None = None
     batch_votes: bool = False
     usage: Usage | None = None
-    """Where a server's engine counts what is sent, and keeps what the server refuses."""
+    """Where a server's engine counts requests and records what the server refuses."""
     dialect: str = AUTO
-    """How the judge is asked and answers: a name, or ``auto``, by the model's name."""
+    """The judge's prompt and answer format: a name, or ``auto`` to choose by the model's name."""
     engine: EngineName = TRANSFORMERS
     engine_args: Mapping[str, Any] | None = None
-    """vLLM's own."""
+    """vLLM's own arguments."""
 
     @property
     def in_one_stream(self) -> bool:
-        """Whether rows are answered one by one as they are ready, and not in batches of a block."""
+        """Whether rows are answered one by one as they become ready, instead of in batches of a block."""
         return self.base_url is not None or self.engine == VLLM
 
     def load(self) -> Any:
-        """Load the checkpoint, generative or scalar, or take up the server."""
+        """Load the checkpoint, generative or scalar, or create the engine of the server."""
         if self.base_url is not None:
             from r1_reward.engines.server import ServerEngine
 
@@ -77,13 +77,13 @@ class EngineSpec(NamedTuple):
 
 
 def require_no_dialect(model: str, dialect: str) -> None:
-    """Raise UserError if a dialect is asked for with a scalar model, which writes no verdict."""
+    """Raise UserError if a dialect is given for a scalar model, which writes no verdict."""
     if dialect != AUTO:
         raise UserError(f"dialect: {model} is a scalar reward model, which writes no verdict; leave {dialect} out.")
 
 
 GoOn = Callable[[Any], bool]
-"""Told of every result, in order; says whether more rows should be judged."""
+"""Called with every result, in order; returns whether to judge more rows."""
 
 
 def in_workers(
@@ -95,12 +95,12 @@ def in_workers(
     *,
     go_on: GoOn | None = None,
 ) -> Iterator[tuple[list[Any], list[Any]]]:
-    """Yield each block with its results, in order; with several workers each GPU, or share of the CPU, gets one.
+    """Yield each block with its results, in order; each of several workers gets a GPU, or a share of the CPU.
 
-    A server, or vLLM, is asked about all blocks in one stream, so that none of them waits for the slowest request of
-    the one before; if that stream ends with a UserError (the money is used up), it is raised once what was answered is
-    yielded. An engine is loaded when there is a first block. Once ``go_on`` says no, what is under way is finished. In
-    both cases the last block may come short, with the rows that have a result. Raises UserError if a worker dies.
+    A server, or vLLM, gets all blocks in one stream, so that no block waits for the slowest request of the one before.
+    If that stream ends with a UserError (no credit is left), it is raised after the finished results are yielded. Once
+    ``go_on`` returns False, the rows in progress are finished. In both cases the last block may be shorter and has only
+    the rows with a result. An engine is only loaded if there is a block. Raises UserError if a worker dies.
     """
     gate = _Gate(go_on)
     if spec.in_one_stream:
@@ -115,7 +115,7 @@ def in_workers(
             if not gate.open:
                 return
         return
-    context = multiprocessing.get_context("spawn")  # a forked CUDA context is of no use
+    context = multiprocessing.get_context("spawn")  # a forked CUDA context is unusable
     places = context.SimpleQueue()
     for place in range(workers):
         places.put(place)
@@ -135,7 +135,7 @@ def in_workers(
                 yield first, [gate.seen(result) for result in future.result()]
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker ended before its time (killed, or out of memory); what was judged is kept. "
+            "a worker died (killed, or out of memory); finished rows are kept. "
             "Run the same command again, perhaps with fewer --workers or a smaller --batch-size."
         ) from error
     finally:
@@ -143,7 +143,7 @@ def in_workers(
 
 
 class _Gate:
-    """Lets rows through until it is closed by what became of those before."""
+    """Lets rows through until ``go_on`` returns False for a result."""
 
     def __init__(self, go_on: GoOn | None) -> None:
         self.open = True
@@ -186,7 +186,7 @@ def _in_one_stream(
         if results:
             yield waiting[0][: len(results)], results
         raise
-    if results:  # no more was asked for
+    if results:  # stopped early
         yield waiting[0][: len(results)], results
 
 
@@ -200,7 +200,7 @@ def _start(places: Any, workers: int, spec: EngineSpec) -> None:
 
 
 def take_place(places: Any, workers: int) -> None:
-    """Give this process a GPU of its own, or its share of the cores."""
+    """Give this process its own GPU, or its share of the cores."""
     import torch
 
     place = places.get()

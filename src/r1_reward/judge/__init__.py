@@ -1,1 +1,1 @@
-"""The vote loop and what is made of votes: verdicts, rankings, rewards, calibration; the referee."""
+"""The vote loop and what is computed from votes: verdicts, rankings, rewards, calibration; the referee."""

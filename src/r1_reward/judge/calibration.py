@@ -1,8 +1,8 @@
-"""Probabilities that mean what they say: temperature scaling (Guo et al. 2017, arXiv 1706.04599) of a judge.
+"""Calibrated probabilities: temperature scaling (Guo et al. 2017, arXiv 1706.04599) of a judge.
 
-A calibrated judge that gives 0.8 is right in 80 of 100 such cases. One number, the temperature T, is fitted on pairs
-whose better response is known: p becomes sigmoid(logit(p) / T). T > 1 says that the judge was too sure of itself. The
-response preferred never changes, because 1/2 stays 1/2.
+If a calibrated judge says 0.8, it is right in 80 of 100 such cases. One number, the temperature T, is fitted on pairs
+whose better response is known: p becomes sigmoid(logit(p) / T). T > 1 means that the judge was overconfident. The
+preferred response never changes, because 1/2 stays 1/2.
 
 >>> probabilities, labels = [0.99] * 6 + [0.01] * 6, [True] * 5 + [False] * 6 + [True]  # always sure, 10 of 12 right
 >>> calibration = fit_calibration(probabilities, labels)
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 FILE_NAME = "calibration.json"
-"""Where a folder of weights keeps its calibration."""
+"""The file in a checkpoint folder that holds its calibration."""
 
 BINS = 15
-"""Bins of equal width over the confidences, from 1/2 to 1."""
+"""The number of bins of equal width over the confidences, from 1/2 to 1."""
 
 LEAST_PAIRS = 10
 TEMPERATURES = (0.05, 20.0)
-"""The range a temperature is looked for in."""
+"""The range in which a temperature is searched for."""
 
 _CLIP = 1e-6
 
 
 class Calibration(BaseModel):
-    """A fitted temperature, and how far the probabilities of its n pairs were off before and after."""
+    """A fitted temperature, and the calibration errors on its n pairs before and after."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -59,11 +59,11 @@ class Calibration(BaseModel):
 
     @property
     def at_bound(self) -> bool:
-        """Whether the temperature is an end of its range: the judge's sureness said nothing about being right."""
+        """Whether the temperature is at an end of its range: the judge's confidence says nothing about its accuracy."""
         return any(abs(math.log(self.temperature / bound)) < 1e-3 for bound in TEMPERATURES)
 
     def apply(self, probability: float) -> float:
-        """Return the calibrated probability, in [0, 1]; the given one is taken as at least 1e-6 away from 0 and 1.
+        """Return the calibrated probability, in [0, 1]; the given one is clipped to at least 1e-6 from 0 and 1.
 
         Raises:
             ValueError: the probability is not in [0, 1].
@@ -76,10 +76,10 @@ class Calibration(BaseModel):
 
     @classmethod
     def load(cls, checkpoint: str | Path) -> Calibration | None:
-        """Return the calibration a checkpoint, a folder or an id on the Hub, holds, None if it holds none.
+        """Return the calibration of a checkpoint (a folder or Hub id), None if it has none.
 
         Raises:
-            UserError: its ``calibration.json`` cannot be read or is not what :meth:`save` writes.
+            UserError: its ``calibration.json`` cannot be read or was not written by :meth:`save`.
         """
         path = checkpoint_file(checkpoint, FILE_NAME)
         if path is None:
@@ -97,8 +97,8 @@ def fit_calibration(probabilities: ArrayLike, labels: ArrayLike) -> Calibration:
 
     Raises:
         UserError: there are fewer than 10 pairs, the same response is better in all of them, or the judge is right, or
-            wrong, in all of them: no temperature fits then.
-        ValueError: a probability is not in [0, 1], a label no boolean, or their numbers differ.
+            wrong, on all of them, so that no temperature fits.
+        ValueError: a probability is not in [0, 1], a label is not a boolean, or their numbers differ.
     """
     p, y = _checked(probabilities, labels)
     _require_enough(p, y)
@@ -124,7 +124,7 @@ def fit_calibration(probabilities: ArrayLike, labels: ArrayLike) -> Calibration:
 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Return the mean, over pairs, of how far the accuracy of a pair's bin is from the bin's mean confidence.
+    """Return the mean, over pairs, of the gap between the accuracy and the mean confidence of a pair's bin.
 
     Confidence is max(p, 1 - p), in 15 bins of equal width over [1/2, 1]. A probability of exactly 1/2 is half right.
 
@@ -199,25 +199,25 @@ def _scaled(p: np.ndarray, temperature: float) -> np.ndarray:
 
 def _require_enough(p: np.ndarray, y: np.ndarray) -> None:
     if len(p) < LEAST_PAIRS:
-        raise UserError(f"{len(p)} judged pairs are too few to calibrate on; give at least {LEAST_PAIRS}.")
+        raise UserError(f"{len(p)} judged pairs are too few to calibrate on; pass at least {LEAST_PAIRS}.")
     if y.all() or not y.any():
         raise UserError(
-            f"response {1 if y.all() else 2} is the better one in all {len(p)} pairs, so a judge that always names it "
-            "would look calibrated; give pairs of both kinds, for example by swapping the responses of half of them."
+            f"response {1 if y.all() else 2} is better in all {len(p)} pairs, so a judge that always prefers it would "
+            "look calibrated; pass pairs of both kinds, for example by swapping the responses in half of them."
         )
     right, wrong = (int(((p != 0.5) & ((p > 0.5) == side)).sum()) for side in (y, ~y))
     if not right or not wrong:
         raise UserError(
             f"the judge is right on {right} and wrong on {wrong} of {len(p)} pairs; a temperature can only be fitted "
-            "where it is sometimes right and sometimes wrong. Give more, or harder, pairs."
+            "if it is sometimes right and sometimes wrong. Pass more, or harder, pairs."
         )
 
 
 def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return both as arrays, floats and booleans, of the same length, at least 1."""
+    """Return both as arrays of floats and booleans, of the same length, at least 1."""
     p, y = _probabilities(probabilities), np.asarray(labels)
     if p.shape != y.shape or p.ndim != 1 or not len(p):
-        raise ValueError(f"as many probabilities as labels are needed, at least one, got {p.shape} and {y.shape}")
+        raise ValueError(f"need as many probabilities as labels, and at least one, got {p.shape} and {y.shape}")
     if y.dtype != bool and not np.isin(y, (0, 1)).all():
         raise ValueError("labels must be booleans: is response 1 the better one?")
     return p, y.astype(bool)

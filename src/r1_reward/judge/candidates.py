@@ -1,4 +1,4 @@
-"""N responses to one question: those that look the same are judged once, and what that gives goes to all of them.
+"""N responses to one question: those that look the same are judged once and share the result.
 
 >>> Candidates.of(["three", "eight", "three"])
 Candidates(different=['three', 'eight'], places=[0, 1, 0])
@@ -19,18 +19,18 @@ from r1_reward.store.video import FRAMES
 
 
 class Candidates(NamedTuple):
-    """The different ones among some responses."""
+    """The distinct responses in a list."""
 
     different: list[Shown]
-    """Opened, in the order in which they first occur."""
+    """Opened, in order of first occurrence."""
     places: list[int]
-    """For each response, which of these it is."""
+    """For each response, its index in ``different``."""
 
     @classmethod
     def of(cls, responses: Sequence[Content], name: str = "responses", *, video_frames: int = FRAMES) -> Candidates:
-        """Open the responses and find the different ones: by what can be seen of texts, and by the pixels of pictures.
+        """Open the responses and find the distinct ones, by the visible text and the pixels of pictures.
 
-        No image part may be without its picture; :meth:`Asked.of` gives it that.
+        Every image part must have its picture; :meth:`Asked.of` fills them in.
 
         Raises:
             UserError: there are none, or one is neither text nor parts, blank or too long; the message says which.
@@ -38,7 +38,7 @@ class Candidates(NamedTuple):
         if isinstance(responses, str) or not isinstance(responses, Sequence):
             raise UserError(f"{name}: must be a list of responses, not one {type(responses).__name__}.")
         if not responses:
-            raise UserError(f"{name}: is empty; give at least one response.")
+            raise UserError(f"{name}: is empty; pass at least one response.")
         shown = [
             check_content(response, f"{name}[{number}]", video_frames=video_frames)
             for number, response in enumerate(responses)
@@ -49,7 +49,7 @@ class Candidates(NamedTuple):
         return cls([first[key] for key in number_of], [number_of[key] for key in seen])
 
     def spread(self, ranking: Ranking) -> Ranking:
-        """Return the ranking of all responses, given that of the different ones; equal ones stand together."""
+        """Return the ranking of all responses, given that of the distinct ones; equal ones are adjacent."""
         scores = [ranking.scores[place] for place in self.places]
         mean = sum(scores) / len(scores)
         return Ranking(
@@ -60,16 +60,16 @@ class Candidates(NamedTuple):
         )
 
     def among_all(self, comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
-        """Return comparisons of the different responses as comparisons of those that have them first."""
+        """Return comparisons of distinct responses with the indices of their first occurrences."""
         first = [self.places.index(number) for number in range(len(self.different))]
         return tuple(Comparison(first[i], first[j], probability) for i, j, probability in comparisons)
 
 
 class Asked(NamedTuple):
-    """A question, the pictures in front of it, and the responses to it, ready to be shown."""
+    """A question, the pictures before it, and its responses, ready to be shown."""
 
     question: Shown
-    """Names the criteria, where there are some."""
+    """Includes the criteria, if any."""
     images: OpenedImages
     candidates: Candidates
 
@@ -84,10 +84,10 @@ class Asked(NamedTuple):
         name: str = "responses",
         video_frames: int = FRAMES,
     ) -> Asked:
-        """Give every place for a picture the next of the ``images``, from the question on, and open all of them.
+        """Fill every place for a picture with the next of the ``images``, question first, and open all of them.
 
         Raises:
-            UserError: places and images do not match, or something cannot be shown; the message says what.
+            UserError: places and images do not match, or a content cannot be shown; the message says which.
         """
         if isinstance(responses, Sequence) and not isinstance(responses, str):
             contents = {"question": question} | {f"{name}[{number}]": one for number, one in enumerate(responses)}
@@ -97,5 +97,5 @@ class Asked(NamedTuple):
 
 
 def appearance(shown: Shown) -> str:
-    """Return what is the same for contents that look the same: what can be seen of a text, or the key of parts."""
+    """Return a key that is equal for contents that look the same."""
     return key_of(visible(shown) if isinstance(shown, str) else shown)

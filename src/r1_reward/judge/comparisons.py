@@ -1,10 +1,10 @@
-"""What comparisons say about the candidates compared: Bradley-Terry scores, how certain they are, net win rates.
+"""From comparisons to scores of the candidates: Bradley-Terry scores with standard errors, and net win rates.
 
 >>> played = [Comparison(0, 1, 1.0), Comparison(1, 2, 1.0)]
 >>> scores, _ = bradley_terry(3, played)
 >>> scores[0] > scores[1] > scores[2]
 True
->>> net_win_rates(3, played)                # 0 has not met 2: the scores say how that would end
+>>> net_win_rates(3, played)                # 0 and 2 were not compared: the scores decide
 [0.95..., 0.0, -0.95...]
 """
 
@@ -25,18 +25,18 @@ _NEWTON_STEPS = 100  # it takes about ten
 
 
 class Comparison(NamedTuple):
-    """One answer of the judge about two candidates, named by their indices."""
+    """The judge's verdict on two candidates, given by their indices."""
 
     first: int
     second: int
     probability: float | None
-    """That ``first`` is the better one, in [0, 1]; None when the judge could not say."""
+    """The probability that ``first`` is better, in [0, 1]; None if the judge gave no readable verdict."""
 
 
 def bradley_terry(n: int, comparisons: Iterable[Comparison]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the scores of n candidates, in logits with mean 0, and their standard errors.
 
-    The scores s maximise ``sum p log sigmoid(s_i - s_j) + (1 - p) log sigmoid(s_j - s_i) - sum s_i^2 / (2 sd^2)`` over
+    The scores s maximize ``sum p log sigmoid(s_i - s_j) + (1 - p) log sigmoid(s_j - s_i) - sum s_i^2 / (2 sd^2)`` over
     the comparisons that have a probability p: Bradley and Terry's likelihood with a Gaussian prior of standard
     deviation :data:`PRIOR_SD`. The errors come from the inverse of the observed information, prior included, for
     s minus its mean; each comparison counts as one observation, however certain its p. Candidates without comparisons
@@ -44,7 +44,7 @@ def bradley_terry(n: int, comparisons: Iterable[Comparison]) -> tuple[tuple[floa
 
     Raises:
         UserError: there are no candidates.
-        ValueError: a comparison names no two of the n candidates, or its probability is not in [0, 1].
+        ValueError: a comparison is not between two of the n candidates, or its probability is not in [0, 1].
     """
     require_candidates(n)
     scores, covariance = posterior(n, list(comparisons))
@@ -53,12 +53,12 @@ def bradley_terry(n: int, comparisons: Iterable[Comparison]) -> tuple[tuple[floa
 
 
 def net_win_rates(n: int, comparisons: Iterable[Comparison]) -> list[float | None]:
-    """Return for each of n candidates the mean of 2 P(win) - 1 over the others, in [-1, 1]; None: nothing to go by.
+    """Return the mean of 2 P(win) - 1 over the others for each of n candidates, in [-1, 1]; None if there is no data.
 
-    P is the judge's where the two were compared. Where they were not, for not every schedule compares all, it is what
-    the :func:`bradley_terry` scores make of the comparisons there are: the mean over the opponents met alone would
-    depend on who they were. A comparison that could not be read is left out of the mean, and so is everybody without
-    a readable comparison. With all pairs compared no score is needed, and none is computed.
+    P is the judge's for candidates that were compared. For others (not every schedule compares all pairs), it comes
+    from the :func:`bradley_terry` scores, since a mean over the opponents met would depend on which ones they were.
+    Unreadable comparisons are left out of the mean, and so are candidates without a readable comparison. If all pairs
+    are compared, no scores are computed.
 
     >>> net_win_rates(3, [Comparison(0, 1, 0.75), Comparison(0, 2, None)])
     [0.5, -0.5, None]
@@ -82,7 +82,7 @@ def net_win_rates(n: int, comparisons: Iterable[Comparison]) -> list[float | Non
 
 
 def posterior(n: int, comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the (n,) most probable scores and the (n, n) covariance of scores minus their mean, by Newton's method."""
+    """Return the (n,) most probable scores and the (n, n) covariance of scores minus mean, by Newton's method."""
     for one in comparisons:
         check_comparison(n, one)
     readable = [one for one in comparisons if one.probability is not None]
@@ -106,23 +106,23 @@ def posterior(n: int, comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np
         gradient = np.bincount(first, residual, n) - np.bincount(second, residual, n) - scores / PRIOR_SD**2
         step = np.linalg.solve(information(scores), gradient)
         before = log_posterior(scores)
-        # A full step may overshoot far from the maximum; the objective is concave, so some shorter one does not.
+        # A full step may overshoot far from the maximum; the objective is concave, so a shorter step will not.
         while np.abs(step).max() > 1e-6 and log_posterior(scores + step) < before:
             step /= 2
         scores = scores + step
         if np.abs(step).max() < 1e-9:
             break
-    # The mean has the prior's variance alone, whatever the comparisons: they see differences only.
+    # The mean always has the prior's variance: comparisons only depend on differences.
     return scores, np.linalg.inv(information(scores)) - PRIOR_SD**2 / n
 
 
 def bernoulli_variance(gap: np.ndarray) -> np.ndarray:
-    """Return q (1 - q) for the probability q that a gap between two scores, in logits, stands for."""
+    """Return q (1 - q) for the win probability q of a gap between two scores, in logits."""
     return expit(gap) * expit(-gap)
 
 
 def check_comparison(n: int, one: Comparison) -> None:
-    """Raise ValueError if a comparison names no two of the n candidates, or its probability is not in [0, 1]."""
+    """Raise ValueError if a comparison is not between two of n candidates, or its probability is not in [0, 1]."""
     if not 0 <= one.first < n or not 0 <= one.second < n or one.first == one.second:
         raise ValueError(f"{one} does not compare two of {n} candidates")
     if one.probability is not None and not 0 <= one.probability <= 1:
@@ -132,4 +132,4 @@ def check_comparison(n: int, one: Comparison) -> None:
 def require_candidates(n: int) -> None:
     """Raise UserError if there is nothing to compare."""
     if n < 1:
-        raise UserError("there are no candidates to compare; give at least one.")
+        raise UserError("there are no candidates to compare; pass at least one.")

@@ -1,10 +1,10 @@
-"""The texts a judge writes about pairs shown in the order given: for protocols that want the judgement itself.
+"""The texts a judge writes about pairs in the given order, for protocols that need the judgment itself.
 
     asks = [Ask(PairToJudge("Which digit?", images, "A three.", "An eight."), seeds=(0, 1))]
     for texts in draw_completions(model.engine, asks, temperature=1.0):
-        ...                                                       # two completions, or why there are none
+        ...                                                       # two completions, or the error
 
-A verdict over both orders, with what every vote says, is for :mod:`r1_reward.judge.votes`.
+For a verdict over both orders, with every vote, see :mod:`r1_reward.judge.votes`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from r1_reward.store.video import FRAMES
 
 
 class Ask(NamedTuple):
-    """A pair to show as it is, and a seed for each text that is wanted."""
+    """A pair to show in its own order, and a seed for each text."""
 
     pair: PairToJudge
     seeds: tuple[int, ...]
@@ -38,7 +38,7 @@ class _Task:
         return asked
 
     def take(self, answers: Sequence[Answered]) -> None:
-        """Keep the answer; say which part of the pair shows pictures to a judge that sees none."""
+        """Keep the answer; if the judge reads text only, say which part of the pair has pictures."""
         (self.answer,) = answers
         if isinstance(self.answer, ReadsTextOnly) and isinstance(self._pair, Prepared):
             self.answer = InvalidPair(f"{self.answer.who}, and {where_pictures(self._pair)}")
@@ -52,7 +52,7 @@ def draw_completions(
     max_new_tokens: int = 1024,
     video_frames: int = FRAMES,
 ) -> Iterator[Answered]:
-    """Yield the completions of each pair, one for each seed, in order, or the error that kept them from being drawn.
+    """Yield the completions of each pair, one for each seed, in order, or the error instead.
 
     Raises:
         UserError: nothing can be judged at all.

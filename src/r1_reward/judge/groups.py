@@ -1,14 +1,14 @@
-"""Score the responses to one question by comparing them with each other: the one place where a group gets its rewards.
+"""Score the responses to one question by comparing them with each other; every group's rewards are computed here.
 
     groups = [Group("Which digit?", images, ["A three.", "An eight.", "A three."])]
     for scored in score_groups(groups, model.compare_many):
-        scored.rewards                              # one for each response, None where nothing could be read
+        scored.rewards                              # one for each response, None if nothing could be read
 
-Every two of them are compared, or, for fewer comparisons, those that a schedule names
-(:mod:`r1_reward.judge.schedules`), which is drawn from the content: not from the order the responses come in.
+All pairs are compared or, to save comparisons, those of a schedule (:mod:`r1_reward.judge.schedules`), which is drawn
+from the content, not from the order of the responses.
 
-Responses that look the same are judged once and share their reward. Beside such alone a response is tied, whatever a
-judge would say: 0, for both kinds of reward. A response that is alone has nothing to be compared with: None.
+Responses that look the same are judged once and share their reward. If all of them look the same, they are tied without
+being judged: 0, for both kinds of reward. A single response has nothing to be compared with: None.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from r1_reward.store.video import FRAMES
 
 RewardKind = Literal["win_rate", "bradley_terry"]
 CompareMany: TypeAlias = Callable[[Iterable[PairToJudge]], Iterator[Verdict | EngineError]]
-"""Pairs to the verdict on each, in order, or what kept it from being judged."""
+"""Maps pairs to the verdict on each, in order, or its error."""
 
 
 class Group(NamedTuple):
@@ -42,29 +42,29 @@ class Group(NamedTuple):
     images: Images
     responses: Sequence[Content]
     criteria: str | None = None
-    """By what they are to be judged, where that is given."""
+    """The criteria to judge by, if any."""
 
 
 class ScoredGroup(NamedTuple):
-    """What the comparisons of a group come to."""
+    """The rewards of a group, and the comparisons behind them."""
 
     rewards: list[float | None]
-    """For each response; None where no comparison with it could be read."""
+    """One for each response; None if no comparison with it could be read."""
     comparisons: tuple[Comparison, ...]
-    """Of the responses, by their indices; equal texts go by the first of them."""
+    """Between responses, by index; equal ones have the index of the first of them."""
     errors: list[EngineError]
-    """Comparisons that the engine did not answer; they have no probability."""
+    """The errors of comparisons that the engine did not answer; these have no probability."""
     votes: tuple[Judgment, ...] = ()
     """All votes of all comparisons."""
 
     @property
     def unreadable(self) -> int:
-        """How many comparisons have no verdict, those with an error included."""
+        """How many comparisons have no verdict, including those with an error."""
         return sum(one.probability is None for one in self.comparisons)
 
 
 def require_kind(kind: str) -> None:
-    """Raise UserError if there is no such kind of reward."""
+    """Raise UserError if the kind of reward is unknown."""
     if kind not in get_args(RewardKind):
         raise UserError(f"kind: must be {' or '.join(get_args(RewardKind))}, not {kind!r}.")
 
@@ -79,19 +79,19 @@ def score_groups(
     seed: int = 0,
     video_frames: int = FRAMES,
 ) -> Iterator[ScoredGroup | EngineError]:
-    """Yield the rewards of each group, in order; the comparisons of all groups are one stream, so batches are full.
+    """Yield the rewards of each group, in order; the comparisons of all groups share one stream, so batches are full.
 
     ``win_rate`` gives the mean of 2 P(win) - 1 over the other texts, in [-1, 1]; ``bradley_terry`` gives scores in
     logits with mean 0 over the different texts, unbounded. N different texts take N (N - 1) / 2 comparisons; another
-    ``schedule`` takes fewer, ``adaptive`` at most so many ``comparisons`` (default 2 N). P is then the judge's where
-    two texts were compared, and what the scores of all comparisons of the group say where they were not.
-    ``seed`` decides, with the content, what a schedule draws.
+    ``schedule`` takes fewer, ``adaptive`` at most ``comparisons`` (default 2 N). P is then the judge's for two texts
+    that were compared, and otherwise the probability given by the Bradley-Terry scores of the group. ``seed`` and the
+    content decide what a schedule draws.
 
     A group that cannot be shown yields an :class:`~r1_reward.judge.prepare.InvalidPair` in its place, and an error
-    among the ``groups`` is handed on.
+    among the ``groups`` is passed through.
 
     Raises:
-        UserError: the kind or the schedule is unknown, or ``comparisons`` are given to a schedule that has its own.
+        UserError: the kind or the schedule is unknown, or ``comparisons`` is set for a schedule with a fixed number.
     """
     require_kind(kind)
     how = GroupSettings(schedule=schedule, comparisons=comparisons)
@@ -104,7 +104,7 @@ def _scored(
     kind: RewardKind,
     begin: Callable[[Group | EngineError], _Playing],
 ) -> Iterator[ScoredGroup | EngineError]:
-    """Play groups side by side: the rounds of those that have begun go before beginning another."""
+    """Play groups side by side; the rounds of groups in progress go before the start of another."""
     waiting: deque[_Playing] = deque()
     due: deque[tuple[_Playing, Pair]] = deque()
     asked: deque[tuple[_Playing, Pair]] = deque()
@@ -121,7 +121,7 @@ def _scored(
             playing, pair = asked[-1]
             yield playing.shown(pair)
 
-    while True:  # once if all rounds find other groups to be judged with; again for the rounds that are left at the end
+    while True:  # once, and again for rounds that are left after the last group has started
         for verdict in compare(pairs()):
             playing, pair = asked.popleft()
             due.extend(playing.add(pair, verdict))
@@ -129,12 +129,12 @@ def _scored(
                 yield waiting.popleft().result(kind)
         if not due:
             break
-    while waiting:  # groups that ask nothing
+    while waiting:  # groups without comparisons
         yield waiting.popleft().result(kind)
 
 
 class _Playing:
-    """A group on its way."""
+    """A group in progress."""
 
     def __init__(self, group: Group | EngineError, how: GroupSettings, seed: int, video_frames: int) -> None:
         self.done = False
@@ -155,7 +155,7 @@ class _Playing:
         self._schedule = _schedule(how, (seed, key_of(self._question), self._images.digest), self._candidates.different)
 
     def next_round(self) -> list[tuple[_Playing, Pair]]:
-        """Return the pairs to be judged next, once all of the last round are; none: the group is done."""
+        """Return the pairs of the next round, after the last one is judged; none if the group is done."""
         pairs = [] if self._error is not None else self._schedule(self._played)
         self._open, self.done = len(pairs), not pairs
         return [(self, pair) for pair in pairs]
@@ -166,7 +166,7 @@ class _Playing:
         return PairToJudge(self._question, self._images, different[i], different[j])
 
     def add(self, pair: Pair, verdict: Verdict | EngineError) -> list[tuple[_Playing, Pair]]:
-        """Take a verdict on a pair; return what can be judged then."""
+        """Record the verdict on a pair; return the next round if this one is complete."""
         probability = None
         if isinstance(verdict, EngineError):
             self._errors.append(verdict)
@@ -187,7 +187,7 @@ class _Playing:
 
 
 def _schedule(how: GroupSettings, shown: tuple[str | int, ...], different: Sequence[Shown]) -> Schedule:
-    """Return the schedule of responses, drawn from what they are: the same ones meet wherever they stand."""
+    """Return the schedule of responses, drawn from their content: the same ones meet in any order."""
     numbers = [content_number("schedule", *shown, appearance(response)) for response in different]
     seed = content_number(*sorted(numbers))
     schedule = schedule_for(how.schedule, len(different), comparisons=how.comparisons, seed=seed)

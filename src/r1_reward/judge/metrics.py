@@ -1,9 +1,9 @@
-"""Numbers about judgments: accuracy with intervals, by position, flips, voting curves.
+"""Metrics of judgments: accuracy with intervals, by position, flips, voting curves.
 
-Everything here is pure. The functions on judgments count an unreadable one as wrong (and say how many there were); each
-pair has one row of judgments, and the unit that is resampled for an interval is the pair, never the single judgment,
-because the two orders of one pair are not independent. The functions on arrays below them resample clusters of rows
-(the pairs of one benchmark id share a question and an image) and serve :mod:`r1_reward.bench.summary`.
+All functions are pure. Those on judgments count an unreadable one as wrong; each pair has one row of judgments, and
+intervals resample pairs, never single judgments, because the two orders of one pair are not independent. The functions
+on arrays below them resample clusters of rows (the pairs of one benchmark id share a question and an image) and serve
+:mod:`r1_reward.bench.summary`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Interval(NamedTuple):
 
 
 def correctness(judgments: Sequence[Sequence[Judgment]], preferred: Sequence[int]) -> np.ndarray:
-    """Return (pairs, votes) floats: 1 where a judgment names the preferred response, 0 where not or unreadable."""
+    """Return (pairs, votes) floats: 1 if a judgment names the preferred response, 0 if not or if it is unreadable."""
     return np.array([[float(j.answer == label) for j in row] for row, label in zip(judgments, preferred, strict=True)])
 
 
@@ -52,12 +52,12 @@ def mean_interval(values: np.ndarray, *, seed: int = 0, resamples: int = 5000) -
 
 
 def accuracy(judgments: Sequence[Sequence[Judgment]], preferred: Sequence[int], *, seed: int = 0) -> Interval:
-    """Return the share of right judgments; the mean over a pair's judgments first, then over pairs."""
+    """Return the share of correct judgments: the mean over each pair's judgments, then over pairs."""
     return mean_interval(correctness(judgments, preferred).mean(axis=1), seed=seed)
 
 
 def accuracy_by_position(judgments: Sequence[Sequence[Judgment]], preferred: Sequence[int]) -> dict[str, float]:
-    """Return accuracy where the preferred response was shown first, and where it was shown second."""
+    """Return the accuracy with the preferred response shown first, and with it shown second."""
     right: dict[str, list[bool]] = {"first": [], "second": []}
     for row, label in zip(judgments, preferred, strict=True):
         for judgment in row:
@@ -69,7 +69,7 @@ def accuracy_by_position(judgments: Sequence[Sequence[Judgment]], preferred: Seq
 def flip_rate(judgments: Sequence[Sequence[Judgment]]) -> float | None:
     """Return the share of pairs whose majority verdicts in the two orders differ; None if no pair has both.
 
-    A pair counts if in each order a majority of the readable votes names one response.
+    A pair counts if the readable votes in each order have a majority for one response.
     """
     flips = []
     for row in judgments:
@@ -80,7 +80,7 @@ def flip_rate(judgments: Sequence[Sequence[Judgment]]) -> float | None:
 
 
 def parse_rate(judgments: Sequence[Sequence[Judgment]]) -> float:
-    """Return the share of judgments that hold a readable answer."""
+    """Return the share of judgments with a readable answer."""
     return float(np.mean([judgment.answer is not None for row in judgments for judgment in row]))
 
 
@@ -91,7 +91,7 @@ def mean_tokens(judgments: Sequence[Sequence[Judgment]]) -> float:
 
 @lru_cache(maxsize=4096)
 def _half_wins(right: int, wrong: int) -> tuple[int, ...]:
-    """Return, for m = 0..right + wrong, twice the number of m-subsets of readable votes that win, ties once."""
+    """Return, for m = 0..right + wrong, the number of m-subsets of readable votes that win, times two, plus ties."""
     halves = [0] * (right + wrong + 1)
     ways_wrong = [comb(wrong, w) for w in range(wrong + 1)]
     for r in range(1, right + 1):
@@ -102,11 +102,11 @@ def _half_wins(right: int, wrong: int) -> tuple[int, ...]:
 
 
 def majority_at_k(right: int, wrong: int, unreadable: int, k: int) -> float:
-    """Return the chance that k of these votes, drawn without replacement, have a majority for the right answer.
+    """Return the probability that k of these votes, drawn without replacement, have a majority for the right answer.
 
-    The expectation over all k-subsets in closed form, counted in whole numbers, so exact to the last bit. Unreadable
-    votes do not count; a tie counts one half, as a coin would decide it, but a subset without any readable vote has no
-    verdict and counts as wrong.
+    It is the expectation over all k-subsets in closed form, counted in integers and therefore exact. Unreadable votes
+    do not count; a tie counts one half, like a coin flip, but a subset without any readable vote has no verdict and
+    counts as wrong.
 
     Raises:
         ValueError: there are fewer than k votes.
@@ -120,7 +120,7 @@ def majority_at_k(right: int, wrong: int, unreadable: int, k: int) -> float:
 
 
 def any_at_k(right: int, votes: int, k: int) -> float:
-    """Return the chance that at least one of k votes, drawn without replacement from ``votes``, is right."""
+    """Return the probability that at least one of k votes, drawn without replacement from ``votes``, is right."""
     if k > votes:
         raise ValueError(f"cannot draw {k} of {votes} votes")
     total = comb(votes, k)
@@ -154,11 +154,11 @@ def voting_curve(
 def resampled_means(
     values: np.ndarray, clusters: np.ndarray, *, strata: np.ndarray | None = None, seed: int = 0, resamples: int = 2000
 ) -> np.ndarray:
-    """Return (resamples, m) means of the m columns of ``values`` under a cluster bootstrap, the same draw for all.
+    """Return (resamples, m) means of the m columns of ``values`` under a cluster bootstrap, with shared draws.
 
-    ``values`` is (n, m), nan where a row is not part of a column's mean. ``clusters`` (n,) integers name the unit that
-    is drawn with replacement, ``strata`` (n,) integers, the same for all of a cluster, the set it is drawn within
-    (default: one set). A draw without any value of a column gives nan there.
+    ``values`` is (n, m), nan where a row is not part of a column's mean. ``clusters`` (n,) are integers that name the
+    unit to draw with replacement; ``strata`` (n,) are integers, the same within a cluster, that name the set to draw it
+    from (default: one set). A draw without any value of a column gives nan there.
     """
     known = ~np.isnan(values)
     _, first, code = np.unique(clusters, return_index=True, return_inverse=True)
@@ -180,11 +180,11 @@ def resampled_means(
 def _stratum_kinds(table: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield, for each value of column 0, the distinct rows of the other columns and how often each occurs.
 
-    Clusters with equal sums are interchangeable, so drawing how many of each kind come is the same bootstrap as
-    drawing every cluster, at a fraction of the work: 50,000 rows that are right or wrong are two kinds.
+    Clusters with equal sums are interchangeable, so drawing the number of each kind is the same bootstrap as drawing
+    every cluster, at a fraction of the work: 50,000 rows that are right or wrong are two kinds.
     """
     code = np.zeros(len(table), dtype=np.int64)
-    # Rounded, so that the order in which a cluster's rows were added up makes no other kind, hence no other draw.
+    # Rounded, so that the order of summing a cluster's rows does not change its kind, and with it the draws.
     for column in np.round(table, 9).T:
         values, inverse = np.unique(column, return_inverse=True)
         code = np.unique(code * len(values) + inverse, return_inverse=True)[1]
@@ -195,7 +195,7 @@ def _stratum_kinds(table: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 def percentile_interval(mean: float, resampled: np.ndarray) -> Interval:
-    """Return a mean with the 2.5 and 97.5 percentiles of its (r,) resampled means, nan among them left out."""
+    """Return a mean with the 2.5 and 97.5 percentiles of its (r,) resampled means, without nans."""
     known = resampled[~np.isnan(resampled)]
     if known.size == 0:
         return Interval(mean, mean, mean)
@@ -222,7 +222,7 @@ def cluster_interval(
 
 
 def mcnemar(better: int, worse: int) -> float:
-    """Return the exact two-sided p of McNemar's test: the chance of a split at least as uneven under a fair coin."""
+    """Return the exact two-sided p of McNemar's test: the chance that a fair coin splits at least as unevenly."""
     return 1.0 if better + worse == 0 else float(stats.binomtest(better, better + worse).pvalue)
 
 
@@ -236,8 +236,8 @@ def voting_curve_from_counts(
 ) -> dict[str, list[Interval]]:
     """Return majority@k and any@k for k = 1..the fewest votes of a row, each a mean over rows with its interval.
 
-    ``counts`` is (n, 3) integers: right, wrong and unreadable votes; ``clusters`` and ``strata`` as in
-    :func:`resampled_means`. Each value is the expectation over all k-subsets of a row's votes, hence unbiased.
+    ``counts`` is (n, 3) integers: right, wrong and unreadable votes; ``clusters`` and ``strata`` are as in
+    :func:`resampled_means`. Each value is the expectation over all k-subsets of a row's votes and therefore unbiased.
 
     Raises:
         ValueError: there are no rows.

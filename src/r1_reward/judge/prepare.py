@@ -1,4 +1,4 @@
-"""What is shown to a judge: a pair with its texts checked and its pictures opened, or why it cannot be shown.
+"""Prepare pairs for a judge: check their texts and open their pictures, or say why they cannot be shown.
 
 pair = prepare(PairToJudge("Which digit is top left?", ["scene.png"], "A three.", "An eight."))
 pair.shown(swapped=True)                # ("An eight.", "A three.")
@@ -25,36 +25,36 @@ from r1_reward.store.video import FRAMES, Video, open_video, row_pictures
 
 
 class OpenedImages(NamedTuple):
-    """The pictures of a question, ready to be shown any number of times; :func:`open_images` makes it."""
+    """The pictures of a question, ready to be shown any number of times; made by :func:`open_images`."""
 
     pictures: tuple[Image.Image, ...]
     digest: str
-    """64 hex digits that depend on the pixels alone."""
+    """64 hex digits that depend only on the pixels."""
     video: bool = False
-    """Whether frames of a video are among them."""
+    """Whether they include frames of a video."""
 
 
 Images: TypeAlias = "Sequence[ImageSource | Video] | OpenedImages"
 
 
 class PairToJudge(NamedTuple):
-    """A question about pictures and two responses, of which nobody knows yet which is better."""
+    """A question about pictures and two responses to compare."""
 
     question: Content
     images: Images
-    """In front of the question; pictures elsewhere are parts of a content."""
+    """Shown before the question; pictures elsewhere are parts of a content."""
     response_1: Content
     response_2: Content
     criteria: str | None = None
-    """By what they are to be judged, where that is given."""
+    """The criteria to judge by, if any."""
 
 
 class InvalidPair(EngineError):
-    """One pair cannot be shown: a blank text, a damaged picture, a picture to a judge of texts. The others continue."""
+    """One pair cannot be shown: a blank text, a damaged picture, pictures for a text-only judge. Others continue."""
 
 
 Attack: TypeAlias = "Callable[[Prepared, bool], tuple[Shown, Shown]]"
-"""A pair, and whether response 2 is shown first, to the two responses in the order shown, one of them edited."""
+"""Maps a pair, and whether response 2 is shown first, to the responses in the order shown, one of them edited."""
 
 
 class Prepared(NamedTuple):
@@ -64,27 +64,27 @@ class Prepared(NamedTuple):
     images: OpenedImages
     responses: tuple[Shown, Shown]
     preferred: Label | None = None
-    """The label, where there is one; only the order ``preferred-first`` and attacks look at it."""
+    """The label, if any; only the order ``preferred-first`` and attacks use it."""
     attack: Attack | None = None
-    """Edits what is shown; orders and random numbers stay those of the pair as it was."""
+    """Edits what is shown; orders and random numbers remain those of the unedited pair."""
 
     def in_order(self, swapped: bool) -> tuple[Shown, Shown]:
-        """Return the responses in the order they are shown, unedited."""
+        """Return the unedited responses in the order shown."""
         return self.responses[::-1] if swapped else self.responses
 
     def shown(self, swapped: bool) -> tuple[Shown, Shown]:
-        """Return what is shown, in its order."""
+        """Return the responses as shown, after any attack."""
         return self.in_order(swapped) if self.attack is None else self.attack(self, swapped)
 
 
 def open_images(images: Images, *, video_frames: int = FRAMES) -> OpenedImages:
-    """Open the pictures of a question: paths, bytes of files, PIL images; what is open already is returned as it is.
+    """Open the pictures of a question: paths, bytes of files or PIL images; opened ones are returned unchanged.
 
-    A text may also be a data URI, base64 or a ``file://`` URL; nothing is fetched from elsewhere. A :class:`Video` is
-    shown as its frames, up to ``video_frames`` where it does not say how many.
+    A string may also be a data URI, base64 or a ``file://`` URL; nothing is downloaded. A :class:`Video` is shown as
+    its frames, up to ``video_frames`` if it does not set the number.
 
     Raises:
-        UserError: ``images`` is one picture instead of a list.
+        UserError: ``images`` is a single picture instead of a list.
         ImageError: a picture cannot be used; the message says which and why.
     """
     if isinstance(images, OpenedImages):
@@ -101,7 +101,7 @@ def open_images(images: Images, *, video_frames: int = FRAMES) -> OpenedImages:
 
 
 def opened(pictures: Sequence[Image.Image]) -> OpenedImages:
-    """Return pictures that are open already, with their digest."""
+    """Return open pictures with their digest."""
     return OpenedImages(tuple(pictures), pixel_digest(pictures))
 
 
@@ -110,8 +110,8 @@ def prepare(
 ) -> Prepared:
     """Check a pair, or a row of a pair file, and open its pictures and up to ``video_frames`` frames of its video.
 
-    What is prepared already is returned as it is. A row, and with ``exact`` False any pair, was checked where it was
-    read: only that its question has pictures at all where it has places for some is looked at (:func:`check_pictures`).
+    A prepared pair is returned unchanged. A row was already checked when it was read, and so was any pair if ``exact``
+    is False: then a question with places for pictures only needs to have some pictures (:func:`check_pictures`).
 
     Raises:
         UserError: a text is missing, blank or too long, or a picture cannot be opened; the message says which and why.
@@ -136,11 +136,11 @@ def prepare(
 
 
 def _asked(question: Shown, criteria: str | None) -> Shown:
-    """Return an opened question that says by what the responses are to be judged, where that is given."""
+    """Return an opened question with the criteria added, if any."""
     if criteria is None:
         return question
     if places := find_placeholders(check_text(criteria, "criteria")):
-        shown = f"has a place for a picture ({places[0].text}), and criteria show none"
+        shown = f"has a place for a picture ({places[0].text}), but criteria have no pictures"
         raise UserError(f"criteria: {shown}; write it with a space (< image>) where none is meant.")
     return open_content(with_criteria(question, criteria), "question")
 
@@ -165,9 +165,9 @@ def _has_parts(content: Any) -> bool:
 
 
 def fill(contents: Mapping[str, Any], images: Any) -> tuple[list[Any], Any]:
-    """Give the image parts of contents that name no picture the images beside them; return what then is where.
+    """Fill image parts without a picture from ``images``; return the filled contents and the images that are left.
 
-    Contents are given by the names that messages use. What is wrong otherwise is left for those to say who open them.
+    The keys of ``contents`` are the names for error messages. Other errors are found when the contents are opened.
 
     Raises:
         UserError: parts cannot be read, or they and the images do not match; the message says which.
@@ -188,7 +188,7 @@ def fill(contents: Mapping[str, Any], images: Any) -> tuple[list[Any], Any]:
 
 
 def check_text(text: Any, name: str) -> str:
-    """Return a text; raises UserError if it is none, blank, or longer than any judge's prompt has room for."""
+    """Return the text; raise UserError if it is not text, blank, or too long for any judge's prompt."""
     if not isinstance(text, str):
         raise UserError(f"{name}: must be text, not {type(text).__name__}.")
     if is_blank(text):
@@ -206,7 +206,7 @@ def check_content(content: Any, name: str, *, video_frames: int = FRAMES) -> Sho
     """Return a question or response with its pictures opened.
 
     Raises:
-        UserError: it is neither text nor parts, blank, longer than any judge's prompt has room for, or a picture in it
+        UserError: it is neither text nor parts, it is blank or too long for any judge's prompt, or a picture in it
             cannot be opened.
     """
     if isinstance(content, str):
@@ -221,11 +221,11 @@ def check_content(content: Any, name: str, *, video_frames: int = FRAMES) -> Sho
 
 
 def check_pictures(question: Shown, images: OpenedImages, *, exact: bool = True) -> None:
-    """Raise UserError if the question has places for pictures that did not come: it would be judged blind.
+    """Raise UserError if the question has places for pictures but no pictures: it would be judged blind.
 
-    Nor may there be another number of pictures than of places, unless it is not ``exact``, which is for rows of files:
-    these are checked where they are read. A video is any number of frames. A question of parts has its pictures at
-    their places, so its texts may have none.
+    If ``exact``, the numbers of pictures and places must also be equal; rows of files are checked for that when they
+    are read. A video counts as any number of frames. A question of parts has its pictures in place, so its texts may
+    have no places.
     """
     if isinstance(question, Mixed):
         reason = placeholder_problem(question)
@@ -239,7 +239,7 @@ def check_pictures(question: Shown, images: OpenedImages, *, exact: bool = True)
 
 
 def where_pictures(pair: Prepared) -> str:
-    """Return in words where a pair shows pictures: "response 1 shows a picture"."""
+    """Describe where a pair shows pictures, as in "response 1 shows a picture"."""
     question, (first, second) = pair.question, pair.responses
     counts = {"the question": len(pair.images.pictures) + len(pictures_of(question))}
     counts |= {"response 1": len(pictures_of(first)), "response 2": len(pictures_of(second))}
@@ -252,10 +252,10 @@ def where_pictures(pair: Prepared) -> str:
 def check_group(
     question: Content, images: Images, criteria: str | None = None, *, video_frames: int = FRAMES
 ) -> tuple[Shown, OpenedImages]:
-    """Return a question, which names the criteria, and its pictures, opened.
+    """Return a question with the criteria added, and its pictures, all opened.
 
     Raises:
-        UserError: it cannot be shown with them.
+        UserError: they cannot be shown.
     """
     shown = check_content(question, "question", video_frames=video_frames)
     opened_images = open_images(images, video_frames=video_frames)
@@ -266,7 +266,7 @@ def check_group(
 def prepare_all(
     items: Iterable[PairToJudge | Mapping[str, Any] | Prepared | EngineError], *, video_frames: int = FRAMES
 ) -> Iterator[Prepared | EngineError]:
-    """Yield each pair checked and with its pictures opened, or what is wrong with it; errors are handed on."""
+    """Yield each pair, checked and with its pictures opened, or its error; errors in ``items`` are passed through."""
     for item in items:
         if isinstance(item, EngineError):
             yield item

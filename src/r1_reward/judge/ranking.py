@@ -1,8 +1,8 @@
-"""Many candidates, compared two at a time by a judge: their order, or the best of them.
+"""Rank candidates, or find the best one, by comparing two at a time.
 
-A judge is a function from pairs of candidates to probabilities that the first is better, None where it cannot say. It
-gets many pairs at once, so that a model can judge them in one batch. Which pairs it gets is for
-:mod:`r1_reward.judge.schedules` to say, and what its answers come to for :mod:`r1_reward.judge.comparisons`.
+A judge is a function from pairs of candidates to the probability that the first is better, None if it cannot say. It
+gets many pairs at once, so that a model can judge them in one batch. :mod:`r1_reward.judge.schedules` chooses the
+pairs, and :mod:`r1_reward.judge.comparisons` computes scores from the answers.
 
 >>> def judge(pairs):
 ...     return [1.0 if first < second else 0.0 for first, second in pairs]  # candidate 0 is the best
@@ -23,27 +23,27 @@ from r1_reward.judge.schedules import Pair, Schedule, adaptive, bracket, still_i
 from r1_reward.records.errors import UserError
 
 FULL_ROUND_ROBIN = 8
-"""Up to so many candidates, all pairs are compared unless a budget says otherwise."""
+"""Up to this many candidates, all pairs are compared unless a budget is set."""
 
 CompareBatch = Callable[[Sequence[Pair]], Sequence[float | None]]
-"""Pairs of candidates to the probability that the first of each is better, in [0, 1]; None: no readable verdict."""
+"""Maps pairs of candidates to the probability that the first is better, in [0, 1]; None: no readable verdict."""
 
 
 class Ranking(NamedTuple):
-    """Candidates in order, with the Bradley-Terry scores behind the order."""
+    """The order of candidates, with the Bradley-Terry scores it is based on."""
 
     order: tuple[int, ...]
     """Indices, best first; equal scores go by index."""
     scores: tuple[float, ...]
     """By index, in logits, with mean 0: P(i better than j) is the sigmoid of scores[i] - scores[j]."""
     standard_errors: tuple[float, ...]
-    """By index, in logits: how uncertain each score is, relative to the mean of the candidates."""
+    """By index, in logits: the uncertainty of each score, relative to the mean of the candidates."""
     comparisons: tuple[Comparison, ...]
-    """In the order they were asked for."""
+    """In the order they were made."""
 
 
 def default_budget(n: int) -> int:
-    """Return how many comparisons :func:`rank` asks for when it is not told: all pairs up to 8, then n log2 n."""
+    """Return the default budget of :func:`rank`: all pairs for up to 8 candidates, n log2 n for more."""
     every = n * (n - 1) // 2
     return every if n <= FULL_ROUND_ROBIN else min(every, math.ceil(n * math.log2(n)))
 
@@ -51,17 +51,17 @@ def default_budget(n: int) -> int:
 def rank(n: int, compare: CompareBatch, *, budget: int | None = None, seed: int = 0) -> Ranking:
     """Rank n candidates with at most ``budget`` comparisons (default: :func:`default_budget`), no pair twice.
 
-    Which pairs is for :func:`~r1_reward.judge.schedules.adaptive` to say; each of its rounds is one batch. A comparison
-    without a verdict counts against the budget and is left out of the scores. All of this depends on the seed and the
-    answers alone. With a budget of 0 the order is that of the indices, scores are 0, errors those of the prior.
+    :func:`~r1_reward.judge.schedules.adaptive` chooses the pairs; each of its rounds is one batch. A comparison without
+    a verdict counts against the budget and is left out of the scores. The result depends only on the seed and the
+    answers. With a budget of 0 the order is that of the indices, with scores of 0 and the errors of the prior.
 
     Raises:
         UserError: there are no candidates, or the budget is negative.
-        ValueError: ``compare`` returns another number of answers than it got pairs, or no probabilities.
+        ValueError: ``compare`` returns the wrong number of answers, or values that are not probabilities.
     """
     require_candidates(n)
     if budget is not None and budget < 0:
-        raise UserError(f"a budget of {budget} comparisons: it must be 0 or more.")
+        raise UserError(f"a budget of {budget} comparisons: must be 0 or more.")
     asked = _play(n, adaptive(n, default_budget(n) if budget is None else budget, seed=seed), compare)
     scores, standard_errors = bradley_terry(n, asked)
     order = sorted(range(n), key=lambda i: (-round(scores[i], 9), i))
@@ -71,12 +71,12 @@ def rank(n: int, compare: CompareBatch, *, budget: int | None = None, seed: int 
 def best_of_n(n: int, compare: CompareBatch, *, seed: int = 0) -> tuple[int, tuple[Comparison, ...]]:
     """Return the winner of a knockout and its n - 1 comparisons; every round is one batch.
 
-    :func:`~r1_reward.judge.schedules.still_in` says who goes on. Where no comparison has a verdict that is the draw, so
-    a winner is no better than chance if every comparison is None: the comparisons tell.
+    :func:`~r1_reward.judge.schedules.still_in` decides who advances. Without a verdict the random draw decides, so if
+    every comparison is None, the winner is no better than chance.
 
     Raises:
         UserError: there are no candidates.
-        ValueError: ``compare`` returns another number of answers than it got pairs, or no probabilities.
+        ValueError: ``compare`` returns the wrong number of answers, or values that are not probabilities.
     """
     require_candidates(n)
     asked = _play(n, bracket(n, seed=seed), compare)
@@ -85,7 +85,7 @@ def best_of_n(n: int, compare: CompareBatch, *, seed: int = 0) -> tuple[int, tup
 
 
 def _play(n: int, schedule: Schedule, compare: CompareBatch) -> list[Comparison]:
-    """Return the judge's answers to all rounds of a schedule; a judge is never asked about nothing."""
+    """Return the judge's answers to all rounds of a schedule; the judge never gets an empty round."""
     played: list[Comparison] = []
     while pairs := schedule(played):
         answers = [Comparison(*pair, p) for pair, p in zip(pairs, compare(pairs), strict=True)]

@@ -1,8 +1,8 @@
-"""Does the reasoning support the answer that was given? The consistency reward asks a referee (method section 3).
+"""Does the reasoning support the answer? The consistency reward asks a referee (method section 3).
 
 A referee sees the reasoning and the answer, never the question or the candidates. :class:`RuleReferee` needs no second
-model. The referees of :mod:`r1_reward.judge.referee_models` put
-:func:`~r1_reward.judge.referee_prompt.referee_prompt` to a language model. :func:`load_referee` takes any by name::
+model. The referees of :mod:`r1_reward.judge.referee_models` send
+:func:`~r1_reward.judge.referee_prompt.referee_prompt` to a language model. :func:`load_referee` loads any of them::
 
     referee = load_referee("server:Qwen/Qwen2.5-VL-7B-Instruct@http://localhost:8000/v1")
     referee.judge(["... so Response 2 is better."], [2])        # [1.0]
@@ -34,17 +34,17 @@ def load_referee(spec: str, *, cache: Path | None = None) -> Referee:
     """Return the referee that ``spec`` names.
 
     Args:
-        spec: ``rule``; ``server:MODEL@http://HOST:PORT/v1``, with the key in ``OPENAI_API_KEY`` if it wants one; or
+        spec: ``rule``; ``server:MODEL@http://HOST:PORT/v1``, with the key in ``OPENAI_API_KEY`` if it needs one; or
             ``local:PATH``, a text or image-text checkpoint.
-        cache: Where a server's verdicts are kept, see :class:`r1_reward.judge.referee_models.ServerReferee`.
+        cache: The file for a server's verdicts, see :class:`r1_reward.judge.referee_models.ServerReferee`.
 
     Raises:
-        UserError: ``spec`` has none of these forms, or what it names cannot be loaded.
+        UserError: ``spec`` has none of these forms, or its model cannot be loaded.
     """
     kind, _, name = spec.strip().partition(":")
     if spec.strip() == "rule":
         return RuleReferee()
-    # The first @ before a URL: there may be others in the model's name, and a password in the URL.
+    # Split at the first @ before a URL: the model's name, or a password in the URL, may have others.
     if kind == "server" and (server := re.fullmatch(r"(\S+?)@(https?://\S+)", name)):
         from r1_reward.judge.referee_models import ServerReferee
 

@@ -1,4 +1,4 @@
-"""What a referee has said before: one line per verdict, in a file that outlives kills and serves many processes."""
+"""A cache of a referee's verdicts: one line per verdict, in a file that survives kills and serves many processes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from r1_reward.records.errors import UserError
 from r1_reward.store.append_log import SharedLog
 
-_START = b'\n{"key": '  # of every line, hence of every cache
+_START = b'\n{"key": '  # of every line, and so of every cache
 
 
 class VerdictCache:
-    """Verdicts by the hash of what was asked, in memory and, with a path, in a file that only ever grows.
+    """Verdicts by the hash of the request, in memory and, with a path, in an append-only file.
 
     Processes that share the file see each other's verdicts at the next ``refresh``.
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Open or make the file; raises UserError if it cannot be written or holds something else."""
+        """Open or create the file; raise UserError if it cannot be written or is not a cache."""
         self._verdicts: dict[str, float] = {}
         self._log = None if path is None else SharedLog(path)
         if path is None:
@@ -31,27 +31,27 @@ class VerdictCache:
         except OSError as error:
             raise UserError(f"{path}: cannot be used as the referee's cache ({error.strerror})") from error
         if not _START.startswith(start):
-            raise UserError(f"{path}: is not a referee's cache; name another file, or remove this one")
+            raise UserError(f"{path}: not a referee's cache; choose another file, or remove this one")
         self.refresh()
 
     def refresh(self) -> None:
-        """Take over the verdicts added since the last time, by this process or another; raises UserError."""
+        """Read the verdicts that this or another process has added; raise UserError if the file cannot be read."""
         if self._log is None:
             return
         try:
             for record in self._log.added():
-                with suppress(TypeError, KeyError):  # no verdict: it costs one request
+                with suppress(TypeError, KeyError):  # not a verdict: skipping it costs one request
                     if record["verdict"] in (0, 1):
                         self._verdicts[str(record["key"])] = float(record["verdict"])
         except OSError as error:
             raise UserError(f"{self._log.path}: the referee's cache cannot be read ({error.strerror})") from error
 
     def get(self, key: str) -> float | None:
-        """Return the verdict, None if there is none."""
+        """Return the cached verdict, None if there is none."""
         return self._verdicts.get(key)
 
     def put(self, key: str, verdict: float) -> None:
-        """Remember a verdict, 0.0 or 1.0; raises UserError if the file does not take it."""
+        """Add a verdict, 0.0 or 1.0; raise UserError if the file cannot be written."""
         self._verdicts[key] = verdict
         if self._log is None:
             return

@@ -1,7 +1,7 @@
-"""Referees that are language models: behind a server that speaks the OpenAI chat protocol, or in this process.
+"""Referees that are language models, behind a server with the OpenAI chat protocol or in this process.
 
 Both see the end of the reasoning and the answer (:func:`r1_reward.judge.referee_prompt.referee_prompt`) and say yes or
-no. Whatever else comes back, or does not come, is *unknown*: None, counted, never a verdict::
+no. Any other reply, or none, is *unknown*: None, which is counted and is never a verdict::
 
     referee = ServerReferee("Qwen/Qwen2.5-VL-7B-Instruct", "http://localhost:8000/v1", cache=Path("verdicts.jsonl"))
     referee.judge(["... so Response 2 is better."], [2])  # [1.0]
@@ -36,10 +36,10 @@ _SILENT = ("timeout", "no connection")
 
 @dataclass
 class Counters(Usage):
-    """What a referee did since it was made; ``calls`` of a local referee are prompts answered."""
+    """Counts of a referee's work since its creation; a local referee's ``calls`` are the prompts answered."""
 
     cache_hits: int = 0
-    """Samples that needed no request of their own."""
+    """Samples that needed no request."""
     unknown: int = 0
     """Samples without a verdict."""
     seconds: float = 0.0
@@ -49,7 +49,7 @@ class Counters(Usage):
 
 
 class ModelReferee:
-    """Asks the model of an engine, greedily, and remembers what it said."""
+    """Asks the model of an engine, greedily, and caches its verdicts."""
 
     def __init__(
         self,
@@ -62,11 +62,10 @@ class ModelReferee:
         counters: Counters | None = None,
         patience: int | None = None,
     ) -> None:
-        """Take an engine and the name of its model, under which verdicts are remembered.
+        """Take an engine and the name of its model, which is part of the cache key.
 
-        ``cache`` is a JSONL file that processes may share; without it verdicts are remembered while the referee lives.
-        ``counters`` are the engine's, if it counts. After ``patience`` samples in a row about which nobody was heard
-        the server counts as gone.
+        ``cache`` is a JSONL file that processes may share; without it verdicts are cached in memory. ``counters`` are
+        the engine's, if it counts. After ``patience`` consecutive samples without any reply, the server counts as gone.
 
         Raises:
             UserError: a number is out of range, or the cache is another kind of file.
@@ -81,8 +80,8 @@ class ModelReferee:
     def judge(self, reasonings: Sequence[str], answers: Sequence[int]) -> list[float | None]:
         """Return 1.0, 0.0 or None (unknown) for each reasoning and its answer.
 
-        Samples with the same end and answer are asked about once. A sample that fails is unknown; a server that has
-        gone makes the rest of this call unknown. A blank reasoning, or an answer other than 1 and 2, is 0.0 unasked.
+        Samples with the same end and answer share one request. A sample that fails is unknown; if the server is gone,
+        so is the rest of this call. A blank reasoning, or an answer other than 1 and 2, is 0.0 without a request.
 
         Raises:
             UserError: the server refuses the key or does not know the model, the accelerator has too little memory, or
@@ -109,7 +108,7 @@ class ModelReferee:
         return verdicts
 
     def _ask(self, samples: dict[str, tuple[str, int]]) -> dict[str, str]:
-        """Get verdicts into the cache; return why the others are unknown, by key, without those nobody was left for."""
+        """Cache verdicts; return by key why samples are unknown, except those left when the server was gone."""
         reasons: dict[str, str] = {}
         silent = 0
         questions = (_Question(key, self._request(*sample)) for key, sample in samples.items())
@@ -117,7 +116,7 @@ class ModelReferee:
             for question in answered:
                 verdict, reason = self._read(question.answer)
                 if verdict is None:
-                    reasons[question.key] = reason  # not cached: the next epoch may be luckier, and it costs little
+                    reasons[question.key] = reason  # not cached: the next epoch may succeed, and it costs little
                 else:
                     self._cache.put(question.key, verdict)
                 silent = silent + 1 if reason in _SILENT else 0
@@ -149,7 +148,7 @@ class ModelReferee:
 
 
 class _Question:
-    """One sample on its way through the loop."""
+    """One sample in the vote loop."""
 
     answer: Answered
 
@@ -167,7 +166,7 @@ class _Question:
 
 
 def _nothing_to_ask(reasoning: str, answer: int) -> bool:
-    """Without a reasoning or an answer nothing supports anything: 0.0, as the rule referee says."""
+    """Return whether the reasoning or answer is missing; the verdict is then 0.0, as for the rule referee."""
     return not reasoning.strip() or answer not in (1, 2)
 
 
@@ -187,15 +186,15 @@ class ServerReferee(ModelReferee):
         tail: int = WINDOW,
         max_new_tokens: int = 64,
     ) -> None:
-        """Name the model as the server does, and the URL before ``/chat/completions``.
+        """Take the model's name on the server, and the URL before ``/chat/completions``.
 
-        ``api_key`` defaults to ``OPENAI_API_KEY``; a server of one's own needs none. ``timeout`` is the seconds a
-        sample may take with all its tries and pauses, once it is its turn; one try is cut at half of it. A failed try
-        is repeated ``retries`` times, as :class:`~r1_reward.engines.server.ServerEngine` says. ``cache`` as for
-        :class:`ModelReferee`. A thinking model needs more ``max_new_tokens``.
+        ``api_key`` defaults to ``OPENAI_API_KEY``; your own server usually needs none. ``timeout`` is the seconds a
+        sample may take with all tries and pauses, without its time in the queue; one try may take half of it. A failed
+        try is retried up to ``retries`` times, as in :class:`~r1_reward.engines.server.ServerEngine`. ``cache`` is as
+        in :class:`ModelReferee`. A thinking model needs more ``max_new_tokens``.
 
         Raises:
-            UserError: the URL is not one, a number is out of range, or the cache is another kind of file.
+            UserError: the URL is invalid, a number is out of range, or the cache is another kind of file.
         """
         if not base_url:
             raise UserError("base URL '': a referee needs a server, such as http://localhost:8000/v1")

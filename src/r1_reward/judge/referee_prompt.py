@@ -1,4 +1,4 @@
-"""What a language model is asked as a referee, and how its reply is read."""
+"""The prompt for a language model as referee, and the parser of its reply."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from r1_reward.records.prompt import neutralize
 
 
 def referee_prompt(reasoning: str, answer: int, *, tail: int = WINDOW, special_tokens: Iterable[str] = ()) -> str:
-    """Return what a language model is asked about the last ``tail`` characters of a reasoning and its answer (1 or 2).
+    """Return the prompt about the last ``tail`` characters of a reasoning and its answer (1 or 2).
 
-    The reasoning cannot leave its fence: every line of it is quoted, and tags and control tokens are broken by a space.
-    ``special_tokens``: the tokenizer's, see :func:`r1_reward.records.prompt.neutralize`.
+    The reasoning cannot break out of its fence: every line is quoted, and a space breaks up tags and special tokens.
+    ``special_tokens`` are the tokenizer's, see :func:`r1_reward.records.prompt.neutralize`.
     """
     quoted = "\n".join(f"> {line}" for line in reasoning[-tail:].splitlines())
-    # Last, since quoting can complete a tag: "<answer", a line break, and the ">" of the quote.
+    # After quoting, since that can complete a tag: "<answer", a line break, and the ">" of the quote.
     safe = neutralize(_FENCE.sub("< ", quoted), special_tokens)
     texts = {"reasoning": safe, "answer": str(answer)}
     return _PLACEHOLDER.sub(lambda match: texts[match[1]], referee_template())
 
 
 def read_verdict(text: str, *, cut: bool = False) -> float | None:
-    """Return 1.0 (yes) or 0.0 (no) of the one answer tag outside the thought, which must end the text.
+    """Return 1.0 (yes) or 0.0 (no) from the single answer tag outside the thought, which must end the text.
 
-    Anything else is None. ``cut`` as for :func:`r1_reward.records.parsing.parse_judgment`.
+    Anything else is None. ``cut`` is as in :func:`r1_reward.records.parsing.parse_judgment`.
 
     >>> read_verdict("<answer>yes</answer>"), read_verdict("<answer>Probably</answer>"), read_verdict("yes")
     (1.0, None, None)
@@ -45,7 +45,7 @@ def read_verdict(text: str, *, cut: bool = False) -> float | None:
 
 @functools.cache
 def referee_template() -> str:
-    """Return the question put to a language model, with its placeholders ``{reasoning}`` and ``{answer}``."""
+    """Return the template of the prompt, with the placeholders ``{reasoning}`` and ``{answer}``."""
     return (resources.files("r1_reward.judge") / "templates" / "referee.txt").read_text(encoding="utf-8")
 
 

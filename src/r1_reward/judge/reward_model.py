@@ -1,15 +1,15 @@
-"""The reward model as one object: which answer is better, how good is each, which of N is best.
+"""The reward model as one object: compare two answers, score one, rank N.
 
     model = RewardModel.from_pretrained("yifanzhang114/R1-Reward")
     verdict = model.compare("Which digit is top left?", ["scene.png"], "A three.", "An eight.", votes=5)
     verdict.preferred, verdict.probability, verdict.votes[0].text
     model.rank("Which digit is top left?", ["scene.png"], answers, budget=200).order
 
-It runs a checkpoint in this process or asks a server (``from_server``), and takes scalar reward models as well.
+It runs a checkpoint in this process or asks a server (``from_server``), and supports scalar reward models as well.
 
-A verdict depends on the question, the pictures, the responses, the options and the model's ``seed``, not on what else
-is judged, so the same question asked twice gets the same verdict; for another draw take another seed. What cannot be
-read is no vote and no reward: it comes back as None.
+A verdict depends only on the question, the pictures, the responses, the options and the model's ``seed``, so the same
+question gets the same verdict every time; use another seed for another draw. An unreadable judgment is not a vote and
+gives no reward: the result is None.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PLOTS = (".png", ".svg", ".pdf")
 
 
 class VoteOptions(TypedDict, total=False):
-    """How each comparison is voted on; see :meth:`RewardModel.compare`."""
+    """How the votes of each comparison are drawn; see :meth:`RewardModel.compare`."""
 
     votes: int
     both_orders: bool
@@ -60,23 +60,23 @@ class Best(NamedTuple):
     """The winner of a knockout."""
 
     index: int  # type: ignore[assignment]
-    """Which response it is, from 0."""
+    """The index of the winning response, from 0."""
     comparisons: tuple[Comparison, ...]
-    """What was compared, by index of the responses."""
+    """All comparisons, by index of the responses."""
 
 
 class CalibratedVerdict(Verdict):
-    """A verdict of a calibrated model: its probability has been through the model's calibration.
+    """A verdict with a calibrated probability.
 
-    Only probabilities that come from tokens are calibrated; one that comes from counted votes stays as it is. Who is
-    preferred never changes.
+    Only probabilities from tokens are calibrated; one estimated from vote counts stays the same. The preferred response
+    never changes.
     """
 
     calibration: Calibration
 
     @property
     def probability(self) -> float | None:
-        """Probability that response 1 is better, in [0, 1]; None when no vote can be read."""
+        """Probability that response 1 is better, in [0, 1]; None if no vote is readable."""
         raw = super().probability
         return self.calibration.apply(raw) if raw is not None and _from_tokens(self) else raw
 
@@ -93,9 +93,9 @@ class RewardModel:
         seed: int = 0,
         video_frames: int | None = None,
     ) -> None:
-        """Take a loaded model or a server; ``max_new_tokens`` limits one judgement, ``seed`` decides the sampling.
+        """Take an engine; ``max_new_tokens`` limits one judgment, ``seed`` decides orders and sampling.
 
-        Of a video up to ``video_frames`` frames are shown; None is what the checkpoint was trained with, else 8.
+        A video is shown as up to ``video_frames`` frames; None is the number the checkpoint was trained with, else 8.
         """
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens: must be 1 or more, not {max_new_tokens}.")
@@ -124,11 +124,11 @@ class RewardModel:
         """Load a checkpoint, generative or scalar, from a folder or the Hub, and its ``calibration.json`` if any.
 
         ``batch_size`` counts sequences generated at once, ``max_pixels`` scales larger pictures down, ``dtype`` is
-        ``auto`` (the checkpoint's), ``float32``, ``bfloat16`` or ``float16``. Of a video up to ``video_frames`` frames
-        are shown, by default as many as in training, 8 if that was on images only. ``dialect`` names prompt and form of
-        verdict of the judge, by default those that its name or model card says (docs/dialects.md), else R1-Reward's.
-        ``engine`` is ``transformers`` or ``vllm`` (pip install 'r1-reward[vllm]'), whose own ``engine_args`` may be
-        given, such as ``{"gpu_memory_utilization": 0.5}``.
+        ``auto`` (the checkpoint's), ``float32``, ``bfloat16`` or ``float16``. A video is shown as up to
+        ``video_frames`` frames, by default as many as in training, or 8 if it had no videos. ``dialect`` names the
+        judge's prompt and verdict format, by default the one for its name or model card (docs/dialects.md), else
+        R1-Reward's. ``engine`` is ``transformers`` or ``vllm`` (pip install 'r1-reward[vllm]'), which accepts its own
+        ``engine_args``, such as ``{"gpu_memory_utilization": 0.5}``.
 
         Raises:
             UserError: the checkpoint or its calibration cannot be read, the engine is not installed or cannot start,
@@ -140,7 +140,7 @@ class RewardModel:
         return cls(loaded, max_new_tokens=max_new_tokens, calibration=calibration, seed=seed, video_frames=video_frames)
 
     def shared(self) -> RewardModel:
-        """Return the same model for several threads, which take turns."""
+        """Return the same model for use by several threads, which take turns."""
         engine = self.engine if isinstance(self.engine, TakingTurns) else TakingTurns(self.engine)
         return RewardModel(
             engine,
@@ -165,18 +165,18 @@ class RewardModel:
         video_frames: int | None = None,
         dialect: str = AUTO,
     ) -> RewardModel:
-        """Judge by a model behind one OpenAI-compatible server, or several of the same; see ``ServerEngine``.
+        """Judge with a model behind one or several OpenAI-compatible servers; see ``ServerEngine``.
 
-        ``concurrency`` requests are open at each at once, by default as many as it answers in time. ``batch_votes``
-        asks for all votes on a pair in one order together, which vLLM answers several times as fast; they are other
-        votes than those it gives one by one, drawn from the seed of the first.
+        ``concurrency`` is the number of concurrent requests to each server, by default as many as it answers in time.
+        ``batch_votes`` asks for all votes on a pair in one order together, which vLLM answers several times as fast;
+        they are drawn from the seed of the first and differ from votes drawn one by one.
 
-        ``dialect`` as in :meth:`from_pretrained`; of a served model only the name that its server gives it is known.
+        ``dialect`` is as in :meth:`from_pretrained`, but only the model's name on the server is known.
         """
         from r1_reward.engines.server import ServerEngine
 
         if not base_url:
-            raise UserError("base_url: give the URL of at least one server, such as http://localhost:8000/v1.")
+            raise UserError("base_url: pass the URL of at least one server, such as http://localhost:8000/v1.")
         options: dict[str, Any] = {"api_key": api_key, "timeout": timeout}
         options |= {"concurrency": concurrency, "batch_votes": batch_votes}
         spoken = chosen_dialect(dialect, model, served=True)
@@ -199,21 +199,21 @@ class RewardModel:
         """Return which of two responses is better, with every vote.
 
         Args:
-            question: The question about the pictures, like each response text or a list of parts: texts, pictures and
+            question: The question about the pictures; like each response, text or a list of parts: texts, pictures and
                 videos in their order (:mod:`r1_reward.records.content`).
-            images: Paths, bytes of picture files, PIL images or a :class:`Video`; may be empty. They are shown in front
-                of the question, or where the contents have places for pictures (``{"type": "image"}``).
+            images: Paths, bytes of picture files, PIL images or a :class:`Video`; may be empty. They are shown before
+                the question, or where the contents have places for pictures (``{"type": "image"}``).
             a: Response 1.
-            b: Response 2. Comparing b with a gives the same verdict turned round.
-            criteria: By what they are to be judged; the judge is told so behind the question.
-            votes: Votes for each order shown. A scalar model has one vote, and needs no orders.
-            both_orders: Show each response first as often as the other, ``2 * votes`` votes in all; else each pair is
-                shown in one order only, which is drawn from its content.
-            temperature: Of the sampling; None is 0 for one vote and 1 for several.
-            stop: Leave votes undrawn that cannot change which response is preferred (``exact``), or that hardly ever
-                would (``sequential``): in at most 5 % of cases in one order, whatever the votes; where two orders take
-                turns, which is not a random order, in at most 6.4 % with up to 10 votes each, computed over all cases.
-                Counts and probability are then of the votes drawn.
+            b: Response 2. Comparing b with a gives the same verdict, swapped.
+            criteria: What to judge by; the prompt has it after the question.
+            votes: Votes for each order shown. A scalar model has one vote and ignores the order.
+            both_orders: Show each response first equally often, with ``2 * votes`` votes in total; if False, show each
+                pair only in one order, drawn from its content.
+            temperature: The sampling temperature; None is 0 for one vote and 1 for several.
+            stop: Skip votes that cannot change which response is preferred (``exact``), or that rarely would
+                (``sequential``): in at most 5 % of cases in one order, for any votes; with two alternating orders,
+                which are not a random order, in at most 6.4 % with up to 10 votes each, computed over all cases.
+                Counts and probability are then those of the votes drawn.
 
         Raises:
             UserError: an option, a text or a picture cannot be used.
@@ -234,8 +234,8 @@ class RewardModel:
     ) -> Iterator[Verdict | EngineError]:
         """Yield the verdict on each pair, or row of a pair file, in order; options as for :meth:`compare`.
 
-        Items are taken a few batches ahead of what was yielded. One that cannot be judged yields its error in its
-        place, an :class:`~r1_reward.judge.prepare.InvalidPair` if the item itself is at fault.
+        Items are taken a few batches ahead. An item that cannot be judged yields an error in its place: an
+        :class:`~r1_reward.judge.prepare.InvalidPair` if the item itself is at fault.
 
         Raises:
             UserError: an option is out of range; later, nothing can be judged at all (no server, out of memory).
@@ -255,7 +255,7 @@ class RewardModel:
         both_orders: bool = True,
         temperature: float | None = None,
     ) -> Iterator[Verdict]:
-        """Yield the verdict after each vote; the last one is what :meth:`compare` returns. Errors as there."""
+        """Yield the verdict after each vote; the last is the result of :meth:`compare`, with the same errors."""
         plan = self._plan(votes, both_orders, temperature)
         pair = prepare(PairToJudge(question, images, a, b, criteria), video_frames=self.video_frames)
         return (self._verdict(votes_so_far) for votes_so_far in watch_votes(self.engine, pair, plan))
@@ -270,11 +270,11 @@ class RewardModel:
         criteria: str | None = None,
         **options: Unpack[VoteOptions],
     ) -> float | None:
-        """Return the mean probability, in [0, 1], that a response is better than each of those it is held ``against``.
+        """Return the mean probability, in [0, 1], that a response is better than those it is compared ``against``.
 
-        What looks the same among these counts as one half, unasked; what is given twice is judged once and counts
-        twice. Comparisons that cannot be read are left out; None if that is all of them. Criteria, options and errors
-        as for :meth:`compare`.
+        One that looks the same counts as one half without being judged; one that is given twice is judged once and
+        counts twice. Unreadable comparisons are left out; None if all of them are. Criteria, options and errors as for
+        :meth:`compare`.
         """
         frames = self.video_frames
         if isinstance(against, Sequence) and not isinstance(against, str):
@@ -304,10 +304,9 @@ class RewardModel:
     ) -> Ranking:
         """Return the order and Bradley-Terry scores of responses, with at most ``budget`` comparisons.
 
-        Without a budget few responses are all compared with each other, many by a schedule; see
-        :func:`r1_reward.judge.ranking.rank`. Equal texts are judged once and share their score. Comparisons that cannot
-        be read are left out of the scores and have the probability None. Criteria, options and errors as for
-        :meth:`compare`.
+        Without a budget, up to 8 responses are all compared with each other, more by a schedule; see
+        :func:`r1_reward.judge.ranking.rank`. Equal texts are judged once and share their score. Unreadable comparisons
+        are left out of the scores and have the probability None. Criteria, options and errors as for :meth:`compare`.
         """
         asked = Asked.of(question, images, responses, criteria, video_frames=self.video_frames)
         compare, count = self._comparer(asked, options), len(asked.candidates.different)
@@ -322,10 +321,9 @@ class RewardModel:
         criteria: str | None = None,
         **options: Unpack[VoteOptions],
     ) -> Best:
-        """Return the winner of a knockout, with about one comparison for each response.
+        """Return the winner of a knockout, with about one comparison per response.
 
-        Equal texts are judged once; the first of them stands for all. Criteria, options and errors as for
-        :meth:`compare`.
+        Equal texts are judged once; the first one represents them. Criteria, options and errors as for :meth:`compare`.
         """
         asked = Asked.of(question, images, responses, criteria, video_frames=self.video_frames)
         candidates, compare = asked.candidates, self._comparer(asked, options)
@@ -344,14 +342,14 @@ class RewardModel:
         comparisons: int | None = None,
         **options: Unpack[VoteOptions],
     ) -> list[float | None]:
-        """Return one reward for each response, None where no comparison with it could be read.
+        """Return one reward for each response, None if no comparison with it could be read.
 
-        ``win_rate`` compares every two different texts, N (N - 1) / 2 of them, and gives the mean of 2 P(win) - 1 over
-        the others, in [-1, 1]; ``bradley_terry`` gives scores in logits with mean 0, unbounded, from the same
-        comparisons. Another ``schedule`` takes fewer: ``circular`` N, ``bracket`` N - 1, ``adaptive`` at most
-        ``comparisons`` (default 2 N); their scores stand in for what was not compared. Equal texts share their reward,
-        which is 0 where there is no other text; a lone response has none. See :mod:`r1_reward.judge.groups`. Criteria,
-        options and errors as for :meth:`compare`.
+        ``win_rate`` compares all N (N - 1) / 2 pairs of different texts and gives the mean of 2 P(win) - 1 over the
+        others, in [-1, 1]; ``bradley_terry`` gives scores in logits with mean 0, unbounded, from the same comparisons.
+        Another ``schedule`` takes fewer: ``circular`` N, ``bracket`` N - 1, ``adaptive`` at most ``comparisons``
+        (default 2 N); the scores then predict the missing comparisons. Equal texts share their reward, which is 0 if
+        there is no other text; a single response has none. See :mod:`r1_reward.judge.groups`. Criteria, options and
+        errors as for :meth:`compare`.
         """
         self._plan(**options)
 
@@ -379,29 +377,29 @@ class RewardModel:
     ) -> Calibration:
         """Fit a calibration on rows of a pair file and use it from now on.
 
-        Each pair is judged greedily once in both orders; the probability is the mean of the two votes'. Pairs without
+        Each pair is judged greedily once in both orders; the probability is the mean over the two votes. Pairs without
         a readable vote, or without token probabilities, are left out and counted in a warning.
 
         Args:
-            pairs: What :func:`r1_reward.store.pairs.load_pairs` returns; not what the model was trained on.
-            plot: Where to draw the reliability diagram (.png, .svg or .pdf).
-            save_to: Folder for ``calibration.json``; the checkpoint's, so that ``from_pretrained`` finds it.
+            pairs: The result of :func:`r1_reward.store.pairs.load_pairs`, without the model's training data.
+            plot: File for the reliability diagram (.png, .svg or .pdf).
+            save_to: Folder for ``calibration.json``: the checkpoint's, so that ``from_pretrained`` finds it.
 
         Raises:
-            UserError: too few pairs are left, or only right or wrong ones.
+            UserError: too few pairs are left, or all of them have the same label, or the same outcome.
             EngineError: a pair could not be judged.
         """
         if plot is not None and Path(plot).suffix.lower() not in _PLOTS:
-            raise UserError(f"{plot}: a plot's name ends in {', '.join(_PLOTS)}.")
+            raise UserError(f"{plot}: a plot's name must end in {', '.join(_PLOTS)}.")
         probabilities, labels, left_out = self._labelled(pairs)
         if left_out:
             total = len(labels) + left_out
             _LOG.warning("%d of %d pairs left out: no readable vote, or no token probability.", left_out, total)
         if left_out and not labels:
-            raise UserError("nothing to calibrate: no pair has a readable vote with the probability of its token.")
+            raise UserError("nothing to calibrate: no pair has a readable vote with a token probability.")
         calibration = fit_calibration(probabilities, labels)
         if calibration.at_bound:
-            _LOG.warning("the temperature %.3g lies at the end of its range: too few pairs?", calibration.temperature)
+            _LOG.warning("the temperature %.3g is at the end of its range: too few pairs?", calibration.temperature)
         if save_to is not None:
             calibration.save(Path(save_to))
         if plot is not None:
@@ -411,7 +409,7 @@ class RewardModel:
         return calibration
 
     def _labelled(self, pairs: Iterable[Mapping[str, Any]]) -> tuple[list[float], list[bool], int]:
-        """Return uncalibrated probabilities, whether response 1 is preferred, and how many pairs had to be left out."""
+        """Return uncalibrated probabilities, whether response 1 is preferred, and how many pairs were left out."""
         waiting: list[bool] = []
 
         def rows() -> Iterator[Mapping[str, Any]]:
@@ -434,7 +432,7 @@ class RewardModel:
         return probabilities, labels, left_out
 
     def _comparer(self, asked: Asked, options: VoteOptions) -> ranking.CompareBatch:
-        """Return what compares responses by their indices."""
+        """Return a function that compares responses by their indices."""
         self._plan(**options)
         different = asked.candidates.different
 
@@ -451,10 +449,10 @@ class RewardModel:
         temperature: float | None = None,
         stop: Stop | None = None,
     ) -> Plan:
-        """Check the options and fill in what depends on others."""
+        """Check the options and return the plan, with defaults that depend on other options."""
         VoteSettings(votes=votes, both_orders=both_orders, temperature=temperature, stop=stop)
         if votes > 1 and self.engine.deterministic:
-            raise UserError(f"votes: a scalar reward model votes the same {votes} times; ask for one vote.")
+            raise UserError(f"votes: a scalar reward model gives the same vote {votes} times; draw a single vote.")
         if temperature is None:
             temperature = 0.0 if votes == 1 else 1.0
         stopping: voting.Stopping | None = None
@@ -462,7 +460,7 @@ class RewardModel:
             stopping = voting.SequentialStopping(votes * (2 if both_orders else 1))
         elif stop == "exact":
             stopping = voting.ExactStopping()
-        if self.engine.deterministic:  # one vote says it all
+        if self.engine.deterministic:  # one vote is enough
             return Plan(1, "stored", 0.0, None, self.max_new_tokens, self.seed)
         orders: Orders = "both" if both_orders else "one"
         return Plan(votes, orders, temperature, stopping, self.max_new_tokens, self.seed)
@@ -528,11 +526,11 @@ def _verdict_or_raise(result: Verdict | EngineError) -> Verdict:
 
 
 def _cause(error: EngineError) -> BaseException:
-    """Return what to raise for an error: that of the pair itself where the pair is at fault."""
+    """Return the exception to raise for an error: the pair's own error if the pair is at fault."""
     return error.__cause__ if isinstance(error, InvalidPair) and error.__cause__ is not None else error
 
 
 def _from_tokens(verdict: Verdict) -> bool:
-    """Say whether the probability of a verdict comes from token probabilities, not from counts."""
+    """Return whether the probability of a verdict comes from token probabilities, not from counts."""
     readable = [vote for vote in verdict.votes if vote.answer is not None]
     return bool(readable) and all(vote.probability is not None for vote in readable)

@@ -1,12 +1,12 @@
-"""A referee without a model: it reads the conclusion out of the end of the reasoning.
+"""A referee without a model: it reads the conclusion at the end of the reasoning.
 
 >>> reasoning = "Response 1 is longer. However, it miscounts the cups, so Response 2 is better."
 >>> RuleReferee().judge([reasoning, reasoning, "Hard to say."], [2, 1, 1])
 [1.0, 0.0, 0.0]
 
-Each sentence is read by :mod:`r1_reward.judge.verdict_grammar`. Of what they say, verdicts outrank scores, scores
-comparisons, comparisons traits; the last verdict counts, but of weaker remarks only those that nothing speaks against.
-docs/training.md has the grammar in short, its error rate on real judgements, and when to ask a model instead.
+:mod:`r1_reward.judge.verdict_grammar` reads each sentence. Verdicts outrank scores, scores outrank comparisons, and
+comparisons outrank traits. The last verdict counts; weaker remarks count only if nothing contradicts them.
+docs/training.md has a summary of the grammar, its error rate on real judgments, and when to ask a model instead.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from r1_reward.judge.verdict_sentences import concludes
 from r1_reward.records.schema import Answer
 
 WINDOW = 600
-"""How many characters at the end of a reasoning every referee reads: that is where the conclusion is."""
+"""How many characters every referee reads at the end of a reasoning, where the conclusion is."""
 
 
 class RuleReferee:
-    """Supports an answer where the reasoning concludes for it; never unknown.
+    """Supports an answer if the reasoning concludes in its favor; its verdict is never unknown.
 
-    A reasoning that states no conclusion does not support its answer: 0.0.
+    A reasoning without a conclusion does not support its answer: 0.0.
     """
 
     def judge(self, reasonings: Sequence[str], answers: Sequence[int]) -> list[float | None]:
@@ -35,7 +35,7 @@ class RuleReferee:
 
 
 def conclusion(reasoning: str) -> Answer | None:
-    """Return the response for which a reasoning concludes, None if it concludes for none or not clearly for one.
+    """Return the response that a reasoning concludes is better, None if it does not clearly favor one.
 
     Only the last :data:`WINDOW` characters are read. Questions, conditions, concessions ("although Response 1 ..."),
     wishes ("could be better") and hearsay ("it is not clear that ...") state no preference.
@@ -58,7 +58,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])[\s*\"')\]]+|;|\n+")
 _ABBREVIATED = re.compile(r"\b(e\.g|i\.e|vs|etc|cf)\.(?=\s)", re.IGNORECASE)
 
 _Said = list[tuple[bool, list[Remark]]]
-"""Of each sentence that says something: whether it announces a conclusion, and its remarks."""
+"""For each sentence with remarks: whether it announces a conclusion, and the remarks."""
 
 
 def _last_verdict(said: _Said) -> Answer | None:
@@ -77,9 +77,9 @@ def _higher_score(marked: list[str]) -> Answer | None:
 
 
 def _undisputed_ground(said: _Said) -> Answer | None:
-    """Return what every comparison prefers, or else every one that is announced as a conclusion.
+    """Return the response that all comparisons prefer, or else all of those announced as a conclusion.
 
-    None if the last sentence of weight is about both ("overall, both answer the question").
+    None if the last such sentence is about both ("overall, both answer the question").
     """
     grounds = [(final, {remark.prefers for remark in found if remark.rank == GROUND}) for final, found in said]
     grounds = [(final, prefers) for final, prefers in grounds if prefers]
@@ -93,9 +93,9 @@ def _undisputed_ground(said: _Said) -> Answer | None:
 
 
 def _traits(said: _Said, *, whole: bool) -> Answer | None:
-    """Return what every trait speaks for, if there is one of every response that is a subject.
+    """Return the response that all traits favor, if there is a trait for every response that is a subject.
 
-    Of a reasoning that is cut off, both must be: the other one may have been praised as much before.
+    If the reasoning is cut off, both must be subjects: the other one may have been praised as much before.
     """
     remarks = [remark for _, found in said for remark in found]
     traits = [remark for remark in remarks if remark.rank == TRAIT]

@@ -1,4 +1,4 @@
-"""Which candidates to compare next, given the comparisons so far: the one home of schedules.
+"""Schedules: which candidates to compare next, given the comparisons so far.
 
     schedule = schedule_for("bracket", 5, seed=1)
     played = []
@@ -9,13 +9,12 @@
 | schedule | comparisons of N candidates | rounds |
 |---|---|---|
 | `round-robin` | N (N - 1) / 2 | one |
-| `circular` | N | one: each candidate against the next of a circle |
+| `circular` | N | one: each candidate against the next in a circle |
 | `bracket` | N - 1 | about log2 N: a knockout |
-| `adaptive` | 2 N, or as many as are said | of disjoint pairs, where the order is least certain |
+| `adaptive` | 2 N, or the number given | of disjoint pairs, where the order is least certain |
 
-A schedule is a function of the comparisons alone: it keeps nothing between two rounds, so asking twice, or asking
-another one that was made alike, gives the same pairs. What it draws comes from its seed. Comparisons that could not be
-read have been asked for: none is asked for twice.
+A schedule is a pure function of the comparisons: it keeps no state between rounds, so two calls, or two schedules made
+with the same arguments, give the same pairs. Random draws come from its seed. Unreadable comparisons are not repeated.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from r1_reward.judge.settings import ScheduleName
 
 Pair: TypeAlias = tuple[int, int]
 Schedule: TypeAlias = Callable[[Sequence[Comparison]], list[Pair]]
-"""The comparisons of all rounds so far, in order, to the pairs of the next round; none: that was all."""
+"""Maps the comparisons of all rounds so far, in order, to the pairs of the next round; none: the schedule is done."""
 
 
 def schedule_for(name: ScheduleName, n: int, *, comparisons: int | None = None, seed: int = 0) -> Schedule:
-    """Return the schedule of that name for n candidates; ``comparisons`` is the budget of ``adaptive``."""
+    """Return the named schedule for n candidates; ``comparisons`` is the budget of ``adaptive``."""
     if name == "round-robin":
         return _at_once([(i, j) for i in range(n) for j in range(i + 1, n)])
     if name == "circular":
@@ -45,7 +44,7 @@ def schedule_for(name: ScheduleName, n: int, *, comparisons: int | None = None, 
 
 
 def count_comparisons(name: ScheduleName, n: int, comparisons: int | None = None) -> int:
-    """Return how many comparisons a schedule takes; no more than ``comparisons`` if it is ``adaptive``."""
+    """Return how many comparisons a schedule takes, at most ``comparisons`` if it is ``adaptive``."""
     every = n * (n - 1) // 2
     budget = 2 * n if comparisons is None else comparisons
     return min(every, {"round-robin": every, "circular": n, "bracket": n - 1, "adaptive": budget}[name])
@@ -59,7 +58,7 @@ def circular(n: int, *, seed: int = 0) -> Schedule:
 
 
 def bracket(n: int, *, seed: int = 0) -> Schedule:
-    """Play a knockout of n candidates; :func:`still_in` says how it stands."""
+    """Play a knockout of n candidates; :func:`still_in` returns those that are left."""
 
     def following(played: Sequence[Comparison]) -> list[Pair]:
         field = still_in(n, played, seed=seed)
@@ -69,11 +68,11 @@ def bracket(n: int, *, seed: int = 0) -> Schedule:
 
 
 def still_in(n: int, played: Sequence[Comparison], *, seed: int = 0) -> list[int]:
-    """Return who is left after some whole rounds of the knockout of that seed, in the order of the draw.
+    """Return the candidates left after some complete rounds of a knockout, in the order of the draw.
 
-    The draw is random, and with an odd number of candidates the last one has a bye. Where a comparison has no verdict
-    or is a tie (1/2), the candidate advances that won its latest comparison by the larger probability; where they are
-    equal in that too, the draw decides.
+    The draw is random, and with an odd number of candidates the last one has a bye. If a comparison has no verdict or
+    is a tie (1/2), the candidate that won its previous comparison with the larger probability advances; if these are
+    equal, the draw decides.
     """
     field, margin, begin = _drawn(n, seed), [0.5] * n, 0
     while begin < len(played):
@@ -85,12 +84,12 @@ def still_in(n: int, played: Sequence[Comparison], *, seed: int = 0) -> list[int
 
 
 def adaptive(n: int, budget: int, *, seed: int = 0) -> Schedule:
-    """Compare those of n candidates whose comparison tells most, given the answers so far; no pair twice.
+    """Compare the pairs of n candidates that are most informative given the answers so far, no pair twice.
 
-    If the ``budget`` pays for all pairs, they are one round. Otherwise every round is of disjoint pairs. What an answer
-    tells about a gap d between two scores is its Fisher information q(1 - q), with q the sigmoid of d, times the
-    variance of d, so pairs go first that are close and whose gap is still unknown; the first round is random. Which of
-    two candidates is the first of a pair is random.
+    If the ``budget`` allows all pairs, they are one round. Otherwise the pairs of a round are disjoint. An answer's
+    information about the gap d between two scores is its Fisher information q(1 - q), with q the sigmoid of d, times
+    the variance of d, so pairs that are close and whose gap is uncertain go first; the first round is random. The order
+    within a pair is random.
     """
     every = _every_pair(n, np.random.default_rng(seed))
     if budget >= len(every):
@@ -111,7 +110,7 @@ def adaptive(n: int, budget: int, *, seed: int = 0) -> Schedule:
 
 
 def renamed(schedule: Schedule, names: Sequence[int]) -> Schedule:
-    """Return the schedule in which candidate i is called ``names[i]``."""
+    """Return the schedule with candidate i renamed to ``names[i]``."""
     number = {name: i for i, name in enumerate(names)}
 
     def following(played: Sequence[Comparison]) -> list[Pair]:
@@ -130,7 +129,7 @@ def _drawn(n: int, seed: int) -> list[int]:
 
 
 def _information(pairs: np.ndarray, scores: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Return, for each of the (m, 2) pairs, the expected information of an answer times the variance of the gap."""
+    """Return the expected information of an answer times the variance of the gap, for each of the (m, 2) pairs."""
     first, second = pairs.T
     variance = covariance[first, first] + covariance[second, second] - 2 * covariance[first, second]
     return bernoulli_variance(scores[first] - scores[second]) * variance
@@ -143,7 +142,7 @@ def _every_pair(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _disjoint(pairs: np.ndarray, value: np.ndarray, most: int) -> list[int]:
-    """Return the places of pairs without a common candidate, taken greedily by falling value, at most ``most``."""
+    """Return the indices of up to ``most`` pairs without common candidates, chosen greedily by decreasing value."""
     taken: set[int] = set()
     chosen: list[int] = []
     for place in np.argsort(-value, kind="stable").tolist():
@@ -157,10 +156,10 @@ def _disjoint(pairs: np.ndarray, value: np.ndarray, most: int) -> list[int]:
 
 
 def _winner(answer: Comparison, margin: list[float]) -> int:
-    """Return who advances, and note in ``margin`` by what probability it won."""
+    """Return the candidate that advances, and record its winning probability in ``margin``."""
     first, second, probability = answer
     if probability is None or probability == 0.5:
-        return first if margin[first] >= margin[second] else second  # of equals the one drawn first
+        return first if margin[first] >= margin[second] else second  # if equal, the one drawn first
     winner = first if probability > 0.5 else second
     margin[winner] = max(probability, 1 - probability)
     return winner

@@ -1,6 +1,6 @@
-"""Settings of whoever judges: which judge, how long and by which seed it writes, how its votes are drawn.
+"""Settings of a judge: which model, the length and seed of its texts, and how its votes are drawn.
 
-Commands and files of settings build on these, so that an option means the same wherever a model judges.
+Commands and settings files build on these, so that an option means the same wherever a model judges.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ScheduleName: TypeAlias = Literal["round-robin", "circular", "bracket", "adaptiv
 OnUnreadable: TypeAlias = Literal["stop", "warn"]
 
 
-DIALECT_HELP = "How the judge is asked and answers, see docs/dialects.md; auto goes by the model's name."
+DIALECT_HELP = "The judge's prompt and answer format, see docs/dialects.md; auto goes by the model's name."
 
 
 def _known(dialect: str) -> str:
@@ -35,14 +35,14 @@ DialectName: TypeAlias = Annotated[str, AfterValidator(_known)]
 
 
 class Generation(Settings):
-    """What decides a text besides what is shown."""
+    """What decides a generated text besides the prompt."""
 
-    max_new_tokens: int = Field(default=1024, ge=1, description="Longest judgement, in tokens.")
-    seed: int = Field(default=0, ge=0, description="Decides orders and sampling.")
+    max_new_tokens: int = Field(default=1024, ge=1, description="Longest judgment, in tokens.")
+    seed: int = Field(default=0, ge=0, description="Seed of orders and sampling.")
 
 
 class JudgeSettings(Generation):
-    """Which model judges, and what it sees of a picture."""
+    """Which model judges, and how large it sees pictures."""
 
     model: str = Field(description="A checkpoint folder or Hub id; with --base-url the server's model name.")
     max_pixels: int | None = Field(
@@ -50,32 +50,32 @@ class JudgeSettings(Generation):
     )
     dialect: DialectName = Field(default=AUTO, description=DIALECT_HELP)
     engine: EngineName = Field(
-        default=TRANSFORMERS, description="What runs a checkpoint here, see docs/reward_model.md."
+        default=TRANSFORMERS, description="The software that runs a checkpoint, see docs/reward_model.md."
     )
 
 
 class WatchOptions(Settings):
-    """What is done about a judge that cannot be read, see :mod:`r1_reward.judge.unreadable`; it changes no verdict."""
+    """What to do about an unreadable judge, see :mod:`r1_reward.judge.unreadable`; it changes no verdict."""
 
     on_unreadable: OnUnreadable = Field(
         default="stop",
-        description="When not one of the first 50 answers can be read: stop, or warn and continue; both say why.",
+        description="If none of the first 50 answers can be read: stop, or warn and continue; both say why.",
     )
 
 
 class VoteSettings(Settings):
-    """How the votes of a comparison are drawn."""
+    """How the votes on a pair are drawn."""
 
     votes: int = Field(default=1, ge=1, description="Votes for each order shown.")
     both_orders: bool = Field(
         default=True,
-        description="Show each response first as often as the other, or (--one-order) draw one order by content.",
+        description="Show each response first equally often, or (--one-order) in one order drawn from the content.",
     )
     temperature: float | None = Field(
         default=None, ge=0.0, allow_inf_nan=False, description="0 is greedy; default 0 for one vote, 1 for several."
     )
     stop: Stop | None = Field(
-        default=None, description="Leave out votes that cannot, or hardly ever, change the verdict."
+        default=None, description="Skip votes that cannot (exact), or hardly ever (sequential), change the verdict."
     )
 
     @model_validator(mode="after")
@@ -85,14 +85,14 @@ class VoteSettings(Settings):
 
 
 class GroupSettings(Settings):
-    """Which of the responses to one question are compared with each other, see :mod:`r1_reward.judge.schedules`."""
+    """Which responses to a question are compared with each other, see :mod:`r1_reward.judge.schedules`."""
 
     schedule: ScheduleName = Field(
         default="round-robin",
         description="Which responses of a group are compared: all pairs, N in a circle, a knockout, the least certain.",
     )
     comparisons: int | None = Field(
-        default=None, ge=1, description="Of adaptive: most comparisons of a group; default twice its responses."
+        default=None, ge=1, description="With adaptive: most comparisons per group; default twice its responses."
     )
 
     @field_validator("comparisons")
@@ -104,17 +104,17 @@ class GroupSettings(Settings):
 
 
 def require_budgeted(schedule: ScheduleName, comparisons: int | None) -> None:
-    """Raise ValueError where a number of comparisons is given to a schedule that has its own."""
+    """Raise ValueError if a number of comparisons is given for a schedule with a fixed number."""
     if comparisons is not None and schedule != "adaptive":
         raise ValueError(
-            f"the schedule {schedule} has its own number of them; leave this out, or ask for the schedule adaptive."
+            f"the schedule {schedule} has a fixed number of them; leave this out, or choose the schedule adaptive."
         )
 
 
 def require_sampling(votes: int, temperature: float | None) -> None:
-    """Raise ValueError where several votes would be the same one."""
+    """Raise ValueError if all votes would be the same."""
     if votes > 1 and temperature == 0:
         raise ValueError(
             f"votes: {votes} greedy votes are the same vote {votes} times; "
-            "set a temperature (such as 1.0) or ask for one vote."
+            "set a temperature (such as 1.0) or draw a single vote."
         )

@@ -1,15 +1,15 @@
-"""Say early that a judge cannot be read, with an example and the likely cause, instead of counting to the end.
+"""Report early that a judge's answers cannot be read, with an example and the likely cause.
 
-Everything that asks a judge for many verdicts shows each answer to a :class:`Watch`, whoever gave it::
+All code that asks a judge for many verdicts passes each answer to a :class:`Watch`::
 
     watch = Watch("runs/rl", "stop", limit="--max-new-tokens (now 1024)")
     for votes in draw_votes(engine, pairs, plan):
         if not watch.add(map(reading_of, votes)):   # none of the first 50 answers can be read
             break
-    watch.check(left)                               # raises UnreadableJudge if that is why something is left
+    watch.check(left)                               # raises UnreadableJudge if that is why rows are left
 
-The cause is derived from facts: what the engine says of a text (cut by the limit, refused) and what the text holds
-instead of a verdict. It is said, never acted on: another form of verdict is named and still not a vote.
+The cause is derived from facts: what the engine reports of a text (cut by the limit, refused) and what the text has
+instead of a verdict. It is reported, never acted on: another form of verdict is named but is still not a vote.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _LOG = logging.getLogger(__name__)
 
 OURS = find_dialect(DEFAULT)
 FIRST = 50
-"""After so many answers, none of which can be read, a judge is said to be unreadable."""
+"""The number of first answers after which a judge counts as unreadable if none of them can be read."""
 
 FEW = 0.1
-"""Below this share of readable answers a report says so before its numbers."""
+"""With a smaller share of readable answers, a report begins with a warning."""
 
 CUT = "cut by the token limit"
 REFUSED = "refused, or stopped by a filter"
@@ -52,16 +52,16 @@ OTHER_TAG = "another form of verdict: a tag that is not <answer>"
 SENTENCE = "another form of verdict: plain words"
 NOTHING = "no verdict in any known form"
 
-_LOOKED_AT = 4000  # characters at the end, where a verdict stands
+_LOOKED_AT = 4000  # characters at the end, where the verdict is
 
 _OURS = "only {form} is read: check the model, and that it gets the prompt unchanged"
 _ADVICE = {
     CUT: "raise {limit}",
-    REFUSED: "the model or a filter declines to judge: read the example, or take another model",
+    REFUSED: "the model or a filter declines to judge: read the example, or use another model",
     EMPTY: "check the server's log, its chat template and its stop words",
-    ONLY_THOUGHT: "if the server returns the reasoning in a field of its own, the answer beside it is empty: raise "
-    "{limit}, or switch the server's reasoning parser off",
-    IN_THOUGHT: "the server's reasoning parser seems to take the whole text for reasoning: switch it off",
+    ONLY_THOUGHT: "if the server returns the reasoning in a separate field, the answer itself is empty: raise "
+    "{limit}, or switch off the server's reasoning parser",
+    IN_THOUGHT: "the server's reasoning parser seems to treat the whole text as reasoning: switch it off",
     UNENDED: "raise {limit}, and check the server's reasoning parser and stop words",
     NOTHING: "check that this is a judge, and that it gets the prompt unchanged, in its own chat template",
 }
@@ -96,34 +96,34 @@ _FORMS = {
         re.IGNORECASE,
     ),
 }
-"""Looked for behind the thought, in this order: what is most particular comes first."""
+"""Searched for after the thought, in this order: the most specific form comes first."""
 
 
 class UnreadableJudge(UserError):
-    """None of a judge's first answers can be read, and the run was to stop then; what was answered is kept."""
+    """None of a judge's first answers can be read, so the run stops; finished answers are kept."""
 
 
 class Reading(NamedTuple):
-    """What came of reading one answer."""
+    """The result of reading one answer."""
 
     reason: str = ""
-    """Why there is no verdict in it; empty: there is one."""
+    """Why it has no verdict; empty if it has one."""
     truncated: bool = False
     """Whether the token limit cut it."""
     example: str = ""
-    """Beginning and end of the text on one line, where there is no verdict in it."""
+    """The beginning and end of the text on one line, if it has no verdict."""
     others: tuple[str, ...] = ()
-    """Dialects that would read a verdict there."""
+    """Dialects that would read a verdict in it."""
 
 
 def reading_of(vote: Judgment, dialect: Dialect = OURS) -> Reading:
-    """Return what came of reading a vote; one of 0.1.0 may hold a draft as its answer, which is none."""
+    """Return the reading of a vote; a vote from release 0.1.0 may have a draft as its answer, which does not count."""
     draft = spoken_from(vote.text, cut=vote.truncated) is None
     return read(vote.text, readable=vote.answer is not None and not draft, truncated=vote.truncated, dialect=dialect)
 
 
 def reading_of_completion(completion: Completion, *, readable: bool, dialect: Dialect = OURS) -> Reading:
-    """Return what came of reading a completion, whose engine also tells of refusals."""
+    """Return the reading of a completion, whose engine also reports refusals."""
     truncated, refused = completion.truncated, completion.refused
     return read(completion.text, readable=readable, truncated=truncated, refused=refused, dialect=dialect)
 
@@ -131,7 +131,7 @@ def reading_of_completion(completion: Completion, *, readable: bool, dialect: Di
 def read(
     text: str, *, readable: bool, truncated: bool = False, refused: bool = False, dialect: Dialect = OURS
 ) -> Reading:
-    """Return what came of reading a text; ``readable`` says whether it has a verdict, the rest is the engine's."""
+    """Return the reading of a text; ``readable`` says whether it has a verdict, the engine reports the other flags."""
     if readable:
         return Reading("", truncated)
     reason = why_unreadable(text, truncated=truncated, refused=refused, dialect=dialect)
@@ -140,14 +140,14 @@ def read(
 
 
 def _others(text: str, dialect: Dialect) -> Iterator[str]:
-    """Yield the dialects that would read a text which ``dialect`` does not."""
+    """Yield the dialects other than ``dialect`` that would read a verdict in a text."""
     for other in map(find_dialect, dialect_names()):
         if other.name != dialect.name and not other.pointwise and other.parse(text).answer is not None:
             yield other.name
 
 
 def why_unreadable(text: str, *, truncated: bool = False, refused: bool = False, dialect: Dialect = OURS) -> str:
-    """Return why a text in which no verdict was found has none, as one of the constants of this module.
+    """Return why a text has no readable verdict, as one of the constants of this module.
 
     >>> why_unreadable("<think>The first one errs.</think><answer>Answer 2 is better</answer>")
     'an <answer> that is not 1 or 2 alone'
@@ -173,21 +173,21 @@ def why_unreadable(text: str, *, truncated: bool = False, refused: bool = False,
 
 
 def _shortened(text: str) -> str:
-    """Return the beginning of a stranger's text and its end, where the verdict would be, on one line."""
+    """Return the beginning of an untrusted text and its end, where the verdict would be, on one line."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return line if len(line) <= 240 else f"{line[:100]} ... {line[-140:]}"
 
 
 def limit_of(max_new_tokens: int) -> str:
-    """Return what limits the answer of a command's judge, and by how much."""
+    """Return the option that limits a judge's answer, with its value."""
     return f"--max-new-tokens (now {max_new_tokens:,})"
 
 
 class Readings:
-    """Answers counted: how many, how many of them with a verdict, how many cut, and why the others have none."""
+    """Counts of answers: all, with a verdict, cut, and the reasons why the others have none."""
 
     def __init__(self, dialect: Dialect = OURS) -> None:
-        """Take the dialect in which the answers are read."""
+        """Take the dialect to read the answers in."""
         self.answers = self.readable = self.truncated = 0
         self.reasons: Counter[str] = Counter()
         self._dialect = dialect
@@ -206,13 +206,13 @@ class Readings:
 
     @property
     def example(self) -> str:
-        """An answer without a verdict, of the commonest reason; empty if there is none."""
+        """An answer without a verdict, for the most common reason; empty if there is none."""
         return self._examples[self.reasons.most_common(1)[0][0]] if self.reasons else ""
 
     def cause(self, limit: str = "the token limit") -> str:
-        """Return, in words, why answers have no verdict and what to do, commonest reason first; empty if all have one.
+        """Return, in words, why answers have no verdict and what to do, by frequency; empty if all have one.
 
-        ``limit`` says what limits an answer, so that a reader knows what to raise.
+        ``limit`` names the option that limits an answer, so that the reader knows what to raise.
         """
         if not self.reasons:
             return ""
@@ -224,14 +224,14 @@ class Readings:
         return f"{'; '.join(said)}. What helps: {advice}{self._hint()}."
 
     def _hint(self) -> str:
-        """Return which dialects would read most of what is unreadable; to choose one is for a person."""
+        """Return which dialects would read most of the unreadable answers; the user has to choose one."""
         names = [name for name, count in self._others.items() if 2 * count > self.reasons.total()]
         if not names:
             return ""
-        return f"; or, if that is how the judge was trained to answer, --dialect {' or '.join(names)}, which reads it"
+        return f"; or, if the judge was trained to answer that way, --dialect {' or '.join(names)}, which reads it"
 
     def report(self, limit: str = "the token limit") -> dict[str, Any]:
-        """Return everything as JSON: counts, reasons with their counts, one example, the cause in words."""
+        """Return everything for JSON: counts, reasons with their counts, one example, the cause in words."""
         return {
             "answers": self.answers,
             "readable": self.readable,
@@ -243,7 +243,7 @@ class Readings:
 
 
 class Watch:
-    """Counts what can be read of a judge's answers, and says so once if none of the first :data:`FIRST` can."""
+    """Counts a judge's readable answers, and reports once if none of the first :data:`FIRST` can be read."""
 
     def __init__(
         self,
@@ -254,9 +254,9 @@ class Watch:
         speaks: bool = True,
         dialect: Dialect = OURS,
     ) -> None:
-        """Take what the judge is called, what to do, and what limits an answer: ``--max-new-tokens (now 1,024)``.
+        """Take the judge's name, what to do, and what limits an answer: ``--max-new-tokens (now 1,024)``.
 
-        Of several processes that watch together one ``speaks``. ``dialect`` is what the judge is read in.
+        If several processes watch together, only one ``speaks``. ``dialect`` is the one to read the answers in.
         """
         self.dialect = dialect
         self.readings = Readings(dialect)
@@ -265,9 +265,9 @@ class Watch:
         self._said = ""
 
     def add(self, readings: Iterable[Reading], *, elsewhere: tuple[int, int] = (0, 0)) -> bool:
-        """Count answers; return False if no more should be asked for.
+        """Count answers; return False if no more should be requested.
 
-        ``elsewhere`` counts answers, and those with a verdict among them, that only another process has seen.
+        ``elsewhere`` counts answers, and those with a verdict among them, that only other processes have seen.
         """
         for reading in readings:
             self.readings.add(reading)
@@ -282,24 +282,24 @@ class Watch:
 
     @property
     def stopped(self) -> bool:
-        """Whether no more answers should be asked for."""
+        """Whether no more answers should be requested."""
         return bool(self._said) and self._on == "stop"
 
     @property
     def words(self) -> str:
-        """What is said of an unreadable judge: counts, cause, example; empty if nothing has to be said."""
+        """The report on an unreadable judge (counts, cause, example); empty if there is nothing to report."""
         return self._said
 
     def check(self, left: int) -> None:
-        """Raise UnreadableJudge if that is why ``left`` rows have no answer; if none is left, warn."""
+        """Raise UnreadableJudge if that is why ``left`` rows have no answer; if no row is left, warn."""
         if not self.stopped:
             return
         if not left:
             _LOG.warning("%s", self._said)
             return
         raise UnreadableJudge(
-            f"{self._said}\nStopped with {left:,} rows left. What was answered is kept, and the same command resumes "
-            "there; to continue whatever comes: --on-unreadable warn."
+            f"{self._said}\nStopped with {left:,} rows left. Finished answers are kept, and the same command resumes "
+            "from there; to continue in any case: --on-unreadable warn."
         )
 
     def _words(self) -> str:

@@ -1,16 +1,16 @@
-"""The grammar of comparative judgements: for which of two responses does a sentence speak, and how strongly?
+"""The grammar of comparative judgments: which of two responses does a sentence favor, and how strongly?
 
-A sentence is cut into segments at commas and joining words. A segment has a *subject* (the response before its verb, or
-the subject of the segment before) and a *head* (what praises or blames it). A response behind "than", "compared to",
-"over", "by" or "of" is not a subject but what is measured against, and what its noun phrase says of it ("Response 2's
-incorrect statement") is not read. Concessions ("although ...", "while X is longer, ...") say nothing.
+A sentence is split into segments at commas and joining words. A segment has a *subject* (the response before its verb,
+or the subject of the previous segment) and a *head* (the word that praises or blames it). A response after "than",
+"compared to", "over", "by" or "of" is not a subject but the rival in a comparison, and its noun phrase ("Response 2's
+incorrect statement") is not read. Concessions ("although ...", "while X is longer, ...") are ignored.
 
 >>> remarks("Response 1 is longer, but its proof is worse than that of Response 2.")
 [Remark(rank=3, prefers=2, about=None)]
 >>> remarks("Although Response 1 is better written, Response 2 counts the cups.")
 [Remark(rank=0, prefers=None, about=2)]
 
-One pass over the words, which looks only a few words back and ahead: no text, however hostile, makes it slow.
+It is one pass over the words that looks only a few words back and ahead, so no hostile text can make it slow.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from r1_reward.judge.verdict_sentences import IN_NO_WAY, SCOPE, TIE, concludes, 
 from r1_reward.records.schema import Answer
 
 VERDICT, GROUND, TRAIT, MENTION = 3, 2, 1, 0
-"""Ranks: a verdict ("is better"), a comparison ("is more accurate"), a trait ("is correct"), a mere subject."""
+"""Ranks: a verdict ("is better"), a comparison ("is more accurate"), a trait ("is correct"), only a subject."""
 
 _TOKEN = re.compile(r"[①②③]|'s\b|[a-z]+(?:[-'][a-z]+)*|\d+(?:\.\d+)?|[,;:()/—–?]")
 _NEAR = 12
-"""How many words back or ahead belong together."""
+"""How many words before or after a word can belong to it."""
 
 
 class Remark(NamedTuple):
-    """What a sentence says for a response; ``prefers`` is None where it weighs neither above the other."""
+    """A statement in favor of a response; ``prefers`` is None if it favors neither."""
 
     rank: int
     prefers: Answer | None
     about: Answer | None = None
-    """The response that is praised or blamed, None where only its rival is named."""
+    """The response that is praised or blamed, None if only its rival is named."""
 
     @property
     def blames(self) -> bool:
-        """Whether it speaks against the response that it is about."""
+        """Whether it is against the response that it is about."""
         return self.about is not None and self.prefers not in (None, self.about)
 
 
 def remarks(sentence: str) -> list[Remark]:
-    """Return what a sentence says for one response or the other, in its order; [] for a question."""
+    """Return a sentence's remarks on either response, in order; [] for a question."""
     return read(mark_names(sentence))
 
 
@@ -89,7 +89,7 @@ def scores(marked: str) -> dict[Answer, float]:
 
 
 def _counts_errors(tokens: list[str], place: int) -> bool:
-    """Say whether the number at a place is one of errors: "an error rate of 2/10", "3/10 facts wrong"."""
+    """Return whether the number at a place counts errors: "an error rate of 2/10", "3/10 facts wrong"."""
     behind: list[str] = []
     for token in tokens[place + 1 : place + 7]:
         if token in ANSWERS or token in (",", "and", "for", "due", "because", "as"):
@@ -143,7 +143,7 @@ _ADJECTIVES = w.GOOD | w.BAD | w.CORRECT
 
 
 def _linked(tokens: list[str], place: int) -> tuple[Answer | None, bool]:
-    """Return the response named behind "the better answer is", and whether a negation stands between."""
+    """Return the response named after "the better answer is", and whether there is a negation between them."""
     end = place + 1
     while end < min(len(tokens), place + 7) and (tokens[end] in w.ON_THE_WAY or _light(tokens[end])):
         end += 1
@@ -159,7 +159,7 @@ _AFTER_LINK = w.LINKS | w.NOT | w.ON_THE_WAY | {"to"}
 
 
 def _name_behind(tokens: list[str], place: int, passed: frozenset[str] = frozenset()) -> Answer | None:
-    """Return the response named behind words that are passed over, None if it is the subject of a new clause."""
+    """Return the response named after words to skip, None if it is the subject of a new clause."""
     while place < len(tokens) and tokens[place] in passed:
         place += 1
     if place >= len(tokens) or (place + 1 < len(tokens) and tokens[place + 1] in w.VERBS - {"as", "to"}):
@@ -180,11 +180,11 @@ def _light(token: str) -> bool:
     return token in w.LIGHT or token.endswith("ly")
 
 
-# --- what the clauses say of their subjects --------------------------------------------------------------------------
+# --- what clauses say about their subjects ---------------------------------------------------------------------------
 
 
 def _segments(tokens: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the parts of a sentence, each with the comma or word that joins it to the part before."""
+    """Yield the segments of a sentence, each with the comma or word that joins it to the previous one."""
     join = ""
     current: list[str] = []
     for place, token in enumerate(tokens):
@@ -194,7 +194,7 @@ def _segments(tokens: list[str]) -> Iterator[tuple[str, list[str]]]:
             if current:
                 yield join, current
                 join, current = "", []
-            join = token if token.isalpha() or not join else join  # ", although": the word says more than the comma
+            join = token if token.isalpha() or not join else join  # ", although": the word outranks the comma
             if token == "making" or token in w.GIVES:
                 current = [token]
         else:
@@ -204,7 +204,7 @@ def _segments(tokens: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _lists(tokens: list[str], place: int) -> bool:
-    """Say whether a comma or "and" only joins two adjectives: "more helpful, relevant, and accurate"."""
+    """Return whether a comma or "and" only joins two adjectives: "more helpful, relevant, and accurate"."""
     between = ("and", "or", "more", "most", "less")
     behind = (token for token in tokens[place + 1 : place + 5] if token not in between and token[-2:] != "ly")
     return next(behind, "") in w.GOOD | w.BAD
@@ -236,14 +236,14 @@ def _said_of_subjects(tokens: list[str]) -> list[Remark]:
         seen = seen or any(token in ANSWERS or token == BOTH for token in segment)
         last = segment[-1]
         ranks = [one.rank for one in said if one.rank > MENTION]
-        if join in w.TURNS and ranks:  # "accurate, but lacks detail": what stands behind "but" is what is meant
+        if join in w.TURNS and ranks:  # "accurate, but lacks detail": the part after "but" counts
             found = [one for one in found if one.rank > ranks[0]]
         found += _by_contrast(found, said) if contrasting else said
     return found
 
 
 def _is_at_first(segment: list[str]) -> bool:
-    """Say whether a segment concedes: "admittedly, ...", "at first sight ...", "X seems better at first"."""
+    """Return whether a segment concedes: "admittedly, ...", "at first sight ...", "X seems better at first"."""
     return segment[0] in w.AT_FIRST or any(one == "first" and before == "at" for before, one in pairwise(segment))
 
 
@@ -253,7 +253,7 @@ def _takes_back(segment: list[str]) -> bool:
 
 
 def _by_contrast(found: list[Remark], said: list[Remark]) -> Iterator[Remark]:
-    """Yield what counts of "..., while Y ...": blame of Y, a verdict, and praise that stands against what was found."""
+    """Yield the remarks of "..., while Y ..." that count: blame of Y, a verdict, and praise that disputes ``found``."""
     for remark in said:
         disputes = any(one.rank == remark.rank and one.prefers != remark.prefers for one in found)
         settles = remark.rank == VERDICT and all(one.rank < VERDICT for one in found)
@@ -264,7 +264,7 @@ def _by_contrast(found: list[Remark], said: list[Remark]) -> Iterator[Remark]:
 
 
 def _opens_main_clause(segment: list[str], seen: bool) -> bool:
-    """Say whether the segment behind the comma of a concession is the main clause, not a part of the concession."""
+    """Return whether the segment after a concession's comma is the main clause, not part of the concession."""
     starts = ("it", "this", "the", "both")
     opener = next((token for token in segment if token in starts or not _light(token)), "")
     return (
@@ -275,7 +275,7 @@ def _opens_main_clause(segment: list[str], seen: bool) -> bool:
 
 
 def _read_segment(tokens: list[str], inherited: Answer | None) -> tuple[Answer | None, list[Remark]]:
-    """Return the subject that holds behind a segment, and its remarks."""
+    """Return the subject in force after a segment, and the segment's remarks."""
     opener = next((token for token in tokens if not _light(token) and token not in w.NOT), "it")
     if opener in ("making", "makes", "with", "as", "why") and tokens[1:2] == ["it"]:
         opener = "it"
@@ -297,7 +297,7 @@ def _read_segment(tokens: list[str], inherited: Answer | None) -> tuple[Answer |
 
 
 def _is_object(tokens: list[str], place: int) -> bool:
-    """Say whether the response at a place is not a subject: "than X", "that of X"; but "the answer by X is ..."."""
+    """Return whether the response at a place is not a subject: "than X", "that of X"; but "the answer by X is ..."."""
     before = place - 1
     while before >= 0 and tokens[before] in ("the", "that", "what", "those", "only", "how"):
         before -= 1
@@ -319,7 +319,7 @@ def _is_object(tokens: list[str], place: int) -> bool:
 
 
 def _is_direct_object(tokens: list[str], place: int) -> bool:
-    """Say whether the response at a place is the object of another's verb: "X corrects Y's mistake"."""
+    """Return whether the response at a place is the object of another's verb: "X corrects Y's mistake"."""
     verb = tokens[place - 1]
     behind = tokens[place + 1 : place + 1 + _NEAR]
     return (
@@ -335,7 +335,7 @@ _SAYING = (["calling"], ["to", "call"], ["to", "say"], ["saying"])
 
 
 def _belief(before: list[str]) -> bool | None:
-    """Say whether the words before a subject affirm what follows; None if they leave it open ("not clear that")."""
+    """Return whether the words before a subject affirm what follows; None if they leave it open ("not clear that")."""
     words = [token for token in before if token != "that" and not _light(token)]
     said = set(words[-3:])
     if w.ONCE & said or (w.MAYBE & said and (w.DOUBTS | w.REPORTS) & said) or words in _SAYING:
@@ -354,7 +354,7 @@ def _belief(before: list[str]) -> bool | None:
 
 
 def _read_clause(subject: Answer | None, tokens: list[str], *, denied: bool) -> list[Remark]:
-    """Return what the words behind a subject say of it; without a subject, only what is measured against a rival."""
+    """Return the remarks of the words after a subject; without a subject, only comparisons with a rival."""
     place, negated, gives, slack = _verb(tokens), denied, False, 0
     trait: list[Remark] = []
     while place < len(tokens):
@@ -365,7 +365,7 @@ def _read_clause(subject: Answer | None, tokens: list[str], *, denied: bool) -> 
             rival = _rival(tokens, place)
             named = _other(rival) if rival is not None else subject
             if slack and token in w.WINS | w.LOSES | w.EDGE | {"winner", "loser"}:
-                return trait  # "covers the award winner": of something else
+                return trait  # "covers the award winner": about something else
             if slack and token in _ATTRIBUTES and following and following not in w.AFTER_BETTER | {"answer"}:
                 return trait  # "names the superior officer"
             if any(one == "than" and other in w.NO_RIVALS for one, other in pairwise(tokens[place + 1 : place + 5])):
@@ -405,7 +405,7 @@ _ATTRIBUTES = (w.BETTER | w.WORSE) - w.COMPARED | {"superior", "inferior"}
 
 
 def _verb(tokens: list[str]) -> int:
-    """Return where the verb of a subject begins: behind "'s" and its noun phrase, which says nothing."""
+    """Return where the verb of a subject begins: after "'s" and its noun phrase, which is ignored."""
     if tokens[:1] != ["'s"]:
         return 0
     for place, token in enumerate(tokens):
@@ -417,7 +417,7 @@ def _verb(tokens: list[str]) -> int:
 
 
 def _head(tokens: list[str], place: int, negated: bool) -> tuple[int, bool] | None:
-    """Return rank and sign (does it praise?) of the head at a place, None if there is none."""
+    """Return the rank and sign (whether it praises) of the head at a place, None if there is none."""
     token = tokens[place]
     rest = [word for word in tokens[place + 1 : place + 5] if word in w.GOOD or not word.endswith("ly")]
     following = rest[0] if rest else ""
@@ -447,7 +447,7 @@ _GRADABLE = _RIGHT | w.INCORRECT | w.BAD | w.ERRORS | w.SCORES
 
 
 def _graded(token: str, rest: list[str]) -> tuple[int, bool] | None:
-    """Return rank and sign of "more accurate", "less detail", "fewer errors", "a higher score", "clearer"."""
+    """Return the rank and sign of "more accurate", "less detail", "fewer errors", "a higher score", "clearer"."""
     thing = next((word for word in rest[:2] if word in _GRADABLE), None)
     up = token not in ("less", "fewer", "lower")
     if token in ("higher", "lower"):
@@ -462,7 +462,7 @@ def _graded(token: str, rest: list[str]) -> tuple[int, bool] | None:
 
 
 def _rival(tokens: list[str], place: int) -> Answer | None:
-    """Return the response that a head is measured against: "better than that of X", "outperforms X"."""
+    """Return the rival in a head's comparison: "better than that of X", "outperforms X"."""
     for ahead in range(place + 1, min(place + _NEAR, len(tokens))):
         if tokens[ahead] in ANSWERS and (ahead == place + 1 or _is_object(tokens, ahead)):
             between = set(tokens[place:ahead])

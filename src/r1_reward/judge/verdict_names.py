@@ -1,7 +1,7 @@
-"""What a text calls the two responses: "Response 1", "Assistant B", "Output (a)", "the second answer", "the latter".
+"""Names of the two responses in a text: "Response 1", "Assistant B", "Output (a)", "the second answer", "the latter".
 
->>> mark_names("**Response 2** names the colour; the first answer doesn't.")
-' ② names the colour; ① does not.'
+>>> mark_names("**Response 2** names the color; the first answer doesn't.")
+' ② names the color; ① does not.'
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _NUMBERED = re.compile(
 )
 _ORDINAL = re.compile(rf"\b(?i:the )?(?i:(?P<first>first|1st)|second|2nd) (?:{_KIND}|one)\b")
 _SHARED = words("answer option choice solution")
-"""Kinds that may be those of a multiple-choice question ("option 2"): names only in a text without other names."""
+"""Kinds that may belong to a multiple-choice question ("option 2"): names only in a text without other names."""
 _MARKUP = re.compile(r"[*_#`\[\]①②③]+")
 _BLANKS = re.compile(r"[ \t]+")
 _BRACKETED = re.compile(r"\[\[([AB12])\]\]")
 _QUOTED = re.compile(r"(?i:(verdict|judge?ment|conclusion)\W{0,5})?(?<=\S) [\"“][^\"“”\n]*[\"”]")
 _COUPLED = re.compile(rf"([{FIRST}{SECOND}])(?: 's)?(?:,? (?:and|or|nor)|,? &|/) ?[{FIRST}{SECOND}](?: 's)?")
-# Phrases whose "not", "but" or "no" is none, or hides one.
+# Phrases whose "not", "but" or "no" does not negate, or that hide a negation.
 _PHRASES = (
     (
         re.compile(rf", (?:and |but )?not (?:with |for |to )?[{FIRST}{SECOND}] ?(?=[,.;:)\n]|$)"),
@@ -41,10 +41,10 @@ _FORMER = re.compile(rf"[{FIRST}{SECOND}]|\bthe (?P<place>former|latter)\b")
 
 
 def mark_names(text: str) -> str:
-    """Return a text in lower case in which every response is one sign: ① and ②, or ③ for both together.
+    """Return a text in lower case with one sign for each response: ① and ②, or ③ for both together.
 
     "Response 1", "Assistant B", "Output (a)", "Model 2", "the second answer", "[Response 1]" are names. Longer
-    quotations are cut out: they are the candidates' words, not the judge's.
+    quotations are removed: they are the candidates' words, not the judge's.
     """
     text = _BLANKS.sub(" ", _MARKUP.sub(" ", _BRACKETED.sub(r" response \1 ", text)))
     text = _QUOTED.sub(lambda match: match[0] if match[1] or match[0].count(" ") < 3 else " ", text)
@@ -69,7 +69,7 @@ def mark_names(text: str) -> str:
 
 
 def _name_the_former(text: str) -> str:
-    """Put the sign of a response for "the former" and "the latter" behind two names."""
+    """Replace "the former" and "the latter" after two names with the sign of the response."""
     names = ["", ""]
 
     def name(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a sentence is as a whole: a conclusion, a tie, a remark on one aspect, a condition; see :mod:`.verdict_grammar`.
+"""Kinds of sentences: conclusions, ties, remarks on one aspect, conditions; see :mod:`.verdict_grammar`.
 
 >>> concludes("therefore, ① is better.")
 True
@@ -13,7 +13,7 @@ import re
 from r1_reward.judge import verdict_words as w
 
 _NEAR = 12
-"""How many words back belong together."""
+"""How many words before a word can belong to it."""
 SCOPE = re.compile(
     r"\bin (?:terms|regard|this regard|this respect|this aspect|these aspects|those)\b|\bwhen it comes to\b"
     r"|\bwith (?:regard|respect)\b|\b(?:regarding|concerning)\b"
@@ -32,15 +32,15 @@ IN_NO_WAY = re.compile(r"\b(?:in|under|at|see) no (?:way|respect|sense|circumsta
 
 
 def concludes(marked: str) -> bool:
-    """Say whether a sentence announces a conclusion: overall, therefore, in summary, given all this."""
+    """Return whether a sentence announces a conclusion: overall, therefore, in summary, given all this."""
     return bool(_CONCLUDES.search(marked))
 
 
 def without_condition(tokens: list[str]) -> list[str]:
-    """Return the words of a sentence that hold: what "so" or "but" says behind a condition, [] if nothing does.
+    """Return the words of a sentence that are asserted: those after "so" or "but" that follows a condition, or [].
 
     Conditions are "if detail counts, X is better", "had X counted right, ...", "X would win if ...", "X is better only
-    if ..."; "if I had to choose, ..." and "even if" are none.
+    if ..."; "if I had to choose, ..." and "even if" are not.
     """
     if tokens[0] in ("if", "unless"):
         holds = "i" in tokens[:4] or "forced" in tokens[:_NEAR]

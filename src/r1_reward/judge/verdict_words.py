@@ -1,4 +1,4 @@
-"""The words that the grammar of comparative judgements knows, see :mod:`r1_reward.judge.verdict_grammar`."""
+"""The vocabulary of the grammar of comparative judgments, see :mod:`r1_reward.judge.verdict_grammar`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GOOD = words(
     " creative satisfactory sound balanced cohesive accurately correctly clearly thoroughly effectively precisely"
     " directly closely comprehensively faithfully"
 )
-"""Praise behind "more", blame behind "less"."""
+"""Praise after "more", blame after "less"."""
 BAD = words(
     "vague generic misleading confusing limited superficial verbose repetitive inaccurate incorrect flawed wrong"
     " ambiguous convoluted shallow irrelevant unclear simplistic basic high-level redundant problematic erroneous"
@@ -39,12 +39,12 @@ BAD = words(
 MERITS = words(
     "detail details depth information context examples insight insights specifics accuracy clarity explanation"
 )
-"""Things of which more is better."""
+"""Nouns that are praise after "more"."""
 ERRORS = words("errors mistakes inaccuracies hallucinations issues problems flaws error mistake")
 LEVELS = words("level degree quality accuracy clarity detail depth relevance standard amount understanding")
-"""Things that are higher or lower."""
+"""Nouns that can be higher or lower."""
 SCORES = words("score scores rating ratings grade mark marks rank overall")
-"""Things whose height is a verdict."""
+"""Nouns that make "higher" or "lower" a verdict."""
 GRADED = words(
     "clearer closer safer deeper richer fuller sounder wiser tighter higher greater broader smoother neater stronger"
 )
@@ -54,7 +54,7 @@ INCORRECT = words(
 )
 FAILS = words("lacks lacked fails failed misses missed omits omitted ignores ignored misinterprets misunderstands")
 
-# --- the way from a subject to its praise ----------------------------------------------------------------------------
+# --- between a subject and its praise --------------------------------------------------------------------------------
 
 BE = words(
     "is was are were be been being seems seem seemed appears appear appeared remains remained looks proves proved"
@@ -71,7 +71,7 @@ GIVES = words(
 WANTS = words(
     "needs needed requires required tries tried aims attempts attempted wants wanted seeks pretends purports strives"
 )
-"""Behind these a comparison is a wish: "needs a more precise answer"."""
+"""After these a comparison is a wish: "needs a more precise answer"."""
 LIGHT = words(
     "a an the also still thus hence therefore overall indeed just far much even slight bit little fact by slightly"
     " clear so only now ultimately somewhat it its that this both very marginally again then own considerable"
@@ -81,31 +81,31 @@ NOUNS = words("response answer choice option one candidate output assistant mode
 NOT = words("not never no nothing rarely hardly barely scarcely neither nor without")
 BARELY = words("rarely hardly barely scarcely")
 LEAVES_OPEN = words("necessarily significantly much substantially strictly always entirely particularly notably means")
-"""Behind "not" (or "no") these deny a distance, not the preference."""
+"""After "not" (or "no") these deny a margin, not the preference."""
 MAYBE = words("could might may cannot wrongly mistakenly falsely supposedly allegedly")
 REPORTS = words("claims claimed says said states stated asserts argues argued suggests mentions thinks believes")
 DOUBTS = words("think believe agree consider find feel say call claim argue")
 ONCE = words("thought believed tempted expected hoped wish wished wanted")
-"""What was held first, and is not any more."""
+"""An opinion that was held at first and then given up."""
 CLAIMS = words("claim claims view idea notion impression argument assertion suggestion")
-"""Behind these and "that" is what somebody says."""
+"""These and "that" introduce what somebody says."""
 WRONG = words(
     "mistake wrong unfair false incorrect untrue misleading inaccurate disagree unreasonable strange absurd"
     " hard difficult impossible"
 )
 """Before "to" or "that" these deny what follows."""
 AT_FIRST = words("admittedly granted initially true sure")
-"""At the start of a sentence these concede."""
+"""Concessions at the start of a sentence."""
 NO_RIVALS = words("nothing none no average expected before usual random most i it")
-"""What is better than these is not better than the other response."""
+"""Better than one of these does not mean better than the other response."""
 VERBS = BE | GIVES | WINS | LOSES | FAILS | MAYBE | {"falls", "fell"}
 OPENS = VERBS | BETTER | WORSE | GRADED | {"more", "less", "most", "fewer", "lower", "it"}
-"""A segment that begins with one of these speaks of the subject before it."""
+"""A segment that begins with one of these is about the subject before it."""
 COMPARED = words("better worse higher lower superior inferior")
 AFTER_BETTER = NOUNS | words(
     "than as because at in for due with given on when to overall and or quality since here based"
 )
-"""Before these "better" is a verdict; before others ("better captures", "a better view") it is a ground."""
+"""Before these "better" is a verdict; before others ("better captures", "a better view") it is a comparison."""
 
 # --- verdicts that name their response last --------------------------------------------------------------------------
 
@@ -122,15 +122,15 @@ NAMES_IT = words("winner verdict choice preference decision pick edge advantage 
 LINKS = words("is was are would be being must should seems remains goes : has been lies")
 ON_THE_WAY = NOUNS | LIGHT | words("from provided given by for me overall")
 
-# --- joints ----------------------------------------------------------------------------------------------------------
+# --- joining words ---------------------------------------------------------------------------------------------------
 
 OBJECT = words(
     "than over to with by of in from unlike against versus vs for like on at about between compared beyond above"
     " outperforms outperform beats beat surpasses surpass exceeds outperformed surpassed"
 )
-"""A response behind one of these is what another is measured by, or whose part is spoken of; it is not the subject."""
+"""A response after one of these is not the subject: another is compared with it, or the sentence is about its part."""
 CONCEDES = words("although though albeit despite notwithstanding if unless whether except")
 CONTRASTS = words("while whereas")
-"""Concessions at the start of a sentence, contrasts behind a first clause."""
+"""Concessions at the start of a sentence, contrasts after a first clause."""
 TURNS = words("but however yet")
 JOINS = TURNS | words("and so therefore because since which thus hence when where making resulting earning")

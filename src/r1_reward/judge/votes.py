@@ -1,18 +1,18 @@
 """The vote loop: pairs and a plan in, votes out, for benchmarks, `RewardModel`, file scoring, the page and annotation.
 
-A vote depends on what is shown (question, pictures, the two responses in their order), on the plan's seed and on the
-vote's number, and on nothing else: not on the place in a stream, nor on how a picture was handed over. The same pair
-asked twice gets the same votes, and the pair turned round gets them turned round::
+A vote depends on the content shown (question, pictures, the two responses in their order), the plan's seed and the
+vote's number, and on nothing else: not on the position in a stream, nor on how a picture was passed. The same pair
+gets the same votes every time, and the swapped pair gets them swapped::
 
     pairs = prepare_all(items)
     for votes in draw_votes(engine, pairs, Plan(votes=5, temperature=1.0)):
         ...                                                     # Judgments in the order they were drawn, or an error
 
-With a stopping rule votes are drawn in rounds, none of them larger than what can decide the pair; what is drawn is the
-beginning of what would be drawn without the rule. Whoever watches is told of every vote as it comes.
+With a stopping rule, votes are drawn in rounds just large enough to decide the pair; they are the first of the votes
+that would be drawn without the rule. A watcher is called after every vote.
 
-:func:`work_off` is the loop itself: it keeps an engine busy with the requests of many *tasks*, each of which may ask
-again once it has heard the answers. Annotation gives it tasks of its own.
+:func:`work_off` is the loop itself: it keeps an engine busy with the requests of many *tasks*, each of which may send
+more requests after it gets the answers. Annotation has its own kind of task.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from r1_reward.store.video import FRAMES
 
 Orders = Literal["both", "one", "random", "stored", "preferred-first"]
 ORDERS: dict[str, str] = {
-    "both": "each pair is judged in a random order and again with the order turned round",
+    "both": "each pair is judged in a random order and again in the opposite order",
     "one": "each pair is judged in one random order",
     "random": "each vote draws its own order (official VL-RewardBench)",
     "stored": "the order of the benchmark's file (official Multimodal RewardBench)",
@@ -45,7 +45,7 @@ ORDERS: dict[str, str] = {
 }
 
 _TURNED: dict[Answer, Answer] = {1: 2, 2: 1}
-_HELD = 2000  # pairs that may wait, decided or unusable, behind one that is still being judged
+_HELD = 2000  # finished or invalid pairs that may wait for one that is still being judged
 
 
 class Slot(NamedTuple):
@@ -59,7 +59,7 @@ class Plan(NamedTuple):
     """How votes are drawn."""
 
     votes: int = 1
-    """For each pass: there are two passes with the orders ``both``, and one otherwise."""
+    """Votes per pass: ``orders="both"`` has two passes, any other has one."""
     orders: Orders = "both"
     temperature: float = 0.0
     stopping: Stopping | None = None
@@ -68,14 +68,14 @@ class Plan(NamedTuple):
 
     @property
     def passes(self) -> int:
-        """Return how many times each vote is drawn."""
+        """The number of passes over a pair."""
         return 2 if self.orders == "both" else 1
 
     def slots(self, pair: Prepared) -> list[Slot]:
-        """Return every vote that may be drawn on a pair, in sequence: the passes take turns.
+        """Return every vote that may be drawn on a pair, in sequence, alternating between passes.
 
         A random order is drawn from the content, not from the stored order or the label, so that over many pairs
-        neither place is favoured, and a pair turned round is shown in the same order.
+        neither position is favored, and a swapped pair is shown in the same order.
         """
         slots = []
         for vote in range(self.votes):
@@ -97,19 +97,19 @@ class Plan(NamedTuple):
         return smaller_first != (key_of(pair.responses[0]) == smaller)
 
     def by_pass(self, votes: Sequence[Judgment]) -> list[list[Judgment]]:
-        """Return the votes of a pair, all of them drawn, by pass."""
+        """Return all votes of a pair, grouped by pass."""
         return [list(votes[turned :: self.passes]) for turned in range(self.passes)]
 
 
 Watch: TypeAlias = Callable[[list[Judgment]], None]
-"""Told of the votes so far after each vote."""
+"""Called with the votes so far after each vote."""
 
 
 class Task(Protocol):
-    """Something that asks an engine, once or again and again, until it is done."""
+    """Something that sends one or more rounds of requests to an engine until it is done."""
 
     def requests(self) -> Sequence[Any]:
-        """Return what to ask now; nothing: it is done. Called at the start and after each round is answered."""
+        """Return the next requests, none if the task is done; called at the start and after each answered round."""
         ...
 
     def take(self, answers: Sequence[Answered]) -> None:
@@ -127,14 +127,14 @@ def work_off(
     in_order: bool = True,
     admit: Callable[[], bool] | None = None,
 ) -> Generator[AnyTask, None, None]:
-    """Yield each task when it is done, in order or as they get done; many are under way together.
+    """Yield each task when it is done, in order or as they finish; many are in progress at a time.
 
-    Tasks are taken as far ahead as the engine has room for their requests. Closing the iterator cancels what is under
-    way.
+    Tasks are taken as far ahead as the engine has room for their requests. Closing the iterator cancels the requests in
+    flight.
 
-    ``admit`` is asked before the requests of a round are submitted, and False means "not now". Once it says so with
-    nothing under way, the loop ends, and the tasks that are left stay undone. With it, what is under way is waited for
-    even when an error ends the loop: somebody counts what requests cost.
+    ``admit`` is called before the requests of a round are submitted; False means "not now". If it returns False while
+    nothing is in flight, the loop ends and the remaining tasks stay undone. With ``admit``, requests in flight are
+    awaited even if an error ends the loop, since the caller counts what they cost.
 
     Raises:
         UserError: nothing can be answered at all.
@@ -163,13 +163,13 @@ class _Loop:
     ) -> None:
         self._session, self._tasks, self._in_order, self._admit = session, tasks, in_order, admit
         self._window: deque[_Round] = deque()
-        self._due: deque[_Round] = deque()  # whose requests are to be submitted
-        self._ready: deque[tuple[Any, Answered]] = deque()  # answers that no task has taken yet
+        self._due: deque[_Round] = deque()  # with requests to submit
+        self._ready: deque[tuple[Any, Answered]] = deque()  # answers not yet given to their tasks
         self._more = True
         self._under_way = 0
 
     def steps(self) -> Iterator[list[Any]]:
-        """Yield the tasks that got done, again and again until there are no more."""
+        """Yield lists of finished tasks until there are no more."""
         try:
             while self._more or self._window:
                 self._fill()
@@ -198,7 +198,7 @@ class _Loop:
             self._look(self._window[-1])
 
     def _look(self, round_: _Round) -> None:
-        """See what a task asks next."""
+        """Get a task's next requests."""
         round_.requests = round_.task.requests()
         round_.done = not round_.requests
         if not round_.done:
@@ -223,7 +223,7 @@ class _Loop:
                 self._look(round_)
 
     def _drain(self) -> None:
-        """Give tasks the answers that are still to come, whatever else fails."""
+        """Give tasks the answers still to come, whatever else fails."""
         while True:
             with suppress(UserError):
                 answers = self._session.collect()
@@ -247,13 +247,13 @@ def draw_votes(
     pairs: Iterable[Prepared | EngineError],
     plan: Plan,
 ) -> Iterator[list[Judgment] | EngineError]:
-    """Yield the votes on each pair, in order and in the sequence of ``plan.slots``; errors keep their places."""
+    """Yield the votes on each pair, in order and in the sequence of ``plan.slots``, or its error."""
     for task in work_off(engine, (_Draw(engine, pair, plan) for pair in pairs)):
         yield task.result
 
 
 def watch_votes(engine: Engine, pair: Prepared, plan: Plan) -> Iterator[list[Judgment]]:
-    """Yield the votes on one pair so far after each of them; they are drawn one after the other.
+    """Yield the votes so far on one pair after each vote; they are drawn one after another.
 
     Raises:
         EngineError: the engine could not answer.
@@ -269,7 +269,7 @@ def watch_votes(engine: Engine, pair: Prepared, plan: Plan) -> Iterator[list[Jud
 
 
 class _Draw:
-    """One pair on its way: the votes still to come, those that are there, or the error that ended it."""
+    """One pair in progress: its votes, or the error that ended it, and the votes still to draw."""
 
     def __init__(self, engine: Engine, pair: Prepared | EngineError, plan: Plan, watch: Watch | None = None) -> None:
         self.result: list[Judgment] | EngineError = []
@@ -283,10 +283,10 @@ class _Draw:
             self._pair, self._slots = pair, plan.slots(pair)
 
     def requests(self) -> list[Any]:
-        """Return what to ask in the next round: one request for each order shown."""
+        """Return the requests of the next round: one for each order shown."""
         count, pair = self._wanted(), self._pair
         if isinstance(self.result, EngineError) or pair is None or not count:
-            self._pair = None  # its pictures are not needed any more
+            self._pair = None  # its pictures are no longer needed
             return []
         start = len(self.result)
         slots = self._slots[start : start + count]
@@ -315,7 +315,7 @@ class _Draw:
         return min(wanted, 1) if self._watch is not None else wanted
 
     def take(self, answers: Sequence[Answered]) -> None:
-        """Put the votes of the round into their sequence."""
+        """Add the votes of the round in sequence."""
         drawn: dict[Slot, Judgment] = {}
         dialect = self._engine.dialect
         for group, completions in zip(self._asked, answers, strict=True):
@@ -331,14 +331,14 @@ class _Draw:
             self._watch(list(self.result))
 
     def _in_words(self, error: EngineError) -> EngineError:
-        """Say which part of the pair shows pictures to a judge that sees none."""
+        """Return the error; if the judge reads text only, say which part of the pair has pictures."""
         if not isinstance(error, ReadsTextOnly) or self._pair is None:
             return error
         return InvalidPair(f"{error.who}, and {where_pictures(self._pair)}")
 
 
 def votes_to_decide(for_1: int, for_2: int, remaining: int, stopping: Stopping, ties: int = 0) -> int:
-    """Return after how many of the remaining votes the rule may stop at the earliest, 0 if it does so now."""
+    """Return the fewest of the remaining votes after which the rule may stop, 0 if it stops now."""
     for more in range(remaining):
         alike = ((for_1 + more, for_2, ties), (for_1, for_2 + more, ties), (for_1, for_2, ties + more))
         if any(stopping.decided(one, two, remaining - more, tied) for one, two, tied in alike):
@@ -347,9 +347,9 @@ def votes_to_decide(for_1: int, for_2: int, remaining: int, stopping: Stopping, 
 
 
 def read_judgment(completion: Completion, *, swapped: bool, dialect: Dialect | None = None) -> Judgment:
-    """Return one vote, with its answer and probability translated back to the stored order.
+    """Return one vote, with its answer and probability in the stored order.
 
-    ``dialect`` is what its judge speaks, the default one if that is not said.
+    ``dialect`` is the judge's; None is the default one.
     """
     parsed = (dialect or find_dialect(DEFAULT)).parse(completion.text, cut=completion.cut)
     answer, probability = None if completion.refused else parsed.answer, completion.probability
@@ -377,7 +377,7 @@ def judge_pairs(
 ) -> list[list[Judgment]]:
     """Return all votes on every row of a pair file, in the sequence of ``plan.slots``.
 
-    ``video_frames`` show a video; ``progress`` is called with 1 after each row.
+    ``video_frames`` is the number of frames for a video; ``progress`` is called with 1 after each row.
 
     Raises:
         EngineError: a row could not be judged.
@@ -397,5 +397,5 @@ def _digest(*texts: str) -> str:
 
 
 def content_number(*parts: str | int) -> int:
-    """Return 62 random-looking bits that depend on the parts alone; whatever is drawn from content is drawn by it."""
+    """Return 62 pseudorandom bits that depend only on the parts; everything drawn from content uses it."""
     return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:8], "big") >> 2

@@ -1,4 +1,4 @@
-"""From votes to a verdict, and when enough votes are drawn (paper, section on test-time scaling: voting@K).
+"""From votes to a verdict, and when to stop drawing votes (paper, section on test-time scaling: voting@K).
 
 >>> votes = [Judgment(answer=a, swapped=False, text="", well_formed=True, tokens=5) for a in (1, 1, 2, 1, None)]
 >>> verdict = majority(votes)
@@ -24,40 +24,40 @@ from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Answer, Judgment, Label
 
 MOST_VOTES = 256
-"""The most votes a sequential rule is computed for: computing its boundary takes seconds there."""
+"""The most votes that a sequential rule supports: computing its boundary then takes seconds."""
 
-_EQUAL = 1e-12  # weights and probabilities nearer than this differ by rounding alone
+_EQUAL = 1e-12  # weights and probabilities closer than this differ only by rounding
 
 
 class Verdict(NamedTuple):
-    """What several votes on one pair come to, in the pair's stored order."""
+    """The result of several votes on one pair, in the pair's stored order."""
 
     preferred: Answer | None
-    """The response the rule that made the verdict prefers; None for a tie, or when no vote can be read."""
+    """The response that the voting rule prefers; None for a tie, or if no vote is readable."""
     for_1: int
     for_2: int
     unreadable: int
     votes: tuple[Judgment, ...] = ()
     ties: int = 0
-    """Votes that said tie, which only judges can whose answer form knows ties."""
+    """Votes for a tie, which only some dialects allow."""
 
     @property
     def readable(self) -> int:
-        """Votes that can be read, those that said tie included."""
+        """Votes that can be read, including votes for a tie."""
         return self.for_1 + self.for_2 + self.ties
 
     @property
     def share(self) -> float | None:
-        """Share of the readable votes that name the more frequent answer, in (0, 1]; None when none can be read."""
+        """Share of the readable votes with the most frequent answer, in (0, 1]; None if none is readable."""
         return max(self.for_1, self.for_2, self.ties) / self.readable if self.readable else None
 
     @property
     def probability(self) -> float | None:
-        """Probability that response 1 is better, in [0, 1]; None when no vote can be read.
+        """Probability that response 1 is better, in [0, 1]; None if no vote is readable.
 
-        The mean of the readable votes' token probabilities if every one of them has one. Otherwise the estimate from
-        the counts under Jeffreys' prior, ``(for_1 + 1/2) / (for_1 + for_2 + 1)``, which is never 0 or 1; a vote that
-        said tie counts one half for each.
+        It is the mean of the readable votes' token probabilities if all of them have one. Otherwise it is estimated
+        from the counts under Jeffreys' prior, ``(for_1 + 1/2) / (for_1 + for_2 + 1)``, which is never 0 or 1; a vote
+        for a tie counts one half for each.
         """
         readable = self.readable
         if not readable:
@@ -69,9 +69,9 @@ class Verdict(NamedTuple):
 
     @property
     def flips(self) -> float | None:
-        """Share of answers that change with the order shown, in [0, 1]; None when that cannot be seen.
+        """Share of answers that change with the order shown, in [0, 1]; None if no two votes can be compared.
 
-        The i-th vote of one order is held against the i-th of the other; what counts is both being readable.
+        The i-th vote of one order is compared with the i-th of the other, if both are readable.
         """
         orders = ([vote.answer for vote in self.votes if vote.swapped is swapped] for swapped in (False, True))
         both = [(a, b) for a, b in zip(*orders, strict=False) if a is not None and b is not None]
@@ -84,18 +84,18 @@ class Verdict(NamedTuple):
 
     @property
     def truncated(self) -> int:
-        """Votes whose text the token limit cut."""
+        """Votes cut by the token limit."""
         return sum(vote.truncated for vote in self.votes)
 
     @property
     def says_tie(self) -> bool:
-        """Whether more votes said tie than named either response: a verdict, where votes that split evenly are none."""
+        """Whether more votes are for a tie than for either response: a verdict, unlike votes that split evenly."""
         return self.ties > max(self.for_1, self.for_2)
 
     def correctness(self, preferred: Label) -> float:
-        """Return 1 for the right verdict, 0 for the wrong one or none.
+        """Return 1 for the right verdict, 0 for a wrong one or none.
 
-        Votes that split evenly between the responses count 1/2, a fair coin's expectation, where one is preferred.
+        If the votes split evenly and the label prefers one response, it is 1/2, a fair coin's expectation.
         """
         if self.says_tie or preferred == 0:
             return float(self.says_tie and preferred == 0)
@@ -105,17 +105,17 @@ class Verdict(NamedTuple):
 
 
 def majority(votes: Sequence[Judgment]) -> Verdict:
-    """Count votes, of one order or of several; an unreadable vote does not count."""
+    """Return the majority verdict of votes in any orders; unreadable votes do not count."""
     for_1, for_2, ties = (sum(vote.answer == answer for vote in votes) for answer in (1, 2, 0))
     preferred = None if ties > max(for_1, for_2) else _larger(for_1, for_2)
     return Verdict(preferred, for_1, for_2, len(votes) - for_1 - for_2 - ties, tuple(votes), ties)
 
 
 def confidence_weighted(votes: Sequence[Judgment]) -> Verdict:
-    """Let each readable vote weigh |2p - 1|, where p is its token probability; a vote without one weighs 1.
+    """Return the verdict of votes weighted by |2p - 1|, where p is the token probability; without one, the weight is 1.
 
-    Weights equal to rounding are a tie, and so it is where more votes say tie than name either response, for these have
-    no weight of their own. The counts in the verdict stay counts.
+    Weights that are equal up to rounding are a tie. Votes for a tie have no weight, so more of them than for either
+    response are a tie as well. The counts in the verdict stay counts.
     """
     verdict = majority(votes)
     if verdict.says_tie:
@@ -128,9 +128,9 @@ def confidence_weighted(votes: Sequence[Judgment]) -> Verdict:
 
 
 def consistent_verdict(votes: Sequence[Judgment]) -> Verdict:
-    """Prefer a response only if the majority prefers it in both orders shown.
+    """Return a verdict that prefers a response only if the majority does so in both orders shown.
 
-    An order that was not shown, is tied or has no readable vote agrees with nothing.
+    If an order was not shown, is tied or has no readable vote, no response is preferred.
     """
     stored, swapped = (majority([v for v in votes if v.swapped is order]).preferred for order in (False, True))
     return majority(votes)._replace(preferred=stored if stored == swapped else None)
@@ -141,10 +141,10 @@ def _larger(one: float, two: float) -> Answer | None:
 
 
 class Stopping(Protocol):
-    """A rule that says when the remaining votes of a fixed number need not be drawn."""
+    """A rule for when the remaining votes of a fixed number need not be drawn."""
 
     def decided(self, for_1: int, for_2: int, remaining: int, ties: int = 0) -> bool:
-        """Say whether the remaining votes may be left undrawn, given the readable ones so far, those for a tie too."""
+        """Return whether the remaining votes can be skipped, given the readable ones so far, ties included."""
         ...
 
 
@@ -153,7 +153,7 @@ class ExactStopping:
     """Stop once no outcome of the remaining votes, unreadable ones included, can change the majority's verdict."""
 
     def decided(self, for_1: int, for_2: int, remaining: int, ties: int = 0) -> bool:
-        """Say whether the verdict is certain: a tie would already be another verdict than a lead."""
+        """Return whether the verdict is certain; a tie is a different verdict from a lead."""
         most = max(for_1, for_2)
         leads = abs(for_1 - for_2) > remaining and most >= ties + remaining
         return remaining == 0 or leads or ties > most + remaining
@@ -161,40 +161,39 @@ class ExactStopping:
 
 @dataclass(frozen=True)
 class SequentialStopping:
-    """Stop once the verdict of all ``votes`` is almost certain: another verdict with probability at most ``error``.
+    """Stop once the verdict of all ``votes`` is almost certain: it differs with probability at most ``error``.
 
-    The first n of K exchangeable votes are a random subset of the K. *Theorem*: whatever the K votes come to (k1 for 1,
-    k2 for 2, the rest unreadable), the probability over their random order that the rule stops with another
-    ``preferred`` than the majority of all K is at most ``error``. The bound is on disagreement with the K votes, not
-    on disagreement with the truth.
+    The first n of K exchangeable votes are a random subset of the K. *Theorem*: for any K votes (k1 for 1, k2 for 2,
+    the rest unreadable), the probability over their random order that the rule stops with a ``preferred`` that differs
+    from the majority of all K is at most ``error``. The bound is on disagreement with the K votes, not with the truth.
 
     The rule stops after n votes at a lead of c(n) or more, and whenever :class:`ExactStopping` does. c(n) is the least
-    lead whose probability is at most gamma under every tie (k1 = k2), and gamma the largest level at which the
+    lead whose probability is at most gamma under every tie (k1 = k2), and gamma is the largest level at which the
     probability of ever stopping is at most ``error`` under every tie. It is computed exactly, over all paths. Ties are
     the worst case: turn votes for 2 into unreadable ones until k1 = k2, and no lead of 1 on any path becomes smaller.
-    The argument holds as well if the votes are looked at only now and then, as when they are drawn in batches.
+    The argument also holds if the votes are checked only now and then, as when they are drawn in batches.
 
-    Votes that say tie are a third side: a response must lead them by c(n), too, and they win where that is certain.
+    Votes for a tie are a third side: a response must also lead them by c(n), and they win only when that is certain.
 
-    What is needed is a random order. Votes drawn independently in one order of the responses have it; where two orders
-    alternate, a judge that leans to a position deviates from it, towards smaller leads.
+    The rule assumes a random order. Votes drawn independently in one order of the responses satisfy this; with two
+    alternating orders, a judge with a position bias violates it, toward smaller leads.
     """
 
     votes: int
-    """K, all votes that would be drawn, of both orders together."""
+    """K, the number of all votes that would be drawn, in both orders together."""
     error: float = 0.05
 
     def __post_init__(self) -> None:
         if not 1 <= self.votes <= MOST_VOTES:
-            raise UserError(f"a sequential rule needs 1 to {MOST_VOTES} votes in all, not {self.votes}.")
+            raise UserError(f"a sequential rule needs 1 to {MOST_VOTES} votes in total, not {self.votes}.")
         if not 0 <= self.error < 1:
             raise UserError(f"the error of a sequential rule must be at least 0 and below 1, not {self.error}.")
 
     def decided(self, for_1: int, for_2: int, remaining: int, ties: int = 0) -> bool:
-        """Say whether the lead has reached its boundary; unreadable votes count as drawn.
+        """Return whether the lead has reached its boundary; unreadable votes count as drawn.
 
         Raises:
-            ValueError: the numbers are not those of some of ``votes`` votes.
+            ValueError: the numbers do not fit ``votes`` votes.
         """
         drawn = self.votes - remaining
         if not for_1 + for_2 + ties <= drawn <= self.votes:
@@ -205,7 +204,7 @@ class SequentialStopping:
 
 
 def votes_needed(votes: Sequence[Judgment], stopping: Stopping) -> int:
-    """Return how many of the votes, in sequence, are drawn until the rule is content, at most all of them."""
+    """Return how many of the votes, in sequence, are drawn until the rule stops, at most all of them."""
     for_1 = for_2 = ties = 0
     for drawn, vote in enumerate(votes, 1):
         for_1 += vote.answer == 1
@@ -227,12 +226,12 @@ def _boundary(votes: int, error: float) -> tuple[int, ...]:
 
 def _leads(tails: np.ndarray, gamma: float) -> tuple[int, ...]:
     """Return the least lead, at least 1, whose tail is at most gamma, by number of votes."""
-    # A lead that no tie can show has a tail of 0, and that is where the verdict is certain: gamma 0 is the exact rule.
+    # A lead that is impossible under a tie has a tail of 0; there the verdict is certain, so gamma 0 is the exact rule.
     return tuple(1 + int(np.argmax(of_n[1:] <= gamma)) for of_n in tails)
 
 
 def _lead_tails(votes: int) -> np.ndarray:
-    """Return (K + 1, K + 2) probabilities of a lead of d or more after n of K votes, the largest over all ties."""
+    """Return the (K + 1, K + 2) probabilities of a lead of d or more after n of K votes, the largest over all ties."""
     drawn = np.arange(votes + 1)
     tails = np.zeros((votes + 1, votes + 2))
     for k in range(1, votes // 2 + 1):
@@ -248,8 +247,8 @@ def _lead_tails(votes: int) -> np.ndarray:
 def _stops_in_a_tie(boundary: Sequence[int]) -> float:
     """Return the largest probability, over all ties, that a lead reaches the boundary before the last vote.
 
-    Every order of the same votes is as likely, so the share of orders that never reach it is that of the paths from
-    (0, 0) to (k, k), in votes for 1 and for 2, that never reach it.
+    All orders of the same votes are equally likely, so the share of orders that never reach it is the share of paths
+    from (0, 0) to (k, k), in votes for 1 and for 2, that never reach it.
     """
     votes = len(boundary) - 1
     side = votes // 2 + 1
