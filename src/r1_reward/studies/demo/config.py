@@ -30,7 +30,7 @@ class DemoConfig(Settings):
         default=0.02, ge=0, le=1, description="Share of the teacher's texts that contradict their verdict."
     )
     ground_steps: int = Field(default=320, ge=1, description="Steps on captions before the first judgement.")
-    sft_max_steps: int = Field(default=640, ge=1, description="Most steps of imitation.")
+    sft_max_steps: int = Field(default=560, ge=1, description="Most steps of imitation.")
     sft_patience: int = Field(
         default=3, ge=1, description="Looks at the development pairs without a better accuracy that end imitation."
     )
