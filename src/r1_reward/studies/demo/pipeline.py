@@ -355,6 +355,7 @@ class Demo:
             per_device_train_batch_size=config.rl_batch // updates,
             steps_per_generation=updates,
             max_completion_length=config.max_new_tokens,
+            temperature=config.rl_temperature,
             warmup_steps=5,
             shuffle_dataset=False,  # the two orders of a pair stay in one batch
             **changes,
