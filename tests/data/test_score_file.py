@@ -757,7 +757,7 @@ def test_a_file_that_ends_before_fifty_votes_says_that_none_can_be_read(server, 
     result = invoke(file, "--model", "judge", "--base-url", server.url, "--out", out)
     assert result.exit_code == 1
     assert "18 votes: 0.0% are readable, 100.0% were cut by the token limit" in result.output
-    assert "not one vote can be read" in result.output
+    assert "none of the votes can be read" in result.output
 
 
 def test_the_option_goes_on(server, tmp_path):

@@ -115,7 +115,7 @@ class Controls:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}{why}.")
         if not self.epsilon > 0:
-            raise ValueError(f"epsilon, the clip below a ratio of 1, must be positive; got {self.epsilon}.")
+            raise ValueError(f"epsilon must be positive; got {self.epsilon}.")
         if not self._high() > 0:
             raise ValueError(f"epsilon_high must be positive, or null to use epsilon; got {self._high()}.")
         low, high = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
