@@ -82,7 +82,7 @@ def score(
     suite: Suite,
     file: Annotated[
         Path,
-        typer.Argument(help="Predictions of ours, r1_reward, the benchmark's own scripts, VLMEvalKit or lmms-eval."),
+        typer.Argument(help="Predictions: ours, or those of r1_reward, the benchmark's scripts, VLMEvalKit or lmms-eval."),
     ],
     rows: Annotated[SuiteRows, Fields(only=("data", "image_root", "ties", "columns", "allow_partial"))],
     rule: RuleOption = "wrong",

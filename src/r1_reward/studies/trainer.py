@@ -164,7 +164,7 @@ class StudyTrainer(StableReinforceTrainer):
     def _old_logps(self, rollout: dict[str, Any]) -> Tensor | None:
         if self._mode == "eval" or not (self.sampling.active or self.args.logps != SIGHTED):
             return super()._old_logps(rollout)
-        trained = rollout.get("old_per_token_logps")  # TRL's, where a rollout has several updates
+        trained = rollout.get("old_per_token_logps")  # TRL's, if a rollout has several updates
         if trained is None:
             trained = self._constant_logps(rollout)
         with self.sampling.swapped_in(), self._as_sampled():
@@ -186,7 +186,7 @@ class StudyTrainer(StableReinforceTrainer):
         self._log_share("mismatch/mean_abs", gap, mask)
         self._metrics[self._mode]["mismatch/max"].append(self.accelerator.gather(gap.max()).max().item())
 
-    # ---- log-probabilities as the released code has them
+    # ---- log-probabilities as in the released code
 
     @contextmanager
     def _as_sampled(self) -> Iterator[None]:
@@ -205,7 +205,7 @@ class StudyTrainer(StableReinforceTrainer):
         with one_dimensional_positions(self.accelerator.unwrap_model(model)) if faults.flat else nullcontext():
             return super()._get_per_token_logps_and_entropies(model, *args, **media)
 
-    # ---- the filter as the released code has it
+    # ---- the filter as in the released code
 
     def _advantages(self, rollout: dict[str, Any], *, first_row: int) -> Tensor:
         if self.args.filter_bounds != RAW:

@@ -284,7 +284,7 @@ class StableReinforceTrainer(RolloutTrainer):
         # only then is their mean the mean over the sequences of the global batch.
         result = policy_loss(logps, anchors, advantages, mask, num_sequences=len(mask), **settings)
         bias = pre_clip_bias(logps, anchors, advantages, mask, **settings)
-        # Policy drift is measured on the tokens' own ratios, whatever the loss makes of them.
+        # Policy drift is measured on the tokens' own ratios, which the loss may transform.
         moved = result if anchors is old_logps else policy_loss(logps.detach(), old_logps, advantages, mask, **settings)
         self._log_means(
             policy_loss=result.loss.detach(),
