@@ -82,7 +82,9 @@ def score(
     suite: Suite,
     file: Annotated[
         Path,
-        typer.Argument(help="Predictions: ours, or those of r1_reward, the benchmark's scripts, VLMEvalKit or lmms-eval."),
+        typer.Argument(
+            help="Predictions: ours, r1_reward's, or from the benchmark's scripts, VLMEvalKit or lmms-eval."
+        ),
     ],
     rows: Annotated[SuiteRows, Fields(only=("data", "image_root", "ties", "columns", "allow_partial"))],
     rule: RuleOption = "wrong",
