@@ -1,10 +1,10 @@
-"""Annotate 2,000 rows with a loopback teacher that takes 200 ms: how much of what the concurrency allows is sustained.
+"""Annotate 2,000 rows with a loopback teacher that takes 200 ms, and compare with the ideal time.
 
     python benchmarks/bench_annotate.py
 
-The teacher agrees with the label of nine rows in ten at the first try and of the tenth at the second. Least possible is
-the number of requests times the latency over the concurrency. The server is a process of its own; loading the library
-is not counted, writing the pairs is counted apart.
+The teacher agrees with the label of nine rows in ten at the first try and of the tenth at the second. The ideal time is
+the number of requests times the latency, divided by the concurrency. The server runs in its own process; loading the
+library is not timed, and writing the pairs is timed separately.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from r1_reward.store.shards import PairWriter
 
 LATENCY = 0.2  # seconds
 TARGET = 0.9
-SIDE = 336  # pixels of a picture, as many vision towers see it
+SIDE = 336  # pixels; the input size of many vision towers
 
 
 def judge(body: dict[str, Any]) -> str:
-    """Prefer response 1, in every tenth row only when warm."""
+    """Prefer response 1; in every tenth row only at a temperature above 0."""
     number = re.search(r"Question (\d+)\?", body["messages"][0]["content"][-1]["text"])
     hard = number is not None and int(number[1]) % 10 == 0
     answer = 2 if hard and body["temperature"] == 0 else 1
@@ -42,7 +42,7 @@ def judge(body: dict[str, Any]) -> str:
 
 
 def write_rows(folder: Path, count: int) -> None:
-    """Write pairs with one picture each, all different."""
+    """Write pairs with one picture each, all of them different."""
     with PairWriter(folder) as writer:
         for number in range(count):
             buffer = io.BytesIO()
@@ -61,7 +61,7 @@ def write_rows(folder: Path, count: int) -> None:
 
 
 def measure(url: str, rows: int, concurrency: int) -> dict[str, Any]:
-    """Annotate once; return seconds of asking and of writing, and what came of it."""
+    """Annotate once; return the seconds of requests and of writing, and the report."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_rows(folder / "pairs", rows)
@@ -74,7 +74,7 @@ def measure(url: str, rows: int, concurrency: int) -> dict[str, Any]:
         report = annotate(folder / "pairs", folder / "out", settings, concurrency=concurrency, progress=watch)
         total = time.perf_counter() - started
     if report["attempts"] != {"1": rows - (rows + 9) // 10, "2": (rows + 9) // 10, "3": 0, "failed": 0}:
-        raise SystemExit(f"a row is missing or wrong, nothing was measured: {report['attempts']}")
+        raise SystemExit(f"a row is missing or wrong, so the measurement is invalid: {report['attempts']}")
     requests = report["usage"]["attempts"]
     least = requests * LATENCY / concurrency
     return {
@@ -96,7 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     load = os.getloadavg()[0]
     with late_server(judge, LATENCY) as url:
-        measure(url, options.concurrency, options.concurrency)  # what is loaded at the first use
+        measure(url, options.concurrency, options.concurrency)  # warm up
         measured = measure(url, options.rows, options.concurrency)
     result = {
         "machine": {**describe_machine(), "load_before": load},

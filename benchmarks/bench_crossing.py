@@ -3,10 +3,10 @@
     python benchmarks/bench_crossing.py --runs runs/crossing       # 25 runs of the demo; resumes where it stopped
     python benchmarks/bench_crossing.py --runs runs/crossing --share 0.5 --seed 3    # one of them
 
-Runs that are in the results are not run again. Each run is the demo with ``house_share`` = 1 - share, everything
-else as it is: SFT to its plateau, then RL, and the control that continues SFT for as long as RL took. The share counts
-pairs of the kinds the teacher explains, nine in ten of which have its text. At 0 there is no text to imitate, and both
-start from captions alone.
+Runs that are in the results are not repeated. Each run is the demo with ``house_share`` = 1 - share, otherwise
+unchanged: SFT to its plateau, then RL, and a control that continues SFT for as long as RL took. The share counts pairs
+of the kinds the teacher explains; nine in ten of them have its text. At 0 there is no text to imitate, and both start
+from captions alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def run(folder: Path, share: float, seed: int, sizes: dict[str, Any]) -> None:
-    """Run the demo at one share, or what is missing of it."""
+    """Run or resume the demo at one share."""
     config = DemoConfig(**{"votes": 1, "voting_pairs": 1, **sizes, "seed": seed, "house_share": 1 - share})
     with DemoProgress() as progress:
         Demo(folder, config, progress, resume=folder.exists()).run()
@@ -45,9 +45,9 @@ def folder_of(runs: Path, share: float, seed: int) -> Path:
 
 
 def cells(runs: Path, results: Path) -> list[dict[str, Any]]:
-    """Return what the finished runs measured: share, seed, accuracies, and RL minus control with its interval.
+    """Return the results of the finished runs: share, seed, accuracies, and RL minus control with its interval.
 
-    A run whose folder is gone is taken from ``results``, where there is such a file.
+    A run whose folder is missing is taken from the file ``results``, if it exists.
     """
     before = read_json(results)["runs"] if results.is_file() else []
     known = {(cell["share"], cell["seed"]): cell for cell in before}
@@ -60,7 +60,7 @@ def cells(runs: Path, results: Path) -> list[dict[str, Any]]:
 
 
 def measured(metrics: dict[str, Any], share: float, seed: int) -> dict[str, Any]:
-    """Return what is kept of a run."""
+    """Return the numbers of a run to keep."""
     accuracies = {name: metrics[name]["accuracy"] for name in MODELS}
     numbers = {"n_pairs": metrics["n_pairs"], "seconds": metrics["seconds"]}
     return {"share": share, "seed": seed, **numbers, **accuracies, "rl_minus_control": metrics["rl_minus_control"]}
@@ -79,7 +79,7 @@ def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def picture(found: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Figure:
-    """Return the figure: a point a seed, a line through the means."""
+    """Return the figure: a point per seed, a line through the means."""
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0, color="#666b73", linewidth=1)
@@ -91,20 +91,20 @@ def picture(found: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Figure:
         axes.annotate(f"{mean:+.1f}", (100 * row["share"], mean), xytext=(6, 7), textcoords="offset points")
     axes.set_xlabel("pairs of kinds that the teacher explains (%)")
     axes.set_ylabel("RL minus control (points)")
-    axes.set_title("When RL is worth it: what labels know and texts do not", loc="left", fontsize=11, fontweight="bold")
+    axes.set_title("What RL adds where texts explain too little", loc="left", fontsize=11, fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e6ea")
     return figure
 
 
 def main() -> None:
-    """Run what is missing and write the results."""
+    """Run the missing demos and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/crossing"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--share", type=float, choices=SHARES, action="append")
     parser.add_argument("--seed", type=int, choices=SEEDS, action="append")
-    parser.add_argument("--quick", action="store_true", help="sizes of a smoke test; nothing is learned at these")
+    parser.add_argument("--quick", action="store_true", help="smoke-test sizes, too small to learn")
     given = parser.parse_args()
     quiet_libraries()
     keep_freed_memory()

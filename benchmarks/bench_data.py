@@ -1,10 +1,10 @@
-"""Time and memory of the data recipe: generated rows through import, deduplication, decontamination and the mixture.
+"""Measure time and memory of the data recipe: import, deduplication, decontamination and mixing of generated rows.
 
     python benchmarks/bench_data.py --rows 200000
 
-The rows have the schema of RLAIF-V: sentences of random words and small pictures of soft blobs, two rows a picture.
-A share of them repeats others, exactly or nearly, or copies a row of the benchmark that is generated too; what is
-found of these is printed beside the times.
+The rows have the schema of RLAIF-V: sentences of random words and small pictures of soft blobs, two rows per picture.
+A share of them repeats others, exactly or nearly, or copies a row of a generated benchmark; the number of these found
+is printed with the times.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from r1_reward.store.machine import describe_machine
 from r1_reward.store.shards import PairWriter
 
 SIDE = 64
-"""Pixels of a picture's sides; its JPEG has about a kilobyte."""
+"""Side of a picture in pixels; its JPEG has about a kilobyte."""
 
 PLANTED = 50
-"""In a group of so many rows the rows at these places are not like the others:"""
+"""In a group of this many rows, the rows at these positions are special:"""
 EXACT, NEAR, BENCHMARK_TEXT, BENCHMARK_PICTURE = 1, 2, 3, 4
 
 _GROUP = 1000
 
 
 class Generator:
-    """Rows by number: the same number gives the same row."""
+    """Generates rows by number; the same number gives the same row."""
 
     def __init__(self, benchmark: int) -> None:
         self.benchmark = benchmark
@@ -56,18 +56,18 @@ class Generator:
         return " ".join(words[:12]), " ".join(words[12:72]), " ".join(words[72:])
 
     def picture(self, seed: int, quality: int = 90) -> bytes:
-        """Return a JPEG file."""
+        """Return the bytes of a JPEG file."""
         blobs = np.random.default_rng((2, seed)).integers(0, 256, (8, 8, 3), dtype=np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(blobs).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=quality)
         return buffer.getvalue()
 
     def row(self, number: int) -> dict[str, Any]:
-        """Return a row of RLAIF-V's schema. Even seeds are our own texts and pictures, odd ones the benchmark's."""
+        """Return a row in RLAIF-V's schema; even seeds are our texts and pictures, odd ones the benchmark's."""
         kind, group = number % PLANTED, number // PLANTED
         text, picture = 2 * number, 4 * (number // 2)
         if group and kind in (EXACT, NEAR):
-            copied = number - kind - PLANTED + 10  # an ordinary row of the group before
+            copied = number - kind - PLANTED + 10  # an ordinary row of the previous group
             text, picture = 2 * copied, 4 * (copied // 2)
         elif kind == BENCHMARK_TEXT:
             text = 2 * (group % self.benchmark) + 1
@@ -89,7 +89,7 @@ class Generator:
         }
 
     def benchmark_rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the benchmark, as rows of our own pairs."""
+        """Yield the benchmark as rows of pairs."""
         for number in range(self.benchmark):
             question, chosen, rejected = self.texts(2 * number + 1)
             cell = {"bytes": self.picture(2 * number + 1), "path": None}
@@ -107,12 +107,12 @@ def write_source(path: Path, generator: Generator, rows: int) -> None:
 
 
 def peak() -> float:
-    """Return the most memory this process has held, in MiB."""
+    """Return the peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def run(folder: Path, rows: int, benchmark_rows: int) -> dict[str, Any]:
-    """Generate, import and mix; return times in seconds, memory in MiB, and what was found."""
+    """Generate, import and mix; return times in seconds, memory in MiB, and the numbers found."""
     generator = Generator(benchmark_rows)
     write_source(folder / "rows.parquet", generator, rows)
     with PairWriter(folder / "benchmark") as writer:
@@ -154,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--benchmark-rows", type=int, default=6_000)
-    parser.add_argument("--folder", type=Path, default=None, help="Where to put gigabytes; default the system's.")
+    parser.add_argument("--folder", type=Path, default=None, help="Folder for gigabytes of data.")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-data.json"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:

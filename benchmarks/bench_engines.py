@@ -1,16 +1,16 @@
-r"""Who answers for a judge: do their greedy verdicts differ, how fast are they, and what of a request do they ignore?
+r"""Compare engines for a judge: whether greedy verdicts differ, how fast they are, and which parameters they ignore.
 
     python benchmarks/bench_engines.py runs/demo-seed0/rl runs/demo-seed0/data                # transformers, first
-    python benchmarks/bench_engines.py runs/demo-seed0/rl runs/demo-seed0/data --engine vllm  # where vLLM is
+    python benchmarks/bench_engines.py runs/demo-seed0/rl runs/demo-seed0/data --engine vllm  # needs vLLM
     python benchmarks/bench_engines.py runs/demo-seed0/rl runs/demo-seed0/data --name "vLLM server 0.32.0" \
-        --base-url http://127.0.0.1:8000/v1 --served-as judge                                 # a server that runs
+        --base-url http://127.0.0.1:8000/v1 --served-as judge                                 # a running server
     python benchmarks/bench_engines.py --table                                                # as Markdown
 
-Each call makes one row of the results and leaves the others. The first 200 pairs of a demo's test set are judged
-greedily in both orders and held against what transformers in this process wrote (the first row), then the first 50 of
-them with four votes an order: each vote by its own seed, and from servers all four by one request (``n``). What is
-ignored or refused is asked of servers without our client. Times are the best of two rounds after a warm-up; a slow
-server takes ``--rounds 1 --sampled 10``.
+Each call writes one row of the results and keeps the others. The first 200 pairs of a demo's test set are judged
+greedily in both orders and compared with the texts of transformers in this process (the first row), then the first 50
+of them with four votes per order: each vote with its own seed, and from servers also all four in one request (``n``).
+Ignored and refused parameters of servers are tested without our client. Times are the best of two rounds after a
+warm-up; use ``--rounds 1 --sampled 10`` for a slow server.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ COLUMNS = {
 
 
 class Judged(NamedTuple):
-    """What an engine said, and how long it took."""
+    """The votes of an engine, and the time they took."""
 
     votes: list[Judgment]
     seconds: float
 
 
 def judge(model: RewardModel, rows: Sequence[Mapping[str, Any]], votes: int, rounds: int) -> Judged:
-    """Judge the rows so many times over; return the votes, and the time of the fastest round."""
+    """Judge the rows several times; return the votes and the time of the fastest round."""
     best = float("inf")
     for _ in range(rounds):
         began = time.perf_counter()
@@ -66,17 +66,17 @@ def judge(model: RewardModel, rows: Sequence[Mapping[str, Any]], votes: int, rou
         best = min(best, time.perf_counter() - began)
         for verdict in verdicts:
             if isinstance(verdict, EngineError):
-                raise SystemExit(f"nothing was measured: {verdict}")
+                raise SystemExit(f"a row failed, so the measurement is invalid: {verdict}")
     return Judged([vote for verdict in verdicts for vote in verdict.votes], best)
 
 
 def digest(text: str) -> str:
-    """Return what stands for a text in the results."""
+    """Return a short hash of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def against(reference: Mapping[str, Any], votes: Sequence[Judgment]) -> dict[str, Any]:
-    """Return how greedy judgements differ from those of the first row."""
+    """Return how greedy judgments differ from those of the first row."""
     theirs = [vote.probability for vote in votes]
     both = [(a, b) for a, b in zip(reference["probabilities"], theirs, strict=True) if None not in (a, b)]
     return {
@@ -89,20 +89,20 @@ def against(reference: Mapping[str, Any], votes: Sequence[Judgment]) -> dict[str
 
 
 def request_of(model: RewardModel, row: Mapping[str, Any], seeds: tuple[int, ...], temperature: float) -> Request:
-    """Return the request about one row, as the judge is asked."""
+    """Return the judge's request about one row."""
     options: dict[str, Any] = {"seeds": seeds, "temperature": temperature, "max_new_tokens": NEW_TOKENS}
     return model.engine.compare(row["question"], decode_images(row), row["response_1"], row["response_2"], **options)
 
 
 def held(texts: Sequence[Sequence[str]]) -> str:
-    """Say what seeds do, by the texts of as many seeds, each drawn twice."""
+    """Describe the effect of seeds from the texts of several seeds, each drawn twice."""
     if any(first != second for first, second in texts):
         return "ignored: the same seed gives other texts"
     return "taken" if len({first for first, _ in texts}) > 1 else "ignored: all seeds give one text"
 
 
 def ask_engine(model: RewardModel, row: Mapping[str, Any]) -> dict[str, str]:
-    """Return what an engine of this process makes of the parameters it has."""
+    """Return how an engine in this process handles its parameters."""
     engine: Any = model.engine
 
     def texts(seeds: tuple[int, ...], temperature: float) -> list[Any]:
@@ -123,14 +123,14 @@ def ask_engine(model: RewardModel, row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def heat(cold: set[str], warm: set[str]) -> str:
-    """Say what temperatures do, by the texts at 0 and at 1.5."""
+    """Describe the effect of temperatures from the texts at 0 and at 1.5."""
     if len(cold) > 1:
         return "ignored: samples at 0"
     return "taken" if len(warm) > 1 else "ignored: one text at 1.5"
 
 
 def ask_server(url: str, name: str, messages: list[dict[str, Any]]) -> dict[str, str]:
-    """Return what a server makes of each parameter, or its refusal."""
+    """Return how a server handles each parameter, or its refusal."""
 
     def post(**options: Any) -> dict[str, Any] | str:
         body = json.dumps({"model": name, "messages": messages, "max_tokens": NEW_TOKENS, **options})
@@ -167,7 +167,7 @@ def ask_server(url: str, name: str, messages: list[dict[str, Any]]) -> dict[str,
 
 
 def measure(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]], results: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of one engine; the first one puts what it wrote into the results."""
+    """Return the row of one engine; the first engine's texts are stored in the results."""
     common: dict[str, Any] = {"max_new_tokens": NEW_TOKENS}
     if options.base_url:
         model = RewardModel.from_server(options.base_url, options.served_as, **common)
@@ -211,17 +211,17 @@ def to_markdown(results: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure one engine and write its row, or print the rows there are."""
+    """Measure one engine and write its row, or print the existing rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="the judge's checkpoint")
     parser.add_argument("data", nargs="?", help="a folder of pairs with a test set")
-    parser.add_argument("--engine", default="transformers", help="what runs the checkpoint in this process")
-    parser.add_argument("--name", help="what the row is called; of engines in this process known")
+    parser.add_argument("--engine", default="transformers", help="engine of the checkpoint in this process")
+    parser.add_argument("--name", help="name of the row; default for engines in this process")
     parser.add_argument("--base-url", help="ask this server instead")
     parser.add_argument("--served-as", help="the model's name there")
     parser.add_argument("--pairs", type=int, default=PAIRS)
-    parser.add_argument("--sampled", type=int, default=SAMPLED, help="pairs of the votes, fewer for a slow server")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often all is judged; one for a slow server")
+    parser.add_argument("--sampled", type=int, default=SAMPLED, help="pairs to vote on; fewer for a slow server")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="repetitions; one for a slow server")
     parser.add_argument("--table", action="store_true", help="print the results as Markdown")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-engines.json"))
     options = parser.parse_args()
@@ -230,13 +230,13 @@ def main() -> None:
         print(to_markdown(results))
         return
     if options.model is None or options.data is None or (options.base_url and not (options.served_as and options.name)):
-        parser.error("give the judge and its pairs; of a server --name and --served-as, too")
+        parser.error("pass the judge and its pairs; for a server also --name and --served-as")
     options.name = options.name or f"{options.engine}, in process"
     judged = {"weights": weights_identity(options.model), "pairs": options.pairs, "new_tokens": NEW_TOKENS}
     if options.name == FIRST:
         results |= judged
     elif {name: results.get(name) for name in judged} != judged:
-        parser.error(f"{options.out} holds rows of another judge, or none; begin with {FIRST}")
+        parser.error(f"{options.out} has rows of another judge, or none; start with {FIRST}")
     load = os.getloadavg()[0]
     rows = list(load_pairs(options.data, split="test"))[: options.pairs]
     row = measure(options, rows, results)

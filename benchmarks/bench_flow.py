@@ -1,10 +1,10 @@
-"""Judge 2,000 pairs by a loopback server that takes 0.1 s, and 10 s once: does the slow answer hold up the others?
+"""Judge 2,000 pairs with a loopback server that takes 0.1 s, and 10 s once: does the slow answer delay the others?
 
     python benchmarks/bench_flow.py
 
-512 requests are in flight. The pairs come in blocks of 256 with their votes in order, as a benchmark judges them. If
-requests flow, the run takes as long as the slow answer; if every block waited for its slowest request, or the window of
-requests stood still, it would take longer with every slow answer. The server is a process of its own.
+512 requests are in flight. The pairs come in blocks of 256 with their votes in order, as in a benchmark. If requests
+flow, the run takes as long as the slow answer; if every block waited for its slowest request, or the window of requests
+stalled, every slow answer would make it longer. The server runs in its own process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from r1_reward.store.machine import describe_machine
 LATENCY, SLOW = 0.1, 10.0  # seconds
 SLOW_PAIR = 500
 BLOCK = 256
-LIMIT = 12.0  # seconds: the slow answer, and what this process needs to send the requests before and after it
+LIMIT = 12.0  # seconds: the slow answer, and the time to send the requests before and after it
 
 
 def judge(_: dict[str, Any]) -> str:
@@ -39,14 +39,14 @@ def judge(_: dict[str, Any]) -> str:
 
 
 def seconds(body: dict[str, Any]) -> float:
-    """Return the time that an answer takes."""
+    """Return the latency of an answer in seconds."""
     content = body["messages"][0]["content"]
     number = re.search(r"Question (\d+)\?", content)
     return SLOW if number and int(number[1]) == SLOW_PAIR else LATENCY
 
 
 def judge_rows(engine: ServerEngine, rows: Iterable[int], plan: Plan) -> Iterator[Any]:
-    """Return the votes on each row, as `bench run` and `score` do."""
+    """Return the votes on each row, as in `bench run` and `score`."""
     pairs = (PairToJudge(f"Question {row}?", [], f"One answer to {row}.", f"Another one to {row}.") for row in rows)
     return draw_votes(engine, prepare_all(pairs), plan)
 
@@ -61,7 +61,7 @@ def measure(url: str, rows: int, concurrency: int) -> float:
     took = time.perf_counter() - started
     answers = [len(votes) == 1 and votes[0].answer for _, votes in judged if isinstance(votes, list)]
     if [row for row, _ in judged] != [*range(rows)] or not all(answers) or len(answers) != rows:
-        raise SystemExit("a row is missing or was not judged: nothing was measured")
+        raise SystemExit("a row is missing or was not judged, so the measurement is invalid")
     return took
 
 
@@ -74,7 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     load = os.getloadavg()[0]
     with late_server(judge, LATENCY) as url:
-        measure(url, 8, 8)  # what is loaded at the first use
+        measure(url, 8, 8)  # warm up
         quick = measure(url, options.rows, options.in_flight)
     with late_server(judge, seconds) as url:
         took = measure(url, options.rows, options.in_flight)

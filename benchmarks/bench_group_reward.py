@@ -1,13 +1,13 @@
-"""A policy trained by rewards from the demo's own judge: how often are its answers true before and after?
+"""Train a policy with rewards from the demo's judge: how often are its answers true before and after?
 
     r1-reward demo --out RUN
     python benchmarks/bench_group_reward.py RUN
 
 The policy is the demo's ground model, which reads handwriting but has never judged, after a short lesson in answering:
-it imitates the responses of training pairs, one of the two by a coin, so half of what it learns to say is false. Then
-GRPO on TRL with ``GroupReward`` around RUN/rl; no label enters the rewards. Truth is known from the digits of a scene
-and measured on scenes of other scans, by kind of question. The demo made its models from another seed's scenes, so some
-scans of the test scenes may have been among its training scans.
+it imitates one response of each training pair, chosen by a coin, so half of what it learns is false. Then GRPO on TRL
+uses ``GroupReward`` around RUN/rl; no label enters the rewards. Truth is known from the digits of a scene and measured
+on scenes of other scans, by kind of question. The demo trained its models on scenes of another seed, so some scans of
+the test scenes may be among its training scans.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ COMMON: dict[str, Any] = {
 def true_answers(world: World, pair: PreferencePair) -> set[str]:
     """Return every wording of the true answer to a question."""
     digits = world.scenes[pair.images[0]].digits
-    # Questions name a corner or side, or a number of tens; what house words mean, the world knows.
+    # Questions name a corner or side, or a number of tens; the world defines the meaning of house words.
     named = SIDES if pair.kind == "side" else CORNERS
     corner = world.meanings.get(pair.kind, next((i for i, name in enumerate(named) if name in pair.question), 0))
     tens = re.search(rf"\b({'|'.join(TENS)})\b", pair.question)
@@ -57,7 +57,7 @@ def true_answers(world: World, pair: PreferencePair) -> set[str]:
 
 
 def chat(question: str) -> list[dict[str, Any]]:
-    """Return a question about one picture as the trainer reads it; TRL puts the picture in."""
+    """Return a question about one picture in the trainer's format; TRL inserts the picture."""
     return [{"role": "user", "content": question}]
 
 
@@ -84,7 +84,7 @@ def accuracy(model: Any, processor: Any, world: World, pairs: list[PreferencePai
 
 
 def teach_to_answer(model: Any, processor: Any, world: World, pairs: list[PreferencePair], given: Any) -> Any:
-    """Let the model imitate responses that are as often false as true."""
+    """Train the model to imitate responses of which half are false."""
     coin = random.Random(given.seed)
     rows = Dataset.from_list(
         [
@@ -106,7 +106,7 @@ def teach_to_answer(model: Any, processor: Any, world: World, pairs: list[Prefer
 
 
 def reinforce(model: Any, processor: Any, world: World, pairs: list[PreferencePair], given: Any) -> GRPOTrainer:
-    """Train by the judge's rewards alone."""
+    """Train with the judge's rewards alone."""
     rows = Dataset.from_list(
         [{"images": [world.images[pair.images[0]]], "prompt": chat(pair.question)} for pair in pairs]
     )
@@ -125,14 +125,14 @@ def reinforce(model: Any, processor: Any, world: World, pairs: list[PreferencePa
 def main() -> None:
     """Measure, train, measure again."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("run", type=Path, help="A finished demo's folder.")
-    parser.add_argument("--judge", help="Another judge than RUN/rl.")
-    parser.add_argument("--policy", help="Another start than RUN/ground.")
+    parser.add_argument("run", type=Path, help="Folder of a finished demo.")
+    parser.add_argument("--judge", help="Judge; default: RUN/rl.")
+    parser.add_argument("--policy", help="Initial policy; default: RUN/ground.")
     parser.add_argument("--out", type=Path, default=Path("runs/bench-group-reward"))
     parser.add_argument("--lesson", type=int, default=100, help="Steps of imitation.")
     parser.add_argument("--steps", type=int, default=60, help="Steps of GRPO.")
-    parser.add_argument("--batch", type=int, default=128, help="Completions a step.")
-    parser.add_argument("--group", type=int, default=8, help="Completions of one question.")
+    parser.add_argument("--batch", type=int, default=128, help="Completions per step.")
+    parser.add_argument("--group", type=int, default=8, help="Completions per question.")
     parser.add_argument("--rate", type=float, default=2e-4)
     parser.add_argument("--questions", type=int, default=4000)
     parser.add_argument("--test", type=int, default=600)

@@ -1,9 +1,9 @@
-"""Seconds to tell which weights a checkpoint has: all bytes read and hashed, from the disk, from memory, and known.
+"""Time the identification of a checkpoint's weights: reading and hashing all bytes, from disk, memory and cache.
 
     python benchmarks/bench_identity.py --gib 4 --files 4
 
-Writes a checkpoint of random bytes, and hashes it (1) with the system's page cache emptied of it, (2) with it in the
-page cache, (3) a second time, when the digests of its files are remembered. Add the time of 16 GB by rule of three.
+Writes a checkpoint of random bytes and hashes it (1) after dropping it from the system's page cache, (2) from the page
+cache, (3) again, when the digests of its files are cached. The times for 16 GB are extrapolated.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def write_checkpoint(folder: Path, gib: float, files: int) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Have the system drop the files from its page cache, where it lets a user do so."""
+    """Drop the files from the system's page cache, if it lets a user do so."""
     for path in folder.iterdir():
         with open(path, "rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def seconds(folder: Path) -> float:
-    """Return how long the identity of a checkpoint takes to compute."""
+    """Return the time to compute the identity of a checkpoint."""
     began = time.perf_counter()
     identity.weights_identity(folder)
     return time.perf_counter() - began
@@ -58,7 +58,7 @@ def main() -> None:
         folder = Path(name)
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         write_checkpoint(folder, options.gib, options.files)
-        time.sleep(3)  # what was written just now is not remembered
+        time.sleep(3)  # digests of files written just now are not cached
         size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         forget(folder)
         from_disk = seconds(folder)

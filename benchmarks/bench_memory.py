@@ -1,9 +1,9 @@
-"""Memory of a benchmark run against the number of rows: 50,000 generated rows through checks, judge and metrics.
+"""Measure memory of a benchmark run against its number of rows: checks, judge and metrics on 50,000 generated rows.
 
     python benchmarks/bench_memory.py --rows 50000
 
-The rows have the schema of MM-RLHF-RewardBench and share a few pictures; the judge is the untrained tiny model, a few
-tokens a verdict, so that what is measured is the harness.
+The rows have the schema of MM-RLHF-RewardBench and share a few pictures; the judge is the untrained tiny model with a
+few tokens per verdict, so that mainly the harness is measured.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Copies of pictures that were flattened or padded: how many are found, and how many other pictures are taken for them.
+"""Measure how many flattened or padded copies of pictures are found, and how many other pictures are mistaken for them.
 
     python benchmarks/bench_near_pictures.py
 
 Pictures of seven kinds are generated: photographs (soft blobs with noise), diagrams and pages of text on white, screens
-with coloured bars, icons with transparent parts, black silhouettes, and pages of one size on which the same thing lies
-elsewhere. Every copy is a JPEG of quality 85. A pair of pictures of different origin, each as it is or on a white
-square, that is near is a false one; so is a pair of scenes of the demo.
+with colored bars, icons with transparent parts, black silhouettes, and pages of one size with the same object at
+different positions. Every copy is a JPEG of quality 85. Two near pictures of different origin, each unchanged or on a
+white square, count as a false pair; so do two near scenes of the demo.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def photograph(rng: np.random.Generator) -> Image.Image:
 
 
 def diagram(rng: np.random.Generator) -> Image.Image:
-    """Return bars of several colours on white, with margins."""
+    """Return bars of several colors on white, with margins."""
     width, height = (int(side) for side in rng.integers(250, 500, 2))
     page = Image.new("RGB", (width, height), "white")
     draw, count = ImageDraw.Draw(page), int(rng.integers(3, 9))
@@ -64,7 +64,7 @@ def page_of_text(rng: np.random.Generator) -> Image.Image:
 
 
 def screen(rng: np.random.Generator) -> Image.Image:
-    """Return a picture of a window: a bar of one colour at the top, content below it."""
+    """Return a picture of a window: a bar of one color at the top, content below it."""
     inside = photograph(rng)
     page = Image.new("RGB", (inside.width, inside.height + 60), tuple(int(v) for v in rng.integers(0, 256, 3)))
     page.paste(inside, (0, 60))
@@ -72,7 +72,7 @@ def screen(rng: np.random.Generator) -> Image.Image:
 
 
 def icon(rng: np.random.Generator) -> Image.Image:
-    """Return shapes of several colours, wholly or partly transparent around them."""
+    """Return shapes of several colors on a wholly or partly transparent background."""
     width, height = (int(side) for side in rng.integers(150, 400, 2))
     page = Image.new("RGBA", (width, height), (*(int(v) for v in rng.integers(0, 256, 3)), 0))
     draw = ImageDraw.Draw(page)
@@ -84,14 +84,14 @@ def icon(rng: np.random.Generator) -> Image.Image:
 
 
 def silhouette(rng: np.random.Generator) -> Image.Image:
-    """Return an icon that is black wherever it can be seen, and where it cannot."""
+    """Return an icon that is black everywhere, also in its transparent parts."""
     alpha = icon(rng).getchannel("A")
     black = Image.new("L", alpha.size, 0)
     return Image.merge("RGBA", [black, black, black, alpha])
 
 
 def moved(rng: np.random.Generator) -> Image.Image:
-    """Return a page on which one red disc lies somewhere: the same thing, another picture."""
+    """Return a page with one red disc at a random position: the same object, another picture."""
     page = Image.new("RGB", (320, 240), "white")
     x, y = (int(value) for value in rng.integers(20, 180, 2))
     ImageDraw.Draw(page).ellipse([x, y, x + 40, y + 40], fill="red")
@@ -106,7 +106,7 @@ KINDS = {
 
 
 def padded(picture: Image.Image, colour: tuple[int, int, int], place: float = 0.5) -> Image.Image:
-    """Return a picture on a square of a colour, in the middle or (0) at the start."""
+    """Return a picture on a square of a color, in the middle or (0) at the start."""
     side = max(picture.size)
     square = Image.new("RGB", (side, side), colour)
     square.paste(picture, (round((side - picture.width) * place), round((side - picture.height) * place)))
@@ -114,21 +114,21 @@ def padded(picture: Image.Image, colour: tuple[int, int, int], place: float = 0.
 
 
 def flattened(picture: Image.Image, ground: str | tuple[int, int, int] | None) -> Image.Image:
-    """Return a picture on a ground, if it is transparent, or with its transparency dropped."""
+    """Return a transparent picture on a background, or with its transparency dropped."""
     if ground is None or picture.mode == "RGB":
         return picture.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", picture.size, ground), picture).convert("RGB")
 
 
 def encoded(picture: Image.Image, kind: str = "JPEG") -> bytes:
-    """Return the bytes of a file."""
+    """Return the bytes of a JPEG file."""
     file = io.BytesIO()
     picture.save(file, kind, **({"quality": 85} if kind == "JPEG" else {}))
     return file.getvalue()
 
 
 def copies(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
-    """Yield what a data set may have made of a picture, by name."""
+    """Yield copies of a picture as data sets may contain them, by name."""
     if picture.mode == "RGBA":
         for name, ground in GROUNDS.items():
             yield f"flattened: {name}", encoded(flattened(picture, ground))
@@ -147,7 +147,7 @@ def copies(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
 
 
 def first_form(found: Fingerprint) -> Fingerprint:
-    """Return a fingerprint that knows nothing of other forms."""
+    """Return a fingerprint without other forms."""
     return found._replace(forms=found.forms[:1])
 
 
@@ -185,13 +185,13 @@ def measure(count: int, bits: int, forms: Callable[[Fingerprint], Fingerprint]) 
 
 
 def _scenes() -> Iterator[Image.Image]:
-    """Yield the pictures of the demo, of which many show a few digits on one ground."""
+    """Yield the pictures of the demo; many show a few digits on the same background."""
     world = build_world(seed=3, train_pairs=200, test_pairs=50, captions=50, teacher=Teacher(0.8, 0.0))
     yield from world.images.values()
 
 
 def seconds_a_picture(count: int) -> dict[str, float]:
-    """Return how long decoding alone, and decoding with the fingerprint, take."""
+    """Return the times of decoding alone and of decoding with fingerprinting."""
     rng = np.random.default_rng(5)
     photographs = [encoded(photograph(rng).resize((1024, 768))) for _ in range(count)]
     pages = [encoded(diagram(rng).resize((1024, 768))) for _ in range(count)]

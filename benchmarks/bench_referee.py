@@ -1,9 +1,9 @@
-"""Verdicts on 256 samples from a loopback referee that takes 100 ms: concurrent against one after the other.
+"""Compare concurrent and sequential verdicts on 256 samples from a loopback referee that takes 100 ms.
 
     python benchmarks/bench_referee.py
 
-The serial side is a loop that asks for the list of models and then for the verdict, two requests each, as the released
-code of the paper does. Both sides must get every verdict, and the same ones. The server is a process of its own.
+The sequential loop requests the list of models and then the verdict, two requests per sample, as the paper's released
+code does. Both must get every verdict, and the same ones. The server runs in its own process.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ MODEL = "referee"
 
 
 def confirm(body: dict[str, Any]) -> str:
-    """Say yes where the reasoning names the chosen response."""
+    """Answer yes if the reasoning names the chosen response."""
     prompt = body["messages"][0]["content"]
     choice = re.search(r"The choice: (Response [12])", prompt)
     return f"<answer>{'yes' if choice and f'> {choice[1]}' in prompt else 'no'}</answer>"
 
 
 def one_after_the_other(url: str, reasonings: list[str], answers: list[int]) -> list[float | None]:
-    """Ask for the model and then for the verdict, sample by sample."""
+    """Request the model and then the verdict, sample by sample."""
     verdicts = []
     with openai.OpenAI(api_key="none", base_url=url) as client:
         for reasoning, answer in zip(reasonings, answers, strict=True):
@@ -48,10 +48,10 @@ def one_after_the_other(url: str, reasonings: list[str], answers: list[int]) -> 
 
 
 def main() -> None:
-    """Measure both sides and write the results."""
+    """Measure both and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=256)
-    parser.add_argument("--serial-samples", type=int, default=256, help="fewer are measured and scaled up")
+    parser.add_argument("--serial-samples", type=int, default=256, help="fewer are extrapolated")
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-referee.json"))
@@ -63,7 +63,7 @@ def main() -> None:
     concurrent, right = [], []
     with late_server(confirm, LATENCY) as url:
         for _ in range(options.repeats):
-            referee = ServerReferee(MODEL, url, concurrency=options.concurrency)  # a new one remembers nothing
+            referee = ServerReferee(MODEL, url, concurrency=options.concurrency)  # a new one has an empty cache
             start = time.perf_counter()
             right.append(referee.judge(reasonings, answers) == expected)
             concurrent.append(time.perf_counter() - start)
@@ -71,7 +71,7 @@ def main() -> None:
         verdicts = one_after_the_other(url, reasonings[:serial_count], answers[:serial_count])
         serial = time.perf_counter() - start
     if not all(right) or verdicts != expected[:serial_count]:
-        raise SystemExit("a verdict is missing or wrong: nothing was measured")
+        raise SystemExit("a verdict is missing or wrong, so the measurement is invalid")
     result = {
         "machine": describe_machine(),
         "samples": count,

@@ -1,10 +1,10 @@
-"""How often does the rule referee read a real judgement as its author meant it? Agreement, silence, contrary readings.
+"""How often does the rule referee read a real judgment as its author meant it? Counts agreement, none and contrary.
 
-    python benchmarks/bench_rule_referee.py judgements.jsonl
+    python benchmarks/bench_rule_referee.py judgments.jsonl
 
-A row of the file holds ``text`` (a judgement without the mark of its verdict, such as ``[[A]]`` or a line of scores),
-``verdict`` (1 or 2, what the mark said), and ``source``, ``commit``, ``judge`` and ``part``, by which rows are counted.
-The texts are other people's and are not kept here; the results name the repositories they were collected from.
+A row of the file has ``text`` (a judgment without its verdict mark, such as ``[[A]]`` or a line of scores), ``verdict``
+(1 or 2, from the mark), and ``source``, ``commit``, ``judge`` and ``part``, by which rows are counted. The texts belong
+to others and are not kept here; the results name the repositories they were collected from.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ READINGS = ("agree", "none", "contrary")
 
 
 def reading(text: str, verdict: int) -> str:
-    """Return what the referee makes of a text: agree, none or contrary."""
+    """Return the referee's reading of a text: agree, none or contrary."""
     concluded = conclusion(text)
     if concluded is None:
         return "none"
@@ -35,7 +35,7 @@ def reading(text: str, verdict: int) -> str:
 
 
 def described(counts: Mapping[str, int]) -> dict[str, Any]:
-    """Return counts as shares with Clopper and Pearson's exact 95 % intervals."""
+    """Return counts as shares with exact 95 % intervals (Clopper-Pearson)."""
     total = sum(counts.values())
     shares = {name: rate(counts.get(name, 0), total) for name in READINGS}
     return {
@@ -46,7 +46,7 @@ def described(counts: Mapping[str, int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read every text, count, and write the results."""
+    """Read and count every text, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("texts", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-rule-referee.json"))
@@ -71,7 +71,7 @@ def main() -> None:
     write_json(options.out, result)
     for name, part in result["parts"].items():
         print(name, part["texts"], {one: f"{part[one]['share']:.2%}" for one in READINGS})
-    print(f"{options.out}: {result['milliseconds_a_text']:.2f} ms a text")
+    print(f"{options.out}: {result['milliseconds_a_text']:.2f} ms per text")
 
 
 if __name__ == "__main__":

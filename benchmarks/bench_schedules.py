@@ -1,19 +1,19 @@
-"""What a group costs and what it loses when not all of its pairs are compared: every schedule against round robin.
+"""Measure the cost and the loss of comparing only some pairs of a group: every schedule against round robin.
 
     r1-reward demo --seed 2 --out runs/demo-seed2
     python benchmarks/bench_schedules.py runs/demo-seed2
 
-Two kinds of judges. The demo's models judge groups of different answers to questions about held-out handwriting: at
-most half of them are true, in several wordings, the others name another number. Every pair of a group is judged once,
-and the schedules find their answers there: a verdict depends on the pair alone. A simulated judge of known quality has
-worths drawn from N(0, 1) and says P = sigmoid(6 (gap + noise)), with an own noise for every pair that makes it name the
-better of two in 97, 88 or 75 % of all pairs.
+There are two kinds of judges. The demo's models judge groups of different answers to questions about held-out
+handwriting: at most half of them are true, in several wordings, and the others name another number. Every pair of a
+group is judged once and the schedules reuse these verdicts, because a verdict depends on the pair alone. A simulated
+judge of known quality draws worths from N(0, 1) and answers P = sigmoid(6 (gap + noise)), with independent noise for
+every pair that makes it name the better of two in 97, 88 or 75 % of all pairs.
 
-Agreement is that of the win rates with round robin's: Kendall's tau (over groups that round robin orders at all), the
-same best response, mean absolute difference, and that of another estimate, the mean over the opponents met alone.
-Beside it stands what counts in the end: how often a true answer is above a false one, and the best is true (demo); or
-Kendall's tau with the true worths, and how often the best is found (simulation). Intervals are 95 % bootstrap intervals
-over groups. Last, the schedules run for real, for the time they take.
+Agreement compares the win rates with round robin's: Kendall's tau (over groups that round robin orders at all), the
+same best response, the mean absolute difference, and that of another estimate, the mean over the opponents met alone.
+Quality is how often a true answer ranks above a false one, and the best is true (demo); or Kendall's tau with the true
+worths, and how often the best is found (simulation). Intervals are 95 % bootstrap intervals over groups. Finally, the
+schedules run for real to measure their time.
 """
 
 from __future__ import annotations
@@ -43,28 +43,28 @@ from r1_reward.store.machine import describe_machine
 
 KINDS = ("position", "side", "sum", "largest", "even")  # yes and no have too few wordings for a large group
 SHARPNESS = 6.0
-NOISE = {97: 0.134, 88: 0.56, 75: 1.414}  # standard deviation that makes so many % of signs right: tan(pi (q - 1/2))
+NOISE = {97: 0.134, 88: 0.56, 75: 1.414}  # standard deviation at which q % of signs are right: tan(pi (q - 1/2))
 NO_PICTURES = open_images([])
 
 
 class Said(NamedTuple):
-    """What groups use of a verdict."""
+    """The part of a verdict that groups use."""
 
     probability: float | None
     votes: tuple = ()
 
 
 class Case(NamedTuple):
-    """A group, what the judge says of every pair of it, and what is true."""
+    """A group, the judge's verdict on each of its pairs, and the truth."""
 
     group: Group
     said: dict
     worth: tuple
-    """Of each response: 1 for a true answer, 0 for a false one; or a simulated worth."""
+    """For each response: 1 for a true answer, 0 for a false one; or a simulated worth."""
 
 
 def schedules(n):
-    """Yield name and options of what is measured, round robin first."""
+    """Yield the name and options of each schedule, round robin first."""
     yield "round-robin", {}
     yield "circular", {"schedule": "circular"}
     yield "bracket", {"schedule": "bracket"}
@@ -103,7 +103,7 @@ def judged(model, cases):
 
 
 def simulated(n, count, quality, rng):
-    """Return groups with worths and a judge that is right about as many % of all pairs."""
+    """Return groups with worths and a judge that is right on ``quality`` % of all pairs."""
     cases = []
     for number in range(count):
         worth = rng.normal(0, 1, n)
@@ -117,7 +117,7 @@ def simulated(n, count, quality, rng):
 
 
 def rewards(case, options):
-    """Return the win rates of a group by a schedule, and the comparisons it took."""
+    """Return the win rates of a group under a schedule, and the number of comparisons."""
     place = {text: i for i, text in enumerate(case.group.responses)}
 
     def compare(pairs):
@@ -131,7 +131,7 @@ def rewards(case, options):
 
 
 def over_the_met(comparisons, n):
-    """Return the win rates over the opponents met alone, which is what a schedule's rewards are not."""
+    """Return the win rates over the opponents met alone; a schedule's rewards are not computed this way."""
     margins = [[] for _ in range(n)]
     for i, j, p in comparisons:
         if p is not None:
@@ -141,7 +141,7 @@ def over_the_met(comparisons, n):
 
 
 def tau(own, other):
-    """Return Kendall's tau-b over what both have, 0 if only the second is an order, None if it is none either."""
+    """Return Kendall's tau-b over common responses, 0 if only the second is an order, None if it is not one."""
     known = ~(np.isnan(own) | np.isnan(other))
     if np.ptp(other[known]) < 1e-9:
         return None
@@ -149,19 +149,19 @@ def tau(own, other):
 
 
 def true_above_false(own, worth):
-    """Return the share of pairs of a true and a false answer in the right order; equal rewards count one half."""
+    """Return the share of true-false pairs in the right order; equal rewards count one half."""
     gaps = (own[worth == 1][:, None] - own[worth == 0]).ravel()
     gaps = gaps[~np.isnan(gaps)]
     return float(np.mean((gaps > 1e-9) + 0.5 * (np.abs(gaps) <= 1e-9)))
 
 
 def best(values):
-    """Return who has the highest reward, all of them if several have."""
+    """Return the indices of the highest reward."""
     return set(np.flatnonzero(values >= np.nanmax(values) - 1e-9).tolist())
 
 
 def agreement(case, own, met, whole, demo):
-    """Return the rewards of a group beside those of round robin and beside the truth, by name."""
+    """Return the metrics of a group's rewards against those of round robin and against the truth, by name."""
     first, worth = best(own), np.array(case.worth)
     row = {
         "tau": tau(own, whole),
@@ -175,7 +175,7 @@ def agreement(case, own, met, whole, demo):
 
 
 def measured(cases, n, demo):
-    """Return a record for each schedule: means over groups with their intervals."""
+    """Return a record per schedule: means over groups with their intervals."""
     records, full = [], None
     for name, options in schedules(n):
         found = [rewards(case, options) for case in cases]
@@ -188,7 +188,7 @@ def measured(cases, n, demo):
 
 
 def timed(model, cases):
-    """Return seconds and comparisons of every schedule as it is by default, run for real."""
+    """Run every schedule with its defaults for real; return seconds and comparisons."""
     records = []
     for name in get_args(ScheduleName):
         began = time.monotonic()
@@ -212,7 +212,7 @@ def shown(title, records):
 def main():
     """Measure, print tables, write them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="A finished demo's folder.")
+    parser.add_argument("run", type=Path, help="Folder of a finished demo.")
     parser.add_argument("--seed", type=int, default=2, help="The demo's.")
     parser.add_argument("--models", nargs="+", default=["rl", "control"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[4, 8, 16])

@@ -1,10 +1,10 @@
-"""Load on ``r1-reward serve``: throughput and latency by clients, the gain of batching, and too many requests at once.
+"""Load-test ``r1-reward serve``: throughput and latency by clients, the gain from batching, and overload.
 
     python benchmarks/bench_serve.py MODEL
 
-The server is a process of its own; every request is one comparison of the handwriting world, in both orders, greedy.
-The same request must get the same answer whatever it shared a batch with. In the overload more requests arrive at once
-than the server takes: some get 429, and every one that was taken must be answered.
+The server runs in its own process; every request is one comparison of the handwriting world, in both orders, greedy.
+The same request must get the same answer in any batch. In the overload more requests arrive at once than the server
+accepts: some get 429, and every accepted one must be answered.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def served(options: argparse.Namespace, **settings: Any):
 
 
 def bodies(count: int) -> list[bytes]:
-    """Return different requests, as they go over the wire."""
+    """Return the bodies of different requests."""
     from r1_reward.data.handwriting import Teacher, build_world
 
     world = build_world(seed=11, train_pairs=64, test_pairs=64, captions=8, teacher=Teacher(0.8, 0.0))
@@ -87,7 +87,7 @@ def bodies(count: int) -> list[bytes]:
 
 
 async def load(url: str, requests: list[bytes], *, clients: int) -> tuple[float, list[tuple[int, float, Any]]]:
-    """Send requests from so many clients, each with one under way; return seconds and (status, latency, answer)."""
+    """Send requests from several clients, one at a time each; return seconds and (status, latency, answer)."""
     results: list[Any] = [None] * len(requests)
     left = iter(range(len(requests)))
 
@@ -107,7 +107,7 @@ async def load(url: str, requests: list[bytes], *, clients: int) -> tuple[float,
 
 
 def measure(url: str, requests: list[bytes], clients: int) -> dict[str, Any]:
-    """Return throughput and latencies of one load, and its answers."""
+    """Return the throughput and latencies of one load, and its answers."""
     seconds, results = asyncio.run(load(url, requests, clients=clients))
     statuses = Counter(status for status, _, _ in results)
     if set(statuses) != {200}:
@@ -125,7 +125,7 @@ def measure(url: str, requests: list[bytes], clients: int) -> dict[str, Any]:
 
 
 def overload(options: argparse.Namespace) -> dict[str, Any]:
-    """Send far more at once than the server takes: what is refused, and whether what was taken got its answer."""
+    """Send far more requests at once than the server accepts; report refusals, and check that the rest are answered."""
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     at_once = min(options.flood, 20 * options.queue, open_files - 100)
     with served(options, max_queue=options.queue) as url:
@@ -146,7 +146,7 @@ def overload(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def taken(url: str) -> int:
-    """Return how many comparisons the server says it has answered."""
+    """Return the server's own count of answered comparisons."""
     for line in httpx.get(f"{url}/metrics", trust_env=False).text.splitlines():
         if line.startswith("r1_reward_requests_total") and 'route="/v1/compare",status="200"' in line:
             return int(float(line.split()[-1]))
@@ -154,7 +154,7 @@ def taken(url: str) -> int:
 
 
 def flood(options: argparse.Namespace) -> dict[str, Any]:
-    """Send very many requests, as many at once as this machine has connections; all must be answered."""
+    """Send very many requests, as many at once as the machine has connections; all must be answered."""
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     clients = min(options.flood, open_files - 100)
     with served(options, max_queue=clients) as url:
@@ -164,7 +164,7 @@ def flood(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Draw throughput and latency by clients."""
+    """Plot throughput and latency by number of clients."""
     rows, single = result["by_clients"], result["one_at_a_time"]
     clients = [row["clients"] for row in rows]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--requests", type=int, default=400, help="for each number of clients")
     parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--queue", type=int, default=64, help="requests the server takes in the overload")
+    parser.add_argument("--queue", type=int, default=64, help="requests the server accepts in the overload")
     parser.add_argument("--flood", type=int, default=10_000, help="small requests in the last run")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bench-serve.json"))
     options = parser.parse_args()
@@ -217,7 +217,7 @@ def main() -> None:
     plot(result, options.out.with_suffix(".png"))
     print(json.dumps(result, indent=1))
     if not result["same_answers"]:
-        raise SystemExit("answers depend on the batch they were computed in")
+        raise SystemExit("answers depend on their batch")
 
 
 if __name__ == "__main__":

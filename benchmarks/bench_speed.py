@@ -1,4 +1,4 @@
-"""Verdicts per second of the harness against a faithful one-row-at-a-time loop, and of 15 votes against 15 passes.
+"""Compare the harness with a faithful one-row-at-a-time loop, and 15 votes with 15 passes, in verdicts per second.
 
 Both sides of each ratio run in this process, on the same model, rows and machine, and must give the same verdicts.
 
@@ -32,7 +32,7 @@ def pictures(row, scale):
 
 
 def one_at_a_time(model, processor, rows, max_new_tokens, scale=1):
-    """Judge rows as most evaluation scripts do: load the picture, process, generate with a batch of one."""
+    """Judge rows like most evaluation scripts: load the picture, process it, generate with a batch of one."""
     verdicts, special_tokens = [], special_tokens_of(processor)
     for row in rows:
         images = pictures(row, scale)
@@ -49,7 +49,7 @@ def one_at_a_time(model, processor, rows, max_new_tokens, scale=1):
 
 
 def harness(engine, rows, votes=1, seed=0, scale=1, **options):
-    """Judge rows with the harness, pictures opened row by row as in a run."""
+    """Judge rows with the harness, opening pictures row by row as in a run."""
     pairs = (
         Prepared(row.question, opened(pictures(row, scale)), (row.response_1, row.response_2), row.preferred)
         for row in rows
@@ -58,7 +58,7 @@ def harness(engine, rows, votes=1, seed=0, scale=1, **options):
 
 
 def timed(function, *args, **options):
-    """Return seconds and the result."""
+    """Return the seconds and the result."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -67,7 +67,7 @@ def timed(function, *args, **options):
 
 
 def best(repeats, function, *args, **options):
-    """Return the least seconds of several runs, and the last result: other work on the machine only adds time."""
+    """Return the shortest time of several runs (other work on the machine only adds time), and the last result."""
     runs = [timed(function, *args, **options) for _ in range(repeats)]
     return min(seconds for seconds, _ in runs), runs[-1][1]
 

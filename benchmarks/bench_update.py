@@ -1,16 +1,16 @@
-"""Memory and speed of a StableReinforce step, beside TRL's GRPOTrainer: equal model, batch and rollouts.
+"""Compare memory and speed of a StableReinforce step with TRL's GRPOTrainer, with equal model, batch and rollouts.
 
     python benchmarks/bench_update.py --out benchmarks/results/bench-update.json         # all of RUNS, in one process
     python benchmarks/bench_update.py --out benchmarks/results/bench-update-cpu.json --shape3b benchmarks/shapes/small \
         --runs trl,ours-unpacked,trl-again,trl-mixed,ours-mixed-unpacked,trl-mixed-again \
         --visual 160 --tokens 256 --steps 8 --batch 2
 
-Models have the shapes of Qwen2.5-VL (recipes/shapes) and random weights; pictures are noise that the processor brings
-to 640 visual tokens; prompts hold two answers of about 200 tokens. A random model never stops, so in the runs of
-trainers responses are drawn at random instead of generated, equal for both: of 1,024 tokens each, or (``mixed``) of
-lengths such as judgments have. Generation, which is transformers' own in both, is measured apart. Every run of a
-trainer on a GPU is compared with what `r1-reward plan` would have said of its memory. On a CPU (Linux) everything is
-float32 and memory is the peak of the process.
+Models have the shapes of Qwen2.5-VL (recipes/shapes) and random weights; pictures are noise that the processor resizes
+to 640 visual tokens; prompts have two answers of about 200 tokens. A random model never stops, so the trainers get
+random responses instead of generated ones, the same for both: of 1,024 tokens each, or (``mixed``) of lengths typical
+of judgments. Generation, which both leave to transformers, is measured separately. Every trainer run on a GPU is
+compared with the memory estimate of `r1-reward plan`. On a CPU (Linux) everything is float32 and memory is the peak of
+the process.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from r1_reward.train.rl_config import StableReinforceConfig
 from r1_reward.train.rows import rl_rows
 
 PEAK_FLOPS = 989e12
-"""Dense bfloat16 of an H100 or H200 SXM, from the vendor's data sheet."""
+"""Dense bfloat16 peak of an H100 or H200 SXM, from the vendor's data sheet."""
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "zero")
 WARM_UP = 2
 
@@ -86,7 +86,7 @@ RUNS = {
 
 
 def build_model(shape: str, dtype: torch.dtype, device: str, processor: Any) -> Any:
-    """Return a model of the shape in the folder with random weights, its image tokens those of ``processor``."""
+    """Return a model of the shape in the folder, with random weights and the image tokens of ``processor``."""
     config = AutoConfig.from_pretrained(shape)
     tokenizer = processor.tokenizer
     for name, token in (
@@ -135,7 +135,7 @@ def make_pairs(folder: Path, rows: int, *, mixed: bool, side: tuple[int, int] = 
 
 
 def decoded_rows(pairs: Any, processor: Any) -> Any:
-    """Return rows as a `datasets` image column gives them: decoded whenever they are read."""
+    """Return rows as from a `datasets` image column: decoded on every access."""
     stored = rl_rows(pairs).format["format_kwargs"]["transform"]
 
     def transform(batch: Any) -> Any:
@@ -149,7 +149,7 @@ def decoded_rows(pairs: Any, processor: Any) -> Any:
 
 
 def make_trainer(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace, folder: str) -> Any:
-    """Return our trainer or TRL's with equal settings, rewards and responses."""
+    """Return our trainer or TRL's with the same settings, rewards and responses."""
     settings: dict[str, Any] = {
         "output_dir": folder, "per_device_train_batch_size": options.batch, "report_to": "none",
         "gradient_accumulation_steps": options.accumulate, "steps_per_generation": 2 * options.accumulate,
@@ -191,7 +191,7 @@ def make_trainer(run: Run, model: Any, processor: Any, pairs: Any, options: argp
 
 
 def measure_trainer(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """Run some steps; return seconds, memory and the share of the device's arithmetic that was used."""
+    """Run some steps; return seconds, memory and model FLOPs utilization."""
     probe = model.model.language_model.layers[0].mlp.gate_proj.weight
     before = probe.detach().clone()
     config = model.config
@@ -245,7 +245,7 @@ def measure_trainer(run: Run, model: Any, processor: Any, pairs: Any, options: a
 
 
 def peak_beside(planned: float, peak: float, options: argparse.Namespace) -> dict[str, Any]:
-    """Return a peak in GiB, on a GPU beside what was planned, which says nothing of the rest of a process."""
+    """Return a peak in GiB, on a GPU with the plan's estimate, which does not cover the rest of a process."""
     if options.device == "cpu":
         return {"peak of the process, GiB": round(peak, 2)}
     return {
@@ -254,7 +254,7 @@ def peak_beside(planned: float, peak: float, options: argparse.Namespace) -> dic
 
 
 def measure_generation(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """Time generation alone, with transformers' growing cache or with a static one, for which it compiles."""
+    """Time generation alone, with transformers' growing cache or with a static one, which it compiles for."""
     rows = next(iter(decoded_rows(pairs, processor).iter(batch_size=options.sequences)))
     texts = [processor.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in rows["prompt"]]
     images = rows["images"]
@@ -287,7 +287,7 @@ def measure_generation(run: Run, model: Any, processor: Any, pairs: Any, options
 
 
 def measure_parts(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:  # noqa: ARG001
-    """Time the vision tower forwards and backwards, window by window and packed."""
+    """Time the vision tower's forward and backward pass, window by window and packed."""
     rows = next(iter(decoded_rows(pairs, processor).iter(batch_size=options.batch)))
     inputs = processor.image_processor([image for row in rows["images"] for image in row], return_tensors="pt")
     pixels, grid = inputs["pixel_values"].to(model.device, model.dtype), inputs["image_grid_thw"].to(model.device)
@@ -311,7 +311,7 @@ def measure_parts(run: Run, model: Any, processor: Any, pairs: Any, options: arg
 
 
 def profile_update(run: Run, model: Any, processor: Any, pairs: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """Say where the device's time goes in one forward and backward pass: its seconds, and those of the ten largest."""
+    """Profile one forward and backward pass: the device's seconds, and those of the ten largest kernels."""
     from torch.profiler import ProfilerActivity, profile
 
     result: dict[str, Any] = {}
@@ -321,7 +321,7 @@ def profile_update(run: Run, model: Any, processor: Any, pairs: Any, options: ar
 
         def profiled(*args: Any, **kwargs: Any) -> Any:
             passes.append(None)
-            if len(passes) != 4:  # warm, and not one that scores a rollout
+            if len(passes) != 4:  # after warm-up, and not a pass that scores a rollout
                 return training_step(*args, **kwargs)
             synchronize()
             started = time.perf_counter()
@@ -350,7 +350,7 @@ MEASURES = {
 
 
 def measure(name: str, run: Run, processor: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """Do one run on fresh weights."""
+    """Run one configuration on fresh weights."""
     rows = max(2 * options.batch * options.accumulate, options.sequences if run.kind == "generate" else 0)
     with tempfile.TemporaryDirectory() as folder:
         pairs = make_pairs(Path(folder), rows, mixed=run.mixed)
@@ -363,7 +363,7 @@ def measure(name: str, run: Run, processor: Any, options: argparse.Namespace) ->
 
 
 def main() -> None:
-    """Do the runs asked for and write what was measured after each."""
+    """Run the requested configurations and write the results after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", default=",".join(RUNS))
     parser.add_argument("--shape3b", default="recipes/shapes/qwen2.5-vl-3b")
@@ -372,10 +372,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--accumulate", type=int, default=2)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--tokens", type=int, default=1024, help="most new tokens in the runs of trainers")
-    parser.add_argument("--sequences", type=int, default=64, help="generated at once")
-    parser.add_argument("--generated", type=int, default=256, help="new tokens of generation")
-    parser.add_argument("--visual", type=int, default=640, help="visual tokens of a picture")
+    parser.add_argument("--tokens", type=int, default=1024, help="maximum number of new tokens in trainer runs")
+    parser.add_argument("--sequences", type=int, default=64, help="sequences generated at once")
+    parser.add_argument("--generated", type=int, default=256, help="new tokens in generation runs")
+    parser.add_argument("--visual", type=int, default=640, help="visual tokens per picture")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     _, processor = build_tiny([*WORDS, "What is written in the picture?"])

@@ -1,10 +1,10 @@
 """Does a judge trained on videos use the order of their frames?
 
-A judge of single pictures, the demo's (its control, trained longest), is trained by ``r1-reward train sft`` on films of
-handwritten digits: which comes first, which last? Then it judges films of scans that neither training had, both orders:
-as they are, and with their frames reversed, the labels kept. Both responses name a digit of the film, so a judge that
-does not know the order is at 50 % on both, and one that does falls as far below 50 % on the second as it is above it on
-the first.
+The demo's judge of single pictures (its control, which trained longest) is trained by ``r1-reward train sft`` on videos
+of handwritten digits: which comes first, which last? Then it judges videos of scans from neither training, in both
+orders: unchanged, and with their frames reversed but the same labels. Both responses name a digit of the video, so a
+judge that ignores the order scores 50 % on both, and one that uses it falls as far below 50 % on the second as it is
+above 50 % on the first.
 
     for seed in 0 1 2; do r1-reward demo --seed $seed --out runs/demo-seed$seed; done
     python benchmarks/bench_video.py --demos runs --out runs/films --seed 0 1 2
@@ -44,7 +44,7 @@ OPTIONS = {
 
 
 def judged(checkpoint: Path, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return accuracy on the films as they are and reversed, and the share of readable verdicts."""
+    """Return the accuracy on the original and the reversed videos, and the share of readable verdicts."""
     engine = TransformersEngine(*placed(lambda: load_model_and_processor(str(checkpoint))), batch_size=300)
     plan = Plan(max_new_tokens=64)
     votes = {"as filmed": judge_pairs(engine, rows, plan, video_frames=FRAMES)}
@@ -61,9 +61,9 @@ def judged(checkpoint: Path, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def measure(folder: Path, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Train one seed and return its numbers."""
+    """Train one seed and return its results."""
     judge_of_pictures = options.demos / f"demo-seed{seed}" / "control"
-    # The demo of the same seed keeps the same scans for tests.
+    # The demo of the same seed holds out the same scans.
     pairs, held_out = write_films(
         folder / "films", seed=seed, train_pairs=options.train_pairs, test_pairs=options.test_pairs
     )
@@ -80,10 +80,10 @@ def measure(folder: Path, seed: int, options: argparse.Namespace) -> dict[str, A
 
 
 def main() -> None:
-    """Measure, print a table and write it."""
+    """Measure, print a table and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--demos", type=Path, default=Path("runs"), help="Holds the demos, demo-seed0 and so on.")
-    parser.add_argument("--out", type=Path, required=True, help="Folder for films and checkpoints.")
+    parser.add_argument("--demos", type=Path, default=Path("runs"), help="Folder of the demos, demo-seed0 and so on.")
+    parser.add_argument("--out", type=Path, required=True, help="Folder for videos and checkpoints.")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--learning-rate", type=float, default=1e-3)

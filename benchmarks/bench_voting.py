@@ -1,6 +1,6 @@
-"""What each way of voting costs and what it changes: tokens, verdicts and accuracy at K votes on held-out pairs.
+"""Measure the cost and effect of each voting rule: tokens, verdicts and accuracy at K votes on held-out pairs.
 
-Rules that stop early are run for real, not computed from the full set of votes, and compared with it pair by pair.
+Rules that stop early run for real; they are not computed from the full set of votes but compared with it per pair.
 
     python benchmarks/bench_voting.py --model runs/demo-seed0/rl --data runs/demo-seed0/data/test.parquet
 """
@@ -23,14 +23,14 @@ from r1_reward.store.pairs import load_pairs
 
 
 def judged(model, rows, **options):
-    """Return seconds and the verdict of every row."""
+    """Return the seconds and the verdict of every row."""
     began = time.monotonic()
     verdicts = list(model.compare_many(rows, **options))
     return time.monotonic() - began, verdicts
 
 
 def described(name, verdicts, rows, reference, seconds=None):
-    """Return a rule's accuracy with a bootstrap interval, and its tokens and verdicts beside those of a reference."""
+    """Return a rule's accuracy with a bootstrap interval, and compare its tokens and verdicts with a reference."""
     right = np.array([v.correctness(row["preferred"]) for v, row in zip(verdicts, rows, strict=True)])
     draws = np.random.default_rng(0).choice(right, size=(2000, right.size)).mean(axis=1)
     tokens = sum(verdict.tokens for verdict in verdicts)
@@ -48,7 +48,7 @@ def described(name, verdicts, rows, reference, seconds=None):
 
 
 def measure(model, rows, votes):
-    """Return one record a rule; the reference is the majority of all votes in the same orders."""
+    """Return one record per rule; the reference is the majority of all votes in the same orders."""
     seconds, full = judged(model, rows, votes=votes, both_orders=False)
     records = [described(f"majority of {votes}", full, rows, full, seconds)]
     for stop in ("exact", "sequential"):
@@ -74,7 +74,7 @@ def measure(model, rows, votes):
 
 
 def main():
-    """Measure, print a table and write it."""
+    """Measure, print a table and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True)

@@ -1,14 +1,14 @@
-"""SIGKILL at random moments of SFT and RL, then --resume: is it the run that was never killed?
+"""Kill SFT and RL runs at random moments and resume them: do they match an uninterrupted run?
 
     python benchmarks/kill_resume.py --kills 10
 
-Each kill is a run of its own: `r1-reward train sft|rl` on the tiny model is started, gets SIGKILL at a moment drawn
-from the time that the run which is never killed takes once its model is loaded, and is resumed. Compared with that run,
-bit for bit: the final weights, the optimiser's state, and every row of the log but for what a clock says. As a control,
-a checkpoint is resumed as transformers and TRL alone would have left it, to see that a difference is seen.
+Each kill has its own run: `r1-reward train sft|rl` on the tiny model gets SIGKILL at a random moment within the time
+that an uninterrupted run takes after loading its model, and is resumed. The final weights, the optimizer state and
+every row of the log except times must equal those of the uninterrupted run bit for bit. As a control, a checkpoint
+without our additions to transformers and TRL is resumed, to show that the comparison detects a difference.
 
-SFT starts from random weights, RL from what a longer SFT made. A fork server imports torch and TRL once, so that the
-moments fall into loading, training and saving, not into imports.
+SFT starts from random weights, RL from the result of a longer SFT. A fork server imports torch and TRL once, so that
+kills hit loading, training and saving, not imports.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ START = {**COMMON, "max_steps": 60, "per_device_train_batch_size": 8, "learning_
 STAGES: dict[str, dict[str, Any]] = {
     # 24 pairs: 4 steps are an epoch
     "sft": {**COMMON, "max_steps": 18, "per_device_train_batch_size": 3, "learning_rate": 2e-3, "warmup_steps": 4},
-    # A rollout of 8 makes two updates: every second checkpoint lies in the middle of one. 3 rollouts are an epoch.
+    # A rollout of 8 is two updates, so every second checkpoint is in the middle of one. 3 rollouts are an epoch.
     "rl": {
         **COMMON, "max_steps": 18, "per_device_train_batch_size": 2, "steps_per_generation": 4, "learning_rate": 2e-4,
         "lr_scheduler_type": "linear", "max_completion_length": 48, "keep_good_every": 3, "held_out_every": 6,
@@ -53,7 +53,7 @@ STAGES: dict[str, dict[str, Any]] = {
 
 
 def start(stage: str, options: dict[str, Any], output: Path, *, resume: bool) -> multiprocessing.process.BaseProcess:
-    """Start `r1-reward train` in a fork of the server; what it prints goes to ``output``."""
+    """Start `r1-reward train` in a fork of the server, with its output in ``output``."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["r1_reward.train.rl", "r1_reward.train.sft", "r1_reward.train.launch"])
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
@@ -75,13 +75,13 @@ def _command(command: list[str], output: str) -> None:
 
 
 def loaded(process: multiprocessing.process.BaseProcess, options: dict[str, Any]) -> None:
-    """Wait until the run has its model and writes its configuration."""
+    """Wait until the run has loaded its model and written its configuration."""
     while process.is_alive() and not (Path(options["output_dir"]) / "config.yaml").exists():
         time.sleep(0.02)
 
 
 def finish(stage: str, options: dict[str, Any], output: Path, *, resume: bool) -> float:
-    """Run to the end and return the seconds it took after its model was loaded."""
+    """Run to the end and return the seconds since its model was loaded."""
     process = start(stage, options, output, resume=resume)
     loaded(process, options)
     began = time.monotonic()
@@ -92,7 +92,7 @@ def finish(stage: str, options: dict[str, Any], output: Path, *, resume: bool) -
 
 
 def killed(stage: str, options: dict[str, Any], output: Path, after: float) -> dict[str, Any] | None:
-    """Run, kill some seconds after loading, and return what it was at; None if it was faster than that."""
+    """Run, kill some seconds after loading, and return its state; None if it finished before that."""
     process = start(stage, options, output, resume=False)
     loaded(process, options)
     process.join(after)
@@ -111,7 +111,7 @@ def killed(stage: str, options: dict[str, Any], output: Path, after: float) -> d
 
 
 def compare(whole: Path, cut: Path) -> dict[str, Any]:
-    """Say in what two finished runs differ."""
+    """Return the differences between two finished runs."""
     pairs = [[load_file(folder / "model.safetensors") for folder in (whole, cut)]]
     newest = checkpoints(whole)[-1].name
     states = [torch.load(folder / newest / "optimizer.pt", weights_only=True)["state"] for folder in (whole, cut)]
@@ -143,7 +143,7 @@ def measure(stage: str, options: dict[str, Any], folder: Path, kills: int, seed:
         while (
             row := killed(stage, {**options, "output_dir": cut}, cut.with_suffix(".txt"), dice.random() * seconds)
         ) is None:
-            shutil.rmtree(cut)  # the machine was faster this time, and the moment lay after the end
+            shutil.rmtree(cut)  # the machine was faster this time, and the moment was after the end
         finish(stage, {**options, "output_dir": cut}, cut.with_suffix(".txt"), resume=True)
         rows.append({"seed": seed + number, **row, **compare(whole, cut)})
         shutil.rmtree(cut)
@@ -160,7 +160,7 @@ def measure(stage: str, options: dict[str, Any], folder: Path, kills: int, seed:
 
 
 def control(stage: str, options: dict[str, Any], folder: Path, whole: Path) -> dict[str, Any]:
-    """Resume the last but one checkpoint without what r1-reward adds to those of transformers and TRL."""
+    """Resume the second-to-last checkpoint without our additions to those of transformers and TRL."""
     cut, checkpoint = folder / f"{stage}-control", checkpoints(whole)[-2]
     shutil.copytree(checkpoint, cut / checkpoint.name)
     for path in [cut / checkpoint.name / "complete.json", *(cut / checkpoint.name).glob("progress_*.pt")]:
@@ -176,7 +176,7 @@ def _print(stage: str, row: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure both stages and write the result."""
+    """Measure both stages and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""A chat server on loopback, in a process of its own, that answers every request after a set time."""
+"""A chat server on loopback, in its own process, that answers every request after a fixed latency."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 Answer = Callable[[dict[str, Any]], str]
-"""From the body of a request to the text of the reply; a function of a module, so that another process finds it."""
+"""Maps the body of a request to the text of the reply; a module-level function, so that it can be pickled."""
 
 
 Latency = float | Callable[[dict[str, Any]], float]
@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
-    """Takes every connection at once."""
+    """Accepts every connection at once."""
 
     request_queue_size = 512
     daemon_threads = True
@@ -80,7 +80,7 @@ def _serve(port: Connection, answer: Answer, latency: Latency) -> None:
 
 @contextmanager
 def late_server(answer: Answer, latency: Latency) -> Iterator[str]:
-    """Serve while the block runs and yield the base URL; ``latency`` is in seconds."""
+    """Serve inside the block and yield the base URL; ``latency`` is in seconds."""
     os.environ["NO_PROXY"] = "127.0.0.1"
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(sender, answer, latency), daemon=True)

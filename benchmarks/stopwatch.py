@@ -1,4 +1,4 @@
-"""Seconds and peak memory of stretches of work, on a GPU or (Linux) in this process."""
+"""Measure seconds and peak memory of sections of work, on a GPU or (Linux) in this process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ GIB = 2**30
 
 
 class Stopwatch:
-    """Seconds and peak memory of named stretches of work on the device."""
+    """Seconds and peak memory of named sections of work on the device."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.peaks: dict[str, list[float]] = defaultdict(list)
 
     def around(self, name: str, function: Any) -> Any:
-        """Return ``function`` timed under ``name``."""
+        """Wrap ``function`` to be timed under ``name``."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             synchronize()
@@ -37,7 +37,7 @@ class Stopwatch:
 
 
 class StepClock(TrainerCallback):
-    """Seconds from the end of one optimizer step to the end of the next, reading of rows included."""
+    """Seconds from the end of one optimizer step to the end of the next, including data loading."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -47,7 +47,7 @@ class StepClock(TrainerCallback):
         self._ended = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Note the seconds since the last step."""
+        """Record the seconds since the last step."""
         synchronize()
         now = time.perf_counter()
         self.seconds.append(now - self._ended)
@@ -61,7 +61,7 @@ def synchronize() -> None:
 
 
 def reset_peak() -> None:
-    """Forget the peak of memory so far."""
+    """Reset the peak memory."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     else:
@@ -69,7 +69,7 @@ def reset_peak() -> None:
 
 
 def peak_gib() -> float:
-    """Return the peak of memory since: of PyTorch on a GPU, else of this process."""
+    """Return the peak memory since the reset: of PyTorch on a GPU, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / GIB
     status = Path("/proc/self/status").read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Write a pair file about photographs that scikit-image and scikit-learn ship: ``python examples/photographs.py DIR``.
+"""Write a pair file about photographs from scikit-image and scikit-learn: ``python examples/photographs.py DIR``.
 
-The pairs were written by hand by looking at the pictures: one response is right about the photograph, the other is
-plausible and wrong. They are an example of the file format and a smoke test of training on real images, not a data set.
+The pairs were written by hand while looking at the pictures: one response is right, the other is plausible but wrong.
+They are an example of the file format and a smoke test of training on real images, not a dataset.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ PHOTOGRAPHS = [
     (SKIMAGE / "astronaut.png", "What is the person wearing?", "An orange space suit.", "A white laboratory coat."),
     (
         SKIMAGE / "astronaut.png",
-        "What stands behind her?",
+        "What is behind her?",
         "A flag of the United States and a model of the Space Shuttle.",
         "A bookshelf and a globe.",
     ),
     (SKIMAGE / "chelsea.png", "Which animal is this?", "A tabby cat, seen close up.", "A young fox, seen close up."),
     (SKIMAGE / "chelsea.png", "Are its eyes open?", "Yes, both eyes are open.", "No, it is asleep."),
-    (SKIMAGE / "coffee.png", "What lies on the saucer?", "A small spoon.", "A biscuit and two lumps of sugar."),
-    (SKIMAGE / "coffee.png", "What colour is the saucer?", "Dark red.", "It is plain white porcelain."),
+    (SKIMAGE / "coffee.png", "What is on the saucer?", "A small spoon.", "A biscuit and two lumps of sugar."),
+    (SKIMAGE / "coffee.png", "What color is the saucer?", "Dark red.", "It is plain white porcelain."),
     (
         SKIMAGE / "rocket.jpg",
         "What is in the middle?",
@@ -40,9 +40,9 @@ PHOTOGRAPHS = [
     ),
     (SKLEARN / "china.jpg", "What kind of building is this?", "A tiered Chinese pavilion.", "A Gothic cathedral."),
     (SKLEARN / "china.jpg", "What is behind the building?", "A wide lake.", "A range of snowy mountains."),
-    (SKLEARN / "flower.jpg", "What is the colour of the flower?", "Orange.", "It is a deep blue flower."),
-    (SKIMAGE / "motorcycle_left.png", "What colour is the tank of the motorcycle?", "Red.", "It is black and green."),
-    (SKIMAGE / "motorcycle_left.png", "Where does it stand?", "In a garage or workshop.", "On a country road."),
+    (SKLEARN / "flower.jpg", "What color is the flower?", "Orange.", "It is a deep blue flower."),
+    (SKIMAGE / "motorcycle_left.png", "What color is the motorcycle's tank?", "Red.", "It is black and green."),
+    (SKIMAGE / "motorcycle_left.png", "Where is it parked?", "In a garage or workshop.", "On a country road."),
     (SKIMAGE / "coins.png", "What do you see?", "Four rows of old coins.", "A tray of round biscuits."),
     (SKIMAGE / "camera.png", "What is the man doing?", "Looking through a camera on a tripod.", "Reading a newspaper."),
     (SKIMAGE / "hubble_deep_field.jpg", "What is this?", "Galaxies in the dark sky.", "City lights seen from a plane."),
@@ -51,7 +51,7 @@ PHOTOGRAPHS = [
 
 
 def main(folder: Path) -> None:
-    """Copy the photographs to ``folder/photographs`` and write ``folder/pairs.jsonl``, answers balanced 1:1."""
+    """Copy the photographs to ``folder/photographs`` and write ``folder/pairs.jsonl``, with balanced labels."""
     (folder / "photographs").mkdir(parents=True, exist_ok=True)
     pairs = []
     for index, (source, question, right, wrong) in enumerate(PHOTOGRAPHS):
@@ -71,7 +71,7 @@ def main(folder: Path) -> None:
             )
         )
     save_pairs(pairs, folder / "pairs.jsonl")
-    text = "`images` are paths relative to this folder: `r1-reward` reads them so, `datasets` leaves them paths."
+    text = "`images` are paths relative to this folder: `r1-reward` loads them, `datasets` leaves them as paths."
     write_card(folder, {"default": {"train": "pairs.jsonl"}}, "Pairs about photographs", text)
 
 

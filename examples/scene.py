@@ -1,4 +1,4 @@
-"""Draw a picture for a first try: four scanned digits in a 2x2 grid, as the demo's model has learnt to read.
+"""Draw a picture for a first try: four scanned digits in a 2x2 grid, which the demo's model has learned to read.
 
 python examples/scene.py scene.png       # 8 5 over 6 7
 """

@@ -1,4 +1,4 @@
-"""Rewards over plain HTTP, for any trainer: the pictures go along as uploaded files.
+"""Rewards over plain HTTP, for any trainer, with pictures as uploaded files.
 
 python examples/trainers/plain_http.py "Which digit is top left?" scene.png "A three." "An eight."
 """
@@ -16,7 +16,7 @@ import httpx
 def rewards(
     server: str, question: str, pictures: Sequence[Path], responses: Sequence[str], *, key: str | None = None
 ) -> list[float | None]:
-    """Return the net win rate of each response over the others, in [-1, 1]; None where it cannot be judged."""
+    """Return the net win rate of each response over the others, in [-1, 1]; None if it cannot be judged."""
     request = json.dumps({"question": question, "responses": list(responses)})
     parts = [("request", (None, request.encode(), "application/json"))]
     parts += [("images", (picture.name, picture.read_bytes(), "image/*")) for picture in pictures]

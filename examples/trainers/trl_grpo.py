@@ -3,7 +3,7 @@
 python examples/trainers/trl_grpo.py --policy Qwen/Qwen2.5-VL-3B-Instruct --judge yifanzhang114/R1-Reward \
     --data questions.jsonl --out runs/grpo
 
-A row of the data has a question and the paths of its pictures, relative to the file:
+Each row of the data has a question and the paths of its pictures, relative to the file:
 {"question": "Which digit is top left?", "images": ["scenes/7.png"]}
 """
 
@@ -23,7 +23,7 @@ JUDGMENT_TOKENS = 1024
 
 
 def questions(path: Path) -> Dataset:
-    """Return the rows as TRL reads them: a chat, and its pictures beside it."""
+    """Return the rows in TRL's format: a chat and its pictures."""
     rows = load_dataset("json", data_files=str(path), split="train")
     rows = rows.map(
         lambda row: {

@@ -255,7 +255,7 @@ def test_rank_says_when_nothing_could_be_read(server):
     server.default = [reply("Who knows?")]
     result = invoke("rank", *ask(server), "one", "two")
     assert result.exit_code == 0
-    assert "comparisons: 1, without a readable vote: 1; this order says nothing" in result.output
+    assert "comparisons: 1, without a readable vote: 1; this order is meaningless" in result.output
     alone = invoke("rank", *ask(server), "one")
     assert "comparisons: 0" in alone.output
     assert "says nothing" not in alone.output
@@ -269,7 +269,7 @@ def test_rank_says_when_nothing_could_be_read(server):
         (("compare", "--a", "x", "--b", "y", "--image", "gone.png"), "gone.png: no such file"),
         (("compare", "--a", "x", "--b", "y", "--max-pixels", "9"), "is the server's to decide"),
         (("compare", "--a", "x", "--b", "y", "--votes", "2", "--temperature", "0"), "greedy votes"),
-        (("compare", "--a", "x", "--b", "y", "--calibration", "."), "holds no calibration.json"),
+        (("compare", "--a", "x", "--b", "y", "--calibration", "."), "calibration.json not found"),
     ],
 )
 def test_mistakes_are_one_message(server, tmp_path, monkeypatch, arguments, message):

@@ -352,8 +352,9 @@ def test_the_command_prints_the_result_and_exits_1_if_rows_are_left(server, tmp_
     priced = [*command, "--price-in", "1000000", "--price-out", "2000000"]
     result = CliRunner().invoke(app, [*priced, "--max-cost", "60"])
     assert result.exit_code == 1, result.output
-    assert "3 of 6 rows written, 3 with reasoning; 3 replies, 9 tokens shown, 21 generated, cost 51.00" in result.output
-    assert "--max-cost is reached; 3 rows are left; the same command goes on" in result.output
+    said = "3 of 6 rows written, 3 with reasoning; 3 replies, 9 prompt tokens, 21 generated, cost 51.00"
+    assert said in result.output
+    assert "--max-cost is reached; 3 rows remain; run the same command to continue" in result.output
     result = CliRunner().invoke(app, [*priced, "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["attempts"] == {"1": 5, "2": 0, "3": 0, "failed": 1, "no verdict": 0}

@@ -294,8 +294,8 @@ def test_a_file_of_pairs_with_ties_and_parts_is_valid_and_says_what_ties_are(fol
     assert [kind.name for kind in looks_like(file)] == ["pairs"]
     result = CliRunner().invoke(app, ["validate", str(file)])
     assert result.exit_code == 0
-    assert "1 preferred 1, 1 preferred 2, 0 kinds, 1 tie (preferred 0: fit to be judged" in result.stdout
-    assert "data mix` takes them out" in result.stdout
+    assert "1 preferred 1, 1 preferred 2, 0 kinds, 1 tie (preferred 0: can be judged" in result.stdout
+    assert "data mix` removes them" in result.stdout
     assert json.loads(CliRunner().invoke(app, ["validate", str(file), "--json"]).stdout)["ties"] == 1
     with pytest.raises(PairFileError, match="is a tie"):
         load_pairs(file)

@@ -757,7 +757,7 @@ def test_a_short_file_without_a_readable_vote_is_reported(server, tmp_path):
     result = invoke(file, "--model", "judge", "--base-url", server.url, "--out", out)
     assert result.exit_code == 1
     assert "18 votes: 0.0% are readable, 100.0% were cut by the token limit" in result.output
-    assert "not one vote can be read" in result.output
+    assert "none of the votes can be read" in result.output
 
 
 def test_the_option_continues_anyway(server, tmp_path):

@@ -349,7 +349,7 @@ def test_the_command_writes_it_and_refuses_options_of_the_other_form(folder: Pat
     assert json.loads(result.stdout)["kept"] == 1, result.output
     result = CliRunner().invoke(app, [*call, "--frames", "3", "--overwrite"])
     assert isinstance(result.exception, UserError)
-    assert "takes no videos" in str(result.exception)
+    assert "does not support videos" in str(result.exception)
     call[1] = "r1-reward-rl"
     result = CliRunner().invoke(app, [*call, "--text-only", "--overwrite"])
     assert "every row of r1-reward-rl has an image" in str(result.exception)

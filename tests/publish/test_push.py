@@ -66,8 +66,8 @@ def test_a_dry_run_writes_the_repository_and_nothing_private(command, trained, t
         assert (out / name).read_bytes() == (trained / name).read_bytes()
         assert f"{(out / name).stat().st_size:,}  {name}" in said
     assert "would become branch main of me/judge, a private repository" in said
-    assert "model Qwen/Qwen2.5-VL-7B-Instruct is named; an upload looks it up" in warned
-    stays = said.split("stays here: ")[1].splitlines()[0].split(", ")
+    assert "an upload first looks up model Qwen/Qwen2.5-VL-7B-Instruct" in warned
+    stays = said.split("not uploaded: ")[1].splitlines()[0].split(", ")
     assert {"optimizer.pt", "verdicts.jsonl", "checkpoint-2/", "last-good/", ".env", "scene.png"} <= set(stays)
     for path in out.iterdir():
         content = path.read_bytes()
@@ -454,8 +454,8 @@ def test_on_a_terminal_the_license_is_asked_for(command, trained, monkeypatch, t
     monkeypatch.setattr("sys.stdin", io.StringIO(answers))
     code, said, asked = command(trained, "me/judge", "--dry-run", "--out", tmp_path / "out")
     assert code == 0, asked
-    assert BASE in asked and "Licence of the weights" in asked
-    assert "Licence" not in said
+    assert BASE in asked and "License of the weights" in asked
+    assert "License" not in said
     data = ModelCard.load(tmp_path / "out" / "README.md").data
     assert (data.license, data.to_dict().get("license_name")) == expected
 
@@ -465,7 +465,7 @@ def test_mistakes_are_one_message_and_exit_code_2(command, trained, tmp_path, mo
     monkeypatch.setenv("HF_TOKEN", "x")
     for arguments, expected in (
         ((tmp_path / "no", "me/judge", "--dry-run"), "no such folder"),
-        ((trained, "me/judge", "--out", tmp_path / "x"), "--out: is for a --dry-run"),
+        ((trained, "me/judge", "--out", tmp_path / "x"), "--out: only valid with --dry-run"),
         ((trained, "me/judge", "--license", "mit"), "HF_HUB_OFFLINE is set"),
     ):
         code, _, warned = command(*arguments)

@@ -193,5 +193,5 @@ def test_a_stale_run_trains(tiny, pairs, tmp_path):
 
 @pytest.mark.parametrize("option", [{"stale_updates": 1}, {"rollout_dtype": "bfloat16"}])
 def test_other_engines_are_refused(tmp_path, option):
-    with pytest.raises(ValueError, match="need plain transformers generation"):
+    with pytest.raises(ValueError, match="need transformers' generation"):
         config(tmp_path, config_class=StudyConfig, use_transformers_continuous_batching=True, **option)

@@ -53,7 +53,7 @@ def test_cells_come_seed_by_seed_with_the_nearest_option_winning(tmp_path):
         (("start: demo", "start: demo\ncollapse_points: 10"), "collapse_points"),
         (
             ("start: demo", "start: runs/sft\ndata: a\nheld_out: b\ntrain_pairs: rl"),
-            "train_pairs chooses among the pairs of the demo",
+            "train_pairs applies only to the demo's pairs",
         ),
     ],
 )

@@ -62,4 +62,4 @@ def test_the_launch_line_on_top_names_this_file(name):
     line = next(line for line in text.splitlines() if "accelerate launch" in line)
     assert re.search(rf"--config_file recipes/accelerate/{name}\.yaml ", line)
     assert "-m r1_reward train" in line or "tests/support/launched.py" in line
-    assert "cpu" in name or "Does not fit: " in text
+    assert "cpu" in name or "If it does not fit, " in text

@@ -247,7 +247,7 @@ def test_unknown_names_are_refused_with_the_nearest():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"group_size": 4}, "6 samples in groups of 4"),
+        ({"group_size": 4}, "6 is not a multiple of 4"),
         ({"first_row": 1}, "rows 1 to 7"),
         ({"first_row": -1}, "rows -1 to 5"),
     ],

@@ -123,7 +123,7 @@ def test_the_newest_whole_checkpoint_is_taken_and_the_others_are_named(tmp_path,
         assert checkpoint_to_resume(tmp_path).name == "checkpoint-9"
     (record,) = caplog.records
     assert "checkpoint-10 cannot be used (optimizer.pt has" in record.getMessage()
-    assert "going on from checkpoint-9" in record.getMessage()
+    assert "resuming from checkpoint-9" in record.getMessage()
 
 
 def test_without_a_whole_one_nothing_is_started(tmp_path):
@@ -172,14 +172,14 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
     ],
 )
 def test_a_failed_save_says_what_is_left(error, tmp_path):
-    reason = "a file could not be written to its end" if isinstance(error, RuntimeError) else str(error)
+    reason = "a file could not be written completely" if isinstance(error, RuntimeError) else str(error)
     with pytest.raises(UserError, match="start again") as caught, saving("checkpoint-2", tmp_path):
         raise error
-    assert f"checkpoint-2 could not be saved in {tmp_path}: {reason}" in str(caught.value)
+    assert f"cannot save checkpoint-2 in {tmp_path}: {reason}" in str(caught.value)
     assert "MB free" in str(caught.value)
     checkpoint(tmp_path, 2)
     cut("optimizer.pt")(checkpoint(tmp_path, 4))
-    with pytest.raises(UserError, match="--resume goes on from checkpoint-2"), saving("checkpoint-6", tmp_path):
+    with pytest.raises(UserError, match="--resume continues from checkpoint-2"), saving("checkpoint-6", tmp_path):
         raise error
     with pytest.raises(KeyError), saving("checkpoint-6", tmp_path):  # a bug is not a full disk
         raise KeyError("x")
@@ -265,9 +265,9 @@ def test_a_full_disk_and_a_damaged_checkpoint_lose_nothing(pair_file, small, tmp
     assert runs.run("sft", options, resume=True, output=output, die_at=limit) == 2
     said = output.read_text()
     assert "Traceback" not in said
-    assert "no checkpoint here yet, so --resume starts from the beginning" in said
-    assert f"error: checkpoint-4 could not be saved in {folder}: " in said
-    assert "MB free). Nothing older was touched: see to the folder, then --resume goes on from checkpoint-2." in said
+    assert "no checkpoint found, so --resume starts from the beginning" in said
+    assert f"error: cannot save checkpoint-4 in {folder}: " in said
+    assert "MB free). Older checkpoints are intact: fix the folder, then --resume continues from checkpoint-2." in said
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "checkpoint-2", "README.md"}
     assert damage(folder / "checkpoint-2") is None
 
@@ -280,7 +280,7 @@ def test_a_full_disk_and_a_damaged_checkpoint_lose_nothing(pair_file, small, tmp
     (folder / "model.safetensors").unlink()
     assert runs.run("sft", options, resume=True, output=output) == 0
     said = output.read_text()
-    assert "checkpoint-6 cannot be used (optimizer.pt is damaged (checksum)); going on from checkpoint-4" in said
+    assert "checkpoint-6 cannot be used (optimizer.pt is damaged (checksum)); resuming from checkpoint-4" in said
     again = runs.weights(folder)
     assert all(torch.equal(finished[0][name], again[name]) for name in again)
     assert runs.history(folder) == finished[1]

@@ -61,7 +61,7 @@ def test_a_wrong_line_is_named(tmp_path, line, message):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["--max_steps"], "value is missing"),
+        (["--max_steps"], "missing value"),
         (["max_steps", "3"], "--key value"),
         (["--nope", "3"], "unknown key 'nope'"),
     ],

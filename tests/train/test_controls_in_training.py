@@ -353,8 +353,8 @@ def test_the_keys_of_the_controls_are_listed():
     [
         ({"importance_sampling_level": "sequence"}, "does not combine with Pre-CLIP"),
         ({"loss_type": "cispo", "epsilon_high": 5.0}, "does not combine with Pre-CLIP"),
-        ({"algorithm": "ppo", "loss_type": "cispo"}, "needs epsilon_high"),
-        ({"delta": 1.1}, "delta must lie above 1.2"),
+        ({"algorithm": "ppo", "loss_type": "cispo"}, "needs an epsilon_high"),
+        ({"delta": 1.1}, "delta must be above 1.2"),
         ({"vllm_importance_sampling_mode": "truncate"}, "vllm_importance_sampling_mode must be one of"),
     ],
     ids=str,

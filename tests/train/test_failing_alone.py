@@ -21,7 +21,7 @@ CASES = {
     "refusal_on_the_first": ["UserError: the referee refuses the key"] * 2,
     "bug_in_the_main_processs_work": [
         "ZeroDivisionError: no rows",
-        "RuntimeError: process 0 failed while doing the work of all: ZeroDivisionError: no rows",
+        "RuntimeError: process 0 failed while doing work for all processes: ZeroDivisionError: no rows",
     ],
     "nothing": ["fine", "fine"],
 }  # fmt: skip

@@ -223,8 +223,8 @@ def test_every_key_reaches_the_callback(stage, pair_file, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("held_out: pairs.jsonl\n", "go together"),
-        ("held_out_every: 5\n", "go together"),
+        ("held_out: pairs.jsonl\n", "must be set together"),
+        ("held_out_every: 5\n", "must be set together"),
         ("held_out: pairs.jsonl\nheld_out_every: -1\n", "held_out_every: must be 0 or more, not -1"),
         ("held_out: pairs.jsonl\nheld_out_every: 1\nheld_out_pairs: 0\n", "held_out_pairs: must be 1 or more"),
     ],

@@ -120,7 +120,7 @@ def test_max_pixels_limits_the_visual_tokens(tiny):
 
 
 def test_mistakes_are_named_before_anything_is_loaded(pair_file, tmp_path):
-    with pytest.raises(UserError, match="is a file"):
+    with pytest.raises(UserError, match="not a directory"):
         (tmp_path / "file").write_text("")
         run("rl", pair_file, tmp_path / "file")
     with pytest.raises(UserError, match="no such"):

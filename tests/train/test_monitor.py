@@ -94,7 +94,7 @@ def test_the_first_step_and_the_values_are_named():
     assert (found.step, found.rule) == (6, "parse_rate_lost")
     assert found.values == pytest.approx({"parse_rate": 0.42})
     assert str(found) == "collapsed at step 6: answers can no longer be read (parse_rate 0.42)"
-    assert str(Collapse(3, "sampling_failed", {})).endswith("the logits hold NaN or infinity")
+    assert str(Collapse(3, "sampling_failed", {})).endswith("the logits contain NaN or infinity")
 
 
 def test_rows_of_other_kinds_and_missing_metrics_are_passed_over():
@@ -300,7 +300,7 @@ def test_a_stopped_run_resumes_from_the_checkpoint_that_was_good(tiny, checkpoin
     watch = {"keep_good_every": 2, "thresholds": Thresholds(window=1)}
     trainer = trainer_for(tiny, pairs, tmp_path, **options)
     first = Spy(trainer, broken_after=[4])
-    with pytest.raises(UserError, match="The weights of step 2"):
+    with pytest.raises(UserError, match="The last good weights, of step 2"):
         StabilityMonitor(trainer, **watch).train()
     assert [path.name for path in tmp_path.glob("*checkpoint-3")] == ["collapsed-checkpoint-3"]
     again = trainer_for(load_model_and_processor(str(checkpoint), dtype="float32"), pairs, tmp_path, **options)

@@ -272,7 +272,7 @@ def test_the_two_orders_of_a_pair_make_one_update(processes):
 
 
 def test_a_share_that_is_not_made_of_whole_blocks_is_refused():
-    with pytest.raises(ValueError, match="6 rows from row 0 on are not whole blocks of 2 updates x 2"):
+    with pytest.raises(ValueError, match="6 rows from row 0 are not whole blocks of 2 updates x 2"):
         deal({"ids": torch.arange(6)}, 2, together=2)
     with pytest.raises(ValueError, match="4 rows from row 2"):
         deal({"ids": torch.arange(4)}, 2, together=2, first_row=2)

@@ -46,7 +46,7 @@ def test_a_rollout_is_put_back_only_into_the_same_batches(between, tiny, pairs, 
     with caplog.at_level(logging.WARNING):
         (between / "progress_0.pt").unlink()
         assert other._read_progress(between) is None
-    assert "does not say how far its rollout" in caplog.text
+    assert "does not contain its rollout" in caplog.text
 
 
 def test_another_epoch_has_another_order(tiny, pairs, tmp_path):

@@ -216,7 +216,7 @@ def test_what_may_part_the_two_orders_is_said_once(tiny, pairs, tmp_path, caplog
     for _ in range(2):
         trainer._prepare_inputs(rows)
         trainer._buffered_inputs = None
-    assert caplog.text.count("may land in different updates") == 1
+    assert caplog.text.count("may be in different updates") == 1
 
 
 def test_each_process_takes_its_rows_of_the_gathered_groups(tiny, pairs, tmp_path):

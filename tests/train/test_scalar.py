@@ -523,5 +523,5 @@ def test_a_damaged_checkpoint_is_named(saved, tmp_path, damage):
 
 
 def test_a_scalar_model_is_no_start(saved, tiny, pairs, tmp_path):
-    with pytest.raises(UserError, match="is a scalar reward model already"):
+    with pytest.raises(UserError, match="already a scalar reward model"):
         trainer_for(tiny, pairs, tmp_path, base_model=str(saved))

@@ -1,4 +1,4 @@
-"""The ``r1-reward`` command: one file per sub-command; each parses, calls one function, prints."""
+"""The ``r1-reward`` command: one file per sub-command, which parses options, calls one function and prints."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ def _register() -> None:
     app.add_typer(train.app, name="train", help="Train a reward model on preference pairs.")
     app.command(
         "plan",
-        help="Memory by part, steps and tokens of a training run, before it is launched.",
+        help="Estimate memory, steps and tokens of a training run before it is launched.",
         context_settings=plan.OVERRIDES,
     )(plan.plan)
-    app.command("ablate", help="Run a grid of algorithms and seeds from one start; one report.")(ablate.ablate)
+    app.command("ablate", help="Run a grid of algorithms and seeds from one start, with one report.")(ablate.ablate)
     app.command("compare", help="Say which of two answers is better, and why.")(compare.compare)
     app.command("rank", help="Order answers from best to worst.")(compare.rank)
-    app.command("score", help="Judge a file of any number of pairs or groups into a parquet file.")(score.score)
+    app.command("score", help="Judge a file of pairs or groups of any size into a parquet file.")(score.score)
     app.command("serve", help="Serve comparisons, rankings and rewards over HTTP.")(serve.serve)
     app.command("ui", help="Open a web page to compare answers and watch the votes come in.")(ui.ui)
-    app.command("calibrate", help="Fit the model's probabilities to labelled pairs.")(compare.calibrate)
-    app.command("push", help="Publish a trained model on the Hugging Face Hub, with a card.")(push.push)
-    app.command("doctor", help="Say what is installed, what the machine has, and what would be slow or fail.")(
+    app.command("calibrate", help="Calibrate the model's probabilities on labeled pairs.")(compare.calibrate)
+    app.command("push", help="Publish a trained model and its card on the Hugging Face Hub.")(push.push)
+    app.command("doctor", help="Report what is installed, what the machine has, and what would be slow or fail.")(
         doctor.doctor
     )
     app.command("demo", help="Train and evaluate a tiny reward model on real handwriting, with a report.")(demo.demo)
 
 
 def main() -> None:
-    """Run the command; a mistake of the user's is one message and exit code 2, an interruption is 130."""
+    """Run the command; a user error prints one message and exits with code 2, an interruption with 130."""
     _register()
     for stream in (sys.stdout, sys.stderr):
         _never_fails(stream)
@@ -73,22 +73,22 @@ def main() -> None:
         _fail(str(error))
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            advice = "interrupted; the same command, with --resume where it has that option, goes on or starts over"
+            advice = "interrupted; run the same command again, with --resume if it has that option, to continue"
             typer.secho(advice, fg=typer.colors.YELLOW, err=True)
         raise
 
 
 def _never_fails(stream: Any) -> None:
-    """Let a stream write what its encoding lacks as "?": an emoji of a judgement on a terminal of code page 1252.
+    """Let a stream replace characters that its encoding lacks with "?", such as an emoji in code page 1252.
 
-    Else the command would end in a stack trace after the judging. Files are UTF-8 whatever the terminal.
+    Otherwise the command would end in a stack trace after judging. Files are always UTF-8.
     """
     if getattr(stream, "errors", None) in ("strict", "surrogateescape") and hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")
 
 
 def _other_kind(error: UserError) -> str:
-    """Return a line that says what a file seems to be which is not one of pairs, empty for any other error."""
+    """Return a line that says what a file without pairs seems to be; empty for any other error."""
     from r1_reward.records.checks import PairFileError
 
     if not isinstance(error, PairFileError):

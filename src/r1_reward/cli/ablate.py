@@ -12,16 +12,16 @@ from r1_reward.cli.options import with_settings
 
 @with_settings
 def ablate(
-    config: Annotated[Path, typer.Option("--config", help="A study; see recipes/ablate-tiny.yaml.")],
+    config: Annotated[Path, typer.Option("--config", help="The study's YAML file; see recipes/ablate-tiny.yaml.")],
     out: Annotated[Path, typer.Option("--out", help="Study folder; the same command resumes where it stopped.")] = Path(
         "runs/ablate"
     ),
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Runs at once, each in a process of its own.")] = 1,
-    report_only: Annotated[bool, typer.Option("--report-only", help="Only write the report of what is there.")] = False,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Parallel runs, each in its own process.")] = 1,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Only report existing results.")] = False,
 ) -> None:
     """Run a grid of algorithms, seeds and rewards from one start, and write one report.
 
-    A run that fails leaves no result: the others are run, the failed ones are named, and the exit code is 1.
+    A run that fails has no result: the others still run, the failed ones are named, and the exit code is 1.
     """
     from r1_reward.models.quiet import quiet_libraries
     from r1_reward.studies.ablate.cells import run_study

@@ -30,17 +30,17 @@ Suite = Annotated[str, typer.Argument(help=f"{', '.join(benchmark_names())} (pai
 Out = Annotated[Path, typer.Option(help="Run folder; the same command resumes where it stopped.")]
 RuleOption = Annotated[
     Rule,
-    typer.Option(help="Unreadable verdicts: wrong; drop rows without a majority of all votes; or a coin for each."),
+    typer.Option(help="Unreadable verdicts: count as wrong, drop rows without a majority of all votes, or flip coins."),
 ]
 Frames = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Frames shown of a video; default as the checkpoint was trained, else 8 (MM-RLHF-RewardBench: 32).",
+        help="Frames shown of each video; default: as in training, else 8 (MM-RLHF-RewardBench: 32).",
     ),
 ]
 Engine = Annotated[RunOptions, Fields(without=("base_url",))]
-"""One server at most judges a benchmark: its address is part of what the run is."""
+"""At most one server judges a benchmark: its address is part of the run's identity."""
 
 
 @app.command()
@@ -56,7 +56,7 @@ def run(
     as_json: AsJson = False,
     resume: Resume = False,  # noqa: ARG001
 ) -> None:
-    """Judge a benchmark, row by row into --out; exit code 1 if rows could not be judged, or no verdict be read."""
+    """Judge a benchmark and write each row to --out; exit code 1 if rows failed or no verdict can be read."""
     from r1_reward.bench.report import write_metrics
     from r1_reward.bench.run import run_benchmark
     from r1_reward.bench.suites import load_suite
@@ -83,7 +83,7 @@ def score(
     file: Annotated[
         Path,
         typer.Argument(
-            help="Predictions: ours, r1_reward's, the benchmark's own scripts', VLMEvalKit's or lmms-eval's."
+            help="Predictions: ours, r1_reward's, or from the benchmark's scripts, VLMEvalKit or lmms-eval."
         ),
     ],
     rows: Annotated[SuiteRows, Fields(only=("data", "image_root", "ties", "columns", "allow_partial"))],
@@ -91,13 +91,13 @@ def score(
     votes: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Votes of each item, drawn as the official script does; default all. For a line a vote."
+            min=1, help="Votes per item, drawn as in the official script; default: all. For files with a line per vote."
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What tables call this judge; default the file's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of this judge in tables; default: the file's name.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score predictions that others wrote."""
+    """Score predictions written by other tools."""
     from r1_reward.bench.score import score_file
 
     options = rows.options()
@@ -111,7 +111,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     out: Annotated[Path, typer.Option(help="Folder for the files.")],
 ) -> None:
-    """Write a run's predictions in the form of the benchmark's own scripts, where it has one."""
+    """Write a run's predictions in the format of the benchmark's own scripts, if it has any."""
     from r1_reward.bench.report import export_run
 
     for file in export_run(run, out):
@@ -122,8 +122,8 @@ def export(
 @with_settings
 def table(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or files that `score --json` printed.")],
-    format: Annotated[Format, typer.Option("--format", help="How to print it.")] = "terminal",
-    published: Annotated[bool, typer.Option(help="Set the published rows beside the runs.")] = True,
+    format: Annotated[Format, typer.Option("--format", help="Output format.")] = "terminal",
+    published: Annotated[bool, typer.Option(help="Include the published rows.")] = True,
 ) -> None:
     """Compare runs with each other and with the published rows."""
     from r1_reward.bench import table_formats
@@ -152,7 +152,7 @@ def compare(
     rule: RuleOption = "wrong",
     as_json: AsJson = False,
 ) -> None:
-    """Say how much better AFTER is than BEFORE on the same rows: paired difference, 95 % interval, McNemar's test."""
+    """Compare AFTER with BEFORE on the same rows: paired difference, 95 % interval, McNemar's test."""
     from r1_reward.bench.predictions import tally_run
     from r1_reward.bench.summary import compare_tallies
 
@@ -167,7 +167,7 @@ def compare(
     typer.echo(f"{test['better']} rows better, {test['worse']} worse, McNemar p = {test['p']:.3g}")
     for name, run in (("before", result["a"]), ("after", result["b"])):
         readable, cut = (share if share is None else f"{share:.1%}" for share in (run["parse_rate"], run["truncated"]))
-        typer.echo(f"{name}: {readable} of the votes are readable, {cut or 'unknown how many'} were cut by the limit")
+        typer.echo(f"{name}: {readable} of the votes are readable, {cut or 'an unknown share'} were cut by the limit")
 
 
 @app.command()
@@ -178,12 +178,12 @@ def probe(
     out: Out,
     rows: SuiteRows,
     engine: Engine,
-    attacks: Annotated[str | None, typer.Option(help="Some attacks only, such as answer_tag,padding.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="So many rows only, evenly spaced.")] = None,
+    attacks: Annotated[str | None, typer.Option(help="Only these attacks, such as answer_tag,padding.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only this many rows, evenly spaced.")] = None,
     frames: Frames = None,
     as_json: AsJson = False,
 ) -> None:
-    """Attack a judge: how many of its right verdicts an edit of the rejected response turns; exit code 1 as for run."""
+    """Attack a judge: count right verdicts that edits of the rejected response flip; exit code 1 as for run."""
     from r1_reward.bench.attacks import attack_names
     from r1_reward.bench.probes import probe_benchmark, to_markdown
     from r1_reward.bench.suites import load_suite
@@ -215,17 +215,17 @@ def probe(
 
 
 def _cost(loaded: LoadedSuite, settings: RunSettings) -> str:
-    """Return how many judgements a run over groups asks for, which their number does not tell."""
+    """Describe the number of judgments of a run over groups, which does not follow from the number of groups."""
     plan = settings.plan()
     judgements = loaded.n * plan.passes * plan.votes
     return (
         f"{loaded.suite.title}: {loaded.units:,} {loaded.suite.unit}, {loaded.n:,} comparisons; orders: {plan.passes}, "
-        f"votes: {plan.votes}: {judgements:,} judgements"
+        f"votes: {plan.votes}: {judgements:,} judgments"
     )
 
 
 def official_frames(suite: str) -> int | None:
-    """Return how many frames of a video the benchmark's own evaluator shows, None if it has no say."""
+    """Return how many frames per video the benchmark's own evaluator shows, or None if it does not specify."""
     protocol = find_benchmark(suite).protocol
     return None if protocol is None else protocol.frames
 

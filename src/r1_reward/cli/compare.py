@@ -2,8 +2,8 @@
 
 ``r1-reward compare --model M --image scene.png --question "Which digit?" --a "A three." --b "An eight."``
 
-A question or an answer that begins with ``@`` is read from the file of that name; ``@@`` stands for the character.
-Answers that have pictures (``--image-1 one.png --image-2 two.png``) are shown with these behind their text.
+A question or an answer that begins with ``@`` is read from the file of that name; ``@@`` means a literal ``@``.
+Pictures of an answer (``--image-1 one.png --image-2 two.png``) are shown after its text.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
 
 _EXCERPT = 100  # characters of an answer in a table
 
-ImagePaths = Annotated[  # as text: a path would make https:/ of https://
+ImagePaths = Annotated[  # text, because a path would turn https:// into https:/
     list[str] | None, typer.Option("--image", help="A picture, or a data URI; may be repeated.", metavar="PATH")
 ]
 VideoPaths = Annotated[
-    list[Path] | None, typer.Option("--video", help="A video, file or folder of frames, behind the pictures.")
+    list[Path] | None, typer.Option("--video", help="A video file or folder of frames, shown after the pictures.")
 ]
 FirstPictures = Annotated[
     list[str] | None,
-    typer.Option("--image-1", help="A picture of response 1, behind its text; may be repeated.", metavar="PATH"),
+    typer.Option("--image-1", help="A picture of response 1, shown after its text; may be repeated.", metavar="PATH"),
 ]
 SecondPictures = Annotated[
     list[str] | None,
-    typer.Option("--image-2", help="A picture of response 2, behind its text; may be repeated.", metavar="PATH"),
+    typer.Option("--image-2", help="A picture of response 2, shown after its text; may be repeated.", metavar="PATH"),
 ]
-Criteria = Annotated[str | None, typer.Option(help="By what the answers are to be judged, or @FILE.")]
+Criteria = Annotated[str | None, typer.Option(help="Criteria for judging the answers, or @FILE.")]
 Question = Annotated[str, typer.Option(help="The question about the pictures, or @FILE.")]
 Votes = Annotated[VoteSettings, Fields(names={"both_orders": "/--one-order"})]
 CalibrationFolder = Annotated[
-    Path | None, typer.Option("--calibration", help="Folder with calibration.json; default the checkpoint's.")
+    Path | None, typer.Option("--calibration", help="Folder with calibration.json; default: the checkpoint's.")
 ]
 
 
@@ -94,11 +94,11 @@ def rank(
     video: VideoPaths = None,
     criteria: Criteria = None,
     frames: Frames = None,
-    budget: Annotated[int | None, typer.Option(min=0, help="At most so many comparisons.")] = None,
+    budget: Annotated[int | None, typer.Option(min=0, help="Maximum number of comparisons.")] = None,
     calibration: CalibrationFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Order answers from best to worst, with scores; --json counts them from 0."""
+    """Rank answers from best to worst, with scores; --json numbers them from 0."""
     asked, responses = _text(question), [_text(answer) for answer in answers]
     told = None if criteria is None else _text(criteria)
     media = _media(image, video)
@@ -112,26 +112,26 @@ def calibrate(
     judge: JudgeSettings,
     data: Annotated[str, typer.Option(help="A pair file, a folder or a Hub dataset the model was not trained on.")],
     engine: OneProcess,
-    out: Annotated[Path | None, typer.Option(help="Folder for calibration.json; default the checkpoint's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for calibration.json; default: the checkpoint's.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the reliability diagram (.png, .svg, .pdf).")] = None,
     split: Annotated[str, typer.Option(help="Split of a folder or Hub dataset.")] = "train",
     frames: Frames = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the probabilities mean what they say: fit a temperature on labelled pairs and save it with the model."""
+    """Calibrate the model's probabilities: fit a temperature on labeled pairs and save it with the model."""
     from rich.console import Console
     from rich.progress import track
 
     from r1_reward.store.pairs import load_pairs
 
     if out is None and (engine.base_url or not Path(judge.model).is_dir()):
-        raise UserError(f"{judge.model}: is not a local folder; say with --out where calibration.json goes.")
+        raise UserError(f"{judge.model}: not a local folder; set --out to the folder for calibration.json.")
     folder = out or Path(judge.model)
     shown = frames_to_show(frames, None if engine.base_url else judge.model)
     loaded = load_pairs(at_home(data), split=split, video_frames=shown, repeats=True, ties=True)
     pairs = loaded.select([number for number, label in enumerate(loaded["preferred"]) if label])
     if not len(pairs):
-        raise UserError(f"{data}: every pair is a tie, and a probability is measured by which response is better.")
+        raise UserError(f"{data}: every pair is a tie, but calibration needs pairs with a better response.")
     model = load_judge(judge, engine, shown)
     rows = track(pairs, "judging", total=len(pairs), console=Console(stderr=True))
     fitted = model.calibrate(rows, plot=plot, save_to=folder)
@@ -154,21 +154,21 @@ def _load(judge: JudgeSettings, engine: EngineOptions, frames: int | None, calib
 
     held = None
     if calibration is not None and (held := Calibration.load(calibration)) is None:
-        raise UserError(f"{calibration}: holds no calibration.json; r1-reward calibrate writes one.")
+        raise UserError(f"{calibration}: calibration.json not found; r1-reward calibrate writes one.")
     model = load_judge(judge, engine, frames)
     model.calibration = held or model.calibration
     return model
 
 
 def _media(images: list[str] | None, videos: list[Path] | None) -> list[Image | Video]:
-    """Return what stands in front of the question; pictures are opened, so that a wrong one is told before loading."""
+    """Return the pictures and video before the question, opened so that errors appear before the model loads."""
     from r1_reward.store.encoded import kind_of_source
     from r1_reward.store.video import Video
 
     for path in videos or ():
         if kind_of_source(str(path)) != "path":
             raise UserError(
-                "--video: names a file or a folder of frames; URLs are not fetched, so save the video first."
+                "--video: must be a file or a folder of frames; URLs are not fetched, so save the video first."
             )
     return [*_pictures(images), *(Video(path) for path in videos or ())]
 
@@ -180,13 +180,13 @@ def _pictures(paths: list[str] | None) -> list[Image]:
 
 
 def _answer(text: str, pictures: list[str] | None) -> str | list[str | Image]:
-    """Return an answer: its text, and behind it its pictures if it has any."""
+    """Return an answer: its text, followed by its pictures if it has any."""
     opened = _pictures(pictures)
     return [*([text] if text.strip() else []), *opened] if opened else text
 
 
 def _text(argument: str) -> str:
-    """Return a text, or what the file it names with ``@`` holds."""
+    """Return a text, or the content of the file it names with ``@``."""
     if not argument.startswith("@"):
         return argument
     if argument.startswith("@@"):
@@ -195,9 +195,9 @@ def _text(argument: str) -> str:
     try:
         return path.read_text(encoding="utf-8").strip("\n")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); begin a text with @@ for a plain @.") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); write @@ for a literal @.") from error
     except ValueError as error:
-        raise UserError(f"{path}: is not UTF-8 text.") from error
+        raise UserError(f"{path}: not UTF-8 text.") from error
 
 
 def _show(report: dict[str, Any], render: Any, as_json: bool) -> None:
@@ -224,7 +224,7 @@ def _ranking_json(ranking: Ranking) -> dict[str, Any]:
 
 
 def _verdict_panels(verdict: Verdict, dialect: Dialect) -> list[RenderableType]:
-    """Return who wins and with what certainty, then each vote with its reasoning."""
+    """Return the winner and the certainty, then each vote with its reasoning."""
     from rich.panel import Panel
 
     if verdict.preferred is not None:
@@ -259,7 +259,7 @@ def _vote_panel(number: int, vote: Judgment, dialect: Dialect) -> RenderableType
 
 
 def _ranking_table(ranking: Ranking, responses: list[str]) -> list[RenderableType]:
-    """Return the answers from best to worst, and how much they were compared."""
+    """Return the answers from best to worst, and the number of comparisons."""
     from rich.table import Table
 
     table = Table("place", "answer", "score", "standard error", "text")
@@ -271,12 +271,12 @@ def _ranking_table(ranking: Ranking, responses: list[str]) -> list[RenderableTyp
     unreadable = sum(one.probability is None for one in ranking.comparisons)
     note = f"comparisons: {len(ranking.comparisons)}, without a readable vote: {unreadable}"
     if len(responses) > 1 and unreadable == len(ranking.comparisons):
-        note += "; this order says nothing"
+        note += "; this order is meaningless"
     return [table, _safe(note)]
 
 
 def _safe(text: str) -> Text:
-    """Return a stranger's text without markup of rich's or escape sequences for the terminal."""
+    """Return an untrusted text without rich markup or terminal escape sequences."""
     from rich.text import Text
 
     return Text("".join(character if character.isprintable() or character in "\n\t" else " " for character in text))

@@ -1,8 +1,8 @@
-"""``r1-reward data``: check pair files, and make them: import, mix, annotate, split by difficulty.
+"""``r1-reward data``: check pair files and create them: import, mix, annotate, split by difficulty.
 
-``r1-reward data validate pairs.jsonl`` lists everything that is wrong with a file of pairs or ranked groups, or says
-that nothing is; of a file that holds other rows it says which command reads them. It exits with code 0 if the file is
-valid and 2 if it is not or there is no such file.
+``r1-reward data validate pairs.jsonl`` lists all problems of a file of pairs or ranked groups, or says that there are
+none; for a file with other rows it says which command reads them. It exits with code 0 if the file is valid and 2 if it
+is invalid or missing.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ app.command("export")(data_import.export)
 def validate(
     file: Annotated[str, typer.Argument(help="A .jsonl or .parquet file, a folder, or a Hub dataset (owner/name).")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
-    split: Annotated[str, typer.Option(help="Which split of a folder of parquet files or of a Hub dataset.")] = "train",
-    frames: Annotated[int, typer.Option(min=1, help="How many frames of a video have to be readable.")] = 8,
+    split: Annotated[str, typer.Option(help="Split of a folder of parquet files or of a Hub dataset.")] = "train",
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each video that must be readable.")] = 8,
 ) -> None:
-    """Check every row, image and video of a file of pairs or of ranked groups, and list all problems."""
+    """Check every row, image and video of a file of pairs or ranked groups, and list all problems."""
     from r1_reward.bench.file_kinds import hint
     from r1_reward.store.group_files import is_group_file
     from r1_reward.store.pairs import PairFileError, load_pairs
@@ -91,7 +91,7 @@ def _validate_groups(file: str, as_json: bool, frames: int) -> None:
 
 
 def _other_kinds(file: str, split: str) -> list[FileKind]:
-    """Return what a file that is not valid may be instead: that it is one of pairs, its reader has said."""
+    """Return what an invalid file may be instead of a pair file."""
     from r1_reward.bench.file_kinds import looks_like
 
     return [kind for kind in looks_like(file, split=split) if kind.name != "pairs"]
@@ -105,8 +105,8 @@ def _summary(pairs: Any) -> str:
     if not labels[0]:
         return told
     return (
-        f"{told}, {_count(labels[0], 'tie')} (preferred 0: fit to be judged, nothing to learn from; training refuses "
-        "them, and `r1-reward data mix` takes them out)"
+        f"{told}, {_count(labels[0], 'tie')} (preferred 0: can be judged, but not trained on; training refuses "
+        "them, and `r1-reward data mix` removes them)"
     )
 
 
@@ -131,7 +131,7 @@ def _print_table(file: str, rows: int, problems: list[Problem]) -> None:
     table = Table("file", "line", "field", "reason")
     for problem, also in summarise(problems):
         line = f"{problem.line} and {also_lines(also)}" if also else str(problem.line)
-        # Text, not str: rich would read "[0]" of "images[0]" as markup.
+        # Text, not str: rich would parse "[0]" in "images[0]" as markup.
         table.add_row(*map(Text, (problem.file, line, problem.field, problem.reason)))
     console = Console()
     console.print(table)

@@ -25,14 +25,14 @@ File = Annotated[Path, typer.Argument(help="A pair file, or a folder that `data 
 def annotate(
     file: File,
     settings: Annotated[AnnotateSettings, Fields(without=("frames",), joined=("temperatures",))],
-    out: Annotated[Path, typer.Option(help="Folder; the same command resumes where it stopped.")],
+    out: Annotated[Path, typer.Option(help="Output folder; the same command resumes where it stopped.")],
     options: TeacherOptions,
     money: Annotated[Money, Fields(names={"limit": "--max-cost"})],
     frames: Frames = None,
     as_json: AsJson = False,
     resume: Resume = False,  # noqa: ARG001
 ) -> None:
-    """Have a teacher judge every pair until it agrees with the label; exit code 1 if rows are left."""
+    """Let a teacher judge every pair until it agrees with the label; exit code 1 if rows remain."""
     from r1_reward.data.annotate import annotate as run
     from r1_reward.data.teacher import parse_teacher
 
@@ -57,22 +57,22 @@ def annotate(
 @with_settings
 def split_difficulty(
     file: File,
-    sft: Annotated[Path, typer.Option(help="Folder for imitation: rows with reasoning that agrees.")],
+    sft: Annotated[Path, typer.Option(help="Folder for imitation: rows whose reasoning agrees.")],
     rl: Annotated[
-        Path, typer.Option(help="Folder for reinforcement: rows of two tries or more, and those always contradicted.")
+        Path, typer.Option(help="Folder for reinforcement: rows that took two or more tries, or never agreed.")
     ],
     rates: Annotated[
         Partial[PassRates],
         Fields(names={"lowest": "--min-pass-rate", "highest": "--max-pass-rate"}, without=("model", "frames")),
     ],
     options: Annotated[TeacherOptions, Fields(only=("batch_size", "on_unreadable"))],
-    model: Annotated[str | None, typer.Option(help="Take this model's pass rate for --rl instead of attempts.")] = None,
+    model: Annotated[str | None, typer.Option(help="Select --rl by this model's pass rate, not by attempts.")] = None,
     frames: Frames = None,
-    curriculum: Annotated[bool, typer.Option("--curriculum", help="Order --rl from easy to hard.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the pairs the folders hold.")] = False,
+    curriculum: Annotated[bool, typer.Option("--curriculum", help="Sort --rl from easy to hard.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pairs in the folders.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Divide annotated pairs into those for imitation and those for reinforcement learning."""
+    """Split annotated pairs into those for imitation and those for reinforcement learning."""
     from r1_reward.data.difficulty import split_difficulty as split
     from r1_reward.data.teacher import parse_teacher
 
@@ -96,7 +96,7 @@ def split_difficulty(
 
 
 def _note(state: AnnotateState) -> str:
-    """Return agreement, cost so far and in the end."""
+    """Return the agreement, the cost so far and the estimated total."""
     note = f"agrees on {state.agreed / state.done:.0%}" if state.done else ""
     if state.cost is not None:
         note += f", cost {state.cost:,.2f}"
@@ -106,7 +106,7 @@ def _note(state: AnnotateState) -> str:
 
 
 def _print_annotation(report: dict[str, Any]) -> None:
-    """Print rows by attempts, what every try came to, what was left out, cost and warnings."""
+    """Print rows by attempts, the result of every try, what was left out, cost and warnings."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -116,7 +116,7 @@ def _print_annotation(report: dict[str, Any]) -> None:
     for name, count in report["attempts"].items():
         rows.add_row(name, f"{count:,}")
     console.print(rows)
-    tries = Table("try", "what came back", "replies")
+    tries = Table("try", "result", "replies")
     for number, outcomes in report["outcomes"].items():
         for outcome, count in outcomes.items():
             tries.add_row(number, outcome, f"{count:,}")
@@ -128,7 +128,7 @@ def _print_annotation(report: dict[str, Any]) -> None:
     console.print(
         Text(
             f"{report['written']:,} of {report['rows']:,} rows written, {report['with_reasoning']:,} with reasoning; "
-            f"{usage['attempts']:,} replies, {usage['prompt_tokens']:,} tokens shown, {usage['tokens']:,} generated"
+            f"{usage['attempts']:,} replies, {usage['prompt_tokens']:,} prompt tokens, {usage['tokens']:,} generated"
             f"{price}"
         )
     )
@@ -140,7 +140,7 @@ def _print_annotation(report: dict[str, Any]) -> None:
     if report["left"]:
         reasons = {"cost": "--max-cost is reached; ", "unreadable": "stopped (--on-unreadable warn continues); "}
         why = reasons.get(report["stopped"], "")
-        console.print(Text(f"{why}{report['left']:,} rows are left; the same command goes on", style="yellow"))
+        console.print(Text(f"{why}{report['left']:,} rows remain; run the same command to continue", style="yellow"))
 
 
 def _print_split(sft: dict[str, Any], rl: dict[str, Any]) -> None:

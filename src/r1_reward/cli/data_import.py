@@ -1,7 +1,7 @@
-"""``r1-reward data import`` and ``r1-reward data export``: public sources into pair folders, pairs into rows of others.
+"""``r1-reward data import`` and ``export``: convert public sources to pair folders, and pairs to other formats.
 
-``r1-reward data import rlaif-v --from rlaif-v/ --out pairs/rlaif-v`` reads a source and ends with a table of what was
-read, kept and dropped. The exit code is 2 if nothing could be imported.
+``r1-reward data import rlaif-v --from rlaif-v/ --out pairs/rlaif-v`` reads a source and prints how many rows were read,
+kept and dropped. The exit code is 2 if nothing could be imported.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from r1_reward.cli.progress import counter
 from r1_reward.records.errors import UserError
 from r1_reward.records.settings import at_home
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the content of --out.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 
 
@@ -35,10 +35,10 @@ def import_source(
     ],
     out: Annotated[Path, typer.Option(help="Pair folder to write.")],
     images: Annotated[
-        Path | None, typer.Option(help="Folder that image paths are relative to; default the folder of --from.")
+        Path | None, typer.Option(help="Folder of relative image paths; default: the folder of --from.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which answer becomes response 1.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read the first so many rows only.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read at most this many rows.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of a folder or Hub dataset.")] = None,
     config: Annotated[str | None, typer.Option(help="Configuration of a Hub dataset.")] = None,
     overwrite: Overwrite = False,
@@ -74,11 +74,9 @@ def export(
     ],
     pairs: Annotated[Path, typer.Argument(help="A pair file or pair folder.")],
     out: Annotated[Path, typer.Option(help="Folder to write the rows to.")],
-    frames: Annotated[
-        int | None, typer.Option(min=1, help="Images that a video becomes in r1-reward-rl; default 8.")
-    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Images per video in r1-reward-rl; default 8.")] = None,
     text_only: Annotated[
-        bool, typer.Option("--text-only", help="Of trl-preference: leave pairs with pictures out, for text models.")
+        bool, typer.Option("--text-only", help="For trl-preference: leave out pairs with pictures, for text models.")
     ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -89,11 +87,11 @@ def export(
 
     if to == "trl-preference":
         if frames is not None:
-            raise UserError("--frames: trl-preference takes no videos; it is for r1-reward-rl.")
+            raise UserError("--frames: trl-preference does not support videos; use it with r1-reward-rl only.")
         report = export_trl_preference(pairs, out, text_only=text_only, overwrite=overwrite)
     else:
         if text_only:
-            raise UserError("--text-only: every row of r1-reward-rl has an image; it is for trl-preference.")
+            raise UserError("--text-only: every row of r1-reward-rl has an image; use it with trl-preference only.")
         report = export_r1_reward_rl(pairs, out, video_frames=frames or FRAMES, overwrite=overwrite)
     _show(report, as_json, unit="pairs read", left=f"dropped, each in {out / DROPPED}", out=out)
 

@@ -1,4 +1,4 @@
-"""What commands that judge have in common: options of their own, and a reward model out of settings."""
+"""Shared parts of the commands that judge: common options, and loading a reward model from settings."""
 
 from __future__ import annotations
 
@@ -19,20 +19,18 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=Settings)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Accepted, not needed: a run always resumes.")]
-Frames = Annotated[
-    int | None, typer.Option(min=1, help="Frames shown of a video; default as the checkpoint was trained, else 8.")
-]
+Resume = Annotated[bool, typer.Option("--resume", help="Accepted but not needed: a run always resumes.")]
+Frames = Annotated[int | None, typer.Option(min=1, help="Frames shown of each video; default: as in training, else 8.")]
 OneProcess = Annotated[EngineOptions, Fields(without=("workers",))]
 
 
 def with_frames(settings: Model, asked: int | None, checkpoint: str | None, default: int | None = None) -> Model:
-    """Return the settings with the frames that are to be shown of a video; see :func:`frames_to_show`."""
+    """Return the settings with the number of frames per video; see :func:`frames_to_show`."""
     return settings.model_copy(update={"frames": frames_to_show(asked, checkpoint, default)})
 
 
 def frames_to_show(asked: int | None, checkpoint: str | None, default: int | None = None) -> int:
-    """Return how many frames of a video to show: those asked for, else those the checkpoint was trained with."""
+    """Return how many frames of a video to show: the requested number, else that of the checkpoint's training."""
     from r1_reward.models.checkpoint import video_frames_of_checkpoint
     from r1_reward.records.schema import FRAMES
 
@@ -43,10 +41,10 @@ def frames_to_show(asked: int | None, checkpoint: str | None, default: int | Non
 def load_judge(
     judge: JudgeSettings, engine: EngineOptions, frames: int | None = None, *, pixels: str = "--max-pixels"
 ) -> RewardModel:
-    """Return the reward model that the options name: a checkpoint in this process, or a server's.
+    """Return the reward model given by the options: a checkpoint in this process, or one behind a server.
 
     Raises:
-        UserError: it cannot be loaded, or ``pixels``, the option that scales pictures, is given for a server.
+        UserError: It cannot be loaded, or ``pixels``, the option that scales pictures, is given for a server.
     """
     from r1_reward.judge.reward_model import RewardModel
 
@@ -59,7 +57,7 @@ def load_judge(
     require_one_place(judge.engine, engine.base_url, engine_args=engine.engine_args)
     if engine.base_url:
         if judge.max_pixels is not None:
-            raise UserError(f"{pixels}: is the server's to decide; leave it out with --base-url.")
+            raise UserError(f"{pixels}: the server sets this; remove it with --base-url.")
         options |= {"concurrency": engine.concurrency, "batch_votes": engine.batch_votes}
         return RewardModel.from_server(engine.base_url, judge.model, **options)
     draw_fields(engine.batch_votes, 1, served=False)

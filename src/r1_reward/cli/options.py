@@ -1,4 +1,4 @@
-"""Options of a command out of the fields of settings, so that name, default, bounds and help are written once.
+"""Build a command's options from the fields of settings, so that name, default, bounds and help are written once.
 
 A command takes settings as parameters; each of their fields becomes an option of the same name::
 
@@ -11,16 +11,16 @@ A command takes settings as parameters; each of their fields becomes an option o
     ) -> None:
         run_benchmark(load_suite(suite), settings(frames=8), **engine.model_dump())
 
-The description of a field is the help; ``ge`` and ``le`` (of whole numbers ``gt`` and ``lt``, too) are the
-range; a Literal is a choice, a bool a flag, a tuple or a dict an option that may be repeated. What only the settings
-themselves can check is an error that names the option.
+The description of a field is the help; ``ge`` and ``le`` (for integers also ``gt`` and ``lt``) are the range; a Literal
+is a choice, a bool a flag, a tuple or a dict an option that may be repeated. Errors that only the settings' validation
+finds name the option.
 
-In all paths ``~`` means the home folder, also where a shell does not replace it (``--out=~/x``, quotes). Texts are left
-alone: they may be answers.
+In all paths ``~`` means the home folder, even if the shell does not expand it (``--out=~/x``, quotes). Texts are left
+alone, because they may be answers.
 
-Why not a library: typer 0.29 carries a click of its own, which pydanclick's options do not fit; pydantic-typer names
-options ``--settings.votes`` and calls itself unstable; cyclopts and pydantic-settings would replace typer, and with it
-the exit codes and messages of every command.
+Why not a library: typer 0.29 bundles its own click, which is incompatible with pydanclick's options; pydantic-typer
+names options ``--settings.votes`` and calls itself unstable; cyclopts and pydantic-settings would replace typer, and
+with it the exit codes and messages of every command.
 """
 
 from __future__ import annotations
@@ -46,26 +46,26 @@ Model = TypeVar("Model", bound=Settings)
 
 @dataclass(frozen=True)
 class Fields:
-    """How a command shows the fields of settings."""
+    """How a command exposes the fields of settings."""
 
     names: Mapping[str, str] = field(default_factory=dict)
-    """Options that are not called as their fields: ``--limit``; ``--dir DIR`` with a metavar; ``/--no`` says no."""
+    """Names of options that differ from their fields: ``--limit``; ``--dir DIR`` with a metavar; ``/--no`` negated."""
     without: tuple[str, ...] = ()
-    """Fields that are not options: they keep their defaults, or the command gives them to :class:`Partial`."""
+    """Fields that are not options: they keep their defaults, or the command passes them to :class:`Partial`."""
     only: tuple[str, ...] = ()
-    """The fields that are options, where most are not."""
+    """The only fields that are options."""
     joined: tuple[str, ...] = ()
-    """Tuples that are one text, with commas between the items."""
+    """Tuples given as one text with commas between the items."""
 
 
 class Partial(Generic[Model]):
-    """Settings whose rest the command gives: call it with that rest."""
+    """Settings of which the command supplies the rest: call it with the remaining fields."""
 
     def __init__(self, model: type[Model], given: dict[str, Any], options: Mapping[str, str]) -> None:
         self._model, self._given, self._options = model, given, options
 
     def __call__(self, **more: Any) -> Model:
-        """Return the settings; raises UserError, naming the options, if they make no sense."""
+        """Return the settings; raises UserError, naming the options, if they are invalid."""
         try:
             return self._model(**self._given, **more)
         except UserError as error:
@@ -76,7 +76,7 @@ class Partial(Generic[Model]):
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with an option for every field of the settings among its parameters, if there are any."""
+    """Add an option for every field of the settings among the command's parameters."""
     hints = get_type_hints(command, include_extras=True)
     shown: list[inspect.Parameter] = []
     settings: dict[str, _Shown] = {}
@@ -94,7 +94,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         built = {name: one.build(values) for name, one in settings.items()}
         command(**built, **{name: _paths_at_home(value) for name, value in values.items()})
 
-    shown.sort(key=lambda one: one.default is not inspect.Parameter.empty)  # what must be given comes first
+    shown.sort(key=lambda one: one.default is not inspect.Parameter.empty)  # required options come first
     run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     return run
@@ -107,7 +107,7 @@ def _paths_at_home(value: Any) -> Any:
 
 
 class _Shown:
-    """Settings that a command shows: the option of each field, and the way back."""
+    """Settings exposed by a command: the option of each field, and the conversion back to settings."""
 
     def __init__(self, model: type[Settings], partial: bool, how: Fields) -> None:
         self.model, self.partial, self.how = model, partial, how
@@ -116,7 +116,7 @@ class _Shown:
         self.options = {name: _option(name, one, how) for name, one in chosen.items()}
 
     def build(self, values: dict[str, Any]) -> Any:
-        """Take the values of the options out of a command's and return the settings, or what is known of them."""
+        """Remove the options' values from the command's and return the settings, or the part that is known."""
         given = {name: values.pop(option.name) for name, option in self.options.items()}
         given = {
             name: not value if _says_no(name, self.how) else value
@@ -170,7 +170,7 @@ def _says_no(name: str, how: Fields) -> bool:
 
 
 def _bounds(kind: Any, of: FieldInfo) -> tuple[float | None, float | None]:
-    """Return the least and the greatest value an option takes, None where typer has no word for the bound."""
+    """Return the minimum and maximum of an option, None for a bound that typer cannot express."""
     bounds = {
         bound: getattr(item, bound)
         for item in of.metadata

@@ -1,4 +1,4 @@
-"""``r1-reward plan``: memory by part, steps and tokens of a training run, before it is launched."""
+"""``r1-reward plan``: estimate memory by part, steps and tokens of a training run before it is launched."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 def plan(
     context: typer.Context,
     config: Annotated[Path | None, typer.Option("--config", help="The run's YAML file; see recipes/.")] = None,
-    stage: Annotated[Literal["sft", "rl"] | None, typer.Option(help="Else told from the keys.")] = None,
-    accelerate: Annotated[Path | None, typer.Option(help="The file accelerate launch will get; else one GPU.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="As --num_processes of accelerate launch.")] = None,
+    stage: Annotated[Literal["sft", "rl"] | None, typer.Option(help="Default: inferred from the keys.")] = None,
+    accelerate: Annotated[Path | None, typer.Option(help="File for accelerate launch; default: one GPU.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Like --num_processes of accelerate launch.")] = None,
     gpu_memory: Annotated[float, typer.Option(min=1, help="Memory of a GPU in GB (80 is an 80 GB card).")] = 80,
-    pairs: Annotated[int | None, typer.Option(min=1, help="Rows to train on; else counted in the pair file.")] = None,
-    text_tokens: Annotated[int | None, typer.Option(min=1, help="Text of a sequence; else measured.")] = None,
-    visual_tokens: Annotated[int | None, typer.Option(min=0, help="Visual tokens of a row; else measured.")] = None,
+    pairs: Annotated[int | None, typer.Option(min=1, help="Training rows; default: counted in the pair file.")] = None,
+    text_tokens: Annotated[int | None, typer.Option(min=1, help="Text tokens per sequence; default: measured.")] = None,
+    visual_tokens: Annotated[int | None, typer.Option(min=0, help="Visual tokens per row; default: measured.")] = None,
     mfu: Annotated[float, typer.Option(min=0.01, max=1, help="Share of peak arithmetic an update reaches.")] = 0.25,
     peak_tflops: Annotated[float, typer.Option(min=1, help="Dense bfloat16 peak of a GPU.")] = 989,
 ) -> None:
-    """Say what a training run needs on each GPU, before it is launched. Any key can be overridden with --key value."""
+    """Estimate what a training run needs on each GPU. Any key can be overridden with --key value."""
     from r1_reward.train.plan import plan_run
 
     planned = plan_run(
@@ -72,8 +72,8 @@ def _print(planned: Plan, gpu_memory: float, flops_a_second: float) -> None:
     )
     if setup.weight_bytes == 2 and not setup.lora_rank and setup.sharding in ("none", "ddp"):
         console.print(
-            "half-precision weights without float32 copies lose small steps: train refuses learning rates they cannot "
-            "take; plan with --dtype float32, --lora_rank 16, DeepSpeed or FSDP"
+            "half-precision weights without float32 copies round away small steps, and train refuses learning rates "
+            "that are too small for them; plan with --dtype float32, --lora_rank 16, DeepSpeed or FSDP"
         )
     lengths, batch = planned.lengths, planned.batch
     console.print(
@@ -86,13 +86,13 @@ def _print(planned: Plan, gpu_memory: float, flops_a_second: float) -> None:
     )
     seconds = planned.flops_an_update / flops_a_second / setup.processes
     if generates:
-        console.print(f"a rollout: {batch.rollout * setup.processes} sequences, {batch.rollout} a process at once")
+        console.print(f"a rollout: {batch.rollout * setup.processes} sequences, {batch.rollout} per process at once")
     if planned.updates is None:
         console.print("updates: unknown; give --pairs or the pair file")
     else:
         tokens = planned.updates * planned.tokens_an_update
         console.print(
             f"updates: {planned.updates:,} ({tokens:,} tokens); about {planned.updates * seconds / 3600:.1f} h of "
-            f"updating at {flops_a_second / 1e12:.0f} TFLOP/s a GPU"
-            + (", generation and scoring not counted" if generates else "")
+            f"updating at {flops_a_second / 1e12:.0f} TFLOP/s per GPU"
+            + (", without generation and scoring" if generates else "")
         )

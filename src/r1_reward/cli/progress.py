@@ -1,4 +1,4 @@
-"""What a command shows while it works, on standard error."""
+"""Progress displays of commands, on standard error."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show how far a run is and the time left; what it yields takes rows done, all rows, and a note.
+    """Show a progress bar with the time left; yields a function of rows done, total rows and a note.
 
-    The clock starts with the first news: what an earlier call did says nothing about the speed of this one.
+    The clock starts at the first update: rows done by an earlier call say nothing about the speed of this one.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -37,7 +37,7 @@ def progress_bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
 
 @contextmanager
 def counter(name: str) -> Iterator[Callable[[str], None]]:
-    """Show a note and the time it has taken, where nobody knows how much there will be; gone when it is done."""
+    """Show a note and the elapsed time for work of unknown length; the display disappears at the end."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

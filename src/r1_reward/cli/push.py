@@ -22,35 +22,35 @@ def push(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write the repository into --out and upload nothing; needs no network.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder of a dry run; default DIR with -hub behind it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of a dry run; default: DIR-hub.")] = None,
     bench: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of `r1-reward bench run`, repeatable; those in DIR are found."),
+        typer.Option(help="Folder of `r1-reward bench run`, may be repeated; those in DIR are found."),
     ] = None,
     data_card: Annotated[
-        Path | None, typer.Option(help="Folder of `r1-reward data mix`; default the one the run's data lie in.")
+        Path | None, typer.Option(help="Folder of `r1-reward data mix`; default: the folder of the run's data.")
     ] = None,
     base_model: Annotated[
-        str | None, typer.Option(help="Hub id of the model that was trained, where the folder does not tell.")
+        str | None, typer.Option(help="Hub id of the model that was trained, if the folder does not record it.")
     ] = None,
     license: Annotated[
         str | None,
-        typer.Option(help="Licence of the weights, by its identifier on the Hub; asked for on a terminal."),
+        typer.Option(help="License of the weights, by its identifier on the Hub; a terminal prompts for it."),
     ] = None,
-    license_name: Annotated[str | None, typer.Option(help="Name of a licence that is `other`.")] = None,
-    license_link: Annotated[str | None, typer.Option(help="Where the text of a licence that is `other` is.")] = None,
+    license_name: Annotated[str | None, typer.Option(help="Name of a license that is `other`.")] = None,
+    license_link: Annotated[str | None, typer.Option(help="Link to the text of a license that is `other`.")] = None,
     judged_as: Annotated[
         list[str] | None, typer.Option(help="Another name under which --bench judged these weights; may be repeated.")
     ] = None,
-    revision: Annotated[str, typer.Option(help="Branch of the repository; made where it is missing.")] = "main",
+    revision: Annotated[str, typer.Option(help="Branch of the repository, created if missing.")] = "main",
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:
-    """Publish a trained model: weights, processor, calibration, recipe, and a card filled from what was measured."""
+    """Publish a trained model: weights, processor, calibration, recipe, and a card with the measured results."""
     from r1_reward.publish.push import prepare, write
     from r1_reward.publish.upload import upload
 
     if out is not None and not dry_run:
-        raise UserError("--out: is for a --dry-run; an upload leaves no folder behind.")
+        raise UserError("--out: only valid with --dry-run; an upload writes no folder.")
     if license is None and at_terminal():
         license, license_name, license_link = ask_license(folder, base_model, license_name, license_link)
     package = prepare(
@@ -63,7 +63,7 @@ def push(
         _show(package)
         kind = "a private" if private else "a public"
         for what, name in package.named:
-            typer.secho(f"note: {what} {name} is named; an upload looks it up first", fg=typer.colors.YELLOW, err=True)
+            typer.secho(f"note: an upload first looks up {what} {name}", fg=typer.colors.YELLOW, err=True)
         typer.echo(f"dry run: written to {place}; would become branch {revision} of {hub_id}, {kind} repository if new")
         return
     _show(package)
@@ -71,23 +71,23 @@ def push(
 
 
 def at_terminal() -> bool:
-    """Say whether somebody can be asked: questions are read from standard input and written to standard error."""
+    """Return whether prompts are possible: they read standard input and write to standard error."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def ask_license(
     folder: Path, base_model: str | None, name: str | None, link: str | None
 ) -> tuple[str, str | None, str | None]:
-    """Return identifier, name and link as somebody at the terminal gives them."""
+    """Prompt for the identifier, name and link of a license, and return them."""
     from r1_reward.publish.facts import find_origin
     from r1_reward.publish.license import OTHER, where_to_look
 
     base = find_origin(folder, base=base_model).base if folder.is_dir() else base_model
     typer.echo(where_to_look(base), err=True)
-    given: str = typer.prompt(f"Licence of the weights (such as apache-2.0, or {OTHER})", err=True)
+    given: str = typer.prompt(f"License of the weights (such as apache-2.0, or {OTHER})", err=True)
     if given.strip() == OTHER:
         name = name or typer.prompt("Its name", err=True)
-        link = link or typer.prompt("Where its text is (https://...)", err=True)
+        link = link or typer.prompt("Link to its text (https://...)", err=True)
     return given, name, link
 
 
@@ -97,6 +97,6 @@ def _show(package: Package) -> None:
         typer.echo(f"{size:>15,}  {name}")
     typer.echo(f"{sum(sizes.values()):>15,}  bytes in {len(sizes)} files")
     if package.left_out:
-        typer.echo(f"stays here: {', '.join(package.left_out)}")
+        typer.echo(f"not uploaded: {', '.join(package.left_out)}")
     for note in package.notes:
         typer.secho(f"note: {note}", fg=typer.colors.YELLOW, err=True)

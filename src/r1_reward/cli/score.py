@@ -1,8 +1,8 @@
-"""``r1-reward score``: judge a file of any number of pairs or groups into a parquet file.
+"""``r1-reward score``: judge a file of pairs or groups of any size into a parquet file.
 
-``r1-reward score pairs.jsonl --model runs/rl --out verdicts.parquet`` goes on where it stopped. It exits with code 1 if
-some rows could not be judged; they are in the output, with their errors. If none of the first 50 votes can be read it
-says so, and why, and stops.
+``r1-reward score pairs.jsonl --model runs/rl --out verdicts.parquet`` resumes where it stopped. It exits with code 1 if
+some rows could not be judged; the output lists them with their errors. If none of the first 50 votes can be read, it
+stops and says why.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INCOMPLETE = 1
 
 @with_settings
 def score(
-    file: Annotated[Path, typer.Argument(help="Pairs or groups, a row each: .jsonl or .parquet.")],
+    file: Annotated[Path, typer.Argument(help="Pairs or groups, one per row: .jsonl or .parquet.")],
     settings: Annotated[ScoreSettings, Fields(names={"both_orders": "--both-orders/--one-order"}, without=("frames",))],
     out: Annotated[Path, typer.Option(help="The .parquet file to write; the same command resumes where it stopped.")],
     options: ScoreOptions,
@@ -46,7 +46,7 @@ def score(
 
         def progress(state: ScoreState) -> None:
             nonlocal start
-            if not state.judged:  # what an earlier call judged says nothing about the speed of this one
+            if not state.judged:  # rows judged by an earlier call say nothing about the speed of this one
                 start = time.monotonic()
             speed = f"{state.judged / max(time.monotonic() - start, 1e-9):.3g} rows/s" if state.judged else ""
             update(state.done, state.total, speed + (f", {state.failed} failed" if state.failed else ""))
@@ -58,7 +58,7 @@ def score(
 
 
 def show(summary: ScoreSummary, as_json: bool) -> None:
-    """Print how many rows there are, how many failed, the first of those, and what the server refused."""
+    """Print the number of rows, of failed rows, the first failures, and what the server refused."""
     from r1_reward.data.scoring.parts import remarks_of
 
     remarks = remarks_of(summary.out)
@@ -73,7 +73,7 @@ def show(summary: ScoreSummary, as_json: bool) -> None:
         readable, cut = (f"{count / summary.votes:.1%}" for count in (summary.readable, summary.truncated or 0))
         typer.echo(f"{summary.votes:,} votes: {readable} are readable, {cut} were cut by the token limit")
         if not summary.readable:
-            typer.echo("warning: not one vote can be read, so no row has a verdict", err=True)
+            typer.echo("warning: none of the votes can be read, so no row has a verdict", err=True)
     if summary.ranked:
         typer.echo(f"{summary.ranked:,} groups have a ranking: the top choice is the best of {summary.top_is_best:.1%}")
     for remark in remarks:

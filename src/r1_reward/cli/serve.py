@@ -1,4 +1,4 @@
-"""``r1-reward serve``: the reward model behind HTTP."""
+"""``r1-reward serve``: serve the reward model over HTTP."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def serve(
     limits: Annotated[Partial[ServerSettings], _LIMITS],
     engine: OneProcess,
     api_key_env: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Environment variable with the key that requests must bring.")
+        str | None, typer.Option(metavar="NAME", help="Environment variable with the required API key.")
     ] = None,
 ) -> None:
-    """Answer comparisons, rankings and rewards over HTTP; SIGTERM finishes what was taken."""
+    """Serve comparisons, rankings and rewards over HTTP; SIGTERM finishes accepted requests first."""
     try:
         from r1_reward.serve.server import serve as run
     except ModuleNotFoundError as error:
@@ -47,5 +47,5 @@ def _key(variable: str | None) -> str | None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise UserError(f"the environment variable {variable} (--api-key-env) is not set, or empty.")
+        raise UserError(f"the environment variable {variable} (--api-key-env) is not set or empty.")
     return key

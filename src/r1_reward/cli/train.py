@@ -15,7 +15,7 @@ from r1_reward.cli.options import with_settings
 app = typer.Typer(no_args_is_help=True)
 OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file; see recipes/.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in output_dir.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume from the newest intact checkpoint in output_dir.")]
 Keys = Annotated[bool, typer.Option("--keys", help="List every key with its default and meaning, then exit.")]
 
 
@@ -36,7 +36,7 @@ def rl(context: typer.Context, config: Config = None, resume: Resume = False, ke
 @app.command(context_settings=OVERRIDES)
 @with_settings
 def scalar(context: typer.Context, config: Config = None, resume: Resume = False, keys: Keys = False) -> None:
-    """Baselines: score answers alone, or behind a critique. Any key of the file can be overridden with --key value."""
+    """Baselines: score answers with or without a critique. Any key of the file can be overridden with --key value."""
     _train("scalar", context.args, config, resume, keys)
 
 
@@ -56,14 +56,14 @@ def _train(stage: str, overrides: list[str], config: Path | None, resume: bool, 
 
 
 def _leave_the_others() -> None:
-    """End the connections between processes: their threads, left running, may abort a process that ends.
+    """Close the connections between processes, because their threads may abort a process as it exits.
 
-    Only at the very end: accelerate remembers that it has opened them, so another run in this process would wait for
-    ever on connections it believes to be open.
+    Only at the very end: accelerate remembers opening them, so another run in this process would wait forever on
+    connections it believes to be open.
     """
     import torch
 
-    # A colocated vLLM's come first: by the time it would close them itself, those they are made of are gone.
+    # A colocated vLLM's come first: they are built on torch's, which would be gone when vLLM closes them itself.
     if (vllm := sys.modules.get("vllm.distributed.parallel_state")) is not None:
         vllm.destroy_model_parallel()
         vllm.destroy_distributed_environment()

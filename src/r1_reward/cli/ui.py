@@ -1,4 +1,4 @@
-"""``r1-reward ui``: the web page, beside the HTTP routes of ``r1-reward serve``."""
+"""``r1-reward ui``: the web page, in addition to the HTTP routes of ``r1-reward serve``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ui(
     page: Annotated[Partial[PageSettings], Fields(only=("host", "port", "insecure"))],
     engine: OneProcess,
 ) -> None:
-    """Open a web page to drop pictures, compare answers and watch the votes come in."""
+    """Open a web page to upload pictures, compare answers and watch the votes come in."""
     try:
         from r1_reward.serve.server import serve_page
     except ModuleNotFoundError as error:

@@ -28,7 +28,7 @@ _DRIVER = Path("/dev/nvidiactl")
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what a reader needs to judge the times: processor, cores, accelerator, versions."""
+    """Return what a reader needs to interpret times: processor, cores, accelerator, versions."""
     import torch
 
     return {
@@ -41,7 +41,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def machine_text(machine: Mapping[str, Any]) -> str:
-    """Return in words what :func:`describe_machine` found; parts that a file does not hold are left out."""
+    """Return the result of :func:`describe_machine` in words, without parts that a file does not have."""
     cores = machine.get("cores")
     parts = [
         str(machine.get("processor") or "unknown processor"),
@@ -159,10 +159,10 @@ def print_torch() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep memory that was freed; does nothing with another C library.
+    """Let glibc keep freed memory; do nothing with other C libraries.
 
     A training step on the CPU allocates the same tensors each time. By default glibc returns those above 128 KiB to
-    the system, which then clears every page again: a sixth of a step of the tiny model.
+    the system, which then clears every page again; for the tiny model this takes a sixth of a step.
     """
     import ctypes
 

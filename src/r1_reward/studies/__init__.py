@@ -1,1 +1,1 @@
-"""What is measured with the package: the demo, grids of training runs, and what only experiments need."""
+"""Experiments: the demo, ablation studies, and trainers that only experiments need."""

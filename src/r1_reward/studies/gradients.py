@@ -1,4 +1,4 @@
-"""Two losses of one forward pass, compared by the gradients they give the parameters."""
+"""Compare two losses of one forward pass by their gradients with respect to the parameters."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 def compare_gradients(loss: Tensor, other: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return the cosine of the gradient of ``loss`` to that of ``other``, and the ratio of their norms.
 
-    Two backward passes; the graph stays, and no ``.grad`` is touched.
+    This takes two backward passes, keeps the graph and leaves ``.grad`` unchanged.
 
     Args:
         loss: Scalar.
         other: Scalar of the same graph; the ratio divides by its norm.
-        parameters: What to differentiate by; those a loss does not depend on count as 0.
+        parameters: Parameters to differentiate; the gradient of a loss that does not depend on one is 0.
 
     Returns:
-        Scalars in float64. If one gradient is zero the cosine is 0, and the ratio 0 or inf; (1, 1) if both are. If
-        ``other`` has no finite gradient, (0, 0): whatever ``loss`` has is negligible beside it.
+        Scalars in float64. If one gradient is zero, the cosine is 0 and the ratio 0 or inf; if both are, (1, 1). If
+        the gradient of ``other`` is not finite, (0, 0), because that of ``loss`` is negligible in comparison.
     """
     first, second = (
         torch.autograd.grad(scalar, parameters, retain_graph=True, allow_unused=True) for scalar in (loss, other)

@@ -1,4 +1,4 @@
-"""A referee that errs on purpose, to measure what a weak one costs.
+"""A referee that errs on purpose, to measure the cost of a weak one.
 
 >>> from r1_reward.judge.referee import RuleReferee
 >>> ErringReferee(RuleReferee(), noise=1.0, seed=0).judge(["Response 2 is better."], [2])
@@ -14,10 +14,10 @@ from r1_reward.judge.referee import Referee
 
 
 def flip_verdict(verdict: float | None, text: str, *, noise: float, seed: int) -> float | None:
-    """Return the verdict, reversed with probability ``noise``: a referee that is wrong that often.
+    """Return the verdict, reversed with probability ``noise``.
 
-    The draw is a hash of ``seed`` and ``text``, so the same text is always met by the same error, as with a real
-    referee whose answers are cached. An unknown verdict (None) stays unknown.
+    The draw is a hash of ``seed`` and ``text``, so the same text always gets the same error, as from a real referee
+    whose answers are cached. An unknown verdict (None) remains unknown.
     """
     if verdict is None:
         return None
@@ -27,15 +27,15 @@ def flip_verdict(verdict: float | None, text: str, *, noise: float, seed: int) -
 
 
 class ErringReferee:
-    """Another referee with a share of its verdicts reversed, drawn from seed, answer and reasoning."""
+    """Reverses a share of another referee's verdicts, drawn from seed, answer and reasoning."""
 
     def __init__(self, referee: Referee, *, noise: float, seed: int) -> None:
-        """Take the share to reverse, in [0, 1], and what the draws depend on."""
+        """Take the share to reverse, in [0, 1], and the seed of the draws."""
         self._referee, self._noise, self._seed = referee, noise, seed
         self._flipped = self._known = 0
 
     def judge(self, reasonings: Sequence[str], answers: Sequence[int]) -> list[float | None]:
-        """Return the other referee's verdicts, some of them reversed; None stays None."""
+        """Return the other referee's verdicts, some of them reversed; None remains None."""
         heard = []
         for reasoning, answer, verdict in zip(
             reasonings, answers, self._referee.judge(reasonings, answers), strict=True
@@ -47,6 +47,6 @@ class ErringReferee:
         return heard
 
     def take_counts(self) -> tuple[int, int]:
-        """Return how many verdicts were reversed and how many were known since the last call."""
+        """Return the numbers of reversed and of known verdicts since the last call."""
         counts, self._flipped, self._known = (self._flipped, self._known), 0, 0
         return counts

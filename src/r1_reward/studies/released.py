@@ -1,17 +1,17 @@
-"""Three things that the released code of R1-Reward does otherwise than the paper, as switches for experiments.
+"""Three differences between the released code of R1-Reward and the paper, as switches for experiments.
 
 Read in github.com/yfzhang114/r1_reward, commit 176aba8 (paths below ``openrlhf/``):
 
 * Log-probabilities of the policy, old (trainer/ppo_utils/experience_maker.py) and new (trainer/ppo_trainer.py), are
   computed without the pictures; those of the reference with them. Here pictures are blanked: pixel values are 0, the
-  placeholders and the sequence length stay. The released code passes no pictures at all, so the model there sees the
-  placeholders' own embeddings. In both cases nothing of the picture reaches the policy.
-* Every model of its trainer, the reference too, gets one-dimensional positions (models/actor.py).
+  placeholders and the sequence length remain. The released code passes no pictures at all, so its model sees the
+  placeholders' own embeddings. In both cases the policy gets no information about the picture.
+* Every model of its trainer, including the reference, gets one-dimensional positions (models/actor.py).
 * The bounds of the advantage filter are the mean of the *raw* returns plus and minus 3, and are applied to z-scores
   (trainer/ppo_utils/replay_buffer.py).
 
-Example: the policy is right in 7 of 10 samples, worth 2.0 each; wrong ones are worth 0.5. No sample lies beyond 3
-standard deviations, yet the released bounds are -1.45 and 4.55 and take every wrong sample out.
+Example: the policy is right in 7 of 10 samples, with a return of 2.0 each; wrong ones have 0.5. No sample is beyond 3
+standard deviations, but the released bounds are -1.45 and 4.55 and remove every wrong sample.
 
 >>> import torch
 >>> from r1_reward.algorithm import filter_outliers, standardize
@@ -37,7 +37,7 @@ from r1_reward.records.errors import UserError
 
 
 class Faults(NamedTuple):
-    """What is wrong with the policy's log-probabilities."""
+    """The faults in the policy's log-probabilities."""
 
     blind: bool
     """They are computed on blanked pictures."""
@@ -59,15 +59,15 @@ STANDARDIZED, RAW = FILTER_BOUNDS = ("standardized", "raw")
 
 
 def filter_by_raw_bounds(z: Tensor, mean_return: float, threshold: float = 3.0) -> Tensor:
-    """Return z-scores with those outside ``[mean_return - threshold, mean_return + threshold]`` set to 0.
+    """Apply the released filter: set z-scores outside ``[mean_return - threshold, mean_return + threshold]`` to 0.
 
-    The released filter. It then sets what lies beyond 10 to 0; rewards here are between 0 and 2, so their mean is too,
-    and the first rule takes all of that already.
+    The released code also sets values beyond 10 to 0. Rewards here are between 0 and 2, and so is their mean, so the
+    first rule already covers that.
 
     Args:
-        z: Standardised returns, any shape.
+        z: Standardized returns, any shape.
         mean_return: Mean of the raw returns over the tokens of the global batch, in units of the reward.
-        threshold: Half the width of the interval that is kept.
+        threshold: Half the width of the interval to keep.
     """
     outside = (z < mean_return - threshold) | (z > mean_return + threshold)
     return torch.where(outside, torch.zeros_like(z), z)
@@ -80,16 +80,16 @@ def positions_1d(attention_mask: Tensor) -> Tensor:
 
 @contextmanager
 def one_dimensional_positions(model: Any) -> Iterator[None]:
-    """Let a model with M-RoPE number its tokens one by one inside the block: all three components are the same.
+    """Give a model with M-RoPE one-dimensional positions inside the block: all three components are equal.
 
     Raises:
-        UserError: the model has no M-RoPE, so that nothing would change.
+        UserError: The model has no M-RoPE, so nothing would change.
     """
     whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     rope = getattr(whole.config.get_text_config(), "rope_parameters", None) or {}
     if "mrope_section" not in rope:
         raise UserError(
-            f"logps: {type(whole).__name__} has no M-RoPE, so one-dimensional positions are its own; use sighted or "
+            f"logps: {type(whole).__name__} has no M-RoPE, so its positions are already 1-dimensional; use sighted or "
             "blind."
         )
 
@@ -97,7 +97,7 @@ def one_dimensional_positions(model: Any) -> Iterator[None]:
         positions = positions_1d(kwargs["attention_mask"])
         return args, {**kwargs, "position_ids": positions.expand(3, -1, -1)}
 
-    # The backbone and not the model: only there padding has been cut from the mask (models/padding.py).
+    # The backbone, not the model: only there has padding been removed from the mask (models/padding.py).
     handle = whole.base_model.register_forward_pre_hook(number, with_kwargs=True)
     try:
         yield

@@ -1,10 +1,10 @@
-"""What every report of a study is made with: one template environment, numbers in words, pictures inside the page.
+"""Shared parts of reports: the template environment, number formats, and pictures embedded in the page.
 
     page = render("demo.html", metrics=metrics, pictures={"accuracy": svg_url(figure)})
-    write_text(folder / "report.html", page)            # store.files: complete, or not there
+    write_text(folder / "report.html", page)            # store.files: writes atomically
 
-Texts of a model are hostile until escaped: autoescape is on for HTML, and a name that a template does not get is an
-error. A number that was not measured (None, NaN, a missing key) is a dash, never a zero.
+A model's texts are untrusted: autoescape is on for HTML, and an undefined name in a template is an error. A number that
+was not measured (None, NaN, a missing key) is shown as a dash, never as zero.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ DASH = "–"
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a file of ``studies/templates`` filled in.
+    """Render a template of ``studies/templates``.
 
-    It has the filters ``percent``, ``points``, ``signed``, ``decimal``, ``duration``, ``interval`` and
-    ``signed_interval``: the functions of this module.
+    The filters ``percent``, ``points``, ``signed``, ``decimal``, ``duration``, ``interval`` and ``signed_interval`` are
+    the functions of this module.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -47,14 +47,14 @@ def render(template: str, **values: Any) -> str:
 
 
 def number(value: Any) -> float | None:
-    """Return a finite float, or None for anything that is not one."""
+    """Return a finite float, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
 
 
 def triple(interval: Any) -> tuple[float, float, float] | None:
-    """Return (mean, low, high) of an interval as a JSON file holds it, None unless all three are numbers."""
+    """Return (mean, low, high) of an interval from a JSON file, or None unless all three are numbers."""
     if not isinstance(interval, dict):
         return None
     mean = interval.get("mean", interval.get("accuracy"))
@@ -63,19 +63,19 @@ def triple(interval: Any) -> tuple[float, float, float] | None:
 
 
 def percent(value: Any, digits: int = 1) -> str:
-    """Return a share in [0, 1] as percent, a dash when it was not measured."""
+    """Return a share in [0, 1] as percent, or a dash if it was not measured."""
     known = number(value)
     return DASH if known is None else f"{100 * known:.{digits}f} %"
 
 
 def points(value: Any) -> str:
-    """Return a share or a difference of shares as percentage points, for a column that names the unit."""
+    """Return a share or a difference of shares in percentage points, for a column that names the unit."""
     known = number(value)
     return DASH if known is None else f"{100 * known:.1f}"
 
 
 def signed(value: Any) -> str:
-    """Return a difference of shares as signed percentage points, finer where one digit would show a zero."""
+    """Return a difference of shares in signed percentage points, with more digits if one would show a zero."""
     known = number(value)
     if known is None:
         return DASH
@@ -86,13 +86,13 @@ def signed(value: Any) -> str:
 
 
 def decimal(value: Any, digits: int = 1) -> str:
-    """Return a number with a fixed number of digits, a dash when it was not measured."""
+    """Return a number with a fixed number of digits, or a dash if it was not measured."""
     known = number(value)
     return DASH if known is None else f"{known:,.{digits}f}"
 
 
 def duration(seconds: Any) -> str:
-    """Return seconds as a person would say them."""
+    """Return a duration in seconds in readable units."""
     known = number(seconds)
     if known is None:
         return DASH
@@ -103,12 +103,12 @@ def duration(seconds: Any) -> str:
 
 
 def interval_text(interval: Any) -> str:
-    """Return a share with its interval in percentage points, ``74.0 [69.1, 78.9]``; a dash where there is none."""
+    """Return a share with its interval in percentage points, ``74.0 [69.1, 78.9]``, or a dash if there is none."""
     return _interval(interval, points)
 
 
 def signed_interval(interval: Any) -> str:
-    """Return a difference of shares with its interval, ``+2.0 [−1.0, +5.0]``; a dash where there is none."""
+    """Return a difference of shares with its interval, ``+2.0 [−1.0, +5.0]``, or a dash if there is none."""
     return _interval(interval, signed)
 
 
@@ -119,7 +119,7 @@ def _interval(interval: Any, shown: Any) -> str:
 
 
 def bounds_text(interval: Any) -> str:
-    """Return the bounds of a difference's interval in words, ``+5.0 to +15.0``; a dash unless all is known."""
+    """Return the bounds of a difference's interval in words, ``+5.0 to +15.0``, or a dash if any is unknown."""
     known = triple(interval)
     return DASH if known is None else f"{signed(known[1])} to {signed(known[2])}"
 
@@ -128,14 +128,14 @@ def bounds_text(interval: Any) -> str:
 
 
 def png(figure: Figure, *, dpi: int = 110) -> bytes:
-    """Return a figure as a PNG whose bytes depend on its content only."""
+    """Return a figure as a PNG whose bytes depend only on its content."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def svg_url(figure: Figure) -> str:
-    """Return a figure as a data URL of an SVG whose bytes depend on its content only."""
+    """Return a figure as a data URL of an SVG whose bytes depend only on its content."""
     import matplotlib
 
     buffer = io.BytesIO()
@@ -145,12 +145,12 @@ def svg_url(figure: Figure) -> str:
 
 
 def picture_url(image: Image.Image) -> str:
-    """Return a picture, unchanged, as a data URL."""
+    """Return a picture as a lossless data URL."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return data_url(buffer.getvalue())
 
 
 def data_url(content: bytes, kind: str = "image/png") -> str:
-    """Return a file's content as a URL that needs no network."""
+    """Return a file's content as a data URL."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

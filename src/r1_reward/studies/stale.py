@@ -1,8 +1,8 @@
-"""Rollouts from other weights than the ones being trained: older ones, or rounded ones.
+"""Sample rollouts with other weights than those being trained: older or rounded ones.
 
 Asynchronous trainers sample with a policy some updates old, mixed-engine trainers with weights of another precision.
-:class:`SamplingWeights` reproduces both inside an ordinary trainer, so that their effect can be measured: it swaps the
-sampling policy's weights in for the time of generation and of the old log-probabilities, and back out again.
+:class:`SamplingWeights` reproduces both in an ordinary trainer to measure their effect: it swaps in the sampling
+policy's weights during generation and for the old log-probabilities.
 
     sampling = SamplingWeights(model, stale_updates=8, dtype=torch.bfloat16)
     age = sampling.start_rollout(step)        # before each rollout
@@ -21,11 +21,10 @@ from torch import Tensor
 
 
 class SamplingWeights:
-    """The weights rollouts are sampled with.
+    """The weights with which rollouts are sampled.
 
-    Copies lie in CPU memory, one a rollout for as long as it is needed: ``stale_updates`` divided by the updates per
-    rollout, rounded up, plus one. Only parameters that are trained are copied. Not for sharded parameters (FSDP,
-    ZeRO-3), whose weights are not where the model shows them.
+    Copies of the trained parameters are kept in CPU memory, one per rollout as long as it is needed: ``stale_updates``
+    divided by the updates per rollout, rounded up, plus one. Sharded parameters (FSDP, ZeRO-3) are not supported.
     """
 
     def __init__(self, model: torch.nn.Module, *, stale_updates: int = 0, dtype: torch.dtype | None = None) -> None:
@@ -40,13 +39,13 @@ class SamplingWeights:
         return self._stale_updates > 0 or self._dtype is not None
 
     def start_rollout(self, step: int) -> int:
-        """Choose the weights of the coming rollout and return how many updates old they are.
+        """Choose the weights of the next rollout and return their age in updates.
 
-        They are the newest that are ``stale_updates`` updates old; at the start of a run, and after a rollback to an
-        earlier step, the oldest there are.
+        They are the newest that are at least ``stale_updates`` updates old; at the start of a run, and after a rollback
+        to an earlier step, the oldest available.
 
         Args:
-            step: Updates done so far.
+            step: Number of updates so far.
         """
         if self._stale_updates == 0:
             return 0
@@ -59,20 +58,20 @@ class SamplingWeights:
         return step - self._copies[0][0]
 
     def forget(self) -> None:
-        """Drop the older weights: the next rollout samples with those being trained (after a rollback, say)."""
+        """Drop the older weights, for example after a rollback: the next rollout samples with the current ones."""
         self._copies.clear()
 
     def copies(self) -> list[tuple[int, list[Tensor]]]:
-        """Return the older weights, each with its step, the oldest first."""
+        """Return the older weights, each with its step, oldest first."""
         return list(self._copies)
 
     def restore(self, copies: Sequence[tuple[int, Sequence[Tensor]]]) -> None:
-        """Go on with what `copies` returned."""
+        """Restore what `copies` returned."""
         self._copies = deque((step, [tensor.cpu() for tensor in tensors]) for step, tensors in copies)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Give the model the sampling policy's weights inside the block; without staleness and rounding do nothing."""
+        """Swap in the sampling policy's weights inside the block; do nothing without staleness or rounding."""
         if not self.active:
             yield
             return

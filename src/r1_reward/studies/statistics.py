@@ -1,8 +1,8 @@
-"""Differences and rates: over the pairs that two models judged, and over the seeds of two arms.
+"""Statistics of differences and rates, over pairs judged by two models and over the seeds of two arms.
 
-Two models of one run are compared pair by pair: :func:`paired_difference` resamples pairs. Arms of a study are compared
-seed by seed, for the unit is the seed: accuracy gets a t interval, a collapse rate Clopper and Pearson's exact one, a
-difference a paired t interval, two rates Fisher's exact test, and what could have been seen its power::
+Two models of one run are compared by pairs, which :func:`paired_difference` resamples. Arms of a study are compared by
+seeds: accuracy gets a t interval, a collapse rate the exact Clopper-Pearson interval, a difference a paired t interval,
+two rates Fisher's exact test, and a power analysis shows what could have been detected::
 
     mean_over_seeds([0.70, 0.74, 0.78])      # Interval(mean=0.74, low=0.64..., high=0.84...)
 """
@@ -31,7 +31,7 @@ def paired_difference(
 
 
 def share_over_seeds(shares: Sequence[float]) -> Interval:
-    """Return the mean of shares with its 95 % t interval, cut to [0, 1]; the bounds are NaN for a single seed."""
+    """Return the mean of shares with its 95 % t interval, clipped to [0, 1]; the bounds are NaN for a single seed."""
     mean, low, high = mean_over_seeds(shares)
     return Interval(mean, float(np.maximum(low, 0.0)), float(np.minimum(high, 1.0)))
 
@@ -47,20 +47,20 @@ def mean_over_seeds(values: Sequence[float]) -> Interval:
 
 
 def rate(count: int, n: int) -> Interval:
-    """Return a share with Clopper and Pearson's exact 95 % interval."""
+    """Return a share with its exact 95 % interval (Clopper-Pearson)."""
     interval = stats.binomtest(count, n).proportion_ci(confidence_level=0.95, method="exact")
     return Interval(count / n, float(interval.low), float(interval.high))
 
 
 def fisher(count_a: int, count_b: int, n_a: int, n_b: int) -> float:
-    """Return the two-sided p-value that two shares are the same."""
+    """Return the two-sided p-value for the equality of two shares."""
     return float(stats.fisher_exact([[count_a, n_a - count_a], [count_b, n_b - count_b]]).pvalue)
 
 
 def detectable_rate(n: int, base: int = 0, *, power: float = 0.8, level: float = 0.05) -> float | None:
-    """Return the smallest collapse rate that ``n`` seeds an arm would tell from ``base`` of n with that power.
+    """Return the smallest collapse rate that ``n`` seeds per arm would distinguish from ``base`` of n with that power.
 
-    None if even certain collapse would not be told apart. Exact, by enumeration, in steps of 0.01.
+    None if not even certain collapse would be distinguished. Exact, by enumeration, in steps of 0.01.
     """
     significant = np.array([fisher(base, count, n, n) < level for count in range(n + 1)])
     for percent in range(1, 101):
@@ -71,9 +71,9 @@ def detectable_rate(n: int, base: int = 0, *, power: float = 0.8, level: float =
 
 
 def detectable_difference(differences: Sequence[float], *, power: float = 0.8, level: float = 0.05) -> float:
-    """Return the smallest true difference that a paired t-test over as many seeds would have told from 0.
+    """Return the smallest true difference that a paired t-test over these seeds would have distinguished from 0.
 
-    The spread of the ``differences`` found stands for the true one. NaN for a single seed.
+    The spread of the observed ``differences`` is taken as the true one. NaN for a single seed.
     """
     n = len(differences)
     if n < 2:

@@ -1,9 +1,9 @@
-"""StableReinforce under conditions that only an experiment wants: stale rollouts, blind losses, a referee that errs.
+"""StableReinforce under experimental conditions: stale rollouts, blind losses, a referee that errs.
 
     args = StudyConfig("runs/cell", stale_updates=8, referee_noise=0.2)
     StudyTrainer(model, args, train_dataset=pairs, processing_class=processor).train()
 
-Without its own options a `StudyTrainer` is the trainer of ``r1-reward train rl``, number for number.
+Without its own options a `StudyTrainer` computes exactly what the trainer of ``r1-reward train rl`` does.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class StudyConfig(StableReinforceConfig):
 
     stale_updates: int = field(
         default=0,
-        metadata={"help": "Sample with the weights of this many updates ago, rounded up to whole rollouts."},
+        metadata={"help": "Sample with weights this many updates old, rounded up to whole rollouts."},
     )
     rollout_dtype: str | None = field(
         default=None, metadata={"help": "Sample with weights rounded to bfloat16 or float16; null: as trained."}
@@ -60,15 +60,15 @@ class StudyConfig(StableReinforceConfig):
     logps: str = field(
         default=SIGHTED,
         metadata={
-            "help": f"{', '.join(LOGPS)}: the policy's log-probabilities, old and new, are computed as sampled, on "
-            "blanked pictures, with one-dimensional positions, or with both. Sampling is never changed."
+            "help": f"{', '.join(LOGPS)}: compute the policy's old and new log-probabilities as sampled, on blanked "
+            "pictures, with one-dimensional positions, or with both. Sampling does not change."
         },
     )
     old_logps: str = field(
         default="sampler",
         metadata={
-            "help": "Whose weights give the ratio's denominator where rollouts have other ones: sampler (it corrects "
-            "for them) or trainer (the released code, whose ratio begins at 1 whatever sampled)."
+            "help": "Weights of the ratio's denominator if rollouts use other ones: sampler (corrects for them) or "
+            "trainer (the released code, whose ratio starts at 1 whatever the sampler)."
         },
     )
     filter_bounds: str = field(
@@ -81,8 +81,8 @@ class StudyConfig(StableReinforceConfig):
     pre_clip_in_parameters: bool = field(
         default=False,
         metadata={
-            "help": "Log how Pre-CLIP changes the gradient of the parameters: two more backward passes wherever it "
-            "changes a token."
+            "help": "Log how Pre-CLIP changes the gradient of the parameters, with two more backward passes whenever "
+            "it changes a token."
         },
     )
 
@@ -94,7 +94,7 @@ class StudyConfig(StableReinforceConfig):
         if self.rollout_dtype not in _DTYPES:
             raise ValueError(f"rollout_dtype must be null, bfloat16 or float16; got {self.rollout_dtype!r}.")
         if not 0.0 <= self.referee_noise <= 1.0:
-            raise ValueError(f"referee_noise is a share between 0 and 1; got {self.referee_noise}.")
+            raise ValueError(f"referee_noise must be a share between 0 and 1; got {self.referee_noise}.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}.")
@@ -108,17 +108,17 @@ class StudyConfig(StableReinforceConfig):
                 "advantage_filter and advantage_filter_mode drop."
             )
         if (self.stale_updates or self.rollout_dtype) and (self.use_vllm or self.use_transformers_continuous_batching):
-            raise ValueError("stale_updates and rollout_dtype need plain transformers generation; leave vLLM off.")
+            raise ValueError("stale_updates and rollout_dtype need transformers' generation; set use_vllm to false.")
 
 
 class StudyTrainer(StableReinforceTrainer):
     """StableReinforceTrainer with the options of `StudyConfig`.
 
-    It also logs rollout_age (updates), referee_flipped (share of the known verdicts), pre_clip/parameter_* and, where
-    log-probabilities are not those of the sampler, mismatch/mean_abs and mismatch/max (nats, over response tokens: the
-    policy's log-probability as the loss has it, against that of what sampled); each where its option is set.
+    It also logs, if the option is set, rollout_age (updates), referee_flipped (share of the known verdicts),
+    pre_clip/parameter_* and, if the log-probabilities are not those of the sampler, mismatch/mean_abs and mismatch/max
+    (nats over response tokens: the policy's log-probability in the loss against the sampler's).
 
-    Whatever `logps` says, a reference sees the pictures; its positions are the policy's. The released code is so, too.
+    For any `logps`, a reference sees the pictures and has the policy's positions, as in the released code.
     """
 
     args: StudyConfig
@@ -132,13 +132,13 @@ class StudyTrainer(StableReinforceTrainer):
         self._faults = LOGPS[args.logps]
         if self._faults.blind and args.beta != 0.0 and isinstance(self.accelerator.unwrap_model(self.model), PeftModel):
             raise UserError(
-                "logps: blind with beta needs a reference model of its own, which LoRA does not have; set beta to 0."
+                "logps: blind with beta needs a separate reference model, which LoRA does not have; set beta to 0."
             )
         if (self.sampling.active or args.pre_clip_in_parameters) and (
             self.is_fsdp_enabled or self.is_deepspeed_enabled
         ):
             raise UserError(
-                "stale_updates, rollout_dtype and pre_clip_in_parameters need whole weights; they do not run with FSDP "
+                "stale_updates, rollout_dtype and pre_clip_in_parameters need whole weights and do not work with FSDP "
                 "or DeepSpeed."
             )
         if args.referee_noise > 0:
@@ -164,7 +164,7 @@ class StudyTrainer(StableReinforceTrainer):
     def _old_logps(self, rollout: dict[str, Any]) -> Tensor | None:
         if self._mode == "eval" or not (self.sampling.active or self.args.logps != SIGHTED):
             return super()._old_logps(rollout)
-        trained = rollout.get("old_per_token_logps")  # TRL's, where a rollout has several updates
+        trained = rollout.get("old_per_token_logps")  # TRL's, if a rollout has several updates
         if trained is None:
             trained = self._constant_logps(rollout)
         with self.sampling.swapped_in(), self._as_sampled():
@@ -186,11 +186,11 @@ class StudyTrainer(StableReinforceTrainer):
         self._log_share("mismatch/mean_abs", gap, mask)
         self._metrics[self._mode]["mismatch/max"].append(self.accelerator.gather(gap.max()).max().item())
 
-    # ---- log-probabilities as the released code has them
+    # ---- log-probabilities as in the released code
 
     @contextmanager
     def _as_sampled(self) -> Iterator[None]:
-        """Compute log-probabilities without faults inside the block."""
+        """Disable the faults in log-probabilities inside the block."""
         faults, self._faults = self._faults, LOGPS[SIGHTED]
         try:
             yield
@@ -198,14 +198,14 @@ class StudyTrainer(StableReinforceTrainer):
             self._faults = faults
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **media: Any) -> Any:
-        # Everything that TRL and our own steps compute of policy and reference comes through here, sampling does not.
+        # All log-probabilities of policy and reference, TRL's and ours, pass through here; sampling does not.
         faults = self._faults if self._mode == "train" else Faults(blind=False, flat=False)
         if faults.blind and model is not self.ref_model and media.get("pixel_values") is not None:
             media["pixel_values"] = torch.zeros_like(media["pixel_values"])
         with one_dimensional_positions(self.accelerator.unwrap_model(model)) if faults.flat else nullcontext():
             return super()._get_per_token_logps_and_entropies(model, *args, **media)
 
-    # ---- the filter as the released code has it
+    # ---- the filter as in the released code
 
     def _advantages(self, rollout: dict[str, Any], *, first_row: int) -> Tensor:
         if self.args.filter_bounds != RAW:
@@ -250,14 +250,14 @@ class StudyTrainer(StableReinforceTrainer):
             self._log_means(**{"pre_clip/parameter_cosine": cosine, "pre_clip/parameter_norm_ratio": ratio})
         return result
 
-    # ---- a run that was cut
+    # ---- resuming
 
     def progress(self) -> dict[str, Any]:
         """Add the older weights."""
         return {**super().progress(), "sampling": self.sampling.copies()}
 
     def restore_progress(self, progress: dict[str, Any] | None, epochs: int) -> None:
-        """Put them back, too."""
+        """Restore them, too."""
         super().restore_progress(progress, epochs)
         if progress is not None:
             self.sampling.restore(progress["sampling"])

@@ -1,8 +1,8 @@
-"""Read training pairs on every process, and have one process see once whether their pictures are whole.
+"""Read training pairs on every process, and let one process check their pictures once.
 
-Decoding every picture and film takes minutes on large sets. The main process does it for all; what it found sound is
-remembered in the cache of ``datasets``, by the content of the pictures, so that neither a resumed run nor another run
-on the same pictures decodes them again::
+Decoding every picture and video takes minutes on large sets. The main process does it for all and stores the result in
+the cache of ``datasets``, keyed by the content of the pictures, so neither a resumed run nor another run on the same
+pictures decodes them again::
 
     pairs = checked_pairs("pairs.jsonl", split="train", video_frames=8, check_images=True)
 """
@@ -32,10 +32,10 @@ _BLOCK = 1 << 20
 
 
 def checked_pairs(name: str, *, split: str, video_frames: int, check_images: bool) -> Dataset:
-    """Return what `load_pairs` returns; every process must call this.
+    """Load pairs with `load_pairs`; every process must call this.
 
     Raises:
-        UserError: as `load_pairs`, on every process.
+        UserError: As for `load_pairs`, on every process.
     """
     if check_images:
         once(lambda: _check_pictures(name, split, video_frames))
@@ -43,9 +43,9 @@ def checked_pairs(name: str, *, split: str, video_frames: int, check_images: boo
 
 
 def fingerprint(pairs: Dataset, video_frames: int) -> str:
-    """Return 64 hex digits of all pictures and films, by their bytes, of the frames shown and of this release.
+    """Return a SHA-256 hex digest of the bytes of all pictures and videos, the frame count and this release.
 
-    Those at places within questions and responses count, too.
+    It includes pictures and videos inside questions and responses.
     """
     seen: dict[str, bytes] = {}
     total = hashlib.sha256(f"{version('r1-reward')} {video_frames}\n".encode())
@@ -62,16 +62,16 @@ def _check_pictures(name: str, split: str, video_frames: int) -> None:
         return
     pairs = load_pairs(name, split=split, check_images=True, video_frames=video_frames)
     if fingerprint(pairs, video_frames) != known.name:
-        raise UserError(f"{name}: was changed while its pictures were checked. Start again.")
+        raise UserError(f"{name}: changed while its pictures were checked. Start again.")
     try:
         known.parent.mkdir(parents=True, exist_ok=True)
         known.touch()
     except OSError as error:
-        logger.warning("%s cannot be written (%s): the pictures will be checked again next time.", known, error)
+        logger.warning("Cannot write %s (%s): the pictures will be checked again next time.", known, error)
 
 
 def _digests(row: Mapping[str, Any], seen: dict[str, bytes]) -> Iterator[bytes]:
-    """Yield a digest of each picture of a row and of each of its films; ``seen`` remembers those of files."""
+    """Yield a digest of each picture and video of a row; ``seen`` caches the digests of files."""
     places = [place for name in CONTENTS for place in places_of(row[name])]
     films = [row["video"], *(place.source for place in places if place.kind == "video")]
     for cell in (*row["images"], *(place.source for place in places if place.kind == "image")):
@@ -82,7 +82,7 @@ def _digests(row: Mapping[str, Any], seen: dict[str, bytes]) -> Iterator[bytes]:
         try:
             files = [str(file) for file in find_video(video)] or [video]
         except ImageError:
-            files = [video]  # the check says what is wrong with it
+            files = [video]  # the check reports what is wrong with it
         for file in files:
             yield _of_file(file, seen)
 
@@ -93,7 +93,7 @@ def _of_picture(cell: Any, seen: dict[str, bytes]) -> bytes:
         source = cell["path"] if cell.get("bytes") is None else cell["bytes"]
     if isinstance(source, bytes):
         return hashlib.sha256(source).digest()
-    return b"" if source is None else _of_file(str(source), seen)  # None: one of the row's images
+    return b"" if source is None else _of_file(str(source), seen)  # None refers to one of the row's images
 
 
 def _of_file(path: str, seen: dict[str, bytes]) -> bytes:
@@ -104,6 +104,6 @@ def _of_file(path: str, seen: dict[str, bytes]) -> bytes:
                 while block := file.read(_BLOCK):
                     digest.update(block)
         except OSError:
-            digest = hashlib.sha256(b"cannot be read")  # likewise; what fails the check is not remembered
+            digest = hashlib.sha256(b"cannot be read")  # reported by the check; a failed check is not cached
         seen[path] = digest.digest()
     return seen[path]

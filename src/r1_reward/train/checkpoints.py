@@ -1,11 +1,11 @@
-"""Checkpoints that are whole or not there, and the newest one a run can go on from.
+"""Atomic checkpoints, and the search for the newest one that a run can resume from.
 
-A checkpoint is written into ``output_dir/_saving``, sealed with a list of its files, and only then moved to its name: a
-save that is killed, or fails on a full disk, leaves no ``checkpoint-N`` behind. Before a run goes on from one, every
-file of it is read, because names and sizes alone do not tell a damaged file::
+A checkpoint is written to ``output_dir/_saving``, sealed with a list of its files, and only then renamed: a save that
+is killed, or fails on a full disk, leaves no ``checkpoint-N`` behind. Before a run resumes from one, every file in it
+is read, because names and sizes alone do not reveal damage::
 
     with saving("checkpoint-8", output_dir):
-        ...                                      # write into output_dir/_saving/checkpoint-8
+        ...                                      # write to output_dir/_saving/checkpoint-8
         publish(staged, output_dir / "checkpoint-8")
     keep_newest(output_dir, 2)
     path = checkpoint_to_resume(output_dir)
@@ -32,43 +32,43 @@ from r1_reward.store.files import write_json
 logger = logging.getLogger(__name__)
 
 STAGING = "_saving"
-"""Where a checkpoint is put together and where an old one is taken apart; whatever lies there may be deleted."""
+"""Folder in which checkpoints are assembled and old ones deleted; its content may be deleted at any time."""
 SEAL = "complete.json"
-"""Lists the files of a checkpoint; written last."""
+"""List of a checkpoint's files; written last."""
 _CHUNK = 1 << 24
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the folders ``checkpoint-N``, the newest last, whatever state they are in."""
+    """Return the ``checkpoint-N`` folders, newest last, whether intact or not."""
     found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     return sorted((path for path in found if path.is_dir()), key=_step)
 
 
 def checkpoint_to_resume(folder: Path) -> Path | None:
-    """Return the newest checkpoint that can be resumed from, None where there is none at all; warn of damaged ones.
+    """Return the newest checkpoint that can be resumed, or None if there are no checkpoints; warn about damaged ones.
 
     Raises:
-        UserError: there are checkpoints, and all of them are damaged.
+        UserError: All checkpoints are damaged.
     """
     damaged: list[str] = []
     for path in reversed(checkpoints(folder)):
         problem = damage(path)
         if problem is None:
             if damaged:
-                logger.warning("%s; going on from %s, the newest whole checkpoint.", "; ".join(damaged), path.name)
+                logger.warning("%s; resuming from %s, the newest intact checkpoint.", "; ".join(damaged), path.name)
             return path
         damaged.append(f"{path.name} cannot be used ({problem})")
     if damaged:
         good = " or with --model " + str(folder / "last-good") if (folder / "last-good").is_dir() else ""
         raise UserError(
-            f"{folder}: no checkpoint can be resumed: {'; '.join(damaged)}. Put a whole one back, or start again "
+            f"{folder}: no checkpoint can be resumed: {'; '.join(damaged)}. Restore an intact one, or start again "
             f"in another --output_dir{good}."
         )
     return None
 
 
 def damage(checkpoint: Path) -> str | None:
-    """Return what is wrong with a checkpoint, None if every file of it is there and can be read."""
+    """Return what is wrong with a checkpoint, or None if all of its files exist and can be read."""
     try:
         entries = _sealed(checkpoint)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -80,7 +80,7 @@ def damage(checkpoint: Path) -> str | None:
 
 
 def publish(staged: Path, final: Path) -> None:
-    """Seal a checkpoint and move it to its name; one that has the name already is replaced."""
+    """Seal a checkpoint and move it to its final name, replacing an existing one."""
     seal(staged)
     if final.exists():
         final.replace(staged.with_name(f"replaced-{final.name}"))
@@ -89,11 +89,11 @@ def publish(staged: Path, final: Path) -> None:
 
 
 def seal(checkpoint: Path) -> None:
-    """List the files of a checkpoint in it, after all of them have reached the disk."""
+    """Write the list of a checkpoint's files into it, after flushing all of them to disk."""
     entries = {}
     for path in _files(checkpoint):
         entry: dict[str, int] = {"bytes": path.stat().st_size}
-        if path.suffix == ".safetensors":  # the one format here without a checksum of its own
+        if path.suffix == ".safetensors":  # the only format here without a checksum
             entry["crc32"] = _checksum(path)
         entries[path.relative_to(checkpoint).as_posix()] = entry
         _sync(path)
@@ -103,28 +103,28 @@ def seal(checkpoint: Path) -> None:
 
 
 def keep_newest(folder: Path, limit: int | None) -> None:
-    """Delete whole checkpoints older than the newest ``limit`` whole ones; others are neither counted nor touched."""
+    """Delete all but the newest ``limit`` complete checkpoints; incomplete ones are neither counted nor touched."""
     if limit is None or limit < 1:
         return
     whole = [path for path in checkpoints(folder) if _is_complete(path)]
     for path in whole[:-limit]:
         (folder / STAGING).mkdir(exist_ok=True)
-        # Half deleted it would look like a damaged checkpoint.
+        # A half-deleted checkpoint would look damaged.
         path.replace(folder / STAGING / f"old-{path.name}")
     clear_staging(folder)
 
 
 def clear_staging(folder: Path) -> None:
-    """Delete what an earlier save left unfinished."""
+    """Delete unfinished saves."""
     shutil.rmtree(folder / STAGING, ignore_errors=True)
 
 
 @contextmanager
 def saving(what: str, folder: Path) -> Iterator[None]:
-    """Turn a failure to write ``what`` under ``folder`` into one that says what is left and what to do.
+    """Turn a failure to write ``what`` to ``folder`` into an error that says what is left and what to do.
 
     Raises:
-        UserError: in place of OSError, SafetensorError and RuntimeError (with which torch.save reports a full disk).
+        UserError: Replaces OSError, SafetensorError and RuntimeError (which torch.save raises on a full disk).
     """
     from safetensors import SafetensorError
 
@@ -132,16 +132,16 @@ def saving(what: str, folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "inline_container" in reason:  # a C++ assertion about positions, which tells nobody that the disk is full
-            reason = "a file could not be written to its end"
-        raise UserError(f"{what} could not be saved in {folder}: {reason}{_room(folder)}. {_advice(folder)}") from error
+        if "inline_container" in reason:  # a C++ assertion about positions, which does not mention the full disk
+            reason = "a file could not be written completely"
+        raise UserError(f"cannot save {what} in {folder}: {reason}{_room(folder)}. {_advice(folder)}") from error
 
 
 def _advice(folder: Path) -> str:
     left = [path.name for path in checkpoints(folder) if _is_complete(path)]
     if not left:
-        return "No checkpoint was complete yet: see to the folder and start again."
-    return f"Nothing older was touched: see to the folder, then --resume goes on from {left[-1]}."
+        return "There is no complete checkpoint yet: fix the folder and start again."
+    return f"Older checkpoints are intact: fix the folder, then --resume continues from {left[-1]}."
 
 
 def _room(folder: Path) -> str:
@@ -160,7 +160,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _sealed(checkpoint: Path) -> dict[str, dict[str, int]]:
-    """Return the listed files; none for a checkpoint that transformers wrote by itself, without a list."""
+    """Return the listed files; empty for a checkpoint written by plain transformers, which has no list."""
     if not (checkpoint / SEAL).is_file():
         return {}
     entries = _read_json(checkpoint / SEAL)["files"]
@@ -168,7 +168,7 @@ def _sealed(checkpoint: Path) -> dict[str, dict[str, int]]:
 
 
 def _is_complete(checkpoint: Path) -> bool:
-    """Return whether a checkpoint has all the files of its list, without reading them."""
+    """Return whether a checkpoint has all listed files, without reading them."""
     try:
         entries = _sealed(checkpoint)
         return bool(entries) and _differs(checkpoint, entries) is None
@@ -188,7 +188,7 @@ def _differs(checkpoint: Path, entries: dict[str, dict[str, int]]) -> str | None
 
 
 def _unreadable(checkpoint: Path, entries: dict[str, dict[str, int]]) -> str | None:
-    """Read every file as what its name says it is, and add up those whose checksum is known."""
+    """Read every file in the format its name implies, and verify known checksums."""
     for path in _files(checkpoint):
         name = path.relative_to(checkpoint).as_posix()
         problem = _READERS[path.suffix](path) if path.suffix in _READERS else None
@@ -205,7 +205,7 @@ def _missing(checkpoint: Path) -> str | None:
     if not state.is_file():
         return f"{state.name} is missing"
     if _read_json(state).get("global_step") != _step(checkpoint):
-        return f"{state.name} is not that of step {_step(checkpoint)}"
+        return f"{state.name} does not belong to step {_step(checkpoint)}"
     names = {path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*")}
     for index in checkpoint.glob("*.index.json"):
         for shard in sorted(set(_read_json(index).get("weight_map", {}).values())):
@@ -213,7 +213,7 @@ def _missing(checkpoint: Path) -> str | None:
                 return f"{shard} is missing"
     if not any(re.match(r".*model.*\.(safetensors|bin)$|pytorch_model|global_step", name) for name in names):
         return "the weights are missing"
-    sealed = (checkpoint / SEAL).is_file()  # then no optimiser is no damage: save_only_model
+    sealed = (checkpoint / SEAL).is_file()  # then a missing optimizer is not damage: save_only_model
     if not sealed and not any(re.match(r"optimizer|global_step", name) for name in names):
         return "optimizer.pt is missing"
     return None
@@ -228,18 +228,18 @@ def _json_problem(path: Path) -> str | None:
     try:
         json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        return "is not JSON"
+        return "is not valid JSON"
     return None
 
 
 def _safetensors_problem(path: Path) -> str | None:
-    """Compare the size with the header: its length in 8 bytes, then the places of all tensors as JSON, then they."""
+    """Compare the size with the header: its length in 8 bytes, the offsets of all tensors as JSON, then the tensors."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if length > size - 8:
-            return "is cut off"
+            return "is truncated"
         try:
             header = json.loads(file.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
@@ -250,12 +250,12 @@ def _safetensors_problem(path: Path) -> str | None:
 
 
 def _zip_problem(path: Path) -> str | None:
-    """Check the checksums of all parts: torch.save writes zip files, and torch.load does not look at them."""
+    """Verify the checksums of all parts: torch.save writes zip files, and torch.load does not check them."""
     try:
         with zipfile.ZipFile(path) as archive:
             return None if archive.testzip() is None else "is damaged (checksum)"
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, zlib.error):
-        return "is cut off or damaged"
+        return "is truncated or damaged"
 
 
 _READERS = {
@@ -276,7 +276,7 @@ def _checksum(path: Path) -> int:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
+    """Flush a file, or a folder's list of names, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

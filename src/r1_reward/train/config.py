@@ -1,6 +1,6 @@
 """Run configurations: a flat YAML file plus ``--key value`` overrides, checked key by key before anything is loaded.
 
-A file holds the keys of `RunConfig` (which model, which pairs) and of the trainer's own config side by side::
+A file holds the keys of `RunConfig` (model, pairs) and those of the trainer's config side by side::
 
     model: Qwen/Qwen2.5-VL-7B-Instruct
     data: pairs.jsonl
@@ -32,63 +32,63 @@ _NO = "no"  # a choice of save_strategy and its like, which YAML reads as false
 
 
 class RunConfig(Settings):
-    """What to train and on what; everything else belongs to the trainer."""
+    """The model and the data of a run; all other keys belong to the trainer."""
 
     model: str = Field(description="Checkpoint folder or Hub id of an image-text-to-text model.")
     data: str = Field(description="Pair file, folder or Hub dataset id with the training pairs.")
-    split: str = Field(default="train", description="Which split of a Hub dataset.")
+    split: str = Field(default="train", description="Split of a Hub dataset.")
     check_images: bool = Field(
         default=True,
-        description="Decode every picture and film once before training (one process does it, and a set of pictures "
-        "that was found whole is not decoded again); false: a damaged one ends the run when its turn comes.",
+        description="Decode every picture and video once before training (on one process; sets that passed are not "
+        "decoded again); false: a damaged one stops the run when it is read.",
     )
-    dtype: str = Field(default="auto", description="Weights: auto, bfloat16, float16 or float32.")
+    dtype: str = Field(default="auto", description="Type of the weights: auto, bfloat16, float16 or float32.")
     attn_implementation: str | None = Field(
         default=None,
-        description="How attention is computed: flash_attention_2, sdpa, …; null: PyTorch's, with all windows of a "
+        description="Attention implementation: flash_attention_2, sdpa, …; null: PyTorch's, with all windows of a "
         "Qwen-VL vision tower in one call on a GPU.",
     )
     max_pixels: int | None = Field(
         default=None,
-        description="Larger images are scaled down to this many pixels; null keeps the processor's.",
+        description="Scale larger images down to this many pixels; null keeps the processor's limit.",
     )
     video_frames: int | None = Field(
         default=None,
         ge=1,
-        description="Frames shown of a video, evenly spaced; null keeps the checkpoint's number, else 8.",
+        description="Frames shown of each video, evenly spaced; null uses the checkpoint's number, else 8.",
     )
-    lora_rank: int = Field(default=0, ge=0, description="Rank of LoRA adapters on all linear layers; 0 trains in full.")
+    lora_rank: int = Field(default=0, ge=0, description="Rank of LoRA on all linear layers; 0 trains all weights.")
     lora_alpha: int = Field(default=32, description="Scale of the LoRA update.")
     held_out: str | None = Field(
         default=None,
         description="Pair file, folder or Hub dataset id with pairs to judge during training, in both orders.",
     )
-    held_out_split: str = Field(default="test", description="Which split of held_out.")
-    held_out_every: int = Field(default=0, ge=0, description="Steps between two judgings of held_out.")
-    held_out_pairs: int = Field(default=256, ge=1, description="At most this many pairs of held_out, drawn once.")
+    held_out_split: str = Field(default="test", description="Split of held_out.")
+    held_out_every: int = Field(default=0, ge=0, description="Judge held_out every this many steps.")
+    held_out_pairs: int = Field(default=256, ge=1, description="Maximum number of held_out pairs, drawn once.")
     on_collapse: Literal["stop", "rollback", "ignore"] = Field(
         default="stop",
-        description="train rl: stop and keep the last good weights, rollback to them and lower the learning rate, or "
-        "ignore a collapse (NaN, exploding loss, lost format, length or entropy, no referee).",
+        description="train rl, on a collapse (NaN, exploding loss, lost format, length or entropy, no referee): stop "
+        "and keep the last good weights, rollback to them with a lower learning rate, or ignore it.",
     )
     keep_good_every: int = Field(
-        default=50, ge=1, description="train rl: least steps between two copies of good weights."
+        default=50, ge=1, description="train rl: minimum number of steps between two copies of good weights."
     )
     rollback_lr_factor: float = Field(
-        default=0.5, gt=0, le=1, description="train rl: a rollback multiplies the learning rate by this."
+        default=0.5, gt=0, le=1, description="train rl: factor of the learning rate at a rollback."
     )
-    max_rollbacks: int = Field(default=3, ge=0, description="train rl: the collapse after so many rollbacks stops.")
+    max_rollbacks: int = Field(default=3, ge=0, description="train rl: stop at the collapse after this many.")
 
     @model_validator(mode="after")
     def _held_out_is_judged(self) -> RunConfig:
         if (self.held_out is None) != (self.held_out_every == 0):
-            raise ValueError("held_out and held_out_every go together: which pairs, and every how many steps.")
+            raise ValueError("held_out (the pairs) and held_out_every (the steps between) must be set together.")
         return self
 
 
 @dataclass
 class LoadedConfig(Generic[Trainer]):
-    """A checked configuration: what to run, the trainer's own part, and all keys as they were given."""
+    """A checked configuration: the run's part, the trainer's part, and all keys as given."""
 
     run: RunConfig
     trainer: Trainer
@@ -101,7 +101,8 @@ def load_config(
     """Read ``path`` (YAML, may be None), apply ``["--key", "value", ...]``, and build both parts.
 
     Raises:
-        UserError: unreadable file, unknown key (with the nearest right one), wrong type, missing key, bad value.
+        UserError: Unreadable file, unknown key (the nearest valid one is suggested), wrong type, missing key, or
+            invalid value.
     """
     values: dict[str, Any] = read_yaml(Path(path)) if path is not None else {}
     values.update(_parse_overrides(overrides))
@@ -136,11 +137,11 @@ def save_config(config: LoadedConfig[Any], folder: str | Path) -> Path:
 
 
 def describe_keys(trainer_class: type) -> list[tuple[str, str, str]]:
-    """Return (key, default, help) of every key that does something: the run's, then our own, then the inherited ones.
+    """Return (key, default, help) of every key that has an effect: the run's, then our own, then the inherited ones.
 
-    Keys that a trainer refuses to have changed (``refused`` of its config) are left out.
+    Keys whose change a trainer refuses (``refused`` of its config) are left out.
     """
-    from r1_reward.train.progress import BEST_MODEL_OPTIONS  # lazily: transformers stands behind it
+    from r1_reward.train.progress import BEST_MODEL_OPTIONS  # lazy, because it imports transformers
 
     own = {
         name
@@ -166,16 +167,16 @@ def _parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     while pending:
         name = pending.pop(0)
         if not name.startswith("--"):
-            raise UserError(f"{name!r}: overrides are written --key value.")
+            raise UserError(f"{name!r}: overrides have the form --key value.")
         key, equals, text = name[2:].partition("=")
         if not equals:
             if not pending:
-                raise UserError(f"{name}: its value is missing.")
+                raise UserError(f"{name}: missing value.")
             text = pending.pop(0)
         try:
             values[key.replace("-", "_")] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise UserError(f"{name}: cannot read the value {text!r}.") from error
+            raise UserError(f"{name}: cannot parse the value {text!r}.") from error
     return values
 
 
@@ -185,7 +186,7 @@ def _field_types(cls: type) -> dict[str, Any]:
 
 
 def _coerce(key: str, value: Any, hint: Any) -> Any:
-    """Return the value as the field wants it; YAML reads 1e-6 as text, and 1 where a float is wanted as an int."""
+    """Return the value in the field's type; YAML reads 1e-6 as text, and 1 as an int where a float is expected."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     plain = [option for option in options if option in (bool, int, float, str)]
     if value is None:
@@ -211,7 +212,7 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value with nothing in it but what YAML has."""
+    """Return the value reduced to YAML's types."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):

@@ -1,7 +1,7 @@
-"""Held-out accuracy beside the training reward: an honest curve, because a policy can earn reward without judging well.
+"""Log held-out accuracy next to the training reward, because a policy can earn reward without judging well.
 
-Every few steps the current policy judges pairs it never trains on, greedily and in both orders. Training takes the
-same course as without: the mode and all random states are put back::
+Every few steps the current policy judges pairs it never trains on, greedily and in both orders. This does not affect
+training: the mode and all random states are restored::
 
     trainer.add_callback(HeldOutAccuracy(trainer, load_pairs("held-out.jsonl"), every=20, max_new_tokens=1024))
 """
@@ -32,10 +32,10 @@ from r1_reward.train.sharded import unsharded
 
 
 def measure(judged: Sequence[Sequence[Judgment]], preferred: Sequence[int]) -> dict[str, float]:
-    """Return what is logged of some judged pairs.
+    """Return the metrics of judged pairs.
 
-    ``accuracy`` with its 95 % interval ``low`` to ``high`` (pairs are resampled, an unreadable judgment is wrong),
-    ``parse_rate``, ``truncated`` (the share that the token limit cut), and ``mean_tokens`` of a judgment.
+    ``accuracy`` with its 95 % interval from ``low`` to ``high`` (bootstrapped over pairs; an unreadable judgment is
+    wrong), ``parse_rate``, ``truncated`` (share cut by the token limit), and ``mean_tokens`` per judgment.
     """
     interval = accuracy(judged, preferred)
     votes = [judgment for row in judged for judgment in row]
@@ -50,9 +50,9 @@ def measure(judged: Sequence[Sequence[Judgment]], preferred: Sequence[int]) -> d
 
 
 class HeldOutAccuracy(TrainerCallback):
-    """Judge held-out pairs before the first step and after every ``every`` steps; log ``held_out/*`` beside the rest.
+    """Judge held-out pairs before the first step and every ``every`` steps, and log ``held_out/*``.
 
-    Each process judges its share of the pairs. Works for any trainer of TRL that trains a model on images.
+    Each process judges its share of the pairs. Works with any TRL trainer of a vision-language model.
     """
 
     def __init__(
@@ -65,21 +65,21 @@ class HeldOutAccuracy(TrainerCallback):
         batch_size: int = 64,
         video_frames: int = FRAMES,
     ) -> None:
-        """Take the trainer, rows of a pair file, the steps between two measurements and the length of a judgment.
+        """Take the trainer, rows of a pair file, the steps between measurements and the token limit of a judgment.
 
-        Of a video ``video_frames`` frames are shown, which should be as many as in training.
+        Videos are shown as ``video_frames`` frames, which should be the same number as in training.
 
         Raises:
-            UserError: there are no pairs, or one of them has no winner.
+            UserError: There are no pairs, or one of them has no winner.
         """
         if not len(rows):
             raise UserError("held_out: there are no pairs to judge.")
-        refuse_ties(rows)  # the prompt asks for a winner, so that no answer would be right
+        refuse_ties(rows)  # the prompt asks for a winner, so no answer would be right
         self._trainer, self._rows, self._every = trainer, rows, every
         self._max_new_tokens, self._batch_size, self._video_frames = max_new_tokens, batch_size, video_frames
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """Measure the start of a fresh run."""
+        """Measure before the first step of a fresh run."""
         if state.global_step == 0:
             self._judge_and_log(control)
 
@@ -94,15 +94,15 @@ class HeldOutAccuracy(TrainerCallback):
         row = {f"held_out/{name}": value for name, value in numbers.items()}
         row["held_out/seconds"] = time.monotonic() - started
         due = control.should_log
-        # Not trainer.log: TRL would move the training metrics it has collected so far into this row.
+        # Not trainer.log: TRL would move the training metrics collected so far into this row.
         Trainer.log(self._trainer, row)
-        control.should_log = due  # logging switched it off, and the training row may still be to come
+        control.should_log = due  # logging switched it off, but the training row may still be due
 
     def _judge(self) -> tuple[list[list[Judgment]], list[int]]:
-        """Return the judgments of every pair and its label, from all processes."""
+        """Return the judgments and the label of every pair, from all processes."""
         accelerator = self._trainer.accelerator
         own = [self._rows[i] for i in range(accelerator.process_index, len(self._rows), accelerator.num_processes)]
-        # With ZeRO-3 the processes generate in step, so all of them must have as much to do.
+        # With ZeRO-3 the processes generate in lockstep, so all of them need the same number of pairs.
         share = -(-len(self._rows) // accelerator.num_processes)
         filled = own + [self._rows[0]] * (share - len(own))
         wrapped = self._trainer.model_wrapped
@@ -118,7 +118,7 @@ class HeldOutAccuracy(TrainerCallback):
 
 @contextmanager
 def _random_states_kept() -> Iterator[None]:
-    """Put back the random states of Python, numpy and torch afterwards."""
+    """Restore the random states of Python, numpy and torch on exit."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:

@@ -1,7 +1,7 @@
-"""From the texts of a rollout to its rewards: results, formats, and a referee's verdicts that may be missing.
+"""Compute the rewards of a rollout's texts: result, format, and a referee's verdicts, which may be missing.
 
 scores = score_judgments(texts, preferred, referee, config)
-watch.add(scores.asked, scores.unknown)     # stops the run when the referee is out
+watch.add(scores.asked, scores.unknown)     # stops the run if the referee fails
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
 
 
 class RefereeOutage(UserError):
-    """The referee gives too few verdicts to continue training."""
+    """The referee returned too few verdicts to continue training."""
 
 
 BATCHES = 3
-"""Over how many rollouts the share of unknown verdicts is taken."""
+"""Number of recent rollouts over which the share of unknown verdicts is computed."""
 FEWEST = 16
-"""How many verdicts must have been asked for in them before the share counts."""
+"""Minimum number of verdicts requested in them before the share counts."""
 
 
 METRICS = (
     "accuracy", "parse_rate", "unscorable", "reward/result", "reward/format", "reward/consistency", "referee_unknown",
 )  # fmt: skip
-"""Every metric that a batch may have."""
+"""All metrics that a batch may have."""
 
 
 class Scores(NamedTuple):
     """The rewards of a batch of texts and what to log about it."""
 
     rewards: list[float | None]
-    """R of each text; None for a sample that cannot be scored, because a verdict it needed is missing."""
+    """R of each text; None for a sample that cannot be scored because the referee's verdict is missing."""
     metrics: dict[str, float]
-    """accuracy, parse_rate, unscorable (share of the samples), reward/*; referee_unknown only where one was asked."""
+    """accuracy, parse_rate, unscorable (share of samples), reward/*; referee_unknown only if the referee was asked."""
     counts: dict[str, int]
-    """How many samples of this batch each of them is the mean of."""
+    """Number of samples over which each metric is averaged."""
     asked: int
-    """Verdicts asked of the referee."""
+    """Number of verdicts requested from the referee."""
     unknown: int
-    """How many of them were None."""
+    """Number of these that were None."""
     readings: list[Reading]
-    """What came of reading each text."""
+    """Whether each text could be read, and why not."""
 
 
 def score_judgments(
@@ -63,11 +63,11 @@ def score_judgments(
     *,
     cut: Sequence[bool] | None = None,
 ) -> Scores:
-    """Return R of each text (method section 3), composed as the config says.
+    """Return the rewards R of the texts (method section 3), composed as ``config`` says.
 
-    ``cut`` says of each text whether the token limit ended it, where that is known.
-    With ``consistency_mode`` multiply the referee is asked about right answers only: it could not change what a wrong
-    one earns. With add it is asked about every readable answer.
+    ``cut`` says for each text whether the token limit ended it; None if unknown.
+    With ``consistency_mode`` multiply the referee judges right answers only, since it cannot change the reward of a
+    wrong one. With add it judges every readable answer.
     """
     cut = [False] * len(texts) if cut is None else cut
     judgments = [parse_judgment(text, cut=ended) for text, ended in zip(texts, cut, strict=True)]
@@ -78,7 +78,7 @@ def score_judgments(
         i for i, judgment in enumerate(judgments) if judgment.answer is not None and (everywhere or results[i] > 0)
     ]
     verdicts = referee.judge([judgments[i].reasoning for i in asked], [judgments[i].answer or 0 for i in asked])
-    consistency: list[float | None] = [0.0] * len(texts)  # what nobody was asked about earns no bonus
+    consistency: list[float | None] = [0.0] * len(texts)  # a text the referee did not judge earns no bonus
     for i, verdict in zip(asked, verdicts, strict=True):
         consistency[i] = consistency_value(verdict, config.consistency_values)
     rewards = [
@@ -112,47 +112,47 @@ def score_judgments(
 
 
 class PolicyWatch:
-    """Says early that none of a policy's first judgements can be read: nothing but the format is rewarded then."""
+    """Warns early that none of a policy's first judgments can be read, so that only the format is rewarded."""
 
     def __init__(self, on_unreadable: OnUnreadable, max_completion_length: int | None, *, speaks: bool) -> None:
-        """Take what to do, what limits a judgement, and whether this is the process that speaks."""
+        """Take what to do, the token limit of a judgment, and whether this process prints messages."""
         limit = f"max_completion_length (now {max_completion_length})"
         self._watch = Watch("the policy", on_unreadable, limit=limit, speaks=speaks)
 
     def add(self, readings: Sequence[Reading], answers: int, readable: int) -> None:
-        """Count one rollout: this process's judgements, and how many there are, and are readable, in all processes.
+        """Count one rollout: this process's judgments, and the total and readable number in all processes.
 
         Raises:
-            UnreadableJudge: none of the first judgements can be read, and the run was to stop then.
+            UnreadableJudge: None of the first judgments can be read, and ``on_unreadable`` is stop.
         """
         own = sum(not reading.reason for reading in readings)
         if not self._watch.add(readings, elsewhere=(answers - len(readings), readable - own)):
             raise UnreadableJudge(
-                f"{self._watch.words}\nStopped. A policy has to write some verdicts before it can be trained on them: "
-                "begin with a cold start (`r1-reward train sft`), or continue with on_unreadable: warn."
+                f"{self._watch.words}\nStopped. A policy must write some verdicts before RL can train it: begin with a "
+                "cold start (`r1-reward train sft`), or continue with on_unreadable: warn."
             )
 
 
 class RefereeWatch:
-    """Stops a run whose referee no longer answers, instead of training on what is left."""
+    """Stops a run whose referee no longer answers, instead of training on the rest."""
 
     def __init__(self, limit: float, name: str) -> None:
         self._limit, self._name = limit, name
         self._batches: deque[tuple[int, int]] = deque(maxlen=BATCHES)
 
     def counts(self) -> list[list[int]]:
-        """Return asked and unknown of the rollouts in view, the latest last."""
+        """Return asked and unknown of the recent rollouts, newest last."""
         return [list(counts) for counts in self._batches]
 
     def restore(self, counts: Sequence[Sequence[int]]) -> None:
-        """Go on from what `counts` returned."""
+        """Restore what `counts` returned."""
         self._batches.extend((asked, unknown) for asked, unknown in counts)
 
     def add(self, asked: int, unknown: int) -> None:
         """Count one rollout of all processes.
 
         Raises:
-            UserError: of the verdicts asked for in the last three rollouts, 16 or more, a larger share than the limit
+            RefereeOutage: Of at least 16 verdicts requested in the last three rollouts, a larger share than the limit
                 is unknown.
         """
         self._batches.append((asked, unknown))
@@ -161,10 +161,10 @@ class RefereeWatch:
             raise RefereeOutage(
                 f"the referee ({self._name}) gave no verdict on {missing} of {total} judgments in the last "
                 f"{len(self._batches)} rollouts ({missing / total:.0%}; max_referee_unknown is {self._limit:.0%}). "
-                "Stopped, since what remains is a biased part of the rollout: make the referee answer, then --resume."
+                "Stopped, because the remaining samples are biased: fix the referee, then --resume."
             )
 
 
 def mean(values: Sequence[float]) -> float:
-    """Return the mean, NaN for no values."""
+    """Return the mean; NaN if there are no values."""
     return sum(values) / len(values) if values else float("nan")

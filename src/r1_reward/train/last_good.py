@@ -1,7 +1,7 @@
-"""The weights of a run that later logs proved good, in ``output_dir/last-good``, and how they outlive a kill.
+"""The last good weights of a run, in ``output_dir/last-good``, kept safe from kills.
 
-New weights wait in ``last-good-candidate`` until they are proved; then they take the place of the older ones. Killed in
-the middle of that, the next process finishes it::
+New weights wait in ``last-good-candidate`` until later logs prove them good, and then replace the older ones. If a kill
+interrupts the replacement, the next process finishes it::
 
     weights = LastGood(trainer)
     weights.propose(step)
@@ -23,7 +23,7 @@ from r1_reward.train.processes import all_or_none
 
 
 class LastGood:
-    """Good weights and those that may become it, each with its step. Every process calls these, the main one writes."""
+    """Good weights and their candidate, each with its step; every process calls the methods, the main one writes."""
 
     def __init__(self, trainer: Trainer) -> None:
         """Take the trainer whose weights are kept, in its output_dir."""
@@ -35,26 +35,26 @@ class LastGood:
         )  # fmt: skip
 
     def step(self) -> int | None:
-        """Return the step of the good weights, None if there are none."""
+        """Return the step of the good weights, or None if there are none."""
         return _step_in(self.folder)
 
     def candidate_step(self) -> int | None:
-        """Return the step of the weights that wait, None if there are none or not all of them were written."""
+        """Return the step of the candidate, or None if there is none or it is incomplete."""
         return _step_in(self._candidate)
 
     def propose(self, step: int) -> None:
-        """Save the present weights to wait; raises UserError if they cannot be written."""
+        """Save the current weights as the candidate; raises UserError if they cannot be written."""
         with saving(f"a copy of the weights of step {step}", self.output_dir):
             if self._trainer.args.should_save:
                 shutil.rmtree(self._candidate, ignore_errors=True)
             self._trainer.accelerator.wait_for_everyone()
             self._trainer.save_model(str(self._candidate), _internal_call=True)
-            with all_or_none("writing which step it is"):
+            with all_or_none("writing the step of the weights"):
                 if self._trainer.args.should_save:
                     write_json(self._candidate / "step.json", step)
 
     def promote(self) -> None:
-        """Make the weights that wait the good ones; leave those there are if none wait."""
+        """Make the candidate the good weights; without a candidate do nothing."""
         with all_or_none("keeping good weights"):
             if self._trainer.args.should_save and self.candidate_step() is not None:
                 shutil.rmtree(self._replaced, ignore_errors=True)
@@ -64,20 +64,20 @@ class LastGood:
                 shutil.rmtree(self._replaced, ignore_errors=True)
 
     def recover(self) -> None:
-        """Finish what a killed process had begun."""
+        """Finish the replacement that a kill interrupted."""
         with all_or_none("finding the good weights"):
             if self._trainer.args.should_save and self.step() is None and _step_in(self._replaced) is not None:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 (self._replaced if self.candidate_step() is None else self._candidate).replace(self.folder)
 
     def discard_candidate(self) -> None:
-        """Throw away the weights that wait."""
-        self._trainer.accelerator.wait_for_everyone()  # another process may still have to look for them
+        """Delete the candidate."""
+        self._trainer.accelerator.wait_for_everyone()  # another process may still need to look for it
         if self._trainer.args.should_save:
             shutil.rmtree(self._candidate, ignore_errors=True)
 
     def set_aside_checkpoints(self, after: int) -> list[str]:
-        """Rename the checkpoints of later steps, so that no resumed run loads them; return their new names."""
+        """Rename checkpoints of later steps so that a resumed run does not load them; return their new names."""
         names = []
         if self._trainer.args.should_save:
             for path in checkpoints(self.output_dir):
@@ -90,7 +90,7 @@ class LastGood:
 
 
 def _step_in(folder: Path) -> int | None:
-    """Return the step written last into a folder of weights."""
+    """Return the step recorded in a folder of weights."""
     try:
         step = read_json(folder / "step.json")
     except UserError:

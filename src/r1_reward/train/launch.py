@@ -1,4 +1,4 @@
-"""From a configuration to a trained checkpoint: the one way both stages of training are started."""
+"""Train a checkpoint from a configuration: the single entry point of all stages."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     """Run ``sft``, ``rl`` or ``scalar`` as configured and return the folder with the trained model and processor.
 
     Raises:
-        UserError: anything wrong with the configuration, the pairs, the checkpoint or the output folder; or the run
-            collapsed and was stopped.
+        UserError: The configuration, the pairs, the checkpoint or the output folder is invalid, or the run collapsed
+            and was stopped.
     """
     config: LoadedConfig[Any] = load_config(path, overrides, config_class(stage))
     folder = Path(config.trainer.output_dir)
@@ -61,7 +61,7 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     )
     if stage == "scalar" and config.run.held_out is not None:
         raise UserError(
-            "held_out: scalar models are judged after training (`r1-reward bench run pairs`); leave it away."
+            "held_out: scalar models are judged after training (`r1-reward bench run pairs`); remove this key."
         )
     held_out = _held_out(config.run)
     if stage == "rl":
@@ -75,7 +75,7 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
         keep_video_frames(processor, frames)
     lengths = Lengths(processor, model.config, frames=frames)
     new_tokens = getattr(config.trainer, "max_completion_length", None) or 0
-    shown = {} if getattr(config.trainer, "max_length", None) else {stage: pairs}  # sequences that are cut are short
+    shown = {} if getattr(config.trainer, "max_length", None) else {stage: pairs}  # truncated sequences fit
     once(lambda: require_room(lengths, **shown, judged=held_out, new_tokens=new_tokens))
     once(lambda: _save_config(config, folder))
     trainer = _trainer(stage, config, model, processor, pairs)
@@ -87,34 +87,34 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     with saving("the trained model", folder):
         trainer.save_model(str(folder))
         once(lambda: processor.save_pretrained(folder))
-        trainer.save_state()  # the whole log, and with it the last row, which no checkpoint has
-    trainer.accelerator.wait_for_everyone()  # a process that left now would pull its connections from under the others
+        trainer.save_state()  # the whole log, with the last row, which no checkpoint has
+    trainer.accelerator.wait_for_everyone()  # a process that exited now would break the connections of the others
     return folder
 
 
 def check_output_folder(folder: Path, *, resume: bool) -> str | None:
-    """Return the checkpoint to resume from, or None for a fresh run; say so where ``resume`` finds none.
+    """Return the checkpoint to resume from, or None for a fresh run; warn if ``resume`` finds none.
 
     Raises:
-        UserError: the folder holds another run and ``resume`` was not asked for, it cannot be written, or all of its
-            checkpoints are damaged.
+        UserError: The folder holds a run and ``resume`` is False, it cannot be written, or all of its checkpoints are
+            damaged.
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: the output folder is a file.")
+        raise UserError(f"{folder}: output_dir is not a directory.")
     if not resume and folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder}: already holds a run; choose another --output_dir, or --resume to go on with it.")
+        raise UserError(f"{folder}: already holds a run; choose another --output_dir, or use --resume to continue it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         clear_staging(folder)
-        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell of a read-only disk
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not reveal a read-only disk
             pass
     except OSError as error:
-        raise UserError(f"{folder}: the output folder cannot be written: {error.strerror}.") from error
+        raise UserError(f"{folder}: cannot write to output_dir: {error.strerror}.") from error
     if not resume:
         return None
     checkpoint = checkpoint_to_resume(folder)
     if checkpoint is None:
-        logger.warning("%s: no checkpoint here yet, so --resume starts from the beginning.", folder)
+        logger.warning("%s: no checkpoint found, so --resume starts from the beginning.", folder)
     return None if checkpoint is None else str(checkpoint)
 
 
@@ -162,7 +162,7 @@ def _train(stage: str, run: RunConfig, trainer: Any, checkpoint: str | None) -> 
 
 
 def _held_out(run: RunConfig) -> Any:
-    """Return the pairs to judge during training: the same ones whatever the run's seed; None if there are none."""
+    """Return the pairs to judge during training, the same for every seed of the run; None if none are configured."""
     if run.held_out is None:
         return None
     pairs = checked_pairs(

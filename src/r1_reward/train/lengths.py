@@ -1,8 +1,8 @@
-"""Whether all that training shows the model has room in it, seen before the first step.
+"""Check before the first step that all training rows fit into the model's context.
 
-Beyond its positions a model learns, and says, anything, and no number of the log would tell. Rows that are certainly
-short enough (no more tokens than bytes, and no more for a picture than for a large square one) cost next to nothing;
-the others are encoded as training encodes them::
+Beyond its positions a model's output is noise, and no logged metric reveals it. Rows that are certainly short enough
+(a text has at most as many tokens as bytes, a picture at most as many as a large square one) are checked at almost no
+cost; the others are encoded as in training::
 
     require_room(Lengths(processor, model.config, frames=8), sft=pairs)
 """
@@ -37,7 +37,7 @@ _BLANK = Image.new("RGB", (28, 28))
 
 
 class Shown(NamedTuple):
-    """A prompt, its pictures in the order of its image parts, and what is to be learned behind it."""
+    """A prompt, its pictures in the order of its image parts, and the text to learn after it."""
 
     messages: list[dict[str, Any]]
     pictures: Sequence[Image.Image]
@@ -45,21 +45,21 @@ class Shown(NamedTuple):
 
 
 Prompts = Callable[[Mapping[str, Any], Prepared], Iterator[Shown]]
-"""A row, and what is shown of it, to the prompts it is shown in."""
+"""Maps a row and its prepared form to its prompts."""
 
 
 class TooLong(NamedTuple):
-    """A row that has no room."""
+    """A row that does not fit."""
 
     name: str
     tokens: int
 
 
 class Lengths:
-    """Counts the tokens of rows as one processor makes them."""
+    """Counts the tokens of rows with a given processor."""
 
     def __init__(self, processor: ProcessorMixin, config: Any, *, frames: int) -> None:
-        """Take a processor, the configuration of its model, and how many frames of a video are shown."""
+        """Take a processor, the configuration of its model, and the frames shown of each video."""
         self._processor: Any = processor
         self.limit = position_limit(config)
         self.frames = frames
@@ -67,10 +67,10 @@ class Lengths:
         self._per_picture: int | None = None
 
     def over(self, rows: Iterable[Mapping[str, Any]], prompts: Prompts, most: int) -> Iterator[TooLong]:
-        """Yield the rows of which a prompt, with what is learned behind it, has more than ``most`` tokens.
+        """Yield the rows with a prompt that, with the text to learn, has more than ``most`` tokens.
 
         Raises:
-            UserError: a row cannot be shown, whatever its pictures.
+            UserError: A row cannot be rendered, even with blank pictures.
         """
         for row in rows:
             try:
@@ -82,9 +82,9 @@ class Lengths:
                 yield TooLong(str(row["id"]), tokens)
 
     def _tokens(self, row: Mapping[str, Any], prompts: Prompts, number: int, blank: Shown, most: int) -> int:
-        """Return how many tokens there are; where they are certainly no more than ``most``, a number that is not.
+        """Return the number of tokens, or a lower one if there are certainly no more than ``most``.
 
-        ``blank`` is the row's prompt of that number with blank pictures, and as many frames as a video may show.
+        ``blank`` is the row's prompt of that index with blank pictures, and the maximum number of frames for a video.
         """
         of_pictures = len(blank.pictures) and len(blank.pictures) * self._most_per_picture()
         text = self._text(blank)
@@ -95,7 +95,7 @@ class Lengths:
             return tokens
         try:
             pair = prepare(row, video_frames=self.frames)
-        except UserError:  # whoever shows it says what is wrong with it
+        except UserError:  # reported when training reads the row
             return tokens
         shown = list(prompts(row, pair))[number]
         return self._encoded(self._text(shown), shown.pictures)
@@ -116,7 +116,7 @@ class Lengths:
 
 
 def _with_blank_pictures(row: Mapping[str, Any], frames: int) -> dict[str, Any]:
-    """Return a row with a blank picture for each of its own, and so many for a video: quickly opened, and as long."""
+    """Return the row with its pictures, and ``frames`` of each video, replaced by blank ones, which open quickly."""
 
     def blank(content: Any) -> Any:
         if isinstance(content, str):
@@ -143,7 +143,7 @@ def require_room(
 ) -> None:
     """Raise UserError if rows do not fit the model: those of a stage, or those ``judged`` during training.
 
-    A prompt that has room, but not for ``new_tokens`` behind it, is allowed and said.
+    A prompt that fits, but leaves no room for ``new_tokens`` after it, only causes a warning.
     """
     if lengths.limit is None:
         return
@@ -172,16 +172,16 @@ def require_room(
     if rl is not None and new_tokens and (found := list(lengths.over(rl, pairwise, limit - new_tokens))):
         _LOG.warning(
             "%s than leave room for %d new tokens (the model has %d positions); lower max_completion_length, or scale "
-            "pictures down with max_pixels: what a judgement says beyond its positions is noise.",
+            "pictures down with max_pixels: text beyond these positions is noise.",
             _listed(found, "pairs"), new_tokens, limit,
         )  # fmt: skip
 
 
-_ADVICE = "leave these rows out, or scale their pictures down with max_pixels."
+_ADVICE = "remove these rows, or scale their pictures down with max_pixels."
 
 
 def _listed(found: Sequence[TooLong], what: str) -> str:
     rows = [f"id {one.name}: {one.tokens:,}" for one in found[:_LISTED]]
     more = ", ..." if len(found) > _LISTED else ""
     have = f"1 {what[:-1]} has" if len(found) == 1 else f"{len(found):,} {what} have"
-    return f"{have} more tokens, those of pictures included ({', '.join(rows)}{more}),"
+    return f"{have} more tokens, including those of pictures ({', '.join(rows)}{more}),"

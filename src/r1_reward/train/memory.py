@@ -1,8 +1,8 @@
-"""How much memory training will need, by part, from the shape of a model and of its batches; nothing is loaded.
+"""Estimate the memory of training, by part, from the shapes of a model and its batches; loads no weights.
 
-The formulas count what PyTorch's allocator holds at the two peaks of a step: while responses are generated, and while
-the update's backward pass begins. They were written for TRL's trainers (fused head, one generate() a rollout) and
-compared with runs on a GPU: docs/scaling.md. Outside them are the CUDA context (about 0.5 GiB) and fragmentation.
+The formulas count what PyTorch's allocator holds at the two peaks of a step: during generation, and at the start of the
+update's backward pass. They were written for TRL's trainers (fused head, one generate() per rollout) and compared with
+runs on a GPU: docs/scaling.md. They exclude the CUDA context (about 0.5 GiB) and fragmentation.
 
     shape = shape_of(AutoConfig.from_pretrained("recipes/shapes/qwen2.5-vl-7b"))
     parts = step_memory(shape, Batch(4, 64, 500, 640, 1024), Setup(weight_bytes=2))
@@ -16,18 +16,18 @@ from typing import Any
 
 SHARDINGS = ("none", "ddp", "zero2", "zero3", "fsdp2")
 HEAD_TOKENS, HEAD_WORDS = 4096, 32768
-"""The tile in which TRL's fused head computes logits."""
+"""Size of the tile in which TRL's fused head computes logits."""
 COMPUTE = 2
-"""Bytes of a bfloat16 number, in which layers compute."""
-# What a layer holds at once in its own forward and backward pass, in numbers a token: so many times its MLP's width and
-# so many times its hidden width. Fitted to the runs of docs/scaling.md.
+"""Bytes of a bfloat16 number, the type in which layers compute."""
+# Numbers per token that a layer holds at once in its forward and backward pass, as multiples of its MLP width and its
+# hidden width. Fitted to the runs of docs/scaling.md.
 LAYER_MLP, LAYER_HIDDEN = 5.0, 12.0
 PREFILL_MLP, PREFILL_HIDDEN = 3.0, 6.0
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a checkpoint that memory depends on; a vision tower of no layers is allowed."""
+    """The sizes of a checkpoint that determine memory; the vision tower may have no layers."""
 
     parameters: int
     head_parameters: int
@@ -44,12 +44,12 @@ class ModelShape:
     patch_values: int
     patches_a_token: int
     linear_widths: int
-    """Sum over the linear layers, head left out, of inputs + outputs: a LoRA of rank r has r times as many weights."""
+    """Sum of inputs + outputs over all linear layers but the head; a LoRA of rank r has r times as many weights."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one process works on at a time; lengths are in tokens of one sequence, padding included."""
+    """The batch of one process; lengths are in tokens of one sequence, including padding."""
 
     sequences: int
     rollout: int
@@ -59,13 +59,13 @@ class Batch:
 
     @property
     def length(self) -> int:
-        """Tokens of a whole sequence."""
+        """Number of tokens of a whole sequence."""
         return self.text_tokens + self.visual_tokens + self.new_tokens
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How a run keeps its numbers."""
+    """The precision, optimizer and sharding of a run."""
 
     weight_bytes: int
     lora_rank: int = 0
@@ -81,7 +81,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes on one device: parts that last, parts of generation, parts of the update."""
+    """Bytes on one device: permanent parts, parts of generation, parts of the update."""
 
     lasting: dict[str, float] = field(default_factory=dict)
     generation: dict[str, float] = field(default_factory=dict)
@@ -89,25 +89,25 @@ class StepMemory:
 
     @property
     def generation_peak(self) -> float:
-        """Bytes while a rollout is generated, from the second on."""
+        """Bytes while a rollout is generated, from the second rollout on."""
         return sum(self.lasting.values()) + sum(self.generation.values())
 
     @property
     def update_peak(self) -> float:
-        """Bytes at the height of an update."""
+        """Bytes at the peak of an update."""
         return sum(self.lasting.values()) + sum(self.update.values())
 
     @property
     def peak(self) -> float:
-        """The larger of the two."""
+        """The larger of the two peaks."""
         return max(self.generation_peak, self.update_peak)
 
 
 def shape_of(config: Any) -> ModelShape:
-    """Return the sizes of the model that a transformers configuration describes, weights counted one by one.
+    """Return the sizes of the model described by a transformers configuration, counting its weights.
 
     Raises:
-        AttributeError: the configuration names its sizes in a way not known here.
+        AttributeError: The configuration has unknown names for its sizes.
     """
     import torch
     from accelerate import init_empty_weights
@@ -148,10 +148,10 @@ def shape_of(config: Any) -> ModelShape:
 
 
 def step_memory(shape: ModelShape, batch: Batch, setup: Setup) -> StepMemory:
-    """Return the bytes one device holds in a step of training.
+    """Return the bytes that one device holds in a training step.
 
     Raises:
-        ValueError: an unknown sharding.
+        ValueError: The sharding is unknown.
     """
     if setup.sharding not in SHARDINGS:
         raise ValueError(f"sharding must be one of {', '.join(SHARDINGS)}, got {setup.sharding!r}")
@@ -178,16 +178,16 @@ def step_memory(shape: ModelShape, batch: Batch, setup: Setup) -> StepMemory:
     generation: dict[str, float] = {}
     if batch.rollout and setup.generates_itself:
         generation = _generation(shape, batch)
-        if sharded:  # rollouts gather the whole weights on every device while they last
+        if sharded:  # a rollout gathers the whole weights on every device
             generation["gathered"] = shape.parameters * COMPUTE
     return StepMemory(lasting, generation, update)
 
 
 def update_flops(shape: ModelShape, batch: Batch, *, lora: bool = False) -> float:
-    """Return the floating-point operations of one forward and backward pass, recomputation not counted.
+    """Return the floating-point operations of one forward and backward pass, without recomputation.
 
-    A weight takes 2 a token forwards and 4 backwards, or 2 where it is frozen; the head only for new tokens. Attention
-    adds its two products, half of them masked.
+    A weight takes 2 per token forward and 4 backward (2 if it is frozen); the head only for new tokens. Attention adds
+    its two products, half of them masked.
     """
     tokens, patches = batch.sequences * batch.length, batch.sequences * batch.visual_tokens * shape.patches_a_token
     weights = shape.layers * shape.layer_parameters * tokens + shape.tower_parameters * patches
@@ -197,7 +197,7 @@ def update_flops(shape: ModelShape, batch: Batch, *, lora: bool = False) -> floa
 
 
 def _states(shape: ModelShape, setup: Setup) -> tuple[float, float, float]:
-    """Return bytes of weights, gradients and optimizer on one device."""
+    """Return the bytes of weights, gradients and optimizer states on one device."""
     if setup.lora_rank:
         adapters = setup.lora_rank * shape.linear_widths
         split = setup.processes if setup.sharding in ("zero3", "fsdp2") else 1
@@ -218,7 +218,7 @@ def _states(shape: ModelShape, setup: Setup) -> tuple[float, float, float]:
 
 
 def _activations(shape: ModelShape, batch: Batch, setup: Setup, stream: int) -> float:
-    """Return what the backward pass needs: layer inputs, and the inside of one layer (of all, unless recomputed)."""
+    """Return the bytes kept for the backward pass: layer inputs, and the inside of one layer (or of all)."""
     tokens = batch.sequences * batch.length
     patches = batch.sequences * batch.visual_tokens * shape.patches_a_token
     inside = COMPUTE * (LAYER_MLP * shape.mlp + LAYER_HIDDEN * shape.hidden) * tokens
@@ -230,7 +230,7 @@ def _activations(shape: ModelShape, batch: Batch, setup: Setup, stream: int) -> 
 
 
 def _head(shape: ModelShape, batch: Batch, setup: Setup, stream: int) -> float:
-    """Return what the fused head holds in its backward pass: a tile of logits and its own gradients in float32."""
+    """Return the bytes of the fused head in its backward pass: a tile of logits and its own gradients in float32."""
     scored = batch.sequences * batch.new_tokens
     tile = min(scored, HEAD_TOKENS) * min(HEAD_WORDS, shape.vocabulary) * COMPUTE
     hidden = scored * shape.hidden * (4 + stream)
@@ -240,13 +240,13 @@ def _head(shape: ModelShape, batch: Batch, setup: Setup, stream: int) -> float:
 
 
 def _generation(shape: ModelShape, batch: Batch) -> dict[str, float]:
-    """Return the cache of keys and values, the first pass over all prompts at once, and the last words' logits."""
+    """Return the bytes of the KV cache, the prefill of all prompts at once, and the logits of the last tokens."""
     prompts = batch.rollout * (batch.text_tokens + batch.visual_tokens)
     patches = batch.rollout * batch.visual_tokens * shape.patches_a_token
     layer = (PREFILL_MLP * shape.mlp + PREFILL_HIDDEN * shape.hidden) * prompts
     tower = (PREFILL_MLP * shape.tower_mlp + PREFILL_HIDDEN * shape.tower_hidden) * patches
     cache = 2 * shape.layers * shape.cache_width * COMPUTE * batch.rollout * batch.length
-    # The first pass comes when the cache holds only the prompts, the end of generation when it holds everything.
+    # During prefill the cache holds only the prompts; at the end of generation it holds everything.
     first = COMPUTE * max(layer, tower) + cache * (batch.length - batch.new_tokens) / batch.length
     words = batch.rollout * shape.vocabulary * 4 * 3
     return {"KV cache and first pass": max(first, cache + words)}

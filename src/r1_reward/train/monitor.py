@@ -1,15 +1,15 @@
-"""A guard against collapse: a written rule that reads the training log, and a callback that acts on it.
+"""Detect collapse from the training log with fixed rules, and a callback that acts on it.
 
-`collapsed` is the rule: a pure function of a log history, the same one for a run in progress and for the verdict of a
-finished one. `StabilityMonitor` asks it after every log, keeps weights that later logs proved good, and stops the run
-or rolls it back::
+`collapsed` applies the rules: a pure function of a log history, the same for a run in progress and a finished one.
+`StabilityMonitor` applies them after every log, keeps weights that later logs proved good, and stops the run or rolls
+it back::
 
     collapse = collapsed(trainer.state.log_history, max_completion_length=1024)
     print(collapse or "stable")
 
     StabilityMonitor(trainer, on_collapse="rollback").train()
 
-Rows are those of `StableReinforceTrainer`. TRL drops NaN from its averages and logs None where nothing else is left.
+Rows are those of `StableReinforceTrainer`. TRL drops NaN from its averages and logs None if no value is left.
 """
 
 from __future__ import annotations
@@ -36,39 +36,39 @@ logger = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 Series = Mapping[str, Sequence[float]]
-"""For each metric what was logged of it so far, oldest first; rows without it leave no gap."""
+"""The values logged so far for each metric, oldest first; rows without the metric are skipped."""
 
 ROWS_IN_REPORT = 20
 
 SAMPLING_FAILED = "probability tensor contains"
-"""In the RuntimeError of ``torch.multinomial``, on every device, when a probability is NaN, infinite or negative.
+"""Text of ``torch.multinomial``'s RuntimeError, on every device, for a NaN, infinite or negative probability.
 
-It is a bare RuntimeError, as running out of memory and a lost connection are, so that only its text tells them apart.
+Running out of memory and losing a connection are RuntimeErrors, too; only the text tells them apart.
 """
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where each rule draws its line; a value on the line is healthy, except for lengths, which reach it."""
+    """The threshold of each rule; a value at the threshold is healthy, except for lengths."""
 
     policy_loss: float = 1e3
-    """Largest absolute loss of one log."""
+    """Maximum absolute loss of one log."""
     parse_rate: float = 0.5
-    """Least share of readable answers, mean of the window."""
+    """Minimum share of readable answers, mean of the window."""
     length_share: float = 0.99
-    """Mean completion length, as a share of the limit, that counts as at the limit; mean of the window."""
+    """Mean completion length that counts as at the limit, as a share of it; mean of the window."""
     truncated_share: float = 0.99
-    """Share of completions cut off by the limit that counts as at the limit, mean of the window."""
+    """Share of truncated completions that counts as at the limit, mean of the window."""
     entropy: float = 0.01
-    """Least mean entropy of a token in nats; collapsed when every log of the window is below."""
+    """Minimum mean token entropy in nats; collapsed when every log of the window is below."""
     referee_unknown: float = 0.1
-    """Largest share of unknown verdicts, mean of the window."""
+    """Maximum share of unknown verdicts, mean of the window."""
     window: int = 5
-    """How many logs, of those that have the metric, the slow rules look back."""
+    """Number of logs with the metric that the slow rules look back."""
 
 
 class Collapse(NamedTuple):
-    """The first log at which a rule held: after which step, which rule, and the numbers it saw."""
+    """The first log that triggered a rule: its step, the rule, and the values that triggered it."""
 
     step: int
     rule: str
@@ -79,13 +79,13 @@ class Collapse(NamedTuple):
         return f"collapsed at step {self.step}: {RULES[self.rule].meaning}" + (f" ({numbers})" if numbers else "")
 
 
-# ---- the rules: each takes the series, the thresholds and the length limit, and returns the values that condemn
+# ---- rules: each takes the series, the thresholds and the length limit, and returns the values that triggered it
 
 
 def _not_finite(series: Series, _: Thresholds, __: int | None) -> dict[str, float] | None:
     latest = {key: series[key][-1] for key in ("loss", "policy_loss", "reward", "grad_norm") if key in series}
     if series.get("unscorable", (0.0,))[-1] == 1.0:
-        latest.pop("reward", None)  # no sample had one: the referee's fault, not the policy's
+        latest.pop("reward", None)  # no sample has a reward: the referee failed, not the policy
     return {key: value for key, value in latest.items() if not math.isfinite(value)} or None
 
 
@@ -129,7 +129,7 @@ def _referee_out(series: Series, thresholds: Thresholds, _: int | None) -> dict[
 
 
 def _window_mean(series: Series, key: str, window: int) -> float | None:
-    """Return the mean of the last ``window`` logs of a metric, None while there are fewer."""
+    """Return the mean of the last ``window`` logs of a metric, or None if there are fewer."""
     recent = series.get(key, ())[-window:]
     return sum(recent) / window if len(recent) == window else None
 
@@ -141,7 +141,7 @@ def _earlier(values: Sequence[float], window: int) -> Iterator[float]:
 
 
 class Rule(NamedTuple):
-    """What holds when the rule does, in words, and the function that says so."""
+    """A rule: its meaning in words, and the function that checks it."""
 
     meaning: str
     holds: Callable[[Series, Thresholds, int | None], dict[str, float] | None]
@@ -154,9 +154,9 @@ RULES: dict[str, Rule] = {
     "length_at_limit": Rule("completions grew to the length limit", _length_at_limit),
     "entropy_lost": Rule("the policy has no entropy left", _entropy_lost),
     "referee_out": Rule("the referee answers too rarely", _referee_out),
-    "sampling_failed": Rule("no token could be sampled, the logits hold NaN or infinity", lambda *_: None),
+    "sampling_failed": Rule("no token could be sampled: the logits contain NaN or infinity", lambda *_: None),
 }
-"""The written rule, asked in this order. Sampling fails in the middle of a step, so no log tells of it."""
+"""The rules, checked in this order. Sampling fails in the middle of a step, so no log shows it."""
 
 _WATCHED = (
     "loss", "policy_loss", "reward", "grad_norm", "parse_rate", "entropy", "referee_unknown", "unscorable",
@@ -165,15 +165,15 @@ _WATCHED = (
 
 
 class CollapseWatch:
-    """The written rule applied row by row."""
+    """Applies the rules row by row."""
 
     def __init__(self, *, max_completion_length: int | None = None, thresholds: Thresholds | None = None) -> None:
-        """Take what `collapsed` takes."""
+        """Take the options of `collapsed`."""
         self._limit, self._thresholds = max_completion_length, thresholds or Thresholds()
         self._series: dict[str, list[float]] = defaultdict(list)
 
     def add(self, row: Row) -> Collapse | None:
-        """Take the next row of the log; return the first rule that holds after it."""
+        """Add the next row of the log, and return the collapse if a rule is triggered."""
         news = [key for key in _WATCHED if key in row]
         for key in news:
             self._series[key].append(math.nan if row[key] is None else float(row[key]))
@@ -187,30 +187,31 @@ class CollapseWatch:
 def collapsed(
     log_history: Iterable[Row], *, max_completion_length: int | None = None, thresholds: Thresholds | None = None
 ) -> Collapse | None:
-    """Return the first log of a run at which a rule of `RULES` holds, None for a stable run.
+    """Return the first log of a run that triggers a rule of `RULES`, or None for a stable run.
 
-    Parse rate, length and entropy must have been on the good side of their line before, in the first log or in the mean
-    of a window: a policy that never wrote a readable answer has not learned, but it has not collapsed either.
+    Parse rate, length and entropy must have been healthy before, in the first log or in the mean of a window: a policy
+    that never wrote a readable answer has not learned, but it has not collapsed either.
 
     Args:
-        log_history: Rows as `TrainerState.log_history` holds them, None in a row meaning NaN; rows of other kinds (an
-            evaluation, a summary) may lie between.
-        max_completion_length: The limit in tokens; None leaves the mean length out, not the share cut off.
-        thresholds: Where the lines are drawn.
+        log_history: Rows of `TrainerState.log_history`, where None means NaN; other rows (an evaluation, a summary)
+            are ignored.
+        max_completion_length: The limit in tokens; None skips the mean length, but not the truncated share.
+        thresholds: The thresholds of the rules.
     """
     watch = CollapseWatch(max_completion_length=max_completion_length, thresholds=thresholds)
     return next(filter(None, map(watch.add, log_history)), None)
 
 
-# ---- what is done about it
+# ---- actions
 
 
 class StabilityMonitor(TrainerCallback):
     """Watch a run, keep its last good weights in ``output_dir/last-good``, and stop or roll back when it collapses.
 
     Weights are good once ``thresholds.window`` rollouts sampled after them were logged without a collapse; the weights
-    a run starts from count as good. What was seen and done is appended to ``output_dir/collapse.json``. Checkpoints
-    younger than the last good weights are renamed ``collapsed-checkpoint-N``, so that a resumed run does not load them.
+    a run starts from count as good. Each collapse and the action taken are appended to ``output_dir/collapse.json``.
+    Checkpoints newer than the last good weights are renamed to ``collapsed-checkpoint-N``, so that a resumed run does
+    not load them.
     """
 
     def __init__(
@@ -223,15 +224,15 @@ class StabilityMonitor(TrainerCallback):
         max_rollbacks: int = 3,
         thresholds: Thresholds | None = None,
     ) -> None:
-        """Take the trainer to watch; ``keep_good_every`` counts optimiser steps, see `RunConfig` for the others.
+        """Take the trainer to watch; ``keep_good_every`` counts optimizer steps, see `RunConfig` for the others.
 
-        Without ``thresholds`` the defaults hold, and the trainer's own ``max_referee_unknown``.
+        Without ``thresholds`` the defaults apply, with the trainer's ``max_referee_unknown``.
 
         Raises:
-            UserError: rollback was asked for where weights are sharded.
+            UserError: Rollback was requested, but the weights are sharded.
         """
         if on_collapse == "rollback" and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
-            raise UserError("on_collapse: rollback cannot restore weights sharded by DeepSpeed or FSDP; use stop.")
+            raise UserError("on_collapse: rollback does not support weights sharded by DeepSpeed or FSDP; use stop.")
         if thresholds is None:
             unknown = getattr(trainer.args, "max_referee_unknown", Thresholds.referee_unknown)
             thresholds = Thresholds(referee_unknown=unknown)
@@ -251,7 +252,7 @@ class StabilityMonitor(TrainerCallback):
         """Train under watch.
 
         Raises:
-            UserError: the run collapsed and was stopped; the message names what was kept.
+            UserError: The run collapsed and was stopped; the message names what was kept.
         """
         self.trainer.add_callback(self)
         try:
@@ -260,7 +261,7 @@ class StabilityMonitor(TrainerCallback):
             self.stopped = Collapse(self.trainer.state.global_step, "referee_out", {})
             self._write_report(self.stopped, "stopped", self.weights.set_aside_checkpoints(self._good_step))
             raise RefereeOutage(
-                f"{error} Weights from before are in {self.weights.folder}, what was seen in {self._report}."
+                f"{error} The last good weights are in {self.weights.folder}, the report is {self._report}."
             ) from error
         except RuntimeError as error:
             if SAMPLING_FAILED not in str(error):
@@ -274,7 +275,7 @@ class StabilityMonitor(TrainerCallback):
             self._tell(self.stopped)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """Keep the weights the run starts from; a resumed run keeps those it had proved."""
+        """Keep the initial weights of the run; a resumed run keeps those it had proved."""
         self._watch = self._new_watch()
         for row in state.log_history[_after_last_rollback(state.log_history) :]:
             self._watch.add(row)
@@ -286,24 +287,24 @@ class StabilityMonitor(TrainerCallback):
             return
         resumed = (getattr(self.trainer, "resumed", None) or {}).get("callbacks", {}).get(type(self).__name__, {})
         self._good_step, waiting = resumed.get("good_step", good), resumed.get("candidate_step")
-        # The killed process may have come further than its checkpoint, and proved these weights or younger ones.
+        # The killed process may have run past its checkpoint, and proved these or newer weights.
         if waiting is not None and (waiting == candidate or waiting <= good):
             self._candidate_step, self._proofs = waiting, resumed["proofs"]
         if self._candidate_step is None or self._candidate_step != candidate:
             self.weights.discard_candidate()
 
     def progress(self) -> dict[str, Any]:
-        """Return what a resumed run must know, see `ExactResume`."""
+        """Return the state that a resumed run needs, see `ExactResume`."""
         return {"good_step": self._good_step, "candidate_step": self._candidate_step, "proofs": self._proofs}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """Have the first step logged, and any step that broke the weights before they are sampled from."""
+        """Request a log of the first step, and of any step that broke the weights before they are sampled from."""
         self._bad_weights = not self._weights_are_finite()
-        # Averaged over many steps, the first log could already be that of a collapsed policy.
+        # If averaged over many steps, the first log could already be that of a collapsed policy.
         control.should_log = control.should_log or state.global_step == 1 or self._bad_weights
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Row | None = None, **kwargs: Any) -> None:  # noqa: ARG002
-        """Ask the rule about the new row and act on its answer."""
+        """Apply the rules to the new row, and act on a collapse."""
         if logs is None or "loss" not in logs or self.stopped is not None:
             return
         collapse = self._watch.add({**logs, "step": state.global_step})
@@ -319,7 +320,7 @@ class StabilityMonitor(TrainerCallback):
             self._propose(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """Throw away weights that were not proved in time."""
+        """Delete weights that were not proved in time."""
         self._discard_candidate()
 
     def _new_watch(self) -> CollapseWatch:
@@ -337,8 +338,8 @@ class StabilityMonitor(TrainerCallback):
             rate = self._roll_back()
             self._watch = self._new_watch()
             self._write_report(collapse, "rolled back", set_aside)
-            logger.warning("%s; went back to the weights of step %d, rate now %g", collapse, good, rate)
-            # Not trainer.log: TRL would put the metrics it is just logging into this row once more.
+            logger.warning("%s; rolled back to the weights of step %d, learning rate now %g", collapse, good, rate)
+            # Not trainer.log: TRL would add the metrics it is logging right now to this row again.
             Trainer.log(self.trainer, {"rollback": rollbacks + 1, "rollback/learning_rate": rate})
             return
         self.stopped = collapse
@@ -347,7 +348,7 @@ class StabilityMonitor(TrainerCallback):
         logger.error("%s; stopping", collapse)
 
     def _roll_back(self) -> float:
-        """Restore the last good weights with a fresh optimiser; return the lowered learning rate of its first group."""
+        """Restore the last good weights, reset the optimizer, and return its first group's reduced learning rate."""
         trainer: Any = self.trainer
         restore_weights(trainer, self.weights.folder)
         trainer.optimizer.state.clear()
@@ -358,7 +359,7 @@ class StabilityMonitor(TrainerCallback):
         scheduler = getattr(trainer.lr_scheduler, "scheduler", trainer.lr_scheduler)
         if hasattr(scheduler, "base_lrs"):
             scheduler.base_lrs = [rate * self.rollback_lr_factor for rate in scheduler.base_lrs]
-            scheduler._last_lr = [group["lr"] for group in trainer.optimizer.param_groups]  # what is logged
+            scheduler._last_lr = [group["lr"] for group in trainer.optimizer.param_groups]  # the logged rate
         trainer._buffered_inputs = None  # rollouts of the collapsed policy
         return trainer.optimizer.param_groups[0]["lr"]
 
@@ -404,12 +405,12 @@ class StabilityMonitor(TrainerCallback):
     def _tell(self, collapse: Collapse, cause: BaseException | None = None) -> NoReturn:
         good, step = self.weights.folder, self.weights.step()
         raise UserError(
-            f"training {collapse}. The weights of step {step}, from before, are in {good}; what was "
-            f"seen is in {self._report}. Start from them with a lower learning rate (--model {good} "
-            "--learning_rate ... --output_dir ANOTHER), or go on by itself with --on_collapse rollback."
+            f"training {collapse}. The last good weights, of step {step}, are in {good}; the report is "
+            f"{self._report}. Start from them with a lower learning rate (--model {good} "
+            "--learning_rate ... --output_dir ANOTHER), or let the run recover with --on_collapse rollback."
             if step is not None
-            else f"training {collapse}. {good}, with weights from before, was removed during the run; what was seen is "
-            f"in {self._report}. Start again with a lower learning rate."
+            else f"training {collapse}. {good}, with the last good weights, was removed during the run; the report is "
+            f"{self._report}. Start again with a lower learning rate."
         ) from cause
 
 
@@ -418,7 +419,7 @@ def _after_last_rollback(log_history: Sequence[Row]) -> int:
 
 
 def _json_safe(value: Any) -> Any:
-    """Return the value with NaN and infinity as text, which JSON has no numbers for."""
+    """Return the value with NaN and infinity as text, since JSON cannot represent them."""
     if isinstance(value, Mapping):
         return {key: _json_safe(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

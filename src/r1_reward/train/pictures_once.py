@@ -1,9 +1,9 @@
 """Open and process the pictures of a rollout once.
 
-TRL hands the whole rollout batch to the trainer at every step of gradient accumulation and uses it at the first; it
-runs the processor for generation and again for the log-probabilities, and for some families a third time, for tiles.
+TRL passes the whole rollout batch to the trainer at every step of gradient accumulation but uses it only at the first.
+It runs the processor for generation, again for the log-probabilities, and for some families a third time, for tiles.
 Rows therefore carry their pairs as stored, :func:`open_pictures` opens them when a rollout begins, and
-:func:`processed_once` remembers what the image processor made of them until it ends.
+:func:`processed_once` caches the image processor's results until it ends.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def open_pictures(
 ) -> list[dict[str, Any]]:
     """Return rows with the ``prompt`` and the ``images`` of their ``pair``, in the order of the prompt's image parts.
 
-    Pairs that show the same, in either order of their responses, share their pictures; of a video up to
-    ``video_frames`` frames are shown.
+    Pairs with the same content, in either order of their responses, share their pictures; videos are shown as up to
+    ``video_frames`` frames.
 
     Raises:
-        UserError: a picture or video cannot be read, or a pair cannot be shown.
+        UserError: A picture or video cannot be read, or a pair cannot be rendered.
     """
     tokens = special_tokens_of(processor)
     opened: dict[Any, Prepared] = {}
@@ -52,7 +52,7 @@ def _turned(pair: Prepared) -> Prepared:
 
 
 def _key(pair: Mapping[str, Any], *, turned: bool = False) -> Any:
-    """Return what is shown of a pair, or of the same pair with its responses exchanged."""
+    """Return a key for the content of a pair, the same if its responses are exchanged."""
     question, *responses = CONTENTS
     names = (question, *(responses[::-1] if turned else responses), "images", "video", "criteria")
     return tuple(_frozen(pair.get(name)) for name in names)
@@ -66,9 +66,9 @@ def _frozen(value: Any) -> Any:
 
 @contextmanager
 def processed_once(processor: Any) -> Iterator[None]:
-    """Let ``processor`` process equal lists of pictures, with equal options, once inside the block.
+    """Cache the results of ``processor`` for equal lists of pictures and equal options inside the block.
 
-    The results share their tensors, which nobody may change in place.
+    The results share their tensors, which must not be changed in place.
     """
     image_processor = getattr(processor, "image_processor", None)
     if image_processor is None:
@@ -78,10 +78,10 @@ def processed_once(processor: Any) -> Iterator[None]:
     process = image_processor.preprocess
 
     def preprocess(images: Any, *args: Any, **options: Any) -> Any:
-        options["return_tensors"] = "pt"  # asked for the second time only, but good for the first
+        options["return_tensors"] = "pt"  # only the second call asks for it, but the first can use it
         key = (_identities(images), repr(args), repr(sorted(options.items(), key=str)))
         if key not in known:
-            known[key] = (images, process(images, *args, **options))  # images are kept, so that ids stay theirs
+            known[key] = (images, process(images, *args, **options))  # keeping the images alive keeps their ids valid
         result = known[key][1]
         return type(result)(dict(result))
 

@@ -1,9 +1,9 @@
-"""What a run will need before it is launched: memory by part, steps, tokens and arithmetic, from its configuration.
+"""Estimate a run before it is launched: memory by part, steps, tokens and arithmetic, from its configuration.
 
     plan = plan_run("recipes/paper-7b-rl.yaml", [], accelerate="recipes/accelerate/zero3-8gpu.yaml")
     plan.memory.peak, plan.updates
 
-Reads the model's configuration, not its weights, and, where it is there, the pair file, of which it measures some rows.
+It reads the model's configuration, not its weights, and, if there is a pair file, measures some of its rows.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from r1_reward.train.memory import Batch, ModelShape, Setup, StepMemory, shape_o
 
 SAMPLED_ROWS = 64
 CHARACTERS_A_TOKEN = 3.5
-"""Of English text in Qwen's tokenizer, about; used where the checkpoint's own tokenizer is not there."""
+"""Approximate value for English text in Qwen's tokenizer, used if the checkpoint's own tokenizer is not available."""
 DEFAULT_TEXT_TOKENS = 700
 OPTIMIZERS: dict[str, tuple[float, int | None]] = {
     "adamw_torch": (2, None), "adamw_torch_fused": (2, None), "adamw_apex_fused": (2, 4), "adafactor": (0.01, 4),
     "sgd": (0, None), "adamw_8bit": (2, 1), "adamw_bnb_8bit": (2, 1), "paged_adamw_8bit": (0, 1), "lion_8bit": (1, 1),
 }  # fmt: skip
-"""Numbers an optimizer keeps for each weight, and their bytes (None: as the weight's). Paged ones lie in CPU memory."""
+"""Numbers an optimizer keeps per weight, and their bytes (None: the weight's). Paged ones are in CPU memory."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of a sequence, and how they are known."""
+    """Tokens of a sequence, and the source of these numbers."""
 
     text: int
     visual: int
@@ -44,7 +44,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run's needs on each of its devices."""
+    """What a run needs on each device."""
 
     stage: str
     config: LoadedConfig[Any]
@@ -58,12 +58,12 @@ class Plan:
 
     @property
     def tokens_an_update(self) -> int:
-        """Tokens that pass forwards and backwards in one update, of all devices."""
+        """Tokens of the forward and backward passes of one update, over all devices."""
         return self.sequences_an_update * self.batch.length
 
     @property
     def flops_an_update(self) -> float:
-        """Floating-point operations of one update, of all devices; recomputation and generation not counted."""
+        """Floating-point operations of one update, over all devices, without recomputation and generation."""
         each = update_flops(self.shape, self.batch, lora=self.setup.lora_rank > 0)
         return each * self.sequences_an_update / self.batch.sequences
 
@@ -85,16 +85,16 @@ def plan_run(
     Args:
         path: The YAML file, or None.
         overrides: ``["--key", "value", ...]`` as for `train`.
-        stage: sft or rl; None: rl if the configuration has a key that only rl knows.
-        accelerate: Configuration of `accelerate launch`; None is one device.
-        processes: As `accelerate launch --num_processes`; None: as the file says.
-        pairs: Rows to train on; None: counted.
-        text_tokens: Of prompt and, for sft, response; None: measured on the pair file.
-        visual_tokens: Of all pictures of a row; None: measured on the pair file, else from max_pixels.
-        gpu_bytes: Memory of a device, of which vLLM takes its share.
+        stage: sft or rl; None: rl if the configuration has a key that only rl accepts.
+        accelerate: Configuration of `accelerate launch`; None for one device.
+        processes: As for `accelerate launch --num_processes`; None: taken from the file.
+        pairs: Number of training rows; None: counted.
+        text_tokens: Tokens of prompt and, for sft, response; None: measured on the pair file.
+        visual_tokens: Tokens of all pictures of a row; None: measured on the pair file, else from max_pixels.
+        gpu_bytes: Memory of a device, from which vLLM takes its share.
 
     Raises:
-        UserError: anything wrong with a configuration, or the model's configuration cannot be read.
+        UserError: A configuration is invalid, or the model's configuration cannot be read.
     """
     import torch
     from transformers import AutoConfig
@@ -105,7 +105,7 @@ def plan_run(
     from r1_reward.train.launch import config_class
 
     stage = stage or _stage_of(path, overrides)
-    if not torch.cuda.is_available():  # plans are made at desks; bf16 would be refused there
+    if not torch.cuda.is_available():  # planning needs no GPU, but bf16 would be refused without one
         overrides = [*overrides, "--use_cpu", "true"]
     config: LoadedConfig[Any] = load_config(path, overrides, config_class(stage))
     if config.run.model == TINY:
@@ -115,7 +115,7 @@ def plan_run(
             model_config = AutoConfig.from_pretrained(config.run.model)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"model: cannot read the configuration of {config.run.model}; name one that is here with --model "
+                f"model: cannot read the configuration of {config.run.model}; pass a local one with --model "
                 f"(recipes/shapes has some): {str(error).splitlines()[0]}"
             ) from error
     shape = shape_of(model_config)
@@ -144,7 +144,7 @@ def _stage_of(path: str | Path | None, overrides: Sequence[str]) -> str:
 
 
 def _launch(path: str | Path | None, processes: int | None) -> tuple[int, str]:
-    """Return processes and sharding of an accelerate configuration."""
+    """Return the number of processes and the sharding of an accelerate configuration."""
     values = {} if path is None else read_yaml(Path(path))
     kind = str(values.get("distributed_type", "NO")).upper()
     processes = processes or int(values.get("num_processes", 1))
@@ -153,18 +153,18 @@ def _launch(path: str | Path | None, processes: int | None) -> tuple[int, str]:
     if kind == "DEEPSPEED":
         stage = (values.get("deepspeed_config") or {}).get("zero_stage", 2)
         if stage not in (2, 3):
-            raise UserError(f"{path}: plan knows ZeRO stages 2 and 3, not {stage}.")
+            raise UserError(f"{path}: plan supports ZeRO stages 2 and 3, not {stage}.")
         return processes, f"zero{stage}"
     if kind in ("NO", "MULTI_GPU", "MULTI_CPU"):
         return processes, "ddp" if processes > 1 else "none"
-    raise UserError(f"{path}: plan does not know distributed_type {kind}; it knows NO, MULTI_GPU, FSDP and DEEPSPEED.")
+    raise UserError(f"{path}: plan supports distributed_type NO, MULTI_GPU, FSDP and DEEPSPEED, not {kind}.")
 
 
 def _setup(config: LoadedConfig[Any], stage: str, processes: int, sharding: str, gpu_bytes: float) -> Setup:
     run, trainer = config.run, config.trainer
     optimizer = str(getattr(trainer.optim, "value", trainer.optim))
     if optimizer not in OPTIMIZERS:
-        raise UserError(f"optim: plan does not know the memory of {optimizer}; it knows {', '.join(OPTIMIZERS)}.")
+        raise UserError(f"optim: plan does not know the memory of {optimizer}; supported: {', '.join(OPTIMIZERS)}.")
     states, state_bytes = OPTIMIZERS[optimizer]
     vllm = stage == "rl" and trainer.use_vllm
     colocated = vllm and trainer.vllm_mode == "colocate"
@@ -201,7 +201,7 @@ def _lengths(
     text: int | None,
     visual: int | None,
 ) -> Lengths:
-    """Return what is given, else what the pair file shows (95th percentile: batches are as long as their longest)."""
+    """Return the given lengths, else those of the pair file (95th percentile: batches are as long as their longest)."""
     run, source = config.run, "given"
     if Path(run.data).exists() and None in (pairs, text, visual):
         rows, found_text, found_visual = _measure_rows(config, stage)
@@ -211,18 +211,18 @@ def _lengths(
         source = f"measured on {min(rows, SAMPLED_ROWS)} rows of {run.data}"
     if visual is None:
         visual = (run.max_pixels or 1280 * 28 * 28) // (28 * 28) if shape.tower_layers else 0
-        source = f"assumed: {run.data} is not here"
+        source = f"assumed: {run.data} not found"
     if text is None:
         text = DEFAULT_TEXT_TOKENS
-        source = f"assumed: {run.data} is not here"
+        source = f"assumed: {run.data} not found"
     if stage == "rl":
         return Lengths(text, visual, config.trainer.max_completion_length or 1024, pairs, source)
-    new = min(text // 3, 1024)  # of a cold start's text, the response
+    new = min(text // 3, 1024)  # the response's part of the text of a cold start
     return Lengths(text - new, visual, new, pairs, source)
 
 
 def _measure_rows(config: LoadedConfig[Any], stage: str) -> tuple[int, int, int]:
-    """Return the number of rows, and the 95th percentile of text and visual tokens over some of them."""
+    """Return the number of rows, and the 95th percentile of text and visual tokens over a sample of them."""
     import numpy as np
 
     from r1_reward.judge.prepare import prepare
@@ -232,7 +232,7 @@ def _measure_rows(config: LoadedConfig[Any], stage: str) -> tuple[int, int, int]
 
     rows = load_pairs(config.run.data, split=config.run.split)
     if len(rows) == 0:
-        raise UserError(f"{config.run.data}: holds no pairs.")
+        raise UserError(f"{config.run.data}: contains no pairs.")
     limit = config.run.max_pixels or 1280 * 28 * 28
     texts, visuals = [], []
     for row in rows.shuffle(seed=0).select(range(min(SAMPLED_ROWS, len(rows)))):

@@ -1,4 +1,4 @@
-"""What the processes of one run agree on: work that one of them does for all, and which rows make an update."""
+"""Coordination of a run's processes: work that one of them does for all, shared failures, and the rows of an update."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Result = TypeVar("Result")
 
 
 def once(work: Callable[[], Result]) -> Result:
-    """Call ``work`` on the main process and return what it returned on every process, once it is done.
+    """Call ``work`` on the main process and return its result, which must be picklable, on every process.
 
-    What depends on the state of a folder must be asked once: by the time a second process looks, the first one may have
-    written there. Without other processes this is a plain call. The result must be picklable.
+    Use it for anything that depends on the state of a folder: by the time a second process looks, the first one may
+    have written there. With a single process this is a plain call.
 
     Raises:
-        UserError: on every process, if ``work`` raised one. Whatever else it raises is raised on the main process, and
-            as RuntimeError on the others.
+        UserError: On every process, if ``work`` raised one. Any other exception is raised on the main process, and as
+            RuntimeError on the others.
     """
     if not torch.distributed.is_initialized():
         return work()
     answer: list[Any] = [None]
-    with all_or_none("doing the work of all"):
+    with all_or_none("doing work for all processes"):
         if torch.distributed.get_rank() == 0:
             answer[0] = work()
     return broadcast_object_list(answer)[0]
@@ -36,18 +36,18 @@ def once(work: Callable[[], Result]) -> Result:
 
 @contextmanager
 def all_or_none(doing: str) -> Iterator[None]:
-    """Have every process run this block; where it fails on one of them it fails on all.
+    """Run the block on every process; if it fails on one of them it fails on all.
 
-    Otherwise the process that failed would end, and the others would wait for it in their next exchange until that
-    times out. The block itself must hold no exchange that a process could miss by failing. It costs one small exchange,
-    which is also a barrier.
+    Otherwise the failed process would exit, and the others would wait for it in their next collective operation until
+    that times out. The block itself must not contain a collective that a process could miss by failing. The cost is
+    one small collective, which is also a barrier.
 
     Args:
         doing: What the block does, for the message on the other processes.
 
     Raises:
-        UserError: on the others too, with the same message, if the first process that failed raised one.
-        RuntimeError: on the others, if it raised anything else.
+        UserError: On the other processes, with the same message, if the first process that failed raised one.
+        RuntimeError: On the other processes, if it raised anything else.
     """
     failure: Exception | None = None
     try:
@@ -71,28 +71,27 @@ def all_or_none(doing: str) -> Iterator[None]:
 def deal(
     rollout: dict[str, Any], updates: int, *, together: int = 1, first_row: int = 0, seed: str = ""
 ) -> dict[str, Any]:
-    """Return a process' share of a rollout sorted so that its first rows make the first update, the next the second.
+    """Return a process's share of a rollout, sorted so that its first rows form the first update, the next the second.
 
-    Each ``together`` rows that follow each other in the whole rollout are dealt as one, and of each ``updates`` such
-    parts every update gets one, in an order drawn anew. So with 2 the two orders of a pair, which
-    :func:`r1_reward.data.subsets.both_orders` puts beside each other, are learned from in the same update, which then
-    favours no position. The rows of an update are the same whether one process has all of them or several have a share
-    each.
+    Each ``together`` consecutive rows of the whole rollout are dealt as one part, and every update gets one of each
+    ``updates`` consecutive parts, in a random order drawn for each. With 2, the two orders of a pair, which
+    :func:`r1_reward.data.subsets.both_orders` puts next to each other, are in the same update, which then favors no
+    position. The rows of an update do not depend on the number of processes.
 
     Args:
-        rollout: Tensors and lists with a row for each of the n sequences; scalars and None stay as they are.
-        updates: How many updates are made with a rollout.
-        together: How many neighbours stay together; ``together * updates`` divides n and ``first_row``.
-        first_row: Where the share begins in the whole rollout.
-        seed: What the draws depend on, the same on every process.
+        rollout: Tensors and lists with a row for each of the n sequences; scalars and None are unchanged.
+        updates: Number of updates per rollout.
+        together: Number of neighbors that stay together; ``together * updates`` divides n and ``first_row``.
+        first_row: Index of the share's first row in the whole rollout.
+        seed: Seed of the draws, the same on every process.
 
     Raises:
-        ValueError: The share is not made of whole blocks.
+        ValueError: The share does not consist of whole blocks.
     """
     rows = len(next(values for values in rollout.values() if values is not None))
     size = together * updates
     if rows % size or first_row % size:
-        raise ValueError(f"{rows} rows from row {first_row} on are not whole blocks of {updates} updates x {together}")
+        raise ValueError(f"{rows} rows from row {first_row} are not whole blocks of {updates} updates x {together}")
     turns = [
         turn
         for block in range(first_row // size, (first_row + rows) // size)

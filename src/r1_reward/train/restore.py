@@ -1,8 +1,8 @@
-"""Put saved weights back into a model that is being trained.
+"""Restore saved weights into a model in training.
 
 `Trainer` compares the names in the file with the names in the model and only warns about those that differ. For
-Qwen-VL all of them do (`save_pretrained` writes ``visual.blocks...``, the model says ``model.visual.blocks...``), so it
-restores nothing and goes on with the weights the run began with::
+Qwen-VL all of them do (`save_pretrained` writes ``visual.blocks...``, the model has ``model.visual.blocks...``), so it
+restores nothing and continues with the initial weights::
 
     train_from(trainer, "runs/rl/checkpoint-100")
 """
@@ -18,21 +18,21 @@ from transformers import PreTrainedModel, Trainer
 def restore_weights(trainer: Trainer, folder: str | Path) -> None:
     """Copy the weights in ``folder``, written by ``trainer.save_model``, into the trainer's model, bit for bit.
 
-    Adapters are restored where only they were saved. With FSDP2 this must come before training starts, while the
-    weights are whole. Not for weights sharded by DeepSpeed.
+    If only adapters were saved, only they are restored. With FSDP2, call this before training starts, while the weights
+    are unsharded. Weights sharded by DeepSpeed are not supported.
 
     Raises:
-        RuntimeError: the folder holds weights of another architecture.
+        RuntimeError: The folder holds weights of another architecture.
     """
     model: Any = trainer.model
     if isinstance(model, PreTrainedModel):
         model.load_state_dict(type(model).from_pretrained(folder, dtype="auto").state_dict())
     else:
-        trainer._load_from_checkpoint(str(folder))  # names of adapters are the same in file and model
+        trainer._load_from_checkpoint(str(folder))  # adapters have the same names in file and model
 
 
 def train_from(trainer: Trainer, checkpoint: str | None) -> None:
-    """Train to the end, from a checkpoint if there is one, weights included."""
+    """Train to the end, from a checkpoint if given, including its weights."""
     if checkpoint is not None and not trainer.is_deepspeed_enabled:
         restore_weights(trainer, checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)

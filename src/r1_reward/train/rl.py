@@ -1,7 +1,7 @@
 """StableReinforce and its relatives: the whole step on this page, from pairs to a gradient.
 
-The methods of `StableReinforceTrainer` stand in the order in which they are called. What they do to one rollout of B
-judgements, as plain code (tests/train/test_rl_page.py takes these steps by hand and ends with the trainer's weights)::
+The methods of `StableReinforceTrainer` are in the order in which they are called. For one rollout of B judgments they
+do the following (tests/train/test_rl_page.py takes these steps by hand and ends with the trainer's weights)::
 
     rollout = sample(rows)                                                          # 1. B texts, by TRL
     scores = score_judgments(texts, preferred, referee, args)                       # 2. R of each text, or None
@@ -12,11 +12,11 @@ judgements, as plain code (tests/train/test_rl_page.py takes these steps by hand
         policy_loss(logps, update.old_logps, update.advantages, mask).loss.backward()
         optimizer.step()
 
-Two things differ from TRL. The baseline is the whole global batch and not a group of samples of one prompt, so one
-sample a prompt is enough; and the loss is :func:`r1_reward.algorithm.policy_loss`. What the step needs besides, such as
-pictures in every forward pass and resuming, is in :mod:`r1_reward.train.rl_base`; the other algorithms are lines of a
+Two things differ from TRL. The baseline is the whole global batch, not a group of samples of one prompt, so one sample
+per prompt is enough; and the loss is :func:`r1_reward.algorithm.policy_loss`. Everything else the step needs, such as
+pictures in every forward pass and resuming, is in :mod:`r1_reward.train.rl_base`. The other algorithms are rows of a
 table in :mod:`r1_reward.train.algorithms`, and :mod:`r1_reward.train.controls` has the controls (asymmetric and dual
-clip, CISPO, GSPO, …), which change what the loss is given and are off by default.
+clip, CISPO, GSPO, …), which change the inputs of the loss and are off by default.
 
     args = StableReinforceConfig("runs/rl", algorithm="stable_reinforce")
     trainer = StableReinforceTrainer(model, args, train_dataset=pairs, processing_class=processor)
@@ -61,12 +61,12 @@ __all__ = ["StableReinforceConfig", "StableReinforceTrainer"]
 class StableReinforceTrainer(RolloutTrainer):
     """GRPOTrainer with the rewards, advantages and loss of ``args.algorithm`` (method sections 2 and 3).
 
-    ``train_dataset`` holds preference pairs as `load_pairs` returns them; of a video up to ``video_frames`` frames are
-    shown. ``referee`` is used instead of the one that ``args.referee`` names. Besides TRL's own metrics it logs
-    reward/* (the three parts), accuracy, parse_rate, unscorable, referee_unknown, approx_kl, max_log_ratio,
-    pre_clipped, pre_clip/*, ppo_clipped, filtered and policy_loss, with CISPO cispo_capped, and with vLLM's correction
-    sampling/masked and sampling/truncated (shares of the tokens). What the token limit cut is TRL's
-    completions/clipped_ratio. Where none of the first judgements can be read, ``args.on_unreadable`` says what to do.
+    ``train_dataset`` holds preference pairs as returned by `load_pairs`; videos are shown as up to ``video_frames``
+    frames. ``referee`` overrides ``args.referee``. In addition to TRL's metrics it logs reward/* (the three parts),
+    accuracy, parse_rate, unscorable, referee_unknown, approx_kl, max_log_ratio, pre_clipped, pre_clip/*, ppo_clipped,
+    filtered and policy_loss, with CISPO cispo_capped, and with vLLM's correction sampling/masked and sampling/truncated
+    (shares of the tokens). The share of truncated judgments is TRL's completions/clipped_ratio. If none of the first
+    judgments can be read, ``args.on_unreadable`` decides what happens.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class StableReinforceTrainer(RolloutTrainer):
             speaks=self.accelerator.is_main_process,
         )
 
-    # ---- 1. rollout: this process samples one judgement for each of its rows
+    # ---- 1. rollout: each process samples one judgment for each of its rows
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        """Return the next micro-batch; where the last rollout is used up, sample one and deal it out to its updates."""
+        """Return the next micro-batch; when the last rollout is used up, sample one and split it into its updates."""
         steps = self.args.steps_per_generation or 1
         updates, rest = divmod(steps, self.args.gradient_accumulation_steps)
         if updates < 2 or rest or self._mode == "eval":
@@ -121,11 +121,11 @@ class StableReinforceTrainer(RolloutTrainer):
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             rollout = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
             rows = len(generation_batch)
-            # The two orders of a pair; of a group every update gets its share anyway.
+            # Keep the two orders of a pair together; groups are shared by all updates anyway.
             together = 2 if self.num_generations == 1 else 1
             if rows % (together * updates):
                 self._warn_of_parted_orders(
-                    f"each process samples {rows} rows for {updates} updates, an odd share each"
+                    f"each process samples {rows} rows for {updates} updates, an odd number for each"
                 )
                 together = 1
             dealt = deal(
@@ -144,24 +144,24 @@ class StableReinforceTrainer(RolloutTrainer):
         if not self._warned_of_parted_orders:
             self._warned_of_parted_orders = True
             _LOG.warning(
-                "%s, so the two orders of a pair may land in different updates, whose labels are then uneven. "
+                "%s, so the two orders of a pair may be in different updates, whose labels are then unbalanced. "
                 "Make per_device_train_batch_size even and steps_per_generation a multiple of "
                 "gradient_accumulation_steps.",
                 reason,
             )
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return a rollout: texts as tokens (B, T) with their mask, old log-probabilities, rewards, advantages."""
+        """Return a rollout: (B, T) tokens with their mask, old log-probabilities, rewards and advantages."""
         with all_or_none("reading pictures"):
             rows = open_pictures(inputs, self.processing_class, self.video_frames)
         with processed_once(self.processing_class):
-            rollout = super()._generate_and_score_completions(rows)  # samples, then asks for the rewards below
+            rollout = super()._generate_and_score_completions(rows)  # samples, then calls _calculate_rewards below
         old_logps = self._old_logps(rollout)
         if old_logps is not None:
             rollout["old_per_token_logps"] = old_logps
         rollout["advantages"] = self._advantages(rollout, first_row=self.accelerator.process_index * len(inputs))
         if self.controls.cap() is not None:
-            # CISPO's loss is a mean over tokens, and a factor of the loss is one of the advantage.
+            # CISPO's loss is a mean over tokens, and a factor of the loss is a factor of the advantage.
             mask = _loss_mask(rollout)
             tokens, sequences = self._sum_over_processes(torch.stack([mask.sum(), mask.new_tensor(len(mask))]))
             weights = token_mean_weights(mask, tokens=tokens, sequences=sequences)
@@ -170,7 +170,7 @@ class StableReinforceTrainer(RolloutTrainer):
         return rollout
 
     def _old_logps(self, rollout: dict[str, Any]) -> Tensor | None:
-        """Return (B, T) log-probabilities under the policy that sampled; None where the ratio is 1 by definition."""
+        """Return (B, T) log-probabilities under the sampling policy; None if the ratio is 1 by definition."""
         if "old_per_token_logps" in rollout or self.beta == 0.0:
             return rollout.get("old_per_token_logps")
         with torch.no_grad():
@@ -180,7 +180,7 @@ class StableReinforceTrainer(RolloutTrainer):
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:  # noqa: ARG002
         """Return (N, 1) rewards of all processes' samples, in order; NaN for those that cannot be scored."""
-        # From the tokens and not from TRL's messages, out of which a tokenizer's response template takes the thought.
+        # Decode the tokens: in TRL's messages, a tokenizer's response template may have removed the thought.
         processor: Any = self.processing_class
         texts = processor.batch_decode(completion_ids_list, skip_special_tokens=True)
         rewards = self.judgment_reward(
@@ -201,9 +201,9 @@ class StableReinforceTrainer(RolloutTrainer):
         cut: Sequence[bool] | None = None,
         **_: Any,
     ) -> list[float | None]:
-        """Return R of each completion, None where it cannot be scored. Raises UserError when the referee is out.
+        """Return R of each completion, None if it cannot be scored; raises UserError if the referee fails.
 
-        ``cut`` says of each whether it ended at the limit of tokens, and not by itself.
+        ``cut`` says for each completion whether the token limit ended it.
         """
         texts = [completion[0]["content"] for completion in completions]
         with all_or_none("asking the referee"):
@@ -225,7 +225,7 @@ class StableReinforceTrainer(RolloutTrainer):
     # ---- 3. advantages: over the samples of all processes, before anything is learned from them
 
     def _advantages(self, rollout: dict[str, Any], *, first_row: int) -> Tensor:
-        """Return (B, T) advantages of the configured algorithm, after the filter; 0 for what cannot be scored."""
+        """Return (B, T) filtered advantages of the configured algorithm; 0 for samples that cannot be scored."""
         mask = _loss_mask(rollout)
         advantages = self._unfiltered_advantages(rollout, first_row=first_row)
         threshold = self.args.filter_threshold()
@@ -248,7 +248,7 @@ class StableReinforceTrainer(RolloutTrainer):
         )
 
     def _log_sampler(self, rollout: dict[str, Any]) -> None:
-        """Log what vLLM's correction masks and truncates; the gap itself is TRL's sampling_logp_difference."""
+        """Log the shares that vLLM's correction masks and truncates; TRL logs the gap as sampling_logp_difference."""
         if "importance_sampling_ratio" in rollout:
             mask, args = _loss_mask(rollout), self.args
             masked, truncated = sampler_shares(
@@ -267,7 +267,7 @@ class StableReinforceTrainer(RolloutTrainer):
         logps, entropies, aux_loss = self._logps_and_entropies(model, inputs, entropy=True)
         advantages = inputs["advantages"]
         if "importance_sampling_ratio" in inputs:
-            # vLLM's correction is a non-negative factor of the loss, hence of the advantage.
+            # vLLM's correction is a non-negative factor of the loss, and therefore of the advantage.
             advantages = advantages * inputs["importance_sampling_ratio"]
         loss = self._policy_loss(logps, inputs.get("old_per_token_logps", logps.detach()), advantages, mask).loss
         self._log_share("entropy", entropies, mask)
@@ -277,14 +277,14 @@ class StableReinforceTrainer(RolloutTrainer):
         return loss / (self.current_gradient_accumulation_steps if self._mode == "train" else 1)
 
     def _policy_loss(self, logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> PolicyLoss:
-        """Return the loss of (B, T) inputs, and log what shows whether training is stable."""
+        """Return the loss of (B, T) inputs, and log the metrics of stability."""
         settings = self._loss_settings()
         anchors = self.controls.anchors(logps, old_logps, mask)
-        # All sequences count, even those whose tokens are all masked: micro-batches and processes are averaged with
-        # equal weights, so only then is the mean over all of them that over the sequences of the global batch.
+        # All sequences count, even fully masked ones: micro-batches and processes are averaged with equal weights, so
+        # only then is their mean the mean over the sequences of the global batch.
         result = policy_loss(logps, anchors, advantages, mask, num_sequences=len(mask), **settings)
         bias = pre_clip_bias(logps, anchors, advantages, mask, **settings)
-        # How far the policy has moved is said of the tokens' own ratios, whatever the loss makes of them.
+        # Policy drift is measured on the tokens' own ratios, which the loss may transform.
         moved = result if anchors is old_logps else policy_loss(logps.detach(), old_logps, advantages, mask, **settings)
         self._log_means(
             policy_loss=result.loss.detach(),
@@ -310,14 +310,14 @@ class StableReinforceTrainer(RolloutTrainer):
             "constant_length": self.args.max_completion_length if self.algorithm.constant_length else None,
         }
 
-    # ---- a run that was cut
+    # ---- resuming
 
     def progress(self) -> dict[str, Any]:
-        """Add the referee's latest counts."""
+        """Add the referee's recent counts."""
         return {**super().progress(), "referee": self._referee_watch.counts()}
 
     def restore_progress(self, progress: dict[str, Any] | None, epochs: int) -> None:
-        """Put them back, too."""
+        """Restore them, too."""
         super().restore_progress(progress, epochs)
         if progress is not None:
             self._referee_watch.restore(progress["referee"])
@@ -329,7 +329,7 @@ def _loss_mask(batch: dict[str, Any]) -> Tensor:
 
 
 def _load_referee(args: StableReinforceConfig) -> Referee:
-    from r1_reward.judge.referee import load_referee  # lazily: a server's client or a checkpoint may stand behind it
+    from r1_reward.judge.referee import load_referee  # lazy: it may import a server's client or load a checkpoint
 
-    # Beside the checkpoints, so that a resumed run need not pay for the same verdicts again.
+    # Next to the checkpoints, so that a resumed run does not pay for the same verdicts again.
     return load_referee(args.referee, cache=Path(str(args.output_dir)) / "verdicts.jsonl")

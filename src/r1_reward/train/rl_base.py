@@ -1,8 +1,7 @@
-"""What a GRPOTrainer needs before any algorithm: pictures in every forward pass, exact resuming, sums over processes.
+"""Base of our GRPOTrainer, independent of the algorithm: pictures in every forward pass, exact resuming, reductions.
 
-Nothing here depends on how rewards, advantages or the loss are computed: :mod:`r1_reward.train.rl` adds those. TRL owns
-rollouts (transformers or vLLM), sharding, LoRA, checkpoints and logging; tests/train/test_trl_drift.py fails when it
-changes what these seams rely on.
+:mod:`r1_reward.train.rl` adds rewards, advantages and the loss. TRL owns rollouts (transformers or vLLM), sharding,
+LoRA, checkpoints and logging; tests/train/test_trl_drift.py fails if TRL changes what these overrides rely on.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ MEDIA_KEYS = (
     "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles",
     "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
 )  # fmt: skip
-"""What a batch may hold besides token ids; every forward pass of policy, old policy and reference gets all of it."""
+"""Image inputs that a batch may hold; every forward pass of policy, old policy and reference gets all of them."""
 
 
 class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
-    """GRPOTrainer for rows with any number of pictures, on any number of processes, resumed exactly."""
+    """GRPOTrainer for rows with any number of pictures, on any number of processes, with exact resuming."""
 
     args: StableReinforceConfig
     kept = ("_metrics", "_step")
@@ -37,7 +36,7 @@ class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
     def __init__(self, *args: Any, processing_class: Any, **kwargs: Any) -> None:
         """Take GRPOTrainer's arguments; raises UserError for a processor that TRL's rollouts cannot use."""
         _check_processor(processing_class)
-        processing_class.tokenizer.padding_side = "left"  # as prompts are padded, so that token types stay with them
+        processing_class.tokenizer.padding_side = "left"  # like the prompts, so that token types stay aligned
         super().__init__(*args, processing_class=processing_class, **kwargs)
         for scored in (self.accelerator.unwrap_model(self.model), self.ref_model):
             if scored is not None:
@@ -47,20 +46,20 @@ class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
 
     def _generate(self, *args: Any, **kwargs: Any) -> Any:
         *sampled, images, tool_images = super()._generate(*args, **kwargs)
-        # Rows without a picture come back as None (as vLLM wants them), which no processor takes among lists.
+        # Rows without a picture come back as None (for vLLM), which no processor accepts in a list of lists.
         return (*sampled, None if images is None else [of_row or [] for of_row in images], tool_images)
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         model: Any = self.model
-        # ZeRO-3 gathers weights while it samples, and vLLM's processes talk to each other.
+        # ZeRO-3 gathers weights while it samples, and vLLM's processes communicate.
         together = self.is_deepspeed_enabled or self.use_vllm
         with unsharded(model), nullcontext() if together else all_or_none("sampling"):
             return super()._generate_single_turn(*args, **kwargs)
 
     def _logps_and_entropies(self, model: Any, inputs: dict[str, Any], *, entropy: bool) -> tuple[Any, Any, Any]:
-        """Return (B, T) log-probabilities and entropies of the completion, with every image input TRL kept.
+        """Return (B, T) log-probabilities and entropies of the completion, using every image input TRL kept.
 
-        The third value is the auxiliary loss of a mixture of experts. Without ``entropy`` both others are None.
+        The third value is the auxiliary loss of a mixture of experts. Without ``entropy`` the last two are None.
         """
         completion_ids = inputs["completion_ids"]
         media = {key: inputs[key] for key in MEDIA_KEYS if key in inputs}
@@ -80,22 +79,22 @@ class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
     ) -> Any:
         counts = media.pop("batch_num_images", None)  # LLaVA-OneVision's: TRL passes it in, but does not accept it
         if counts is not None and (torch.as_tensor(counts) > 1).any():
-            raise UserError("LLaVA-OneVision is trained by RL on one picture a row only; one of these rows has more.")
+            raise UserError("RL training of LLaVA-OneVision supports one picture per row; remove rows with more.")
         for name in ("token_type_ids", "mm_token_type_ids"):
             if media.get(name) is not None:
-                # Where template and tokenizer both begin a text (Gemma), TRL's second look is a token longer.
+                # If template and tokenizer both add a BOS token (Gemma), TRL's second tokenization is one longer.
                 media[name] = media[name][:, -input_ids.size(1) :]
         return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, *args, **media)
 
     @property
     def _mode(self) -> str:
-        """``train`` or ``eval``, the key of TRL's metrics."""
+        """The key of TRL's metrics: ``train`` or ``eval``."""
         return "train" if self.model is not None and self.model.training else "eval"
 
-    # ---- a run that was cut, see r1_reward/train/progress.py
+    # ---- resuming, see r1_reward/train/progress.py
 
     def progress(self) -> dict[str, Any]:
-        """Add what TRL holds between two updates of one rollout."""
+        """Add TRL's state between two updates of one rollout."""
         between = self._step % ((self.args.steps_per_generation or 1) * self.num_iterations) != 0
         return {
             **super().progress(),
@@ -104,7 +103,7 @@ class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
         }
 
     def restore_progress(self, progress: dict[str, Any] | None, epochs: int) -> None:
-        """Put the rollout back; where it was cut to other batches, sample a new one at the same place of the data."""
+        """Restore the rollout; if the batch sizes differ, sample a new one at the same position in the data."""
         same = progress is not None and progress["shape"] == self._rollout_shape()
         super().restore_progress(progress, epochs)
         if progress is None or not same:
@@ -112,7 +111,7 @@ class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
         if progress is not None:
             self._buffered_inputs = progress["rollout"] if same else None
         if self.shuffle_dataset:
-            for _ in range(epochs):  # TRL's sampler draws one order an epoch, and the first one again in a new process
+            for _ in range(epochs):  # TRL's sampler draws one order per epoch, and starts over in a new process
                 torch.randperm(self._train_sampler.num_samples, generator=self._train_sampler.generator)
 
     def _rollout_shape(self) -> list[int | None]:
@@ -126,28 +125,28 @@ class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
         self._train_sampler: Any = super()._get_train_sampler(*args, **kwargs)
         return self._train_sampler
 
-    # ---- sums and logs over all processes: every process calls these
+    # ---- reductions and logs over all processes: every process calls these
 
     def _sum_over_processes(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum of a tensor over all processes."""
         return self.accelerator.reduce(values, reduction="sum")
 
     def _gather_values(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the (n,) ``values`` of every process, in their order; n may differ between processes."""
+        """Return the (n,) ``values`` of every process, in order of rank; n may differ between processes."""
         counts = self.accelerator.gather(torch.tensor([len(values)], device=values.device)).tolist()
         padded = torch.nn.functional.pad(values, (0, max(counts) - len(values)))
         rows = self.accelerator.gather(padded).view(len(counts), -1)
         return torch.cat([row[:count] for row, count in zip(rows, counts, strict=True)])
 
     def _log_means(self, **values: torch.Tensor) -> None:
-        """Log the mean over processes of scalars, in one exchange: each one by itself would make the device wait."""
+        """Log the mean over processes of scalars, in a single collective, because each one makes the device wait."""
         gathered = self.accelerator.gather(torch.stack([value.double() for value in values.values()]))
         means = gathered.view(-1, len(values)).nanmean(0).tolist()
         for name, mean in zip(values, means, strict=True):
             self._metrics[self._mode][name].append(mean)
 
     def _log_token_means(self, tokens: torch.Tensor, **values: torch.Tensor) -> None:
-        """Log the mean over the tokens of all processes of scalars that are means over this one's ``tokens``."""
+        """Log the mean over all processes' tokens of scalars that are means over this process's ``tokens``."""
         together = torch.stack([*(value.double() * tokens for value in values.values()), tokens.double()])
         *sums, count = self._sum_over_processes(together).tolist()
         for name, total in zip(values, sums, strict=True):
@@ -160,7 +159,7 @@ class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
 
 
 def _check_processor(processor: Any) -> None:
-    # Pixtral's asks for tensors by itself, where TRL wants lists; transformers 5.17 keeps that elsewhere.
+    # Pixtral's processor returns tensors by default, but TRL needs lists; transformers 5.17 stores that elsewhere.
     older = getattr(getattr(processor, "valid_processor_kwargs", None), "_defaults", {})
     defaults = (
         getattr(type(processor), "text_kwargs", {}),
@@ -169,6 +168,6 @@ def _check_processor(processor: Any) -> None:
     )
     if any("return_tensors" in options for options in defaults):
         raise UserError(
-            f"{type(processor).__name__} pads prompts or refuses them, where TRL's rollouts need them as they are; "
-            "this family can be trained by SFT and used as a judge, not by RL."
+            f"{type(processor).__name__} pads prompts or rejects them, but TRL's rollouts need them unpadded; this "
+            "family can be trained by SFT and used as a judge, not by RL."
         )

@@ -1,4 +1,4 @@
-"""What a run of reinforcement learning can be told: TRL's GRPOConfig, the paper's defaults and our switches."""
+"""Configuration of reinforcement learning: TRL's GRPOConfig with the paper's defaults and our switches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from r1_reward.records.parsing import FORMATS
 from r1_reward.train.algorithms import ALGORITHMS, Algorithm, algorithm_named
 from r1_reward.train.controls import CISPO, PPO, SAMPLER_MODES, Controls
 
-_OTHER_LOSS = "it shapes a loss or an advantage of TRL's that is not used here"
+_OTHER_LOSS = "it affects a loss or an advantage of TRL that is not used here"
 _OTHER_ENTROPY = "there is no entropy term in this loss"
 UNUSED_TRL_OPTIONS: Mapping[str, str] = {
     **dict.fromkeys(
@@ -31,21 +31,21 @@ UNUSED_TRL_OPTIONS: Mapping[str, str] = {
         ),
         _OTHER_ENTROPY,
     ),
-    "reward_weights": "there is one reward; consistency_weight and format_weight weigh its parts",
+    "reward_weights": "there is one reward; use consistency_weight and format_weight for its parts",
     "multi_objective_aggregation": "there is one reward",
     "max_tool_calling_iterations": "a judge calls no tools",
     "label_smoothing_factor": "the loss is not a cross-entropy",
-    "length_column_name": "TRL's sampler of rollouts does not look at lengths",
-    "train_sampling_strategy": "rollouts are drawn by TRL's own sampler; shuffle_dataset is its switch",
+    "length_column_name": "TRL's sampler of rollouts ignores lengths",
+    "train_sampling_strategy": "TRL's own sampler draws rollouts; use shuffle_dataset",
     "remove_unused_columns": "rows are built from all columns, so none may be removed",
     "do_train": "it does nothing in any trainer",
     "do_predict": "it does nothing in any trainer",
-    "resume_from_checkpoint": "it does nothing here; --resume does",
+    "resume_from_checkpoint": "use --resume",
 }  # fmt: skip
-"""Options inherited from GRPOConfig that change nothing here, each with the reason; changing one is an error."""
+"""Options inherited from GRPOConfig that have no effect here, each with the reason; changing one is an error."""
 
 AUTO = "auto"
-"""Value of a switch that the algorithm decides."""
+"""Value of a switch that the algorithm sets."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "advantage_filter_mode": ("drop", "clamp"),
@@ -72,8 +72,8 @@ class StableReinforceConfig(GRPOConfig):
     advantage_filter: float | str | None = field(
         default=AUTO,
         metadata={
-            "help": "Advantages beyond this many sigmas are filtered; null: no filter; auto: as the algorithm has it "
-            "(stable_reinforce 3, the others none). Algorithms that do not standardise have advantages in units of R."
+            "help": "Filter advantages beyond this many sigmas; null: no filter; auto: the algorithm's value "
+            "(stable_reinforce 3, the others none). Algorithms that do not standardize have advantages in units of R."
         },
     )
     advantage_filter_mode: str = field(
@@ -82,11 +82,11 @@ class StableReinforceConfig(GRPOConfig):
     pre_clip: list[float] | str | None = field(
         default=AUTO,
         metadata={
-            "help": "Bounds of the ratio, applied to the log-ratio before exp; null: no Pre-CLIP; auto: as the "
-            "algorithm has it (stable_reinforce [0.001, 1000], the others none)."
+            "help": "Bounds of the ratio, applied to the log-ratio before exp; null: no Pre-CLIP; auto: the "
+            "algorithm's value (stable_reinforce [0.001, 1000], the others none)."
         },
     )
-    consistency_weight: float = field(default=0.5, metadata={"help": "Weight of consistency."})
+    consistency_weight: float = field(default=0.5, metadata={"help": "Weight of the consistency reward."})
     consistency_mode: str = field(
         default="multiply",
         metadata={"help": "multiply (the paper): result * (1 + weight * consistency); add: result + weight * it."},
@@ -99,86 +99,86 @@ class StableReinforceConfig(GRPOConfig):
     format: str = field(
         default="strict",
         metadata={
-            "help": "What earns the format reward: strict (the paper, to the letter) or whitespace (white space may "
-            "stand between </think> and <answer>, where most models put a line break)."
+            "help": "Which texts earn the format reward: strict (exactly the paper's) or whitespace (allows whitespace "
+            "between </think> and <answer>, where most models put a line break)."
         },
     )
     format_mode: str = field(
-        default="add", metadata={"help": "add (the paper): a bonus; require: R is 0 without the form, and no bonus."}
+        default="add", metadata={"help": "add (the paper): a bonus; require: no bonus, and R is 0 if malformed."}
     )
-    referee: str = field(default="rule", metadata={"help": "Who judges consistency, as load_referee reads it."})
+    referee: str = field(default="rule", metadata={"help": "Referee of consistency, see load_referee."})
     max_referee_unknown: float = field(
         default=0.1,
         metadata={
-            "help": "Stop when over 3 rollouts more than this share of verdicts is missing. Only right answers need "
-            "one, so what is left looks worse than it is: at 70 % right, a tenth missing makes 67.7 %, half makes 54 %."
+            "help": "Stop when more than this share of verdicts is missing over 3 rollouts. Only right answers need "
+            "one, so the rest looks worse than it is: with 70 % right, 10 % missing looks like 67.7 %, 50 % like 54 %."
         },
     )
     on_unreadable: str = field(
         default="warn",
         metadata={
-            "help": "When not one of the first 50 judgements can be read: warn or stop, naming the likely cause. A "
-            "policy may still learn to write verdicts, hence warn."
+            "help": "If none of the first 50 judgments can be read: warn or stop, naming the likely cause. The default "
+            "is warn, because a policy may still learn to write verdicts."
         },
     )
     log_multimodal: bool = field(
         default=False,
-        metadata={"help": "With log_completions, show the pictures too: every process then sends them to all others."},
+        metadata={"help": "With log_completions, log the pictures too; every process then sends them to all others."},
     )
     num_generations: int | None = field(
-        default=1, metadata={"help": "Samples per prompt. Only algorithms with a group baseline need 2 or more."}
+        default=1, metadata={"help": "Samples per prompt; algorithms with a group baseline need 2 or more."}
     )
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature of rollouts."})
-    max_completion_length: int | None = field(default=1024, metadata={"help": "Most new tokens of a rollout."})
+    max_completion_length: int | None = field(default=1024, metadata={"help": "Token limit of a judgment."})
     learning_rate: float = field(default=1e-6, metadata={"help": "Peak learning rate."})
     num_train_epochs: float = field(default=5.0, metadata={"help": "Passes over the RL set (the paper's episodes)."})
     beta: float = field(default=0.0, metadata={"help": "KL coefficient in the reward; 0 loads no reference model."})
-    scale_rewards: str = field(default="none", metadata={"help": "Fixed: the algorithm standardises by itself."})
+    scale_rewards: str = field(default="none", metadata={"help": "Fixed: the algorithm standardizes."})
     epsilon_high: float | None = field(
         default=None,
         metadata={
-            "help": "PPO's clip above 1; null: epsilon. DAPO (clip-higher): 0.28. With loss_type cispo: the largest "
-            "weight itself, 5 in ScaleRL."
+            "help": "PPO's clip above 1; null: epsilon. DAPO (clip-higher) uses 0.28. With loss_type cispo: the "
+            "maximum weight itself, 5 in ScaleRL."
         },
     )
     delta: float | None = field(
         default=None,
         metadata={
-            "help": "Dual clip: the largest ratio that counts where the advantage is negative, above 1 + epsilon_high; "
-            "null: none. Its paper has 3."
+            "help": "Dual clip: maximum ratio for negative advantages, above 1 + epsilon_high; null: none. Its paper "
+            "uses 3."
         },
     )
     loss_type: str = field(
         default=PPO,
         metadata={
-            "help": f"{PPO} (the paper): PPO's clip, mean over tokens, then over sequences; {CISPO}: clipped weights, "
-            "by which no token loses its gradient, mean over the tokens of the rollout."
+            "help": f"{PPO} (the paper): PPO's clip, mean over tokens, then over sequences; {CISPO}: clipped weights "
+            "that keep the gradient of every token, mean over the tokens of the rollout."
         },
     )
     importance_sampling_level: str = field(
         default="token",
         metadata={
-            "help": "token (the paper): each token's own ratio; sequence (GSPO): that of its sequence, by length. Then "
-            "epsilon is small, 3e-4 in its paper."
+            "help": "token (the paper): each token's own ratio; sequence (GSPO): its sequence's length-normalized "
+            "ratio, with a small epsilon, 3e-4 in its paper."
         },
     )
     mask_truncated_completions: bool = field(
         default=False,
         metadata={
-            "help": "Learn nothing from judgements that the limit of tokens cut, and keep them out of the statistics "
-            "of the global batch (DAPO's overlong filtering)."
+            "help": "Exclude judgments cut by the token limit from the loss and from the statistics of the global "
+            "batch (DAPO's overlong filtering)."
         },
     )
     vllm_importance_sampling_mode: str = field(
         default="token_truncate",
         metadata={
-            "help": f"{', '.join(SAMPLER_MODES)}: how vllm_importance_sampling_correction weighs what sampler and "
-            "trainer differ by. TRL's default, sequence_mask, drops whole long judgements."
+            "help": f"{', '.join(SAMPLER_MODES)}: how vllm_importance_sampling_correction corrects the gap between "
+            "sampler and trainer. TRL's default, sequence_mask, drops whole long judgments."
         },
     )
 
     def __post_init__(self) -> None:
-        """Check the options, letting one sample per prompt pass where GRPOConfig asks for two."""
+        """Check the options, but allow one sample per prompt where GRPOConfig requires two."""
         self._check_unused()
         self._check_switches()
         self._resolve(algorithm_named(self.algorithm))
@@ -189,7 +189,7 @@ class StableReinforceConfig(GRPOConfig):
         self.num_generations = samples_per_prompt
 
     def controls(self) -> Controls:
-        """Return the options of :mod:`r1_reward.train.controls` by themselves."""
+        """Return the options of :mod:`r1_reward.train.controls`."""
         return Controls(**{control.name: getattr(self, control.name) for control in fields(Controls)})
 
     def ratio_bounds(self) -> tuple[float, float] | None:
@@ -211,10 +211,10 @@ class StableReinforceConfig(GRPOConfig):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}.")
         if not 0.0 <= self.max_referee_unknown <= 1.0:
-            raise ValueError(f"max_referee_unknown is a share between 0 and 1; got {self.max_referee_unknown}.")
+            raise ValueError(f"max_referee_unknown must be a share between 0 and 1; got {self.max_referee_unknown}.")
 
     def _resolve(self, algorithm: Algorithm) -> None:
-        """Fill in what the algorithm decides, and check what was given instead."""
+        """Fill in the algorithm's values for auto, and check the others."""
         if self.advantage_filter == AUTO:
             self.advantage_filter = algorithm.advantage_filter
         if self.pre_clip == AUTO:
@@ -230,23 +230,23 @@ class StableReinforceConfig(GRPOConfig):
             self.pre_clip = bounds
         if algorithm.baseline is not None and (self.num_generations or 0) < 2:
             raise ValueError(
-                f"{algorithm.name} compares the samples of one prompt with each other: set num_generations to 2 or "
-                f"more (it is {self.num_generations})."
+                f"{algorithm.name} compares the samples of one prompt: set num_generations to 2 or more "
+                f"(it is {self.num_generations})."
             )
         if algorithm.constant_length and not self.max_completion_length:
-            raise ValueError(f"{algorithm.name} divides the loss by max_completion_length: set it.")
+            raise ValueError(f"{algorithm.name} divides the loss by max_completion_length, which must be set.")
         self.controls().check(algorithm, self.ratio_bounds())
 
     def _any_group_size(self) -> int:
-        """Return a divisor >= 2 of the rollout batch, the only thing GRPOConfig checks about the group size."""
+        """Return a divisor >= 2 of the rollout batch; GRPOConfig checks nothing else about the group size."""
         steps = self.steps_per_generation or self.gradient_accumulation_steps
-        # self.world_size exists only after TrainingArguments has set up the processes, which happens later.
+        # self.world_size exists only after TrainingArguments has set up the processes, later.
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         batch = self.generation_batch_size or self.per_device_train_batch_size * processes * steps
         for divisor in range(2, batch + 1):
             if batch % divisor == 0:
                 return divisor
-        raise ValueError("A rollout batch of 1 sample has no baseline; raise per_device_train_batch_size.")
+        raise ValueError("A rollout batch of 1 sample has no baseline; increase per_device_train_batch_size.")
 
 
 def _number(name: str, value: object) -> float:

@@ -1,7 +1,7 @@
-"""Turn preference pairs into the rows TRL's trainers read, one at a time, so that pictures are decoded when needed.
+"""Turn preference pairs into the rows of TRL's trainers, one at a time, so that pictures are decoded when needed.
 
-A row is shown as a judge is shown it: :func:`r1_reward.judge.prepare.prepare` opens it, with its pictures at their
-places, its criteria and the frames of its videos, and :func:`show` makes the prompt of it.
+Rows are rendered as for a judge: :func:`r1_reward.judge.prepare.prepare` opens a pair, with its pictures in place, its
+criteria and the frames of its videos, and :func:`show` builds the prompt.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ def show(pair: Prepared, special_tokens: Iterable[str] = ()) -> tuple[list[dict[
 
 
 def shows_video(pairs: Dataset) -> bool:
-    """Return whether any pair shows frames of a video, beside its texts or within them."""
+    """Return whether any pair has a video, next to its texts or inside them."""
     within = (place.kind == "video" for name in CONTENTS for content in pairs[name] for place in places_of(content))
     return any(pairs["video"]) or any(within)
 
 
 def rl_rows(pairs: Dataset) -> Dataset:
-    """Return rows of preferred and pair, which is as stored: `pictures_once.open_pictures` shows it.
+    """Return rows of preferred and the stored pair, which `pictures_once.open_pictures` renders.
 
     Raises:
-        UserError: a pair has no winner.
+        UserError: A pair has no winner.
     """
     refuse_ties(pairs)
 
@@ -51,20 +51,20 @@ def rl_rows(pairs: Dataset) -> Dataset:
 
 
 class Imitated(NamedTuple):
-    """The pairs whose reasoning can be imitated, and why the others cannot."""
+    """The pairs whose reasoning can be imitated, and the reasons why the others cannot."""
 
     pairs: Dataset
     without: int
-    """Pairs that have no reasoning."""
+    """Number of pairs without reasoning."""
     refused: dict[str, list[str]]
-    """Ids of the pairs whose reasoning is blank, has no verdict or another one than the label, by reason."""
+    """Ids of the pairs whose reasoning is blank, lacks a verdict or contradicts the label, by reason."""
 
 
 def imitated(pairs: Dataset) -> Imitated:
-    """Choose the pairs to imitate: a text against its label would teach the model to contradict itself.
+    """Select the pairs to imitate: a text that disagrees with its label would teach the model to contradict itself.
 
     Raises:
-        UserError: a pair has no winner.
+        UserError: A pair has no winner.
     """
     refuse_ties(pairs)
     kept, without = [], 0
@@ -80,7 +80,7 @@ def imitated(pairs: Dataset) -> Imitated:
 
 
 def sft_rows(pairs: Dataset, processor: ProcessorMixin, *, video_frames: int = FRAMES) -> Dataset:
-    """Return rows of prompt, images and completion (the teacher's text) of the pairs that :func:`imitated` chooses."""
+    """Return rows of prompt, images and completion (the teacher's text) of the pairs selected by :func:`imitated`."""
     special_tokens = special_tokens_of(processor)
     end = _end_of_turn(processor)
     pairs = imitated(pairs).pairs
@@ -98,9 +98,9 @@ def sft_rows(pairs: Dataset, processor: ProcessorMixin, *, video_frames: int = F
 
 
 def _end_of_turn(processor: Any) -> str:
-    """Return what to write behind the assistant's text so that the model learns to stop there.
+    """Return the suffix of the assistant's text from which the model learns to stop.
 
-    That is nothing where the chat template ends a turn with a token, and the tokenizer's end otherwise (LLaVA 1.5).
+    It is empty if the chat template ends a turn with a token, and otherwise the tokenizer's EOS token (LLaVA 1.5).
     """
     turns = [{"role": role, "content": [{"type": "text", "text": role}]} for role in ("user", "assistant")]
     rendered = processor.apply_chat_template(turns, tokenize=False)

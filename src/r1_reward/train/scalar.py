@@ -1,15 +1,15 @@
 """Train the paper's scalar baselines (method section 5, ablations) on the pair files of every other stage.
 
-*Bradley-Terry*: the preferred answer of a pair shall get the larger reward. *Critique-then-score* (MM-RLHF-Reward): the
-model also learns to write a critique, and the head reads the teacher's in training and the model's own afterwards::
+*Bradley-Terry*: the preferred answer of a pair should get the higher reward. *Critique-then-score* (MM-RLHF-Reward):
+the model also learns to write a critique; the head reads the teacher's in training and the model's own afterwards::
 
     args = ScalarConfig("runs/scalar", critique=True)
     trainer = scalar_trainer(model, args, train_dataset=pairs, processing_class=processor)
     trainer.train()
 
-A pair file has one teacher text for both answers, its ``reasoning``. The critique of each answer is what that text says
-of it (:func:`r1_reward.records.scalar_prompt.critique_of`). Where there is no text, or it says nothing of one of them,
-both critiques are empty and the pair has the head's loss only.
+A pair has one teacher text for both answers, its ``reasoning``. The critique of each answer is the part of that text
+about it (:func:`r1_reward.records.scalar_prompt.critique_of`). If there is no text, or it does not cover both answers,
+both critiques are empty and the pair has only the head's loss.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class ScalarConfig(TrainingArguments):
         default=False, metadata={"help": "Critique-then-score instead of Bradley-Terry: a critique precedes the score."}
     )
     critique_weight: float = field(
-        default=1.0, metadata={"help": "Weight of the critiques' loss beside that of the rewards."}
+        default=1.0, metadata={"help": "Weight of the critiques' loss relative to the rewards' loss."}
     )
-    learning_rate: float = field(default=1e-5, metadata={"help": "Peak learning rate, of the head too."})
+    learning_rate: float = field(default=1e-5, metadata={"help": "Peak learning rate, also of the head."})
     num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the pairs."})
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Fixed: batches are built from all columns, so none may be removed."}
@@ -59,7 +59,7 @@ class ScalarConfig(TrainingArguments):
         """Check the options."""
         super().__post_init__()
         if not (math.isfinite(self.critique_weight) and self.critique_weight >= 0):
-            raise ValueError(f"critique_weight must be a number from 0 up; got {self.critique_weight}.")
+            raise ValueError(f"critique_weight must be 0 or more; got {self.critique_weight}.")
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns must stay false: batches are built from all columns.")
 
@@ -72,8 +72,8 @@ def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
 class ScalarTrainer(ExactResume):
     """Trainer of a `ScalarRewardModel`.
 
-    Besides loss it logs bradley_terry (loss), accuracy (share of pairs whose preferred answer has the larger reward),
-    margin (mean difference, in logits) and critique_loss (nats per token), all on the training batches.
+    In addition to loss it logs bradley_terry (loss), accuracy (share of pairs whose preferred answer has the higher
+    reward), margin (mean difference, in logits) and critique_loss (nats per token), all on the training batches.
     """
 
     args: ScalarConfig
@@ -86,7 +86,7 @@ class ScalarTrainer(ExactResume):
         super().__init__(*args, **kwargs)
         if self.is_fsdp_enabled:
             raise UserError(
-                "FSDP: scalar reward models are trained with DDP or DeepSpeed; take another file of accelerate."
+                "FSDP: scalar reward models support DDP or DeepSpeed only; use another accelerate configuration."
             )
 
     def compute_loss(
@@ -96,7 +96,7 @@ class ScalarTrainer(ExactResume):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,  # noqa: ARG002
     ) -> Any:
-        """Return the loss of a batch whose first half are the preferred answers; it is the mean over its pairs."""
+        """Return the mean loss over the pairs of a batch whose first half are the preferred answers."""
         output = model(**inputs)
         chosen, rejected = output.rewards.chunk(2)
         loss = pairwise = bradley_terry_loss(chosen, rejected)
@@ -106,7 +106,7 @@ class ScalarTrainer(ExactResume):
             "margin": (chosen - rejected).mean(),
         }
         if output.critique_loss is not None:
-            # Over all rows, 0 where there is no critique: each pair has a loss of its own, whatever its batch.
+            # Over all rows, 0 without a critique: the loss of a pair does not depend on its batch.
             loss = pairwise + self.args.critique_weight * output.critique_loss.mean()
             parts["critique_loss"] = output.critique_loss.mean()
         gathered = self.accelerator.gather(torch.stack([value.detach() for value in parts.values()])[None])
@@ -136,19 +136,19 @@ class ScalarTrainer(ExactResume):
 
 
 class PairCollator:
-    """Turns rows of a pair file into a batch: all preferred answers, then all others, in the same order."""
+    """Collates rows of a pair file: all preferred answers, then all others, in the same order."""
 
     def __init__(self, processor: ProcessorMixin, *, critique: bool, video_frames: int = FRAMES) -> None:
         self.processor, self.critique, self.video_frames = processor, critique, video_frames
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Return what `ScalarRewardModel.forward` takes, for twice as many answers as there are rows.
+        """Return the inputs of `ScalarRewardModel.forward`, with two answers per row.
 
         Raises:
-            UserError: a row has no winner, or cannot be shown.
+            UserError: A row has no winner, or cannot be rendered.
         """
         refuse_ties(rows)
-        pairs = [prepare(row, video_frames=self.video_frames) for row in rows]  # as a judge is shown them
+        pairs = [prepare(row, video_frames=self.video_frames) for row in rows]  # as for a judge
         written = [critiques_of(row["reasoning"]) for row in rows]
         candidates: list[Candidate] = []
         critiques: list[str | None] = []
@@ -161,9 +161,9 @@ class PairCollator:
 
 
 def critiques_of(reasoning: str | None) -> tuple[str, str] | None:
-    """Return the critiques of response 1 and 2 in a pair's reasoning, None unless it has both.
+    """Return the critiques of responses 1 and 2 in a pair's reasoning, or None unless it has both.
 
-    Where a text speaks of one response only, the mere presence of a critique would tell which one is preferred.
+    If a text covers only one response, the mere presence of a critique would reveal which one is preferred.
     """
     if not reasoning:
         return None
@@ -182,20 +182,20 @@ def scalar_trainer(
     video_frames: int = FRAMES,
     **kwargs: Any,
 ) -> ScalarTrainer:
-    """Return a trainer that puts a head on ``model``, with LoRA adapters where ``peft_config`` asks for them.
+    """Return a trainer that adds a head to ``model``, with LoRA adapters if ``peft_config`` is given.
 
-    ``base_model`` is the name or folder ``model`` came from, by which saved adapters find it again. Up to
-    ``video_frames`` frames of a video are shown.
+    ``base_model`` is the name or folder of ``model``, which saved adapters record. Videos are shown as up to
+    ``video_frames`` frames.
 
     Raises:
-        UserError: a pair has no winner, critiques are asked for and no pair has one, or ``base_model`` is a scalar
-            reward model.
+        UserError: A pair has no winner, critiques are requested but no pair has one, or ``base_model`` is already a
+            scalar reward model.
     """
     refuse_ties(train_dataset)
     _check_pairs(train_dataset, critique=args.critique)
     if base_model is not None and is_scalar(base_model):
         raise UserError(
-            f"{base_model}: is a scalar reward model already and its head would be lost; --resume goes on with a run."
+            f"{base_model}: already a scalar reward model, whose head would be lost; use --resume to continue a run."
         )
     set_seed(args.seed)  # the head's weights are drawn here
     if peft_config is not None:
@@ -218,6 +218,6 @@ def scalar_trainer(
 def _check_pairs(pairs: Dataset, *, critique: bool) -> None:
     if critique and not any(critiques_of(text) for text in pairs["reasoning"]):
         raise UserError(
-            "critique: true, but no pair has `reasoning` that speaks of each response by itself, so there is no "
-            "critique to learn from; annotate the pairs with a teacher first, or set critique: false."
+            "critique: true, but no pair has `reasoning` about each response separately, so there is no critique to "
+            "learn from; annotate the pairs with a teacher first, or set critique: false."
         )

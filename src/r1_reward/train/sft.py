@@ -1,4 +1,4 @@
-"""Cold start: fine-tuning on the teacher's reasoning with TRL's SFTTrainer, the loss on the response only."""
+"""Cold start: fine-tuning on the teacher's reasoning with TRL's SFTTrainer, with the loss on the response only."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class ColdStartConfig(SFTConfig):
         default=False, metadata={"help": "Rows are built from all columns as they are read, so none may be removed."}
     )
     max_length: int | None = field(
-        default=None, metadata={"help": "Cut sequences here; null keeps them whole, so that no image token is cut off."}
+        default=None, metadata={"help": "Truncate sequences here; null keeps them whole, with all image tokens."}
     )
 
 
 class ColdStartTrainer(WholeCheckpoints, ExactResume, SFTTrainer):
-    """SFTTrainer whose loss is the mean over the tokens of the global batch, however it is dealt out.
+    """SFTTrainer whose loss is the mean over the tokens of the global batch, however it is split.
 
-    The global batch is what all processes and accumulation steps contribute to one update. Two things stand in the way.
-    transformers counts its tokens only where the model's ``forward`` takes the count, and Qwen-VL's does not; but here
-    it is SFTTrainer that divides by it. And accelerate repeats rows at the end of an epoch until all processes have as
-    many.
+    The global batch is what all processes and accumulation steps contribute to one update. This fixes two problems:
+    transformers counts its tokens only if the model's ``forward`` accepts the count, which Qwen-VL's does not, although
+    it is SFTTrainer that divides by it; and accelerate repeats rows at the end of an epoch until all processes have the
+    same number.
     """
 
     kept = ("_metrics", "_total_train_tokens")
@@ -51,7 +51,7 @@ class ColdStartTrainer(WholeCheckpoints, ExactResume, SFTTrainer):
         self.model_accepts_loss_kwargs = True
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
-        """Return the micro-batches of an update and how many tokens they have to learn, in all processes."""
+        """Return the micro-batches of an update and their number of target tokens in all processes."""
         return super().get_batch_samples(map(self._without_repeated_rows, epoch_iterator), num_batches, device)
 
     def _without_repeated_rows(self, batch: Any) -> Any:
@@ -59,7 +59,7 @@ class ColdStartTrainer(WholeCheckpoints, ExactResume, SFTTrainer):
         rows: Any = self.train_dataset
         left = len(rows) % (size * accelerator.num_processes)
         if left and accelerator.gradient_state.end_of_dataloader and not self.args.dataloader_drop_last:
-            # The rows that are left lie on the first processes.
+            # The remaining rows are on the first processes.
             batch["labels"][max(left - accelerator.process_index * size, 0) :] = -100
         return batch
 
@@ -73,24 +73,24 @@ def sft_trainer(
     video_frames: int = FRAMES,
     **kwargs: Any,
 ) -> ColdStartTrainer:
-    """Return a trainer over the pairs that carry the teacher's reasoning; videos show ``video_frames`` frames.
+    """Return a trainer over the pairs with the teacher's reasoning; videos are shown as ``video_frames`` frames.
 
-    Pairs without reasoning are left out, and so are, counted and said, those whose reasoning is blank, has no verdict,
-    or another one than the label.
+    Pairs whose reasoning is missing, blank, lacks a verdict or contradicts the label are left out, and a warning counts
+    them.
 
     Raises:
-        UserError: no pair is left.
+        UserError: No pair is left.
     """
     chosen = imitated(train_dataset)
     left_out = "; ".join(_left_out(chosen))
     if len(chosen.pairs) == 0:
         why = f" ({left_out})" if chosen.refused else ""
         raise UserError(
-            f"No pair has `reasoning` fit for it{why}, so there is nothing to imitate; annotate the pairs with a "
+            f"No pair has usable `reasoning`{why}, so there is nothing to imitate; annotate the pairs with a "
             "teacher first."
         )
     if chosen.refused and args.process_index == 0:
-        logger.warning("%d of %d pairs are imitated; left out: %s.", len(chosen.pairs), len(train_dataset), left_out)
+        logger.warning("Training on %d of %d pairs; left out: %s.", len(chosen.pairs), len(train_dataset), left_out)
     rows = sft_rows(chosen.pairs, processing_class, video_frames=video_frames)
     return ColdStartTrainer(model, args=args, train_dataset=rows, processing_class=processing_class, **kwargs)
 
@@ -99,4 +99,4 @@ def _left_out(chosen: Imitated) -> Iterator[str]:
     if chosen.without:
         yield f"{chosen.without:,} without reasoning"
     for reason, ids in chosen.refused.items():
-        yield f"{len(ids):,} whose reasoning {reason} (such as id {ids[0]})"
+        yield f"{len(ids):,} whose reasoning {reason} (e.g. id {ids[0]})"

@@ -1,11 +1,11 @@
-"""FSDP2, where every process holds a shard of every weight: sample from the whole weights, write and read whole files.
+"""FSDP2, where every process holds a shard of every weight: sample from unsharded weights, save and load whole files.
 
-Checkpoints are those of an unsharded run: weights that ``from_pretrained`` reads, and ``optimizer.pt`` as torch writes
-it. So a run may go on with another number of processes, and with or without FSDP2::
+Checkpoints are those of an unsharded run: weights that ``from_pretrained`` reads, and torch's ``optimizer.pt``. So a
+run can be resumed with another number of processes, and with or without FSDP2::
 
     class ColdStartTrainer(WholeCheckpoints, SFTTrainer): ...
 
-    with unsharded(trainer.model):      # nothing without FSDP2
+    with unsharded(trainer.model):      # does nothing without FSDP2
         trainer.model.generate(...)
 """
 
@@ -29,8 +29,8 @@ OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
 def unsharded(model: torch.nn.Module) -> Iterator[None]:
     """Keep the whole weights of a model sharded by FSDP2 on every process inside the block.
 
-    Left to itself FSDP2 gathers each layer for each generated token, and processes wait for each other in every one of
-    those gatherings: a rank with fewer tokens to generate would make the others wait forever.
+    By default FSDP2 gathers each layer for each generated token, and processes wait for each other every time: a rank
+    with fewer tokens to generate would make the others wait forever.
     """
     from torch.distributed.fsdp import FSDPModule
 
@@ -44,15 +44,15 @@ def unsharded(model: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         for group, mesh in zip(groups, kept, strict=True):
-            group.post_forward_mesh_info = mesh  # some were never resharded after a forward pass, the root among them
+            group.post_forward_mesh_info = mesh  # some, such as the root, are never resharded after a forward pass
         for part in parts:
             part.reshard()
 
 
 class WholeCheckpoints(Trainer):
-    """A mixin for trainers: with FSDP2, checkpoints hold the whole weights and the whole state of the optimiser.
+    """Mixin for trainers: with FSDP2, checkpoints hold the whole weights and the whole optimizer state.
 
-    Weights must be put back before training starts, see `r1_reward.train.restore.train_from`.
+    Weights must be restored before training starts, see `r1_reward.train.restore.train_from`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -62,7 +62,7 @@ class WholeCheckpoints(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self.is_fsdp_enabled and state_dict is not None:
-            # Gathered, a weight that two modules share has become two.
+            # Gathering duplicates a weight that two modules share.
             tied = getattr(self.accelerator.unwrap_model(self.model), "all_tied_weights_keys", None) or {}
             state_dict = {name: weight for name, weight in state_dict.items() if name not in tied}
         super()._save(output_dir, state_dict)
@@ -82,7 +82,7 @@ class WholeCheckpoints(Trainer):
             torch.save(scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        # Sharded weights are handed over as `model`. They are those of the checkpoint already.
+        # Sharded weights are passed as `model`, and already are the checkpoint's.
         if model is None or not self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
@@ -90,7 +90,7 @@ class WholeCheckpoints(Trainer):
         if checkpoint is None or not self.is_fsdp_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        # Mapped into memory: each process reads no more of the file than its own shards.
+        # Memory-mapped: each process reads only its own shards of the file.
         state = torch.load(Path(checkpoint) / OPTIMIZER, map_location="cpu", mmap=True, weights_only=True)
         optimizer, scheduler = self._both()
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -107,16 +107,16 @@ class WholeCheckpoints(Trainer):
 
 def _check_plugin(plugin: Any) -> None:
     if plugin.fsdp_version != 2:
-        raise UserError("FSDP: only version 2 is supported; set fsdp_version: 2 in the file of accelerate.")
+        raise UserError("FSDP: only version 2 is supported; set fsdp_version: 2 in the accelerate configuration.")
     if "FULL_STATE_DICT" not in str(plugin.state_dict_type):
         raise UserError(
-            "FSDP: shards of weights are no checkpoint that can be loaded; set fsdp_state_dict_type: FULL_STATE_DICT "
-            "in the file of accelerate."
+            "FSDP: a checkpoint of sharded weights cannot be loaded; set fsdp_state_dict_type: FULL_STATE_DICT in the "
+            "accelerate configuration."
         )
 
 
 def _whole(value: Any, *, keep: bool) -> Any:
-    """Return a sharded tensor whole, on the CPU, or None without ``keep``; every process must call this."""
+    """Gather a sharded tensor on the CPU, or return None without ``keep``; every process must call this."""
     from torch.distributed.tensor import DTensor
 
     whole = value.full_tensor() if isinstance(value, DTensor) else value
@@ -126,7 +126,7 @@ def _whole(value: Any, *, keep: bool) -> Any:
 
 
 def _shard_like(parameter: Tensor, value: Any) -> Any:
-    """Return this process' part of a whole tensor of the parameter's shape; other values as they are."""
+    """Return this process's shard of a whole tensor of the parameter's shape; other values unchanged."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if not (isinstance(parameter, DTensor) and isinstance(value, Tensor) and value.shape == parameter.shape):

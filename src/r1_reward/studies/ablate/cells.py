@@ -1,11 +1,11 @@
-"""Run the cells of a study: one RL run each, from the same weights, over the same pairs in the same order.
+"""Run the cells of a study: one RL run each, from the same weights and over the same pairs in the same order.
 
     results = run_study(study, Path("runs/ablate"), print)     # resumes cell by cell
     failed(study, Path("runs/ablate"))       # ablate.results: {"stress | ppo | seed 3": "OutOfMemoryError: ..."}
 
-A cell has a result when it was trained to the end, or until no token could be sampled any more: that collapse is what
-studies look for. Any other end (out of memory, a lost connection, a mistake) is not a result: it leaves ``error.txt``
-in the cell's folder, the other cells are run, and the next call runs this one again.
+A cell has a result if it was trained to the end, or until no token could be sampled any more, the kind of collapse that
+studies look for. Any other end (out of memory, a lost connection, a bug) is not a result: it leaves ``error.txt`` in
+the cell's folder, the other cells still run, and the next call runs this cell again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Start(NamedTuple):
-    """What every cell begins with."""
+    """The common start of all cells."""
 
     checkpoint: str
     train: Dataset
@@ -47,13 +47,13 @@ Note = Callable[[str], None]
 
 
 def run_study(study: Study, out: Path, note: Note, *, workers: int = 1) -> list[dict[str, Any]]:
-    """Run every cell that has no result yet and return all results there are; ``note`` is told what happens.
+    """Run every cell that has no result yet and return all results; ``note`` receives progress messages.
 
-    With several ``workers`` as many cells run at once, each in a process with its share of the cores or a GPU. What a
-    cell computes may then differ in the last digits: sums are split by the number of threads.
+    Several ``workers`` run that many cells at once, each in a process with its share of the cores or a GPU. Results may
+    then differ in the last digits, because sums depend on the number of threads.
 
     Raises:
-        UserError: the folder holds another study, an option is refused by the trainer, or a worker died.
+        UserError: The folder holds another study, the trainer refuses an option, or a worker died.
     """
     with study_folder(study, out):
         _run_study(study, out, workers, note)
@@ -64,7 +64,7 @@ def _run_study(study: Study, out: Path, workers: int, note: Note) -> None:
     keep_freed_memory()
     cells, referees = list(study.cells()), referee_weights(study)
     for cell in cells:
-        _arguments(cell, cell.folder(out) / "work")  # a wrong option is told before the first hour, not after it
+        _arguments(cell, cell.folder(out) / "work")  # report an invalid option before the first cell runs
     waiting = [cell for cell in cells if result_of(cell, out, referees) is None]
     start = prepare(study, out, note)
     _judge_start(start, study, out, note)
@@ -78,7 +78,7 @@ def _run_study(study: Study, out: Path, workers: int, note: Note) -> None:
 def _run_cells(
     cells: list[Cell], study: Study, out: Path, workers: int, start: Start, referees: Mapping[str, str]
 ) -> Iterator[tuple[Cell, str]]:
-    """Yield each cell and what became of it when that is written; with several workers in the order they finish."""
+    """Yield each cell and its outcome once it is written; with several workers, in order of completion."""
     if workers == 1:
         for cell in cells:
             yield cell, _run_and_write(cell, start, study, out, referees)
@@ -94,8 +94,8 @@ def _run_cells(
             yield futures[future], future.result()
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker ended before its time (killed, or out of memory); finished runs are kept. Run the same command "
-            "again, perhaps with fewer --workers."
+            "a worker died (killed, or out of memory); finished runs are kept. Run the same command again, perhaps "
+            "with fewer --workers."
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -120,7 +120,7 @@ def _work(cell: Cell) -> str:
 
 
 def _run_and_write(cell: Cell, start: Start, study: Study, out: Path, referees: Mapping[str, str]) -> str:
-    """Run a cell, leave its result or the error that it ended with, and return in a few words which."""
+    """Run a cell, write its result or its error, and return a short summary."""
     folder = cell.folder(out)
     (folder / ERROR_FILE).unlink(missing_ok=True)
     try:
@@ -132,7 +132,7 @@ def _run_and_write(cell: Cell, start: Start, study: Study, out: Path, referees: 
     else:
         write_json(folder / RESULT_FILE, {**result, "identity": cell.identity(referees)})
         return f"{result['verdict']}, accuracy {result['accuracy']:.3f}"
-    gc.collect()  # a trainer is full of circles, and its memory may be what the next cell lacks
+    gc.collect()  # a trainer has reference cycles, and the next cell may need its memory
     return f"no result, {said}"
 
 
@@ -142,7 +142,7 @@ def _describe(error: BaseException) -> str:
 
 
 def prepare(study: Study, out: Path, note: Note) -> Start:
-    """Return the start: a checkpoint and pairs that are given, or those of the demo's first phases."""
+    """Return the start: the given checkpoint and pairs, or those of the demo's first phases."""
     from r1_reward.data.subsets import both_orders, without_reasoning
     from r1_reward.store.pairs import load_pairs
 
@@ -154,7 +154,7 @@ def prepare(study: Study, out: Path, note: Note) -> Start:
         demo = _demo_start(out / "start", study, note)
         train = demo.rl_pairs() if study.train_pairs == "rl" else demo.hard_pairs()
         held_out, checkpoint = demo.pairs("test"), str(demo.folder / "sft")
-    # One order of the pairs for all cells, by a seed of the study and not of the cell.
+    # One order of the pairs for all cells, from the study's seed and not the cell's.
     train = both_orders(without_reasoning(train), seed=study.start_seed)
     return Start(checkpoint, train, list(held_out.select(range(min(study.held_out_pairs, len(held_out))))))
 
@@ -207,7 +207,7 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
         "stopped_at": stop.stopped_at,
         "verdict": f"collapsed at step {collapse.step}" if collapse else "finished",
         "log": log,
-        # Weights that are NaN are judged like any others: what they write cannot be read, and that counts as wrong.
+        # NaN weights are evaluated like any others: their judgments cannot be read, which counts as wrong.
         **judge_held_out(model, processor, start, args.max_completion_length),
     }
     shutil.rmtree(work, ignore_errors=True)
@@ -215,7 +215,7 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
 
 
 def judge_held_out(model: Any, processor: Any, start: Start, max_new_tokens: int | None) -> dict[str, Any]:
-    """Judge the held-out pairs greedily in both orders; return accuracy, also by pair, readability and consistency."""
+    """Judge the held-out pairs greedily in both orders; return accuracy (also per pair), readability, consistency."""
     from r1_reward.engines.in_process import TransformersEngine
     from r1_reward.judge.metrics import correctness, mean_tokens, parse_rate
     from r1_reward.judge.votes import Plan, judge_pairs
@@ -233,13 +233,13 @@ def judge_held_out(model: Any, processor: Any, start: Start, max_new_tokens: int
 
 
 def _judge_start(start: Start, study: Study, out: Path, note: Note) -> None:
-    """Write what the start comes to without any training, unless that is known already."""
+    """Write the start's metrics before any training, unless they are already known."""
     from r1_reward.models.checkpoint import load_model_and_processor
     from r1_reward.models.placing import placed
 
     path = out / START_FILE
     limit = max(int(cell.options.get("max_completion_length", 1024)) for cell in study.cells())
-    # Cells that were added to the study may write longer judgments than those before.
+    # Cells added to the study may allow longer judgments than the earlier ones.
     if not path.exists() or read_json(path).get("max_new_tokens", limit) != limit:
         model, processor = placed(lambda: load_model_and_processor(start.checkpoint, dtype="float32"))
         write_json(path, {**judge_held_out(model, processor, start, limit), "max_new_tokens": limit})
@@ -270,7 +270,7 @@ def _arguments(cell: Cell, folder: Path) -> Any:
 
 
 def _train(trainer: Any) -> str | None:
-    """Train to the end; return what ended it earlier if that was a collapse: no token can be sampled from NaN."""
+    """Train to the end; return the collapse that ended training early, if any: no token can be sampled from NaN."""
     from r1_reward.train.monitor import SAMPLING_FAILED
 
     try:
@@ -283,7 +283,7 @@ def _train(trainer: Any) -> str | None:
 
 
 def _unlogged(trainer: Any, failure: str | None) -> Any:
-    """Return the collapse that no log tells of: sampling that failed, or a last update that broke the weights."""
+    """Return the collapse that no log shows: failed sampling, or a last update that broke the weights."""
     from r1_reward.train.monitor import Collapse
 
     if failure is not None:
@@ -300,9 +300,9 @@ def _silence(trainer: Any) -> None:
 
 
 def _consistent_share(judged: list[list[Any]]) -> float | None:
-    """Return the share of judgments with a verdict whose reasoning supports their answer, by the rule referee.
+    """Return the share of judgments, among those with a referee verdict, whose reasoning supports the answer.
 
-    None without a readable judgment or a verdict: a missing verdict is not a "no".
+    The rule referee decides. None without a readable judgment or a verdict: a missing verdict is not a "no".
     """
     from r1_reward.judge.referee import RuleReferee
     from r1_reward.records.parsing import parse_judgment

@@ -1,4 +1,4 @@
-"""The pictures of a study: every run of every seed as a line, referee noise against weight, the paper's worked case."""
+"""Figures of a study: a line for every run of every seed, referee noise against weight, the paper's example."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ PANELS = (  # logged key, title, scale of the y axis
     ("reward", "reward of the rollouts", "linear"),
     ("held_out/accuracy", "held-out accuracy, both orders", "linear"),
     ("completions/mean_length", "response length, tokens", "linear"),
-    ("entropy", "entropy, nats a token", "linear"),
+    ("entropy", "entropy, nats per token", "linear"),
     ("max_log_ratio", "largest |log-ratio|, nats", "linear"),
     ("filtered", "share of advantages filtered", "linear"),
     ("pre_clipped", "share of tokens pre-clipped", "linear"),
     ("mismatch/mean_abs", "loss against sampler: mean |log-prob. gap|, nats", "linear"),
-    ("pre_clip/changed", "Pre-CLIP: share of tokens whose gradient it takes", "linear"),
+    ("pre_clip/changed", "Pre-CLIP: share of tokens whose gradient it drops", "linear"),
     ("pre_clip/parameter_cosine", "Pre-CLIP: cosine to the unclipped gradient", "linear"),
-    ("pre_clip/parameter_norm_ratio", "Pre-CLIP: norm over the unclipped gradient's", "log"),
+    ("pre_clip/parameter_norm_ratio", "Pre-CLIP: gradient norm relative to unclipped", "log"),
 )
 COLOURS = (
     "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#999933",
@@ -28,9 +28,9 @@ COLOURS = (
 
 
 def curves(cells: Sequence[Mapping[str, Any]], lost: Sequence[bool] | None = None) -> Any:
-    """Return a figure with a panel a metric and a line a run, all seeds of all arms.
+    """Return a figure with a panel per metric and a line per run, for all seeds of all arms.
 
-    A line ends with a cross where the run collapsed, with a triangle where it ``lost`` its accuracy.
+    A line ends with a cross if the run collapsed, with a triangle if it ``lost`` its accuracy.
     """
     from matplotlib.figure import Figure
 
@@ -41,7 +41,7 @@ def curves(cells: Sequence[Mapping[str, Any]], lost: Sequence[bool] | None = Non
     axes = figure.subplots(rows, 3, squeeze=False).flat
     for axis, (key, title, scale) in zip(axes, shown, strict=False):
         if not any(value for cell in cells for _, value in _points(cell, key)):
-            scale = "linear"  # nothing but zeros
+            scale = "linear"  # all values are zero
         for cell, fell in zip(cells, lost or [False] * len(cells), strict=True):
             colour = COLOURS[arms.index(cell["arm"]) % len(COLOURS)]
             points = _points(cell, key)
@@ -65,7 +65,7 @@ def _points(cell: Mapping[str, Any], key: str) -> list[tuple[int, float]]:
 
 
 def noise_grid(cells: Sequence[Mapping[str, Any]]) -> Any:
-    """Return accuracy and consistency against the referee's noise, a line a weight; dots are seeds, lines means."""
+    """Return accuracy and consistency against the referee's noise, a line per weight; dots are seeds, lines means."""
     from matplotlib.figure import Figure
 
     default = 0.5  # of StableReinforceConfig.consistency_weight
@@ -85,7 +85,7 @@ def noise_grid(cells: Sequence[Mapping[str, Any]]) -> Any:
                     points.setdefault(cell["options"].get("referee_noise", 0.0), []).append(cell[key])
             noises = sorted(points)
             means = [sum(points[noise]) / len(points[noise]) for noise in noises]
-            if len(noises) == 1:  # at weight 0 noise changes nothing
+            if len(noises) == 1:  # at weight 0 noise has no effect
                 axis.axhline(means[0], color=colour, linestyle=":", label=f"weight {weight:g}")
             else:
                 axis.plot(noises, means, color=colour, label=f"weight {weight:g}")
@@ -99,7 +99,7 @@ def noise_grid(cells: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def worked_case() -> Any:
-    """Return the paper's worked case as a picture: one wrong sample among 256, under each algorithm."""
+    """Return a figure of the paper's example: one wrong sample among 256, under each algorithm."""
     import torch
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""One page for a study: what was asked, a table an answer, and every run of every seed as a line."""
+"""The report of a study: its questions, a table for each, and every run of every seed as a line."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from r1_reward.studies.ablate.summary import lost_accuracy, summarise
 from r1_reward.studies.report import data_url, png, render
 
 Record = Mapping[str, Any]
-"""What summary.json holds."""
+"""The content of summary.json."""
 
 
 def write_report(study: Study, results: Sequence[Mapping[str, Any]], out: Path) -> dict[str, Any]:
-    """Write report.html, report.md, summary.json and figures/ for the results there are, and return the summary."""
+    """Write report.html, report.md, summary.json and figures/ for the existing results, and return the summary."""
     start = read_json(out / START_FILE) if (out / START_FILE).exists() else {}
     least = _least_accuracy(study, start)
     record = {
@@ -44,7 +44,7 @@ def write_report(study: Study, results: Sequence[Mapping[str, Any]], out: Path) 
 
 
 def as_markdown(record: Record) -> str:
-    """Return report.md, also of the summary.json of an earlier version."""
+    """Return report.md, also for a summary.json of an earlier version."""
     return render("ablate.md", record=record, noisy=varies_noise(record))
 
 
@@ -60,7 +60,7 @@ def varies_noise(record: Record) -> list[str]:
 
 
 def _least_accuracy(study: Study, start: Mapping[str, Any]) -> float | None:
-    """Return the accuracy below which a run counts as collapsed; None where the study does not count such runs."""
+    """Return the accuracy below which a run counts as collapsed, or None if the study does not count such runs."""
     if study.collapse_points is None or "accuracy" not in start:
         return None
     return max(0.0, start["accuracy"] - study.collapse_points)
@@ -69,7 +69,7 @@ def _least_accuracy(study: Study, start: Mapping[str, Any]) -> float | None:
 def _draw(
     out: Path, setting: str, results: Sequence[Mapping[str, Any]], least_accuracy: float | None, *, grid: bool
 ) -> list[str]:
-    """Save the pictures of a setting; return them as data URLs."""
+    """Save the figures of a setting and return them as data URLs."""
     cells = [result for result in results if result["setting"] == setting]
     if not cells:
         return []

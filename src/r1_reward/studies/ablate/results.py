@@ -1,4 +1,4 @@
-"""What lies in the folder of a study: which study it is, and of every cell its result or its error."""
+"""The folder of a study: the study's identity, and the result or the error of every cell."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from r1_reward.studies.ablate.study import Cell, Study, identity
 STUDY_FILE = "study.json"
 """The identity of the study."""
 START_FILE = "start.json"
-"""What the start itself came to."""
+"""The metrics of the start itself."""
 RESULT_FILE, ERROR_FILE = "result.json", "error.txt"
-"""What a cell leaves in its own folder: one or the other."""
+"""Files in a cell's folder; it has one or the other."""
 
 
 def study_folder(study: Study, out: Path) -> AbstractContextManager[None]:
-    """Take the folder of a study, or see that it holds this very study; see :mod:`r1_reward.store.run_folder`.
+    """Claim the folder for a study, or check that it holds this study; see :mod:`r1_reward.store.run_folder`.
 
-    A folder of a release that wrote no ``study.json`` is not added to; ``--report-only`` still shows it.
+    A folder of a release without ``study.json`` cannot be extended; ``--report-only`` still shows it.
     """
-    advice = "Choose another folder with --out; --report-only still shows what an earlier release wrote."
+    advice = "Choose another folder with --out; --report-only still shows results of an earlier release."
     return run_folder(out, identity(study), file=STUDY_FILE, advice=advice)
 
 
 def require_same_study(study: Study, out: Path) -> None:
-    """See that a folder that says which study it holds holds this one; raises UserError if not."""
+    """Check that a folder with an identity holds this study; raises UserError if not."""
     path = out / STUDY_FILE
     if path.exists():
         require_same(out, read_json(path), identity(study))
 
 
 def result_of(cell: Cell, out: Path, referees: Mapping[str, str] | None = None) -> dict[str, Any] | None:
-    """Return the result of a cell, None if it has none; without ``referees`` their weights are not compared.
+    """Return the result of a cell, or None; without ``referees`` their weights are not compared.
 
     Raises:
-        UserError: it is the result of other options.
+        UserError: The result is from other options.
     """
     path = cell.folder(out) / RESULT_FILE
     if not path.exists():
@@ -57,7 +57,7 @@ def finished(study: Study, out: Path) -> list[dict[str, Any]]:
     """Return the results of the cells that have one.
 
     Raises:
-        UserError: a cell of the folder was run with other options than the study's.
+        UserError: A cell of the folder was run with other options than the study's.
     """
     return [result for cell in study.cells() if (result := result_of(cell, out)) is not None]
 
@@ -75,7 +75,7 @@ def failed(study: Study, out: Path) -> dict[str, str]:
 
 
 def _is_made_up(result: Mapping[str, Any]) -> bool:
-    """Whether a file of an earlier version gives numbers to a run that ended by an error of any kind."""
+    """Return whether a file of an earlier version has numbers for a run that ended with an error."""
     from r1_reward.train.monitor import SAMPLING_FAILED
 
     return result["failure"] is not None and SAMPLING_FAILED not in result["failure"]

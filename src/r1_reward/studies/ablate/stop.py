@@ -1,4 +1,4 @@
-"""End a run where it collapses: what comes after is the dearest part of it, responses of the full length."""
+"""End a run at its collapse, because the rest, with responses of full length, is its most expensive part."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from r1_reward.train.monitor import CollapseWatch
 
 
 class StopAtCollapse(TrainerCallback):
-    """End training after the first step at which the written rule of :mod:`r1_reward.train.monitor` fires."""
+    """End training after the first step that triggers a rule of :mod:`r1_reward.train.monitor`."""
 
     def __init__(self, *, max_completion_length: int | None) -> None:
-        """Take the limit of a response in tokens, as `collapsed` takes it."""
+        """Take the limit of a response in tokens, as for `collapsed`."""
         self._watch = CollapseWatch(max_completion_length=max_completion_length)
         self.stopped_at: int | None = None
-        """The step, None while the run is sound."""
+        """The step of the collapse, or None."""
 
     def on_log(
         self,
@@ -27,7 +27,7 @@ class StopAtCollapse(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
-        """Ask the rule about the new row."""
+        """Apply the rules to the new row."""
         if self.stopped_at is None and self._watch.add({**(logs or {}), "step": state.global_step}):
             self.stopped_at = state.global_step
             control.should_training_stop = True

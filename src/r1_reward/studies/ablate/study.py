@@ -1,4 +1,4 @@
-"""What a study compares: settings (how hard training is pushed), arms (what is compared in a setting), seeds.
+"""The definition of a study: settings (how hard training is pushed), arms (compared within a setting), seeds.
 
 A study is a YAML file::
 
@@ -14,7 +14,7 @@ A study is a YAML file::
           reinforce++: {algorithm: reinforce++}
 
 Every arm of a setting runs with every seed, from the same weights and over the same pairs in the same order; the seed
-decides what is sampled.
+determines what is sampled.
 """
 
 from __future__ import annotations
@@ -35,54 +35,52 @@ START_FROM_DEMO = "demo"
 
 
 class Setting(Strict):
-    """A question, the arms that answer it, and what all of them share."""
+    """A question, the arms that answer it, and their common options."""
 
-    question: str = Field(description="What the setting is to answer.")
-    seeds: list[int] = Field(min_length=1, description="Every arm runs with each of them.")
+    question: str = Field(description="The question that the setting answers.")
+    seeds: list[int] = Field(min_length=1, description="Every arm runs with each seed.")
     arms: dict[str, dict[str, Any]] = Field(
-        min_length=1, description="What is compared: name to keys of the trainer that it sets."
+        min_length=1, description="What is compared: the name of each arm, with its trainer keys."
     )
-    common: dict[str, Any] = Field(default_factory=dict, description="Keys of the trainer that all arms share.")
-    baseline: str | None = Field(default=None, description="The arm others are compared with; null is the first.")
+    common: dict[str, Any] = Field(default_factory=dict, description="Trainer keys that all arms share.")
+    baseline: str | None = Field(default=None, description="Arm to compare others with; null: the first.")
 
     def reference(self) -> str:
-        """Return the arm others are compared with."""
+        """Return the arm that others are compared with."""
         return self.baseline or next(iter(self.arms))
 
 
 class Study(Settings):
-    """A whole study, as its YAML file says it."""
+    """A study, as in its YAML file."""
 
-    settings: dict[str, Setting] = Field(min_length=1, description="By name.")
-    start: str = Field(default=START_FROM_DEMO, description="demo, or the checkpoint that every run starts from.")
+    settings: dict[str, Setting] = Field(min_length=1, description="The settings by name.")
+    start: str = Field(default=START_FROM_DEMO, description="demo, or the checkpoint of every run's start.")
     start_seed: int = Field(default=0, ge=0, description="Seed of the demo's start.")
-    demo: dict[str, Any] = Field(
-        default_factory=dict, description="Settings of the demo that its start has instead of the usual ones."
-    )
+    demo: dict[str, Any] = Field(default_factory=dict, description="Settings of the demo to override for the start.")
     train_pairs: Literal["hard", "rl"] = Field(
         default="hard",
-        description="Which of the demo's pairs are trained on: hard ones, or the demo's own RL set, which has others "
-        "among them.",
+        description="Which of the demo's pairs to train on: the hard ones, or the demo's RL set, which also has "
+        "others.",
     )
-    data: str | None = Field(default=None, description="Pair file to train on, where the start is a checkpoint.")
-    held_out: str | None = Field(default=None, description="Pair file to judge, where the start is a checkpoint.")
-    held_out_pairs: int = Field(default=300, ge=1, description="Pairs that every run is judged on in the end.")
-    held_out_every: int = Field(default=10, ge=1, description="Steps between two points of a run's curve.")
-    curve_pairs: int = Field(default=64, ge=1, description="Pairs that such a point is measured on.")
+    data: str | None = Field(default=None, description="Pair file to train on, if the start is a checkpoint.")
+    held_out: str | None = Field(default=None, description="Pair file to judge, if the start is a checkpoint.")
+    held_out_pairs: int = Field(default=300, ge=1, description="Held-out pairs to judge at the end of a run.")
+    held_out_every: int = Field(default=10, ge=1, description="Steps between the points of a run's curve.")
+    curve_pairs: int = Field(default=64, ge=1, description="Pairs to judge for each point.")
     stop_at_collapse: bool = Field(
-        default=False, description="End a run at the first step at which the rule of train/monitor.py fires."
+        default=False, description="End a run at the first step that triggers a rule of train/monitor.py."
     )
     collapse_points: float | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="A run whose accuracy is lower than the start's by more than this (0.1: 10 points) counts as "
-        "collapsed, too.",
+        description="Also count a run as collapsed if its accuracy is lower than the start's by more than this (0.1: "
+        "10 points).",
     )
-    common: dict[str, Any] = Field(default_factory=dict, description="Keys of the trainer that all runs share.")
+    common: dict[str, Any] = Field(default_factory=dict, description="Trainer keys that all runs share.")
 
     def cells(self) -> Iterator[Cell]:
-        """Yield the cells seed by seed, so that an unfinished study has whole seeds rather than whole arms."""
+        """Yield the cells seed by seed, so that an unfinished study has complete seeds rather than complete arms."""
         for name, setting in self.settings.items():
             for seed in setting.seeds:
                 for arm, overrides in setting.arms.items():
@@ -100,13 +98,13 @@ class Cell(NamedTuple):
     """Keys of StudyConfig."""
 
     def folder(self, out: Path) -> Path:
-        """Return where the run's result lies."""
+        """Return the folder of the run's result."""
         return out / "cells" / self.setting / self.arm.replace("/", "_") / f"seed-{self.seed}"
 
     def identity(self, referees: Mapping[str, str]) -> dict[str, Any]:
-        """Return what decides this run beside what all runs of the study share.
+        """Return the identity of this run, without what all runs of the study share.
 
-        ``referees`` are the hashes of referees on this machine, by name: what :func:`referee_weights` returned.
+        ``referees`` are the hashes of local referees by name, from :func:`referee_weights`.
         """
         return {"options": self.options, "referee": referees.get(self.options.get("referee", ""))}
 
@@ -115,13 +113,13 @@ class Cell(NamedTuple):
 
 
 def identity(study: Study) -> dict[str, Any]:
-    """Return what decides every run of a study besides its own options: the start, the pairs, how they are judged.
+    """Return the identity shared by all runs of a study: the start, the pairs, and how they are judged.
 
-    Files count by their content, so that a pair file or a checkpoint may be moved but not replaced. What a demo starts
-    from follows from its settings. Cells are not in it: arms and seeds may be added to a study that has results.
+    Files are identified by their content, so a pair file or a checkpoint may be moved but not replaced. A demo start is
+    identified by its settings. Cells are not included: arms and seeds may be added to a study that has results.
 
     Raises:
-        UserError: a file cannot be read.
+        UserError: A file cannot be read.
     """
     from r1_reward.studies.demo.config import DemoConfig
 
@@ -131,7 +129,7 @@ def identity(study: Study) -> dict[str, Any]:
         "held_out_every": study.held_out_every,
         "curve_pairs": study.curve_pairs,
     }
-    # Folders of studies without these options do not know of them.
+    # Folders of earlier studies do not contain these options.
     if study.stop_at_collapse:
         shared["stop_at_collapse"] = True
     if study.train_pairs != "hard":
@@ -147,7 +145,7 @@ def identity(study: Study) -> dict[str, Any]:
 
 
 def referee_weights(study: Study) -> dict[str, str]:
-    """Return a hash of the weights of every referee of a study that is a checkpoint, by its name in the options."""
+    """Return a hash of the weights of each referee that is a checkpoint, by its name in the options."""
     names = {str(cell.options.get("referee", "")) for cell in study.cells()}
     return {name: weights_identity(at_home(name.removeprefix("local:"))) for name in names if name.startswith("local:")}
 
@@ -156,8 +154,8 @@ def load_study(path: Path) -> Study:
     """Read a study from YAML.
 
     Raises:
-        UserError: unreadable, unknown or missing keys, options the trainer does not have, a baseline that is not
-            an arm.
+        UserError: The file is unreadable, keys are unknown or missing, the trainer lacks an option, or a baseline is
+            not an arm.
     """
     study = load_settings(path, Study)
     _check(path, study)
@@ -176,7 +174,7 @@ def _check(path: Path, study: Study) -> None:
         if setting.reference() not in setting.arms:
             raise UserError(f"{path}: settings.{name}.baseline: {setting.baseline!r} is not one of its arms.")
     if study.start != START_FROM_DEMO and study.train_pairs != "hard":
-        raise UserError(f"{path}: train_pairs chooses among the pairs of the demo; here data names the pairs.")
+        raise UserError(f"{path}: train_pairs applies only to the demo's pairs; remove it, because data is set.")
     if study.start != START_FROM_DEMO and not (study.data and study.held_out):
         raise UserError(f"{path}: start is a checkpoint, so data and held_out must name pair files.")
 

@@ -1,7 +1,7 @@
-"""What the cells of a study say together, arm by arm.
+"""Summarize the cells of a study, arm by arm.
 
-Only results are counted. A run that ended without one (out of memory, killed, an error) says nothing of its arm: it is
-in no mean, no rate and no test, and the arm has fewer ``seeds`` than it has ``wanted``.
+Only results count. A run that ended without one (out of memory, killed, an error) says nothing about its arm: it is
+excluded from all means, rates and tests, and the arm has fewer ``seeds`` than ``wanted``.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from r1_reward.studies.statistics import (
     share_over_seeds,
 )
 
-_ROUNDING = 1e-9  # a run exactly on the line is above it, however the line was rounded
+_ROUNDING = 1e-9  # a run exactly at the threshold is above it, however the threshold was rounded
 
 Result = Mapping[str, Any]
-"""What :func:`r1_reward.studies.ablate.cells.run_cell` returned."""
+"""The result of :func:`r1_reward.studies.ablate.cells.run_cell`."""
 
 
 def summarise(
     results: Sequence[Result], settings: Mapping[str, Setting], *, least_accuracy: float | None = None
 ) -> dict[str, Any]:
-    """Return setting -> what its arms came to, all of them, whether they have results or not.
+    """Return the results of all arms by setting, whether or not they have any.
 
-    Shares lie in [0, 1], intervals are 95 %; None where an arm has no result to say it by. ``collapses`` counts the
-    ``broken`` runs, of which the written rule speaks, and with ``least_accuracy`` those that ended below it and are
-    not broken (``accuracy_lost``).
+    Shares are in [0, 1], intervals are 95 %; None if an arm has no result. ``collapses`` counts the ``broken`` runs,
+    found by the collapse rules, and with ``least_accuracy`` also those that are not broken but ended below it
+    (``accuracy_lost``).
     """
     summary = {}
     for name, setting in settings.items():
@@ -57,12 +57,12 @@ def summarise(
 
 
 def is_broken(cell: Result) -> bool:
-    """Return whether the written rule of :mod:`r1_reward.train.monitor` fired, or no token could be sampled."""
+    """Return whether a rule of :mod:`r1_reward.train.monitor` was triggered, or no token could be sampled."""
     return bool(cell["collapse"] or cell["failure"])
 
 
 def lost_accuracy(cell: Result, least_accuracy: float | None) -> bool:
-    """Return whether a run that is not broken ended below an accuracy; no run does where that is None."""
+    """Return whether a run that is not broken ended below an accuracy; False if that is None."""
     if least_accuracy is None or cell["accuracy"] is None or is_broken(cell):
         return False
     return bool(cell["accuracy"] < least_accuracy - _ROUNDING)
@@ -90,7 +90,7 @@ def _describe(cells: Sequence[Result], least_accuracy: float | None) -> dict[str
 
 
 def _compare(cells: Sequence[Result], baseline: Sequence[Result], least_accuracy: float | None) -> dict[str, Any]:
-    """Return how an arm differs from the reference; nothing if one of them has no results, or no seed is in both."""
+    """Return how an arm differs from the reference; empty if one of them has no results, or they share no seed."""
     compared: dict[str, Any] = {}
     of_seed = {cell["seed"]: cell["accuracy"] for cell in baseline}
     both = [(cell["accuracy"], of_seed.get(cell["seed"])) for cell in cells]
@@ -107,10 +107,10 @@ def _compare(cells: Sequence[Result], baseline: Sequence[Result], least_accuracy
 def sampled_consistency(
     log: Sequence[Mapping[str, Any]], noise: float, *, steps: int = 5
 ) -> tuple[float, float] | None:
-    """Return the consistency of right rollouts in the first and last ``steps`` logs, as a faultless referee sees it.
+    """Return the consistency of right rollouts in the first and last ``steps`` logs, as an error-free referee sees it.
 
-    A referee that reverses its verdict with probability n reports c (1 - n) + (1 - c) n where the share is c. None if
-    n is 1/2, which hides c, or without logs.
+    A referee that reverses its verdict with probability n reports c (1 - n) + (1 - c) n for a true share c. None if n
+    is 1/2, which hides c, or without logs.
     """
     reported = [row["reward/consistency"] for row in log if row.get("reward/consistency") is not None]
     if not reported or noise == 0.5:

@@ -10,18 +10,18 @@ QUICK: dict[str, int] = {
     "train_pairs": 200, "test_pairs": 24, "captions": 64, "ground_steps": 2, "sft_max_steps": 2, "sft_batch": 8,
     "dev_pairs": 8, "dev_every": 2, "attempt_pairs": 16, "rl_steps": 2, "rl_batch": 16, "votes": 3,
 }  # fmt: skip
-"""Sizes for a smoke test of every phase; nothing is learned at these."""
+"""Sizes for a smoke test of every phase, too small to learn."""
 
 
 def run_demo(
     folder: Path, *, seed: int = 0, resume: bool = False, sizes: Mapping[str, Any] | None = None
 ) -> tuple[Path, str]:
-    """Run the demo into ``folder``; return the report's path and a few lines that sum up what was measured.
+    """Run the demo in ``folder``; return the report's path and a short summary of the results.
 
     ``sizes`` overrides fields of `DemoConfig`.
 
     Raises:
-        UserError: the folder holds another run, or cannot be written.
+        UserError: The folder holds another run, or cannot be written.
     """
     import os
     import warnings
@@ -36,7 +36,7 @@ def run_demo(
     from r1_reward.studies.demo.pipeline import Demo
     from r1_reward.studies.demo.progress import DemoProgress
 
-    quiet_libraries()  # they print per-step notes and bars of their own; the demo has one display
+    quiet_libraries()  # they print messages and progress bars of their own; the demo has one display
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     if not torch.cuda.is_available():
@@ -59,5 +59,5 @@ def summary(metrics: Mapping[str, Any]) -> str:
         lines.append(f"  rl - control, {name:<12} {cell['mean']:+.3f}  [{cell['low']:+.3f}, {cell['high']:+.3f}]")
     blind = metrics["world"]["text_alone"]["all"]
     lines.append(f"  text without the picture {blind['mean']:.3f}  [{blind['low']:.3f}, {blind['high']:.3f}]")
-    lines.append(f"{metrics['seconds']:.0f} s in all")
+    lines.append(f"{metrics['seconds']:.0f} s in total")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Stop the cold start at its plateau: once more of it no longer helps on pairs kept for that."""
+"""Stop the cold start when accuracy on development pairs no longer improves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from r1_reward.judge.votes import Plan, judge_pairs
 
 
 class StopAtPlateau(TrainerCallback):
-    """Judge some development pairs greedily in both orders every few steps; stop once accuracy no longer rises."""
+    """Judge development pairs greedily in both orders every few steps; stop once accuracy no longer improves."""
 
     def __init__(
         self,
@@ -27,9 +27,9 @@ class StopAtPlateau(TrainerCallback):
         max_new_tokens: int,
         report: Callable[[float], None],
     ) -> None:
-        """Take the model in training, the pairs to judge, and a function that is told each accuracy in [0, 1].
+        """Take the model in training, the pairs to judge, and a function that receives each accuracy in [0, 1].
 
-        The trainer stops at the ``patience``-th look in a row that finds no better accuracy than the best before it.
+        The trainer stops after ``patience`` consecutive evaluations without a new best accuracy.
         """
         self._engine = TransformersEngine(model, processor, batch_size=256)
         self._rows, self._patience, self._every = rows, patience, every

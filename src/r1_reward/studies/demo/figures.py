@@ -1,8 +1,8 @@
-"""The figures of a demo report: every one a function from measured numbers to a matplotlib ``Figure``.
+"""The figures of a demo report: functions from measured numbers to a matplotlib ``Figure``.
 
-Figures are built without pyplot, so nothing global changes and no window system is needed. Numbers that were not
-measured (None, NaN, a missing key) are left out; a panel without any says so. Colours are Okabe and Ito's, and every
-model also has a marker of its own.
+Figures are built without pyplot, so no global state changes and no window system is needed. Numbers that were not
+measured (None, NaN, a missing key) are left out; a panel without any says so. Colors are Okabe and Ito's, and every
+model also has its own marker.
 
     svg_url(accuracy_figure(metrics))     # studies.report: "data:image/svg+xml;base64,..."
 """
@@ -32,7 +32,7 @@ SUMMARY_SIZE, SUMMARY_DPI = (8.0, 3.0), 200
 
 
 class Line(NamedTuple):
-    """One line of a training panel: the logged key, its name beside the line, its colour."""
+    """One line of a training panel: the logged key, its label, its color."""
 
     key: str
     name: str
@@ -40,7 +40,7 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One training panel: title, label of the y axis with its unit, lines."""
+    """One training panel: title, y-axis label with its unit, lines."""
 
     title: str
     unit: str
@@ -61,7 +61,7 @@ RL_PANELS = (
     Panel("Accuracy of the rollouts", "share of rollouts", (Line("accuracy", ""),)),
     Panel("Readable answers (parse rate)", "share of rollouts", (Line("parse_rate", ""),)),
     Panel("Response length", "tokens, mean", (Line("completions/mean_length", ""),)),
-    Panel("Cut off by the length limit", "share of rollouts", (Line("completions/clipped_ratio", ""),)),
+    Panel("Truncated at the token limit", "share of rollouts", (Line("completions/clipped_ratio", ""),)),
     Panel("Entropy", "nats per token", (Line("entropy", ""),)),
     Panel("Approximate KL, new to old policy", "nats per token", (Line("approx_kl", ""),)),
     Panel("Largest |log-ratio|", "nats", (Line("max_log_ratio", ""),)),
@@ -80,14 +80,14 @@ RL_PANELS = (
 
 
 def accuracy_figure(metrics: dict[str, Any]) -> Figure:
-    """Return accuracy of every model as bars with 95 % intervals."""
+    """Return the accuracy of every model as bars with 95 % intervals."""
     figure, axes = _figure(WIDE)
     _draw_accuracy(axes, metrics)
     return figure
 
 
 def kinds_figure(metrics: dict[str, Any], groups: Mapping[str, Sequence[str]]) -> Figure:
-    """Return accuracy by question kind, grouped; the first row of each group is the group as a whole."""
+    """Return accuracy by kind of question, grouped; the first row of each group is the whole group."""
     models = [name for name in ("sft", "control", "rl") if name in metrics]
     figure, axes = _figure((WIDE[0], 4.5))
     ticks, labels, bold, y = [], [], [], 0.0
@@ -117,7 +117,7 @@ def kinds_figure(metrics: dict[str, Any], groups: Mapping[str, Sequence[str]]) -
 
 
 def voting_figure(metrics: dict[str, Any], kind: str) -> Figure:
-    """Return the ``majority`` or ``any`` curve of the voting models, beside their greedy accuracy."""
+    """Return the ``majority`` or ``any`` curve of the voting models, with their greedy accuracy."""
     figure, axes = _figure(WIDE)
     _draw_voting(axes, metrics, (kind,))
     return figure
@@ -143,7 +143,7 @@ def lengths_figure(judgments: dict[str, list[list[Judgment]]]) -> Figure:
 
 
 def attempts_figure(attempts: dict[str, int]) -> Figure:
-    """Return how many tries the SFT model needed, in percent of the sampled pairs."""
+    """Return how many attempts the SFT model needed, in percent of the sampled pairs."""
     figure, axes = _figure((WIDE[0], 2.6))
     names = {"1": "1 try", "2": "2 tries", "3": "3 tries", "failed": "never right"}
     counts = [attempts.get(key, 0) for key in names]
@@ -160,7 +160,7 @@ def attempts_figure(attempts: dict[str, int]) -> Figure:
 
 
 def sft_figure(phases: Sequence[tuple[str, str, list[dict[str, Any]]]], key: str, unit: str) -> Figure:
-    """Return one logged value over consecutive phases, each given as (name, colour, log)."""
+    """Return one logged value over consecutive phases, each given as (name, color, log)."""
     figure, axes = _figure(WIDE)
     start, lowest = 0, math.inf
     for name, colour, log in phases:
@@ -192,7 +192,7 @@ def sft_figure(phases: Sequence[tuple[str, str, list[dict[str, Any]]]], key: str
 
 
 def training_figure(panel: Panel, log: list[dict[str, Any]]) -> Figure:
-    """Return one small panel of the RL curves; a thick line is a moving mean of the thin one."""
+    """Return one small panel of RL curves; the thick line is a moving mean of the thin one."""
     figure, axes = _figure(SMALL)
     axes.set_title(panel.title, loc="left", fontsize=10, fontweight="bold", color=INK)
     axes.set_xlabel("RL step", fontsize=9)
@@ -220,7 +220,7 @@ def training_figure(panel: Panel, log: list[dict[str, Any]]) -> Figure:
 
 
 def summary_figure(metrics: dict[str, Any]) -> Figure:
-    """Return the picture of the README: accuracy on all pairs, on those like the explained ones, and on the others."""
+    """Return the README's figure: accuracy on all pairs, on kinds the teacher explains, and on the others."""
     figure, axes = _figure(SUMMARY_SIZE, columns=3)
     figure.set_layout_engine("constrained", w_pad=0.06, wspace=0.04)
     models = [name for name in ("sft", "control", "rl") if name in metrics]
@@ -360,17 +360,17 @@ def _note(axes: Axes, text: str) -> None:
 
 
 def _end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], fontsize: float = 9) -> None:
-    """Write labels right of the axes, at the height of each value or as close as they fit without overlap."""
+    """Write labels right of the axes, at the height of each value or as close as possible without overlap."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
-    height = axes.figure.bbox.height / axes.figure.dpi * 72 * 0.72  # of the axes, about, in points
+    height = axes.figure.bbox.height / axes.figure.dpi * 72 * 0.72  # approximate height of the axes in points
     gap = 1.35 * fontsize / height
     places: list[float] = []
     ordered = sorted(ends)
     for value, _, _ in ordered:
         place = (value - low) / (high - low or 1)
         places.append(max(place, places[-1] + gap) if places else max(place, 0.0))
-    for i in reversed(range(len(places))):  # what was pushed over the top comes back down, and pushes what lies below
+    for i in reversed(range(len(places))):  # move labels above the top back down, which pushes those below
         places[i] = min(places[i], max(1.0, gap * len(places)) - gap * (len(places) - 1 - i))
     for place, (_, text, colour) in zip(places, ordered, strict=True):
         spot: dict[str, Any] = {
@@ -383,14 +383,14 @@ def _end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], fontsize: fl
 
 
 def _series(log: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the steps at which a key was logged as a number, and its values."""
+    """Return the steps at which a key was logged as a number, and the values."""
     points = [(row.get("step", i), number(row.get(key))) for i, row in enumerate(log, 1) if "loss" in row]
     known = [(step, value) for step, value in points if value is not None]
     return np.array([step for step, _ in known], dtype=int), np.array([value for _, value in known], dtype=float)
 
 
 def _draw_series(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str) -> np.ndarray:
-    """Draw each step thin and the centred moving mean thick; return the mean."""
+    """Draw each step thin and the centered moving mean thick; return the mean."""
     if len(values) < 16:
         axes.plot(steps, values, color=colour, marker="o", markersize=3, linewidth=1.5)
         return values
@@ -401,6 +401,6 @@ def _draw_series(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str)
 
 
 def moving_mean(values: np.ndarray) -> np.ndarray:
-    """Return the centred mean of (n,) values over about a twelfth of them; near an end over those there are."""
+    """Return the centered mean of (n,) values over about a twelfth of them; near the ends over fewer."""
     kernel = np.ones(1 + 2 * (len(values) // 24))
     return np.convolve(values, kernel, mode="same") / np.convolve(np.ones(len(values)), kernel, mode="same")

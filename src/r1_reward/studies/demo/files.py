@@ -1,4 +1,4 @@
-"""The predictions of a demo run, and the cards with which `datasets` loads its folders."""
+"""The predictions of a demo run, and the dataset cards with which `datasets` loads its folders."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _COLUMNS: Columns = (
 
 
 def write_data_card(folder: Path) -> None:
-    """Write the card of the folder of pairs and captions."""
+    """Write the dataset card of the folder of pairs and captions."""
     pairs = {name: f"{name}.parquet" for name in ("train", "test")}
     text = "Pairs about scanned digits, and the captions from which a tiny model learns to read them (`captions`)."
     write_card(folder, {"default": pairs, "captions": {"train": "captions.parquet"}}, "Pairs of the demo", text)
 
 
 def write_predictions_card(folder: Path) -> None:
-    """Write the card of the folder of predictions, with a split for each file that is there."""
+    """Write the dataset card of the folder of predictions, with a split for each existing file."""
     splits = {file.stem.replace("-", "_"): file.name for file in sorted(folder.glob("*.jsonl"))}
     text = "The votes of each trained model on the test pairs."
     write_card(folder, {"default": splits}, "Predictions of the demo", text, features={"default": _COLUMNS})
 
 
 def write_predictions(path: Path, rows: Iterable[dict[str, Any]], judgments: list[list[Judgment]]) -> None:
-    """Write one line per pair: which pair, what is right, every vote."""
+    """Write one line per pair: its id, the preferred response, every vote."""
     lines = [
         json.dumps(
             {
@@ -52,6 +52,6 @@ def write_predictions(path: Path, rows: Iterable[dict[str, Any]], judgments: lis
 
 
 def read_predictions(path: Path) -> tuple[list[dict[str, Any]], list[list[Judgment]]]:
-    """Return the rows (id, kind, preferred) and the votes of each."""
+    """Return the rows (id, kind, preferred) and the votes of each row."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return rows, [[Judgment(**judgment) for judgment in row.pop("judgments")] for row in rows]

@@ -1,4 +1,4 @@
-"""What a demo run measured: metrics.json from the saved predictions, nothing recomputed by a model."""
+"""Compute metrics.json of a demo run from its saved predictions, without running a model."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def difference(rows: list[dict[str, Any]], after: list[list[Judgment]], before: 
 
 
 def _places(rows: list[dict[str, Any]], *, single: bool = False) -> dict[str, list[int]]:
-    """Return where the pairs of each group of kinds are, and of each ``single`` kind; none that has no pairs."""
+    """Return the indices of the pairs of each group of kinds and each ``single`` kind, without empty ones."""
     groups = {**({kind: (kind,) for kinds in GROUPS.values() for kind in kinds} if single else {}), **GROUPS}
     found = {name: [i for i, row in enumerate(rows) if row["kind"] in kinds] for name, kinds in groups.items()}
     return {name: places for name, places in found.items() if places}
@@ -103,5 +103,5 @@ def _count_attempts(path: Path) -> dict[str, int]:
 
 
 def _steps(path: Path) -> list[dict[str, Any]]:
-    """Return the logged training steps, without the summary line at the end."""
+    """Return the logged training steps, without the final summary line."""
     return [row for row in json.loads(path.read_text(encoding="utf-8")) if "loss" in row]

@@ -1,13 +1,13 @@
-"""From random weights to an evaluated reward model on real handwriting, in one run that can be killed and resumed.
+"""Train a reward model on real handwriting from random weights and evaluate it, in one resumable run.
 
-The phases, in order; each leaves its result in the run folder and is skipped when that is already there:
+The phases, in order; each writes its result to the run folder and is skipped if that already exists:
 
     world      pairs about scanned digits, captions, disjoint held-out scans          data/*.parquet
     ground     the tiny Qwen2.5-VL learns to read pictures from captions              ground/
-    sft        cold start on the teacher's reasoning until it helps no more           sft/
-    attempts   up to 3 samples a pair at temperature 1: which pairs are hard          attempts.jsonl
-    rl         StableReinforce on the hard pairs, with some others among them         rl/
-    control    SFT simply continued, for the wall-clock time RL took                  control/
+    sft        cold start on the teacher's reasoning until accuracy stops improving   sft/
+    attempts   up to 3 samples per pair at temperature 1: which pairs are hard        attempts.jsonl
+    rl         StableReinforce on the hard pairs, mixed with some others              rl/
+    control    SFT continued for the wall-clock time RL took                          control/
     evaluate   base, sft, control and rl on held-out pairs: greedy in both orders, and 15 votes   predictions/
     report     metrics.json, report.html
 """
@@ -48,8 +48,8 @@ class Demo:
         """Open or create the run folder.
 
         Raises:
-            UserError: the folder holds another run and ``resume`` is off, or one with another configuration, or what a
-                finished phase left there is no longer what it was.
+            UserError: The folder holds a run and ``resume`` is off, the run has another configuration, or the result
+                of a finished phase has changed.
         """
         from r1_reward.train.launch import check_output_folder
 
@@ -64,7 +64,7 @@ class Demo:
             state = read_json(self._state_file)
             require_same(folder, state["config"], config.model_dump())
             self.seconds = state["seconds"]
-            if "contents" in state:  # 0.1.0 did not write it
+            if "contents" in state:  # missing in runs of 0.1.0
                 require_same(folder, state["contents"], self._contents(), "Remove the folder, or choose another --out.")
         self._save_state()
 
@@ -74,7 +74,7 @@ class Demo:
         return self.folder / "report.html"
 
     def run_until(self, last: str) -> None:
-        """Run the phases up to ``last`` that are not finished; raises UserError if another process does already."""
+        """Run the unfinished phases up to ``last``; raises UserError if another process is running them."""
         with locked(self.folder / LOCK, self.folder):
             self._run_until(last)
 
@@ -108,7 +108,7 @@ class Demo:
         write_json(self._state_file, {**state, "contents": self._contents()})
 
     def _contents(self) -> dict[str, str | None]:
-        """Return what identifies the models and pairs that finished phases left, which later phases start from."""
+        """Return the identity of the models and pairs of finished phases, from which later phases start."""
         models = {"world": "base", **{name: name for name in ("ground", "sft", "rl", "control")}}
         folders = [folder for phase, folder in models.items() if phase in self.seconds]
         found: dict[str, str | None] = {
@@ -154,12 +154,12 @@ class Demo:
         return self._pairs[name]
 
     def training_pairs(self) -> Dataset:
-        """Return the train pairs without the first few, which only decide when the cold start ends."""
+        """Return the train pairs without the development pairs, which decide when the cold start ends."""
         pairs = self.pairs("train")
         return pairs.select(range(self.config.dev_pairs, len(pairs)))
 
     def development_pairs(self) -> list[dict[str, Any]]:
-        """Return the pairs that the cold start is ended by: those of kinds that the teacher explains, if there are."""
+        """Return the pairs that decide when the cold start ends: of kinds that the teacher explains, if any."""
         pairs = list(self.pairs("train").select(range(self.config.dev_pairs)))
         return [pair for pair in pairs if pair["kind"] in TAUGHT_KINDS] or pairs
 
@@ -170,7 +170,7 @@ class Demo:
         processor.save_pretrained(self.folder / name)
 
     def load(self, name: str) -> tuple[Any, Any]:
-        """Return the model and processor a phase saved."""
+        """Return the model and processor that a phase saved."""
         from r1_reward.models.checkpoint import load_model_and_processor
         from r1_reward.models.placing import placed
 
@@ -194,13 +194,13 @@ class Demo:
             "report_to": "none",
             "logging_steps": 1,
             "disable_tqdm": True,
-            "dataloader_num_workers": 0,  # a loader process would take time from two busy cores
+            "dataloader_num_workers": 0,  # a worker process would compete for two busy cores
             "save_steps": 50,
             "save_total_limit": 1,
         }
 
     def _train(self, name: str, trainer: Any) -> None:
-        """Train with progress, from the newest checkpoint if there is one; keep the log and the model."""
+        """Train with a progress bar, from the newest checkpoint if there is one; save the log and the model."""
         import shutil
 
         from transformers import PrinterCallback
@@ -215,7 +215,7 @@ class Demo:
         train_from(trainer, None if checkpoint is None else str(checkpoint))
         write_json(self.folder / f"{name}-log.json", trainer.state.log_history)
         self._save_model(name, trainer.model, trainer.processing_class)
-        if checkpoints.exists():  # out of the way in one step: a kill must not leave half of one to resume from
+        if checkpoints.exists():  # rename atomically, so that a kill cannot leave a partial one to resume from
             gone = checkpoints.with_name(f"{checkpoints.name}.gone")
             shutil.rmtree(gone, ignore_errors=True)
             checkpoints.rename(gone)
@@ -254,12 +254,12 @@ class Demo:
         self._fine_tune("ground", "base", captions, steps=steps, learning_rate=rate)
 
     def cold_start(self) -> None:
-        """Imitate the teacher, captions mixed in so that reading is not forgotten, until the model judges a little."""
+        """Imitate the teacher, with captions mixed in to prevent forgetting, until accuracy stops improving."""
         steps, rate = self.config.sft_max_steps, self.config.sft_learning_rate
         self._fine_tune("sft", "ground", self._imitation(), steps=steps, learning_rate=rate, stop_early=True)
 
     def continue_sft(self) -> None:
-        """Continue SFT for as long as RL took: what the same time gives without RL."""
+        """Continue SFT for as long as RL took, to show what the same time gives without RL."""
         log = read_json(self.folder / "sft-log.json")
         training = self.seconds["sft"] - sum(row.get("dev_seconds", 0.0) for row in log)
         step = training / max(row["step"] for row in log)
@@ -268,7 +268,7 @@ class Demo:
         self._fine_tune("control", "sft", self._imitation(), steps=steps, learning_rate=rate)
 
     def _imitation(self) -> Dataset:
-        """Return the teacher's texts and captions as one dataset of chats; captions alone if it explained nothing."""
+        """Return the teacher's texts and captions as one dataset of chats; captions alone if there are no texts."""
         from datasets import concatenate_datasets
 
         from r1_reward.records.prompt import build_prompt
@@ -293,7 +293,7 @@ class Demo:
     # ---- reinforcement
 
     def measure_difficulty(self) -> None:
-        """Sample up to three judgments of a share of the taught pairs until one is right; count the tries."""
+        """Sample up to three judgments of some taught pairs until one is right, and count the attempts."""
         from r1_reward.engines.in_process import TransformersEngine
         from r1_reward.judge.votes import Plan, judge_pairs
 
@@ -321,7 +321,7 @@ class Demo:
         write_text(self.folder / "attempts.jsonl", "".join(f"{line}\n" for line in lines))
 
     def hard_pairs(self) -> Dataset:
-        """Return the RL set: the teacher failed, or the SFT model needed at least two attempts."""
+        """Return the hard pairs: the teacher failed, or the SFT model needed at least two attempts."""
         lines = (self.folder / "attempts.jsonl").read_text(encoding="utf-8").splitlines()
         attempts = {row["id"]: row["attempts"] for row in map(json.loads, lines)}
         return self.training_pairs().filter(
@@ -330,7 +330,7 @@ class Demo:
         )
 
     def rl_pairs(self) -> Dataset:
-        """Return the hard pairs and, so that nothing is unlearned, a share of those that the SFT model judges right."""
+        """Return the hard pairs and, to prevent forgetting, a share of those that the SFT model judges right."""
         pairs, hard = self.training_pairs(), set(self.hard_pairs()["id"])
         others = [id_ for id_ in pairs["id"] if id_ not in hard]
         share = self.config.rl_taught_share
@@ -339,7 +339,7 @@ class Demo:
         return pairs.filter(lambda id_: id_ in chosen, input_columns="id")
 
     def reinforce(self, name: str = "rl", **changes: Any) -> None:
-        """StableReinforce on the hard pairs, with some others among them.
+        """Run StableReinforce on the hard pairs, mixed with some others.
 
         A study may train other models from the same start: ``name`` is the folder of the model, ``changes`` are options
         of `StableReinforceConfig`.
@@ -357,7 +357,7 @@ class Demo:
             max_completion_length=config.max_new_tokens,
             temperature=config.rl_temperature,
             warmup_steps=5,
-            shuffle_dataset=False,  # the two orders of a pair stay in one batch
+            shuffle_dataset=False,  # keep the two orders of a pair in one batch
             **changes,
         )
         pairs = both_orders(without_reasoning(self.rl_pairs()), seed=config.seed)
@@ -393,7 +393,7 @@ class Demo:
 
         command = f"r1-reward demo --seed {self.config.seed} --out {shlex.quote(self.folder.name)}"
         metrics = demo_metrics(self.folder, self.config, self.seconds, command)
-        # A phase that was interrupted counts only the time after it was taken up again.
+        # An interrupted phase counts only the time since it was resumed.
         write_json(self.folder / "metrics.json", {**metrics, "resumed": self.resumed})
         write_report(self.folder)
         write_predictions_card(self.folder / "predictions")
@@ -428,7 +428,7 @@ def _captions(world: World) -> Dataset:
 
 
 def _count_world(world: World) -> dict[str, Any]:
-    """Count what the report states about the data: sizes, what the splits share, what the teacher managed."""
+    """Return the report's numbers about the data: sizes, overlap of the splits, and pairs explained by the teacher."""
     scenes = {"train": set(), "test": set()}  # type: dict[str, set[Any]]
     for name, scene in world.scenes.items():
         scenes["train" if name.startswith("images/train") else "test"].add(scene)
@@ -448,7 +448,7 @@ def _count_world(world: World) -> dict[str, Any]:
 
 
 def _chat(rows: Dataset) -> Dataset:
-    """Return rows of prompt and completion texts as the chats TRL reads, pictures decoded when read."""
+    """Return rows of prompt and completion texts as chats for TRL, with pictures decoded on access."""
     from r1_reward.store.images import decode_images
 
     def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:

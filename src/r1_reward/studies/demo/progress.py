@@ -1,4 +1,4 @@
-"""What a person sees while the demo runs: one bar a phase, with a live line of accuracy."""
+"""The progress display of the demo: one bar per phase, with live accuracy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = {
     "parse_rate": "readable {:.2f}",
     "loss": "loss {:.3f}",
 }
-"""Logged values worth a place on the line, in this order."""
+"""Logged values to show, in this order."""
 
 
 class DemoProgress:
@@ -53,21 +53,21 @@ class DemoProgress:
         self._bars.stop()
 
     def finished(self, phase: str, seconds: float) -> None:
-        """Say that a phase is done."""
+        """Print that a phase is done."""
         for name in [name for name in self._tasks if name == phase]:
             self._bars.stop_task(self._tasks.pop(name))
         self.console.print(f"[green]done[/] {phase} in {seconds:.0f} s", highlight=False)
 
     def skipped(self, phase: str) -> None:
-        """Say that a phase was finished by an earlier run."""
+        """Print that an earlier run finished a phase."""
         self.console.print(f"[dim]kept[/] {phase}", highlight=False)
 
     def callback(self, phase: str, steps: int) -> TrainerCallback:
-        """Return a trainer callback that moves this phase's bar."""
+        """Return a trainer callback that advances this phase's bar."""
         return _BarCallback(self._bars, self._task(phase, steps))
 
     def counter(self, phase: str, total: int, status: str) -> Callable[[int], None]:
-        """Return a function that adds to the number of finished items."""
+        """Return a function that advances the bar by a number of finished items."""
         task = self._task(phase, total)
         self._bars.update(task, status=status, total=total, completed=0)
         return lambda done: self._bars.update(task, advance=done)

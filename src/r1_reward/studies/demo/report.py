@@ -1,11 +1,11 @@
 """The report of a demo run: one self-contained report.html, and summary.png for a README.
 
 Everything is read from the run folder (metrics.json, predictions, training logs, held-out pairs); nothing is measured
-here. Texts of a model are hostile until escaped: the template has autoescape on and no script. A sentence that claims
-something is computed from the interval it cites::
+here. A model's texts are untrusted: the template has autoescape on and no script. Every claim is computed from the
+interval it cites::
 
     verdict_sentence({"mean": 0.01, "low": -0.01, "high": 0.03}, "RL", "SFT")
-    # "This run does not decide whether RL is more or less accurate than SFT: +1.0 points (95 % interval ...)"
+    # "This run does not show whether RL is more or less accurate than SFT: +1.0 points (95 % interval ...)"
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ OUTCOMES = (
     ("missed", "wrong before and after", (False, False), 2),
     ("lost", "right before, wrong after RL", (True, False), 1),
 )
-"""Gallery: name, meaning, (SFT right, RL right), how many cards; an unreadable verdict counts as wrong."""
+"""Gallery: name, meaning, (SFT right, RL right), number of cards; an unreadable verdict counts as wrong."""
 
 MAX_TEXT = 800
-"""Characters of a model's text that a card shows."""
+"""Maximum characters of a model's text on a card."""
 
 _TAG = re.compile(r"(</?(?:think|answer)>)")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the report reads from a run folder."""
+    """The data that the report reads from a run folder."""
 
     metrics: dict[str, Any]
     rows: list[dict[str, Any]]
@@ -51,7 +51,7 @@ class Run:
 
 
 def write_report(folder: Path) -> Path:
-    """Write report.html and summary.png into a demo run folder and return the path of the report."""
+    """Write report.html and summary.png to a demo run folder and return the path of the report."""
     run = _read_run(folder)
     summary = figures.summary_figure(run.metrics)
     write_bytes(folder / "summary.png", report.png(summary, dpi=figures.SUMMARY_DPI))
@@ -106,7 +106,7 @@ def _test_pairs(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def verdict_sentence(difference: Any, after: str, before: str) -> str:
-    """Return in words what a paired difference of accuracies shows: a gain, a loss, or nothing decided."""
+    """Return in words what a paired difference of accuracies shows: a gain, a loss, or neither."""
     interval = report.triple(difference)
     if interval is None:
         return f"The difference between {after} and {before} was not measured."
@@ -116,7 +116,7 @@ def verdict_sentence(difference: Any, after: str, before: str) -> str:
         word = "more" if low > 0 else "less"
         return f"{after} is {word} accurate than {before}: {numbers}; the interval excludes 0."
     return (
-        f"This run does not decide whether {after} is more or less accurate than {before}: "
+        f"This run does not show whether {after} is more or less accurate than {before}: "
         f"{numbers}; the interval includes 0."
     )
 
@@ -132,14 +132,14 @@ def _sentences(metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def _gains(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any], str]]:
-    """Return RL minus control on all pairs and where only labels tell: title, difference, its bounds in words."""
+    """Return RL minus control on all pairs and on labels-only pairs: title, difference, its bounds in words."""
     every = metrics.get("rl_minus_control") or {}
     cells = {"all pairs": every, "labels only": (every.get("by_group") or {}).get("labels only") or {}}
     return [(title, cell, report.bounds_text(cell or None)) for title, cell in cells.items()]
 
 
 def _kind_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one row per kind and group of the table: name, whether a group, pairs, accuracy of each model."""
+    """Return one table row per kind and group: name, whether it is a group, pairs, accuracy of each model."""
     rows = []
     for group, kinds in GROUPS.items():
         for kind in (group, *kinds):
@@ -151,7 +151,7 @@ def _kind_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _length_rows(run: Run) -> list[dict[str, Any]]:
-    """Return one row per model of the table of response lengths, in tokens."""
+    """Return one row per model for the table of response lengths, in tokens."""
     limit = report.number((run.metrics.get("config") or {}).get("max_new_tokens"))
     rows = []
     for name, judgments in run.greedy.items():
@@ -181,10 +181,10 @@ def verdict(judgment: Judgment, preferred: int) -> str:
 
 
 def choose(outcomes: list[str], kinds: list[str]) -> list[int]:
-    """Return which pairs the gallery shows, by a fixed rule.
+    """Return the pairs that the gallery shows, by a fixed rule.
 
-    Of each outcome the first pairs in file order, as many as ``OUTCOMES`` says, a kind not shown yet before one that
-    is; where an outcome has too few, the others fill its places in the same way.
+    For each outcome these are the first pairs in file order, as many as ``OUTCOMES`` says, with kinds not shown yet
+    first; if an outcome has too few, the others fill its places in the same way.
     """
     chosen: list[int] = []
 
@@ -205,7 +205,7 @@ def choose(outcomes: list[str], kinds: list[str]) -> list[int]:
 
 
 def gallery(run: Run, pairs: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the cards of the gallery: picture, question, responses, both models' texts and what they are worth."""
+    """Return the cards of the gallery: picture, question, responses, both models' texts and their verdicts."""
     outcomes = _outcomes(run)
     meaning = {name: text for name, text, *_ in OUTCOMES}
     cards = []
@@ -244,7 +244,7 @@ def _outcomes(run: Run) -> list[str]:
 
 
 def _count_outcomes(run: Run) -> list[tuple[str, str, int]]:
-    """Return name, meaning and number of pairs of every outcome."""
+    """Return the name, meaning and number of pairs of every outcome."""
     counts = Counter(_outcomes(run))
     return [(name, meaning, counts[name]) for name, meaning, *_ in OUTCOMES]
 

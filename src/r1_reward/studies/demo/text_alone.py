@@ -1,4 +1,4 @@
-"""What the text of a pair gives away without its picture: a world in which that is little proves that a judge looks."""
+"""Measure how much a pair's text reveals without its picture; if little, an accurate judge must look at the picture."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from r1_reward.records.schema import PreferencePair
 def text_alone(train: Sequence[PreferencePair], test: Sequence[PreferencePair]) -> dict[str, dict[str, Any]]:
     """Return the accuracy on ``test`` of a logistic regression on the words of ``train``, over all pairs and by group.
 
-    It knows the kind of question, its words, and which words each response has; chance is 0.5. Each entry has ``mean``,
-    ``low`` and ``high`` (95 %, over pairs) in [0, 1], and ``n``.
+    Its features are the kind of question, its words, and the words of each response; chance is 0.5. Each entry has
+    ``mean``, ``low`` and ``high`` (95 %, over pairs) in [0, 1], and ``n``.
     """
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -37,7 +37,7 @@ def text_alone(train: Sequence[PreferencePair], test: Sequence[PreferencePair]) 
 
 
 def _features(pair: PreferencePair) -> str:
-    """Return words that say where they stand: those of the question, and of each response crossed with the kind."""
+    """Return words tagged with their place: those of the question, and of each response crossed with the kind."""
     question, *responses = (
         text_of(content).lower().rstrip(".?").split() for content in (pair.question, pair.response_1, pair.response_2)
     )
