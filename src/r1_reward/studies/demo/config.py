@@ -30,7 +30,7 @@ class DemoConfig(Settings):
         default=0.02, ge=0, le=1, description="Share of the teacher's texts that contradict their own verdict."
     )
     ground_steps: int = Field(default=320, ge=1, description="Steps on captions before SFT.")
-    sft_max_steps: int = Field(default=640, ge=1, description="Maximum number of SFT steps.")
+    sft_max_steps: int = Field(default=560, ge=1, description="Maximum number of SFT steps.")
     sft_patience: int = Field(
         default=3, ge=1, description="Evaluations on development pairs without a better accuracy that end SFT."
     )
@@ -47,6 +47,7 @@ class DemoConfig(Settings):
     rl_batch: int = Field(default=256, ge=1, description="Sequences per rollout.")
     rl_updates_per_rollout: int = Field(default=2, ge=1, description="Updates per rollout.")
     rl_learning_rate: float = Field(default=2e-4, gt=0, description="Learning rate of reinforcement learning.")
+    rl_temperature: float = Field(default=1.3, gt=0, description="Temperature of the rollouts.")
     votes: int = Field(default=15, ge=1, description="Sampled votes per pair, for majorities.")
     voting_pairs: int = Field(default=200, ge=1, description="Held-out pairs to sample votes for.")
     max_new_tokens: int = Field(default=64, ge=1, description="Token limit of a judgment.")
