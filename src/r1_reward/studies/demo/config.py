@@ -46,7 +46,7 @@ class DemoConfig(Settings):
     rl_steps: int = Field(default=28, ge=1, description="Rollouts of reinforcement learning.")
     rl_batch: int = Field(default=256, ge=1, description="Sequences per rollout.")
     rl_updates_per_rollout: int = Field(default=2, ge=1, description="Updates per rollout.")
-    rl_learning_rate: float = Field(default=2e-4, gt=0, description="Learning rate of reinforcement learning.")
+    rl_learning_rate: float = Field(default=3e-4, gt=0, description="Learning rate of reinforcement learning.")
     rl_temperature: float = Field(default=1.3, gt=0, description="Sampling temperature of rollouts.")
     votes: int = Field(default=15, ge=1, description="Sampled votes per pair, for majorities.")
     voting_pairs: int = Field(default=200, ge=1, description="Held-out pairs to sample votes for.")
