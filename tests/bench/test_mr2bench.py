@@ -213,7 +213,7 @@ def test_a_run_from_end_to_end(tmp_path: Path, server) -> None:
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     n = load_suite("mr2bench", tmp_path, allow_partial=True).n
-    assert f"MR²Bench: 8 groups, {n} comparisons; orders: 2, votes: 1: {2 * n} judgements" in result.output
+    assert f"MR²Bench: 8 groups, {n} comparisons; orders: 2, votes: 1: {2 * n} judgments" in result.output
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["official"]["values"] == {"image": 1.0, "video": 1.0, "all groups": 1.0}
     report = (tmp_path / "run" / "report.md").read_text()

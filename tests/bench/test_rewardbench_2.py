@@ -89,8 +89,8 @@ def changed(folder: Path, number: int, change: dict[str, Any]) -> Path:
         (0, {"subset": "Chat"}, "subset: 'Chat' is not a subset of RewardBench 2"),
         (0, {"subset": None}, "subset: is missing"),
         (0, {"prompt": " "}, "prompt: is blank"),
-        (0, {"num_correct": 2}, "num_correct: is 2, and chosen has 1 answers"),
-        (0, {"num_incorrect": 4}, "num_incorrect: is 4, and rejected has 3 answers"),
+        (0, {"num_correct": 2}, "num_correct: is 2, but chosen has 1 answers"),
+        (0, {"num_incorrect": 4}, "num_incorrect: is 4, but rejected has 3 answers"),
         (10, {"id": "7"}, "id: must be ref:N or tied:N in Ties, not '7'"),
         (10, {"chosen": ["a", "b"]}, "chosen: has 2; ref:0 must have one right answer"),
         (11, {"chosen": ["a"]}, "chosen: has 1; tied:0 must have several right answers"),
@@ -257,7 +257,7 @@ def test_a_run_from_end_to_end(tmp_path: Path, server) -> None:
     result = CliRunner().invoke(app, [*command, "--model", "judge", "--out", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
     n = load_suite("rewardbench-2", data, allow_partial=True).n
-    assert f"RewardBench 2: 12 prompts, {n} comparisons; orders: 2, votes: 1: {2 * n} judgements" in result.output
+    assert f"RewardBench 2: 12 prompts, {n} comparisons; orders: 2, votes: 1: {2 * n} judgments" in result.output
     assert len(server.bodies) == 2 * n
     for body in server.bodies:
         for message in body["messages"]:

@@ -241,7 +241,7 @@ def test_images_are_relative_to_the_file_or_to_the_image_root(folder: Path, tmp_
     file = write(elsewhere / "data.jsonl", [vl_row(1)])
     message = told("vl-rewardbench", file)
     assert f"line 1, image: {elsewhere / 'a.png'}: no such file" in message
-    assert f"relative to {elsewhere}; --image-root" in message
+    assert f"relative to {elsewhere}; choose another folder with --image-root" in message
     moved = load_suite("vl-rewardbench", file, image_root=folder, allow_partial=True)
     assert next(moved.rows()).images[0]["path"] == str(folder / "a.png")
     unchecked = load_suite("vl-rewardbench", file, check_media=False, allow_partial=True)
@@ -285,7 +285,7 @@ def test_pair_files(folder: Path) -> None:
     assert field == "video" and "is empty" in reason
     assert "not on the Hub; pass a file" in told("pairs", None)  # type: ignore[arg-type]
     assert "image root does not apply" in told("pairs", folder / "pairs.jsonl", image_root=folder)
-    assert "revision means nothing" in told("pairs", folder / "pairs.jsonl", revision="abc")
+    assert "a revision does not apply" in told("pairs", folder / "pairs.jsonl", revision="abc")
 
 
 def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:

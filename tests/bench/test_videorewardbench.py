@@ -85,7 +85,7 @@ def test_fields_of_other_names_are_pointed_to_the_option(tmp_path: Path) -> None
         ({"rejected": " "}, "rejected: is blank"),
         ({"video": None}, "video: is missing"),
         ({"video": "videos/gone.mp4"}, "video: "),
-        ({"category": "cooking"}, "category: 'cooking' names no categories of VideoRewardBench"),
+        ({"category": "cooking"}, "category: 'cooking' contains no categories of VideoRewardBench"),
         ({"category": "long and short"}, "contains 2 categories"),
         ({"category": None}, "category: is missing"),
         ({"id": 1.5}, "id: must be text"),
@@ -141,6 +141,6 @@ def test_a_run_from_end_to_end(tmp_path: Path, server) -> None:
     assert result.exit_code == 0, result.output
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (metrics["overall"], metrics["macro"], metrics["rows"]) == (0.5, 0.5, 5)
-    assert "columns of VideoRewardBench are not published" in (tmp_path / "run" / "report.md").read_text()
+    assert "column names of VideoRewardBench are not published" in (tmp_path / "run" / "report.md").read_text()
     shown = server.bodies[0]["messages"][-1]["content"]
     assert [part["type"] for part in shown].count("image_url") == 2

@@ -129,7 +129,7 @@ def test_the_compared_benchmarks_are_described(index: BenchmarkIndex, tmp_path: 
 
 def test_an_incomplete_benchmark_is_refused_unless_partial_is_allowed(tmp_path: Path) -> None:
     benchmark = write_vl(tmp_path / "vl")
-    with pytest.raises(UserError, match="1,250 or 1,247 rows, 6 were found"):
+    with pytest.raises(UserError, match="1,250 or 1,247 rows, but 6 were found"):
         BenchmarkIndex([benchmark.model_copy(update={"allow_partial": False})], Contamination(), load_suite)
     (tmp_path / "vl" / "img" / "2.png").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"row 2 \(id RLAIF-V-2\).*Set `images: false` to compare only the texts"):

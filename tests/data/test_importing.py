@@ -263,7 +263,10 @@ def test_bad_input_is_refused_with_a_message_and_leaves_nothing(folder: Path) ->
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([rlaif(n, chosen=["a"]) for n in range(300)], r"300 rows \(wrong type 300\)\. .*chosen is a list, not text\."),
+        (
+            [rlaif(n, chosen=["a"]) for n in range(300)],
+            r"300 rows yields a pair \(wrong type 300\)\. .*chosen is a list, not text\.",
+        ),
         (
             [rlaif(n, chosen={"a": 1} if n else 3, question=None) for n in range(3)]
             + [rlaif(9, rejected="\u200b")] * 2,
@@ -291,7 +294,7 @@ def test_a_question_with_unmatched_placeholders_is_dropped_from_any_source(folde
 def test_a_missing_field_is_reported_with_the_existing_ones(folder: Path) -> None:
     lacking = [{name: value for name, value in rlaif(n).items() if name != "rejected"} for n in range(3)]
     file = write_lines(folder / "raw" / "a.jsonl", ["{half", *lacking])
-    refused(folder, "rlaif-v", file, "no row has the field rejected. The rows have: idx, question, chosen, image")
+    refused(folder, "rlaif-v", file, "no row has the field rejected. The fields are: idx, question, chosen, image")
     pq.write_table(pa.Table.from_pylist(lacking), folder / "raw" / "a.parquet")
     refused(folder, "rlaif-v", folder / "raw" / "a.parquet", "no row has the field rejected")
     write_lines(file, [*lacking, rlaif(3)])

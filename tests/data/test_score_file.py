@@ -420,7 +420,7 @@ def refusing_after_two_blocks(parts):
 def interrupted(pairs_file, server, tmp_path):
     """Leave a run that has judged two blocks of four rows."""
     server.default = [refusing_after_two_blocks(tmp_path / "out.parquet.parts")]
-    with pytest.raises(UserError, match="refuses"):
+    with pytest.raises(UserError, match="rejects"):
         run(pairs_file, tmp_path / "out.parquet", server)
     server.default = [opinion]
     return tmp_path / "out.parquet.parts"

@@ -356,7 +356,7 @@ def test_verdicts_of_another_process_are_seen_at_the_next_call(server, tmp_path)
 def test_a_file_that_is_not_a_cache_is_left_alone(server, tmp_path, content):
     path = tmp_path / "pairs.jsonl"
     path.write_text(content)
-    with pytest.raises(UserError, match="pairs.jsonl: is not a referee.s cache"):
+    with pytest.raises(UserError, match="pairs.jsonl: not a referee.s cache"):
         referee_of(server, cache=path)
     assert path.read_text() == content
     with pytest.raises(UserError, match="cannot be used"):

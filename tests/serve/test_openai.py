@@ -97,7 +97,7 @@ def test_nothing_is_judged_blind(server):
         [{"type": "image_url", "image_url": {"url": ""}}, {"type": "text", "text": prompt}],
     ):
         before = len(server.judge.seen)
-        assert "picture" in refused(server, content).message
+        assert "image" in refused(server, content).message
         assert len(server.judge.seen) == before
 
 
@@ -163,8 +163,8 @@ def test_streaming(server):
 @pytest.mark.parametrize(
     ("options", "param", "words"),
     [
-        ({"messages": user("What is 2 + 2?")}, "messages", "comparison"),
-        ({"messages": user([PICTURE])}, "messages", "comparison"),
+        ({"messages": user("What is 2 + 2?")}, "messages", "compares two responses"),
+        ({"messages": user([PICTURE])}, "messages", "compares two responses"),
         ({"messages": [{"role": "system", "content": "x"}]}, "messages", "one user message"),
         ({"messages": user("a") + user("b")}, "messages", "one user message"),
         ({"messages": user("a") + [{"role": "assistant", "content": "b"}]}, "messages", "one user message"),

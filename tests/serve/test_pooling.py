@@ -187,7 +187,7 @@ def test_invalid_requests_are_refused_with_the_reason(path, body, param, words, 
 )  # fmt: skip
 def test_nothing_is_scored_blind(path, body, server, table):
     before = len(table.asked)
-    assert "picture" in refused(server, path, **body)[1]
+    assert "image" in refused(server, path, **body)[1]
     assert len(table.asked) == before
 
 

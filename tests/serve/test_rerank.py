@@ -98,7 +98,7 @@ def test_nothing_is_judged_blind(server):
     for query in ("<image>Which?", {"content": [{"type": "image"}, {"type": "text", "text": "Which?"}]}):
         assert "image" in refused(server, query=query, documents=["4", "7"])[1]
     document = {"content": [{"type": "image"}, {"type": "text", "text": "4"}]}
-    assert "picture" in refused(server, query=QUERY, documents=[document, "7"])[1]
+    assert "image" in refused(server, query=QUERY, documents=[document, "7"])[1]
     assert len(server.judge.seen) == before
 
 
@@ -189,7 +189,7 @@ def test_a_scalar_judge_scores_each_document_alone(documents, scalar):
 
 def test_a_scalar_judge_without_a_finite_reward_and_a_shared_document(scalar):
     assert refused(scalar, status=502, query="Which?", documents=["nan", "4"])[1].endswith("documents[0]")
-    assert "picture" in refused(scalar, query="<image>Which?", documents=["4"])[1]
+    assert "image" in refused(scalar, query="<image>Which?", documents=["4"])[1]
     shared = RewardModel(Table({"4": 0.0})).shared()
     with Served(model=shared) as server:
         assert ask(server, "/score", queries="Which?", documents="4")["data"][0]["score"] == 0.5

@@ -352,7 +352,7 @@ def test_a_model_that_supports_one_vote_says_so():
     scorer = Table({"1": 1.0, "2": 2.0, "4": 4.0, "7": 7.0})
     with Served(model=RewardModel(scorer)) as server:
         status, answer = server.post("/v1/compare", pair("4", "7", votes=2))
-        assert status == 422 and answer["error"]["field"] == "votes" and "one vote" in answer["error"]["message"]
+        assert status == 422 and answer["error"]["field"] == "votes" and "single vote" in answer["error"]["message"]
         status, answer = server.post("/v1/reward", {"question": "?", "responses": ["1", "2"], "votes": 2})
         assert status == 422 and answer["error"]["field"] == "votes"
         status, answer = server.post("/v1/compare", pair("4", "7"))

@@ -425,9 +425,9 @@ def test_a_kill_while_shards_are_turned_to_parts_leaves_nothing_that_looks_finis
     rows = rows_of(folder, range(6), {5})
     run = [sys.executable, "-c", _KILLED, str(folder / "rows.jsonl"), str(folder / "out"), str(after)]
     assert subprocess.run(run, check=False, capture_output=True).returncode == -9
-    with pytest.raises(UserError, match="unfinished"):
+    with pytest.raises(UserError, match="incomplete"):
         list(read_rows(folder / "out"))
-    with pytest.raises(UserError, match="unfinished"):
+    with pytest.raises(UserError, match="incomplete"):
         load_pairs(folder / "out")
     write_shards(folder / "out", rows, rows_per_shard=2)
     assert list(read_rows(folder / "out")) == rows

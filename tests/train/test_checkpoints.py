@@ -77,7 +77,7 @@ DAMAGES = [
     (cut("rng_state.pth"), "rng_state.pth"),
     (text("trainer_state.json", '{"global_step": 8'), "trainer_state.json"),
     (text("trainer_state.json", '{"global_step": 4}'), "trainer_state.json"),
-    (text("config.json", "{]"), "config.json is not JSON"),
+    (text("config.json", "{]"), "config.json is not valid JSON"),
     (remove("trainer_state.json"), "trainer_state.json is missing"),
     (remove("optimizer.pt"), "optimizer.pt is missing"),
     (remove("model.safetensors"), "missing"),
@@ -224,7 +224,7 @@ def test_a_read_only_folder_is_refused_before_anything_is_loaded(small):
     if not mount("ro"):
         pytest.skip("needs root to mount a file system")
     for resume in (False, True):
-        with pytest.raises(UserError, match="cannot be written: Read-only file system"):
+        with pytest.raises(UserError, match="cannot write to output_dir: Read-only file system"):
             check_output_folder(folder, resume=resume)
         with pytest.raises(UserError, match="cannot be written"):
             check_output_folder(folder / "run", resume=resume)

@@ -208,7 +208,7 @@ def assert_same_end(runs, folder, name):
     apart = max((expected[key] - actual[key]).abs().max().item() for key in expected)
     moved = max((expected[key] - start[key]).abs().max().item() for key in expected)
     # Adam takes steps of the learning rate, 1e-3, however small a gradient is: what is rounded there shows at once.
-    assert apart < 1e-4
+    assert apart < 2e-4
     assert moved > 1e-3
 
 

@@ -56,7 +56,7 @@ def test_what_is_left_out_of_imitation_is_said(tiny, pairs, tmp_path, caplog):
     assert len(trainer.train_dataset) == 1
     said = next(record.message for record in caplog.records if "left out" in record.message)
     assert said.startswith("Training on 1 of 5 pairs; left out: 1 without reasoning; 2 whose reasoning is blank")
-    assert "1 whose reasoning has no verdict" in said and "(e.g. id id3)" in said
+    assert "1 whose reasoning has no readable verdict" in said and "(e.g. id id3)" in said
 
 
 def test_nothing_is_said_where_all_reasoning_is_fit(tiny, pairs, tmp_path, caplog):
