@@ -240,7 +240,7 @@ def test_training_refuses_a_folder_whose_writer_was_killed_while_it_put_shards_i
     (tmp_path / "rl" / "report.json").unlink()
     (tmp_path / "rl" / ".writing").mkdir()
     for read in (load_pairs, rows_of):
-        with pytest.raises(UserError, match="rl: is unfinished"):
+        with pytest.raises(UserError, match="rl: is incomplete"):
             read(tmp_path / "rl")
 
 

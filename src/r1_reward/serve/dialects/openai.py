@@ -316,7 +316,7 @@ def read_messages(messages: Sequence[Message], settings: ServerSettings) -> list
 def linked(source: Any, name: str) -> Named:
     """Return the picture of a message part; raises Refusal if the part has none."""
     if source is None:
-        raise Refusal(422, "has a place for a picture, but no picture was sent", name)
+        raise Refusal(422, "has a placeholder for an image, but none was given", name)
     if not isinstance(source, str):
         raise Refusal(422, "must give its picture as text: a data URL, or a URL", name)
     return Named(UrlImage(url=source), name)
