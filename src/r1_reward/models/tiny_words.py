@@ -85,7 +85,7 @@ def look_at(kind: str, digits: tuple[int, ...], *, corner: int, bound: int) -> s
     if kind == "even":
         parities = " ".join("even" if d % 2 == 0 else "odd" for d in digits)
         return f"{parities} makes {right}."
-    return f"{DIGITS[digits[0]]} against {DIGITS[bound]} is {right}."  # tens against tens; bounds are whole tens
+    return f"more than {TENS[bound]} is {right}."
 
 
 def judgment_text(look: str, reading: str, claims: tuple[str, str], right: str, *, contradict: bool = False) -> str:

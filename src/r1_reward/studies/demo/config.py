@@ -29,25 +29,24 @@ class DemoConfig(Settings):
     teacher_inconsistent: float = Field(
         default=0.02, ge=0, le=1, description="Share of the teacher's texts that contradict their own verdict."
     )
-    ground_steps: int = Field(default=320, ge=1, description="Steps on captions before SFT.")
-    sft_max_steps: int = Field(default=560, ge=1, description="Maximum number of SFT steps.")
+    ground_steps: int = Field(default=400, ge=1, description="Steps on captions before SFT.")
+    sft_max_steps: int = Field(default=700, ge=1, description="Maximum number of SFT steps.")
     sft_patience: int = Field(
-        default=3, ge=1, description="Evaluations on development pairs without a better accuracy that end SFT."
+        default=6, ge=1, description="Evaluations on development pairs without a better accuracy that end SFT."
     )
     sft_learning_rate: float = Field(default=1.5e-3, gt=0, description="Learning rate of SFT.")
     sft_batch: int = Field(default=32, ge=1, description="Rows per SFT step.")
     caption_share: float = Field(default=0.25, ge=0, lt=1, description="Share of captions among the SFT rows.")
     dev_pairs: int = Field(default=256, ge=1, description="Training pairs kept to stop SFT early.")
-    dev_every: int = Field(default=50, ge=1, description="Steps between evaluations on them.")
+    dev_every: int = Field(default=25, ge=1, description="Steps between evaluations on them.")
     attempt_pairs: int = Field(default=600, ge=1, description="Taught pairs to count the model's attempts on.")
     rl_taught_share: float = Field(
-        default=0.5, ge=0, lt=1, description="Share of the RL set that is not hard, to prevent forgetting."
+        default=0.4, ge=0, lt=1, description="Share of the RL set that is not hard, to prevent forgetting."
     )
-    rl_steps: int = Field(default=28, ge=1, description="Rollouts of reinforcement learning.")
+    rl_steps: int = Field(default=30, ge=1, description="Rollouts of reinforcement learning.")
     rl_batch: int = Field(default=256, ge=1, description="Sequences per rollout.")
     rl_updates_per_rollout: int = Field(default=2, ge=1, description="Updates per rollout.")
-    rl_learning_rate: float = Field(default=3e-4, gt=0, description="Learning rate of reinforcement learning.")
-    rl_temperature: float = Field(default=1.3, gt=0, description="Sampling temperature of rollouts.")
+    rl_learning_rate: float = Field(default=2e-4, gt=0, description="Learning rate of reinforcement learning.")
     votes: int = Field(default=15, ge=1, description="Sampled votes per pair, for majorities.")
     voting_pairs: int = Field(default=200, ge=1, description="Held-out pairs to sample votes for.")
     max_new_tokens: int = Field(default=64, ge=1, description="Token limit of a judgment.")

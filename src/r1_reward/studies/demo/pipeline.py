@@ -355,7 +355,6 @@ class Demo:
             per_device_train_batch_size=config.rl_batch // updates,
             steps_per_generation=updates,
             max_completion_length=config.max_new_tokens,
-            temperature=config.rl_temperature,
             warmup_steps=5,
             shuffle_dataset=False,  # keep the two orders of a pair in one batch
             **changes,
