@@ -1,4 +1,4 @@
-"""Table 6 of the paper in the small: what each way of training a reward model makes of the same start and pairs.
+"""Table 6 of the paper on a small scale: ways of training a reward model, from the same start and pairs.
 
     python benchmarks/bench_arms.py --runs runs/arms --seed 0        # then --seed 1, --seed 2; the same command resumes
 
@@ -68,7 +68,7 @@ ARMS = {
 
 
 def settings_of(demo: Demo, arm: str) -> dict[str, Any]:
-    """Return what decides an arm beside the demo's run: what is changed in RL, or what the recipe is overridden by.
+    """Return the settings of an arm on top of the demo's: changed options of RL, or overrides of the recipe.
 
     A scalar model is trained with the optimiser of the demo's SFT, for as many steps as that has at most.
     """

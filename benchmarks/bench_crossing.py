@@ -32,11 +32,15 @@ MODELS = ("sft", "control", "rl")
 RESULTS = Path(__file__).parent / "results"
 
 
+def settings(share: float, seed: int, sizes: dict[str, Any]) -> DemoConfig:
+    """Return the settings of a run."""
+    return DemoConfig(**{"votes": 1, "voting_pairs": 1, **sizes, "seed": seed, "house_share": 1 - share})
+
+
 def run(folder: Path, share: float, seed: int, sizes: dict[str, Any]) -> None:
     """Run or resume the demo at one share."""
-    config = DemoConfig(**{"votes": 1, "voting_pairs": 1, **sizes, "seed": seed, "house_share": 1 - share})
     with DemoProgress() as progress:
-        Demo(folder, config, progress, resume=folder.exists()).run()
+        Demo(folder, settings(share, seed, sizes), progress, resume=folder.exists()).run()
 
 
 def folder_of(runs: Path, share: float, seed: int) -> Path:
@@ -44,10 +48,11 @@ def folder_of(runs: Path, share: float, seed: int) -> Path:
     return runs / f"share{share:g}-seed{seed}"
 
 
-def cells(runs: Path, results: Path) -> list[dict[str, Any]]:
+def cells(runs: Path, results: Path, sizes: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the results of the finished runs: share, seed, accuracies, and RL minus control with its interval.
 
-    A run whose folder is missing is taken from the file ``results``, if it exists.
+    A run whose folder is missing is taken from the file ``results``, if it exists. A run with settings other than
+    today's does not count.
     """
     before = read_json(results)["runs"] if results.is_file() else []
     known = {(cell["share"], cell["seed"]): cell for cell in before}
@@ -56,13 +61,13 @@ def cells(runs: Path, results: Path) -> list[dict[str, Any]]:
             path = folder_of(runs, share, seed) / "metrics.json"
             if path.is_file():
                 known[share, seed] = measured(read_json(path), share, seed)
-    return [known[key] for key in sorted(known)]
+    return [known[key] for key in sorted(known) if known[key]["config"] == settings(*key, sizes).model_dump()]
 
 
 def measured(metrics: dict[str, Any], share: float, seed: int) -> dict[str, Any]:
     """Return the numbers of a run to keep."""
     accuracies = {name: metrics[name]["accuracy"] for name in MODELS}
-    numbers = {"n_pairs": metrics["n_pairs"], "seconds": metrics["seconds"]}
+    numbers = {name: metrics[name] for name in ("n_pairs", "seconds", "config")}
     return {"share": share, "seed": seed, **numbers, **accuracies, "rl_minus_control": metrics["rl_minus_control"]}
 
 
@@ -117,9 +122,9 @@ def main() -> None:
     results = given.out / "crossing.json"
     for seed in given.seed or SEEDS:
         for share in given.share or SHARES:
-            if not any((cell["share"], cell["seed"]) == (share, seed) for cell in cells(given.runs, results)):
+            if not any((cell["share"], cell["seed"]) == (share, seed) for cell in cells(given.runs, results, sizes)):
                 run(folder_of(given.runs, share, seed), share, seed, sizes)
-            found = cells(given.runs, results)
+            found = cells(given.runs, results, sizes)
             rows = summary(found)
             write_json(results, {"machine": describe_machine(), "summary": rows, "runs": found})
             write_bytes(given.out / "crossing.png", png(picture(found, rows), dpi=160))

@@ -45,7 +45,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"  {name} {version.why if isinstance(version, Unknown) else version}"
     yield "extras"
     for name, extra in report.extras.items():
-        # One name each; a version that does not fit is told in full.
+        # One name each; a wrong version is shown in full.
         missing = dict.fromkeys(one.name if one.installed is None else str(one) for one in extra.missing)
         yield f"  {name}: " + (f"missing {', '.join(missing)}: {extra.install}" if missing else "installed")
     yield "machine"
@@ -54,7 +54,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield "servers"
     for server in report.servers:
         yield f"  {server.url}: " + (server.problem or f"answers; models: {', '.join(server.models or ()) or 'none'}")
-    yield "findings" if report.findings else "nothing to say against this machine"
+    yield "findings" if report.findings else "no problems found"
     for finding in report.findings:
         yield f"  {finding.severity}: {finding.text}"
         yield f"      {finding.advice}"

@@ -1,10 +1,10 @@
-"""What is here to judge and train with, and what would be slow or fail: ``r1-reward doctor``.
+"""Report what is installed, what the machine has, and what would be slow or fail: ``r1-reward doctor``.
 
     report = examine(["http://localhost:8000/v1"])
     report.broken                     # whether something that is required does not work
     [finding.text for finding in report.findings]
 
-:func:`examine` asks, :func:`findings_of` concludes. What cannot be found out is an
+:func:`examine` collects the facts, :func:`findings_of` draws conclusions. What cannot be determined is an
 :class:`~r1_reward.records.errors.Unknown`, never a guess.
 """
 
@@ -145,7 +145,7 @@ def _on_processors(report: Report, torch: Torch) -> Iterator[Finding]:
             built = f"is built for {torch.built_for}" if torch.built_for else "is built for the CPU alone"
             yield Finding(
                 "warning",
-                f"the driver of an NVIDIA GPU is loaded, and torch {torch.version}, which {built}, sees no GPU",
+                f"the driver of an NVIDIA GPU is loaded, but torch {torch.version}, which {built}, sees no GPU",
                 "see whether CUDA_VISIBLE_DEVICES hides it, and install the build of torch for the driver's CUDA",
             )
         yield Finding(
@@ -200,7 +200,7 @@ def _on_downloads(report: Report) -> Iterator[Finding]:
             )
     cache = report.cache
     if isinstance(cache, Unknown):
-        yield Finding("warning", f"the room in the Hub's cache is not known: {cache.why}", "set HF_HOME to a folder")
+        yield Finding("warning", f"free space of the Hub's cache unknown: {cache.why}", "set HF_HOME to a folder")
     elif not cache.writable:
         yield Finding("warning", f"{cache.folder}: cannot be written, so nothing is downloaded", "set HF_HOME")
     elif cache.free < WEIGHTS_7B:

@@ -23,9 +23,9 @@ _NO_LIST = (404, 405, 501)
 
 @dataclass(frozen=True)
 class Reached:
-    """A server: the models it lists, None if there is no list; what is wrong with it, None if nothing is.
+    """A server: the models it lists, None if it lists none; ``problem`` says what is wrong, None if nothing is.
 
-    ``certain`` is False where it may well answer: some servers judge and list no models.
+    ``certain`` is False if it may still answer: some servers judge without listing models.
     """
 
     url: str
@@ -85,6 +85,6 @@ def _read(name: str, response: Any) -> Reached:
     except (ValueError, KeyError, TypeError):
         return Reached(
             name,
-            problem=f"answers at {response.url} with something that is no list of models",
+            problem=f"answers at {response.url} with something other than a list of models",
             advice="check that the URL is that of an OpenAI-compatible server, most often ending in /v1",
         )

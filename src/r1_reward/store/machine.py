@@ -1,4 +1,4 @@
-"""The machine: what a study was measured on, and what there is to work with.
+"""Describe the machine: for reports of measurements, and for what can run on it.
 
 describe_machine()                # for the report of a measurement; imports torch
 torch_here()                      # what torch finds, asked in a process of its own
@@ -70,7 +70,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU that torch can use: its memory in bytes, and whether it computes in bfloat16 by itself."""
+    """A GPU that torch can use: its memory in bytes, and whether it computes in bfloat16 natively."""
 
     name: str
     total: int
@@ -116,7 +116,7 @@ def disk_at(folder: Path) -> Disk | Unknown:
 
 
 def has_driver() -> bool:
-    """Say whether the driver of an NVIDIA GPU is loaded, whatever torch makes of it."""
+    """Return whether the driver of an NVIDIA GPU is loaded, even if torch cannot use it."""
     return _DRIVER.exists()
 
 
