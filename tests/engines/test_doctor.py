@@ -77,9 +77,9 @@ def test_a_server_that_answers_lists_its_models(answers, monkeypatch):
         (401, b"", "refuses the API key (HTTP 401)", True),
         (404, b"", "has nothing at", False),
         (500, b"", "answers HTTP 500", True),
-        (200, b"<html>a page</html>", "no list of models", True),
-        (200, b"[1]", "no list of models", True),
-        (200, b'{"data": ["m"]}', "no list of models", True),
+        (200, b"<html>a page</html>", "other than a list of models", True),
+        (200, b"[1]", "other than a list of models", True),
+        (200, b'{"data": ["m"]}', "other than a list of models", True),
     ],
 )
 def test_what_is_wrong_with_a_server(answers, status, body, problem, certain):
