@@ -406,12 +406,11 @@ def test_a_finished_run_is_not_run_again(pairs_file, server, tmp_path):
 def refusing_after_two_blocks(parts):
     """Return an answer that refuses row 9, though not before the rows 0 to 7 are written: requests overtake blocks."""
 
-    def answer(body):
+    async def answer(body):  # a coroutine: the server must go on answering the rows before
         if "q9?" not in prompt_of(body):
             return opinion(body)
-        deadline = time.monotonic() + 30
-        while len(list(parts.glob("part-????????.parquet"))) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        while len(list(parts.glob("part-????????.parquet"))) < 2:
+            await asyncio.sleep(0.01)
         return status(401)()
 
     return answer

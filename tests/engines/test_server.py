@@ -199,7 +199,7 @@ def test_what_fails_for_every_request_ends_the_run_at_once(server, code, reason)
     started = time.monotonic()
     with pytest.raises(UserError, match=reason) as caught:
         list(results)
-    assert time.monotonic() - started < 20  # the slow one is given up after 30
+    assert time.monotonic() - started < 28  # the slow one is given up after 30
     assert not isinstance(caught.value, EngineError)
     assert server.url in str(caught.value)
     assert "sk-very-secret" not in str(caught.value)

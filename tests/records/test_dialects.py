@@ -389,7 +389,7 @@ class TestEveryFile:
         start = time.perf_counter()
         spoken.parse(unit * 30_000)
         spoken.parse_score(unit * 30_000)
-        assert time.perf_counter() - start < 5
+        assert time.perf_counter() - start < 30  # quadratic time would take longer
 
 
 @pytest.mark.parametrize(

@@ -352,7 +352,7 @@ def test_a_group_that_stays_incomplete_is_dropped_unjudged(came):
     with Served(group_wait=0.4) as server:
         begun = time.monotonic()
         answers = at_once(server, *(sample(str(n), size=8, samples=[str(n)]) for n in range(came)))
-        assert 0.3 < time.monotonic() - begun < 10
+        assert 0.3 < time.monotonic() - begun < 30
         for status, answer in answers:
             assert status == 503 and f"{came} of 8 responses" in answer["error"]["message"]
             assert "--group-wait" in answer["error"]["message"]
@@ -423,7 +423,7 @@ def test_shutting_down_refuses_waiting_requests_at_once_and_finishes_judging():
         server.stop()
         for status, answer in waiting.join():
             assert status == 503 and "shutting down" in answer["error"]["message"]
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 40
         judge.may_work.set()
         assert [status for status, _ in judged.join()] == [200] * 3
     assert all("1" not in seen or "full" for seen in judge.seen)

@@ -169,7 +169,7 @@ def test_a_full_server_is_retried_until_the_timeout():
         begun = time.monotonic()
         with pytest.raises(JudgeFailed, match=r"within 0\.5 seconds"):
             JudgeServer(url, timeout=0.5).rewards_now(QUESTION, ["4", "7"])
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30
         threading.Timer(0.3, judge.may_work.set).start()
         assert JudgeServer(url, timeout=20).rewards_now(QUESTION, ["4", "7"])[1].reward == 0.8
         first.join()
