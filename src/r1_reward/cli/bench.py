@@ -36,7 +36,7 @@ Frames = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Frames shown of each video; default: as in training, else 8 (MM-RLHF-RewardBench: 32).",
+        help="Frames shown of each video; default: as in training, else the benchmark's own number, else 8.",
     ),
 ]
 Engine = Annotated[RunOptions, Fields(without=("base_url",))]
