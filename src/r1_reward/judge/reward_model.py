@@ -168,7 +168,7 @@ class RewardModel:
         """Judge with a model behind one or several OpenAI-compatible servers; see ``ServerEngine``.
 
         ``concurrency`` is the number of concurrent requests to each server, by default as many as it answers in time.
-        ``batch_votes`` asks for all votes on a pair in one order together, which vLLM answers several times as fast;
+        ``batch_votes`` asks for all votes on a pair in one order together, which vLLM answers about twice as fast;
         they are drawn from the seed of the first and differ from votes drawn one by one.
 
         ``dialect`` is as in :meth:`from_pretrained`, but only the model's name on the server is known.
