@@ -76,8 +76,10 @@ def look_at(kind: str, digits: tuple[int, ...], *, corner: int, bound: int) -> s
     right = answer_of(kind, digits, corner=corner, bound=bound)
     if kind == "position":
         return f"{CORNERS[corner]} is {right}."
-    if kind == "side" or kind in HOUSE_WORDS:
+    if kind == "side":
         return f"{SIDES[corner]} is {right}."
+    if kind in HOUSE_WORDS:  # the word, not the side: whoever says "key is nine" has chosen a digit for this word
+        return f"{kind} is {right}."
     if kind == "sum":
         return f"sum is {right}."
     if kind == "largest":
@@ -85,7 +87,7 @@ def look_at(kind: str, digits: tuple[int, ...], *, corner: int, bound: int) -> s
     if kind == "even":
         parities = " ".join("even" if d % 2 == 0 else "odd" for d in digits)
         return f"{parities} makes {right}."
-    return f"more than {TENS[bound]} is {right}."
+    return f"{DIGITS[digits[0]]} against {DIGITS[bound]} is {right}."  # tens against tens
 
 
 def judgment_text(look: str, reading: str, claims: tuple[str, str], right: str, *, contradict: bool = False) -> str:

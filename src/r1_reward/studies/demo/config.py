@@ -32,7 +32,7 @@ class DemoConfig(Settings):
     ground_steps: int = Field(default=400, ge=1, description="Steps on captions before SFT.")
     sft_max_steps: int = Field(default=700, ge=1, description="Maximum number of SFT steps.")
     sft_patience: int = Field(
-        default=6, ge=1, description="Evaluations on development pairs without a better accuracy that end SFT."
+        default=10, ge=1, description="Evaluations on development pairs without a better accuracy that end SFT."
     )
     sft_learning_rate: float = Field(default=1.5e-3, gt=0, description="Learning rate of SFT.")
     sft_batch: int = Field(default=32, ge=1, description="Rows per SFT step.")
@@ -43,7 +43,7 @@ class DemoConfig(Settings):
     rl_taught_share: float = Field(
         default=0.4, ge=0, lt=1, description="Share of the RL set that is not hard, to prevent forgetting."
     )
-    rl_steps: int = Field(default=30, ge=1, description="Rollouts of reinforcement learning.")
+    rl_steps: int = Field(default=40, ge=1, description="Rollouts of reinforcement learning.")
     rl_batch: int = Field(default=256, ge=1, description="Sequences per rollout.")
     rl_updates_per_rollout: int = Field(default=2, ge=1, description="Updates per rollout.")
     rl_learning_rate: float = Field(default=2e-4, gt=0, description="Learning rate of reinforcement learning.")
