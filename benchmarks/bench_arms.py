@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import fill
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +28,7 @@ from r1_reward.judge.metrics import Interval
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.judge.votes import Plan, judge_pairs
 from r1_reward.models.tiny_words import GROUPS
-from r1_reward.store.files import read_json, write_json, write_text
+from r1_reward.store.files import read_json, write_json
 from r1_reward.store.machine import describe_machine
 from r1_reward.store.run_folder import LOCK, locked, require_same
 from r1_reward.studies.demo import QUICK
@@ -41,7 +42,6 @@ from r1_reward.studies.statistics import share_over_seeds
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "scalar-tiny.yaml"
 PAGE = ROOT / "docs" / "demo.md"
-BEGIN, END = "<!-- arms results -->\n", "<!-- end -->\n"
 
 SCALAR = {"scalar": False, "critique": True}
 PHASES = ("sft", "control", "rl")
@@ -205,15 +205,7 @@ def headings(seeds: dict[str, Any]) -> list[str]:
 
 def fill_page(page: Path, seeds: dict[str, dict[str, Any]]) -> None:
     """Replace the marked table of a page of the documentation."""
-    text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"{page}: has no table between {BEGIN.strip()} and {END.strip()}.")
-    titles = headings(seeds)
-    lines = [titles, ["---"] * len(titles), *rows_of(seeds)]
-    table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    write_text(page, f"{before}{begin}{table}{end}{after}")
+    fill(page, "arms results", headings(seeds), rows_of(seeds))
 
 
 def main(arguments: list[str] | None = None) -> None:
