@@ -1,6 +1,6 @@
 """Draw a picture for a first try: four scanned digits in a 2x2 grid, which the demo's model has learned to read.
 
-python examples/scene.py scene.png       # 8 5 over 6 7
+python examples/scene.py scene.png
 """
 
 from __future__ import annotations

@@ -189,14 +189,15 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
     trainer.add_callback(
         HeldOutAccuracy(trainer, curve, every=study.held_out_every, max_new_tokens=args.max_completion_length)
     )
-    stop = StopAtCollapse(max_completion_length=args.max_completion_length)
+    limits = {"max_completion_length": args.max_completion_length, "thresholds": study.thresholds()}
+    stop = StopAtCollapse(**limits)
     if study.stop_at_collapse:
         trainer.add_callback(stop)
     began = time.monotonic()
     failure = _train(trainer)
     seconds = time.monotonic() - began
     log = trainer.state.log_history
-    collapse = collapsed(log, max_completion_length=args.max_completion_length) or _unlogged(trainer, failure)
+    collapse = collapsed(log, **limits) or _unlogged(trainer, failure)
     result = {
         **cell._asdict(),
         "algorithm": args.algorithm,

@@ -7,15 +7,15 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from r1_reward.train.monitor import CollapseWatch
+from r1_reward.train.monitor import CollapseWatch, Thresholds
 
 
 class StopAtCollapse(TrainerCallback):
     """End training after the first step that triggers a rule of :mod:`r1_reward.train.monitor`."""
 
-    def __init__(self, *, max_completion_length: int | None) -> None:
-        """Take the limit of a response in tokens, as for `collapsed`."""
-        self._watch = CollapseWatch(max_completion_length=max_completion_length)
+    def __init__(self, *, max_completion_length: int | None, thresholds: Thresholds | None = None) -> None:
+        """Take the limit of a response in tokens and the rules' thresholds, as for `collapsed`."""
+        self._watch = CollapseWatch(max_completion_length=max_completion_length, thresholds=thresholds)
         self.stopped_at: int | None = None
         """The step of the collapse, or None."""
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -30,6 +30,9 @@ from r1_reward.records.errors import UserError
 from r1_reward.records.settings import Settings, Strict, at_home, unknown
 from r1_reward.store.identity import data_identity, weights_identity
 from r1_reward.store.settings_file import load_settings
+
+if TYPE_CHECKING:
+    from r1_reward.train.monitor import Thresholds
 
 START_FROM_DEMO = "demo"
 
@@ -77,7 +80,19 @@ class Study(Settings):
         description="Also count a run as collapsed if its accuracy is lower than the start's by more than this (0.1: "
         "10 points).",
     )
+    least_entropy: float | None = Field(
+        default=None,
+        ge=0,
+        description="Mean token entropy in nats below which a run has collapsed; null: as in train/monitor.py. "
+        "Lower it for a start that is nearly certain of every token.",
+    )
     common: dict[str, Any] = Field(default_factory=dict, description="Trainer keys that all runs share.")
+
+    def thresholds(self) -> Thresholds:
+        """Return the thresholds of the collapse rules."""
+        from r1_reward.train.monitor import Thresholds
+
+        return Thresholds() if self.least_entropy is None else Thresholds(entropy=self.least_entropy)
 
     def cells(self) -> Iterator[Cell]:
         """Yield the cells seed by seed, so that an unfinished study has complete seeds rather than complete arms."""
@@ -134,6 +149,8 @@ def identity(study: Study) -> dict[str, Any]:
         shared["stop_at_collapse"] = True
     if study.train_pairs != "hard":
         shared["train_pairs"] = study.train_pairs
+    if study.least_entropy is not None:
+        shared["least_entropy"] = study.least_entropy
     if study.start == START_FROM_DEMO:
         return {**shared, "demo": DemoConfig(**{**study.demo, "seed": study.start_seed}).model_dump()}
     return {
