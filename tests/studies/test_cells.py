@@ -230,6 +230,16 @@ def test_a_study_may_end_its_runs_where_they_collapse(checkpoint, pair_file, tmp
     assert ends == [(None, 5), (3, 3)]
 
 
+@pytest.mark.parametrize(("least", "used"), [(None, monitor.Thresholds().entropy), (0.0, 0.0), (0.5, 0.5)])
+def test_the_study_sets_the_entropy_of_a_collapse(checkpoint, pair_file, tmp_path, monkeypatch, least, used):
+    shown = monitor.Rule("always", lambda series, thresholds, _: {"entropy": thresholds.entropy})
+    monkeypatch.setattr(monitor, "RULES", {"entropy_lost": shown})
+    study = study_of(checkpoint, pair_file, {"stable_reinforce": SOUND})
+    study = study.model_copy(update={"stop_at_collapse": True, "least_entropy": least})
+    (result,) = run_study(study, tmp_path, lambda note: None)
+    assert (result["stopped_at"], result["collapse"]["values"]) == (1, {"entropy": used})
+
+
 def test_a_sound_run_is_not_stopped(checkpoint, pair_file, tmp_path):
     study = study_of(checkpoint, pair_file, {"stable_reinforce": SOUND}).model_copy(update={"stop_at_collapse": True})
     (result,) = run_study(study, tmp_path, lambda note: None)

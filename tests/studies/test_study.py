@@ -80,6 +80,7 @@ def test_how_runs_end_and_what_they_train_on_decide_them_and_how_they_are_counte
     assert known("stop_at_collapse: true") == {**plain, "stop_at_collapse": True}
     assert known("train_pairs: rl") == {**plain, "train_pairs": "rl"}
     assert known("collapse_points: 0.1") == plain
+    assert known("least_entropy: 0.0") == {**plain, "least_entropy": 0.0}
 
 
 def test_no_file(tmp_path):

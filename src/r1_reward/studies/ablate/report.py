@@ -32,6 +32,7 @@ def write_report(study: Study, results: Sequence[Mapping[str, Any]], out: Path) 
         "cell_seconds": sum(result["seconds"] for result in results),
         "failed": failed(study, out),
         "least_accuracy": least,
+        "least_entropy": study.thresholds().entropy,
         "settings": summarise(results, study.settings, least_accuracy=least),
     }
     write_json(out / "summary.json", record)
