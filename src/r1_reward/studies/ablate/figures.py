@@ -1,4 +1,4 @@
-"""Figures of a study: a line for every run of every seed, referee noise against weight, the paper's example."""
+"""Figures of a study: a line and a dot for every run of every seed, referee noise, the paper's example."""
 
 from __future__ import annotations
 
@@ -56,6 +56,35 @@ def curves(cells: Sequence[Mapping[str, Any]], lost: Sequence[bool] | None = Non
         axis.set_visible(False)
     lines = [figure.axes[0].plot([], [], color=COLOURS[i % len(COLOURS)])[0] for i in range(len(arms))]
     figure.legend(lines, arms, loc="outside lower center", ncols=min(4, len(arms)), frameon=False)
+    return figure
+
+
+def ends(cells: Sequence[Mapping[str, Any]], start: float | None = None, least: float | None = None) -> Any:
+    """Return the held-out accuracy at the end of every run of a setting: a column per arm, a dot per seed.
+
+    A run that a collapse rule ended has a cross. ``start`` and ``least`` are the accuracies before training and below
+    which a run has collapsed; each is a line.
+    """
+    from matplotlib.figure import Figure
+
+    arms = list(dict.fromkeys(cell["arm"] for cell in cells))
+    figure = Figure(figsize=(max(4.0, 1.05 * len(arms) + 1.4), 3.4), layout="constrained")
+    axis = figure.subplots()
+    for level, name, style in ((start, "start", "-"), (least, "collapsed below", ":")):
+        if level is not None:
+            axis.axhline(100 * level, color="#666b73", linestyle=style, linewidth=0.9, label=name)
+    for place, arm in enumerate(arms):
+        own = [cell for cell in cells if cell["arm"] == arm]
+        for i, cell in enumerate(own):
+            shift = 0.5 * ((i + 0.5) / len(own) - 0.5)
+            marker = "x" if cell["collapse"] or cell["failure"] else "o"
+            axis.plot(place + shift, 100 * cell["accuracy"], marker, color=COLOURS[place % len(COLOURS)], markersize=5)
+    axis.set_xticks(range(len(arms)), [arm.replace(", ", "\n") for arm in arms], fontsize=8)
+    axis.set(ylabel="held-out accuracy at the end, %", ylim=(-4, 104))
+    axis.grid(axis="y", alpha=0.2)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.plot([], [], "x", color="#333333", label="unreadable or broken")
+    figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=3)
     return figure
 
 

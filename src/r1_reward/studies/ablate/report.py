@@ -9,7 +9,7 @@ from typing import Any
 
 from r1_reward.store.files import read_json, write_bytes, write_json, write_text
 from r1_reward.store.machine import describe_machine
-from r1_reward.studies.ablate.figures import curves, noise_grid, worked_case
+from r1_reward.studies.ablate.figures import curves, ends, noise_grid, worked_case
 from r1_reward.studies.ablate.results import START_FILE, failed
 from r1_reward.studies.ablate.study import Study
 from r1_reward.studies.ablate.summary import lost_accuracy, summarise
@@ -37,7 +37,8 @@ def write_report(study: Study, results: Sequence[Mapping[str, Any]], out: Path) 
     }
     write_json(out / "summary.json", record)
     noisy = varies_noise(record)
-    pictures = {name: _draw(out, name, results, least, grid=name in noisy) for name in record["settings"]}
+    levels = (start.get("accuracy"), least)
+    pictures = {name: _draw(out, name, results, levels, grid=name in noisy) for name in record["settings"]}
     page = render("ablate.html", record=record, pictures=pictures, worked=_save(out, "worked case", worked_case()))
     write_text(out / "report.html", page)
     write_text(out / "report.md", as_markdown(record))
@@ -68,14 +69,19 @@ def _least_accuracy(study: Study, start: Mapping[str, Any]) -> float | None:
 
 
 def _draw(
-    out: Path, setting: str, results: Sequence[Mapping[str, Any]], least_accuracy: float | None, *, grid: bool
+    out: Path,
+    setting: str,
+    results: Sequence[Mapping[str, Any]],
+    levels: tuple[float | None, float | None],
+    *,
+    grid: bool,
 ) -> list[str]:
-    """Save the figures of a setting and return them as data URLs."""
+    """Save the figures of a setting and return them as data URLs; ``levels`` are as in `figures.ends`."""
     cells = [result for result in results if result["setting"] == setting]
     if not cells:
         return []
-    lost = [lost_accuracy(cell, least_accuracy) for cell in cells]
-    drawn = [_save(out, f"{setting} curves", curves(cells, lost))]
+    lost = [lost_accuracy(cell, levels[1]) for cell in cells]
+    drawn = [_save(out, f"{setting} ends", ends(cells, *levels)), _save(out, f"{setting} curves", curves(cells, lost))]
     return [_save(out, f"{setting} grid", noise_grid(cells)), *drawn] if grid else drawn
 
 
