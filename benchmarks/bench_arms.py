@@ -30,6 +30,7 @@ from r1_reward.judge.votes import Plan, judge_pairs
 from r1_reward.models.tiny_words import GROUPS
 from r1_reward.store.files import read_json, write_json
 from r1_reward.store.machine import describe_machine
+from r1_reward.store.pairs import save_pairs
 from r1_reward.store.run_folder import LOCK, locked, require_same
 from r1_reward.studies.demo import QUICK
 from r1_reward.studies.demo.config import DemoConfig
@@ -91,9 +92,12 @@ def train_arm(demo: Demo, arm: str, settings: dict[str, Any]) -> None:
     if arm in SCALAR:
         from r1_reward.train.launch import train
 
+        data = demo.folder / "arms" / "train.parquet"
+        if not data.is_file():
+            save_pairs(demo.training_pairs(), data)  # without the pairs that decide when SFT ends
         options = {
             "model": demo.folder / "ground",
-            "data": demo.folder / "data" / "train.parquet",
+            "data": data,
             "output_dir": demo.folder / "arms" / arm,
             "seed": demo.config.seed,
             "disable_tqdm": "true",
@@ -218,11 +222,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--fill", type=Path, nargs="?", const=PAGE, help="Page whose table is filled (docs/demo.md).")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "arms.json")
     given = parser.parse_args(arguments)
+    settings = DemoConfig(**(QUICK if given.quick else {})).model_dump(exclude={"seed"})
+    kept = read_json(given.out) if given.out.is_file() else {"config": settings, "seeds": {}}
+    require_same(given.out, kept["config"], settings, "Choose another --out.")
     found = run_seed(given.runs, given.seed, given.arms, quick=given.quick)
-    seeds = read_json(given.out)["seeds"] if given.out.is_file() else {}
+    seeds = kept["seeds"]
     seeds[str(given.seed)] = {**seeds.get(str(given.seed), {}), **found}
     seeds = {seed: seeds[seed] for seed in sorted(seeds, key=int)}
-    write_json(given.out, {"machine": describe_machine(), "seeds": seeds})
+    write_json(given.out, {"machine": describe_machine(), "config": settings, "seeds": seeds})
     table = Table(*headings(seeds))
     for cells in rows_of(seeds):
         table.add_row(*cells)

@@ -62,6 +62,12 @@ def test_finished_arms_are_kept_and_arms_of_other_settings_refused(finished):
     with pytest.raises(UserError, match=r"advantage_filter.*Remove the arm's folder"):
         run(folder, "rl-without-filter")
     metrics.write_text(kept)
+    out = folder / "arms.json"
+    results = out.read_text()
+    out.write_text(results.replace('"sft_batch": ', '"sft_batch": 1'))
+    with pytest.raises(UserError, match=r"sft_batch.*Choose another --out"):
+        run(folder, "sft")
+    out.write_text(results)
 
 
 @pytest.mark.parametrize("arm", bench_arms.PARTS)
