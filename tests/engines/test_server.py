@@ -151,7 +151,8 @@ def test_a_failure_is_retried_and_then_costs_only_its_own_row(server, name):
     assert isinstance(error, ServerError)
     assert not isinstance(error, RejectedError)
     assert error.kind == kind
-    assert engine.usage.calls == len(server.bodies)
+    # Once one vote of a row has failed, the try of the other is canceled, perhaps before it reaches the server.
+    assert len(server.bodies) <= engine.usage.calls <= len(server.bodies) + 1
     assert 3 <= engine.usage.failures <= engine.usage.calls - 3
     assert (engine.usage.prompt_tokens, engine.usage.completion_tokens) == (9, 21)
     assert server.url in engine.usage.last_failure

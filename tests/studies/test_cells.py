@@ -85,7 +85,7 @@ def test_the_report_shows_every_arm(study, folder):
     page = (folder / "report.html").read_text()
     assert record["cells"] == record["cells_wanted"] == 2
     assert "Does &lt;it&gt; run?" in page
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 3  # the paper's example, where runs ended, their curves
     assert {path.name for path in (folder / "figures").iterdir()} == {"worked-case.png", "s-ends.png", "s-curves.png"}
     table = [line for line in (folder / "report.md").read_text().splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0] for line in table] == ["| arm", "| stable_reinforce", "| grpo"]
