@@ -409,8 +409,9 @@ def refusing_after_two_blocks(parts):
     async def answer(body):  # a coroutine: the server must go on answering the rows before
         if "q9?" not in prompt_of(body):
             return opinion(body)
-        while len(list(parts.glob("part-????????.parquet"))) < 2:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(200):  # then the answer is a 500, and the test fails
+            while len(list(parts.glob("part-????????.parquet"))) < 2:
+                await asyncio.sleep(0.01)
         return status(401)()
 
     return answer

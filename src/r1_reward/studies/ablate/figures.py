@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from r1_reward.studies.ablate.summary import is_broken
+
 PANELS = (  # logged key, title, scale of the y axis
     ("policy_loss", "|policy loss|", "log"),
     ("grad_norm", "gradient norm", "log"),
@@ -77,7 +79,7 @@ def ends(cells: Sequence[Mapping[str, Any]], start: float | None = None, least: 
         own = [cell for cell in cells if cell["arm"] == arm]
         for i, cell in enumerate(own):
             shift = 0.5 * ((i + 0.5) / len(own) - 0.5)
-            marker = "x" if cell["collapse"] or cell["failure"] else "o"
+            marker = "x" if is_broken(cell) else "o"
             axis.plot(place + shift, 100 * cell["accuracy"], marker, color=COLOURS[place % len(COLOURS)], markersize=5)
     axis.set_xticks(range(len(arms)), [arm.replace(", ", "\n") for arm in arms], fontsize=8)
     axis.set(ylabel="held-out accuracy at the end, %", ylim=(-4, 104))
