@@ -29,6 +29,8 @@ from r1_reward.studies.statistics import mean_over_seeds
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = (0, 1, 2, 3, 4)
 MODELS = ("sft", "control", "rl")
+UNUSED = {"votes", "voting_pairs"}
+"""Settings of the votes at temperature 1, which no number here comes from: the demo's own runs count as well."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -52,7 +54,7 @@ def cells(runs: Path, results: Path, sizes: dict[str, Any]) -> list[dict[str, An
     """Return the results of the finished runs: share, seed, accuracies, and RL minus control with its interval.
 
     A run whose folder is missing is taken from the file ``results``, if it exists. A run with settings other than
-    today's does not count.
+    today's does not count; only those of the sampled votes may differ.
     """
     before = read_json(results)["runs"] if results.is_file() else []
     known = {(cell["share"], cell["seed"]): cell for cell in before}
@@ -61,14 +63,16 @@ def cells(runs: Path, results: Path, sizes: dict[str, Any]) -> list[dict[str, An
             path = folder_of(runs, share, seed) / "metrics.json"
             if path.is_file():
                 known[share, seed] = measured(read_json(path), share, seed)
-    return [known[key] for key in sorted(known) if known[key]["config"] == settings(*key, sizes).model_dump()]
+    today = {key: settings(*key, sizes).model_dump(exclude=UNUSED) for key in known}
+    return [known[key] for key in sorted(known) if known[key]["config"] == today[key]]
 
 
 def measured(metrics: dict[str, Any], share: float, seed: int) -> dict[str, Any]:
     """Return the numbers of a run to keep."""
     accuracies = {name: metrics[name]["accuracy"] for name in MODELS}
-    numbers = {name: metrics[name] for name in ("n_pairs", "seconds", "config")}
-    return {"share": share, "seed": seed, **numbers, **accuracies, "rl_minus_control": metrics["rl_minus_control"]}
+    numbers = {name: metrics[name] for name in ("n_pairs", "seconds", "rl_minus_control")}
+    config = {name: value for name, value in metrics["config"].items() if name not in UNUSED}
+    return {"share": share, "seed": seed, **numbers, **accuracies, "config": config}
 
 
 def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 Everything is read from git and from the metadata of the installed distributions; nothing is imported::
 
-    version_text()                    # "0.1.0 (22e4c1e+changes)"
+    version_text()                    # "0.2.0 (22e4c1e+changes)"
     unmet()                           # requirements that are missing or have another version; () if all is well
     {name: unmet(name) for name in extras()}
 """
