@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from r1_reward.records.schema import Judgment
-from r1_reward.studies import statistics
+from r1_reward.studies import report, statistics
 
 
 def vote(answer):
@@ -53,13 +53,22 @@ def test_fisher_by_hand():
     assert statistics.fisher(2, 2, 4, 4) == pytest.approx(1.0)
 
 
-def test_detectable_rate_is_the_least_with_power():
+def test_detectable_rates_are_the_nearest_with_power():
     n = 8
-    found = statistics.detectable_rate(n)
+    below, above = statistics.detectable_rates(n)
     significant = [k for k in range(n + 1) if statistics.fisher(0, k, n, n) < 0.05]
     assert significant == [5, 6, 7, 8]  # Fisher: 4 of 8 against none has p = 0.077
-    assert stats.binom.sf(4, n, found) >= 0.8 > stats.binom.sf(4, n, found - 0.01)
-    assert statistics.detectable_rate(3) is None  # 3 of 3 against 0 of 3 has p = 0.1
+    assert stats.binom.sf(4, n, above) >= 0.8 > stats.binom.sf(4, n, above - 0.01)
+    assert below is None
+    assert statistics.detectable_rates(n, n) == pytest.approx((1 - above, None))  # the mirror image
+    assert statistics.detectable_rates(3) == (None, None)  # 3 of 3 against 0 of 3 has p = 0.1
+
+
+def test_what_is_detectable_is_said_on_the_side_of_the_reference():
+    assert "of at least 70.0 % would" in report.detectable(statistics.detectable_rates(8)._asdict())
+    assert "of at most 30.0 % would" in report.detectable(statistics.detectable_rates(8, 8)._asdict())
+    assert "no collapse rate" in report.detectable(statistics.detectable_rates(3)._asdict())
+    assert "no run" in report.detectable(None)
 
 
 def test_detectable_difference_has_the_power_it_says():

@@ -24,8 +24,8 @@ DASH = "–"
 def render(template: str, **values: Any) -> str:
     """Render a template of ``studies/templates``.
 
-    The filters ``percent``, ``points``, ``signed``, ``decimal``, ``duration``, ``interval`` and ``signed_interval`` are
-    the functions of this module.
+    The filters ``percent``, ``points``, ``signed``, ``decimal``, ``duration``, ``interval``, ``signed_interval`` and
+    ``detectable`` are the functions of this module.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -38,7 +38,7 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters.update(
         percent=percent, points=points, signed=signed, decimal=decimal, duration=duration, interval=interval_text,
-        signed_interval=signed_interval,
+        signed_interval=signed_interval, detectable=detectable,
     )  # fmt: skip
     return environment.get_template(template).render(**values)
 
@@ -110,6 +110,20 @@ def interval_text(interval: Any) -> str:
 def signed_interval(interval: Any) -> str:
     """Return a difference of shares with its interval, ``+2.0 [−1.0, +5.0]``, or a dash if there is none."""
     return _interval(interval, signed)
+
+
+def detectable(rates: Any) -> str:
+    """Return in words which collapse rates `statistics.detectable_rates` found to differ from the reference's."""
+    if rates is None:
+        return "The reference has no run to compare with."
+    words = {"at_most": "at most", "at_least": "at least"}
+    found = " or ".join(f"{words[side]} {points(rates[side])} %" for side in words if rates[side] is not None)
+    if not found:
+        return "With so few seeds no collapse rate could be distinguished from the reference's."
+    return (
+        f"A collapse rate of {found} would be distinguished from the reference's with a power of 80 % (Fisher's exact "
+        "test, 5 %); one nearer to it might not."
+    )
 
 
 def _interval(interval: Any, shown: Any) -> str:

@@ -10,6 +10,7 @@ two rates Fisher's exact test, and a power analysis shows what could have been d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
@@ -57,17 +58,26 @@ def fisher(count_a: int, count_b: int, n_a: int, n_b: int) -> float:
     return float(stats.fisher_exact([[count_a, n_a - count_a], [count_b, n_b - count_b]]).pvalue)
 
 
-def detectable_rate(n: int, base: int = 0, *, power: float = 0.8, level: float = 0.05) -> float | None:
-    """Return the smallest collapse rate that ``n`` seeds per arm would distinguish from ``base`` of n with that power.
+class DetectableRates(NamedTuple):
+    """Collapse rates in [0, 1] that would be told from the reference's; None on a side where none would be."""
 
-    None if not even certain collapse would be distinguished. Exact, by enumeration, in steps of 0.01.
+    at_most: float | None
+    at_least: float | None
+
+
+def detectable_rates(n: int, base: int = 0, *, power: float = 0.8, level: float = 0.05) -> DetectableRates:
+    """Return the collapse rates that ``n`` seeds per arm would distinguish from ``base`` of n with that power.
+
+    The rates are the largest below and the smallest above the reference's. Exact, by enumeration, in steps of 0.01.
     """
     significant = np.array([fisher(base, count, n, n) < level for count in range(n + 1)])
-    for percent in range(1, 101):
-        outcomes = stats.binom.pmf(np.arange(n + 1), n, percent / 100)
-        if outcomes[significant].sum() >= power:
-            return percent / 100
-    return None
+    rates = [
+        percent / 100
+        for percent in range(101)
+        if stats.binom.pmf(np.arange(n + 1), n, percent / 100)[significant].sum() >= power
+    ]
+    below, above = [rate for rate in rates if rate * n < base], [rate for rate in rates if rate * n > base]
+    return DetectableRates(max(below, default=None), min(above, default=None))
 
 
 def detectable_difference(differences: Sequence[float], *, power: float = 0.8, level: float = 0.05) -> float:

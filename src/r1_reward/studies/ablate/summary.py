@@ -14,7 +14,7 @@ import numpy as np
 from r1_reward.studies.ablate.study import Setting
 from r1_reward.studies.statistics import (
     detectable_difference,
-    detectable_rate,
+    detectable_rates,
     fisher,
     mean_over_seeds,
     rate,
@@ -49,7 +49,7 @@ def summarise(
         summary[name] = {
             "reference": setting.reference(),
             "arms": arms,
-            "detectable_collapse_rate": detectable_rate(n, min(n, _collapses(baseline, least_accuracy)))
+            "detectable_collapse_rates": detectable_rates(n, min(n, _collapses(baseline, least_accuracy)))._asdict()
             if baseline
             else None,
         }
