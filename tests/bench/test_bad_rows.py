@@ -44,7 +44,7 @@ def test_all_problems_are_reported_at_once(folder: Path) -> None:
         ("line 7", "chosen", "contains a lone surrogate, which no text file can hold"),
         ("line 8", "id", "must be text, not a number"),
         ("line 9", "image", "must be a path or an embedded image, not an object"),
-        ("line 10", "", "is not JSON: Unterminated string starting at at column 14"),
+        ("line 10", "", "is not JSON: Unterminated string starting at column 14"),
     ]
     message = told("vl-rewardbench", file)
     assert message.startswith(f"{file}: 11 problems in 10 rows of VL-RewardBench\n")

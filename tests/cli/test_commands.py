@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,15 @@ def test_a_mistake_is_one_message_and_code_2():
         assert done.returncode == 2
         assert said in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_warnings_about_other_libraries_names_are_not_shown(monkeypatch):
+    from r1_reward import cli
+
+    _register()
+    monkeypatch.setattr(sys, "warnoptions", [])
+    monkeypatch.setattr(cli, "app", lambda: warnings.warn("`old` is deprecated", FutureWarning, stacklevel=1))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        cli.main()
+    assert said == []

@@ -175,7 +175,7 @@ BAD = {
     "[1]": "is a list, not a JSON object",
     json.dumps(pair(0, question=None)): "question: is missing",
     json.dumps({"question": "q", "images": [], "response_1": "a"}): "response_2: is missing",
-    json.dumps({name: value for name, value in pair(0).items() if name != "images"}): "images: is missing",
+    json.dumps({name: value for name, value in pair(0).items() if name != "images"}): "images: is missing; [] for none",
     json.dumps(pair(0, response_1="  \n")): "response_1: is blank",
     json.dumps(pair(0, response_2="")): "response_2: is blank",
     json.dumps(pair(0, response_2=7)): "response_2: must be text",

@@ -56,6 +56,8 @@ def test_the_teachers_own_control_tokens_are_rejected_too():
     told = Completion(text=says(1, "then <ctrl99> it ends"), tokens=1)
     assert read_reply(told) == (1, "")
     assert read_reply(told, special_tokens=("<ctrl99>",)) == (1, "control token")
+    told = Completion(text=says(1, "I see two.\n[Response 1]: two match"), tokens=1)
+    assert read_reply(told, special_tokens=("<ctrl99>", "[Response 1]:")) == (1, "")  # a word of the demo's tokenizer
 
 
 @given(st.text(alphabet=st.sampled_from("a1 2\n<>/")) | st.text())

@@ -92,6 +92,26 @@ def test_a_cache_that_cannot_be_repeated_is_worked_around(tiny, pairs, monkeypat
     ]
 
 
+def test_the_cache_goes_back_under_the_name_it_came_with(tiny, pairs, monkeypatch):
+    """Since transformers 5.24 it is ``cache``, and the older name draws a warning."""
+    requests, taken = requests_of(pairs, 3, votes=4), []
+    engine = TransformersEngine(*tiny)
+    expected = generated(engine, requests, temperature=1.0, max_new_tokens=6)
+    generate = engine._call_generate
+
+    def renamed(inputs, max_new_tokens, **options):
+        taken.append("cache" in inputs and "past_key_values" not in inputs)
+        given = {"past_key_values" if name == "cache" else name: value for name, value in inputs.items()}
+        output = generate(given, max_new_tokens, **options)
+        if not options.get("return_dict_in_generate"):
+            return output
+        return {"cache": output["cache" if "cache" in output else "past_key_values"]}
+
+    monkeypatch.setattr(engine, "_call_generate", renamed)
+    assert generated(engine, requests, temperature=1.0, max_new_tokens=6) == expected
+    assert taken == [False, True]
+
+
 def test_requests_are_taken_a_window_at_a_time(tiny, pairs):
     taken = []
 

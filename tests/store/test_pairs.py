@@ -153,7 +153,7 @@ def broken_rows() -> list[tuple[Any, list[tuple[str, str]]]]:
     del text_only["images"]
     return [
         (make_row(1), []),
-        ('{"id": "2", "question"', [("", "is not JSON: ")]),
+        ('{"id": "2", "question"', [("", "is not JSON: Expecting ':' delimiter at column 23")]),
         (["a", "list"], [("", "is a list, not an object")]),
         (unknown, [("response_1", "is missing"), ("respnse_1", "did you mean response_1?")]),
         (no_response, [("response_2", "is missing")]),

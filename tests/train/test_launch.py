@@ -127,12 +127,19 @@ def test_mistakes_are_named_before_anything_is_loaded(pair_file, tmp_path):
         run("rl", tmp_path / "absent.jsonl", tmp_path / "run")
 
 
+def test_rollouts_by_vllm_name_the_extra_that_is_missing(pair_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("r1_reward.train.launch.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"use_vllm needs vLLM: pip install 'r1-reward\[vllm\]'"):
+        run("rl", pair_file, tmp_path / "run", "--use_vllm", "true")
+
+
 def test_the_command_exits_2_with_a_message_and_no_traceback(tmp_path, monkeypatch, capsys):
     from r1_reward.cli import main
 
     monkeypatch.chdir(tmp_path)
     for arguments, message in (
         (["train", "rl", "--config", str(RECIPE), "--lerning_rate", "1"], "Did you mean 'learning_rate'"),
+        (["train", "rl", "--config", "recipes/tiny.yaml"], "no such config file. recipes/ is a folder of the repository"),
         (["data", "validate", "absent.jsonl"], "absent.jsonl"),
     ):
         monkeypatch.setattr(sys, "argv", ["r1-reward", *arguments])

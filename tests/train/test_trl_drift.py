@@ -144,6 +144,8 @@ def test_trainer_still_lets_a_run_be_resumed_exactly():
     source = inspect.getsource(Trainer._save_checkpoint)
     for snippet in ("run_dir = self._get_output_dir(trial=trial)", "self.args.push_to_hub", "rotate_checkpoints("):
         assert snippet in source, f"transformers changed: _save_checkpoint no longer contains {snippet!r}"
+    loading = inspect.getsource(Trainer._load_from_checkpoint)
+    assert "self._issue_warnings_after_load(" in loading, "transformers changed: restore_weights silences nothing"
     assert "torch.randperm(self.num_samples, generator=self.generator)" in inspect.getsource(RepeatSampler.__iter__)
     for snippet in ("self._step % generate_every == 0 or self._buffered_inputs is None", "self._step += 1"):
         assert snippet in inspect.getsource(GRPOTrainer), f"TRL changed: {snippet!r} is gone"

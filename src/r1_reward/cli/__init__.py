@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -63,6 +64,8 @@ def main() -> None:
     _register()
     for stream in (sys.stdout, sys.stderr):
         _never_fails(stream)
+    if not sys.warnoptions:  # one library's use of another's old names, which no option of ours changes
+        warnings.simplefilter("ignore", FutureWarning)
     try:
         app()
     except UserError as error:

@@ -105,8 +105,9 @@ def read_reply(
     Without a verdict the problem is one of ``refused``, ``truncated``, ``empty``, ``unfinished thought``,
     ``no answer tag``, ``several answers``, ``no verdict`` and ``tie``. With a verdict it says why the text, converted
     to the default dialect, is unusable for training: ``malformed``, ``no reasoning`` or ``control token`` (one that
-    would end the turn or add an image in training); it is empty if the text is usable. A reply that reached the token
-    limit has no verdict, because its continuation is unknown.
+    would end the turn or add an image in training); it is empty if the text is usable. A special token with white space
+    inside is text that a small tokenizer keeps whole, as the demo's keeps ``[Response 1]:``, and may be in the
+    reasoning. A reply that reached the token limit has no verdict, because its continuation is unknown.
     """
     if completion.cut:
         return None, "refused" if completion.refused else "truncated"
@@ -122,7 +123,8 @@ def read_reply(
     reasoning = parse_judgment(ours).reasoning
     if not reasoning:
         return answer, "no reasoning"
-    return answer, "control token" if neutralize(reasoning, special_tokens) != reasoning else ""
+    control = tuple(token for token in special_tokens if len(token.split()) == 1)
+    return answer, "control token" if neutralize(reasoning, control) != reasoning else ""
 
 
 def _unread(text: str, dialect: Dialect) -> str:

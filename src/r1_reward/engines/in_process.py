@@ -188,7 +188,8 @@ class TransformersEngine(Generative):
         from transformers.cache_utils import DynamicCache, DynamicLayer
 
         encoded = self._call_generate(inputs, 1, return_dict_in_generate=True)
-        cache = encoded.past_key_values
+        name = "cache" if "cache" in encoded else "past_key_values"  # its name before transformers 5.24
+        cache = encoded.get(name)
         if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
             return None
         each = torch.repeat_interleave(torch.tensor(counts, device=self.model.device))
@@ -201,7 +202,7 @@ class TransformersEngine(Generative):
         return {
             "input_ids": inputs["input_ids"][each],
             "attention_mask": inputs["attention_mask"][each],
-            "past_key_values": cache,
+            name: cache,
         }
 
     def _read(self, rows: list[list[int]], margins: torch.Tensor | None, prompts: Sequence[str]) -> list[Completion]:

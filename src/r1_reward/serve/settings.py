@@ -98,11 +98,12 @@ class ServerSettings(Settings):
     @model_validator(mode="after")
     def _guarded(self) -> ServerSettings:
         if self.api_key is None and not self.insecure and not _is_loopback(self.host):
-            raise ValueError(
-                f"{self.host} can be reached from other machines: set a key with --api-key-env, "
-                "or accept requests from anyone with --insecure."
-            )
+            raise ValueError(f"{self.host} can be reached from other machines: {self._ways_to_guard}.")
         return self
+
+    @property
+    def _ways_to_guard(self) -> str:
+        return "set a key with --api-key-env, or accept requests from anyone with --insecure"
 
     @property
     def max_body(self) -> int:
@@ -116,6 +117,10 @@ class PageSettings(ServerSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on; any but loopback needs --insecure.")
     port: int = Field(default=7860, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     insecure: bool = Field(default=False, description="Allow an address that others can reach: anyone can judge.")
+
+    @property
+    def _ways_to_guard(self) -> str:
+        return "the page has no key; accept requests from anyone with --insecure"
 
 
 def _is_loopback(host: str) -> bool:

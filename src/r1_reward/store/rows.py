@@ -207,11 +207,12 @@ def is_blank(line: bytes) -> bool:
 def parse_line(line: bytes, offset: int) -> tuple[Any, str | None]:
     """Return the JSON value of a line and None, or None and the reason why it is invalid."""
     try:
-        return json.loads(line.decode().removeprefix("\ufeff"), object_pairs_hook=unique_fields), None
+        # Without the line break: an error at the end would be in column 1 of the next line.
+        return json.loads(line.decode().removeprefix("\ufeff").rstrip("\r\n"), object_pairs_hook=unique_fields), None
     except UnicodeDecodeError as error:
         return None, f"is not UTF-8 text (byte 0x{line[error.start]:02x} at offset {offset + error.start} of the file)"
     except json.JSONDecodeError as error:
-        return None, f"is not JSON: {error.msg} at column {error.colno}"
+        return None, f"is not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
     except (ValueError, RecursionError) as error:
         return None, f"is not usable JSON: {first_line(error)}"
 
@@ -261,7 +262,7 @@ def _array_items(file: TextIO) -> Iterator[Any]:
             except json.JSONDecodeError as error:
                 more = file.read(max(_CHUNK, len(text)))
                 if not more:
-                    raise ValueError(f"is not JSON: {error.msg}") from error
+                    raise ValueError(f"is not JSON: {error.msg.removesuffix(' at')}") from error
                 text += more
         yield item
         text = text[end:]

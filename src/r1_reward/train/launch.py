@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
             and was stopped.
     """
     config: LoadedConfig[Any] = load_config(path, overrides, config_class(stage))
+    if getattr(config.trainer, "use_vllm", False) and find_spec("vllm") is None:
+        raise UserError("use_vllm needs vLLM: pip install 'r1-reward[vllm]'")
     folder = Path(config.trainer.output_dir)
     checkpoint = once(lambda: check_output_folder(folder, resume=resume))
     frames = config.run.video_frames or video_frames_of_checkpoint(config.run.model) or FRAMES

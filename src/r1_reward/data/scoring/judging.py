@@ -197,7 +197,8 @@ def _checked(row: Row, texts: Sequence[str]) -> Result:
     beside = () if video or any(map(_has_places, contents)) else ("images",)
     missing = [field for field in (*texts, *beside) if row.fields.get(field) is None]
     if missing:
-        return _failed(row, f"{missing[0]}: is missing.", name)
+        none = "; [] for none" if missing[0] == "images" else ""
+        return _failed(row, f"{missing[0]}: is missing{none}.", name)
     if reason := _criteria_problem(row.fields.get("criteria")) or _ranking_problem(row.fields):
         return _failed(row, f"{reason}.", name)
     return Result({"id": name})
