@@ -54,11 +54,24 @@ def test_lora_trains_adapters_only(pair_file, tmp_path):
     assert json.loads((folder / "adapter_config.json").read_text())["r"] == 4
 
 
-def test_resume_continues_and_a_taken_folder_is_refused(pair_file, tmp_path):
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_all_weights_are_trained_from_adapters(stage, pair_file, tmp_path):
+    adapters = run("sft", pair_file, tmp_path / "adapters", "--lora_rank", "4")
+    folder = run(stage, pair_file, tmp_path / "run", "--model", str(adapters))
+    assert (folder / "model.safetensors").is_file()
+
+
+def test_rl_refuses_fewer_pairs_than_a_rollout_takes(pair_file, tmp_path):
+    with pytest.raises(UserError, match=r"pairs, but one rollout takes 4,096 \(.*lower steps_per_generation"):
+        run("rl", pair_file, tmp_path / "run", "--steps_per_generation", "1024")
+
+
+def test_resume_continues_and_a_taken_folder_is_refused(pair_file, tmp_path, caplog):
     folder = run("rl", pair_file, tmp_path / "run", "--save_steps", "1")
     with pytest.raises(UserError, match="already holds a run"):
         run("rl", pair_file, folder, "--save_steps", "1")
     run("rl", pair_file, folder, "--save_steps", "1", "--max_steps", "4", resume=True)
+    assert "missing keys" not in caplog.text, "all weights are restored"
     state = json.loads((folder / "checkpoint-4" / "trainer_state.json").read_text())
     assert state["global_step"] == 4
     assert [row["step"] for row in state["log_history"] if "loss" in row] == [1, 2, 3, 4]

@@ -91,6 +91,7 @@ def _load_adapted(
         raise UserError(f"{path}: cannot load {name}, the base model of these adapters: {error}") from error
     try:
         model: Any = PeftModel.from_pretrained(base, folder).merge_and_unload()
+        model.requires_grad_(True)  # peft froze the base model; training continues on all weights
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -68,6 +68,7 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
         )
     held_out = _held_out(config.run)
     if stage == "rl":
+        _require_a_rollout(len(pairs), config)
         pairs = balance(pairs, seed=config.trainer.seed, keep_order=not config.trainer.shuffle_dataset)
     model, processor = load_model_and_processor(
         config.run.model, dtype=config.run.dtype, attn_implementation=config.run.attn_implementation
@@ -119,6 +120,16 @@ def check_output_folder(folder: Path, *, resume: bool) -> str | None:
     if checkpoint is None:
         logger.warning("%s: no checkpoint found, so --resume starts from the beginning.", folder)
     return None if checkpoint is None else str(checkpoint)
+
+
+def _require_a_rollout(pairs: int, config: LoadedConfig[Any]) -> None:
+    """Raise UserError if the pairs do not fill a rollout: TRL leaves out the rest, so nothing would be trained on."""
+    needed = config.trainer.generation_batch_size // config.trainer.num_generations
+    if pairs < needed:
+        raise UserError(
+            f"{config.run.data}: {pairs:,} pairs, but one rollout takes {needed:,} (per_device_train_batch_size * "
+            "steps_per_generation * processes / num_generations). Add pairs, or lower steps_per_generation."
+        )
 
 
 def _save_config(config: LoadedConfig[Any], folder: Path) -> None:

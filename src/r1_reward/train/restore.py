@@ -27,7 +27,8 @@ def restore_weights(trainer: Trainer, folder: str | Path) -> None:
     model: Any = trainer.model
     if isinstance(model, PreTrainedModel):
         model.load_state_dict(type(model).from_pretrained(folder, dtype="auto").state_dict())
-        trainer._issue_warnings_after_load = lambda result: None  # would report all weights as missing
+        # Trainer would report every weight as missing, although all were just restored.
+        trainer._issue_warnings_after_load = lambda load_result: None  # type: ignore[method-assign]  # noqa: ARG005
     else:
         trainer._load_from_checkpoint(str(folder))  # adapters have the same names in file and model
 
