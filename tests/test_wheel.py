@@ -99,13 +99,24 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
         metadata = wheel.read(f"r1_reward-{VERSION}.dist-info/METADATA").decode()
     package = ROOT / "src" / "r1_reward"
     files = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert names == {str(path.relative_to(package.parent)) for path in files}
+    recipes = {path for path in (ROOT / "recipes").rglob("*") if path.is_file()}
+    assert {f"r1_reward/{path.relative_to(ROOT)}" for path in recipes} <= names
+    assert len(names) == len(recipes) + len(files)
+    assert {str(path.relative_to(package.parent)) for path in files} <= names
     assert {"r1_reward/py.typed", "r1_reward/records/templates/pairwise.txt"} <= names
     extras = set(re.findall(r"^Provides-Extra: (\S+)", metadata, re.M))
     assert {"serve", "ui", "vllm", "quant", "ray", "dev"} <= extras
     with tarfile.open(built / f"r1_reward-{VERSION}.tar.gz") as archive:
         inside = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    needed = {"LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt", "recipes/tiny.yaml", "tests/conftest.py"}
+    needed = {
+        "LICENSE",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "constraints.txt",
+        "recipes/tiny.yaml",
+        "setup.py",
+        "tests/conftest.py",
+    }
     assert needed <= inside
     assert not [name for name in inside if name.startswith(("runs", ".venv")) or name.endswith(".pyc")]
 
@@ -171,6 +182,12 @@ def test_the_wheel_works_outside_the_checkout(bare):
     assert bare("--version").strip() == VERSION
     assert bare("-c", "import r1_reward as r; [getattr(r, name) for name in r.__all__]", program=bare.python) == ""
     assert "push" in bare("--help")
+    copied = {path: (ROOT / path).read_bytes() for path in bare("recipes").splitlines()}
+    assert {"recipes/tiny.yaml", "recipes/accelerate/one-gpu.yaml", "recipes/shapes/qwen2.5-vl-7b/config.json"} <= set(
+        copied
+    )
+    assert all((bare.folder / path).read_bytes() == content for path, content in copied.items())
+    assert "recipes: exists" in bare("recipes", code=2)
     assert "report: demo" in bare("demo", "--quick", "--out", "demo")
     assert json.loads((bare.folder / "demo" / "metrics.json").read_text())["n_pairs"] == 24
     assert (bare.folder / "demo" / "report.html").stat().st_size > 10_000

@@ -359,7 +359,7 @@ def test_the_command_listens_on_loopback_unless_told_otherwise(checkpoint):
 
     cli._register()
     for options, message in (
-        (["--model", str(checkpoint), "--host", "0.0.0.0"], "the page has no key; accept requests from anyone with --ins"),
+        (["--model", str(checkpoint), "--host", "0.0.0.0"], "the page has no key; accept requests from anyone with"),
         (["--model", "judge", "--base-url", "http://127.0.0.1:9/v1", "--max-pixels", "100"], "--max-pixels"),
     ):
         result = CliRunner().invoke(cli.app, ["ui", *options])

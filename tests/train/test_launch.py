@@ -152,7 +152,7 @@ def test_the_command_exits_2_with_a_message_and_no_traceback(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     for arguments, message in (
         (["train", "rl", "--config", str(RECIPE), "--lerning_rate", "1"], "Did you mean 'learning_rate'"),
-        (["train", "rl", "--config", "recipes/tiny.yaml"], "no such config file. recipes/ is a folder of the repository"),
+        (["train", "rl", "--config", "recipes/tiny.yaml"], "no such config file. `r1-reward recipes` copies"),
         (["data", "validate", "absent.jsonl"], "absent.jsonl"),
     ):
         monkeypatch.setattr(sys, "argv", ["r1-reward", *arguments])

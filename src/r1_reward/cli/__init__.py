@@ -35,7 +35,7 @@ def _root(
 
 @functools.cache
 def _register() -> None:
-    from r1_reward.cli import ablate, bench, compare, data, demo, doctor, plan, push, score, serve, train, ui
+    from r1_reward.cli import ablate, bench, compare, data, demo, doctor, plan, push, recipes, score, serve, train, ui
 
     app.add_typer(data.app, name="data", help="Import, mix, annotate, split and check preference pairs.")
     app.add_typer(bench.app, name="bench", help="Judge benchmarks, score predictions, compare runs, attack a judge.")
@@ -55,6 +55,9 @@ def _register() -> None:
     app.command("push", help="Publish a trained model and its card on the Hugging Face Hub.")(push.push)
     app.command("doctor", help="Report what is installed, what the machine has, and what would be slow or fail.")(
         doctor.doctor
+    )
+    app.command("recipes", help="Copy the recipes for training and studies to where they can be changed.")(
+        recipes.recipes
     )
     app.command("demo", help="Train and evaluate a tiny reward model on real handwriting, with a report.")(demo.demo)
 

@@ -28,9 +28,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        elsewhere = path.parts[:1] == ("recipes",) and not Path("recipes").is_dir()
-        where = " recipes/ is a folder of the repository, which pip does not install." if elsewhere else ""
-        raise UserError(f"{path}: no such config file.{where}") from error
+        here = " `r1-reward recipes` copies the recipes here." if path.parts[:1] == ("recipes",) else ""
+        raise UserError(f"{path}: no such config file.{here}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a valid YAML file: {error}") from error
     if values is None:
