@@ -105,7 +105,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     assert {str(path.relative_to(package.parent)) for path in files} <= names
     assert {"r1_reward/py.typed", "r1_reward/records/templates/pairwise.txt"} <= names
     extras = set(re.findall(r"^Provides-Extra: (\S+)", metadata, re.M))
-    assert {"serve", "ui", "vllm", "quant", "ray", "dev"} <= extras
+    assert {"serve", "ui", "vllm", "ray", "dev"} <= extras
     with tarfile.open(built / f"r1_reward-{VERSION}.tar.gz") as archive:
         inside = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     needed = {

@@ -215,6 +215,14 @@ def test_an_extra_that_is_missing_is_told_with_its_command(run, monkeypatch):
     assert done.exit_code == 0
 
 
+@pytest.mark.parametrize(("commit", "shown"), [(None, ["serve"]), ("22e4c1e", ["dev", "serve"])])
+def test_a_release_does_not_miss_the_tools_of_the_repository(commit, shown):
+    from r1_reward.cli.doctor import _lines
+
+    lines = list(_lines(replace(WELL, commit=commit, extras={name: WELL.extras["serve"] for name in ("dev", "serve")})))
+    assert [line.split(":")[0].strip() for line in lines if "missing" in line] == shown
+
+
 def test_what_is_required_and_broken_is_exit_code_1(run, answers):
     done = run(torch=Unknown("torch and torchvision cannot be imported: no libcudart"))
     assert done.exit_code == 1

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from r1_reward.engines.doctor import Report
 
 BROKEN = 1
+_FOR_THE_REPOSITORY = ("dev", "docs")  # extras that are of no use to a release
 
 
 def doctor(
@@ -45,6 +46,8 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"  {name} {version.why if isinstance(version, Unknown) else version}"
     yield "extras"
     for name, extra in report.extras.items():
+        if name in _FOR_THE_REPOSITORY and report.commit is None:
+            continue
         # One name each; a wrong version is shown in full.
         missing = dict.fromkeys(one.name if one.installed is None else str(one) for one in extra.missing)
         yield f"  {name}: " + (f"missing {', '.join(missing)}: {extra.install}" if missing else "installed")
