@@ -219,7 +219,7 @@ def test_an_extra_that_is_missing_is_told_with_its_command(run, monkeypatch):
 def test_a_release_does_not_miss_the_tools_of_the_repository(commit, shown):
     from r1_reward.cli.doctor import _lines
 
-    lines = list(_lines(replace(WELL, commit=commit, extras={name: WELL.extras["serve"] for name in ("dev", "serve")})))
+    lines = list(_lines(replace(WELL, commit=commit, extras=dict.fromkeys(("dev", "serve"), WELL.extras["serve"]))))
     assert [line.split(":")[0].strip() for line in lines if "missing" in line] == shown
 
 
