@@ -9,12 +9,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import skimage
 import sklearn.datasets
 from PIL import Image
 
 from r1_reward import PreferencePair, save_pairs
 from r1_reward.store.dataset_card import write_card
+
+try:
+    import skimage
+except ModuleNotFoundError:
+    sys.exit("the photographs are scikit-image's: pip install scikit-image")
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.datasets.__file__).parent / "images"

@@ -29,4 +29,4 @@ def rewards(
 
 if __name__ == "__main__":
     question, picture, *responses = sys.argv[1:]
-    json.dump(rewards("http://127.0.0.1:8000", question, [Path(picture)], responses), sys.stdout)
+    print(json.dumps(rewards("http://127.0.0.1:8000", question, [Path(picture)], responses)))  # noqa: T201

@@ -5,6 +5,8 @@ python examples/trainers/trl_grpo.py --policy Qwen/Qwen2.5-VL-3B-Instruct --judg
 
 Each row of the data has a question and the paths of its pictures, relative to the file:
 {"question": "Which digit is top left?", "images": ["scenes/7.png"]}
+
+Without a GPU, call ``train(...)`` with ``use_cpu=True, bf16=False``; it takes every option of GRPOConfig.
 """
 
 from __future__ import annotations
