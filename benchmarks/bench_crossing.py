@@ -3,7 +3,7 @@
     python benchmarks/bench_crossing.py --runs runs/crossing       # 25 runs of the demo; resumes where it stopped
     python benchmarks/bench_crossing.py --runs runs/crossing --share 0.5 --seed 3    # one of them
 
-Runs that are in the results are not repeated. Each run is the demo with ``house_share`` = 1 - share, otherwise
+Runs that are in the results are not repeated; ``--fill`` writes the table of docs/demo.md. Each run is the demo with ``house_share`` = 1 - share, otherwise
 unchanged: SFT to its plateau, then RL, and a control that continues SFT for as long as RL took. The share counts pairs
 of the kinds the teacher explains; nine in ten of them have its text. At 0 there is no text to imitate, and both start
 from captions alone.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from pages import fill
 
 from r1_reward.models.quiet import quiet_libraries
 from r1_reward.store.files import read_json, write_bytes, write_json
@@ -32,6 +33,8 @@ MODELS = ("sft", "control", "rl")
 UNUSED = {"votes", "voting_pairs"}
 """Settings of the votes at temperature 1, which no number here comes from: the demo's own runs count as well."""
 RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "demo.md"
+HEADINGS = ["teacher explains", "seeds", "SFT, %", "control, %", "RL, %", "RL - control, points [95 % over seeds]"]
 
 
 def settings(share: float, seed: int, sizes: dict[str, Any]) -> DemoConfig:
@@ -106,6 +109,17 @@ def picture(found: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Figure:
     return figure
 
 
+def table(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the cells of the page's table, a row a share; a single seed has no interval."""
+    cells = []
+    for row in rows:
+        gain = row["rl_minus_control"]
+        bounds = " [{:+.1f}, {:+.1f}]".format(100 * gain["low"], 100 * gain["high"]) if row["seeds"] > 1 else ""
+        means = [f"{100 * row[name]['mean']:.1f}" for name in MODELS]
+        cells.append([f"{row['share']:.0%}", str(row["seeds"]), *means, f"{100 * gain['mean']:+.1f}{bounds}"])
+    return cells
+
+
 def main() -> None:
     """Run the missing demos and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,6 +127,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--share", type=float, choices=SHARES, action="append")
     parser.add_argument("--seed", type=int, choices=SEEDS, action="append")
+    parser.add_argument("--fill", action="store_true", help="fill the table of docs/demo.md")
     parser.add_argument("--quick", action="store_true", help="smoke-test sizes, too small to learn")
     given = parser.parse_args()
     quiet_libraries()
@@ -132,6 +147,8 @@ def main() -> None:
             rows = summary(found)
             write_json(results, {"machine": describe_machine(), "summary": rows, "runs": found})
             write_bytes(given.out / "crossing.png", png(picture(found, rows), dpi=160))
+    if given.fill:
+        fill(PAGE, "crossing results", HEADINGS, table(rows))
 
 
 if __name__ == "__main__":

@@ -97,6 +97,16 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 OTHERS = ("ablate-", "data-")  # tests/ablate and tests/data load these
 
 
+@pytest.mark.parametrize("name", ["gradient_checkpointing", "activation_checkpointing"])
+def test_an_override_wins_under_either_of_a_settings_names(tmp_path, name):
+    """config.yaml has both names of transformers, and there the new one would win over the old."""
+    config = load_config(write(tmp_path, "gradient_checkpointing: true\n"), [], ColdStartConfig)
+    assert config.trainer.gradient_checkpointing
+    saved = save_config(config, tmp_path / "saved")
+    again = load_config(saved, [f"--{name}", "false"], ColdStartConfig)
+    assert not again.trainer.gradient_checkpointing
+
+
 @pytest.mark.parametrize("recipe", [p for p in RECIPES if not p.name.startswith(OTHERS)], ids=lambda p: p.name)
 def test_every_recipe_loads(recipe, tmp_path):
     trainer = ColdStartConfig if "sft" in recipe.name else StableReinforceConfig

@@ -95,6 +95,13 @@ class LoadedConfig(Generic[Trainer]):
     given: dict[str, Any]
 
 
+_ALIASES = (
+    ("gradient_checkpointing", "activation_checkpointing"),
+    ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"),
+)
+"""Two names of one setting of transformers, the old one first; config.yaml has both."""
+
+
 def load_config(
     path: str | Path | None, overrides: Sequence[str], trainer_class: type[Trainer]
 ) -> LoadedConfig[Trainer]:
@@ -105,7 +112,12 @@ def load_config(
             invalid value.
     """
     values: dict[str, Any] = read_yaml(Path(path)) if path is not None else {}
-    values.update(_parse_overrides(overrides))
+    overriding = _parse_overrides(overrides)
+    for pair in _ALIASES:
+        for name, alias in (pair, pair[::-1]):
+            if name in overriding and alias not in overriding:
+                values.pop(alias, None)  # or the file's would win under its other name
+    values.update(overriding)
     run_keys = RunConfig.model_fields
     known = {**{key: field.annotation for key, field in run_keys.items()}, **_field_types(trainer_class)}
     for key in values:
