@@ -3,10 +3,10 @@
     python benchmarks/bench_crossing.py --runs runs/crossing       # 25 runs of the demo; resumes where it stopped
     python benchmarks/bench_crossing.py --runs runs/crossing --share 0.5 --seed 3    # one of them
 
-Runs that are in the results are not repeated; ``--fill`` writes the table of docs/demo.md. Each run is the demo with ``house_share`` = 1 - share, otherwise
-unchanged: SFT to its plateau, then RL, and a control that continues SFT for as long as RL took. The share counts pairs
-of the kinds the teacher explains; nine in ten of them have its text. At 0 there is no text to imitate, and both start
-from captions alone.
+Runs that are in the results are not repeated; ``--fill`` writes the table of docs/demo.md. Each run is the demo with
+``house_share`` = 1 - share, otherwise unchanged: SFT to its plateau, then RL, and a control that continues SFT for as
+long as RL took. The share counts pairs of the kinds the teacher explains; nine in ten of them have its text. At 0 there
+is no text to imitate, and both start from captions alone.
 """
 
 from __future__ import annotations
@@ -84,10 +84,16 @@ def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for share in SHARES:
         own = [cell for cell in found if cell["share"] == share]
         if own:
-            mean = mean_over_seeds([cell["rl_minus_control"]["mean"] for cell in own])
-            models = {name: mean_over_seeds([cell[name] for cell in own])._asdict() for name in MODELS}
-            rows.append({"share": share, "seeds": len(own), "rl_minus_control": mean._asdict(), **models})
+            gains = over_seeds([cell["rl_minus_control"]["mean"] for cell in own])
+            models = {name: over_seeds([cell[name] for cell in own]) for name in MODELS}
+            rows.append({"share": share, "seeds": len(own), "rl_minus_control": gains, **models})
     return rows
+
+
+def over_seeds(values: list[float]) -> dict[str, float | None]:
+    """Return mean, low and high; a single seed has no interval."""
+    interval = mean_over_seeds(values)._asdict()
+    return interval if len(values) > 1 else {**interval, "low": None, "high": None}
 
 
 def picture(found: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Figure:
