@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from r1_reward.bench.suites import load_suite
 from r1_reward.data.importing import import_pairs
 from r1_reward.data.mix_config import MixConfig
 from r1_reward.data.mixing import mix
@@ -130,7 +131,7 @@ def run(folder: Path, rows: int, benchmark_rows: int) -> dict[str, Any]:
             "benchmarks": [{"suite": "pairs", "path": str(folder / "benchmark")}],
         }
     )
-    mixture = mix(config, folder / "mixed", say=print)
+    mixture = mix(config, folder / "mixed", open_benchmark=load_suite, say=print)
     return {
         "rows": rows,
         "benchmark_rows": benchmark_rows,
