@@ -81,7 +81,7 @@ def test_rl_set_holds_the_hard_pairs_only(finished):
 
 
 def test_a_taken_folder_is_refused_and_a_finished_run_is_kept(finished):
-    with pytest.raises(UserError, match="already holds a run"):
+    with pytest.raises(UserError, match="already holds a run; choose another --out,"):
         run_demo(finished, sizes=TINY)
     with pytest.raises(UserError, match=r"contains a different run \(seed 0 there, 1 now\)"):
         run_demo(finished, seed=1, sizes=TINY, resume=True)

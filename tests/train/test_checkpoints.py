@@ -224,7 +224,7 @@ def test_a_read_only_folder_is_refused_before_anything_is_loaded(small):
     if not mount("ro"):
         pytest.skip("needs root to mount a file system")
     for resume in (False, True):
-        with pytest.raises(UserError, match="cannot write to output_dir: Read-only file system"):
+        with pytest.raises(UserError, match="cannot write to it: Read-only file system"):
             check_output_folder(folder, resume=resume)
         with pytest.raises(UserError, match="cannot write to"):
             check_output_folder(folder / "run", resume=resume)

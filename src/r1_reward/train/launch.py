@@ -103,23 +103,28 @@ def check_output_folder(folder: Path, *, resume: bool) -> str | None:
         UserError: The folder holds a run and ``resume`` is False, it cannot be written, or all of its checkpoints are
             damaged.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: output_dir is not a directory.")
-    if not resume and folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder}: already holds a run; choose another --output_dir, or use --resume to continue it.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        clear_staging(folder)
-        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not reveal a read-only disk
-            pass
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write to output_dir: {error.strerror}.") from error
+    require_free_folder(folder, resume=resume)
     if not resume:
         return None
     checkpoint = checkpoint_to_resume(folder)
     if checkpoint is None:
         logger.warning("%s: no checkpoint found, so --resume starts from the beginning.", folder)
     return None if checkpoint is None else str(checkpoint)
+
+
+def require_free_folder(folder: Path, *, resume: bool, option: str = "--output_dir") -> None:
+    """Create the folder of a run; raises UserError if it holds one and ``resume`` is False, or cannot be written."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: not a directory.")
+    if not resume and folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: already holds a run; choose another {option}, or use --resume to continue it.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        clear_staging(folder)
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not reveal a read-only disk
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write to it: {error.strerror}.") from error
 
 
 def _require_a_rollout(pairs: int, config: LoadedConfig[Any]) -> None:

@@ -51,9 +51,9 @@ class Demo:
             UserError: The folder holds a run and ``resume`` is off, the run has another configuration, or the result
                 of a finished phase has changed.
         """
-        from r1_reward.train.launch import check_output_folder
+        from r1_reward.train.launch import require_free_folder
 
-        check_output_folder(folder, resume=resume)
+        require_free_folder(folder, resume=resume, option="--out")
         self.folder, self.config, self.progress = folder, config, progress
         folder.mkdir(parents=True, exist_ok=True)
         self._state_file = folder / "state.json"
