@@ -59,12 +59,14 @@ def test_what_is_left_out_of_imitation_is_said(tiny, pairs, tmp_path, caplog):
     assert "1 whose reasoning has no readable verdict" in said and "(e.g. id id3)" in said
 
 
-def test_nothing_is_said_where_all_reasoning_is_fit(tiny, pairs, tmp_path, caplog):
+@pytest.mark.parametrize(("texts", "said"), [([fit, fit], []), ([fit, None], ["1 of 2 pairs; left out: 1 without"])])
+def test_pairs_without_reasoning_are_counted_and_nothing_is_said_where_there_are_none(
+    tiny, pairs, tmp_path, caplog, texts, said
+):
     with caplog.at_level(logging.WARNING):
-        sft_trainer(
-            tiny[0], arguments(tmp_path), train_dataset=with_reasoning(pairs, [fit, None]), processing_class=tiny[1]
-        )
-    assert not [record for record in caplog.records if "imitated" in record.message]
+        sft_trainer(tiny[0], arguments(tmp_path), train_dataset=with_reasoning(pairs, texts), processing_class=tiny[1])
+    found = [record.message for record in caplog.records if "left out" in record.message]
+    assert len(found) == len(said) and all(text in message for text, message in zip(said, found, strict=True))
 
 
 @pytest.mark.parametrize("name", UNFIT)

@@ -89,7 +89,7 @@ def sft_trainer(
             f"No pair has usable `reasoning`{why}, so there is nothing to imitate; annotate the pairs with a "
             "teacher first."
         )
-    if chosen.refused and args.process_index == 0:
+    if left_out and args.process_index == 0:
         logger.warning("Training on %d of %d pairs; left out: %s.", len(chosen.pairs), len(train_dataset), left_out)
     rows = sft_rows(chosen.pairs, processing_class, video_frames=video_frames)
     return ColdStartTrainer(model, args=args, train_dataset=rows, processing_class=processing_class, **kwargs)
