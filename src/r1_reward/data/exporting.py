@@ -134,7 +134,8 @@ def _export(
                     line = {**place, "reason": drop.reason, "detail": drop.detail}
                     lost.write(json.dumps(line, ensure_ascii=False) + "\n")
         if read == sum(dropped.values()):
-            raise UserError(f"{pairs}: none of its {read} pairs can be exported ({dict(dropped)}).")
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in dropped.most_common())
+            raise UserError(f"{pairs}: none of its {read} pairs can be exported ({reasons}).")
         (out / REPORT).unlink(missing_ok=True)
         for old in _written(out):
             old.unlink()
