@@ -73,3 +73,13 @@ def test_the_command_prints_parts_and_says_what_does_not_fit():
     for part in ("weights", "gradients", "optimizer", "activations", "KV cache", "logits", "does NOT fit", "float32"):
         assert part in result.output
     assert "updates: 157" in result.output  # 1,000 pairs, 5 episodes, 32 sequences an update on one GPU
+
+
+@pytest.mark.parametrize(
+    ("model", "dtype", "size"), [("tiny", "auto", 4), ("tiny", "bfloat16", 2), ("shape", "auto", 2)]
+)
+def test_a_weight_has_the_bytes_that_training_loads(tmp_path, model, dtype, size):
+    model = str(RECIPES / "shapes" / "qwen2.5-vl-3b") if model == "shape" else model
+    overrides = ["--model", model, "--dtype", dtype, "--data", "none.jsonl", "--output_dir", str(tmp_path)]
+    planned = plan_run(None, overrides, stage="sft")
+    assert planned.setup.weight_bytes == size

@@ -17,7 +17,7 @@ from typing import Any
 
 from r1_reward.records.errors import UserError
 from r1_reward.store.settings_file import read_yaml
-from r1_reward.train.config import LoadedConfig, load_config
+from r1_reward.train.config import LoadedConfig, RunConfig, load_config
 from r1_reward.train.memory import Batch, ModelShape, Setup, StepMemory, shape_of, step_memory, update_flops
 
 SAMPLED_ROWS = 64
@@ -125,7 +125,7 @@ def plan_run(
     per_device = trainer.per_device_train_batch_size
     rollout = per_device * (trainer.steps_per_generation or 1) if stage == "rl" else 0
     batch = Batch(per_device, rollout, lengths.text, lengths.visual, lengths.new)
-    setup = _setup(config, stage, processes, sharding, gpu_bytes)
+    setup = _setup(config, stage, _weight_bytes(config.run, model_config), processes, sharding, gpu_bytes)
     an_update = per_device * trainer.gradient_accumulation_steps * processes
     return Plan(
         stage, config, shape, batch, setup, step_memory(shape, batch, setup), lengths, an_update,
@@ -160,7 +160,20 @@ def _launch(path: str | Path | None, processes: int | None) -> tuple[int, str]:
     raise UserError(f"{path}: plan supports distributed_type NO, MULTI_GPU, FSDP and DEEPSPEED, not {kind}.")
 
 
-def _setup(config: LoadedConfig[Any], stage: str, processes: int, sharding: str, gpu_bytes: float) -> Setup:
+def _weight_bytes(run: RunConfig, model_config: Any) -> int:
+    """Return the bytes of a weight; ``auto`` is the type that the checkpoint names, else bfloat16."""
+    from r1_reward.models.checkpoint import TINY
+
+    if run.dtype != "auto":
+        return 4 if run.dtype == "float32" else 2
+    if run.model == TINY:
+        return 4
+    return getattr(getattr(model_config, "dtype", None), "itemsize", 2)
+
+
+def _setup(
+    config: LoadedConfig[Any], stage: str, weight_bytes: int, processes: int, sharding: str, gpu_bytes: float
+) -> Setup:
     run, trainer = config.run, config.trainer
     optimizer = str(getattr(trainer.optim, "value", trainer.optim))
     if optimizer not in OPTIMIZERS:
@@ -169,7 +182,7 @@ def _setup(config: LoadedConfig[Any], stage: str, processes: int, sharding: str,
     vllm = stage == "rl" and trainer.use_vllm
     colocated = vllm and trainer.vllm_mode == "colocate"
     return Setup(
-        weight_bytes=2 if run.dtype in ("bfloat16", "float16", "auto") else 4,
+        weight_bytes=weight_bytes,
         lora_rank=run.lora_rank,
         optimizer_states=states,
         optimizer_bytes=state_bytes,
