@@ -106,7 +106,8 @@ def picture(found: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Figure:
     means = [100 * row["rl_minus_control"]["mean"] for row in rows]
     axes.plot([100 * row["share"] for row in rows], means, color="#D55E00", linewidth=2)
     for row, mean in zip(rows, means, strict=True):
-        axes.annotate(f"{mean:+.1f}", (100 * row["share"], mean), xytext=(6, 7), textcoords="offset points")
+        axes.annotate(f"{mean:+.1f}", (100 * row["share"], mean), xytext=(8, 6), textcoords="offset points")
+    axes.margins(0.09, 0.12)  # room for the numbers
     axes.set_xlabel("pairs of kinds that the teacher explains (%)")
     axes.set_ylabel("RL minus control (points)")
     axes.set_title("What RL adds where texts explain too little", loc="left", fontsize=11, fontweight="bold")
