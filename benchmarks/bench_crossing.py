@@ -34,7 +34,7 @@ UNUSED = {"votes", "voting_pairs"}
 """Settings of the votes at temperature 1, which no number here comes from: the demo's own runs count as well."""
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "demo.md"
-HEADINGS = ["teacher explains", "seeds", "SFT, %", "control, %", "RL, %", "RL - control, points [95 % over seeds]"]
+HEADINGS = ["kinds explained", "seeds", "SFT, %", "control, %", "RL, %", "RL - control, points [95 % over seeds]"]
 
 
 def settings(share: float, seed: int, sizes: dict[str, Any]) -> DemoConfig:
