@@ -73,7 +73,7 @@ def cells(runs: Path, results: Path, sizes: dict[str, Any]) -> list[dict[str, An
 def measured(metrics: dict[str, Any], share: float, seed: int) -> dict[str, Any]:
     """Return the numbers of a run to keep."""
     accuracies = {name: metrics[name]["accuracy"] for name in MODELS}
-    numbers = {name: metrics[name] for name in ("n_pairs", "seconds", "rl_minus_control")}
+    numbers = {name: metrics[name] for name in ("n_pairs", "seconds", "control_steps", "rl_minus_control")}
     config = {name: value for name, value in metrics["config"].items() if name not in UNUSED}
     return {"share": share, "seed": seed, **numbers, **accuracies, "config": config}
 
