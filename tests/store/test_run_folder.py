@@ -71,6 +71,21 @@ def test_leftovers_of_a_killed_start_are_ignored(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["seed"] == 0
 
 
+def test_a_run_that_fails_before_it_has_written_anything_leaves_the_folder_free(tmp_path):
+    with pytest.raises(UserError, match="no key"), run_folder(tmp_path, RUN):
+        raise UserError("no key")
+    assert os.listdir(tmp_path) == [".lock"]
+    with pytest.raises(UserError, match="no key"), run_folder(tmp_path, {**RUN, "seed": 1}):
+        (tmp_path / "predictions.jsonl").touch()
+        raise UserError("no key")
+    with pytest.raises(UserError, match="seed 1 there, 0 now"):
+        open_and_close(tmp_path, RUN)
+    with pytest.raises(KeyboardInterrupt), run_folder(tmp_path, {**RUN, "seed": 1}):
+        (tmp_path / "predictions.jsonl").unlink()
+        raise KeyboardInterrupt
+    assert (tmp_path / "run.json").exists()  # of the call before
+
+
 def test_one_process_at_a_time_and_the_lock_file_stays(tmp_path):
     with run_folder(tmp_path, RUN), pytest.raises(UserError, match="is in use; another process is writing there"):
         open_and_close(tmp_path, RUN)

@@ -27,9 +27,14 @@ def copy_recipes(folder: Path) -> list[Path]:
         UserError: ``folder`` exists, or cannot be written.
     """
     try:
-        shutil.copytree(recipes_folder(), folder)
+        folder.mkdir(parents=True)
     except FileExistsError as error:
         raise UserError(f"{folder}: exists, and recipes that were changed there would be lost; use --out.") from error
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be created ({error.strerror}).") from error
+    try:
+        shutil.copytree(recipes_folder(), folder, dirs_exist_ok=True)
     except (OSError, shutil.Error) as error:
+        shutil.rmtree(folder, ignore_errors=True)  # half a copy, which would block the next call
         raise UserError(f"{folder}: cannot copy the recipes: {error}") from error
     return sorted(path for path in folder.rglob("*") if path.is_file())

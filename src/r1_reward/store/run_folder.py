@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,9 @@ def run_folder(
 ) -> Iterator[None]:
     """Create the folder of a run, or check that it has this same run, and lock it against other processes.
 
-    ``deciding`` selects the part of a ``run.json`` that must be equal (default: all but ``notes``).
+    ``deciding`` selects the part of a ``run.json`` that must be equal (default: all but ``notes``). If a run
+    fails before writing anything, for example because no API key is set, its ``run.json`` is removed, so the folder can
+    be used for another run.
 
     Raises:
         UserError: If the folder contains a different run, has other files but no run, is in use, or cannot be written.
@@ -53,21 +55,31 @@ def run_folder(
     path = folder / file
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Ignore the files of a start that was killed or is in progress.
-        others = [other for other in folder.iterdir() if not other.name.endswith((LOCK, f"{file}.part"))]
+        others = _contents(folder, file)
     except OSError as error:
         raise UserError(f"{folder}: cannot create the run folder: {error.strerror}.") from error
     if others and not path.exists():
         raise UserError(f"{folder}: is not empty and contains no run. {advice}")
     with locked(folder / LOCK, folder):
-        if path.exists():
+        if claimed := path.exists():
             held = read_json(path)
             if not isinstance(held, dict):
                 raise UserError(f"{path}: is not a valid {file} of a run. {advice}")
             require_same(folder, deciding(held), deciding(_as_json(run)), advice)
         else:
             write_json(path, dict(run))
-        yield
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):  # the error to report is the run's
+                if not claimed and _contents(folder, file) == {file}:
+                    path.unlink()
+            raise
+
+
+def _contents(folder: Path, file: str) -> set[str]:
+    """Return the names of the files in a folder, without those of a start that was killed or is in progress."""
+    return {other.name for other in folder.iterdir() if not other.name.endswith((LOCK, f"{file}.part"))}
 
 
 def add_remarks(folder: Path, remarks: Sequence[str]) -> None:
