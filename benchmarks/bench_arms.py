@@ -7,7 +7,9 @@ other arms are trained from that run's models into ``RUNS/demo-seedN/arms/ARM``.
 are what ``r1-reward train scalar`` makes of the model that can read but not judge yet (``ground``), from the labels of
 all training pairs; steps and learning rate were chosen on seed 101 (docs/demo.md). The arms of
 reinforcement learning start from the SFT model and differ from the demo's RL in one part each; all make as many updates
-on as many samples. All arms judge the same held-out pairs, greedily and in both orders.
+on as many samples. Rejection sampling draws as many samples as RL, on the same pairs and all from the SFT model, keeps
+the texts that earn RL's full reward, and continues SFT on them and the teacher's for as long as the control. All arms
+judge the same held-out pairs, greedily and in both orders.
 
 Not equal: the updates and seconds of different methods. Both are reported.
 """
@@ -16,21 +18,28 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from pages import fill
 from rich.console import Console
 from rich.table import Table
 
+from r1_reward.data.subsets import both_orders, without_reasoning
 from r1_reward.judge.metrics import Interval
 from r1_reward.judge.reward_model import RewardModel
+from r1_reward.judge.rule_referee import RuleReferee
 from r1_reward.judge.votes import Plan, judge_pairs
 from r1_reward.models.tiny_words import GROUPS
+from r1_reward.records.errors import UserError
+from r1_reward.records.parsing import parse_judgment
+from r1_reward.records.schema import Judgment
 from r1_reward.store.files import read_json, write_json
 from r1_reward.store.machine import describe_machine
-from r1_reward.store.pairs import save_pairs
+from r1_reward.store.pairs import load_pairs, save_pairs
 from r1_reward.store.run_folder import LOCK, locked, require_same
 from r1_reward.studies.demo import QUICK
 from r1_reward.studies.demo.config import DemoConfig
@@ -46,6 +55,7 @@ PAGE = ROOT / "docs" / "demo.md"
 
 SCALAR = {"scalar": False, "critique": True}
 SCALAR_STEPS, SCALAR_LEARNING_RATE = 400, 1e-3
+REJECTION = "rejection"
 PHASES = ("sft", "control", "rl")
 PARTS: dict[str, dict[str, Any]] = {
     "rl-without-pre-clip": {"pre_clip": None},
@@ -59,6 +69,7 @@ ARMS = {
     "critique": ("critique, then score", "60.80"),
     "sft": ("SFT", "64.80"),
     "control": ("SFT continued", "–"),
+    REJECTION: ("rejection sampling, then SFT", "–"),
     "rl-without-pre-clip": ("RL without Pre-CLIP", "67.36"),
     "rl-without-filter": ("RL without the filter", "68.96"),
     "rl-without-consistency": ("RL without the consistency reward", "–"),
@@ -102,8 +113,47 @@ def train_arm(demo: Demo, arm: str, settings: dict[str, Any]) -> None:
             **settings,
         }
         train("scalar", RECIPE, [f"--{name}={value}" for name, value in options.items()], resume=True)
+    elif arm == REJECTION:
+        demo.continue_sft(f"arms/{arm}", more=own_texts(demo))
     else:
         demo.reinforce(f"arms/{arm}", **settings)
+
+
+def own_texts(demo: Demo) -> Dataset:
+    """Return the SFT model's own texts that earn RL's full reward, as pairs with reasoning.
+
+    One sample is drawn for each of RL's, on the same rows.
+
+    Raises:
+        UserError: no sample does.
+    """
+    file = demo.folder / "arms" / f"{REJECTION}.parquet"
+    if not file.is_file():
+        config = demo.config
+        shown = both_orders(without_reasoning(demo.rl_pairs()), seed=config.seed)
+        rows = list(shown.select(range(min(len(shown), config.rl_steps * config.rl_batch))))
+        engine = RewardModel.from_pretrained(demo.folder / "sft", batch_size=512).engine
+        judged = judge_pairs(engine, rows, Plan(1, "stored", 1.0, None, config.max_new_tokens, config.seed))
+        kept = with_full_reward(rows, [votes[0] for votes in judged])
+        if not kept:
+            raise UserError(f"none of {len(rows):,} samples of the SFT model earns the full reward.")
+        save_pairs(kept, file)
+    return load_pairs(file, check_images=False)
+
+
+def with_full_reward(rows: Iterable[Mapping[str, Any]], votes: list[Judgment]) -> list[dict[str, Any]]:
+    """Return the rows whose vote is right, well formed and supported by its own reasoning.
+
+    The vote's text becomes the row's ``reasoning``.
+    """
+    verdicts = RuleReferee().judge(
+        [parse_judgment(vote.text).reasoning for vote in votes], [vote.answer or 0 for vote in votes]
+    )
+    return [
+        {**row, "reasoning": vote.text}
+        for row, vote, supported in zip(rows, votes, verdicts, strict=True)
+        if vote.answer == row["preferred"] and vote.well_formed and supported
+    ]
 
 
 def updates_of(demo: Demo, arm: str) -> int:
@@ -122,7 +172,8 @@ def run_arm(demo: Demo, arm: str) -> dict[str, Any]:
         require_same(folder, kept["settings"], settings, "Remove the arm's folder.")
         return kept
     model = demo.folder / arm if arm in PHASES else folder
-    resumed = demo.resumed if arm in PHASES else any(demo.folder.glob(f"arms/{arm}*/*"))
+    left = [*demo.folder.glob(f"arms/{arm}*/*"), *demo.folder.glob(f"arms/{arm}.parquet")]
+    resumed = demo.resumed if arm in PHASES else bool(left)
     if arm in PHASES:
         seconds = demo.seconds[arm]
     else:
@@ -138,7 +189,7 @@ def run_arm(demo: Demo, arm: str) -> dict[str, Any]:
         **describe(pairs, judged),
         "settings": settings,
         "updates": updates_of(demo, arm),
-        "seconds": seconds,  # of a run that was interrupted: since it was taken up again
+        "seconds": seconds,  # of an arm that was interrupted and is no phase of the demo: since it was resumed
         "resumed": resumed,
     }
     write_json(folder / "metrics.json", result)
@@ -157,8 +208,9 @@ def run_seed(runs: Path, seed: int, arms: list[str], *, quick: bool = False) -> 
             for arm in arms:
                 found[arm] = run_arm(demo, arm)
                 progress.note(arm, f"accuracy {found[arm]['accuracy']:.3f} in {found[arm]['seconds']:.0f} s")
-    if "sft" in found:
-        rows, before = read_predictions(folder / "arms" / "sft" / "predictions.jsonl")
+    before_rl = folder / "arms" / "sft" / "predictions.jsonl"
+    if before_rl.is_file():
+        rows, before = read_predictions(before_rl)
         for arm in found:
             _, after = read_predictions(folder / "arms" / arm / "predictions.jsonl")
             found[arm]["minus_sft"] = difference(rows, after, before)
@@ -180,10 +232,7 @@ def rows_of(seeds: dict[str, dict[str, Any]]) -> list[list[str]]:
         if not results:
             continue
         mean, low, high = over_seeds(results)
-        groups = [
-            ", ".join(f"{100 * one['by_kind'][group]['mean']:.1f}" for one in results if group in one["by_kind"])
-            for group in GROUPS
-        ]
+        groups = [", ".join(_share(measured.get(arm), group) for measured in seeds.values()) for group in GROUPS]
         updates = sorted({one["updates"] for one in results})
         rows.append(
             [
@@ -196,6 +245,11 @@ def rows_of(seeds: dict[str, dict[str, Any]]) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def _share(result: Mapping[str, Any] | None, group: str) -> str:
+    known = result is not None and group in result["by_kind"]
+    return f"{100 * result['by_kind'][group]['mean']:.1f}" if result and known else "–"
 
 
 def headings(seeds: dict[str, Any]) -> list[str]:

@@ -118,12 +118,13 @@ def trained(given, stage, start, steps, **options):
     out = given.folder / stage
     options = {**TRAINING, "bf16": given.bf16, "max_steps": steps, "seed": given.seed, **options}
     where = {"model": given.folder / start, "data": given.folder / "data" / "train.jsonl", "output_dir": out}
-    train(stage, None, [f"--{key}={value}" for key, value in {**where, **options}.items()], resume=out.is_dir())
+    resumed = out.is_dir()
+    train(stage, None, [f"--{key}={value}" for key, value in {**where, **options}.items()], resume=resumed)
     log = read_json(out / "trainer_state.json")["log_history"]
     kept = ("loss", "accuracy", "parse_rate", "entropy", "grad_norm")
     return {
         **options,
-        "seconds a step": log[-1]["train_runtime"] / steps,
+        "seconds a step": None if resumed else log[-1]["train_runtime"] / steps,  # the runtime is this process's
         "log": [{name: row[name] for name in kept if name in row} for row in log if "loss" in row],
     }
 

@@ -11,6 +11,7 @@ import pytest
 
 from r1_reward.models.scalar import load_scalar
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Judgment
 from r1_reward.train.rl import StableReinforceConfig
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_arms.py"
@@ -93,6 +94,41 @@ def test_an_arm_without_a_part_differs_from_rl_in_that_part_alone(arm, tmp_path)
             "reinforce++": {"algorithm": "reinforce++", "pre_clip": None, "advantage_filter": None},
         }[arm]
     )
+
+
+@pytest.mark.slow
+def test_rejection_sampling_continues_sft_on_texts_of_its_own(finished):
+    folder, _ = finished
+    with pytest.raises(UserError, match="none of 32 samples of the SFT model earns the full reward"):
+        run(folder, "rejection")  # two steps of SFT do not suffice to write a judgment
+    demo = bench_arms.Demo(
+        folder / "demo-seed0", bench_arms.DemoConfig(**bench_arms.QUICK), bench_arms.DemoProgress(), resume=True
+    )
+    taught = [row for row in demo.training_pairs() if row["reasoning"]][:5]
+    bench_arms.save_pairs(
+        bench_arms.with_full_reward(taught, [vote(row["reasoning"], row["preferred"]) for row in taught]),
+        folder / "demo-seed0" / "arms" / "rejection.parquet",
+    )
+    found = run(folder, "rejection", "control")
+    assert found["rejection"]["updates"] == found["control"]["updates"]
+    assert len(demo._imitation(bench_arms.own_texts(demo))) > len(demo._imitation())
+
+
+def vote(text, answer):
+    return Judgment(answer=answer, swapped=False, text=text, well_formed=text.startswith("<think>"), tokens=9)
+
+
+def test_a_text_is_kept_if_it_is_right_well_formed_and_consistent():
+    good = "<think>Response 1 is better.</think><answer>1</answer>"
+    votes = [
+        vote(good, 1),
+        vote(good, 1),  # the label is 2
+        vote("<think>Response 2 is better.</think><answer>1</answer>", 1),
+        vote(" <think>Response 1 is better.</think><answer>1</answer>", 1),
+        vote("<think>Response 1 is better.", None),
+    ]
+    rows = [{"id": str(i), "preferred": 2 if i == 1 else 1, "reasoning": None} for i in range(5)]
+    assert bench_arms.with_full_reward(rows, votes) == [{"id": "0", "preferred": 1, "reasoning": good}]
 
 
 def measured(accuracy, **changes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 from killed_runs import context
@@ -15,6 +16,7 @@ from r1_reward.records.errors import UserError
 from r1_reward.studies.demo import run_demo
 from r1_reward.studies.demo.config import MODELS, DemoConfig
 from r1_reward.studies.demo.pipeline import Demo
+from r1_reward.studies.demo.progress import DemoProgress
 
 TINY = {
     "train_pairs": 120, "test_pairs": 12, "captions": 32, "ground_steps": 2, "sft_max_steps": 3, "sft_batch": 8,
@@ -97,6 +99,29 @@ def test_a_taken_folder_is_refused_and_a_finished_run_is_kept(finished):
     run_demo(finished, sizes=TINY, resume=True)
     assert (finished / "predictions" / "rl-votes.jsonl").read_bytes() == before
     assert (finished / "rl" / "model.safetensors").stat().st_mtime == started
+    assert json.loads((finished / "metrics.json").read_text())["resumed"] is False  # nothing was interrupted
+
+
+def test_a_resumed_phase_counts_the_time_up_to_its_checkpoint(tmp_path, monkeypatch):
+    clock = iter(range(0, 1000, 10)).__next__
+    monkeypatch.setattr("r1_reward.studies.demo.pipeline.time", SimpleNamespace(monotonic=clock))
+
+    def killed(demo):
+        demo._keep_time()  # as after each checkpoint
+        clock()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Demo, "make_world", lambda demo: None)
+    monkeypatch.setattr(Demo, "_contents", lambda demo: {})
+    monkeypatch.setattr(Demo, "ground", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Demo(tmp_path / "run", DemoConfig(), DemoProgress()).run_until("ground")
+    monkeypatch.setattr(Demo, "ground", lambda demo: None)
+    demo = Demo(tmp_path / "run", DemoConfig(), DemoProgress(), resume=True)
+    assert demo.resumed
+    demo.run_until("ground")
+    assert demo.seconds == {"world": 10, "ground": 20}  # 10 up to the checkpoint, 10 since the resume
+    assert not Demo(tmp_path / "other", DemoConfig(), DemoProgress()).resumed
 
 
 def _run(folder):

@@ -49,7 +49,10 @@ def summarise(
         summary[name] = {
             "reference": setting.reference(),
             "arms": arms,
-            "detectable_collapse_rates": detectable_rates(n, min(n, _collapses(baseline, least_accuracy)))._asdict()
+            # The comparison with the fewest seeds detects least; the reference may have more.
+            "detectable_collapse_rates": detectable_rates(
+                n, round(n * _collapses(baseline, least_accuracy) / len(baseline))
+            )._asdict()
             if baseline
             else None,
         }

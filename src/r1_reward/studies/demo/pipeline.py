@@ -58,12 +58,15 @@ class Demo:
         folder.mkdir(parents=True, exist_ok=True)
         self._state_file = folder / "state.json"
         self.seconds: dict[str, float] = {}
+        self._spent: dict[str, float] = {}  # seconds of the phase in progress, up to its newest checkpoint
+        self._started = 0.0
+        self.resumed = False
         self._pairs: dict[str, Dataset] = {}  # reading and checking 14,000 rows takes seconds
-        self.resumed = self._state_file.is_file()
         if self._state_file.is_file():
             state = read_json(self._state_file)
             require_same(folder, state["config"], config.model_dump())
-            self.seconds = state["seconds"]
+            self.seconds, self._spent = state["seconds"], state.get("spent", {})
+            self.resumed = state.get("resumed", False) or bool(self._spent)
             if "contents" in state:  # missing in runs of 0.1.0
                 require_same(folder, state["contents"], self._contents(), "Remove the folder, or choose another --out.")
         self._save_state()
@@ -95,9 +98,11 @@ class Demo:
                 if name == last:
                     return
                 continue
-            started = time.monotonic()
+            self._spent = {name: self._spent.get(name, 0.0)}
+            self._started = time.monotonic() - self._spent[name]
+            self._save_state()
             phase()
-            self.seconds[name] = time.monotonic() - started
+            self.seconds[name], self._spent = time.monotonic() - self._started, {}
             self._save_state()
             self.progress.finished(name, self.seconds[name])
             if name == last:
@@ -105,7 +110,12 @@ class Demo:
 
     def _save_state(self) -> None:
         state = {"config": self.config.model_dump(), "seconds": self.seconds, "resumed": self.resumed}
-        write_json(self._state_file, {**state, "contents": self._contents()})
+        write_json(self._state_file, {**state, "spent": self._spent, "contents": self._contents()})
+
+    def _keep_time(self) -> None:
+        """Save the time spent so far on the phase in progress: the length of the control depends on it."""
+        self._spent = dict.fromkeys(self._spent, time.monotonic() - self._started)
+        self._save_state()
 
     def _contents(self) -> dict[str, str | None]:
         """Return the identity of the models and pairs of finished phases, from which later phases start."""
@@ -209,7 +219,7 @@ class Demo:
         from r1_reward.train.restore import train_from
 
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(self.progress.callback(name, trainer.args.max_steps))
+        trainer.add_callback(self.progress.callback(name, trainer.args.max_steps, saved=self._keep_time))
         checkpoints = Path(trainer.args.output_dir)
         checkpoint = checkpoint_to_resume(checkpoints)
         train_from(trainer, None if checkpoint is None else str(checkpoint))
@@ -258,22 +268,28 @@ class Demo:
         steps, rate = self.config.sft_max_steps, self.config.sft_learning_rate
         self._fine_tune("sft", "ground", self._imitation(), steps=steps, learning_rate=rate, stop_early=True)
 
-    def continue_sft(self) -> None:
-        """Continue SFT for as long as RL took, to show what the same time gives without RL."""
+    def continue_sft(self, name: str = "control", more: Dataset | None = None) -> None:
+        """Continue SFT for as long as RL took, to show what the same time gives without RL.
+
+        A study may also imitate ``more`` pairs, whose ``reasoning`` is not the teacher's, and save the model under
+        another ``name``.
+        """
         log = read_json(self.folder / "sft-log.json")
         training = self.seconds["sft"] - sum(row.get("dev_seconds", 0.0) for row in log)
         step = training / max(row["step"] for row in log)
         steps = max(1, round(self.seconds["rl"] / step))
         rate = self.config.sft_learning_rate / 2
-        self._fine_tune("control", "sft", self._imitation(), steps=steps, learning_rate=rate)
+        self._fine_tune(name, "sft", self._imitation(more), steps=steps, learning_rate=rate)
 
-    def _imitation(self) -> Dataset:
+    def _imitation(self, more: Dataset | None = None) -> Dataset:
         """Return the teacher's texts and captions as one dataset of chats; captions alone if there are no texts."""
         from datasets import concatenate_datasets
 
         from r1_reward.records.prompt import build_prompt
 
         taught = self.training_pairs().filter(lambda text: text is not None, input_columns="reasoning")
+        if more is not None:
+            taught = concatenate_datasets([taught, more])
         if not len(taught):
             return _chat(parquet_dataset([self.folder / "data" / "captions.parquet"]))
         prompts = [
@@ -330,7 +346,7 @@ class Demo:
         )
 
     def rl_pairs(self) -> Dataset:
-        """Return the hard pairs and, to prevent forgetting, a share of those that the SFT model judges right."""
+        """Return the hard pairs and, to prevent forgetting, a share of the pairs not known to be hard."""
         pairs, hard = self.training_pairs(), set(self.hard_pairs()["id"])
         others = [id_ for id_ in pairs["id"] if id_ not in hard]
         share = self.config.rl_taught_share
@@ -392,7 +408,6 @@ class Demo:
 
         command = f"r1-reward demo --seed {self.config.seed} --out {shlex.quote(self.folder.name)}"
         metrics = demo_metrics(self.folder, self.config, self.seconds, command)
-        # An interrupted phase counts only the time since it was resumed.
         write_json(self.folder / "metrics.json", {**metrics, "resumed": self.resumed})
         write_report(self.folder)
         write_predictions_card(self.folder / "predictions")

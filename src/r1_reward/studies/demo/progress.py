@@ -62,9 +62,9 @@ class DemoProgress:
         """Print that an earlier run finished a phase."""
         self.console.print(f"[dim]kept[/] {phase}", highlight=False)
 
-    def callback(self, phase: str, steps: int) -> TrainerCallback:
-        """Return a trainer callback that advances this phase's bar."""
-        return _BarCallback(self._bars, self._task(phase, steps))
+    def callback(self, phase: str, steps: int, *, saved: Callable[[], None]) -> TrainerCallback:
+        """Return a trainer callback that advances this phase's bar, and calls ``saved`` after each checkpoint."""
+        return _BarCallback(self._bars, self._task(phase, steps), saved)
 
     def counter(self, phase: str, total: int, status: str) -> Callable[[int], None]:
         """Return a function that advances the bar by a number of finished items."""
@@ -83,11 +83,14 @@ class DemoProgress:
 
 
 class _BarCallback(TrainerCallback):
-    def __init__(self, bars: Progress, task: TaskID) -> None:
-        self._bars, self._task = bars, task
+    def __init__(self, bars: Progress, task: TaskID, saved: Callable[[], None]) -> None:
+        self._bars, self._task, self._saved = bars, task, saved
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         self._bars.update(self._task, completed=state.global_step)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        self._saved()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
         shown = [text.format(float(logs[key])) for key, text in SHOWN.items() if logs and logs.get(key) is not None]
