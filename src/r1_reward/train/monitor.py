@@ -61,8 +61,6 @@ class Thresholds:
     """Share of truncated completions that counts as at the limit, mean of the window."""
     entropy: float = 0.01
     """Minimum mean token entropy in nats; collapsed when every log of the window is below."""
-    referee_unknown: float = 0.1
-    """Maximum share of unknown verdicts, mean of the window."""
     window: int = 5
     """Number of logs with the metric that the slow rules look back."""
 
@@ -123,11 +121,6 @@ def _entropy_lost(series: Series, thresholds: Thresholds, _: int | None) -> dict
     return {"entropy": recent[-1]} if max(_earlier(values, thresholds.window)) >= line else None
 
 
-def _referee_out(series: Series, thresholds: Thresholds, _: int | None) -> dict[str, float] | None:
-    mean = _window_mean(series, "referee_unknown", thresholds.window)
-    return {"referee_unknown": mean} if mean is not None and mean > thresholds.referee_unknown else None
-
-
 def _window_mean(series: Series, key: str, window: int) -> float | None:
     """Return the mean of the last ``window`` logs of a metric, or None if there are fewer."""
     recent = series.get(key, ())[-window:]
@@ -153,13 +146,17 @@ RULES: dict[str, Rule] = {
     "parse_rate_lost": Rule("answers can no longer be read", _parse_rate_lost),
     "length_at_limit": Rule("completions grew to the length limit", _length_at_limit),
     "entropy_lost": Rule("the policy has no entropy left", _entropy_lost),
-    "referee_out": Rule("the referee answers too rarely", _referee_out),
+    "referee_out": Rule("the referee answers too rarely", lambda *_: None),
     "sampling_failed": Rule("no token could be sampled: the logits contain NaN or infinity", lambda *_: None),
 }
-"""The rules, checked in this order. Sampling fails in the middle of a step, so no log shows it."""
+"""The rules, checked in this order.
+
+No log shows the last two: the trainer counts the referee's verdicts (`RefereeWatch`), and sampling fails in the middle
+of a step.
+"""
 
 _WATCHED = (
-    "loss", "policy_loss", "reward", "grad_norm", "parse_rate", "entropy", "referee_unknown", "unscorable",
+    "loss", "policy_loss", "reward", "grad_norm", "parse_rate", "entropy", "unscorable",
     "completions/mean_length", "completions/clipped_ratio",
 )  # fmt: skip
 
@@ -226,17 +223,12 @@ class StabilityMonitor(TrainerCallback):
     ) -> None:
         """Take the trainer to watch; ``keep_good_every`` counts optimizer steps, see `RunConfig` for the others.
 
-        Without ``thresholds`` the defaults apply, with the trainer's ``max_referee_unknown``.
-
         Raises:
             UserError: Rollback was requested, but the weights are sharded.
         """
         if on_collapse == "rollback" and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
             raise UserError("on_collapse: rollback does not support weights sharded by DeepSpeed or FSDP; use stop.")
-        if thresholds is None:
-            unknown = getattr(trainer.args, "max_referee_unknown", Thresholds.referee_unknown)
-            thresholds = Thresholds(referee_unknown=unknown)
-        self.trainer, self.on_collapse, self.thresholds = trainer, on_collapse, thresholds
+        self.trainer, self.on_collapse, self.thresholds = trainer, on_collapse, thresholds or Thresholds()
         self.keep_good_every, self.rollback_lr_factor = keep_good_every, rollback_lr_factor
         self.max_rollbacks = max_rollbacks
         self.stopped: Collapse | None = None
