@@ -147,6 +147,25 @@ def test_an_incomplete_measurement_is_shown_and_kept_out_of_the_metadata(trained
     assert any("is incomplete" in note for note in package.notes)
 
 
+def test_a_trial_is_shown_and_kept_out_of_the_metadata(trained, bench_of):
+    package = prepare(trained, "me/judge", bench=[bench_of(trained, limit=16, overall=0.625)])
+    text = card(package)
+    assert "62.5 %" in text and "are not all those of the benchmark: this is not its score" in text
+    assert "model-index" not in text
+    whole = prepare(trained, "me/judge", bench=[bench_of(trained, name="whole", overall=0.625)])
+    assert "model-index" in card(whole)
+
+
+def test_a_run_of_older_weights_in_the_same_folder_is_refused(trained, bench_of):
+    run = bench_of(trained)
+    prepare(trained, "me/judge", bench=[run])
+    weights = trained / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=r"held other weights \(sha256:\w+ then, sha256:\w+ now\). Judge it again"):
+        prepare(trained, "me/judge", bench=[run])
+
+
 def test_runs_inside_the_folder_are_found_and_those_of_other_models_refused(trained, bench_of, tmp_path):
     bench_of("/elsewhere/rl", name="runs/rl/bench", overall=0.625)
     with pytest.raises(UserError, match="judged /elsewhere/rl, which is neither .* --judged-as /elsewhere/rl"):

@@ -68,8 +68,8 @@ def metadata(facts: CardFacts) -> ModelCardData:
     from huggingface_hub import ModelCardData
 
     kind = facts.weights.kind
-    # A run without a single readable verdict measured nothing.
-    told = [one for one in facts.measured if one.complete and one.parse_rate != 0]
+    # A run without a single readable verdict measured nothing, and one on other rows is not the benchmark's score.
+    told = [one for one in facts.measured if one.complete and one.official and one.parse_rate != 0]
     results = [result for one in told for result in _eval_results(one)]
     more: dict[str, Any] = {}
     if facts.origin.base is not None:

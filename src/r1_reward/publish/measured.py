@@ -1,7 +1,7 @@
 """Measurements of a model: the metrics of benchmark runs and of the demo, in one form for the card.
 
-All numbers come from ``metrics.json``. A run that judged another model is refused: a card with another model's numbers
-is worse than a card without numbers.
+All numbers come from ``metrics.json``. A run that judged another model, or older weights under the same path, is
+refused: a card with another model's numbers is worse than a card without numbers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
+from r1_reward.store.identity import folder_identity
 
 METRICS = "metrics.json"
 LEAN = 0.6
@@ -58,6 +59,8 @@ class Measured(NamedTuple):
     known_issues: int
     truncated: float | None = None
     """Share of the votes truncated at the token limit."""
+    official: bool = True
+    """Whether the rows are all those of the benchmark."""
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -72,7 +75,7 @@ def read_run(run: Path, names: Sequence[str]) -> Measured:
     ``names`` are the folders and names under which the run may have judged the model.
 
     Raises:
-        UserError: the folder does not hold a finished run, or the run judged another model.
+        UserError: the folder does not hold a finished run, or the run judged another model or other weights.
     """
     from r1_reward.bench.benchmarks import benchmark_names, find_benchmark
 
@@ -81,7 +84,7 @@ def read_run(run: Path, names: Sequence[str]) -> Measured:
     metrics = read_json(run / METRICS)
     if not isinstance(metrics, dict) or metrics.get("suite") not in benchmark_names() or "settings" not in metrics:
         raise UserError(f"{run / METRICS}: not written by `r1-reward bench run`; give the folder of a run.")
-    _require_same_model(run, str(metrics["settings"].get("model")), names)
+    _require_same_model(run, metrics["settings"], names)
     suite = find_benchmark(metrics["suite"])
     data = metrics["settings"].get("data")
     data = data if isinstance(data, dict) else {}
@@ -92,17 +95,34 @@ def read_run(run: Path, names: Sequence[str]) -> Measured:
         dataset=suite.hub_id or source or "pairs",
         revision=data.get("revision"),
         protocol=_protocol(metrics),
+    )._replace(
+        # Runs of 0.1 do not name the size.
+        official=metrics.get("limit") is None and not (suite.sizes and metrics.get("size", "") is None)
     )
 
 
-def _require_same_model(run: Path, judged: str, names: Sequence[str]) -> None:
+def _require_same_model(run: Path, settings: Mapping[str, Any], names: Sequence[str]) -> None:
+    judged = str(settings.get("model"))
     for name in names:
         if judged == name or (Path(judged).exists() and Path(name).exists() and Path(judged).samefile(name)):
+            _require_same_weights(run, settings.get("weights"), Path(name))
             return
     raise UserError(
         f"{run}: this run judged {judged}, which is neither {' nor '.join(names)}. If these are the same weights "
         f"under another name, add --judged-as {judged}"
     )
+
+
+def _require_same_weights(run: Path, recorded: Any, folder: Path) -> None:
+    # Unknown behind a server; a Hub id is not a folder.
+    if not isinstance(recorded, str) or not folder.is_dir():
+        return
+    now = folder_identity(folder)
+    if recorded.partition(" on ")[0] != now:
+        raise UserError(
+            f"{run}: this run judged {folder} when it held other weights ({recorded} then, {now} now). Judge it again, "
+            "or move the run out of the folder."
+        )
 
 
 def _protocol(metrics: Mapping[str, Any]) -> str:
@@ -231,6 +251,8 @@ def limitations(one: Measured) -> list[str]:
         found.append(f"Its accuracy {where} may be no better than chance: the 95 % interval reaches down to 50 %.")
     if not one.complete:
         found.append(f"The measurement {where} is incomplete: {one.n} of {one.expected} rows.")
+    if not one.official:
+        found.append(f"The {one.n} rows {where} are not all those of the benchmark: this is not its score.")
     return found
 
 

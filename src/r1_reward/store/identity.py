@@ -82,7 +82,7 @@ def _weights_identity(model: str, on_the_way: tuple[str, ...]) -> str:
         return _BUILT_IN[model]
     if model in on_the_way:
         raise UserError(f"{model}: these adapters are their own base model ({' -> '.join((*on_the_way, model))}).")
-    own = _folder_identity(Path(model)) if Path(model).is_dir() else _commit(model)
+    own = folder_identity(Path(model)) if Path(model).is_dir() else _commit(model)
     base = _base_model(model)
     return own if base is None else f"{own} on {_weights_identity(base, (*on_the_way, model))}"
 
@@ -97,7 +97,8 @@ def _base_model(model: str) -> str | None:
     return adapted_model(model) if is_adapters(model) else None
 
 
-def _folder_identity(folder: Path) -> str:
+def folder_identity(folder: Path) -> str:
+    """Return the identity of a local checkpoint, see :func:`weights_identity`; of adapters without their base model."""
     files = [*folder.iterdir(), *folder.glob("additional_chat_templates/*.jinja")]
     names = sorted(path.relative_to(folder).as_posix() for path in files if path.is_file())
     weights = {name for name in names if _is_any(name, _WEIGHTS) and name not in _NOT_WEIGHTS}
