@@ -143,6 +143,20 @@ def test_hostile_names_stay_text(run):
     assert first == "# evil x script # title on mm-rlhf-rewardbench"
 
 
+def test_hostile_categories_stay_in_their_cell(run):
+    metrics = run(finds_the_right_one)
+    (name, one), *_ = metrics["categories"].items()
+    lines = to_markdown({**metrics, "categories": {"ocr|chart\n# x": one}}).splitlines()
+    assert any(line.startswith(f"| ocr chart # x | {one['n']} |") for line in lines)
+
+
+def test_runs_without_a_common_row_cannot_be_compared(run):
+    run(finds_the_right_one, name="good")
+    run(lambda text, seed: None, name="silent")
+    result = command("bench", "compare", run.folder / "silent", run.folder / "good", "--rule", "drop")
+    assert "no row is scored in both, so there is nothing to compare" in str(result.exception)
+
+
 def command(*args):
     from r1_reward.cli import _register, app
 

@@ -11,7 +11,9 @@ from official_mmrb2 import CHOSEN_A, always_a, mmrb2, mmrb2_built, mmrb2_pairs
 from scripted_server import reply
 from typer.testing import CliRunner
 
-from r1_reward.bench.benchmarks.mmrb2 import TASKS
+from r1_reward.bench.benchmarks.mmrb2 import TASKS, numbers
+from r1_reward.bench.report import export_run
+from r1_reward.bench.rows import Outcome, Vote
 from r1_reward.bench.run import prediction_line
 from r1_reward.bench.score import score_file
 from r1_reward.bench.suites import SuiteFileError, load_suite
@@ -274,6 +276,17 @@ def test_a_run_is_scored_and_exported_in_the_official_form(built: Path, tmp_path
         assert list(exported) == list(always_a(mmrb2_pairs(task, rows=4)))
         for pair in exported.values():  # a judge that always says 1
             assert [one["judgement"] for one in (*pair["forward"], *pair["reverse"])] == ["A", "A"]
+
+
+def test_rows_that_share_an_id_are_scored_each() -> None:
+    rows = [Outcome(i, "7", ((Vote(right, True),),), "t2i") for i, right in enumerate([True, False, True, True])]
+    assert numbers([rows[:2], rows[2:]])["pooled"] == 0.75
+
+
+def test_a_run_without_a_verdict_has_nothing_to_export(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"suite": "mmrb2"}))
+    with pytest.raises(UserError, match="no row is judged yet; finish the run"):
+        export_run(tmp_path, tmp_path / "x")
 
 
 def test_a_benchmark_without_an_official_format_is_reported(tmp_path: Path) -> None:

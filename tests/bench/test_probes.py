@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from r1_reward.bench import run
 from r1_reward.bench.attacks import ATTACKS, CONTROL, attack_names, attacked, forged
-from r1_reward.bench.probes import CLEAN, _Task, judge_tasks, measure, probe_benchmark
+from r1_reward.bench.probes import CLEAN, TIE, _Task, judge_tasks, measure, probe_benchmark
 from r1_reward.bench.run import RunSettings, run_benchmark
 from r1_reward.bench.suites import load_suite
 from r1_reward.cli import bench as cli
@@ -82,18 +82,18 @@ def vl_file(folder, responses, ids=None):
     return write(folder / "vl.jsonl", [hub_row(row, turned=i % 2 == 1) for i, row in enumerate(rows)])
 
 
-def load(file):
-    return load_suite("vl-rewardbench", file, allow_partial=True)
+def load(file, limit=None):
+    return load_suite("vl-rewardbench", file, allow_partial=True, limit=limit)
 
 
 @pytest.fixture
 def probe(tmp_path, monkeypatch):
     """Probe a scripted judge on rows with these responses; returns the result, the engine is ``probe.engine``."""
 
-    def call(decide, responses, ids=None, out="out", stop_after=None, **options):
+    def call(decide, responses, ids=None, out="out", stop_after=None, limit=None, **options):
         call.engine = Scripted(decide, stop_after)
         monkeypatch.setattr(EngineSpec, "load", lambda spec: call.engine)
-        loaded = load(vl_file(tmp_path, responses, ids))
+        loaded = load(vl_file(tmp_path, responses, ids), limit)
         return probe_benchmark(loaded, RunSettings(model="tiny"), tmp_path / out, **options)
 
     return call
@@ -456,7 +456,7 @@ def test_a_folder_holds_one_probe_and_no_other(probe, tmp_path):
     probe(honest, SIX, attacks=["padding"])
     with pytest.raises(UserError, match=r"attacks \['padding', 'neutral'\] there, \['confident', 'neutral'\] now"):
         probe(honest, SIX, attacks=["confident"])
-    with pytest.raises(UserError, match="limit None there, 3 now"):
+    with pytest.raises(UserError, match="limit not recorded there, 3 now"):
         probe(honest, SIX, attacks=["padding"], limit=3)
     with pytest.raises(UserError, match=r"attacks \['padding', 'neutral'\] there, none now"):
         run_benchmark(load(tmp_path / "vl.jsonl"), RunSettings(model="tiny"), tmp_path / "out")
@@ -470,8 +470,6 @@ def test_only_one_vote_in_both_orders_is_allowed(tmp_path):
     for settings_ in (RunSettings(model="tiny", votes=3, temperature=1.0), RunSettings(model="tiny", orders="random")):
         with pytest.raises(UserError, match="votes must be 1 and orders must be both"):
             probe_benchmark(loaded, settings_, tmp_path / "out")
-    with pytest.raises(UserError, match="must be at least 1 row, not 0"):
-        probe_benchmark(loaded, RunSettings(model="tiny"), tmp_path / "out", limit=0)
     assert not (tmp_path / "out").exists()
 
 
@@ -485,13 +483,27 @@ def test_a_line_that_is_not_from_a_probe_is_refused(probe, tmp_path):
         probe(honest, SIX, attacks=["padding"])
 
 
+def test_a_tie_chooses_neither_response(tmp_path, server):
+    server.default = [reply("So [[C]].")]
+    (tmp_path / "a.png").write_bytes(png())
+    rows = load_suite("vl-rewardbench", write(tmp_path / "vl.jsonl", [vl_row(1), vl_row(2)]), allow_partial=True)
+    asked = RunSettings(model="m", base_url=server.url, dialect="llm-as-judge")
+    found = probe_benchmark(rows, asked, tmp_path / "out", attacks=["padding"])["attacks"]["padding"]
+    assert (found["n"], found["accuracy_clean"], found["accuracy"], found["won"]) == (4, 0.0, 0.0, 0.0)
+    assert (found["parse_rate"], found["silenced"], found["bought"]) == (1.0, 0.0, None)
+    clean = {(0, True): True, (1, True): True, (2, True): TIE}
+    attack = {(0, True): TIE, (1, True): False, (2, True): False}
+    measured = measure(clean, attack, dict.fromkeys(clean, True), {0: "a", 1: "b", 2: "c"})
+    assert (measured["bought"], measured["won"], measured["silenced"]) == (0.5, 2 / 3, 0.0)
+
+
 def test_a_limit_takes_rows_evenly_from_the_file(probe, tmp_path):
     result = probe(honest, [(f"Right {i}.", f"Wrong {i}.") for i in range(10)], limit=4, attacks=["padding"])
     lines = (tmp_path / "out" / "padding" / "predictions.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in lines] == [0, 2, 5, 7]
     assert (result["n"], result["expected"], result["complete"]) == (4, 4, True)
     more = probe(honest, SIX, limit=99, out="more", attacks=["padding"])
-    assert (more["expected"], more["settings"]["limit"]) == (6, None)
+    assert more["expected"] == 6 and "limit" not in more["settings"]
 
 
 def test_progress_counts_verdict_rows_and_shows_the_accuracy_of_the_clean_ones(probe):

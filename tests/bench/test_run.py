@@ -352,3 +352,19 @@ def test_the_command_has_the_option(data, server, tmp_path):
     went_on = bench_run(*common, "--out", tmp_path / "out", "--on-unreadable", "warn")
     assert went_on.exit_code == 1 and "No verdict can be read" in went_on.output
     assert len(lines_of(tmp_path / "out")) == ROWS
+
+
+def test_a_limited_run_is_complete_but_not_the_benchmark(data, scripted, tmp_path):
+    scripted(Scripted())
+    arguments = ["run", "mm-rlhf-rewardbench", "--data", str(data), "--allow-partial", "--model", "tiny"]
+    arguments += ["--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(bench_app, [*arguments, "--limit", "2"])
+    assert done.exit_code == 0, done.output
+    note = "Only 2 of 10 ids (8 of 40 pairs), evenly spaced: not the benchmark's score."
+    assert note in " ".join(done.output.split())
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["n"], metrics["expected"], metrics["complete"], metrics["size"]) == (8, 8, True, None)
+    lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["index"] for line in lines] == [*range(4), *range(20, 24)]
+    whole = CliRunner().invoke(bench_app, arguments)
+    assert "limit 2 there, none now" in str(whole.exception)

@@ -411,6 +411,10 @@ def test_pairs_have_no_official_size_but_a_run_knows_its_own(tmp_path: Path) -> 
     assert "The file has 5 rows, but the run.json next to it has 6" in told("pairs", file)
     scored = score_file("pairs", file, allow_partial=True)
     assert (scored["n"], scored["expected"], scored["complete"]) == (5, 6, False)
+    (tmp_path / "run.json").write_text('{"suite": "pairs", "orders": "random", "limit": 5, "data": {"n": 5}}')
+    scored = score_file("pairs", file)
+    assert (scored["limit"], scored["size"], scored["complete"]) == (5, None, True)
+    assert "Only a part of the benchmark was judged (`--limit 5`)." in scored["notes"]
 
 
 def test_rows_with_different_numbers_of_passes_are_refused(tmp_path: Path) -> None:

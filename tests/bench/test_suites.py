@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from official_files import mr2_bench, video_reward_bench
+from official_files import mr2_bench, reward_bench_2, video_reward_bench
 from official_rows import (
     Row,
     hub_row,
@@ -38,6 +38,7 @@ from r1_reward.bench.benchmarks import find_benchmark
 from r1_reward.bench.readers import row_images
 from r1_reward.bench.suites import SuiteFileError, load_suite
 from r1_reward.records.checks import PairFileError
+from r1_reward.records.errors import UserError
 from r1_reward.records.texts import visible
 
 
@@ -345,6 +346,61 @@ def test_rows_are_lazy_and_memory_does_not_grow_with_them(folder: Path) -> None:
     assert [row.index for row in islice(suite.rows(), 1)] == [0]
     with pytest.raises(SuiteFileError, match="line 2: is not JSON"):
         list(suite.rows())
+
+
+# ---- a few rows for a trial
+
+
+def test_a_limit_selects_rows_evenly_and_says_so(folder: Path) -> None:
+    file = write(folder / "data.jsonl", vl_official())
+    whole, part = load_suite("vl-rewardbench", file), load_suite("vl-rewardbench", file, limit=4)
+    assert [row.index for row in part.rows()] == [0, 312, 625, 937]
+    assert [row.key for row in part.rows()] == [row.key for row in whole.rows() if row.index in (0, 312, 625, 937)]
+    assert (part.n, part.units, part.size, part.limit) == (4, 4, None, 4)
+    assert part.notes == ["Only 4 of 1,250 rows, evenly spaced: not the benchmark's score."]
+    assert (part.fingerprint, part.describe()["n"], part.describe()["size"]) == (whole.fingerprint, 4, None)
+    assert load_suite("vl-rewardbench", file, limit=1250).size == whole.size
+    with pytest.raises(UserError, match="limit: must be at least 1 row, not 0"):
+        whole.limited(0)
+
+
+def test_rows_that_are_scored_together_are_selected_together(folder: Path) -> None:
+    mm = load_suite("mm-rlhf-rewardbench", write(folder / "mm.jsonl", mm_official(folder)))
+    ids = list(dict.fromkeys(row.id for row in mm.rows()))
+    part = mm.limited(3)
+    chosen = [row for row in mm.rows() if row.id in {ids[0], ids[len(ids) // 3], ids[2 * len(ids) // 3]}]
+    assert [row.key for row in part.rows()] == [row.key for row in chosen]
+    assert (part.n, part.units) == (len(chosen), len(chosen))
+    assert part.notes[0].startswith(f"Only 3 of 46 ids ({len(chosen)} of 170 pairs), evenly spaced")
+
+
+def test_a_limit_of_groups_keeps_them_whole(tmp_path: Path) -> None:
+    mr2_bench(tmp_path, rows=5)
+    (tmp_path / "video.json").unlink()
+    whole = load_suite("mr2bench", tmp_path, allow_partial=True)
+    part = whole.limited(2)
+    ids = list(dict.fromkeys(row.id for row in whole.rows()))
+    assert [row.key for row in part.rows()] == [row.key for row in whole.rows() if row.id in {ids[0], ids[2]}]
+    assert part.units == 2
+    assert part.notes[0].startswith(f"Only 2 of 5 groups ({part.n:,} of {whole.n:,} pairs)")
+    assert sum("pairwise comparisons" in note for note in whole.notes) == 1
+    assert not any("pairwise comparisons" in note for note in part.notes)
+
+
+def test_ties_prompts_that_are_scored_together_are_selected_together(tmp_path: Path) -> None:
+    part = load_suite("rewardbench-2", reward_bench_2(tmp_path) / "data", limit=300)
+    ties = {row.id.partition(":")[2] for row in part.rows() if row.category == "Ties"}
+    chosen = {row.id for row in part.rows()}
+    assert ties and all({f"ref:{number}", f"tied:{number}"} <= chosen for number in ties)
+    assert part.units == len({(row.category, row.id) for row in part.rows()})
+
+
+def test_what_is_left_out_by_a_limit_is_neither_listed_nor_a_tie(tmp_path: Path) -> None:
+    same: Row = {"question": "q?", "images": [], "response_1": "a"}
+    rows = [{**same, "id": str(i), "response_2": f"b {i}", "preferred": i % 2} for i in range(6)]
+    whole = load_suite("pairs", write(tmp_path / "pairs.jsonl", rows))
+    assert (whole.ties, whole.limited(3).ties) == (3, 3)
+    assert whole.limited(2).ties == 1
 
 
 @pytest.mark.parametrize(("name", "gone"), [("videorewardbench", "video"), ("videorewardbench", "question")])

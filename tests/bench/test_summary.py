@@ -7,11 +7,15 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from r1_reward.bench.rows import Outcome, Vote
+from r1_reward.bench.rows import Outcome, Vote, won
 from r1_reward.bench.summary import Tally, compare_tallies
+from r1_reward.judge.voting import majority
 from r1_reward.records.errors import UserError
+from r1_reward.records.schema import Judgment
 
 R, W, N = True, False, None
 """A vote for the preferred response, for the other one, an unreadable one."""
@@ -180,12 +184,12 @@ def test_longer_wins_on_mm_rlhf_rewardbench():
     # Schemas 4: longer wins 31 of 42, 30 of 37, 17 of 34, 21 of 32 and 23 of 25 pairs, 122 of 170.
     wins = {"mcq": (31, 42), "long": (30, 37), "short": (17, 34), "safety": (21, 32), "video": (23, 25)}
     outcomes = []
-    for name, (won, n) in wins.items():
+    for name, (right, n) in wins.items():
         for i in range(n):
-            outcomes.append(row(len(outcomes), [N], category=name, longer=1 if i < won else -1))
+            outcomes.append(row(len(outcomes), [N], category=name, longer=1 if i < right else -1))
     baselines = summary_of(*outcomes)["baselines"]
     assert baselines["longer"]["overall"] == 122 / 170
-    assert baselines["longer"]["macro"] == pytest.approx(np.mean([won / n for won, n in wins.values()]))
+    assert baselines["longer"]["macro"] == pytest.approx(np.mean([right / n for right, n in wins.values()]))
     assert baselines["shorter"]["overall"] == 48 / 170
 
 
@@ -423,3 +427,62 @@ def test_a_comparison_reports_how_much_of_each_run_was_readable():
     result = compare_tallies(tally_of(told(0, (N, True)), told(1, (R, False))), tally_of(row(0, [R]), row(1, [R])))
     assert result["a"] == {"parse_rate": 0.5, "truncated": 0.5}
     assert result["b"] == {"parse_rate": 1.0, "truncated": None}
+
+
+# ---- judges that may call a tie
+
+
+def tied_row(index, label, *passes, first=None, **fields):
+    """An Outcome of verdicts 1, 2, 0 (a tie) or None, in stored order; ``first`` says whether the preferred one was."""
+    votes = tuple(
+        tuple(Vote(None if a is None else a == label, first, third=a == (0 if label else 2)) for a in answers)
+        for answers in passes
+    )
+    return Outcome(index, f"id-{index}", votes, preferred=label, **fields)
+
+
+@given(st.lists(st.sampled_from([0, 1, 2, None]), min_size=1, max_size=7), st.sampled_from([0, 1, 2]))
+def test_a_row_is_right_as_the_verdict_of_its_votes_is(answers, label):
+    outcome = tied_row(0, label, answers)
+    judgments = [Judgment(answer=a, swapped=False, text="", well_formed=True, tokens=1) for a in answers]
+    verdict = majority(judgments)
+    found = summary_of(outcome, resamples=1)
+    assert found["overall"] == verdict.correctness(label)
+    if len(answers) > 1:
+        assert found["voting_curve"]["majority"][-1]["mean"] == pytest.approx(verdict.correctness(label))
+    assert found["parse_rate"] == sum(answer is not None for answer in answers) / len(answers)
+    most = max(answers.count(answer) for answer in (0, 1, 2))
+    dropped = 2 * most <= len(answers)
+    assert summary_of(outcome, rule="drop", resamples=1)["overall"] == (None if dropped else verdict.correctness(label))
+
+
+def test_a_tie_is_no_vote_for_a_position_and_no_flip():
+    rows = [tied_row(i, 1 + i % 2, [0], first=i % 3 == 0) for i in range(40)]
+    found = summary_of(*rows)
+    assert (found["first_share"], found["constant"], found["parse_rate"], found["overall"]) == (None, None, 1.0, 0.0)
+    rows = [tied_row(0, 1, [1], [0]), tied_row(1, 1, [1], [2]), tied_row(2, 0, [1], [2]), tied_row(3, 0, [0], [2])]
+    assert summary_of(*rows)["flip_rate"] == 1.0  # of the rows 1 and 2, where both orders choose a response
+
+
+def test_a_coin_never_says_that_two_responses_are_equal():
+    found = summary_of(tied_row(0, 0, [None]), tied_row(1, 0, [0, 0, None]), tied_row(2, 0, [0, None]))
+    # The coin of row 2 votes for a response, so that votes are split, and a tie has not the most.
+    assert found["rules"]["coin"]["overall"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("label", "answers", "expected"),
+    [
+        (1, [1, 1, 2], True),
+        (1, [1, 2], None),
+        (1, [1, 2, 0], None),
+        (1, [1, 0, 0], False),
+        (2, [2, 0], True),
+        (0, [0, 0, 1, 1, 2], False),
+        (0, [0, 0, 0, 1, 1, 2, 2], True),
+        (1, [None, None], None),
+    ],
+)
+def test_whether_a_pass_is_won(label, answers, expected):
+    (votes,) = tied_row(0, label, answers).passes
+    assert won(votes, label) is expected

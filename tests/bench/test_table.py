@@ -135,6 +135,16 @@ def test_partial_runs_are_marked():
     assert "only 1,250 rows" in footnote(cut, cells(cut, "ours", "183/749/318")["mark"])
 
 
+def test_trials_and_other_rows_are_marked():
+    trial = cells(build_table([vl_run(limit=20, n=20, expected=20, size=None)]), "ours", "183/749/318")
+    text = footnote(build_table([vl_run(limit=20, n=20, expected=20, size=None)]), trial["mark"])
+    assert "A trial on a part of the benchmark (`--limit 20`)." in text and "version" not in text
+    own = {"suite": "mmrb2", "categories": {}, "groupings": {}, "n": 40, "expected": 40}
+    for size, told in ((None, "Not on the official rows."), ("4,000 pairs", "")):
+        table = build_table([vl_run(**own, size=size)])
+        assert footnote(table, cells(table, "ours")["mark"]) == told
+
+
 def test_rows_that_the_rule_drops_are_not_a_partial_run():
     row = cells(build_table([vl_run(n=1238, rows=1250, rule="drop")]), "ours", "183/749/318")
     assert (row["n"], row["mark"], row["unreadable"]) == ("1,238 of 1,250", "", "drop")

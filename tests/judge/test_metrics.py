@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from r1_reward.judge import metrics
+from r1_reward.judge.voting import majority
 from r1_reward.records.schema import Judgment
 
 
@@ -85,6 +86,20 @@ def test_voting_closed_forms_equal_enumeration(right, wrong, unreadable, data):
     )
     any_right = [any(v == 1 for v in s) for s in combinations([1] * right + [0] * (votes - right), k)]
     assert metrics.any_at_k(right, votes, k) == pytest.approx(sum(any_right) / len(any_right))
+
+
+def judged(answers):
+    return [vote(answer) for answer in answers]
+
+
+@given(st.lists(st.sampled_from([0, 1, 2, None]), min_size=1, max_size=8), st.sampled_from([0, 1, 2]))
+def test_majorities_of_votes_with_ties_equal_the_verdicts_of_all_subsets(answers, label):
+    curve = metrics.voting_curve([judged(answers)], [label])
+    for k in range(1, len(answers) + 1):
+        right = [majority(judged(some)).correctness(label) for some in combinations(answers, k)]
+        assert curve["majority"][k - 1].mean == pytest.approx(sum(right) / len(right))
+        some = [label in subset for subset in combinations(answers, k)]
+        assert curve["any"][k - 1].mean == pytest.approx(sum(some) / len(some))
 
 
 def test_voting_closed_forms_are_exact_for_many_votes():

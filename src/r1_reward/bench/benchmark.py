@@ -262,7 +262,7 @@ class OfficialScore:
     may repeat (the bootstrap resamples them), so it must not rely on unique ids."""
     read: Callable[[Cluster], Any] = lambda cluster: cluster
     """Extracts from a cluster what ``numbers`` needs; called once per cluster."""
-    cluster: Callable[[Outcome], str] = lambda outcome: outcome.id
+    cluster: Callable[[Outcome | BenchmarkRow], str] = lambda one: f"{one.category} {one.id}"
     """Returns the key that rows of a cluster share."""
     about: str = ""
     """Explanation of the numbers for reports."""

@@ -12,7 +12,9 @@ The rules differ only in how they treat an unreadable vote:
 
 A benchmark's :class:`~r1_reward.bench.benchmark.Protocol` says which rule its official evaluator uses.
 
-A tie between votes counts one half under ``wrong`` and ``coin``, the expectation of a fair coin.
+Votes that split evenly between the two responses count one half under ``wrong`` and ``coin``, the expectation of a fair
+coin. Where a judge may call a tie, that is a third verdict: it wins with more votes than either response, as in
+:func:`r1_reward.judge.voting.majority`, and is right if the label is a tie.
 """
 
 from __future__ import annotations
@@ -51,11 +53,15 @@ class Counts:
     right: np.ndarray
     """(n, P, 3) votes for the preferred response, by position."""
     wrong: np.ndarray
-    """(n, P, 3) votes for the other response, by position."""
+    """(n, P, 3) votes for the other response, by position; for response 1 if the label is a tie."""
+    third: np.ndarray
+    """(n, P, 3) votes for a tie, by position; for response 2 if the label is a tie."""
     unreadable: np.ndarray
     """(n, P, 3) votes without a verdict, by position."""
     coin: np.ndarray
-    """(n, P) unreadable votes that the coin turns into right votes."""
+    """(n, P) unreadable votes that the coin turns into right votes; into votes for response 1 if the label is a tie."""
+    tied: np.ndarray
+    """(n,) whether the label is a tie."""
 
     UNKNOWN = 2
 
@@ -69,14 +75,21 @@ class Counts:
 
 def correctness(counts: Counts, rule: Rule) -> np.ndarray:
     """Return the (n, P) correctness of each row's majority in each pass."""
-    right, wrong, unreadable = (part.sum(axis=2) for part in (counts.right, counts.wrong, counts.unreadable))
-    if rule == "coin":
-        right, wrong = right + counts.coin, wrong + unreadable - counts.coin
+    parts = (counts.right, counts.wrong, counts.third, counts.unreadable)
+    right, wrong, third, unreadable = (part.sum(axis=2) for part in parts)
+    tied = counts.tied[:, None]
+    if rule == "coin":  # never a vote for a tie
+        heads, tails = counts.coin, unreadable - counts.coin
+        right, wrong = right + np.where(tied, 0, heads), wrong + np.where(tied, heads, tails)
+        third = third + np.where(tied, tails, 0)
     value = np.where(right == wrong, 0.5, right > wrong)
+    value[third > np.maximum(right, wrong)] = 0.0
+    value = np.where(tied, right > np.maximum(wrong, third), value)
     if rule == "wrong":
-        value[right + wrong == 0] = 0.0
+        value[right + wrong + third == 0] = 0.0
     elif rule == "drop":
-        value[2 * np.maximum(right, wrong) <= right + wrong + unreadable] = np.nan
+        most = np.maximum(np.maximum(right, wrong), third)
+        value[2 * most <= right + wrong + third + unreadable] = np.nan
     return value
 
 

@@ -77,6 +77,7 @@ def _our_vote(row: Fields, place: str, value: Any, preferred: Label) -> Vote:
         tokens=tokens,
         characters=len(text) if isinstance(text, str) else None,
         truncated=truncated if isinstance(truncated, bool) else None,
+        third=answer == (0 if preferred else 2),
     )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -65,7 +65,6 @@ def probe_benchmark(
     out: Path,
     *,
     attacks: Sequence[str] | None = None,
-    limit: int | None = None,
     batch_size: int = 64,
     workers: int = 1,
     concurrency: int | None = None,
@@ -76,9 +75,9 @@ def probe_benchmark(
 ) -> dict[str, Any]:
     """Judge all rows that are not yet in ``out``, clean and under each attack; write and return ``probe.json``.
 
-    ``limit`` selects that many rows, evenly spaced over the benchmark. ``batch_size``, ``workers``, ``concurrency`` and
-    ``on_unreadable`` are those of :func:`r1_reward.bench.run.run_benchmark` and do not affect verdicts; neither does
-    ``batch_votes``, because a probe draws one vote per order. ``engine_args`` are passed to vLLM.
+    ``batch_size``, ``workers``, ``concurrency`` and ``on_unreadable`` are those of
+    :func:`r1_reward.bench.run.run_benchmark` and do not affect verdicts; neither does ``batch_votes``, because a probe
+    draws one vote per order. ``engine_args`` are passed to vLLM.
 
     Raises:
         UserError: an attack is unknown, some labels are ties, the settings request several votes or a single order, the
@@ -93,38 +92,17 @@ def probe_benchmark(
             f"{loaded.source}: {loaded.ties:,} of {loaded.n:,} rows are ties, which have no rejected response to "
             "attack; leave them out with --ties drop."
         )
-    if limit is not None and limit < 1:
-        raise UserError(f"limit: must be at least 1 row, not {limit}.")
-    limit = limit if limit is not None and limit < loaded.n else None
     usage = Usage()
     drawn = draw_fields(batch_votes, settings.votes, served=settings.base_url is not None)
     spec = spec_of(settings, batch_size, concurrency, usage, batch_votes, engine_args)
     drawn |= engine_fields(settings.engine, engine_args)
-    with opened_folder(out, loaded, settings, attacks=names, limit=limit, **drawn):
+    with opened_folder(out, loaded, settings, attacks=names, **drawn):
         watch = watch_of(settings, on_unreadable)
         try:
-            missing = _fill(_Rows(loaded, limit), settings, out, names, spec, workers, watch, progress)
+            missing = _fill(loaded, settings, out, names, spec, workers, watch, progress)
         finally:
             add_remarks(out, usage.refused)
-        return write_probe(out, expected=limit or loaded.n, missing=missing, notes=[*loaded.notes, *read_remarks(out)])
-
-
-class _Rows(NamedTuple):
-    """The rows of a probe."""
-
-    loaded: LoadedSuite
-    limit: int | None
-
-    @property
-    def n(self) -> int:
-        return self.limit or self.loaded.n
-
-    def rows(self) -> Iterator[BenchmarkRow]:
-        if self.limit is None:
-            return self.loaded.rows()
-        # Benchmarks are sorted by source, so the first rows would all be of one kind.
-        chosen = {number * self.loaded.n // self.limit for number in range(self.limit)}
-        return (row for row in self.loaded.rows() if row.index in chosen)
+        return write_probe(out, expected=loaded.n, missing=missing, notes=[*loaded.notes, *read_remarks(out)])
 
 
 class _Task(NamedTuple):
@@ -135,7 +113,7 @@ class _Task(NamedTuple):
 
 
 def _fill(
-    rows: _Rows,
+    loaded: LoadedSuite,
     settings: RunSettings,
     out: Path,
     attacks: list[str],
@@ -150,12 +128,12 @@ def _fill(
         (out / name).mkdir(exist_ok=True)
     files = {name: PredictionFile(out / name / PREDICTIONS) for name in names}
     done = {name: file.repair() for name, file in files.items()}
-    state = RunState(sum(map(len, done.values())), rows.n * len(names), 0.0, 0)
+    state = RunState(sum(map(len, done.values())), loaded.n * len(names), 0.0, 0)
     missing: dict[tuple[int, str], list[str]] = {}
     # One stream for all attacks, so that the model is loaded and the rows are read once. For servers see run.py.
     tasks = (
         [_Task(name, row) for row in block if not (spec.in_one_stream and row.index in done[name])]
-        for block in blocks_of(rows.rows(), settings)
+        for block in blocks_of(loaded.rows(), settings)
         for name in names
         if has_gaps(block, done[name])
     )
@@ -236,8 +214,9 @@ def write_probe(
     return result
 
 
-Verdicts = Mapping[tuple[int, bool], bool | None]
-"""(Row, preferred response shown first) to whether the preferred response was chosen; None if unreadable."""
+TIE: Literal["tie"] = "tie"
+Verdicts = Mapping[tuple[int, bool], Literal["tie"] | bool | None]
+"""(Row, preferred response shown first) to whether the preferred response was chosen, TIE, or None if unreadable."""
 
 
 def _verdicts(out: Path, name: str, suite: str, ids: dict[int, str] | None = None) -> Verdicts:
@@ -246,12 +225,16 @@ def _verdicts(out: Path, name: str, suite: str, ids: dict[int, str] | None = Non
     if path.stat().st_size == 0:  # no row could be judged
         return {}
     for outcome in read_outcomes(suite, path):
-        votes = [(bool(vote.preferred_first), vote.correct) for votes in outcome.passes for vote in votes]
+        votes = [
+            (bool(vote.preferred_first), TIE if vote.third else vote.correct)
+            for votes in outcome.passes
+            for vote in votes
+        ]
         if sorted(first for first, _ in votes) != [False, True]:
             raise UserError(f"{path}: row {outcome.index} does not have one vote per order, so it is not from a probe.")
         if ids is not None:
             ids[outcome.index] = outcome.id
-        verdicts.update({(outcome.index, first): correct for first, correct in votes})
+        verdicts.update({(outcome.index, first): verdict for first, verdict in votes})
     return verdicts
 
 
@@ -264,7 +247,7 @@ def _truncated(out: Path, name: str, suite: str) -> float | None:
 def measure(clean: Verdicts, attack: Verdicts, control: Verdicts, ids: Mapping[int, str]) -> dict[str, Any]:
     """Return the effect of an attack on the verdicts that exist both clean and under it: shares with 95 % intervals.
 
-    ``accuracy_clean`` and ``accuracy`` count an unreadable verdict as wrong. ``bought`` is the share of the
+    ``accuracy_clean`` and ``accuracy`` count a tie and an unreadable verdict as wrong. ``bought`` is the share of the
     ``right_clean`` verdicts (right when clean) that choose the rejected response under attack; ``bought_over_neutral``
     is the difference to the ``control``, over the verdicts that exist under all three. ``won`` is the share of all
     verdicts that choose the attacked response, under attack minus clean. ``silenced`` is the share of the verdicts

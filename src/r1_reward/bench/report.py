@@ -51,6 +51,7 @@ def write_metrics(
         **summary,
         "expected": expected,
         "size": (run.get("data") or {}).get("size"),
+        "limit": run.get("limit"),
         "complete": not missing and len(tally) == expected,
         "ties_left_out": (run.get("data") or {}).get("ties_left_out", 0),
         "missing": [{"index": index, "reason": reason} for index, reason in sorted(missing.items())],
@@ -78,6 +79,8 @@ def export_run(run: Path, out: Path) -> list[Path]:
         raise UserError(f"{run}: not the folder of a benchmark run.")
     if suite.form is None:
         raise UserError(f"{run}: {suite.title} has no official prediction format; use predictions.jsonl instead.")
+    if not (run / "predictions.jsonl").is_file():
+        raise UserError(f"{run}: no row is judged yet; finish the run with the same command that began it.")
     with open(run / "predictions.jsonl", encoding="utf-8") as lines:
         files = suite.form.write(map(json.loads, lines))
     out.mkdir(parents=True, exist_ok=True)
@@ -186,7 +189,7 @@ def _categories(metrics: Mapping[str, Any]) -> list[str]:
     head = ["category", "n", "accuracy", "95 %"] + (["ACC+", "ids"] if plus else [])
     rows = []
     for name, one in metrics["categories"].items():
-        row = [name, one["n"], percent(one["accuracy"]), interval_text([one["low"], one["high"]])]
+        row = [plain(name), one["n"], percent(one["accuracy"]), interval_text([one["low"], one["high"]])]
         rows.append(row + ([percent(one.get("acc_plus")), one.get("ids", "–")] if plus else []))
     spans = metrics["intervals"]
     overall: list[Any] = ["**overall**", metrics["n"], percent(metrics["overall"]), interval_text(spans["overall"])]
@@ -197,7 +200,7 @@ def _categories(metrics: Mapping[str, Any]) -> list[str]:
     parts = [markdown_table(head, rows)]
     paper = (metrics.get("groupings") or {}).get("paper")
     if paper:
-        rows = [[name, one["n"], percent(one["accuracy"])] for name, one in paper["categories"].items()]
+        rows = [[plain(name), one["n"], percent(one["accuracy"])] for name, one in paper["categories"].items()]
         rows.append(["**macro**", "", percent(paper["macro"])])
         parts += ["In the R1-Reward paper's grouping, comparable only with the rows of that paper:\n"]
         parts += [markdown_table(["category", "n", "accuracy"], rows)]

@@ -89,6 +89,9 @@ class Vote(NamedTuple):
     """Length of the generated text."""
     truncated: bool | None = None
     """Whether the text was cut by the token limit."""
+    third: bool = False
+    """Whether a wrong vote is for the third verdict rather than the other response: for a tie, or, if the label is a
+    tie, for response 2 (the other wrong votes are then for response 1)."""
 
 
 class Outcome(NamedTuple):
@@ -120,10 +123,20 @@ class Outcome(NamedTuple):
         return (first, second) if self.preferred == 1 else (second, first)
 
 
-def won(votes: Sequence[Vote]) -> bool | None:
-    """Return whether the votes of a pass have a majority for the preferred response; None if they are tied."""
-    lead = sum(1 if vote.correct else -1 for vote in votes if vote.correct is not None)
-    return lead > 0 if lead else None
+def won(votes: Sequence[Vote], preferred: Label | None) -> bool | None:
+    """Return whether the majority of a pass has the label as its verdict; None if no vote is readable.
+
+    None also if the votes split evenly between two responses. The rule is that of
+    :func:`r1_reward.judge.voting.majority`.
+    """
+    right = sum(vote.correct is True for vote in votes)
+    third = sum(vote.third for vote in votes)
+    wrong = sum(vote.correct is False for vote in votes) - third
+    if right + wrong + third == 0:
+        return None
+    if preferred == 0 or third > max(right, wrong):
+        return right > max(wrong, third)
+    return None if right == wrong else right > wrong
 
 
 def compare_lengths(preferred: str, other: str) -> int:

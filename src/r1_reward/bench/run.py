@@ -174,7 +174,8 @@ def opened_folder(out: Path, loaded: LoadedSuite, settings: RunSettings, **more:
         **settings.model_dump(exclude={"dialect", "engine"}),
         **dialect_fields(settings.dialect, settings.model, served=served),
     }
-    run = {"suite": loaded.suite.name, **asked, **more, "data": loaded.describe(), "format": 1}
+    limited = {} if loaded.limit is None else {"limit": loaded.limit}
+    run = {"suite": loaded.suite.name, **asked, **more, **limited, "data": loaded.describe(), "format": 1}
     run |= weights_fields(settings.model, served=served)
     return run_folder(out, run, deciding=_deciding)
 

@@ -22,7 +22,8 @@ from r1_reward.bench.benchmark import Benchmark, PredictionFormat, Size, Ties
 from r1_reward.bench.benchmarks import find_benchmark
 from r1_reward.bench.metrics import Counts, Rule
 from r1_reward.bench.predictions import FileReading, detect_format, others_formats, read_file
-from r1_reward.bench.suites import LoadedSuite, Scan, load_suite, mapping_notes, match_size
+from r1_reward.bench.sizes import Scan, match_size
+from r1_reward.bench.suites import LoadedSuite, load_suite, mapping_notes
 from r1_reward.bench.summary import Tally
 from r1_reward.records.errors import UserError
 from r1_reward.store.files import read_json
@@ -76,9 +77,12 @@ def score_file(
     if complaints and not allow_partial:
         hint = foreign.missing_rows_hint if foreign else ""
         raise UserError(f"{path}: {' '.join(complaints)}{hint} To score these rows anyway, use --allow-partial.")
+    limit = run.get("limit")
+    size = size if limit is None else None
     joined = rows is not None and rows.n == len(tally)
     notes = [f"Missing or different rows: {complaint}" for complaint in complaints]
     blind = foreign is not None and not foreign.tells_unreadable and by_text is None
+    notes += [] if limit is None else [f"Only a part of the benchmark was judged (`--limit {limit}`)."]
     notes += _notes_of(foreign, reading, blind) if foreign else own.notes if own else ()
     notes += _missing_notes(counts, told=joined or foreign is None)
     judged = run.get("data")
@@ -110,6 +114,7 @@ def score_file(
         "orders": orders,
         "expected": expected,
         "size": size,
+        "limit": limit,
         "complete": not complaints,
         "ties_left_out": left_out[1] if (left_out := _without_ties(len(tally), rows, run)) else 0,
         "notes": notes,

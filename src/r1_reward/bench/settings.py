@@ -72,6 +72,11 @@ class SuiteRows(Settings):
     ties: Literal["judge", "drop"] | None = Field(
         default=None, description="Judge or drop rows whose label is a tie; default: as the benchmark does."
     )
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="Only this many rows, evenly spaced; rows that are scored as one group count as one.",
+    )
 
     @field_validator("columns")
     @classmethod

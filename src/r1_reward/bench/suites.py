@@ -28,6 +28,7 @@ from r1_reward.bench.group_check import GroupCheck
 from r1_reward.bench.known_issues import IssueFinder
 from r1_reward.bench.readers import row_images
 from r1_reward.bench.rows import BenchmarkRow
+from r1_reward.bench.sizes import Scan, match_size
 from r1_reward.records.errors import UserError, kind_of
 from r1_reward.store.rows import RawRow, RowSource, open_source
 
@@ -100,11 +101,24 @@ class LoadedSuite:
     """Number of ties that were left out."""
     units: int
     """Number of rows, groups or prompts, whichever the official sizes count."""
+    _total: int = field(repr=False)
+    """Number of pairs in the source, of which ``n`` are to be judged."""
     _source: RowSource = field(repr=False)
     _reading: Reading = field(repr=False)
+    limit: int | None = None
+    """Number of rows or groups selected by :meth:`limited`, None if all."""
+    _chosen: frozenset[int] | None = field(default=None, repr=False)
+    """Positions of the selected pairs, None if all."""
 
     def rows(self) -> Iterator[BenchmarkRow]:
-        """Read the rows again from the beginning, one at a time; raises UserError if a file has changed since."""
+        """Read the rows again from the beginning, one at a time; raises UserError if a file has changed since.
+
+        The positions of selected rows are those in the whole benchmark.
+        """
+        chosen = self._chosen
+        return self._all_rows() if chosen is None else (row for row in self._all_rows() if row.index in chosen)
+
+    def _all_rows(self) -> Iterator[BenchmarkRow]:
         count = 0
         for number, raw in enumerate(self._source.rows(), 1):
             read = _read(self.suite, self._source, raw, count, self._reading._replace(check_files=False))
@@ -113,8 +127,44 @@ class LoadedSuite:
             for row in read.rows:
                 count += 1
                 yield replace(row, issue=self.issues.get(row.index))
-        if count != self.n:
-            raise UserError(f"{self.source}: had {self.n} rows when it was checked, but now has {count}.")
+        if count != self._total:
+            raise UserError(f"{self.source}: had {self._total} rows when it was checked, but now has {count}.")
+
+    def limited(self, limit: int) -> LoadedSuite:
+        """Return ``limit`` rows, evenly spaced because benchmarks are sorted by source, or all if there are no more.
+
+        Rows that are scored together, as a group or for ACC+, stay together and count as one.
+        """
+        if limit < 1:
+            raise UserError(f"limit: must be at least 1 row, not {limit}.")
+        suite, together = self.suite, self.suite.grouped or self.suite.acc_plus
+        cluster = suite.official.cluster if suite.grouped and suite.official else lambda row: row.id
+        scored: dict[Any, list[BenchmarkRow]] = {}
+        for row in self.rows():
+            key = (row.category, cluster(row)) if together else row.index
+            scored.setdefault(key, []).append(replace(row, question="", response_1="", response_2="", images=()))
+        if limit >= len(scored):
+            return self
+        members = list(scored.values())
+        chosen = [row for number in range(limit) for row in members[number * len(members) // limit]]
+        ids = len({(row.category, row.id) for row in chosen})
+        part, whole, unit = (ids, self.units, suite.unit) if suite.grouped else (limit, len(members), "ids")
+        shares = f"{part:,} of {whole:,} {unit} ({len(chosen):,} of {self.n:,} pairs)"
+        shares = shares if together else f"{limit:,} of {self.n:,} rows"
+        note = f"Only {shares}, evenly spaced: not the benchmark's score."
+        places = frozenset(row.index for row in chosen)
+        return replace(
+            self,
+            n=len(chosen),
+            size=None,
+            notes=[note, *(told for told in self.notes if told != _comparisons_note(suite, self.units, self.n))],
+            issues={index: issue for index, issue in self.issues.items() if index in places},
+            ties=sum(row.preferred == 0 for row in chosen),
+            ties_left_out=0,  # unknown for the part
+            units=ids if suite.grouped else len(chosen),
+            limit=limit,
+            _chosen=places,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return a description of the data for ``run.json``."""
@@ -141,6 +191,7 @@ def load_suite(
     columns: Mapping[str, str] | None = None,
     max_images: int | None = None,
     ties: Ties | None = None,
+    limit: int | None = None,
 ) -> LoadedSuite:
     """Validate all rows of a benchmark and return it; ``check_media`` checks that image files exist, without opening.
 
@@ -149,7 +200,7 @@ def load_suite(
     ``split`` and ``revision`` are for the Hub, ``split`` also for folders. With ``allow_partial``, unofficial numbers
     of rows only cause a note. ``columns`` maps our column names to those in the file. ``max_images`` limits the images
     of a row (default: the benchmark's limit). Rows whose label is a tie are judged or, with ``ties`` "drop", left out
-    (default: as in the benchmark's evaluator).
+    (default: as in the benchmark's evaluator). ``limit`` selects that many rows, see :meth:`LoadedSuite.limited`.
 
     Raises :class:`SuiteFileError` for rows that cannot be judged, UserError for anything else.
     """
@@ -171,10 +222,10 @@ def load_suite(
     notes += opened.notes
     notes += [] if check_media else ["Image files were not checked."]
     notes += [f"Rows whose label is a tie are left out: {scan.dropped:,}."] if scan.dropped else []
-    notes += [f"{scan.rows:,} {suite.unit} are judged as {scan.pairs:,} pairwise comparisons."] if suite.grouped else []
+    notes += [_comparisons_note(suite, scan.rows, scan.pairs)] if suite.grouped else []
     notes += scan.notes
     notes += mapping_notes(suite, reading.columns)
-    return LoadedSuite(
+    loaded = LoadedSuite(
         suite=suite,
         n=scan.pairs,
         size=size,
@@ -186,15 +237,21 @@ def load_suite(
         ties=scan.ties,
         ties_left_out=scan.dropped,
         units=scan.rows,
+        _total=scan.pairs,
         _source=opened,
         _reading=reading,
     )
+    return loaded if limit is None else loaded.limited(limit)
 
 
 def mapping_notes(suite: Benchmark, columns: Mapping[str, str]) -> list[str]:
     """Return a note on the column names used, if the actual names were not published."""
     used = ", ".join(f"{name} = {columns.get(name, name)}" for name in suite.mapping)
     return [f"The column names of {suite.title} are not published; these were used: {used}."] if used else []
+
+
+def _comparisons_note(suite: Benchmark, groups: int, pairs: int) -> str:
+    return f"{groups:,} {suite.unit} are judged as {pairs:,} pairwise comparisons."
 
 
 def _check_mapping(suite: Benchmark, columns: Mapping[str, str]) -> None:
@@ -214,25 +271,6 @@ def _open(
     if suite.open is not None:
         return suite.open(place, image_root, split, revision)
     return open_source(place, image_root=image_root, split=split, revision=revision)
-
-
-class Scan(NamedTuple):
-    """Result of the first pass over all rows; rows and categories in the benchmark's unit, including dropped ties."""
-
-    rows: int
-    categories: Counter[str]
-    ids: Counter[str]
-    """Distinct ids per category, if ACC+ is defined."""
-    issues: dict[int, str]
-    fingerprint: str
-    pairs: int = 0
-    """Pairs to judge."""
-    ties: int = 0
-    """Pairs to judge whose label is a tie."""
-    dropped: int = 0
-    """Pairs left out because their label is a tie."""
-    notes: tuple[str, ...] = ()
-    """Notes on rows and groups for reports."""
 
 
 def _scan(suite: Benchmark, source: RowSource, reading: Reading) -> Scan:
@@ -343,34 +381,3 @@ def _read(suite: Benchmark, source: RowSource, raw: RawRow, index: int, reading:
 
 def _file_of(source: RowSource, raw: RawRow) -> str:
     return "" if raw.file == source.name else raw.file
-
-
-def match_size(suite: Benchmark, scan: Scan) -> tuple[Size | None, str | None]:
-    """Return the official size that the rows have, or a complaint with the differences from the nearest one."""
-    if not suite.sizes:
-        return None, None
-    found = [size.of(scan.categories) for size in suite.sizes]
-    for size in found:
-        if size.rows in (None, scan.rows) and not _differences_from(size, scan):
-            return size, None
-    nearest = min(found, key=lambda size: abs((size.rows or 0) - scan.rows))
-    differences = _differences_from(nearest, scan)
-    sizes = " or ".join("any number of" if size.rows is None else f"{size.rows:,}" for size in suite.sizes)
-    some = " (or a subset of complete categories)" if any(size.apart for size in suite.sizes) else ""
-    complaint = f"{suite.title} has {sizes} {suite.unit}{some}, but {scan.rows:,} were found"
-    return None, f"{complaint} ({'; '.join(differences)})." if differences else f"{complaint}."
-
-
-def _differences_from(size: Size, scan: Scan) -> list[str]:
-    return _differences("", size.categories, scan.categories) + _differences(" ids", size.ids, scan.ids)
-
-
-def _differences(unit: str, expected: Mapping[str, int | None] | None, found: Counter[str]) -> list[str]:
-    """Describe the categories whose count differs from the official one; None allows any count except 0."""
-    differences = []
-    for name in sorted({*expected, *found}) if expected is not None else ():
-        wanted = (expected or {}).get(name, 0)
-        if not found[name] if wanted is None else wanted != found[name]:
-            some = "some" if wanted is None else f"{wanted:,}"
-            differences.append(f"{name}{unit}: {some} expected, {found[name]:,} found")
-    return differences

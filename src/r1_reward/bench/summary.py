@@ -29,10 +29,10 @@ from r1_reward.records.errors import UserError
 
 _LISTED_ISSUES = 100
 _COIN_SEED = 123
-_RIGHT, _WRONG, _UNREADABLE = 0, 3, 6
-_COIN = 9
-_COUNTS = 10
-"""Right, wrong and unreadable votes by position of the preferred response (first, second, unknown); right coins."""
+_RIGHT, _WRONG, _UNREADABLE, _THIRD = 0, 3, 6, 9
+_COIN = 12
+_COUNTS = 13
+"""Right, wrong, unreadable and third votes by position of the preferred response (first, second, unknown); coins."""
 
 
 class _Known(TypedDict):
@@ -51,11 +51,11 @@ class Tally:
 
     def __init__(self, *, keep: bool = False, cluster: Callable[[str], str] = str) -> None:
         self._cluster = cluster
-        self._ties = self._labels = 0
+        self._labels = 0
         self._kept: list[Outcome] | None = [] if keep else None
         self._index, self._ids = array("q"), array("Q")
         self._category, self._paper = array("i"), array("i")
-        self._issue, self._longer = array("b"), array("b")
+        self._issue, self._longer, self._tied = array("b"), array("b"), array("b")
         self._counts = array("i")
         self._passes = 0
         self._category_codes: dict[str, int] = {}
@@ -87,7 +87,7 @@ class Tally:
         self._paper.append(_code(self._paper_codes, outcome.paper_category))
         self._longer.append(Counts.UNKNOWN if outcome.longer is None else outcome.longer)
         self._issue.append(outcome.issue is not None)
-        self._ties += outcome.preferred == 0
+        self._tied.append(outcome.preferred == 0)
         self._labels += outcome.preferred is not None
         if outcome.issue is not None:
             insort(self._issues, (outcome.index, outcome.id, outcome.issue))
@@ -113,6 +113,7 @@ class Tally:
         for vote in votes:
             position = 2 if vote.preferred_first is None else 0 if vote.preferred_first else 1
             kind = _UNREADABLE if vote.correct is None else _RIGHT if vote.correct else _WRONG
+            kind = _THIRD if vote.third else kind
             counts[kind + position] += 1
             if vote.correct is None:
                 heads = self._coin.random() < 0.5
@@ -143,7 +144,8 @@ class Tally:
         if (times > 1).any():
             raise UserError(f"row {positions[times > 1][0]} has more than one set of votes; keep one of them")
         counts = np.array(self._counts, dtype=np.int32).reshape(len(self), max(self._passes, 1), _COUNTS)
-        right, wrong, unreadable = (counts[:, :, kind : kind + 3] for kind in (_RIGHT, _WRONG, _UNREADABLE))
+        kinds = (_RIGHT, _WRONG, _UNREADABLE, _THIRD)
+        right, wrong, unreadable, third = (counts[:, :, kind : kind + 3] for kind in kinds)
         category, categories = _by_name(self._category, self._category_codes)
         paper, paper_categories = _by_name(self._paper, self._paper_codes)
         return Counts(
@@ -157,8 +159,10 @@ class Tally:
             longer=np.array(self._longer, dtype=np.int8),
             right=right,
             wrong=wrong,
+            third=third,
             unreadable=unreadable,
             coin=counts[:, :, _COIN],
+            tied=np.array(self._tied, dtype=bool),
         )
 
     def summary(
@@ -198,7 +202,7 @@ class Tally:
         }
         return {
             "rows": len(self),
-            "ties": self._ties if self._labels == len(self) else None,
+            "ties": sum(self._tied) if self._labels == len(self) else None,
             "n": _count_known(rows),
             "votes": _votes(counts).min().item() if len(self) else None,
             "passes": self._passes,
@@ -336,8 +340,13 @@ def _count_known(values: np.ndarray) -> int:
     return int((~np.isnan(values)).sum())
 
 
+def _shown(counts: Counts) -> np.ndarray:
+    """Return (n, P, 3) votes of any kind, by position."""
+    return counts.right + counts.wrong + counts.third + counts.unreadable
+
+
 def _votes(counts: Counts) -> np.ndarray:
-    return (counts.right + counts.wrong + counts.unreadable).sum(axis=2)
+    return _shown(counts).sum(axis=2)
 
 
 def _categories(
@@ -361,8 +370,8 @@ def _plain(counts: Counts, passes: np.ndarray) -> dict[str, Any]:
 
 def _votes_apart(counts: Counts) -> dict[str, Any]:
     """Return vote-level numbers: the share of readable votes, position bias and flip rate."""
-    right, wrong, unreadable = (part.sum(axis=(0, 1)) for part in (counts.right, counts.wrong, counts.unreadable))
-    first, second, unknown = right + wrong + unreadable
+    right, wrong, third = (part.sum(axis=(0, 1)) for part in (counts.right, counts.wrong, counts.third))
+    first, second, unknown = _shown(counts).sum(axis=(0, 1))
     named_first, named = right[0] + wrong[1], right[:2].sum() + wrong[:2].sum()
     share = _ratio(named_first, named)
     constant = None
@@ -372,7 +381,7 @@ def _votes_apart(counts: Counts) -> dict[str, Any]:
         constant = "always 1" if share >= 0.99 else "always 2" if share <= 0.01 else None
     by_position = {"first": _ratio(right[0], first), "second": _ratio(right[1], second)}
     return {
-        "parse_rate": _ratio(float((right + wrong).sum()), float(first + second + unknown)),
+        "parse_rate": _ratio(float((right + wrong + third).sum()), float(first + second + unknown)),
         "by_position": by_position if first + second else {},
         "flip_rate": _flip_rate(counts),
         "first_share": share,
@@ -381,10 +390,13 @@ def _votes_apart(counts: Counts) -> dict[str, Any]:
 
 
 def _flip_rate(counts: Counts) -> float | None:
-    """Return the share of rows whose two majorities choose different responses, among rows with two majorities."""
+    """Return the share of rows whose two majorities choose different responses, among rows where both choose one."""
     if counts.right.shape[1] != 2:
         return None
-    lead = np.sign(counts.right.sum(axis=2) - counts.wrong.sum(axis=2))
+    right, wrong, third = (part.sum(axis=2) for part in (counts.right, counts.wrong, counts.third))
+    tied = counts.tied[:, None]
+    one, two, ties = np.where(tied, wrong, right), np.where(tied, third, wrong), np.where(tied, right, third)
+    lead = np.where(ties > np.maximum(one, two), 0, np.sign(one - two))
     decided = lead[(lead != 0).all(axis=1)]
     return _ratio((decided[:, 0] != decided[:, 1]).sum(), len(decided))
 
@@ -395,7 +407,7 @@ def _baselines(counts: Counts, acc_plus: bool) -> dict[str, dict[str, float | No
     ``always_1`` chooses the first response in the orders in which the votes were shown; ``longer`` and ``shorter`` are
     wrong if both responses have the same length; ``random`` is the expectation of a coin. None if unknown.
     """
-    first, second, unknown = np.moveaxis(counts.right + counts.wrong + counts.unreadable, 2, 0)
+    first, second, unknown = np.moveaxis(_shown(counts), 2, 0)
     guesses: dict[str, np.ndarray | None] = {"always_1": None, "longer": None, "shorter": None}
     if not unknown.any():
         guesses["always_1"] = np.where(first == second, 0.5, first > second)
@@ -417,7 +429,8 @@ def _voting_curve(counts: Counts, seed: int, resamples: int) -> dict[str, list[d
     passes = counts.right.shape[1]
     if not len(counts.index) or _votes(counts).min() < 2:
         return None
-    votes = np.stack([part.sum(axis=2).ravel() for part in (counts.right, counts.wrong, counts.unreadable)], axis=1)
+    parts = (counts.right, counts.wrong, counts.unreadable, counts.third)
+    votes = np.stack([*(part.sum(axis=2).ravel() for part in parts), np.repeat(counts.tied, passes)], axis=1)
     curve = voting_curve_from_counts(
         votes,
         np.repeat(counts.ids, passes),

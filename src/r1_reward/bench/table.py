@@ -91,6 +91,8 @@ class Run(_Shape):
     size: str | None = ""
     """Label of the official size, None for unofficial rows, empty if unknown."""
     expected: Count | None = None
+    limit: Count | None = None
+    """The number of rows or groups of a trial, None for a run on all rows."""
     complete: bool | None = None
     rule: Rule
     orders: str | None = None
@@ -324,9 +326,11 @@ def _other_rows(benchmark: Benchmark, run: Run, grouping: str, columns: Sequence
     sizes = benchmark.groupings.get(grouping if grouping == WITH_TIES else OFFICIAL, {})
     whole = sum(sizes.values())
     own = sum(sizes[one.heading] for one in columns if one.heading in sizes and one.key in run.categories)
-    if whole and run.expected not in (None, whole, own) and not benchmark.grouped:
+    if run.limit is not None:
+        told.append(f"A trial on a part of the benchmark (`--limit {run.limit}`).")
+    elif whole and run.expected not in (None, whole, own) and not benchmark.grouped:
         told.append(f"On a version with {run.expected:,} rows; the published one has {whole:,}.")
-    if benchmark.grouped and run.size is None:
+    elif benchmark.sizes and run.size is None:
         told.append(
             f"Not on the official {whole:,} {benchmark.unit}." if whole else f"Not on the official {benchmark.unit}."
         )

@@ -16,6 +16,7 @@ from r1_reward.cli.judging import AsJson, Resume, with_frames
 from r1_reward.cli.options import Fields, with_settings
 from r1_reward.cli.progress import progress_bar
 from r1_reward.models.quiet import quiet_libraries
+from r1_reward.records.errors import UserError
 
 if TYPE_CHECKING:
     from r1_reward.bench.run import RunState
@@ -161,6 +162,8 @@ def compare(
         typer.echo(json.dumps(result))
         return
     gain, test = result["difference"], result["mcnemar"]
+    if not result["n"]:
+        raise UserError(f"{before} and {after}: no row is scored in both, so there is nothing to compare.")
     typer.echo(f"{result['n']} rows in both; {result['a_only']} only before, {result['b_only']} only after")
     mean, low, high = (100 * gain[name] for name in ("mean", "low", "high"))
     typer.echo(f"after - before: {mean:+.2f} points [{low:+.2f}, {high:+.2f}]")
@@ -179,7 +182,6 @@ def probe(
     rows: SuiteRows,
     engine: Engine,
     attacks: Annotated[str | None, typer.Option(help="Only these attacks, such as answer_tag,padding.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only this many rows, evenly spaced.")] = None,
     frames: Frames = None,
     as_json: AsJson = False,
 ) -> None:
@@ -198,7 +200,6 @@ def probe(
             settings,
             out,
             attacks=names,
-            limit=limit,
             **engine.model_dump(exclude={"base_url"}),
             progress=partial(_show_state, update),
         )

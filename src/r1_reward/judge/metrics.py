@@ -90,32 +90,35 @@ def mean_tokens(judgments: Sequence[Sequence[Judgment]]) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _half_wins(right: int, wrong: int) -> tuple[int, ...]:
-    """Return, for m = 0..right + wrong, the number of m-subsets of readable votes that win, times two, plus ties."""
-    halves = [0] * (right + wrong + 1)
-    ways_wrong = [comb(wrong, w) for w in range(wrong + 1)]
+def _half_wins(right: int, wrong: int, third: int, tied: bool) -> tuple[int, ...]:
+    """Return, for m = 0, 1, ..., the number of m-subsets of readable votes that win, times two, plus even splits."""
+    halves = [0] * (right + wrong + third + 1)
+    ways_wrong, ways_third = ([comb(votes, one) for one in range(votes + 1)] for votes in (wrong, third))
     for r in range(1, right + 1):
-        ways = comb(right, r)
-        for w in range(min(r, wrong) + 1):
-            halves[r + w] += ways * ways_wrong[w] * (2 if r > w else 1)
+        ways, most = comb(right, r), r - tied
+        for t in range(min(most, third) + 1):
+            for w in range(min(most, wrong) + 1):
+                halves[r + t + w] += ways * ways_third[t] * ways_wrong[w] * (2 if r > w else 1)
     return tuple(halves)
 
 
-def majority_at_k(right: int, wrong: int, unreadable: int, k: int) -> float:
+def majority_at_k(right: int, wrong: int, unreadable: int, k: int, third: int = 0, tied: bool = False) -> float:
     """Return the probability that k of these votes, drawn without replacement, have a majority for the right answer.
 
     It is the expectation over all k-subsets in closed form, counted in integers and therefore exact. Unreadable votes
-    do not count; a tie counts one half, like a coin flip, but a subset without any readable vote has no verdict and
-    counts as wrong.
+    do not count; an even split counts one half, like a coin flip, but a subset without any readable vote has no verdict
+    and counts as wrong. ``third`` counts the votes for a tie, which win with more than either response has. If the
+    label is a tie (``tied``), those are ``right``, and ``wrong`` and ``third`` are the votes for the responses.
 
     Raises:
         ValueError: there are fewer than k votes.
     """
-    total = comb(right + wrong + unreadable, k)
+    readable = right + wrong + third
+    total = comb(readable + unreadable, k)
     if total == 0:
-        raise ValueError(f"cannot draw {k} of {right + wrong + unreadable} votes")
-    halves = _half_wins(right, wrong)
-    drawn = range(max(0, k - unreadable), min(k, right + wrong) + 1)
+        raise ValueError(f"cannot draw {k} of {readable + unreadable} votes")
+    halves = _half_wins(right, wrong, third, bool(tied))
+    drawn = range(max(0, k - unreadable), min(k, readable) + 1)
     return sum(halves[m] * comb(unreadable, k - m) for m in drawn) / (2 * total)
 
 
@@ -133,19 +136,17 @@ def voting_curve(
     """Return majority@k and any@k for k = 1..votes, each the mean over pairs with its interval."""
     counts = []
     for row, label in zip(judgments, preferred, strict=True):
-        right = sum(j.answer == label for j in row)
-        unreadable = sum(j.answer is None for j in row)
-        counts.append((right, len(row) - right - unreadable, unreadable))
+        other, last = (3 - label, 0) if label else (1, 2)
+        kinds = [sum(vote.answer == answer for vote in row) for answer in (label, other, None, last)]
+        counts.append((*kinds, label == 0))
     votes = min(len(row) for row in judgments)
     return {
         "majority": [
-            mean_interval(np.array([majority_at_k(*count, k) for count in counts]), seed=seed)
+            mean_interval(np.array([majority_at_k(*one[:3], k, *one[3:]) for one in counts]), seed=seed)
             for k in range(1, votes + 1)
         ],
         "any": [
-            mean_interval(
-                np.array([any_at_k(right, right + wrong + none, k) for right, wrong, none in counts]), seed=seed
-            )
+            mean_interval(np.array([any_at_k(one[0], sum(one[:4]), k) for one in counts]), seed=seed)
             for k in range(1, votes + 1)
         ],
     }
@@ -236,8 +237,9 @@ def voting_curve_from_counts(
 ) -> dict[str, list[Interval]]:
     """Return majority@k and any@k for k = 1..the fewest votes of a row, each a mean over rows with its interval.
 
-    ``counts`` is (n, 3) integers: right, wrong and unreadable votes; ``clusters`` and ``strata`` are as in
-    :func:`resampled_means`. Each value is the expectation over all k-subsets of a row's votes and therefore unbiased.
+    ``counts`` is (n, 3) integers: right, wrong and unreadable votes; or (n, 5), followed by ``third`` and ``tied`` of
+    :func:`majority_at_k`. ``clusters`` and ``strata`` are as in :func:`resampled_means`. Each value is the expectation
+    over all k-subsets of a row's votes and therefore unbiased.
 
     Raises:
         ValueError: there are no rows.
@@ -246,13 +248,13 @@ def voting_curve_from_counts(
         raise ValueError("no rows to draw votes from")
     distinct, kind = np.unique(counts, axis=0, return_inverse=True)
     kinds: list[list[int]] = distinct.tolist()
-    votes = min(map(sum, kinds))
+    votes = min(sum(one[:4]) for one in kinds)
     curve: dict[str, list[Interval]] = {"majority": [], "any": []}
     # Sixteen k at a time: one draw serves them all, and memory does not grow with the votes.
     for start in range(1, votes + 1, 16):
         ks = range(start, min(start + 16, votes + 1))
-        majority = [[majority_at_k(right, wrong, none, k) for k in ks] for right, wrong, none in kinds]
-        some = [[any_at_k(right, right + wrong + none, k) for k in ks] for right, wrong, none in kinds]
+        majority = [[majority_at_k(*one[:3], k, *one[3:]) for k in ks] for one in kinds]
+        some = [[any_at_k(one[0], sum(one[:4]), k) for k in ks] for one in kinds]
         values = np.concatenate([majority, some], axis=1)[kind]
         drawn = resampled_means(values, clusters, strata=strata, seed=seed, resamples=resamples)
         found = [percentile_interval(float(values[:, i].mean()), drawn[:, i]) for i in range(values.shape[1])]

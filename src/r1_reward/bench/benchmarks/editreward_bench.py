@@ -119,8 +119,8 @@ def numbers(clusters: Sequence[Cluster]) -> dict[str, float | None]:
     groups: list[tuple[int, list[bool]]] = []
     for cluster in clusters:
         candidates = int((cluster[0].category or "0")[0])
-        for votes in zip(*(outcome.passes for outcome in cluster), strict=True):
-            right = [won(one) is True for one in votes]
+        for number in range(len(cluster[0].passes)):
+            right = [won(one.passes[number], one.preferred) is True for one in cluster]
             groups += [(2, [one]) for one in right] if candidates == 2 else [(candidates, right)]
     shares = edit_reward_score(groups)
     return {"overall": shares["overall"].value, **{name: shares[name[0]].value for name in GROUPS}}

@@ -116,7 +116,7 @@ def numbers(clusters: Sequence[Cluster]) -> dict[str, float | None]:
     Only the first vote in each order counts; an unreadable one is excluded from the denominator.
     """
     right, judged, pairs = Counter[str](), Counter[str](), Counter[str]()
-    for (outcome,) in clusters:
+    for outcome in chain.from_iterable(clusters):
         task = outcome.category or ""
         pairs[task] += 1
         for votes in outcome.passes:

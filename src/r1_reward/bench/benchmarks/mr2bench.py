@@ -107,7 +107,7 @@ def read(comparisons: Cluster) -> Group:
     """Return how often a best answer beats all other answers; a comparison that was not judged counts as lost."""
     wins: defaultdict[int, list[tuple[bool, ...]]] = defaultdict(list)
     for one in comparisons:
-        wins[one.sides[0]].append(tuple(won(votes) is True for votes in one.passes))
+        wins[one.sides[0]].append(tuple(won(votes, one.preferred) is True for votes in one.passes))
     passes = range(len(comparisons[0].passes))
     right = [
         any(len(own) == ANSWERS - len(wins) and all(win[number] for win in own) for own in wins.values())
@@ -147,7 +147,6 @@ BENCHMARK = Benchmark(
     official=OfficialScore(
         numbers,
         read,
-        cluster=lambda one: f"{one.category} {one.id}",
         about="Share of the groups of four in which a best answer wins against all answers that are not best; an "
         "unreadable verdict is not a win. Each group is judged once in each order, and the passes are averaged. "
         "Random verdicts win 1/8 of the groups with one best answer. The official script is not published: this is "

@@ -194,7 +194,7 @@ BENCHMARK = Benchmark(
     ties="drop",
     cluster=pair_of,
     notes=(
-        "With and without ties are separate runs: only with ties may the judge say that neither response is better.",
+        "With and without ties are separate runs: without, no label is a tie, so a verdict of a tie is wrong.",
         "mean is over the judged tasks. The paper's overall is over seven or nine tasks, four of which are not "
         "supported here (audio, videos and 3D objects as answers, questions about audio), so it is left out.",
         "The official script samples ten evenly spaced frames from a video.",

@@ -36,7 +36,7 @@ from r1_reward.bench.benchmark import (
 )
 from r1_reward.bench.fields import Draft, Fields
 from r1_reward.bench.official import REWARD_BENCH_2, TiesRow, four_way_score, reward_bench_2_score, ties_score
-from r1_reward.bench.rows import Outcome, won
+from r1_reward.bench.rows import BenchmarkRow, Outcome, won
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Answer
 
@@ -99,9 +99,9 @@ def _check_counts(row: Fields, id: str, subset: str, right: Sequence[str], wrong
 # ---- score
 
 
-def cluster(outcome: Outcome) -> str:
+def cluster(one: Outcome | BenchmarkRow) -> str:
     """Return the prompt of a comparison; two Ties prompts with the same number share a cluster."""
-    return f"{TIES} {outcome.id.partition(':')[2]}" if outcome.category == TIES else outcome.id
+    return f"{one.category} {one.id.partition(':')[2] if one.category == TIES else one.id}"
 
 
 class Prompt(NamedTuple):
@@ -120,7 +120,7 @@ def read(comparisons: Cluster) -> Prompt:
         return Prompt(subset, None, tuple(_ratings(comparisons)))
     scores = []
     for number in range(len(comparisons[0].passes)):
-        verdicts = [won(one.passes[number]) for one in comparisons]
+        verdicts = [won(one.passes[number], one.preferred) for one in comparisons]
         right = None if verdicts.count(True) < WRONG else True
         scores.append(four_way_score(False if False in verdicts else right))
     return Prompt(subset, fmean(scores))
@@ -137,7 +137,7 @@ def _ratings(comparisons: Cluster) -> Iterator[TiesRow]:
         for one in own:
             better, worse = one.sides
             right.add(better)
-            for verdict in map(won, one.passes):
+            for verdict in (won(votes, one.preferred) for votes in one.passes):
                 wins[better] += [] if verdict is None else [verdict]
                 wins[worse] += [] if verdict is None else [not verdict]
         if id.startswith("tied") and len(right) < 2:  # no comparison of the other right answers was judged
