@@ -364,7 +364,7 @@ def test_a_judge_behind_an_openai_server(swift, server, monkeypatch):
     assert "<image>" not in json.dumps(request) and sum(part["type"] == "image_url" for part in parts) == 1
 
 
-@pytest.mark.parametrize("spoiled", ["gibberish", "x" * 60_000])
+@pytest.mark.parametrize("spoiled", ["gibberish", "x" * 60_000, "endless"])
 def test_a_judge_in_this_process_gives_the_same_rewards_as_one_behind_a_server(swift, monkeypatch, spoiled):
     rows = [row("<image>Which?", text, images=[WHITE]) for text in ("a", spoiled, "aa", "aaa")]
     rows += [row("R?", "x" * 60_000, prompt_id="prompt_1") for _ in range(4)]

@@ -13,7 +13,6 @@ from typing import Any
 from pydantic import ConfigDict, Field, create_model
 
 from r1_reward.engines.engine import EngineError
-from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.groups import Group, ScoredGroup, score_groups
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.serve.judge_client import Scored
@@ -63,9 +62,8 @@ def score_each(model: RewardModel, groups: list[Group], options: Mapping[str, An
     for scored in score_groups(groups, compare, **grouping, seed=model.seed, video_frames=model.video_frames):
         if isinstance(scored, EngineError):
             raise scored
-        failed = [error for error in scored.errors if not isinstance(error, PromptTooLong)]
-        if failed:
-            raise failed[0]
+        if scored.failures:
+            raise scored.failures[0]
         done.append(scored)
     return done
 

@@ -197,7 +197,7 @@ def _read(found: Any, count: int, places: Sequence[int]) -> Judged:
 
     if isinstance(found, InvalidPair):
         raise UserError(str(found))
-    errors = [found] if isinstance(found, EngineError) else found.errors if places else []
+    errors = [found] if isinstance(found, EngineError) else found.failures if places else []
     if errors:
         return JudgeFailed(str(errors[0]))
     scored = [Scored(None, "too long to be judged")] * count
