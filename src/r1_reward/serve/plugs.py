@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from r1_reward.records.texts import is_blank
-from r1_reward.serve.judge_client import JudgeServer, Scored
+from r1_reward.serve.judge_client import UNREADABLE, JudgeServer, Scored
 from r1_reward.serve.outcomes import worst_of
 from r1_reward.serve.templates import Prompt
 from r1_reward.store.encoded import decode_bare, kind_of_source
@@ -52,12 +52,13 @@ async def against(
     For ``folder`` see :func:`shown`.
 
     Raises:
-        ValueError: the reference answer is too long for the judge.
+        ValueError: the reference answer is too long for the server or the judge, and longer than the response.
         JudgeFailed: the judge failed to answer.
     """
     question, images = shown(prompt, folder)
     own, other = await judge.rewards(question, [response, reference], images)
-    if own.reward is None and own.why != other.why and len(reference) > len(response):
+    too_long = own.reward is None and own.why != UNREADABLE
+    if too_long and len(reference) > len(response):
         raise ValueError(f"the reference answer cannot be judged: {other.why}")
     return own
 
