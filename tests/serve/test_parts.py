@@ -190,7 +190,8 @@ MANY = [image(1, 1), text("between")] * 10
         (pair(MANY[:10], MANY[:10]), "response_2", "10 pictures"),
         (pair([image()], images=[{"base64": base64_png()}] * 8), "images", "9 pictures"),
         (pair([text("a")] * 10_000), "response_1", "too many parts; this server takes at most 64 (--max-parts)"),
-        (pair([text("a" * 30_000)] * 2), "response_1", "60,000 characters"),
+        (pair([text("a" * 25_000)] * 2), "response_1", "50,001 characters; this server takes at most 50,000"),
+        (pair([text("a" * 30_000), image(), text("a" * 30_000)]), "response_1", "60,000 characters"),
         # places
         (pair([HERE, text("a")]), "response_1[0]", "1 image part has no source, but no images were given"),
         (pair([HERE], [text("a"), HERE], images=[{"base64": base64_png()}]), "response_2[1]", "2 image parts"),

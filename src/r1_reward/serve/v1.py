@@ -8,6 +8,7 @@ from typing import Any
 from r1_reward.judge.prepare import PairToJudge
 from r1_reward.judge.ranking import default_budget
 from r1_reward.judge.schedules import count_comparisons
+from r1_reward.records.content import Place, read_parts
 from r1_reward.serve import schemas
 from r1_reward.serve.batching import Sampling
 from r1_reward.serve.budget import Budget
@@ -149,7 +150,11 @@ def _sent(call: Call[Any, None], responses: dict[str, schemas.PartsOrText], long
 
 
 def _text(content: schemas.PartsOrText) -> str:
-    return content if isinstance(content, str) else "".join(getattr(part, "text", "") for part in content)
+    """Return the text of a content as the judge's limit counts it: with the line breaks between adjacent texts."""
+    if isinstance(content, str):
+        return content
+    pieces = read_parts([part.text if isinstance(part, schemas.TextPart) else Place("image") for part in content])
+    return "".join(piece for piece in pieces if isinstance(piece, str))
 
 
 def _spend(budget: Budget, asked: schemas.Question, pairs: int, field: str) -> None:
