@@ -13,7 +13,8 @@ judging has the full ``timeout``, however long the requests waited.
   latest groups. With different content it is refused (409).
 - A request with another prompt, other options or another size under the same group id, or with a surplus sample, gets
   409, and the existing group is unchanged.
-- If the judge fails, the whole group gets the error; sending a sample again under its id has the group judged again.
+- If the judge fails, the whole group gets the error; if all samples have ids, sending one again has the group judged
+  again.
 - A sample that is too long for the server or the judge, or without a readable comparison, gets a reason in place of a
   reward; the others are judged.
 - If a client disconnects, its sample stays if it has an id, so that its answer can be fetched later, and is removed
