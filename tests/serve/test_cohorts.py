@@ -155,7 +155,12 @@ def test_counts_and_health(server, name):
 
 
 @pytest.mark.parametrize(
-    "long", ["5" * 201, [{"type": "text", "text": "5" * 150}, {"type": "text", "text": "6" * 150}]]
+    "long",
+    [
+        "5" * 201,
+        [{"type": "text", "text": "5" * 150}, {"type": "text", "text": "6" * 150}],
+        [{"type": "text", "text": "5" * 100}, {"type": "text", "text": "6" * 100}],  # the judge is shown a line break
+    ],
 )
 def test_a_response_that_is_too_long_has_no_reward_and_the_others_are_judged(server, name, long):
     (_, one), (_, two), (status, bad) = at_once(server, *(sample(text, name) for text in ("4", "7", long)))

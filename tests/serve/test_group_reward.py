@@ -18,6 +18,7 @@ from scripted_server import reply, status
 
 from r1_reward import AsyncGroupReward, GroupReward
 from r1_reward.engines.engine import EngineError
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
@@ -41,6 +42,9 @@ class Judge(FakeEngine):
             self.asked.append((question, first, second))
             if "unjudgeable" in (first, second):
                 yield EngineError("the judge stumbles")
+                continue
+            if "endless" in (first, second):
+                yield PromptTooLong.counted(9000, 4096, 512)
                 continue
             one, two = (self.value(question, request.images, response) for response in (first, second))
             answer = "?" if one == two else "1" if one > two else "2"
@@ -366,6 +370,15 @@ def test_failures_are_no_reward_but_a_failed_batch_is_an_error(caplog):
     assert "2 of 3 comparisons failed; the first error: the judge stumbles" in caplog.text
     with pytest.raises(EngineError, match="the judge stumbles"):
         reward(prompts=["Q?"] * 2, completions=["a", "unjudgeable"])
+
+
+def test_a_completion_over_the_judges_context_has_no_reward_and_does_not_end_the_training():
+    reward, _ = reward_by()
+    rewards = reward(prompts=["Q?"] * 3, completions=["a", "aa", "endless"])
+    assert rewards == [pytest.approx(-0.8), pytest.approx(0.8), None]
+    assert reward(prompts=["Q?"] * 2, completions=["a", "endless"]) == [None, None]
+    with pytest.raises(EngineError, match="the judge stumbles"):
+        reward(prompts=["Q?"] * 3, completions=["a", "unjudgeable", "endless"])
 
 
 def test_an_empty_completion_is_judged_and_a_monstrous_one_is_not():

@@ -596,6 +596,27 @@ def test_parts_and_whole_groups_may_share_a_request():
         assert first["extra_logs"]["responses_to_prompt"] == [2.0, 2.0, 2.0]
 
 
+def test_a_request_with_parts_of_several_groups_waits_once():
+    labels = [grouped("p", 2), grouped("q", 2)]
+    first = {"query": ["p 1", "q 9"], "prompts": ["p", "q"], "labels": labels}
+    second = {"query": ["p 5", "q 2"], "prompts": ["p", "q"], "labels": labels}
+    answers = []
+    with Served() as server:
+        waiting = threading.Thread(target=lambda: answers.append(server.post("/get_reward", first)))
+        waiting.start()
+        wait_until(lambda: len(server.service.cohorts) == 2)
+        health = json.loads(server.ask("GET", "/health")[2])
+        assert (health["in_flight"], health["waiting"]) == (0, 1)
+        assert not server.service._rankers._threads, "there is nothing to judge yet"
+        answers.append(server.post("/get_reward", second))
+        waiting.join(20)
+        wait_until(lambda: server.service.state.open == 0)
+        assert (server.service.state.in_flight, server.service.state.waiting) == (0, 0)
+    assert sorted(answer["rewards"] for _, answer in answers) == [
+        pytest.approx([-0.8, 0.8]), pytest.approx([0.8, -0.8])
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("path", ["/get_reward", "/remote_rm"])
 def test_a_waiting_sample_holds_no_pictures(path):
     label = {"group": "g", "group_size": 2, "images": [{"base64": base64_png(57, 43)}]}

@@ -109,6 +109,16 @@ def test_groups_of_pictures(server, path):
     assert {tuple(sizes) for sizes in server.judge.images} >= {((4, 3), (5, 4)), ((4, 3), (4, 3))}
 
 
+def test_a_response_that_is_too_long_takes_its_picture_but_does_not_open_it(server):
+    responses = [[text("x" * 50_001), HERE], [text("4"), HERE], [text("7"), HERE]]
+    images = [{"base64": "damaged"}, {"base64": base64_png(4, 3)}, {"base64": base64_png(5, 4)}]
+    asked = {"question": "?", "responses": responses, "images": images, "group": "too long", "group_size": 3}
+    status, answer = server.post("/v1/reward", asked)
+    assert status == 200, answer
+    assert answer["rewards"] == [None, pytest.approx(-0.8), pytest.approx(0.8)]
+    assert shown_in(server, "4[image]", "7[image]") == ("?", [(4, 3), (5, 4)])
+
+
 def test_judgments_are_counted_for_different_responses():
     same, other = [image(4, 3), text("2")], [image(5, 4), text("2")]
     taken = [{"base64": base64_png(n, 1)} for n in (1, 2, 3)]
@@ -190,7 +200,8 @@ MANY = [image(1, 1), text("between")] * 10
         (pair(MANY[:10], MANY[:10]), "response_2", "10 pictures"),
         (pair([image()], images=[{"base64": base64_png()}] * 8), "images", "9 pictures"),
         (pair([text("a")] * 10_000), "response_1", "too many parts; this server takes at most 64 (--max-parts)"),
-        (pair([text("a" * 30_000)] * 2), "response_1", "60,000 characters"),
+        (pair([text("a" * 25_000)] * 2), "response_1", "50,001 characters; this server takes at most 50,000"),
+        (pair([text("a" * 30_000), image(), text("a" * 30_000)]), "response_1", "60,000 characters"),
         # places
         (pair([HERE, text("a")]), "response_1[0]", "1 image part has no source, but no images were given"),
         (pair([HERE], [text("a"), HERE], images=[{"base64": base64_png()}]), "response_2[1]", "2 image parts"),

@@ -18,7 +18,7 @@ from served import Served, base64_png, pair, png
 
 from r1_reward.serve.budget import Budget
 from r1_reward.serve.errors import Refusal
-from r1_reward.serve.pictures import PictureReader
+from r1_reward.serve.pictures import PictureReader, named_contents
 from r1_reward.serve.schemas import Base64Image, PathImage, UrlImage
 from r1_reward.serve.settings import ServerSettings
 
@@ -90,6 +90,14 @@ def test_a_pixel_bomb_is_refused_by_its_header(monkeypatch, size):
     monkeypatch.setattr("r1_reward.serve.pictures.open_image", lambda *_, **__: pytest.fail("it was unpacked"))
     status, field, told = refusal([], header_of(*size))
     assert (status, field) == (422, "images[0]") and "at most 16,777,216 (--max-pixels)" in told
+
+
+def test_a_text_is_not_searched_for_parts():
+    class Text(str):
+        def __iter__(self):
+            pytest.fail("a text of 30 MB would block the server for a second")
+
+    assert named_contents({"question": Text("Which?")}, [png()]) == ({"question": "Which?"}, [png()])
 
 
 # Paths.

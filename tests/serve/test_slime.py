@@ -175,6 +175,21 @@ def test_a_sample_that_arrives_alone_waits_for_its_siblings(server):
         ask(Sample("Which?", "1"), args=SimpleNamespace(n_samples_per_prompt=1))
 
 
+def test_a_lone_sample_of_rewards_without_a_lower_bound_needs_worst(server):
+    silencing = group("Is it unreadable?", ["1", "5"])
+    with pytest.raises(ValueError, match="no lower bound; set worst"):
+        ask(silencing[0], slime.judged_by(kind="bradley_terry"))
+    assert server.judge.seen == []
+    function = slime.judged_by(kind="bradley_terry", worst=-5.0)
+
+    async def both():
+        return await asyncio.gather(*(function(ARGS, sample) for sample in silencing))
+
+    assert asyncio.run(both()) == [-5.0, -5.0]
+    assert ask(silencing, function) == [-5.0, -5.0]
+    assert ask(silencing, slime.judged_by(kind="bradley_terry")) == [-1.0, -1.0]  # the whole group is known
+
+
 def test_options_are_those_of_the_server(server):
     ask(group("Which?", ["1", "5"]), slime.judged_by(votes=3, both_orders=False))
     assert len(server.judge.seen) == 1 and server.judge.temperatures == [1.0]
@@ -183,8 +198,8 @@ def test_options_are_those_of_the_server(server):
 # --rm-type remote_rm.
 
 
-def remote(server, prompt, response, label):
-    return lambda: server.post("/remote_rm", {"prompt": prompt, "response": response, "label": label})
+def remote(server, prompt, response, label, path="/remote_rm"):
+    return lambda: server.post(path, {"prompt": prompt, "response": response, "label": label})
 
 
 @pytest.mark.parametrize("prompt", [CHAT.format("Which?"), [{"role": "user", "content": "Which?"}], "Which?"])
@@ -213,6 +228,17 @@ def test_a_remote_sample_that_cannot_be_judged_earns_the_worst():
         assert answers == [(200, -1.0), (200, -1.0)]
     with Served(unscored_reward=-3.0) as server:
         answers = together(*(remote(server, "Is it unreadable?", text, label) for text in "15"))
+        assert answers == [(200, -3.0), (200, -3.0)]
+
+
+def test_remote_rewards_without_a_lower_bound_need_the_operators_choice():
+    label, path = {"group": "a", "group_size": 2}, "/remote_rm?kind=bradley_terry"
+    with Served() as server:
+        status, answer = remote(server, "Is it unreadable?", "1", label, path)()
+        assert (status, answer["error"]["field"]) == (422, "kind")
+        assert "set --unscored-reward" in answer["error"]["message"] and server.judge.seen == []
+    with Served(unscored_reward=-3.0) as server:
+        answers = together(*(remote(server, "Is it unreadable?", text, label, path) for text in "15"))
         assert answers == [(200, -3.0), (200, -3.0)]
 
 

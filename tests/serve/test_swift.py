@@ -297,12 +297,18 @@ def test_a_split_group_is_reunited_on_the_server(swift, judge, monkeypatch):
         assert [*found[0], *found[1]] == pytest.approx([by_length[len(text)] for text in texts])
 
 
-@pytest.mark.parametrize("kind", ["win_rate", "bradley_terry"])
-def test_spam_alone_in_its_process_has_the_worst_reward_and_no_zero(swift, judge, monkeypatch, kind):
-    monkeypatch.setenv("R1_REWARD_OPTIONS", json.dumps({"kind": kind}))
+@pytest.mark.parametrize("options", [{}, {"kind": "bradley_terry", "worst": -5}])
+def test_spam_alone_in_its_process_has_the_worst_reward_and_no_zero(swift, judge, monkeypatch, options):
+    monkeypatch.setenv("R1_REWARD_OPTIONS", json.dumps(options))
     found = together(processes(swift, monkeypatch, 2), [["gibberish"], ["a", "aa", "aaa"]])
-    assert found[0] == [-1.0]
+    assert found[0] == [options.get("worst", -1.0)]
     assert None not in found[1] and found[1] == sorted(found[1])
+
+
+def test_split_groups_of_rewards_without_a_lower_bound_need_worst(swift, judge, monkeypatch):
+    monkeypatch.setenv("R1_REWARD_OPTIONS", '{"kind": "bradley_terry"}')
+    with pytest.raises(UserError, match="R1_REWARD_OPTIONS: .*no lower bound; set worst .*several processes"):
+        processes(swift, monkeypatch, 2)
 
 
 @pytest.mark.parametrize("counts", [(6, 2), (5, 3), (1, 7), (4, 4), (8, 4), (6, 6)])
@@ -343,6 +349,7 @@ URL = "http://127.0.0.1:1/v1"
         ({"R1_REWARD_MODEL": "m", "R1_REWARD_BASE_URL": URL, "R1_REWARD_OPTIONS": '{"votes": 0}'}, "votes"),
         ({"R1_REWARD_SERVER": URL, "R1_REWARD_GROUP_SIZE": "four"}, "R1_REWARD_GROUP_SIZE"),
         ({"R1_REWARD_SERVER": URL, "R1_REWARD_GROUP_SIZE": "1"}, "must be 2 or more"),
+        ({"R1_REWARD_SERVER": URL, "R1_REWARD_OPTIONS": '{"worst": "low"}'}, "worst must be a number"),
     ],
 )
 def test_invalid_settings_are_refused_at_the_start(swift, monkeypatch, environment, message):
@@ -364,7 +371,7 @@ def test_a_judge_behind_an_openai_server(swift, server, monkeypatch):
     assert "<image>" not in json.dumps(request) and sum(part["type"] == "image_url" for part in parts) == 1
 
 
-@pytest.mark.parametrize("spoiled", ["gibberish", "x" * 60_000])
+@pytest.mark.parametrize("spoiled", ["gibberish", "x" * 60_000, "endless"])
 def test_a_judge_in_this_process_gives_the_same_rewards_as_one_behind_a_server(swift, monkeypatch, spoiled):
     rows = [row("<image>Which?", text, images=[WHITE]) for text in ("a", spoiled, "aa", "aaa")]
     rows += [row("R?", "x" * 60_000, prompt_id="prompt_1") for _ in range(4)]

@@ -5,23 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from served import ScriptedJudge, Served, base64_png, pair, together
+from served import Served, ShortJudge, base64_png, pair, together
 
-from r1_reward.engines.length import PromptTooLong
 from r1_reward.records.prompt import build_prompt
 from r1_reward.serve.judge_client import JudgeFailed, JudgeServer
 from r1_reward.serve.labels import LabelError, read_label
 
 QUESTION = "Which is larger?"
-
-
-class ShortJudge(ScriptedJudge):
-    """A judge whose context is too short for questions and responses with the word "endless"."""
-
-    def answer(self, requests):
-        for request, answer in zip(requests, super().answer(requests), strict=True):
-            endless = "endless" in request.messages[0]["content"][-1]["text"]
-            yield PromptTooLong.counted(9000, 4096, 512) if endless else answer
 
 
 def output(text):

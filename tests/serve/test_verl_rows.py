@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from served import ScriptedJudge, Served, png
+from served import Served, ShortJudge, png
 
 from r1_reward.records.schema import Completion
 from r1_reward.serve.chats import PromptError, WrongPictures
@@ -21,7 +21,7 @@ from r1_reward.serve.plugs import earned, judge_of, reference_of, shown
 RED, BLUE = Image.new("RGB", (8, 4), "red"), Image.new("RGB", (4, 8), "blue")
 
 
-class Silenced(ScriptedJudge):
+class Silenced(ShortJudge):
     def judge(self, question, first, second, seed, temperature):
         if "eight eight" in first + second:
             return Completion(text="I would not say.", tokens=4)
@@ -239,6 +239,20 @@ def test_an_answer_over_the_limit_earns_the_worst_and_the_run_continues(score, l
 def test_a_reference_that_is_too_long_does_not_penalize_the_answer(score):
     with pytest.raises(ValueError, match="reference"):
         score("is 7", reference="x" * 51_000)
+
+
+def test_a_reference_over_the_judges_context_does_not_penalize_the_answer(score):
+    with pytest.raises(ValueError, match=r"the reference answer cannot be judged: .*9,000 tokens"):
+        score("is 7", reference="endless, but is 5")
+
+
+def test_an_answer_over_the_judges_context_earns_the_worst(score):
+    answer = score("endless, but is 7")
+    assert (answer["score"], answer["scored"]) == (-1.0, 0.0) and "9,000 tokens" in answer["why"]
+
+
+def test_an_answer_that_silences_the_judge_earns_the_worst_whatever_the_length_of_the_reference(score):
+    assert score("eight eight", reference="A much longer reference, which is 5")["score"] == -1.0
 
 
 @pytest.mark.parametrize("reference", [None, "", " \n", "\u200b"])

@@ -23,6 +23,7 @@ from fakes import FakeEngine, shown
 from PIL import Image
 
 from r1_reward.engines.engine import EngineError
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.reward_model import RewardModel
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
@@ -71,6 +72,15 @@ class ScriptedJudge(FakeEngine):
             better = 3 - better  # some votes are wrong
         text = f"<think>{first} against {second}, seed {seed}.</think><answer>{better}</answer>"
         return Completion(text=text, tokens=9, probability=0.9 if better == 1 else 0.1)
+
+
+class ShortJudge(ScriptedJudge):
+    """A judge whose context is too short for questions and responses with the word "endless"."""
+
+    def answer(self, requests):
+        for request, answer in zip(requests, super().answer(requests), strict=True):
+            endless = "endless" in request.messages[0]["content"][-1]["text"]
+            yield PromptTooLong.counted(9000, 4096, 512) if endless else answer
 
 
 def number(text):

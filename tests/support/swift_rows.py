@@ -8,6 +8,7 @@ from fakes import FakeEngine, shown
 from PIL import Image
 
 from r1_reward.engines.engine import EngineError
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.records.schema import Completion
 
 WHITE, BLACK = Image.new("RGB", (28, 28), "white"), Image.new("RGB", (28, 28), "black")
@@ -17,7 +18,7 @@ class Witness(FakeEngine):
     """Prefers the longer response before light pictures or none, the shorter one before dark ones.
 
     ``asked`` holds (question, first, second, the brightness of each picture) of every judgement. A response with
-    "gibberish" in it silences the judge, a question with "down" makes it fail.
+    "gibberish" in it silences the judge, one with "endless" is too long for it, a question with "down" makes it fail.
     """
 
     special_tokens = ("<|im_end|>",)
@@ -32,6 +33,9 @@ class Witness(FakeEngine):
             self.asked.append((question, first, second, light))
             if "down" in question:
                 yield EngineError("the judge stumbles")
+                continue
+            if "endless" in first + second:
+                yield PromptTooLong.counted(9000, 4096, 512)
                 continue
             dark = bool(light) and light[0] < 128
             one, two = (len(text) * (-1 if dark else 1) for text in (first, second))

@@ -208,7 +208,8 @@ class BatchSession:
 class TakingTurns:
     """An engine that several threads may use: it works for one of them at a time.
 
-    No thread holds it for longer than one batch, since every session collects under the lock.
+    A turn is one ``collect``, which answers all that the thread has submitted. For a model in this process that is up
+    to a session's ``room``: a few batches of requests, with all of their votes.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from r1_reward.engines.engine import EngineError
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.candidates import Asked, Candidates, appearance
 from r1_reward.judge.comparisons import Comparison, bradley_terry, net_win_rates
 from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge
@@ -56,6 +57,11 @@ class ScoredGroup(NamedTuple):
     """The errors of comparisons that the engine did not answer; these have no probability."""
     votes: tuple[Judgment, ...] = ()
     """All votes of all comparisons."""
+
+    @property
+    def failures(self) -> list[EngineError]:
+        """The errors other than :class:`PromptTooLong`, which a single long response can cause."""
+        return [error for error in self.errors if not isinstance(error, PromptTooLong)]
 
     @property
     def unreadable(self) -> int:

@@ -13,7 +13,8 @@ judging has the full ``timeout``, however long the requests waited.
   latest groups. With different content it is refused (409).
 - A request with another prompt, other options or another size under the same group id, or with a surplus sample, gets
   409, and the existing group is unchanged.
-- If the judge fails, the whole group gets the error; sending a sample again under its id has the group judged again.
+- If the judge fails, the whole group gets the error; if all samples have ids, sending one again has the group judged
+  again.
 - A sample that is too long for the server or the judge, or without a readable comparison, gets a reason in place of a
   reward; the others are judged.
 - If a client disconnects, its sample stays if it has an id, so that its answer can be fetched later, and is removed
@@ -36,7 +37,7 @@ from r1_reward.records.errors import UserError
 from r1_reward.serve.budget import Clock
 from r1_reward.serve.errors import Refusal
 from r1_reward.serve.judge_client import Scored
-from r1_reward.serve.metrics import Metrics, State
+from r1_reward.serve.metrics import Metrics, State, Waits
 from r1_reward.serve.settings import ServerSettings
 
 _LOG = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ class Cohorts:
         gone: Gone | None = None,
         attempt: int = 0,
         replay: bool = True,
+        waits: Waits | None = None,
     ) -> list[Scored]:
         """Return what some samples of a group have earned, once the whole group has arrived and is judged.
 
@@ -140,6 +142,7 @@ class Cohorts:
             gone: Returns when the client has disconnected.
             attempt: A later attempt replaces the group of that id; its waiting samples get 503.
             replay: Whether to keep the answers. Otherwise the id is free again once the group is judged.
+            waits: The waits of a request that waits for several groups.
 
         Raises:
             Refusal: the samples do not fit the group, its responses show too many pixels, it stayed incomplete, or its
@@ -165,7 +168,7 @@ class Cohorts:
         if group.stage == "failed" or (group.stage == "waiting" and len(group.samples) == size):
             self._begin(group, prompt)
         del prompt  # a waiting request must not hold pictures
-        answer = await self._wait(group, samples, gone)
+        answer = await self._wait(group, samples, gone, waits or Waits(self._state))
         if isinstance(answer, Refusal):  # a copy, since several requests raise it
             raise type(answer)(answer.status, answer.message, answer.field, answer.headers)
         return [answer[sample.id] for sample in samples]
@@ -211,19 +214,18 @@ class Cohorts:
         return None
 
     async def _wait(
-        self, group: _Group, samples: Sequence[Sample], gone: Gone | None
+        self, group: _Group, samples: Sequence[Sample], gone: Gone | None, waits: Waits
     ) -> dict[Hashable, Scored] | Refusal:
         """Wait outside the gate for the answer, or until the client disconnects."""
         answer = group.answer
-        waits: set[asyncio.Future[Any]] = {answer}
+        ends: set[asyncio.Future[Any]] = {answer}
         hung_up = asyncio.ensure_future(gone()) if gone is not None else None
         if hung_up is not None:
-            waits.add(hung_up)
-        self._state.wait()
+            ends.add(hung_up)
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            with waits:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._state.go_on()
             if hung_up is not None:
                 hung_up.cancel()
             if not answer.done():

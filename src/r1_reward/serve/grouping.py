@@ -13,15 +13,13 @@ from typing import Any
 from pydantic import ConfigDict, Field, create_model
 
 from r1_reward.engines.engine import EngineError
-from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.groups import Group, ScoredGroup, score_groups
 from r1_reward.judge.reward_model import RewardModel
-from r1_reward.serve.judge_client import Scored
+from r1_reward.serve.judge_client import UNREADABLE, Scored
 from r1_reward.serve.schemas import Grouping, StopRule
 from r1_reward.serve.settings import ServerSettings
 
 _ALONE = "no other response of its group can be judged, so there is nothing to compare it with"
-_UNREADABLE = "no comparison with a different response could be read"
 
 
 class GroupOptions(Grouping):
@@ -63,16 +61,15 @@ def score_each(model: RewardModel, groups: list[Group], options: Mapping[str, An
     for scored in score_groups(groups, compare, **grouping, seed=model.seed, video_frames=model.video_frames):
         if isinstance(scored, EngineError):
             raise scored
-        failed = [error for error in scored.errors if not isinstance(error, PromptTooLong)]
-        if failed:
-            raise failed[0]
+        if scored.failures:
+            raise scored.failures[0]
         done.append(scored)
     return done
 
 
 def reasoned(group: ScoredGroup) -> list[Scored]:
     """Return the reward of each response of a group, or why it has none."""
-    why = _UNREADABLE if len(group.rewards) > 1 else _ALONE
+    why = UNREADABLE if len(group.rewards) > 1 else _ALONE
     if group.errors:
         why = f"{why}: {group.errors[0]}"
     return [Scored(reward, why if reward is None else None) for reward in group.rewards]

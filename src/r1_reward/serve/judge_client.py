@@ -38,6 +38,8 @@ SERVER, KEY = "R1_REWARD_SERVER", "R1_REWARD_API_KEY"
 """Environment variables for the server's URL and its API key."""
 NO_RESPONSE = "(empty response)"
 """What the judge is shown in place of a blank response."""
+UNREADABLE = "no comparison with a different response could be read"
+"""Why a response has no reward if nothing is too long; the whole reason, without details."""
 _Response = TypeVar("_Response", bound=Content)
 _LOST = 4  # failed connections after which the server counts as down
 _PAUSE = 1.0

@@ -5,10 +5,10 @@ one, can supply the rest under the names of ``/v1/reward``. All keys are optiona
 
     {"question": "Which digit?", "images": ["data/7.png"], "group": "row-7", "group_size": 8, "answer": "eight"}
 
-The judge is shown ``question`` in place of the prompt: text, or parts. ``images`` (or ``image``, beside another of
-these keys) are the prompt's pictures, each a path, a URL, base64, or ``{"path"|"url"|"base64": ...}``. ``group`` and
-``group_size`` say which samples belong together and how many there are, for trainers that send one sample at a time.
-A label that is not an object, or has none of these keys, is not meant for the judge: :data:`SILENT`.
+The judge is shown ``question`` in place of the prompt: text, or parts. ``images``, or ``image`` if another of these
+keys is present, are the prompt's pictures, each a path, a URL, base64, or ``{"path"|"url"|"base64": ...}``. ``group``
+and ``group_size`` say which samples belong together and how many there are, for trainers that send one sample at a
+time. A label that is not an object, or has none of these keys, is not meant for the judge: :data:`SILENT`.
 """
 
 from __future__ import annotations

@@ -77,6 +77,24 @@ class State:
             raise
 
 
+class Waits:
+    """The waits of one request for its groups; while any of them lasts, the request waits outside the gate."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._open = 0
+
+    def __enter__(self) -> None:
+        if self._open == 0:
+            self._state.wait()
+        self._open += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._open -= 1
+        if self._open == 0:
+            self._state.go_on()
+
+
 class Metrics:
     """The metrics of one server, in their own registry."""
 

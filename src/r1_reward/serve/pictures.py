@@ -197,6 +197,7 @@ def named_contents(
     nameless = [
         f"{field}[{number}]"
         for field, content in sent.items()
+        if not isinstance(content, str)  # millions of characters would block the event loop
         for number, part in enumerate(content)
         if isinstance(part, ImagePart) and part.image is None
     ]

@@ -11,14 +11,13 @@ reference itself earns 0, so the policy would learn to write such responses.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from r1_reward.records.texts import is_blank
-from r1_reward.serve.judge_client import JudgeServer, Scored
-from r1_reward.serve.outcomes import WORST
+from r1_reward.serve.judge_client import UNREADABLE, JudgeServer, Scored
+from r1_reward.serve.outcomes import worst_of
 from r1_reward.serve.templates import Prompt
 from r1_reward.store.encoded import decode_bare, kind_of_source
 
@@ -34,17 +33,8 @@ def judge_of(options: Mapping[str, Any]) -> tuple[JudgeServer, float]:
         JudgeFailed: no server URL is given.
     """
     given = dict(options)
-    worst = given.pop("worst", None)
-    if worst is None:
-        if given.get("kind", "win_rate") != "win_rate":
-            raise ValueError(
-                f"rewards of kind {given['kind']!r} have no lower bound; set worst (a number such as -5) to the reward "
-                "of responses that cannot be judged"
-            )
-        worst = WORST
-    if isinstance(worst, bool) or not isinstance(worst, int | float) or not math.isfinite(worst):
-        raise ValueError(f"worst must be a number, not {worst!r}")
-    return JudgeServer(**given), float(worst)
+    worst = worst_of(given.get("kind", "win_rate"), given.pop("worst", None))
+    return JudgeServer(**given), worst
 
 
 def earned(scored: Scored, worst: float) -> dict[str, Any]:
@@ -62,12 +52,13 @@ async def against(
     For ``folder`` see :func:`shown`.
 
     Raises:
-        ValueError: the reference answer is too long for the judge.
+        ValueError: the reference answer is too long for the server or the judge, and longer than the response.
         JudgeFailed: the judge failed to answer.
     """
     question, images = shown(prompt, folder)
     own, other = await judge.rewards(question, [response, reference], images)
-    if own.reward is None and own.why != other.why and len(reference) > len(response):
+    too_long = own.reward is None and own.why != UNREADABLE
+    if too_long and len(reference) > len(response):
         raise ValueError(f"the reference answer cannot be judged: {other.why}")
     return own
 

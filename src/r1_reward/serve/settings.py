@@ -43,7 +43,11 @@ class ServerSettings(Settings):
         le=MAX_RESPONSE_CHARS,
         description="Maximum characters of a question or response; the default is also the upper bound.",
     )
-    max_queue: int = Field(default=128, gt=0, description="Maximum requests in progress; further ones get 429.")
+    max_queue: int = Field(
+        default=128,
+        gt=0,
+        description="Maximum requests in progress; further ones wait (``Prefer: wait``, trainers' routes) or get 429.",
+    )
     max_waiting: int = Field(
         default=16_384, gt=0, description="Maximum requests whose groups are not yet answered; further ones get 429."
     )

@@ -8,6 +8,7 @@ from typing import Any
 from r1_reward.judge.prepare import PairToJudge
 from r1_reward.judge.ranking import default_budget
 from r1_reward.judge.schedules import count_comparisons
+from r1_reward.records.content import Place, read_parts
 from r1_reward.serve import schemas
 from r1_reward.serve.batching import Sampling
 from r1_reward.serve.budget import Budget
@@ -120,7 +121,7 @@ def _group_size(call: Call[schemas.RewardRequest, None]) -> int:
 
 
 async def _arrived(service: Service, call: Call[schemas.RewardRequest, None]) -> tuple[Prompt, list[Sample]]:
-    """Return a request's share of a group with its pictures open; responses that are too long are not opened."""
+    """Return a request's share of a group with its pictures open, except those in responses that are too long."""
     asked = call.body
     fields = {f"responses[{number}]": response for number, response in enumerate(asked.responses)}
     long = {field: call.budget.too_long(_text(response)) for field, response in fields.items()}
@@ -137,7 +138,10 @@ def _responses(budget: Budget, responses: list[schemas.PartsOrText]) -> dict[str
 
 
 def _sent(call: Call[Any, None], responses: dict[str, schemas.PartsOrText], long: Collection[str] = ()) -> Unopened:
-    """Return the question and then the responses; all texts except the ``long`` ones count against the budget."""
+    """Return the question and then the responses, of the ``long`` ones only the text: they are not judged.
+
+    All other texts and pictures count against the budget.
+    """
     asked = call.body
     sent = {"question": asked.question, **responses}
     for field, content in sent.items():
@@ -145,11 +149,16 @@ def _sent(call: Call[Any, None], responses: dict[str, schemas.PartsOrText], long
             call.budget.text(_text(content), field)
     if asked.criteria is not None:
         call.budget.text(asked.criteria, "criteria")
-    return Unopened(*named_contents(sent, [*asked.images, *call.uploads]))
+    contents, images = named_contents(sent, [*asked.images, *call.uploads])
+    return Unopened(contents | {field: _text(sent[field]) for field in long}, images)
 
 
 def _text(content: schemas.PartsOrText) -> str:
-    return content if isinstance(content, str) else "".join(getattr(part, "text", "") for part in content)
+    """Return the text of a content as the judge's limit counts it: with the line breaks between adjacent texts."""
+    if isinstance(content, str):
+        return content
+    pieces = read_parts([part.text if isinstance(part, schemas.TextPart) else Place("image") for part in content])
+    return "".join(piece for piece in pieces if isinstance(piece, str))
 
 
 def _spend(budget: Budget, asked: schemas.Question, pairs: int, field: str) -> None:

@@ -37,6 +37,7 @@ from r1_reward.serve.errors import Refusal
 from r1_reward.serve.grouping import GroupOptions, group_options, score_each
 from r1_reward.serve.judge_client import Scored, or_empty
 from r1_reward.serve.labels import SILENT, Label, LabelError, read_label
+from r1_reward.serve.metrics import Waits
 from r1_reward.serve.outcomes import as_probability
 from r1_reward.serve.pictures import Named
 from r1_reward.serve.routes import GROUPED, Call, Route
@@ -144,14 +145,16 @@ async def score(service: Service, call: Call[Any, GroupOptions], asked: list[Ask
             opened = await service.open([one.unopened for one in asked], call.budget)
             asked = [one._replace(question="", images=[]) for one in asked]
             whole = []
+            waits = Waits(service.state)
             for one, long, own in zip(asked, too_long, rewards, strict=True):
                 part = opened.pop(0)  # a request that waits for a group must not hold pictures
                 if one.is_part:
-                    tasks.create_task(_fill(own, _in_cohort(service, call, one, long, part)))
+                    tasks.create_task(_fill(own, _in_cohort(service, call, one, long, part, waits)))
                 elif not all(long):
                     whole.append((own, one, long, part))
                 del part
-            tasks.create_task(_judge(service, call, whole))
+            if whole:
+                tasks.create_task(_judge(service, call, whole))
             del whole
     except* Refusal as refusals:
         raise refusals.exceptions[0] from None
@@ -159,13 +162,18 @@ async def score(service: Service, call: Call[Any, GroupOptions], asked: list[Ask
 
 
 def _in_cohort(
-    service: Service, call: Call[Any, GroupOptions], one: Asked, long: list[str | None], opened: Opened
+    service: Service,
+    call: Call[Any, GroupOptions],
+    one: Asked,
+    long: list[str | None],
+    opened: Opened,
+    waits: Waits,
 ) -> Awaitable[list[Scored]]:
     """Return an awaitable of the rewards of part of a group; it ends when the rest has arrived and is judged."""
     samples = [Sample.of(None, response, why) for response, why in zip(one.responses, long, strict=True)]
     cohort = Cohort(opened.contents[0], opened.images, call.options.model_dump())
     name, size = one.group or "", one.group_size or 0
-    return service.cohorts.rewards(name, size, cohort, samples, gone=call.gone, replay=False)
+    return service.cohorts.rewards(name, size, cohort, samples, gone=call.gone, replay=False, waits=waits)
 
 
 async def _fill(own: list[float | None], scored: Awaitable[list[Scored]]) -> None:

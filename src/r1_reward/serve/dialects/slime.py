@@ -12,10 +12,11 @@ slime calls it with all samples of a prompt and the pictures the policy saw (``-
 rollouts that end early (``--over-sampling-batch-size``, ``--partial-rollout``). slime's evaluations do not support
 ``--group-rm``.
 
-A response that cannot be judged (too long, or unreadable for the judge) earns the worst reward. The run ends with a
-message if the judge fails, if the pictures of a prompt are missing, or if a prompt has only one sample: slime does not
-support missing rewards and would train on any number. The trainer's processes need httpx and
-``pip install --no-deps r1-reward``.
+A response that cannot be judged (too long, or unreadable for the judge) earns the worst reward. Bradley-Terry scores
+have no lower bound, so without ``--group-rm`` they need ``judged_by(kind="bradley_terry", worst=-5)``. The run ends
+with a message if the judge fails, if the pictures of a prompt are missing, or if a prompt has only one sample: slime
+does not support missing rewards and would train on any number. The trainer's processes need httpx and ``pip install
+--no-deps r1-reward``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 from r1_reward.serve.chats import PromptError
 from r1_reward.serve.judge_client import JudgeServer
 from r1_reward.serve.labels import read_label
-from r1_reward.serve.outcomes import filled
+from r1_reward.serve.outcomes import filled, worst_of
 from r1_reward.serve.templates import Prompt, clean, question_of
 
 RewardFunction = Callable[..., Awaitable[Any]]
@@ -35,8 +36,14 @@ _RUN = uuid.uuid4().hex
 """Distinguishes the groups of this process from those of other runs on the same server."""
 
 
-def judged_by(**options: Any) -> RewardFunction:
-    """Return a function for ``--custom-rm-path``; ``options`` are those of ``JudgeServer``."""
+def judged_by(*, worst: float | None = None, **options: Any) -> RewardFunction:
+    """Return a function for ``--custom-rm-path``.
+
+    Args:
+        worst: Reward of a response that cannot be judged, unless another of its group is known to have earned less; by
+            default the lowest win rate.
+        options: Those of ``JudgeServer``.
+    """
 
     async def rewards(args: Any, samples: Any, **_: Any) -> Any:
         """Return a reward for each sample of a prompt, or the reward of a single sample.
@@ -45,14 +52,16 @@ def judged_by(**options: Any) -> RewardFunction:
             JudgeFailed: the judge failed to answer.
             PromptError: the prompt cannot be shown to the judge as the policy saw it.
             LabelError: the label cannot be read.
+            ValueError: a single sample needs ``worst``, which is not set.
         """
         server = JudgeServer(**options)  # created late: processes that never call this import the module, too
         if not isinstance(samples, list):
-            return await _alone(server, args, samples)
+            least = worst_of(options.get("kind", "win_rate"), worst)  # the others' rewards are not known here
+            return await _alone(server, args, samples, least)
         _require_one_prompt(samples)
         question, images = _question(samples[0]).apart()
         scored = await server.rewards(question, [clean(sample.response) for sample in samples], images)
-        return filled([one.reward for one in scored])
+        return filled([one.reward for one in scored], worst)
 
     return rewards
 
@@ -60,8 +69,8 @@ def judged_by(**options: Any) -> RewardFunction:
 rewards = judged_by()
 
 
-async def _alone(server: JudgeServer, args: Any, sample: Any) -> float:
-    """Return the reward of a sample whose siblings arrive in other calls."""
+async def _alone(server: JudgeServer, args: Any, sample: Any, worst: float) -> float:
+    """Return the reward of a sample whose siblings arrive in other calls, ``worst`` if it cannot be judged."""
     if sample.group_index is None or args.n_samples_per_prompt < 2:
         raise PromptError(
             "got a single sample, so the judge has nothing to compare it with: use --group-rm and set "
@@ -76,8 +85,7 @@ async def _alone(server: JudgeServer, args: Any, sample: Any) -> float:
         group_size=args.n_samples_per_prompt,
         samples=[str(sample.index)],
     )
-    (reward,) = filled([scored.reward])
-    return reward
+    return worst if scored.reward is None else scored.reward
 
 
 def _require_one_prompt(samples: list[Any]) -> None:

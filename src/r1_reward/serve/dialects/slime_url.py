@@ -22,7 +22,7 @@ from r1_reward.serve.errors import Refusal
 from r1_reward.serve.grouping import GroupOptions, group_options
 from r1_reward.serve.judge_client import or_empty
 from r1_reward.serve.labels import LabelError, read_label
-from r1_reward.serve.outcomes import WORST
+from r1_reward.serve.outcomes import worst_of
 from r1_reward.serve.routes import GROUPED, Call, Route
 from r1_reward.serve.service import Service
 from r1_reward.serve.settings import ServerSettings
@@ -50,12 +50,18 @@ def routes(settings: ServerSettings) -> tuple[Route, ...]:
 
 
 async def remote_rm(service: Service, call: Call[RemoteRmRequest, GroupOptions]) -> Reward:
-    """Judge one of slime's samples with the rest of its group, which other requests send."""
+    """Judge one of slime's samples with the rest of its group, which other requests send.
+
+    One that cannot be judged gets the server's ``--unscored-reward``, by default the lowest win rate.
+    """
+    try:
+        worst = worst_of(call.options.kind, service.settings.unscored_reward, "--unscored-reward")
+    except ValueError as error:
+        raise Refusal(422, str(error), "kind") from error
     scoring = score(service, call, [await service.read(call.budget, partial(_read, call.body))])
     del call  # a request that waits for its siblings must not hold pictures
     ((reward,),) = await scoring
-    unscored = service.settings.unscored_reward
-    return Reward(reward if reward is not None else WORST if unscored is None else unscored)
+    return Reward(worst if reward is None else reward)
 
 
 def _read(request: RemoteRmRequest) -> Asked:

@@ -41,7 +41,7 @@ from r1_reward.records.content import Content, map_media  # noqa: E402
 from r1_reward.records.errors import UserError  # noqa: E402
 from r1_reward.serve.chats import PromptError, pictures_in, read_turn  # noqa: E402
 from r1_reward.serve.judge_client import JudgeFailed, JudgeServer, Scored, or_empty  # noqa: E402
-from r1_reward.serve.outcomes import filled  # noqa: E402
+from r1_reward.serve.outcomes import filled, worst_of  # noqa: E402
 from r1_reward.serve.templates import Prompt, ask  # noqa: E402
 
 if TYPE_CHECKING:
@@ -81,12 +81,15 @@ class R1Reward(AsyncORM):
         """Take swift's arguments; ``options`` override those in ``R1_REWARD_OPTIONS``.
 
         Raises:
-            UserError: no judge is configured, or a group has only one completion.
+            UserError: no judge is configured, a group has only one completion, or an option is invalid or missing.
         """
         super().__init__(args)
         options = {**_options_of_environment(), **options}
+        kind, worst = options.get("kind", "win_rate"), options.pop("worst", None)
         self._groups = _Groups(_sizes(args), _batch(args))
         self._judge: _Asked | _Here = _judge(options)
+        split = self._groups.several and isinstance(self._judge, _Asked)
+        self._worst = _worst(kind, worst, split=split)
 
     async def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
         """Return one reward per completion, None in groups that were not judged.
@@ -99,7 +102,7 @@ class R1Reward(AsyncORM):
         own = {name: values for name, values in columns.items() if isinstance(values, list) and len(values) == count}
         rows = [{name: values[place] for name, values in own.items()} for place in range(count)]
         groups = self._groups.of(rows, elsewhere=isinstance(self._judge, _Asked))
-        return _spread(groups, await self._judge.ask(groups), _owners(rows))
+        return _spread(groups, await self._judge.ask(groups), _owners(rows), self._worst)
 
 
 class R1RewardPlugin:
@@ -119,6 +122,7 @@ class R1RewardPlugin:
 
         options = _options_of_environment()
         engine, own = _taken(options, ("batch_size", "dialect")), _taken(options, ("max_new_tokens", "seed"))
+        self._worst = _worst(options.get("kind", "win_rate"), options.pop("worst", None), split=False)
         engine["dialect"] = chosen_dialect(engine.get("dialect", AUTO), model.name_or_path)
         judge = RewardModel(comparing(TransformersEngine(model, template.processor, **engine)), **own)
         self._groups = _Groups(_sizes(None))
@@ -127,7 +131,7 @@ class R1RewardPlugin:
     def __call__(self, inputs: Sequence[Mapping[str, Any]], **_: Any) -> list[float | None]:
         """Return one reward per row, None in groups that were not judged; a row's last message is the completion."""
         groups = self._groups.of(inputs, elsewhere=False)
-        return _spread(groups, self._judge.ask_now(groups), _owners(inputs))
+        return _spread(groups, self._judge.ask_now(groups), _owners(inputs), self._worst)
 
 
 # The judge.
@@ -197,7 +201,7 @@ def _read(found: Any, count: int, places: Sequence[int]) -> Judged:
 
     if isinstance(found, InvalidPair):
         raise UserError(str(found))
-    errors = [found] if isinstance(found, EngineError) else found.errors if places else []
+    errors = [found] if isinstance(found, EngineError) else found.failures if places else []
     if errors:
         return JudgeFailed(str(errors[0]))
     scored = [Scored(None, "too long to be judged")] * count
@@ -249,13 +253,14 @@ class _Groups:
         ``batch`` is how many completions of a training batch this process has, if known.
         """
         self._sizes, self._batch = sizes, batch
-        self._several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-        if self._several and not sizes:
+        self.several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        """Whether several processes may split a group."""
+        if self.several and not sizes:
             raise UserError(
                 "R1_REWARD_GROUP_SIZE: is not set, but several processes may split a prompt's completions; "
                 "set it to swift's num_generations."
             )
-        self._run = _same_everywhere() if self._several else ""
+        self._run = _same_everywhere() if self.several else ""
         self._calls = 0
         self._warned = False
 
@@ -280,7 +285,7 @@ class _Groups:
         """Yield groups, each with its size if another process has part of it."""
         sizes = sizes or [len(places)]
         whole = next((size for size in sizes if size > 1 and len(places) % size == 0), None)
-        if whole is None and elsewhere and self._several:
+        if whole is None and elsewhere and self.several:
             # If a prompt is in the batch several times, only its last group can be split.
             cut = len(places) - len(places) % sizes[0]
             yield places[cut:], sizes[0]
@@ -374,8 +379,10 @@ def _picture(image: Any) -> Any:
 # The rewards.
 
 
-def _spread(groups: Sequence[_Group], judged: Sequence[Judged], owners: Sequence[int]) -> list[float | None]:
-    """Return the reward of each row, which is that of the row that represents it."""
+def _spread(
+    groups: Sequence[_Group], judged: Sequence[Judged], owners: Sequence[int], worst: float | None
+) -> list[float | None]:
+    """Return the reward of each row, which is that of the row that represents it; for ``worst`` see :func:`_worst`."""
     failed = [one for one in judged if isinstance(one, JudgeFailed)]
     if failed and len(failed) == len(judged):
         raise failed[0]
@@ -388,8 +395,22 @@ def _spread(groups: Sequence[_Group], judged: Sequence[Judged], owners: Sequence
         own = [one.reward for one in scored]
         # If another process has part of the group, its samples may have rewards even if none of these has.
         if group.size is not None or any(reward is not None for reward in own):
-            rewards |= zip(group.places, filled(own), strict=True)
+            rewards |= zip(group.places, filled(own, worst), strict=True)
     return [rewards.get(owner) for owner in owners]
+
+
+def _worst(kind: str, worst: Any, *, split: bool) -> float | None:
+    """Return the reward of a completion that cannot be judged, unless another of its group earned less.
+
+    Raises:
+        UserError: ``worst`` is not a number, or is not set although rewards have no lower bound and groups are
+            ``split`` across processes, which know only their own rewards.
+    """
+    try:
+        return worst_of(kind, worst) if split or worst is not None else None
+    except ValueError as error:
+        why = ", since several processes may split a prompt's completions" if worst is None else ""
+        raise UserError(f"R1_REWARD_OPTIONS: {error}{why}.") from error
 
 
 def _sizes(args: Any) -> list[int]:

@@ -218,7 +218,7 @@ class _GroupRewards:
         """Return the rewards of each group, and the share of unreadable comparisons.
 
         Raises:
-            EngineError: all comparisons failed.
+            EngineError: all comparisons failed, and not only because they are too long for the judge.
         """
         wanted = (Group(group.prompt.question, group.prompt.images, group.texts) for group in groups)
         scored: list[ScoredGroup] = []
@@ -237,8 +237,9 @@ class _GroupRewards:
             scored.append(one)
         asked = sum(len(one.comparisons) for one in scored)
         errors = [error for one in scored for error in one.errors]
-        if errors and len(errors) == asked:
-            raise errors[0]
+        failures = [error for one in scored for error in one.failures]
+        if failures and len(errors) == asked:
+            raise failures[0]
         if errors:
             _LOG.warning("%d of %d comparisons failed; the first error: %s", len(errors), asked, errors[0])
         unreadable = sum(one.unreadable for one in scored)
