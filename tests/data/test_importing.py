@@ -104,11 +104,12 @@ def test_limit_reads_the_first_rows(folder: Path) -> None:
     assert (report["read"], report["kept"], report["dropped"], report["limit"]) == (3, 2, {"not JSON": 1}, 3)
 
 
-def test_one_row_of_vl_feedback_gives_several_pairs_and_shows_its_image_in_each(folder: Path) -> None:
-    def rated(text: str, rating: str) -> dict[str, Any]:
-        names = ("Helpfulness", "Ethical Considerations", "Visual Faithfulness")
-        return {"response": text, "model": "m", "annotations": {name: {"Rating": rating} for name in names}}
+def rated(text: str | None, rating: str) -> dict[str, Any]:
+    names = ("Helpfulness", "Ethical Considerations", "Visual Faithfulness")
+    return {"response": text, "model": "m", "annotations": {name: {"Rating": rating} for name in names}}
 
+
+def test_one_row_of_vl_feedback_gives_several_pairs_and_shows_its_image_in_each(folder: Path) -> None:
     answers = [rated("a", "1"), rated("b", "2"), rated("c", "N/A"), rated("d", "2"), rated("b", "5")]
     row = {"id": "7", "prompt": "q", "completions": answers, "img_path": "/authors/disk/images/3.png"}
     gone = row | {"id": "8", "img_path": "gone.png", "completions": answers[:2]}
@@ -118,6 +119,21 @@ def test_one_row_of_vl_feedback_gives_several_pairs_and_shows_its_image_in_each(
     rows = rows_of(folder / "out")
     assert {(row["images"][0]["path"], row["images"][0]["bytes"]) for row in rows} == {("3.png", png(3))}
     assert [row["id"] for row in rows] == [f"vl-feedback:7-{pair}" for pair in ("0-1", "0-3", "0-4", "3-4")]
+
+
+def test_an_answer_that_some_rows_lack_is_not_a_field_that_all_rows_lack(folder: Path) -> None:
+    whole = [rated(text, rating) for text, rating in zip("abcd", "1235", strict=True)]
+    lacking = [rated(None, "1"), *whole[1:]]  # three of its six pairs are dropped, as many as there are rows
+    rows = [
+        {"id": str(number), "prompt": "q", "completions": answers, "img_path": "/authors/disk/images/3.png"}
+        for number, answers in enumerate([lacking, whole, whole])
+    ]
+    file = write_lines(folder / "raw" / "v.jsonl", rows)
+    report = import_pairs("vl-feedback", file, folder / "out")
+    assert (report["kept"], report["dropped"]) == (15, {"missing field": 3})
+    write_lines(file, [rows[0] | {"completions": lacking[:2]}])
+    with pytest.raises(UserError, match=r"none of the 1 rows yields a pair \(missing field 1\)"):
+        import_pairs("vl-feedback", file, folder / "none")
 
 
 def test_ids_of_two_sources_do_not_collide_and_rows_without_id_get_one(folder: Path) -> None:

@@ -360,6 +360,19 @@ def test_an_existing_folder_is_not_replaced_without_overwrite(tmp_path: Path) ->
         mix(mixture)
 
 
+@pytest.mark.parametrize("out", [".", "..", "../here"])
+def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
+    mixture = two_sources(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match="is or contains the current folder.* Choose another folder"):
+        mix(mixture, out)
+    assert sorted(os.listdir(tmp_path)) == ["here", "one", "two"]
+    assert os.listdir(tmp_path / "here") == []
+    mix(mixture, "mixed")
+    assert len(read(tmp_path / "here" / "mixed")) == 32
+
+
 def test_the_old_mixture_stays_until_the_new_one_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mixture, out = two_sources(tmp_path), tmp_path / "out"
     mix(mixture, out)

@@ -219,9 +219,11 @@ def test_a_row_the_server_does_not_answer_gets_its_error(server, tmp_path):
     assert summary.failed == 3
 
 
-@pytest.mark.parametrize(("block_rows", "kept"), [(2, 5), (4, 2), (1, 10)])
-def test_a_run_stops_when_nothing_is_answered_and_discards_the_failures(
-    pairs_file, server, tmp_path, monkeypatch, block_rows, kept
+@pytest.mark.parametrize(
+    ("block_rows", "whole", "cut"), [(2, 5, []), (4, 2, ["part-00000002.0-2.parquet"]), (1, 10, [])]
+)
+def test_a_run_stops_when_nothing_is_answered_and_discards_only_the_failures(
+    pairs_file, server, tmp_path, monkeypatch, block_rows, whole, cut
 ):
     run(pairs_file, tmp_path / "whole.parquet", server)
     monkeypatch.setattr(module, "GIVE_UP", 6)
@@ -231,9 +233,11 @@ def test_a_run_stops_when_nothing_is_answered_and_discards_the_failures(
         run(pairs_file, tmp_path / "out.parquet", server, block_rows=block_rows)
     assert "run the same command again to resume" in str(caught.value)
     there = sorted(path.name for path in (tmp_path / "out.parquet.parts").glob("*.parquet"))
-    assert there == [f"part-{number:08d}.parquet" for number in range(kept)]
+    assert there == [*(f"part-{number:08d}.parquet" for number in range(whole)), *cut]
+    server.forget()
     server.default = [opinion]
     assert run(pairs_file, tmp_path / "out.parquet", server, block_rows=block_rows).failed == 0
+    assert not any(re.search(r"q\d\?", prompt_of(body)) for body in server.bodies), "rows 0 to 9 were answered before"
     assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""What the machine has: a container's limits, the disk, and torch asked in a process of its own."""
+"""What the machine has: a container's limits, the disk, and torch queried in a separate process."""
 
 from __future__ import annotations
 

@@ -168,6 +168,18 @@ def test_an_exception_leaves_nothing_of_a_new_folder(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_an_exception_leaves_a_folder_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), PairWriter(".") as writer:
+            writer.add(make_row(1))
+            raise ZeroDivisionError
+        assert os.listdir(tmp_path / "mine") == [".pairs.lock"]
+    write(Path("."), [make_row(2)], {"kept": 1})
+    assert [row["id"] for row in read_rows(tmp_path / "mine")] == ["s:2"]
+
+
 def test_an_exception_leaves_the_old_rows_of_a_folder_that_was_to_be_overwritten(tmp_path: Path) -> None:
     write(tmp_path / "out", [make_row(1)], {"kept": 1})
     with pytest.raises(ZeroDivisionError), PairWriter(tmp_path / "out", overwrite=True) as writer:

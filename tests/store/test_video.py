@@ -73,6 +73,17 @@ def test_animated_pictures_are_videos(kind, tmp_path):
         open_video(tmp_path / "cut", 12)
 
 
+@pytest.mark.parametrize("kept", [1, 9, 16, 17])
+def test_an_animation_cut_in_the_header_of_a_later_frame(kept, tmp_path):
+    first, *others = greys(3)
+    first.save(tmp_path / "a.gif", save_all=True, append_images=others, duration=50)
+    data = (tmp_path / "a.gif").read_bytes()
+    last = data.rindex(b"!\xf9\x04")  # 8 bytes of timing, then a comma and the place and size of the frame
+    (tmp_path / "a.gif").write_bytes(data[: last + kept])
+    with pytest.raises(ImageError, match="a.gif: is damaged or truncated"):
+        open_video(tmp_path / "a.gif")
+
+
 def test_the_name_of_a_file_need_not_tell_its_kind(tmp_path):
     write_film(tmp_path / "a.mp4", greys(5)).rename(tmp_path / "a.gif")
     assert numbers(tmp_path / "a.gif", 8) == [0, 1, 2, 3, 4]
@@ -180,6 +191,16 @@ def test_frames_keep_the_limits_of_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr("r1_reward.store.images.MAX_PIXELS", 1000)
     with pytest.raises(ImageError, match="64x64, more than 1,000 pixels"):
         open_video(film)
+
+
+def test_an_animation_of_too_many_pixels_is_refused_before_decoding(tmp_path):
+    first, *others = greys(3)
+    first.save(tmp_path / "a.gif", save_all=True, append_images=others, duration=50)
+    data = bytearray((tmp_path / "a.gif").read_bytes())
+    data[6:10] = struct.pack("<2H", 60_000, 60_000)  # width and height: too many for Pillow to open it
+    (tmp_path / "a.gif").write_bytes(data)
+    with pytest.raises(ImageError, match="a.gif: has more than 89,000,000 pixels"):
+        open_video(tmp_path / "a.gif")
 
 
 def test_sideways_films_are_turned_upright(tmp_path):

@@ -67,9 +67,13 @@ def test_what_is_learned_counts_where_it_is_learned(edited, tiny):
     path = edited(reasoning=f"<think>{words(4200)}</think><answer>1</answer>", preferred=1)
     with pytest.raises(UserError, match="id third"):
         asked("sft", path, tiny)
+    with pytest.raises(UserError, match="id third"):
+        asked("scalar", path, tiny, critique=True)
     asked("rl", path, tiny, new_tokens=8)
     asked("scalar", path, tiny)
     asked("sft", edited(response_1=words(4200), reasoning=None), tiny)  # which is not imitated
+    of_one_answer = f"<think>Response 1 counts{words(4200)}</think><answer>1</answer>"
+    asked("scalar", edited(reasoning=of_one_answer, preferred=1), tiny, critique=True)  # both critiques are empty
 
 
 @pytest.mark.parametrize("stage", ["sft", "rl", "scalar", "judged"])

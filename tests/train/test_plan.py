@@ -20,16 +20,16 @@ ZERO3 = str(RECIPES / "accelerate/zero3-8gpu.yaml")
 
 
 @pytest.mark.parametrize(
-    ("recipe", "gpus", "memory", "stage", "an_update"),
+    ("recipe", "gpus", "memory", "stage", "an_update", "updates"),
     [
-        ("paper-7b-sft", 4, 80, "sft", 256),
-        ("paper-7b-rl", 4, 80, "rl", 128),
-        ("released-7b-rl", 4, 80, "rl", 128),
-        ("vllm-7b-rl", 4, 80, "rl", 128),
-        ("lora-24gb", 1, 24, "rl", 16),
+        ("paper-7b-sft", 4, 80, "sft", 256, 4),
+        ("paper-7b-rl", 4, 80, "rl", 128, 30),
+        ("released-7b-rl", 4, 80, "rl", 128, 6),
+        ("vllm-7b-rl", 4, 80, "rl", 128, 30),
+        ("lora-24gb", 1, 24, "rl", 16, 62),
     ],
 )
-def test_every_recipe_fits_what_it_was_written_for(recipe, gpus, memory, stage, an_update):
+def test_every_recipe_fits_what_it_was_written_for(recipe, gpus, memory, stage, an_update, updates):
     accelerate = ZERO3 if gpus > 1 else None
     planned = plan_run(
         RECIPES / f"{recipe}.yaml", SEVEN_B, accelerate=accelerate, processes=gpus, pairs=1000, gpu_bytes=memory * 1e9
@@ -37,7 +37,24 @@ def test_every_recipe_fits_what_it_was_written_for(recipe, gpus, memory, stage, 
     assert planned.stage == stage
     assert planned.sequences_an_update == an_update  # the paper's batches
     assert planned.memory.peak < memory * 1e9 - 1.5 * 2**30
-    assert planned.updates == -(-1000 * planned.config.trainer.num_train_epochs // an_update)
+    assert planned.updates == updates  # of 1,000 pairs: rollouts of 256 (lora 16), whole ones only, in each epoch
+
+
+@pytest.mark.parametrize(
+    ("options", "updates"),
+    [
+        ([], 780),  # 78 rollouts of 256, two updates each, 5 episodes
+        (["--num_iterations", "3"], 3 * 780),
+        (["--algorithm", "grpo", "--num_generations", "8"], 6250),  # 625 rollouts of 32 pairs
+        (["--num_train_epochs", "0.5"], 78),
+        (["--steps_per_generation", "null", "--generation_batch_size", "256"], 780),
+        (["--max_steps", "7"], 7),
+    ],
+)
+def test_updates_are_those_of_whole_rollouts(options, updates):
+    options = [*SEVEN_B, *options]
+    planned = plan_run(RECIPES / "paper-7b-rl.yaml", options, accelerate=ZERO3, processes=4, pairs=20_000)
+    assert planned.updates == updates
 
 
 def test_the_released_values_differ_where_they_should():
@@ -72,7 +89,7 @@ def test_the_command_prints_parts_and_says_what_does_not_fit():
     assert result.exit_code == 0, result.output
     for part in ("weights", "gradients", "optimizer", "activations", "KV cache", "logits", "does NOT fit", "float32"):
         assert part in result.output
-    assert "updates: 157" in result.output  # 1,000 pairs, 5 episodes, 32 sequences an update on one GPU
+    assert "updates: 150" in result.output  # 1,000 pairs are 15 rollouts of 64 on one GPU; 2 updates each, 5 episodes
 
 
 @pytest.mark.parametrize(

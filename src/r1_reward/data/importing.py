@@ -63,7 +63,7 @@ class Tally:
     details: dict[str, Counter[str]] = field(default_factory=dict)
     """Counts of details by reason, for the first ``_DETAILS`` distinct ones."""
     missing: Counter[str] = field(default_factory=Counter)
-    """Rows without a field, by field."""
+    """Rows dropped for lack of a field, by field."""
     objects: int = 0
     """Rows that are JSON objects."""
     columns: tuple[str, ...] = ()
@@ -154,7 +154,9 @@ class _Import:
                     self._add(item, raw, embedded)
                 except Drop as reason:
                     drop(item.id, reason)
-        except Drop as reason:
+        except Drop as reason:  # the whole row
+            if reason.reason == "missing field":
+                self.tally.missing[reason.detail] += 1
             drop(name, reason)
 
     def _add(self, candidate: Candidate, raw: RawRow, media: _Media) -> None:
@@ -187,8 +189,6 @@ class _Import:
         details = self.tally.details.setdefault(drop.reason, Counter())
         if drop.detail in details or len(details) < _DETAILS:
             details[drop.detail] += 1
-        if drop.reason == "missing field":
-            self.tally.missing[drop.detail] += 1
         place = {"source": self.name, "file": raw.file, "row": raw.number, "id": name[:200]}
         line = {**place, "reason": drop.reason, "detail": drop.detail[:300]}
         self.dropped.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -261,16 +261,17 @@ def _require_pairs(tally: Tally, origin: RowSource) -> None:
     """Raise NothingImported with the reasons if no pair was kept."""
     if not tally.read:
         raise UserError(f"{origin.name}: has no rows.")
+    if tally.kept:
+        return
     for name, count in tally.missing.items():
         if count == tally.objects:
             there = ", ".join(tally.columns[:20]) or "no fields"
             raise NothingImported(f"{origin.name}: no row has the field {name}. The fields are: {there}.")
-    if not tally.kept:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in tally.dropped.most_common())
-        why = "; ".join(_details(tally))
-        raise NothingImported(
-            f"{origin.name}: none of the {tally.read} rows yields a pair ({reasons}).{why and f' Most common: {why}.'}"
-        )
+    reasons = ", ".join(f"{reason} {count}" for reason, count in tally.dropped.most_common())
+    why = "; ".join(_details(tally))
+    raise NothingImported(
+        f"{origin.name}: none of the {tally.read} rows yields a pair ({reasons}).{why and f' Most common: {why}.'}"
+    )
 
 
 def _details(tally: Tally) -> Iterator[str]:

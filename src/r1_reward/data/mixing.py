@@ -72,7 +72,8 @@ def mix(
     called with progress messages. The same sources, config and seed give the same bytes.
 
     Raises:
-        UserError: a source or benchmark cannot be read or has too few rows, or ``out`` is in use or not empty.
+        UserError: a source or benchmark cannot be read or has too few rows, or ``out`` is in use, not empty, or
+            contains the current folder.
     """
     folder = Path(out or config.out or "")
     if not (out or config.out):
@@ -128,6 +129,11 @@ class _Clock:
 @contextmanager
 def _work_folder(out: Path, overwrite: bool) -> Iterator[Path]:
     """Create a temporary folder next to ``out`` and move it to ``out`` on success."""
+    if Path.cwd().is_relative_to(out.resolve()):  # a shell would be left in the folder that was replaced
+        raise UserError(
+            f"{out}: is or contains the current folder, which would be replaced as a whole. Choose another folder, or "
+            "run the command from elsewhere."
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     with locked(out.with_name(f".{out.name}.lock"), out):
         restore_folder(out)

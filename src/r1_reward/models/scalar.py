@@ -22,7 +22,7 @@ Shapes and units:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -199,9 +199,10 @@ def encode(
 def _with_critiques(
     encoded: dict[str, Tensor], processor: Any, critiques: Sequence[str | None], special: tuple[str, ...]
 ) -> dict[str, Tensor]:
-    tokenizer = processor.tokenizer
-    texts = [neutralize(critique or "", special) + tokenizer.eos_token for critique in critiques]
-    written = tokenizer(texts, padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt")
+    texts = [critique_text(processor, critique, special) for critique in critiques]
+    written = processor.tokenizer(
+        texts, padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt"
+    )
     tokens, mask = written["input_ids"], written["attention_mask"]
     learned = torch.tensor([[critique is not None] for critique in critiques])
     shape = encoded["input_ids"].shape
@@ -212,6 +213,12 @@ def _with_critiques(
     encoded["attention_mask"] = torch.cat([encoded["attention_mask"], mask], dim=1)
     encoded["labels"] = tokens.masked_fill((mask == 0) | ~learned, IGNORED)
     return encoded
+
+
+def critique_text(processor: Any, critique: str | None, special_tokens: Iterable[str]) -> str:
+    """Return what follows the prompt: the critique, neutralized, empty if None, and an end-of-turn token."""
+    text: str = neutralize(critique or "", special_tokens) + processor.tokenizer.eos_token
+    return text
 
 
 def is_scalar(path: str | Path) -> bool:

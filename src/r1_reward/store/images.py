@@ -37,15 +37,15 @@ MAX_ASPECT_RATIO = 200
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 
 # Pillow's decoders raise these on damaged files; DecompressionBombWarning becomes an error under `-W error`.
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RuntimeError,
     EOFError, AssertionError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _SHOWN = 200  # characters of a name in messages
 _MORE_URLS = re.compile(r"(?:^|/)(?:ftps|abfss?|az|file):/", re.IGNORECASE)
 _BASE64 = re.compile(r"(?:^|/)(?:iVBORw0KGgo|/?9j/[24]|R0lGODd?|UklGR)[A-Za-z0-9+/]{24}")  # PNG, JPEG, GIF, WebP
 _WHITES = {"I": [255.0, 65535.0], "F": [1.0, 255.0, 65535.0]}
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 class ImageError(UserError):
@@ -134,7 +134,7 @@ def image_suffix(data: bytes) -> str:
     try:
         with identified(io.BytesIO(data)) as image:
             return "." + (image.format or "img").lower().replace("jpeg", "jpg")
-    except (*_DECODE_ERRORS, *_BOMBS):
+    except (*DECODE_ERRORS, *BOMBS):
         return ".img"
 
 
@@ -235,9 +235,9 @@ def _decode(file: Any, name: str, convert: Callable[..., Any]) -> Any:
             return _finish(image, name, convert)
     except Image.UnidentifiedImageError as error:
         raise ImageError(name, "is not an image, or not in a supported format") from error
-    except _BOMBS as error:
+    except BOMBS as error:
         raise ImageError(name, f"has more than {MAX_PIXELS:,} pixels") from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise ImageError(name, f"is damaged or truncated ({error})") from error
 
 
@@ -247,7 +247,7 @@ def _finish(image: Image.Image, name: str, convert: Callable[..., Any]) -> Any:
     try:
         image.load()
         return convert(_upright(image), sixteen_bit=image.mode.startswith("I;16") or image.format in ("PNG", "PPM"))
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise ImageError(name, f"is damaged or truncated ({error})") from error
 
 
@@ -266,7 +266,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """Return the image rotated by its EXIF orientation; unreadable EXIF data is ignored."""
     try:
         return ImageOps.exif_transpose(image)
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return image.copy()
 
 

@@ -41,7 +41,7 @@ class Unmet:
 
 
 def version_text() -> str:
-    """Return the version, and behind it in brackets the commit where there is one."""
+    """Return the version, followed by the commit in brackets if there is one."""
     found = commit()
     if found is None:
         return r1_reward.__version__

@@ -1,7 +1,7 @@
 """Describe the machine: for reports of measurements, and for what can run on it.
 
 describe_machine()                # for the report of a measurement; imports torch
-torch_here()                      # what torch finds, asked in a process of its own
+torch_here()                      # what torch finds, queried in a separate process
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def memory() -> Memory:
 
 
 def disk_at(folder: Path) -> Disk | Unknown:
-    """Return the room there is for files in a folder, which need not exist yet."""
+    """Return the free space at a folder, which need not exist yet."""
     there = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
     try:
         return Disk(str(folder), shutil.disk_usage(there).free, there.is_dir() and os.access(there, os.W_OK | os.X_OK))
@@ -123,7 +123,7 @@ def has_driver() -> bool:
 def torch_here() -> Torch | Unknown:
     """Return what torch finds here.
 
-    It is asked in a process of its own: importing it takes seconds, and where it does not fit the machine or
+    It is queried in a separate process: importing it takes seconds, and where it does not fit the machine or
     torchvision it may end the process.
     """
     code = f"from {__name__} import print_torch; print_torch()"

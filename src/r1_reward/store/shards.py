@@ -51,10 +51,11 @@ _EMPTY = ("source", "kind", "provenance")  # text columns whose default is "", n
 class PairWriter:
     """Writes a pair folder atomically; a context manager.
 
-    Leaving the ``with`` block closes the writer; leaving it by an exception discards the rows. A folder that already
-    has pairs is rejected unless ``overwrite``, which replaces the old pairs once the new ones are complete. Leftovers
-    of an interrupted writer are removed. Other files put into ``staging`` appear together with the shards. Pass
-    ``lock=False`` if the caller holds its own lock on the folder; otherwise the lock file ``.pairs.lock`` stays in it.
+    Leaving the ``with`` block closes the writer; leaving it by an exception discards the rows, and the folder if it is
+    new and has nothing else. A folder that already has pairs is rejected unless ``overwrite``, which replaces the old
+    pairs once the new ones are complete. Leftovers of an interrupted writer are removed. Other files put into
+    ``staging`` appear together with the shards. Pass ``lock=False`` if the caller holds its own lock on the folder;
+    otherwise the lock file ``.pairs.lock`` stays in it.
 
     Raises:
         UserError: If the folder has pairs, is in use by another process, or cannot be written.
@@ -75,6 +76,7 @@ class PairWriter:
         self._closed = False
         self._held = ExitStack()
         _require_free(self.folder, overwrite)
+        self._new = not self.folder.exists()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if lock:
@@ -151,13 +153,13 @@ class PairWriter:
         return self.rows
 
     def discard(self) -> None:
-        """Discard all rows; earlier contents of the folder stay."""
+        """Discard all rows; a folder that existed before stays, with its earlier contents."""
         if self._closed:
             return
         if self._file is not None:
             self._file.close()
             self._file = None
-        if not {file.name for file in self.folder.iterdir()} - {STAGING, PAIRS_LOCK}:
+        if self._new and not {file.name for file in self.folder.iterdir()} - {STAGING, PAIRS_LOCK}:
             # Moved away in one step: a process that has already opened the lock file finds no folder to write to.
             gone = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.discarded")
             os.replace(self.folder, gone)

@@ -26,6 +26,8 @@ from PIL import Image
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import FRAMES
 from r1_reward.store.images import (
+    BOMBS,
+    DECODE_ERRORS,
     MAX_PIXELS,
     ImageError,
     check_size,
@@ -126,7 +128,9 @@ def _animation(path: Path, n: int, name: str) -> list[Image.Image]:
             return pictures
     except Image.UnidentifiedImageError:
         return []
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except BOMBS as error:
+        raise ImageError(name, f"has more than {MAX_PIXELS:,} pixels") from error
+    except DECODE_ERRORS as error:
         raise ImageError(name, f"is damaged or truncated ({error})") from error
 
 

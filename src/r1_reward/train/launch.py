@@ -80,7 +80,8 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     lengths = Lengths(processor, model.config, frames=frames)
     new_tokens = getattr(config.trainer, "max_completion_length", None) or 0
     shown = {} if getattr(config.trainer, "max_length", None) else {stage: pairs}  # truncated sequences fit
-    once(lambda: require_room(lengths, **shown, judged=held_out, new_tokens=new_tokens))
+    critique = getattr(config.trainer, "critique", False)
+    once(lambda: require_room(lengths, **shown, judged=held_out, critique=critique, new_tokens=new_tokens))
     once(lambda: _save_config(config, folder))
     trainer = _trainer(stage, config, model, processor, pairs)
     if not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):

@@ -18,12 +18,14 @@ from PIL import Image
 from r1_reward.engines.length import position_limit
 from r1_reward.judge.prepare import Prepared, prepare
 from r1_reward.models.chats import render
+from r1_reward.models.scalar import critique_text
 from r1_reward.records.content import ContentError, Place, fill_places, read_parts
 from r1_reward.records.errors import UserError
 from r1_reward.records.prompt import special_tokens_of
 from r1_reward.records.scalar_prompt import show_answer
 from r1_reward.records.schema import CONTENTS
 from r1_reward.train.rows import show
+from r1_reward.train.scalar import critiques_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,7 +62,7 @@ class Lengths:
 
     def __init__(self, processor: ProcessorMixin, config: Any, *, frames: int) -> None:
         """Take a processor, the configuration of its model, and the frames shown of each video."""
-        self._processor: Any = processor
+        self.processor: Any = processor
         self.limit = position_limit(config)
         self.frames = frames
         self.special_tokens = special_tokens_of(processor)
@@ -90,7 +92,7 @@ class Lengths:
         text = self._text(blank)
         if len(text.encode()) + of_pictures <= most:
             return 0
-        tokens = len(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+        tokens = len(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
         if not blank.pictures or tokens + of_pictures <= most:
             return tokens
         try:
@@ -101,17 +103,17 @@ class Lengths:
         return self._encoded(self._text(shown), shown.pictures)
 
     def _text(self, shown: Shown) -> str:
-        return render(self._processor, shown.messages) + shown.learned
+        return render(self.processor, shown.messages) + shown.learned
 
     def _most_per_picture(self) -> int:
         if self._per_picture is None:
             messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "a"}]}]
-            text = self._processor.apply_chat_template(messages, tokenize=False)
+            text = self.processor.apply_chat_template(messages, tokenize=False)
             self._per_picture = int(self._encoded(text, [Image.new("RGB", _PROBE)]) * _ODD_SHAPES)
         return self._per_picture
 
     def _encoded(self, text: str, pictures: Sequence[Image.Image]) -> int:
-        inputs = self._processor(text=[text], images=[list(pictures)], add_special_tokens=False)
+        inputs = self.processor(text=[text], images=[list(pictures)], add_special_tokens=False)
         return len(inputs["input_ids"][0])
 
 
@@ -139,11 +141,13 @@ def require_room(
     rl: Dataset | None = None,
     scalar: Dataset | None = None,
     judged: Dataset | None = None,
+    critique: bool = False,
     new_tokens: int = 0,
 ) -> None:
     """Raise UserError if rows do not fit the model: those of a stage, or those ``judged`` during training.
 
-    A prompt that fits, but leaves no room for ``new_tokens`` after it, only causes a warning.
+    With ``critique``, the critiques of ``scalar`` rows count. A prompt that fits, but leaves no room for ``new_tokens``
+    after it, only causes a warning.
     """
     if lengths.limit is None:
         return
@@ -157,9 +161,13 @@ def require_room(
         if row["reasoning"] is not None:
             yield Shown(*show(pair, special), row["reasoning"])
 
-    def scored(row: Mapping[str, Any], pair: Prepared) -> Iterator[Shown]:  # noqa: ARG001
-        for response in pair.responses:
-            yield Shown(*show_answer(pair.question, pair.images.pictures, response, special_tokens=special))
+    def scored(row: Mapping[str, Any], pair: Prepared) -> Iterator[Shown]:
+        learned = ["", ""]
+        if critique:
+            written = critiques_of(row["reasoning"]) or (None, None)
+            learned = [critique_text(lengths.processor, text, special) for text in written]
+        for response, text in zip(pair.responses, learned, strict=True):
+            yield Shown(*show_answer(pair.question, pair.images.pictures, response, special_tokens=special), text)
 
     limit = lengths.limit
     for rows, prompts, most in (

@@ -123,13 +123,13 @@ def plan_run(
     lengths = _lengths(config, shape, stage, pairs=pairs, text=text_tokens, visual=visual_tokens)
     trainer = config.trainer
     per_device = trainer.per_device_train_batch_size
-    rollout = per_device * (trainer.steps_per_generation or 1) if stage == "rl" else 0
+    rollout = per_device * _steps_per_rollout(config, processes) if stage == "rl" else 0
     batch = Batch(per_device, rollout, lengths.text, lengths.visual, lengths.new)
     setup = _setup(config, stage, _weight_bytes(config.run, model_config), processes, sharding, gpu_bytes)
     an_update = per_device * trainer.gradient_accumulation_steps * processes
     return Plan(
         stage, config, shape, batch, setup, step_memory(shape, batch, setup), lengths, an_update,
-        _updates(config, lengths.pairs, an_update, stage),
+        _updates(config, lengths.pairs, processes, stage),
     )  # fmt: skip
 
 
@@ -195,14 +195,30 @@ def _setup(
     )
 
 
-def _updates(config: LoadedConfig[Any], pairs: int | None, an_update: int, stage: str) -> int | None:
+def _steps_per_rollout(config: LoadedConfig[Any], processes: int) -> int:
+    trainer = config.trainer
+    whole = config.given.get("generation_batch_size")
+    if whole is not None:  # TRL has divided it by the one process that plans
+        return max(1, whole // (trainer.per_device_train_batch_size * processes))
+    return trainer.steps_per_generation or 1
+
+
+def _updates(config: LoadedConfig[Any], pairs: int | None, processes: int, stage: str) -> int | None:
+    """Return the number of updates of a run, counted like its trainer: each epoch ends with an update."""
     trainer = config.trainer
     if trainer.max_steps > 0:
         return trainer.max_steps
     if pairs is None:
         return None
-    samples = pairs * ((trainer.num_generations or 1) if stage == "rl" else 1)
-    return math.ceil(samples * trainer.num_train_epochs / an_update)
+    sequences = trainer.per_device_train_batch_size * processes
+    if stage == "rl":  # TRL leaves out an incomplete rollout, and repeats the others num_iterations times
+        steps = _steps_per_rollout(config, processes)
+        prompts = sequences * steps // (trainer.num_generations or 1)
+        rollouts = pairs // max(prompts, 1)
+        batches = rollouts * steps * trainer.num_iterations
+    else:
+        batches = math.ceil(pairs / sequences)
+    return math.ceil(math.ceil(batches / trainer.gradient_accumulation_steps) * trainer.num_train_epochs)
 
 
 def _lengths(

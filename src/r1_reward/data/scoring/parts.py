@@ -124,6 +124,12 @@ class Parts:
                 writer.add(line)
         return path
 
+    def cut(self, block: Block, lines: Sequence[Mapping[str, Any]], kept: int) -> None:
+        """Replace the part with these lines by one with only the first ``kept``; if that is none, remove it."""
+        if kept:  # first, so that a kill in between loses nothing
+            self.write(block, lines[:kept])
+        self.path(block, (block.skip, block.skip + len(lines))).unlink()
+
     def join(self, blocks: Sequence[Block]) -> ScoreSummary:
         """Join all parts into one file, which does not depend on the blocks; the parts can be removed afterwards.
 

@@ -174,27 +174,29 @@ def _on_ray(source: Source, missing: Sequence[Block], job: Job, spec: EngineSpec
 
 
 def _keep(judged: Judged, parts: Parts, total: int, done: int, progress: Progress | None) -> None:
-    """Write parts as they arrive; stop when the engine keeps failing, and discard the parts with these failures."""
+    """Write parts as they arrive; when the engine keeps failing, stop and discard the rows since its last answer."""
     state = ScoreState(done, total, 0, 0)
     unanswered = 0
-    suspect: list[Path] = []
+    suspect: list[tuple[Block, list[dict[str, Any]]]] = []  # the rows since the last answer begin in the first of these
     if progress is not None:
         progress(state)
     for block, results in judged:
-        path = parts.write(block, [result.line for result in results])
-        suspect = [*suspect, path] if unanswered else [path]
-        for result in results:
+        lines = [result.line for result in results]
+        parts.write(block, lines)
+        suspect = [*suspect, (block, lines)] if unanswered else [(block, lines)]
+        for number, result in enumerate(results, 1):
             unanswered = unanswered + 1 if result.unanswered else 0
             if unanswered == GIVE_UP:
-                for part in suspect:  # only failures, starting within the first of these
-                    part.unlink()
+                before = sum(len(some) for _, some in suspect[:-1]) + number - GIVE_UP
+                for place, failed_part in enumerate(suspect):
+                    parts.cut(*failed_part, 0 if place else before)
                 raise UserError(
                     f"{GIVE_UP} rows in a row got no answer; the last error: {result.line['error']}\n"
-                    "All verdicts so far are kept; run the same command again to resume."
+                    "All verdicts before these rows are kept; run the same command again to resume."
                 )
             if not result.unanswered:
-                suspect = [path]
-        failed = sum(result.line.get("error") is not None for result in results)
+                suspect = [(block, lines)]
+        failed = sum(line.get("error") is not None for line in lines)
         rows = len(results)
         state = ScoreState(state.done + rows, total, state.judged + rows, state.failed + failed)
         if progress is not None:
