@@ -189,7 +189,7 @@ def run_arm(demo: Demo, arm: str) -> dict[str, Any]:
         **describe(pairs, judged),
         "settings": settings,
         "updates": updates_of(demo, arm),
-        "seconds": seconds,  # of an arm that was interrupted and is no phase of the demo: since it was resumed
+        "seconds": seconds,  # for an interrupted arm outside the demo's phases: only since it was resumed
         "resumed": resumed,
     }
     write_json(folder / "metrics.json", result)

@@ -68,7 +68,7 @@ def test_a_server_that_takes_everything_leaves_no_remark(server, rows, tmp_path)
 def test_a_probe_says_it_too(server, rows, tmp_path):
     server.default = [only_1]
     settings = settings_for(server).model_copy(update={"orders": "both"})
-    probe = probe_benchmark(rows, settings, tmp_path / "out", limit=1)
+    probe = probe_benchmark(rows.limited(1), settings, tmp_path / "out")
     assert any("temperature: left out" in note for note in probe["notes"])
 
 

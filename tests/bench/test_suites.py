@@ -395,10 +395,10 @@ def test_ties_prompts_that_are_scored_together_are_selected_together(tmp_path: P
     assert part.units == len({(row.category, row.id) for row in part.rows()})
 
 
-def test_what_is_left_out_by_a_limit_is_neither_listed_nor_a_tie(tmp_path: Path) -> None:
-    same: Row = {"question": "q?", "images": [], "response_1": "a"}
+def test_ties_outside_of_a_limit_do_not_count(folder: Path) -> None:
+    same: Row = {"question": "q?", "images": ["a.png"], "response_1": "a"}
     rows = [{**same, "id": str(i), "response_2": f"b {i}", "preferred": i % 2} for i in range(6)]
-    whole = load_suite("pairs", write(tmp_path / "pairs.jsonl", rows))
+    whole = load_suite("pairs", write(folder / "pairs.jsonl", rows))
     assert (whole.ties, whole.limited(3).ties) == (3, 3)
     assert whole.limited(2).ties == 1
 

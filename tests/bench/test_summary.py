@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -442,6 +442,7 @@ def tied_row(index, label, *passes, first=None, **fields):
 
 
 @given(st.lists(st.sampled_from([0, 1, 2, None]), min_size=1, max_size=7), st.sampled_from([0, 1, 2]))
+@settings(deadline=None, max_examples=60)
 def test_a_row_is_right_as_the_verdict_of_its_votes_is(answers, label):
     outcome = tied_row(0, label, answers)
     judgments = [Judgment(answer=a, swapped=False, text="", well_formed=True, tokens=1) for a in answers]

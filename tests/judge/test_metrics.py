@@ -7,7 +7,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -93,6 +93,7 @@ def judged(answers):
 
 
 @given(st.lists(st.sampled_from([0, 1, 2, None]), min_size=1, max_size=8), st.sampled_from([0, 1, 2]))
+@settings(deadline=None, max_examples=60)
 def test_majorities_of_votes_with_ties_equal_the_verdicts_of_all_subsets(answers, label):
     curve = metrics.voting_curve([judged(answers)], [label])
     for k in range(1, len(answers) + 1):

@@ -242,7 +242,7 @@ def test_a_reference_that_is_too_long_does_not_penalize_the_answer(score):
 
 
 def test_a_reference_over_the_judges_context_does_not_penalize_the_answer(score):
-    with pytest.raises(ValueError, match=r"the reference answer cannot be judged: .*9,000 tokens"):
+    with pytest.raises(ValueError, match=r"the reference answer cannot be judged.*9,000 tokens"):
         score("is 7", reference="endless, but is 5")
 
 

@@ -73,10 +73,12 @@ def test_leftovers_of_a_killed_start_are_ignored(tmp_path):
 
 def test_a_run_that_fails_before_it_has_written_anything_leaves_the_folder_free(tmp_path):
     with pytest.raises(UserError, match="no key"), run_folder(tmp_path, RUN):
+        (tmp_path / "clean").mkdir()
+        (tmp_path / "clean" / "predictions.jsonl").touch()
         raise UserError("no key")
     assert os.listdir(tmp_path) == [".lock"]
     with pytest.raises(UserError, match="no key"), run_folder(tmp_path, {**RUN, "seed": 1}):
-        (tmp_path / "predictions.jsonl").touch()
+        (tmp_path / "predictions.jsonl").write_text("{}\n")
         raise UserError("no key")
     with pytest.raises(UserError, match="seed 1 there, 0 now"):
         open_and_close(tmp_path, RUN)

@@ -155,7 +155,7 @@ def test_the_table_between_the_marks_is_replaced_and_nothing_else(tmp_path):
     lines = page.read_text().splitlines()
     assert lines[0] == "Before."
     assert lines[2].startswith("| arm | paper, VL-RewardBench | all, % [95 %] | explained: seeds 0, 1 |")
-    assert lines[4] == "| Bradley-Terry head | 56.41 | 75.0 [71.0, 79.0] | 75.0 | 50.0 | 60 | 100 |"
+    assert lines[4] == "| Bradley-Terry head | 56.41 | 75.0 [71.0, 79.0] | 75.0, – | 50.0, – | 60 | 100 |"
     assert lines[5].startswith("| StableReinforce | 71.92 | 91.0 [")
     assert lines[5].endswith("| 90.0, 92.0 | 50.0, 50.0 | 50 to 60 | 200 |")
     assert lines[6:] == ["<!-- end -->", "After.", "<!-- end -->"]

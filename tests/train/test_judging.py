@@ -135,10 +135,13 @@ def test_watch_stops_above_the_share():
 
 def test_watch_waits_for_sixteen():
     watch = RefereeWatch(0.5, "rule")
-    for _ in range(10):
-        watch.add(5, 5)  # 15 in three rollouts
-    with pytest.raises(UserError, match="16 of 16"):
-        watch.add(6, 6)
+    for _ in range(3):
+        watch.add(5, 5)
+    with pytest.raises(UserError, match="20 of 20 judgments in the last 4 rollouts"):
+        watch.add(5, 5)
+    healthy = RefereeWatch(0.1, "rule")
+    for number in range(40):
+        healthy.add(5, int(number % 4 == 3))  # one of 20, though it is one of five in its rollout
 
 
 def test_watch_forgets_after_three_rollouts():

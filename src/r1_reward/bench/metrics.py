@@ -6,8 +6,8 @@ nan for a row's pass that a rule leaves out.
 The rules differ only in how they treat an unreadable vote:
 
 - ``wrong`` (released R1-Reward, UnifiedReward): it is ignored; a row without a readable vote is wrong.
-- ``drop`` (official VL-RewardBench): it is a vote for neither response. A response wins a row's pass with more than
-  half of all votes; a pass without a winner is excluded from numerator and denominator.
+- ``drop`` (official VL-RewardBench): it is a vote for no verdict. A verdict wins a row's pass with more than half of
+  all votes; a pass without a winner is excluded from numerator and denominator.
 - ``coin`` (official Multimodal RewardBench): ``random.Random(123)`` turns it into a vote for A or B.
 
 A benchmark's :class:`~r1_reward.bench.benchmark.Protocol` says which rule its official evaluator uses.

@@ -19,9 +19,9 @@ from r1_reward.store.prediction_file import write_predictions_card
 from r1_reward.store.run_folder import read_remarks
 
 RULES = {
-    "wrong": "an unreadable verdict is wrong (released r1_reward, UnifiedReward); a tied vote counts one half",
-    "drop": "rows in which neither response has more than half of all votes are left out (official VL-RewardBench)",
-    "coin": "an unreadable vote is decided by a fair coin; a tied vote counts one half",
+    "wrong": "an unreadable verdict is wrong (released r1_reward, UnifiedReward); votes split evenly count one half",
+    "drop": "rows without a verdict that has more than half of all votes are left out (official VL-RewardBench)",
+    "coin": "an unreadable vote is decided by a fair coin; votes split evenly count one half",
 }
 
 
@@ -79,9 +79,10 @@ def export_run(run: Path, out: Path) -> list[Path]:
         raise UserError(f"{run}: not the folder of a benchmark run.")
     if suite.form is None:
         raise UserError(f"{run}: {suite.title} has no official prediction format; use predictions.jsonl instead.")
-    if not (run / "predictions.jsonl").is_file():
+    predictions = run / "predictions.jsonl"
+    if not predictions.is_file() or not predictions.stat().st_size:
         raise UserError(f"{run}: no row is judged yet; finish the run with the same command that began it.")
-    with open(run / "predictions.jsonl", encoding="utf-8") as lines:
+    with open(predictions, encoding="utf-8") as lines:
         files = suite.form.write(map(json.loads, lines))
     out.mkdir(parents=True, exist_ok=True)
     for name, value in files.items():

@@ -122,6 +122,11 @@ def majority_at_k(right: int, wrong: int, unreadable: int, k: int, third: int = 
     return sum(halves[m] * comb(unreadable, k - m) for m in drawn) / (2 * total)
 
 
+def _majority_of(counts: Sequence[int], k: int) -> float:
+    right, wrong, unreadable, *ties = counts
+    return majority_at_k(right, wrong, unreadable, k, sum(ties[:1]), any(ties[1:]))
+
+
 def any_at_k(right: int, votes: int, k: int) -> float:
     """Return the probability that at least one of k votes, drawn without replacement from ``votes``, is right."""
     if k > votes:
@@ -142,8 +147,7 @@ def voting_curve(
     votes = min(len(row) for row in judgments)
     return {
         "majority": [
-            mean_interval(np.array([majority_at_k(*one[:3], k, *one[3:]) for one in counts]), seed=seed)
-            for k in range(1, votes + 1)
+            mean_interval(np.array([_majority_of(one, k) for one in counts]), seed=seed) for k in range(1, votes + 1)
         ],
         "any": [
             mean_interval(np.array([any_at_k(one[0], sum(one[:4]), k) for one in counts]), seed=seed)
@@ -253,7 +257,7 @@ def voting_curve_from_counts(
     # Sixteen k at a time: one draw serves them all, and memory does not grow with the votes.
     for start in range(1, votes + 1, 16):
         ks = range(start, min(start + 16, votes + 1))
-        majority = [[majority_at_k(*one[:3], k, *one[3:]) for k in ks] for one in kinds]
+        majority = [[_majority_of(one, k) for k in ks] for one in kinds]
         some = [[any_at_k(one[0], sum(one[:4]), k) for k in ks] for one in kinds]
         values = np.concatenate([majority, some], axis=1)[kind]
         drawn = resampled_means(values, clusters, strata=strata, seed=seed, resamples=resamples)

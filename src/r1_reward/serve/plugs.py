@@ -59,7 +59,8 @@ async def against(
     own, other = await judge.rewards(question, [response, reference], images)
     too_long = own.reward is None and own.why != UNREADABLE
     if too_long and len(reference) > len(response):
-        raise ValueError(f"the reference answer cannot be judged: {other.why}")
+        together = " (with the question and the response)" if own.why == other.why else ""
+        raise ValueError(f"the reference answer cannot be judged{together}: {other.why}")
     return own
 
 

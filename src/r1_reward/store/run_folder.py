@@ -15,6 +15,7 @@ recorded there, 'sha256:...' now".
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,15 +72,24 @@ def run_folder(
         try:
             yield
         except BaseException:
-            with suppress(OSError):  # the error to report is the run's
-                if not claimed and _contents(folder, file) == {file}:
-                    path.unlink()
+            if not claimed:
+                with suppress(OSError):  # the error to report is the run's
+                    _release(folder, file)
             raise
 
 
 def _contents(folder: Path, file: str) -> set[str]:
     """Return the names of the files in a folder, without those of a start that was killed or is in progress."""
     return {other.name for other in folder.iterdir() if not other.name.endswith((LOCK, f"{file}.part"))}
+
+
+def _release(folder: Path, file: str) -> None:
+    """Empty the folder of a run that has written nothing but its ``file``, empty files and folders."""
+    written = (path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+    if all(path == folder / file or path.name.endswith(LOCK) for path in written):
+        for name in _contents(folder, file):
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def add_remarks(folder: Path, remarks: Sequence[str]) -> None:

@@ -27,9 +27,9 @@ class RefereeOutage(UserError):
 
 
 BATCHES = 3
-"""Number of recent rollouts over which the share of unknown verdicts is computed."""
+"""Minimum number of recent rollouts over which the share of unknown verdicts is computed."""
 FEWEST = 16
-"""Minimum number of verdicts requested in them before the share counts."""
+"""Minimum number of verdicts requested in them before the share counts; more rollouts are taken if they have fewer."""
 
 
 METRICS = (
@@ -138,7 +138,7 @@ class RefereeWatch:
 
     def __init__(self, limit: float, name: str) -> None:
         self._limit, self._name = limit, name
-        self._batches: deque[tuple[int, int]] = deque(maxlen=BATCHES)
+        self._batches: deque[tuple[int, int]] = deque()
 
     def counts(self) -> list[list[int]]:
         """Return asked and unknown of the recent rollouts, newest last."""
@@ -152,10 +152,12 @@ class RefereeWatch:
         """Count one rollout of all processes.
 
         Raises:
-            RefereeOutage: Of at least 16 verdicts requested in the last three rollouts, a larger share than the limit
-                is unknown.
+            RefereeOutage: Of the verdicts requested in the last three rollouts, or in as many more as it takes to have
+                at least 16, a larger share than the limit is unknown.
         """
         self._batches.append((asked, unknown))
+        while len(self._batches) > BATCHES and sum(n for n, _ in self._batches) - self._batches[0][0] >= FEWEST:
+            self._batches.popleft()
         total, missing = (sum(counts) for counts in zip(*self._batches, strict=True))
         if total >= FEWEST and missing > self._limit * total:
             raise RefereeOutage(

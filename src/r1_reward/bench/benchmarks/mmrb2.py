@@ -201,7 +201,8 @@ def _outcome(row: BenchmarkRow, pair: Mapping[str, Any]) -> Outcome:
         entries = pair.get(name)
         judgement = entries[0].get("judgement") if entries else None
         correct = judgement == "AB"[wanted - 1] if judgement else None
-        passes.append((Vote(correct, preferred_first=wanted == 1),))
+        neither = bool(judgement) and judgement not in ("A", "B")
+        passes.append((Vote(correct, preferred_first=wanted == 1, third=neither),))
     return Outcome(
         row.index, row.id, tuple(passes), row.category, issue=row.issue, longer=row.longer, preferred=row.preferred
     )

@@ -137,9 +137,11 @@ def _ratings(comparisons: Cluster) -> Iterator[TiesRow]:
         for one in own:
             better, worse = one.sides
             right.add(better)
-            for verdict in (won(votes, one.preferred) for votes in one.passes):
+            for votes in one.passes:
+                verdict = won(votes, one.preferred)
+                tie = 2 * sum(vote.third for vote in votes) > len(votes)
                 wins[better] += [] if verdict is None else [verdict]
-                wins[worse] += [] if verdict is None else [not verdict]
+                wins[worse] += [] if verdict is None else [not verdict and not tie]
         if id.startswith("tied") and len(right) < 2:  # no comparison of the other right answers was judged
             continue
         ratings = [fmean(wins[place]) if wins[place] else None for place in sorted(wins)]
