@@ -110,6 +110,46 @@ def test_a_server_that_rejects_everything_marks_no_row(server, tmp_path, monkeyp
     assert run(server, folder, out)["complete"]
 
 
+@pytest.mark.parametrize("said", ["content_policy_violation", "this is a text-only model"])
+def test_a_resumed_run_on_a_server_that_rejects_everything_marks_no_row(server, tmp_path, monkeypatch, said):
+    monkeypatch.setattr(annotation_module, "GIVE_UP", 5)
+    rows, out = [pair(n, preferred=1) for n in range(12)], tmp_path / "out"
+    server.default = [reply(says(1))]
+    run(server, write_pairs(tmp_path / "first", rows[:2]), out)
+    kept, folder = lines_of(out), write_pairs(tmp_path / "in", rows)
+    server.default = [status(400, said)]
+    with pytest.raises(UserError, match="5 rows in a row got no reply"):
+        run(server, folder, out)
+    report = run(server, write_pairs(tmp_path / "few", rows[:4]), out)  # too few to give up
+    assert (report["dropped"], report["left"], report["complete"]) == ({"no reply": 2}, 2, False)
+    assert lines_of(out) == kept
+    server.default = [reply(says(1))]
+    report = run(server, folder, out)
+    assert (report["written"], report["complete"]) == (12, True)
+
+
+def test_a_server_that_begins_to_reject_everything_marks_no_row(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(annotation_module, "GIVE_UP", 5)
+    rows, out = [pair(n, preferred=1) for n in range(12)], tmp_path / "out"
+    server.default = [status(400, "content_policy_violation")]
+    server.scripts = {prompt(row): [reply(says(1))] for row in (rows[0], rows[2])}
+    with pytest.raises(UserError, match="5 rows in a row got no reply"):
+        run(server, write_pairs(tmp_path / "in", rows), out, concurrency=1)
+    found = {line["id"]: line["problem"] for line in lines_of(out)}
+    assert found == {"p0": "", "p1": "rejected", "p2": ""}, "the server still answered after it rejected p1"
+
+
+def test_a_row_with_pictures_is_asked_again_even_if_a_text_only_server_answers_others(server, tmp_path):
+    rows, out = [pair(0, preferred=1, images=[]), pair(1, preferred=1)], tmp_path / "out"
+    blind = status(400, "this is a text-only model")
+    server.default = [lambda body: reply(says(1)) if isinstance(body["messages"][0]["content"], str) else blind()]
+    folder = write_pairs(tmp_path / "in", rows)
+    report = run(server, folder, out)
+    assert (report["written"], report["dropped"], report["complete"]) == (1, {"no reply": 1}, False)
+    server.default = [reply(says(1))]
+    assert run(server, folder, out)["complete"]
+
+
 def test_a_fatal_error_ends_the_run_and_keeps_all_replies(server, tmp_path):
     rows = [pair(n, preferred=1) for n in range(12)]
     folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
