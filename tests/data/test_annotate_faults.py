@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -25,6 +26,8 @@ from r1_reward.data.annotate import AnnotateSettings, Money, annotate
 from r1_reward.data.attempts_file import AttemptRecord, AttemptsFile
 from r1_reward.data.difficulty import split_difficulty
 from r1_reward.data.teacher import TeacherSpec
+from r1_reward.engines.engine import ReadsTextOnly
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 from r1_reward.store.shards import read_rows
@@ -148,6 +151,24 @@ def test_a_row_with_pictures_is_asked_again_even_if_a_text_only_server_answers_o
     assert (report["written"], report["dropped"], report["complete"]) == (1, {"no reply": 1}, False)
     server.default = [reply(says(1))]
     assert run(server, folder, out)["complete"]
+
+
+@pytest.mark.parametrize("error", [PromptTooLong("the prompt is too long"), ReadsTextOnly("runs/teacher", 1)])
+def test_rows_that_a_teacher_in_this_process_cannot_read_are_left_out(tmp_path, monkeypatch, error):
+    monkeypatch.setattr(annotation_module, "GIVE_UP", 3)
+
+    class Short(FakeEngine):
+        def answer(self, requests):
+            for request in requests:
+                long = re.search(r"question [0-4]\?", request.messages[0]["content"][-1]["text"])
+                yield error if long else [Completion(text=says(1), tokens=1, prompt_tokens=1)]
+
+    monkeypatch.setattr(TeacherSpec, "load", lambda self, **_: Short())
+    monkeypatch.setattr("r1_reward.data.annotate.weights_fields", lambda *_, **__: {})
+    folder = write_pairs(tmp_path / "in", [pair(n, preferred=1) for n in range(8)])
+    report = annotate(folder, tmp_path / "out", AnnotateSettings(teacher="runs/teacher"))
+    assert (report["written"], report["dropped"], report["complete"]) == (3, {"not shown": 5}, True)
+    assert {line["detail"] for line in lines_of(tmp_path / "out", "dropped.jsonl")} == {str(error)}
 
 
 def test_a_fatal_error_ends_the_run_and_keeps_all_replies(server, tmp_path):

@@ -22,7 +22,8 @@ from r1_reward.data.attempts_file import REJECTED, Attempt, AttemptRecord, Attem
 from r1_reward.data.settings import AnnotateSettings, Money
 from r1_reward.data.teacher import read_reply
 from r1_reward.engines.client import RejectedError
-from r1_reward.engines.engine import EngineError, Generative
+from r1_reward.engines.engine import EngineError, Generative, ReadsTextOnly
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.prepare import prepare
 from r1_reward.judge.settings import OnUnreadable
 from r1_reward.judge.unreadable import Watch, limit_of, reading_of_completion
@@ -120,6 +121,13 @@ def standing(attempts: Sequence[Attempt], preferred: int, limit: int) -> Standin
     rejected = next((attempt for attempt in attempts if attempt.problem == REJECTED), None)
     settled = taught is not None or rejected is not None or len(attempts) >= limit
     return Standing(agreeing[0].number if agreeing else None, taught, rejected, settled)
+
+
+def _is_unusable(error: UserError) -> bool:
+    """Return whether the teacher can never be asked about a row: a checkpoint stays as it is, a server may change."""
+    if not isinstance(error, EngineError):
+        return True
+    return isinstance(error, PromptTooLong | ReadsTextOnly) and not isinstance(error, RejectedError)
 
 
 class Annotation:
@@ -241,7 +249,7 @@ class Annotation:
 
     def leave(self, job: Job, error: UserError) -> None:
         """Note a row without an outcome; raises UserError after ``GIVE_UP`` consecutive rows without a reply."""
-        unusable = not isinstance(error, EngineError)
+        unusable = _is_unusable(error)
         reason = "image" if isinstance(error, ImageError) else "not shown" if unusable else "no reply"
         self.gaps[job.key] = (reason, str(error))
         self._done += unusable
