@@ -397,6 +397,37 @@ def test_the_old_mixture_stays_until_the_new_one_is_complete(tmp_path: Path, mon
     assert sorted(os.listdir(tmp_path)) == [".out.lock", "one", "out", "two"]
 
 
+def test_a_link_to_a_folder_stays_and_the_mixture_is_written_where_it_leads(tmp_path: Path) -> None:
+    mixture, out = two_sources(tmp_path / "sources"), tmp_path / "mixed"
+    (tmp_path / "big").mkdir()
+    out.symlink_to(tmp_path / "big" / "mixed")
+    for seed in (0, 5):
+        mix(mixture.model_copy(update={"seed": seed}), out, overwrite=True)
+        assert out.is_symlink() and len(read(out)) == 32
+    assert sorted(os.listdir(tmp_path / "big")) == [".mixed.lock", "mixed"]
+    assert sorted(os.listdir(tmp_path)) == ["big", "mixed", "sources"]
+
+
+def test_a_link_in_place_of_the_old_folder_is_not_in_the_way(tmp_path: Path) -> None:
+    for name in ("new", "out", "else"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "else" / "kept").touch()
+    (tmp_path / ".out.old").symlink_to(tmp_path / "else")  # as an earlier release left it
+    files.replace_folder(tmp_path / "new", tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["else", "out"]
+    assert os.listdir(tmp_path / "else") == ["kept"]
+
+
+def test_a_mount_point_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == out)
+    mixture = MixConfig.model_validate({"sources": {"a": {"path": str(tmp_path / "gone")}}})
+    with pytest.raises(UserError, match="out: is a mount point.* Choose a folder inside it"):
+        mix(mixture, out)
+    assert os.listdir(tmp_path) == ["out"]
+
+
 @pytest.mark.parametrize("place", ["clean", "_write", "write_card"])
 def test_an_interrupted_mix_leaves_nothing_that_looks_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
