@@ -9,6 +9,7 @@ import pytest
 from fakes import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from video_files import greys, write_frames
 
 from r1_reward.data.difficulty import split_difficulty
 from r1_reward.data.pass_rates import PassRates, Rate, measure
@@ -244,6 +245,32 @@ def test_measurements_are_reused_only_for_the_same_row_label_and_settings(tmp_pa
         assert asked(RATES.model_copy(update={name: value})) == [0, 1, 2, 3, 4], name
     more = write_pairs(tmp_path / "more", [pair(7), pair(1), pair(2, preferred=2), pair(3, response_1="first 3!")])
     assert asked(RATES, more) == [2, 3, 7]
+
+
+class Films(FakeEngine):
+    """Always says 1; notes how many pictures each request shows."""
+
+    def __init__(self):
+        self.pictures = []
+
+    def answer(self, requests):
+        for request in requests:
+            self.pictures.append(len(request.images))
+            yield [Completion(text=says(1), tokens=3) for _ in request.seeds]
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_another_number_of_frames_is_measured_anew_wherever_the_video_is(tmp_path, within):
+    write_frames(tmp_path / "clip", greys(4))
+    clip = str(tmp_path / "clip")
+    part = {"response_1": [{"type": "text", "text": "first 1"}, {"type": "video", "video": clip}]}
+    rows = [pair(1, taught=False, **(part if within else {"video": clip})), pair(2, taught=False)]
+    source, asked = write_pairs(tmp_path / "in", rows), []
+    for frames in (2, 2, 3):
+        model = Films()
+        measure(source, RATES.model_copy(update={"frames": frames}), tmp_path / "rates.jsonl", model)
+        asked.append(model.pictures)
+    assert asked == [[2, 2, 0, 0], [], [3, 3]]
 
 
 def test_rows_that_cannot_be_measured_are_listed(tmp_path):

@@ -31,8 +31,9 @@ from r1_reward.judge.prepare import prepare_all
 from r1_reward.judge.settings import OnUnreadable
 from r1_reward.judge.unreadable import Reading, Watch, limit_of, reading_of
 from r1_reward.judge.votes import Plan, draw_votes
+from r1_reward.records.content import places_of
 from r1_reward.records.dialects import DEFAULT
-from r1_reward.records.schema import Answer
+from r1_reward.records.schema import CONTENTS, Answer
 from r1_reward.store.append_log import AppendLog
 from r1_reward.store.identity import weights_identity
 from r1_reward.store.shards import read_rows
@@ -162,7 +163,9 @@ def _votes(rates: PassRates) -> int:
 def _key(rates: PassRates, job: Job, weights: str | None, drawn: Sequence[str]) -> str:
     """Return the key of a measurement: a hash of the row, its label, the weights and all that affects the samples."""
     decisive = [rates.model, rates.samples, rates.temperature, rates.max_new_tokens, rates.seed]
-    shown = [rates.frames] if job.row["video"] else []
+    places = (place for name in CONTENTS for place in places_of(job.row[name]))
+    filmed = job.row["video"] or any(place.kind == "video" for place in places)
+    shown = [rates.frames] if filmed else []
     known = [] if weights is None else [weights]
     content = json.dumps([*decisive, job.key, job.row["preferred"], *shown, *known, *drawn])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
