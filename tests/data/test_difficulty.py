@@ -14,6 +14,7 @@ from video_files import greys, write_frames
 from r1_reward.data.difficulty import split_difficulty
 from r1_reward.data.pass_rates import PassRates, Rate, measure
 from r1_reward.engines.engine import EngineError
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.unreadable import UnreadableJudge
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
@@ -288,6 +289,34 @@ def test_rows_that_cannot_be_measured_are_listed(tmp_path):
     again = Model()
     measure(tmp_path / "in", RATES, tmp_path / "rl" / "pass_rates.jsonl", again)
     assert sorted(set(again.asked)) == [1, 3]
+
+
+def test_a_model_that_stops_answering_ends_the_measurement_and_keeps_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr("r1_reward.data.pass_rates._BLOCK", 4)
+    monkeypatch.setattr("r1_reward.data.pass_rates.GIVE_UP", 5)
+    rows = [pair(n, taught=False) for n in range(12)]
+    rows[4]["images"] = [{"bytes": b"no picture", "path": "4.png"}]  # is not an answer, nor the model's failure
+    with pytest.raises(UserError, match="5 rows in a row got no answer; the last error: lost\n.*run the same command"):
+        split(tmp_path, rows, RATES, engine=Model(fail={1, *range(3, 12)}))
+    known = {json.loads(line)["id"] for line in (tmp_path / "rl" / "pass_rates.jsonl").read_text().splitlines()}
+    assert known == {"p0", "p2"}
+    assert not (tmp_path / "rl" / "report.json").exists()
+    again = Model()
+    _, report = split_difficulty(tmp_path / "in", tmp_path / "sft", tmp_path / "rl", RATES, engine=again)
+    assert sorted(set(again.asked)) == [1, 3, *range(5, 12)]
+    (warning,) = report["warnings"]
+    assert warning.startswith("1 row was not measured and is missing from the RL set; the first error: ")
+
+
+def test_prompts_that_are_too_long_do_not_end_a_measurement(tmp_path, monkeypatch):
+    monkeypatch.setattr("r1_reward.data.pass_rates.GIVE_UP", 3)
+
+    class Short(FakeEngine):
+        def answer(self, requests):
+            return [PromptTooLong("the prompt is too long") for _ in requests]
+
+    source = write_pairs(tmp_path / "in", [pair(n, taught=False) for n in range(5)])
+    assert measure(source, RATES, tmp_path / "rates.jsonl", Short()) == ["the prompt is too long"] * 5
 
 
 @pytest.mark.parametrize(
