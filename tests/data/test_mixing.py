@@ -337,6 +337,16 @@ def test_too_few_rows_are_refused_or_taken_with_a_warning(tmp_path: Path) -> Non
     assert "7 rows were requested" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_rows_without_a_kind_are_a_part_of_their_own(tmp_path: Path) -> None:
+    rows = [make_row(number, kind="long" if number % 3 else "") for number in range(9)]
+    mixture = config(tmp_path, {"one": rows}, take={"one": {"parts": {"": 4, "long": 2}}})
+    with pytest.raises(UserError, match="one, part '': 4 rows were requested, but it has 3"):
+        mix(mixture, tmp_path / "out")
+    report = mix(mixture.model_copy(update={"short": "take-all"}), tmp_path / "out").report
+    assert report["sources"]["one"]["parts"] == {"": 3, "long": 2}
+    assert report["warnings"] == ["one, part '': 4 rows were requested, but 3 are left after cleaning."]
+
+
 def test_rows_missing_only_after_cleaning_are_reported_as_such(tmp_path: Path) -> None:
     rows = [make_row(number) for number in range(4)]
     mixture = config(tmp_path, {"one": [*rows, {**rows[0], "id": "again"}]}, take={"one": {"count": 5}})

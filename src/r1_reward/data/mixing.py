@@ -321,7 +321,7 @@ def _report(
             "removed": dict(sorted(by_source[name].items())),
             "not_drawn": read - out - sum(taken.values()),
             "taken": sum(taken.values()),
-            "parts": {part: count for part, count in taken.items() if part},
+            "parts": taken if source.parts else {},
             "judged": rows_by_state(Path(source.path)),
         }
     return {
