@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import typer
-from scripted_server import reply
+from scripted_server import reply, status
 from teacher_rows import lines_of, pair, png, prompt, right, rows_of, run, says, write_pairs, wrong
 from typer.testing import CliRunner
 
@@ -237,6 +237,16 @@ def test_every_attempt_must_fit_the_budget_and_admitted_ones_are_paid_for(server
     assert (report["cost"], report["stopped"], report["left"]) == (34.0, "cost", 1)
     report = run(server, folder, out, money=Money(price_in=1e6, price_out=2e6, limit=51.0))
     assert (report["cost"], report["stopped"], report["complete"]) == (51.0, "", True)
+
+
+def test_rejected_requests_do_not_lower_the_average_price(server, tmp_path):
+    rows = [pair(n, preferred=1) for n in range(10)]
+    server.default = [reply(says(1))]  # 17 a reply
+    server.scripts = {prompt(row): [status(400, "content_policy_violation")] for row in rows[1:5]}
+    folder, out = write_pairs(tmp_path / "in", rows), tmp_path / "out"
+    report = run(server, folder, out, money=Money(price_in=1e6, price_out=2e6, limit=50.0))
+    assert (report["cost"], report["usage"]["attempts"], report["stopped"]) == (34.0, 2, "cost")
+    assert report["dropped"] == {"rejected": 4, "not asked": 4}
 
 
 def test_requests_follow_the_options_of_the_call(server, tmp_path, monkeypatch):

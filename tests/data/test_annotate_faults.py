@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -25,6 +26,8 @@ from r1_reward.data.annotate import AnnotateSettings, Money, annotate
 from r1_reward.data.attempts_file import AttemptRecord, AttemptsFile
 from r1_reward.data.difficulty import split_difficulty
 from r1_reward.data.teacher import TeacherSpec
+from r1_reward.engines.engine import ReadsTextOnly
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
 from r1_reward.store.shards import read_rows
@@ -108,6 +111,64 @@ def test_a_server_that_rejects_everything_marks_no_row(server, tmp_path, monkeyp
     assert not (out / "report.json").exists()
     server.forget()
     assert run(server, folder, out)["complete"]
+
+
+@pytest.mark.parametrize("said", ["content_policy_violation", "this is a text-only model"])
+def test_a_resumed_run_on_a_server_that_rejects_everything_marks_no_row(server, tmp_path, monkeypatch, said):
+    monkeypatch.setattr(annotation_module, "GIVE_UP", 5)
+    rows, out = [pair(n, preferred=1) for n in range(12)], tmp_path / "out"
+    server.default = [reply(says(1))]
+    run(server, write_pairs(tmp_path / "first", rows[:2]), out)
+    kept, folder = lines_of(out), write_pairs(tmp_path / "in", rows)
+    server.default = [status(400, said)]
+    with pytest.raises(UserError, match="5 rows in a row got no reply"):
+        run(server, folder, out)
+    report = run(server, write_pairs(tmp_path / "few", rows[:4]), out)  # too few to give up
+    assert (report["dropped"], report["left"], report["complete"]) == ({"no reply": 2}, 2, False)
+    assert lines_of(out) == kept
+    server.default = [reply(says(1))]
+    report = run(server, folder, out)
+    assert (report["written"], report["complete"]) == (12, True)
+
+
+def test_a_server_that_begins_to_reject_everything_marks_no_row(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(annotation_module, "GIVE_UP", 5)
+    rows, out = [pair(n, preferred=1) for n in range(12)], tmp_path / "out"
+    server.default = [status(400, "content_policy_violation")]
+    server.scripts = {prompt(row): [reply(says(1))] for row in (rows[0], rows[2])}
+    with pytest.raises(UserError, match="5 rows in a row got no reply"):
+        run(server, write_pairs(tmp_path / "in", rows), out, concurrency=1)
+    found = {line["id"]: line["problem"] for line in lines_of(out)}
+    assert found == {"p0": "", "p1": "rejected", "p2": ""}, "the server still answered after it rejected p1"
+
+
+def test_a_row_with_pictures_is_asked_again_even_if_a_text_only_server_answers_others(server, tmp_path):
+    rows, out = [pair(0, preferred=1, images=[]), pair(1, preferred=1)], tmp_path / "out"
+    blind = status(400, "this is a text-only model")
+    server.default = [lambda body: reply(says(1)) if isinstance(body["messages"][0]["content"], str) else blind()]
+    folder = write_pairs(tmp_path / "in", rows)
+    report = run(server, folder, out)
+    assert (report["written"], report["dropped"], report["complete"]) == (1, {"no reply": 1}, False)
+    server.default = [reply(says(1))]
+    assert run(server, folder, out)["complete"]
+
+
+@pytest.mark.parametrize("error", [PromptTooLong("the prompt is too long"), ReadsTextOnly("runs/teacher", 1)])
+def test_rows_that_a_teacher_in_this_process_cannot_read_are_left_out(tmp_path, monkeypatch, error):
+    monkeypatch.setattr(annotation_module, "GIVE_UP", 3)
+
+    class Short(FakeEngine):
+        def answer(self, requests):
+            for request in requests:
+                long = re.search(r"question [0-4]\?", request.messages[0]["content"][-1]["text"])
+                yield error if long else [Completion(text=says(1), tokens=1, prompt_tokens=1)]
+
+    monkeypatch.setattr(TeacherSpec, "load", lambda self, **_: Short())
+    monkeypatch.setattr("r1_reward.data.annotate.weights_fields", lambda *_, **__: {})
+    folder = write_pairs(tmp_path / "in", [pair(n, preferred=1) for n in range(8)])
+    report = annotate(folder, tmp_path / "out", AnnotateSettings(teacher="runs/teacher"))
+    assert (report["written"], report["dropped"], report["complete"]) == (3, {"not shown": 5}, True)
+    assert {line["detail"] for line in lines_of(tmp_path / "out", "dropped.jsonl")} == {str(error)}
 
 
 def test_a_fatal_error_ends_the_run_and_keeps_all_replies(server, tmp_path):

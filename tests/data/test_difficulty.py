@@ -9,10 +9,12 @@ import pytest
 from fakes import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from video_files import greys, write_frames
 
 from r1_reward.data.difficulty import split_difficulty
 from r1_reward.data.pass_rates import PassRates, Rate, measure
 from r1_reward.engines.engine import EngineError
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.unreadable import UnreadableJudge
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Completion
@@ -246,6 +248,32 @@ def test_measurements_are_reused_only_for_the_same_row_label_and_settings(tmp_pa
     assert asked(RATES, more) == [2, 3, 7]
 
 
+class Films(FakeEngine):
+    """Always says 1; notes how many pictures each request shows."""
+
+    def __init__(self):
+        self.pictures = []
+
+    def answer(self, requests):
+        for request in requests:
+            self.pictures.append(len(request.images))
+            yield [Completion(text=says(1), tokens=3) for _ in request.seeds]
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_another_number_of_frames_is_measured_anew_wherever_the_video_is(tmp_path, within):
+    write_frames(tmp_path / "clip", greys(4))
+    clip = str(tmp_path / "clip")
+    part = {"response_1": [{"type": "text", "text": "first 1"}, {"type": "video", "video": clip}]}
+    rows = [pair(1, taught=False, **(part if within else {"video": clip})), pair(2, taught=False)]
+    source, asked = write_pairs(tmp_path / "in", rows), []
+    for frames in (2, 2, 3):
+        model = Films()
+        measure(source, RATES.model_copy(update={"frames": frames}), tmp_path / "rates.jsonl", model)
+        asked.append(model.pictures)
+    assert asked == [[2, 2, 0, 0], [], [3, 3]]
+
+
 def test_rows_that_cannot_be_measured_are_listed(tmp_path):
     rows = [pair(n, taught=n == 1) for n in range(5)]
     rows[2]["images"] = [{"bytes": b"no picture", "path": "2.png"}]
@@ -261,6 +289,34 @@ def test_rows_that_cannot_be_measured_are_listed(tmp_path):
     again = Model()
     measure(tmp_path / "in", RATES, tmp_path / "rl" / "pass_rates.jsonl", again)
     assert sorted(set(again.asked)) == [1, 3]
+
+
+def test_a_model_that_stops_answering_ends_the_measurement_and_keeps_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr("r1_reward.data.pass_rates._BLOCK", 4)
+    monkeypatch.setattr("r1_reward.data.pass_rates.GIVE_UP", 5)
+    rows = [pair(n, taught=False) for n in range(12)]
+    rows[4]["images"] = [{"bytes": b"no picture", "path": "4.png"}]  # is not an answer, nor the model's failure
+    with pytest.raises(UserError, match="5 rows in a row got no answer; the last error: lost\n.*run the same command"):
+        split(tmp_path, rows, RATES, engine=Model(fail={1, *range(3, 12)}))
+    known = {json.loads(line)["id"] for line in (tmp_path / "rl" / "pass_rates.jsonl").read_text().splitlines()}
+    assert known == {"p0", "p2"}
+    assert not (tmp_path / "rl" / "report.json").exists()
+    again = Model()
+    _, report = split_difficulty(tmp_path / "in", tmp_path / "sft", tmp_path / "rl", RATES, engine=again)
+    assert sorted(set(again.asked)) == [1, 3, *range(5, 12)]
+    (warning,) = report["warnings"]
+    assert warning.startswith("1 row was not measured and is missing from the RL set; the first error: ")
+
+
+def test_prompts_that_are_too_long_do_not_end_a_measurement(tmp_path, monkeypatch):
+    monkeypatch.setattr("r1_reward.data.pass_rates.GIVE_UP", 3)
+
+    class Short(FakeEngine):
+        def answer(self, requests):
+            return [PromptTooLong("the prompt is too long") for _ in requests]
+
+    source = write_pairs(tmp_path / "in", [pair(n, taught=False) for n in range(5)])
+    assert measure(source, RATES, tmp_path / "rates.jsonl", Short()) == ["the prompt is too long"] * 5
 
 
 @pytest.mark.parametrize(

@@ -337,6 +337,16 @@ def test_too_few_rows_are_refused_or_taken_with_a_warning(tmp_path: Path) -> Non
     assert "7 rows were requested" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_rows_without_a_kind_are_a_part_of_their_own(tmp_path: Path) -> None:
+    rows = [make_row(number, kind="long" if number % 3 else "") for number in range(9)]
+    mixture = config(tmp_path, {"one": rows}, take={"one": {"parts": {"": 4, "long": 2}}})
+    with pytest.raises(UserError, match="one, part '': 4 rows were requested, but it has 3"):
+        mix(mixture, tmp_path / "out")
+    report = mix(mixture.model_copy(update={"short": "take-all"}), tmp_path / "out").report
+    assert report["sources"]["one"]["parts"] == {"": 3, "long": 2}
+    assert report["warnings"] == ["one, part '': 4 rows were requested, but 3 are left after cleaning."]
+
+
 def test_rows_missing_only_after_cleaning_are_reported_as_such(tmp_path: Path) -> None:
     rows = [make_row(number) for number in range(4)]
     mixture = config(tmp_path, {"one": [*rows, {**rows[0], "id": "again"}]}, take={"one": {"count": 5}})
@@ -395,6 +405,37 @@ def test_the_old_mixture_stays_until_the_new_one_is_complete(tmp_path: Path, mon
     mix(mixture.model_copy(update={"seed": 5}), out, overwrite=True)
     assert (out / "report.json").read_bytes() != before
     assert sorted(os.listdir(tmp_path)) == [".out.lock", "one", "out", "two"]
+
+
+def test_a_link_to_a_folder_stays_and_the_mixture_is_written_where_it_leads(tmp_path: Path) -> None:
+    mixture, out = two_sources(tmp_path / "sources"), tmp_path / "mixed"
+    (tmp_path / "big").mkdir()
+    out.symlink_to(tmp_path / "big" / "mixed")
+    for seed in (0, 5):
+        mix(mixture.model_copy(update={"seed": seed}), out, overwrite=True)
+        assert out.is_symlink() and len(read(out)) == 32
+    assert sorted(os.listdir(tmp_path / "big")) == [".mixed.lock", "mixed"]
+    assert sorted(os.listdir(tmp_path)) == ["big", "mixed", "sources"]
+
+
+def test_a_link_in_place_of_the_old_folder_is_not_in_the_way(tmp_path: Path) -> None:
+    for name in ("new", "out", "else"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "else" / "kept").touch()
+    (tmp_path / ".out.old").symlink_to(tmp_path / "else")  # as an earlier release left it
+    files.replace_folder(tmp_path / "new", tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["else", "out"]
+    assert os.listdir(tmp_path / "else") == ["kept"]
+
+
+def test_a_mount_point_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == out)
+    mixture = MixConfig.model_validate({"sources": {"a": {"path": str(tmp_path / "gone")}}})
+    with pytest.raises(UserError, match="out: is a mount point.* Choose a folder inside it"):
+        mix(mixture, out)
+    assert os.listdir(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("place", ["clean", "_write", "write_card"])

@@ -68,6 +68,7 @@ def test_image_before_text_and_plain_answers_are_the_same() -> None:
         (PNG_BYTES, {"bytes": PNG_BYTES, "path": None}),
         ({"bytes": PNG_BYTES, "path": "a.png"}, {"bytes": PNG_BYTES, "path": "a.png"}),
         ("data:image/png;base64," + base64.b64encode(PNG_BYTES).decode(), {"bytes": PNG_BYTES, "path": None}),
+        (base64.encodebytes(PNG_BYTES).decode(), {"bytes": PNG_BYTES, "path": None}),  # in two lines
     ],
 )
 def test_where_the_image_comes_from(column: Any, cell: dict[str, Any]) -> None:

@@ -286,6 +286,26 @@ def test_a_wrong_row_is_refused_with_its_place(tmp_path: Path, changes: dict[str
     assert [row["id"] for row in read_rows(tmp_path / "out")] == ["s:0"]
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (None, "is not an object with fields"),
+        ([1], "is not an object with fields"),
+        (5, "is not an object with fields"),
+        (make_row(1, images=["a.png"], kind=["a"]), r"\(id s:1\): kind: must be text, not a list"),
+        (make_row(1, images=["a.png"], attempts="2"), r"\(id s:1\): attempts: must be a whole number, not '2'"),
+        (make_row(1, images=["a.png"], reasoning=5), r"\(id s:1\): reasoning: must be text, not a number"),
+    ],
+)
+def test_lines_of_jsonl_are_checked_whatever_columns_are_read(tmp_path: Path, line: Any, reason: str) -> None:
+    rows = [make_row(0, images=["a.png"]), line]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_rows(tmp_path / "in.jsonl", ["id", "kind", "reasoning", "attempts"])
+    assert next(found) == {"id": "s:0", "kind": "k", "reasoning": None, "attempts": None}
+    with pytest.raises(UserError, match=f"in.jsonl: row 2 {reason}|in.jsonl: row 2: {reason}"):
+        list(found)
+
+
 def test_unreadable_files_are_explained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder of pairs"):
         list(read_rows(tmp_path / "gone"))

@@ -146,6 +146,7 @@ def _print_annotation(report: dict[str, Any]) -> None:
 def _print_split(sft: dict[str, Any], rl: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     table = Table("difficulty" if sft["rule"] == "attempts" else "right samples", "rows")
@@ -164,3 +165,5 @@ def _print_split(sft: dict[str, Any], rl: dict[str, Any]) -> None:
     )
     for reason, count in sft["neither"].items():
         typer.echo(f"in neither, {reason}: {count:,} (see dropped.jsonl of --rl)")
+    for warning in sft.get("warnings", ()):
+        console.print(Text(f"warning: {warning}", style="yellow"))

@@ -19,7 +19,7 @@ so each row is stored in the order in which its reasoning was written. That keep
 reproduces the teacher's position bias; the report gives both shares and warns.
 
 A row that the server did not answer is not a failure of the teacher. It is left out and listed; the next call asks
-about it again, unless the server rejects the text itself.
+about it again, unless the server answers other rows but rejects this one.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ See :mod:`r1_reward.data.annotate` for the overview. The loop that asks the teac
     for job in run.due():
         while (attempt := run.next_attempt(job)) is not None:
             request = run.request(job, attempt)
-            run.keep(job, run.record(job, attempt, completion), completion) # safe now; or run.leave(job, error)
+            run.keep(job, run.record(job, attempt, completion), completion)  # or run.reject(...), run.leave(...)
     report = run.write("")
 """
 
@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1_reward.data.annotation_report import Summary
-from r1_reward.data.attempts_file import Attempt, AttemptRecord, AttemptsFile, Usage
+from r1_reward.data.attempts_file import REJECTED, Attempt, AttemptRecord, AttemptsFile, Usage
 from r1_reward.data.settings import AnnotateSettings, Money
 from r1_reward.data.teacher import read_reply
 from r1_reward.engines.client import RejectedError
-from r1_reward.engines.engine import EngineError, Generative
+from r1_reward.engines.engine import EngineError, Generative, ReadsTextOnly
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.prepare import prepare
 from r1_reward.judge.settings import OnUnreadable
 from r1_reward.judge.unreadable import Watch, limit_of, reading_of_completion
@@ -36,7 +37,7 @@ from r1_reward.store.run_folder import read_remarks
 from r1_reward.store.shards import PairWriter, pair_files, read_rows
 
 ATTEMPTS, DROPPED = "attempts.jsonl", "dropped.jsonl"
-REJECTED, REPEATED, TIE = "rejected", "repeated", "tie"
+REPEATED, TIE = "repeated", "tie"
 _REASONS = {
     REPEATED: "repeats an earlier row (same id and content)",
     TIE: "neither response is preferred, so no judgment can agree with the label",
@@ -122,6 +123,13 @@ def standing(attempts: Sequence[Attempt], preferred: int, limit: int) -> Standin
     return Standing(agreeing[0].number if agreeing else None, taught, rejected, settled)
 
 
+def _is_unusable(error: UserError) -> bool:
+    """Return whether the teacher can never be asked about a row: a checkpoint stays as it is, a server may change."""
+    if not isinstance(error, EngineError):
+        return True
+    return isinstance(error, PromptTooLong | ReadsTextOnly) and not isinstance(error, RejectedError)
+
+
 class Annotation:
     """A folder being annotated: which rows are due, what the teacher replied, and the resulting pairs."""
 
@@ -147,6 +155,8 @@ class Annotation:
         self.engine.dialect = self.dialect
         self._total = sum(1 for _ in read_rows(path, ["id"]))
         self._done = self._agreed = self._failed_in_a_row = 0
+        self._answered = False  # whether this call has had a reply
+        self._rejected: list[AttemptRecord] = []  # not recorded yet, see reject()
 
     def due(self) -> Iterator[Job]:
         """Yield the rows that still need an attempt."""
@@ -205,30 +215,47 @@ class Annotation:
             prompt_tokens=completion.prompt_tokens,
         )
 
-    def keep(self, job: Job, record: AttemptRecord, completion: Completion | None = None) -> None:
-        """Append a reply to the file; it survives a kill once this returns. The watch sees ``completion``, if given."""
+    def keep(self, job: Job, record: AttemptRecord, completion: Completion) -> None:
+        """Append a reply to the file; it survives a kill once this returns. The watch sees ``completion``."""
+        self._answered = True
+        self.record_rejected()
         self.attempts.add(record)
-        if completion is not None:
-            readable = record.answer is not None or record.problem == "tie"
-            self.watch.add([reading_of_completion(completion, readable=readable, dialect=self.dialect)])
+        readable = record.answer is not None or record.problem == "tie"
+        self.watch.add([reading_of_completion(completion, readable=readable, dialect=self.dialect)])
         self._failed_in_a_row = 0
         if self.standing(job).settled:
             self._count(job)
         self._show()
 
     def reject(self, job: Job, attempt: int, error: RejectedError) -> None:
-        """Record that the server rejected a row, so that the row is not sent again."""
+        """Note that the server rejected a row; the next reply records it, so that the row is not sent again.
+
+        A server that rejects everything is at fault, not the rows, so a rejection also counts as a row without a reply.
+
+        Raises:
+            UserError: as :meth:`leave`; the rejections since the last reply are not recorded.
+        """
         record = self.record(job, attempt, Completion(text=str(error), tokens=0, prompt_tokens=0, refused=True))
-        self.keep(job, record.model_copy(update={"problem": REJECTED}))
+        self._rejected.append(record.model_copy(update={"problem": REJECTED}))
+        self.leave(job, error)
+
+    def record_rejected(self) -> None:
+        """Record the rejections noted so far, if this call has had a reply."""
+        if self._answered and self._rejected:
+            self.attempts.add(*self._rejected)
+            self._done += len(self._rejected)
+            self._rejected.clear()
+            self._show()
 
     def leave(self, job: Job, error: UserError) -> None:
         """Note a row without an outcome; raises UserError after ``GIVE_UP`` consecutive rows without a reply."""
-        unusable = not isinstance(error, EngineError)
+        unusable = _is_unusable(error)
         reason = "image" if isinstance(error, ImageError) else "not shown" if unusable else "no reply"
         self.gaps[job.key] = (reason, str(error))
         self._done += unusable
         self._failed_in_a_row += not unusable
         if self._failed_in_a_row >= GIVE_UP:
+            self._rejected.clear()
             raise UserError(
                 f"{GIVE_UP} rows in a row got no reply; the last error: {error}\n"
                 "All replies so far are kept; run the same command again to resume."

@@ -22,6 +22,9 @@ from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Answer
 from r1_reward.store.append_log import AppendLog, Place
 
+REJECTED = "rejected"
+"""The problem of an attempt whose text the server rejected: there is no reply, and nothing to pay."""
+
 
 class AttemptRecord(BaseModel):
     """One line: an attempt on a row and the reply.
@@ -57,7 +60,7 @@ class Attempt(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Token totals over all lines; ``uncounted`` is the number of replies without a count of prompt tokens."""
+    """Token totals over all replies, not counting rejections; ``uncounted`` replies have no count of prompt tokens."""
 
     attempts: int = 0
     prompt_tokens: int = 0
@@ -127,7 +130,7 @@ class AttemptsFile:
         self._attempts[record.key].sort()
         known = self.usage
         self.usage = Usage(
-            known.attempts + 1,
+            known.attempts + (record.problem != REJECTED),
             known.prompt_tokens + (record.prompt_tokens or 0),
             known.tokens + record.tokens,
             known.uncounted + (record.prompt_tokens is None),

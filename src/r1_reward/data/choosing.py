@@ -25,7 +25,7 @@ class Choice(NamedTuple):
     """The preferred response of each chosen row in the mixture, in the order of the sources."""
     test: set[int]
     taken: dict[str, dict[str, int]]
-    """Row counts by source and part ("" if the source has no parts)."""
+    """Row counts by source and part; a source without parts has the one part ""."""
     split: dict[str, int]
     """Number of groups of connected rows, and size of the largest."""
     warnings: list[str]
@@ -57,7 +57,7 @@ def choose(
         for part, wanted in _wanted(source, clean_counts[name]).items():
             rows = [row for kind, rows in left[name].items() if kind == part or not source.parts for row in rows]
             if len(rows) < wanted:
-                what = f"{name}, part {part}" if part else name
+                what = _named(name, source, part)
                 warnings.append(f"{what}: {wanted:,} rows were requested, but {len(rows):,} are left after cleaning.")
             drawn = random.Random(f"{config.seed}/{name}/{part}").sample(sorted(rows), min(wanted, len(rows)))
             taken.setdefault(name, {})[part] = len(drawn)
@@ -82,8 +82,9 @@ def _wanted(source: Source, there: Mapping[str, int]) -> dict[str, int]:
     return dict(source.parts) or {"": sum(there.values()) if source.count is None else source.count}
 
 
-def _rows_of(kinds: Mapping[str, int], part: str) -> int:
-    return kinds.get(part, 0) if part else sum(kinds.values())
+def _named(name: str, source: Source, part: str) -> str:
+    """Return the name of a source or of one of its parts; rows without a kind are the part ""."""
+    return f"{name}, part {part or repr(part)}" if source.parts else name
 
 
 def require_enough(
@@ -94,12 +95,11 @@ def require_enough(
     for name, source in config.sources.items():
         for part, wanted in _wanted(source, there[name]).items():
             left, all_rows = (
-                kinds[name].get(part, 0) if part else sum(kinds[name].values()) for kinds in (there, read)
+                kinds[name].get(part, 0) if source.parts else sum(kinds[name].values()) for kinds in (there, read)
             )
             if left < wanted:
-                what = f"{name}, part {part}" if part else name
                 found = f"it has {left:,}" if there is read else f"{left:,} of its {all_rows:,} are left after cleaning"
-                lines.append(f"{what}: {wanted:,} rows were requested, but {found}.")
+                lines.append(f"{_named(name, source, part)}: {wanted:,} rows were requested, but {found}.")
     if lines:
         raise UserError("\n".join([*lines, "Request fewer, or set `short: take-all` to use all available rows."]))
 

@@ -35,6 +35,7 @@ from r1_reward.store.files import read_json
 from r1_reward.store.shards import REPORT, PairWriter, read_rows
 
 PASS_RATES = "pass_rates.jsonl"
+_NOT_MEASURED = "not measured"
 
 
 class Place(NamedTuple):
@@ -83,15 +84,15 @@ def split_difficulty(
     if len({Path(folder).resolve() for folder in (path, sft, rl)}) < 3:
         raise UserError(f"{path}, {sft} and {rl} must be three different folders.")
     with PairWriter(sft, overwrite=overwrite) as taught, PairWriter(rl, overwrite=overwrite) as hard:
-        measured: list[Rate | str] | None = None
+        counted: dict[str, Any] = {}
         if rates is None:
             places = by_attempts(path)
         else:
             how: dict[str, Any] = {"batch_size": batch_size, "on_unreadable": on_unreadable, "progress": progress}
             measured = measure(path, rates, rl / PASS_RATES, engine, **how)
             places = by_pass_rates(path, rates, measured)
+            counted = {"samples": _samples(measured, rates), "warnings": _warnings(places, measured)}
         _list_neither(path, places, hard.staging / DROPPED)
-        counted = {} if measured is None or rates is None else {"samples": _samples(measured, rates)}
         reports = (
             _describe(path, places, rates, "sft", _write(taught, path, [_numbers(places, "taught")])) | counted,
             _describe(path, places, rates, "rl", _write(hard, path, _course(places, curriculum), reasoning=False))
@@ -171,7 +172,7 @@ def by_pass_rates(path: str | Path, rates: PassRates, measured: Sequence[Rate | 
             continue
         taught = agrees(row)
         if isinstance(one, str):
-            places.append(Place(taught, False, math.nan, "not measured", "" if taught else one))
+            places.append(Place(taught, False, math.nan, _NOT_MEASURED, "" if taught else one))
             continue
         if one.unreadable == rates.samples:
             places.append(Place(taught, False, math.nan, NO_VERDICT, "" if taught else "no sample had a verdict"))
@@ -192,6 +193,18 @@ def _samples(measured: Sequence[Rate | str], rates: PassRates) -> dict[str, int]
         "readable": votes - sum(one.unreadable or 0 for one in told),
         "truncated": sum(one.truncated or 0 for one in told),
     }
+
+
+def _warnings(places: Sequence[Place], measured: Sequence[Rate | str]) -> list[str]:
+    """Return a warning if rows have no pass rate, so that a failing model does not shrink the RL set unnoticed."""
+    lost = [one for place, one in zip(places, measured, strict=True) if place.level == _NOT_MEASURED]
+    if not lost:
+        return []
+    told = "1 row was not measured and is" if len(lost) == 1 else f"{len(lost):,} rows were not measured and are"
+    return [
+        f"{told} missing from the RL set; the first error: {str(lost[0]).rstrip('.')}. The same command with "
+        "--overwrite measures only such rows."
+    ]
 
 
 def _numbers(places: Sequence[Place], which: str) -> set[int]:

@@ -11,8 +11,8 @@ row is one text after its images, and has a winner.
     export_trl_preference("data/mixed/train", "trl")
     DPOTrainer(model, train_dataset=datasets.load_dataset("trl", split="train"), ...)
 
-Pairs that a format cannot represent are dropped, counted and listed in ``dropped.jsonl``. An output folder appears only
-once it is complete.
+Pairs that a format cannot represent are dropped, counted and listed in ``dropped.jsonl``. Images are written as they
+come; the files of rows appear only once all rows are written, and ``report.json`` last.
 """
 
 from __future__ import annotations

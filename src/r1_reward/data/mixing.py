@@ -16,6 +16,7 @@ connected rows go to the same side. The folder appears complete or not at all::
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import time
@@ -72,8 +73,8 @@ def mix(
     called with progress messages. The same sources, config and seed give the same bytes.
 
     Raises:
-        UserError: a source or benchmark cannot be read or has too few rows, or ``out`` is in use, not empty, or
-            contains the current folder.
+        UserError: a source or benchmark cannot be read or has too few rows, or ``out`` is in use, not empty, a mount
+            point, or contains the current folder.
     """
     folder = Path(out or config.out or "")
     if not (out or config.out):
@@ -128,22 +129,27 @@ class _Clock:
 
 @contextmanager
 def _work_folder(out: Path, overwrite: bool) -> Iterator[Path]:
-    """Create a temporary folder next to ``out`` and move it to ``out`` on success."""
+    """Create a temporary folder next to ``out``, or to where that leads, and move it there on success."""
+    # A link stays, and the work is done on the disk that it leads to. Other paths are not resolved: videos are named
+    # relative to the folder as it is given, and read like that.
+    place = out.resolve() if out.is_symlink() else out
     if Path.cwd().is_relative_to(out.resolve()):  # a shell would be left in the folder that was replaced
         raise UserError(
             f"{out}: is or contains the current folder, which would be replaced as a whole. Choose another folder, or "
             "run the command from elsewhere."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with locked(out.with_name(f".{out.name}.lock"), out):
-        restore_folder(out)
+    if os.path.ismount(place):
+        raise UserError(f"{out}: is a mount point, which cannot be replaced as a whole. Choose a folder inside it.")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with locked(place.with_name(f".{place.name}.lock"), out):
+        restore_folder(place)
         _require_free(out, overwrite)
-        work = out.with_name(f".{out.name}.part")
+        work = place.with_name(f".{place.name}.part")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         try:
             yield work
-            replace_folder(work, out)
+            replace_folder(work, place)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -315,7 +321,7 @@ def _report(
             "removed": dict(sorted(by_source[name].items())),
             "not_drawn": read - out - sum(taken.values()),
             "taken": sum(taken.values()),
-            "parts": {part: count for part, count in taken.items() if part},
+            "parts": taken if source.parts else {},
             "judged": rows_by_state(Path(source.path)),
         }
     return {

@@ -25,19 +25,23 @@ from r1_reward.data.annotation import TIE, Job, read_jobs
 from r1_reward.data.settings import PassRates
 from r1_reward.data.teacher import TeacherSpec, parse_teacher
 from r1_reward.engines.engine import Engine, EngineError
+from r1_reward.engines.length import PromptTooLong
 from r1_reward.engines.options import draw_fields
 from r1_reward.engines.workers import EngineSpec, in_workers
-from r1_reward.judge.prepare import prepare_all
+from r1_reward.judge.prepare import InvalidPair, prepare_all
 from r1_reward.judge.settings import OnUnreadable
 from r1_reward.judge.unreadable import Reading, Watch, limit_of, reading_of
 from r1_reward.judge.votes import Plan, draw_votes
+from r1_reward.records.content import places_of
 from r1_reward.records.dialects import DEFAULT
-from r1_reward.records.schema import Answer
+from r1_reward.records.errors import UserError
+from r1_reward.records.schema import CONTENTS, Answer
 from r1_reward.store.append_log import AppendLog
 from r1_reward.store.identity import weights_identity
 from r1_reward.store.shards import read_rows
 
 _BLOCK = 64  # rows measured together: enough for full batches, few enough to lose in a kill
+GIVE_UP = 100  # consecutive rows without an answer before a run ends: the server is probably gone
 
 Progress = Callable[[int, int], None]
 """Called with the numbers of finished rows and of all rows."""
@@ -70,7 +74,8 @@ def measure(
     to do if none of the first samples can be parsed.
 
     Raises:
-        UserError: a setting is wrong, the model cannot be loaded, or the file contains something else.
+        UserError: a setting is wrong, the model cannot be loaded, the file contains something else, or ``GIVE_UP``
+            consecutive rows get no answer. What was measured is kept.
         UnreadableJudge: none of the first samples can be parsed.
     """
     total = sum(1 for _ in read_rows(path, ["id"]))
@@ -83,6 +88,7 @@ def measure(
     drawn = list(draw_fields(rates.batch_votes, _votes(rates), served=served))
     spec: Any = _Given(engine) if engine is not None else _spec(teacher, batch_size, rates.batch_votes)
     keys: list[str] = []
+    unanswered = 0
 
     def due() -> Iterator[list[tuple[str, Job]]]:
         jobs = read_jobs(path)
@@ -98,6 +104,7 @@ def measure(
             new = [(key, job, rate) for key, job in block if isinstance(rate := known[key], Rate)]
             log.append([{"key": key, "id": job.row["id"], **rate._asdict()} for key, job, rate in new])
             log.sync()
+            unanswered = _in_a_row(unanswered, counted)
             if progress is not None:
                 progress(sum(key in known for key in keys), total)
     finally:
@@ -130,6 +137,20 @@ class _Given(NamedTuple):
 class _Counted(NamedTuple):
     rate: Rate | str
     readings: list[Reading]
+    unanswered: bool = False
+    """Whether the row can be shown but the engine failed."""
+
+
+def _in_a_row(before: int, counted: Iterable[_Counted]) -> int:
+    """Return how many rows in a row have no answer by now; raises UserError at ``GIVE_UP``."""
+    for one in counted:
+        before = 0 if isinstance(one.rate, Rate) else before + one.unanswered
+        if before == GIVE_UP:
+            raise UserError(
+                f"{GIVE_UP} rows in a row got no answer; the last error: {one.rate}\n"
+                "What was measured is kept; run the same command again to resume."
+            )
+    return before
 
 
 def _count(engine: Engine, jobs: Iterable[tuple[str, Job]], rates: PassRates) -> Iterator[_Counted]:
@@ -145,7 +166,7 @@ def _count(engine: Engine, jobs: Iterable[tuple[str, Job]], rates: PassRates) ->
     for votes in draw_votes(engine, prepare_all(rows(), video_frames=rates.frames), plan):
         preferred = waiting.popleft()
         if isinstance(votes, EngineError):
-            yield _Counted(str(votes), [])
+            yield _Counted(str(votes), [], not isinstance(votes, InvalidPair | PromptTooLong))
             continue
         samples = votes[: rates.samples]
         right = sum(vote.answer == preferred for vote in samples)
@@ -162,7 +183,9 @@ def _votes(rates: PassRates) -> int:
 def _key(rates: PassRates, job: Job, weights: str | None, drawn: Sequence[str]) -> str:
     """Return the key of a measurement: a hash of the row, its label, the weights and all that affects the samples."""
     decisive = [rates.model, rates.samples, rates.temperature, rates.max_new_tokens, rates.seed]
-    shown = [rates.frames] if job.row["video"] else []
+    places = (place for name in CONTENTS for place in places_of(job.row[name]))
+    filmed = job.row["video"] or any(place.kind == "video" for place in places)
+    shown = [rates.frames] if filmed else []
     known = [] if weights is None else [weights]
     content = json.dumps([*decisive, job.key, job.row["preferred"], *shown, *known, *drawn])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

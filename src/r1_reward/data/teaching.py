@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from r1_reward.data.annotation import Annotation, Job
 from r1_reward.engines.client import RejectedError
-from r1_reward.engines.engine import Answered, EngineError, Generative, Request
+from r1_reward.engines.engine import Answered, EngineError, Generative, ReadsTextOnly, Request
 from r1_reward.judge.votes import work_off
 from r1_reward.records.errors import UserError
 
@@ -29,6 +29,7 @@ def teach(run: Annotation, engine: Generative) -> str:
     till = _Till(run)
     for _ in work_off(engine, (_Lesson(run, job, till) for job in run.due()), in_order=False, admit=till.admit):
         pass
+    run.record_rejected()
     return "" if till.open else "unreadable" if run.watch.stopped else "cost"
 
 
@@ -59,10 +60,12 @@ class _Lesson:
         self._till.settle()
         if not isinstance(answer, EngineError):
             run.keep(job, run.record(job, attempt, answer[0]), answer[0])
-        elif isinstance(answer, RejectedError) and run.attempts.usage.attempts:
+            return
+        self._over = True
+        # A server that reads text only answers rows without pictures; one that reads pictures may take its place.
+        if isinstance(answer, RejectedError) and not isinstance(answer, ReadsTextOnly):
             run.reject(job, attempt, answer)
-        else:  # a server that has rejected everything so far may be at fault, so do not blame the row
-            self._over = True
+        else:
             run.leave(job, answer)
 
 

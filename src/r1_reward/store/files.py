@@ -56,14 +56,14 @@ def replace_folder(new: Path, folder: Path) -> None:
     """
     old = _old(folder)
     if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
+        _delete(old)
         os.replace(folder, old)
     try:
         os.replace(new, folder)
     except OSError:
         restore_folder(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _delete(old)
 
 
 def restore_folder(folder: Path) -> None:
@@ -74,6 +74,13 @@ def restore_folder(folder: Path) -> None:
 
 def _old(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
+
+
+def _delete(folder: Path) -> None:
+    if folder.is_symlink():  # which rmtree does not delete
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_json(path: Path) -> Any:

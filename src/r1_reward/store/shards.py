@@ -186,8 +186,8 @@ def read_rows(path: str | Path, columns: Sequence[str] | None = None) -> Iterato
 
     Rows have all columns of ``FEATURES`` (or those in ``columns``), with defaults filled in. A content is text or a
     list of parts, as stored. Images, also those in contents, are cells ``{"bytes": ..., "path": ...}`` with the bytes
-    read, even if the file names them by path; videos are absolute paths. Texts and labels are checked when all columns
-    are read; images are not decoded. A few dozen rows are in memory at once.
+    read, even if the file names them by path; videos are absolute paths. A row is checked when all columns are
+    read, and always in JSONL; images are not decoded. A few dozen rows are in memory at once.
 
     Raises:
         UserError: If the file does not exist or is incomplete, or a row is invalid (the message names file and row).
@@ -205,8 +205,10 @@ def read_rows(path: str | Path, columns: Sequence[str] | None = None) -> Iterato
             rows = _jsonl_rows(file)
         for number, row in rows:
             place = f"{file}: row {number}"
-            full = _checked(row, place) if columns is None else {name: row.get(name) for name in columns}
-            yield _absolute(full, file.parent, place)
+            if columns is None or file.suffix != ".parquet":  # a line of JSONL may be anything
+                row = _checked(row, place)
+            chosen = row if columns is None else {name: row.get(name) for name in columns}
+            yield _absolute(chosen, file.parent, place)
 
 
 def pair_files(path: str | Path) -> list[Path]:

@@ -12,8 +12,6 @@ original texts are kept in additional columns, which training ignores, so a writ
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +21,7 @@ from r1_reward.data.sources.common import Candidate, Drop, Row, a_text, an_image
 from r1_reward.records.errors import UserError, kind_of
 from r1_reward.records.prompt import build_prompt, with_criteria
 from r1_reward.records.schema import Answer
+from r1_reward.store.encoded import decode
 from r1_reward.store.images import image_suffix
 
 MAX_BASE64 = 80 << 20
@@ -124,10 +123,9 @@ def _image(value: Any) -> Mapping[str, Any] | None:
         return an_image(value, "image")
     if len(value) > MAX_BASE64:
         raise Drop("image too large", f"{len(value):,} characters of base64")
-    text = value.partition(",")[2] if value.startswith("data:") else value
     try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        data = decode(value)
+    except ValueError:
         data = b""
     if not data or (len(value) < _LONGEST_PATH and image_suffix(data) == ".img"):  # a path: images/7 is base64
         return an_image(value, "image")
