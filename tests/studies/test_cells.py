@@ -173,6 +173,13 @@ def test_a_judge_that_fails_is_no_result_either(study, folder, tmp_path, monkeyp
     assert set(failed(study, tmp_path).values()) == {"RuntimeError: CUDA error"}
 
 
+def test_a_penalty_relative_to_the_base_model_of_adapters_is_refused_before_any_run(pair_file, tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    study = study_of(tmp_path, pair_file, {"stable_reinforce": {"beta": 0.1}})
+    with pytest.raises(UserError, match="save the merged model first"):
+        cells_module._run_study(study, tmp_path / "out", 1, lambda note: None)
+
+
 def test_weights_that_are_not_finite_are_a_collapse(checkpoint, pair_file, tmp_path):
     from r1_reward.models.checkpoint import load_model_and_processor
 

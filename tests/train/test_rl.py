@@ -453,6 +453,23 @@ def test_kl_penalty_enters_the_return_at_the_sampled_policy(tiny, pairs, tmp_pat
     torch.testing.assert_close(output["advantages"], expected)
 
 
+def test_the_reference_of_new_adapters_is_the_model_that_older_ones_were_merged_into(tiny, pairs, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    from r1_reward.models.checkpoint import load_model_and_processor
+
+    model, processor = tiny
+    lora = {"r": 2, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    moved = get_peft_model(model, LoraConfig(**lora, init_lora_weights=False))
+    for part in (moved, processor):
+        part.save_pretrained(tmp_path / "adapters")
+    merged = load_model_and_processor(str(tmp_path / "adapters"), dtype="float32")
+    trainer = trainer_for(merged, pairs, tmp_path / "run", JUDGMENTS, beta=0.1, peft_config=LoraConfig(**lora))
+    output = trainer._generate_and_score_completions(batch(trainer))
+    mask = output["completion_mask"]
+    torch.testing.assert_close(output["old_per_token_logps"] * mask, output["ref_per_token_logps"] * mask)
+
+
 LOGGED = {
     "reward", "reward/result", "reward/format", "reward/consistency", "accuracy", "parse_rate",
     "completions/mean_length", "entropy", "approx_kl", "max_log_ratio", "pre_clipped", "ppo_clipped", "filtered",

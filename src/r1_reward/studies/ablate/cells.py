@@ -61,10 +61,12 @@ def run_study(study: Study, out: Path, note: Note, *, workers: int = 1) -> list[
 
 
 def _run_study(study: Study, out: Path, workers: int, note: Note) -> None:
+    from r1_reward.train.rl_base import require_reference
+
     keep_freed_memory()
     cells, referees = list(study.cells()), referee_weights(study)
-    for cell in cells:
-        _arguments(cell, cell.folder(out) / "work")  # report an invalid option before the first cell runs
+    for cell in cells:  # report an invalid option before the first cell runs
+        require_reference(study.start, _arguments(cell, cell.folder(out) / "work"))
     waiting = [cell for cell in cells if result_of(cell, out, referees) is None]
     start = prepare(study, out, note)
     _judge_start(start, study, out, note)
