@@ -49,6 +49,13 @@ def test_a_rollout_is_put_back_only_into_the_same_batches(between, tiny, pairs, 
     assert "does not contain its rollout" in caplog.text
 
 
+def test_a_run_that_saved_only_its_model_is_not_resumed(tiny, pairs, tmp_path):
+    options = {"save_only_model": True, "save_strategy": "steps", "save_steps": 1}
+    trainer_for(tiny, pairs, tmp_path, JUDGMENTS, **options).train()
+    with pytest.raises(UserError, match="checkpoint-1 cannot be used .saved with save_only_model"):
+        trainer_for(tiny, pairs, tmp_path, JUDGMENTS, **options).train(resume_from_checkpoint=True)
+
+
 def test_another_epoch_has_another_order(tiny, pairs, tmp_path):
     trainer = trainer_for(tiny, pairs, tmp_path / "whole", **OPTIONS)
     sampler = trainer._get_train_sampler()

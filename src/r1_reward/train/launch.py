@@ -105,8 +105,8 @@ def check_output_folder(folder: Path, *, resume: bool) -> str | None:
     """Return the checkpoint to resume from, or None for a fresh run; warn if ``resume`` finds none.
 
     Raises:
-        UserError: The folder holds a run and ``resume`` is False, it cannot be written, or all of its checkpoints are
-            damaged.
+        UserError: The folder holds a run and ``resume`` is False, it cannot be written, or none of its checkpoints
+            can be resumed.
     """
     require_free_folder(folder, resume=resume)
     if not resume:
