@@ -128,7 +128,8 @@ def test_the_keys_that_are_listed_are_those_that_do_something():
     names = [name for name, _, _ in describe_keys(StableReinforceConfig)]
     assert len(names) == len(set(names))
     assert names[:2] == ["model", "data"]
-    assert not {"scale_rewards", "sapo_temperature_pos", "reward_weights", "load_best_model_at_end"} & set(names)
+    refused = {"scale_rewards", "sapo_temperature_pos", "reward_weights", "sync_ref_model", "load_best_model_at_end"}
+    assert not refused & set(names)
     assert not {"stale_updates", "rollout_dtype", "referee_noise", "pre_clip_in_parameters"} & set(names)
     # ours before those that are TRL's and transformers' alone
     assert names.index("max_referee_unknown") < min(map(names.index, ("epsilon", "use_vllm", "weight_decay")))

@@ -47,6 +47,11 @@ def test_trl_options_without_effect_are_refused(tmp_path, name):
         config(tmp_path, **{name: values.get(name, 1.5)})
 
 
+def test_a_reference_that_no_checkpoint_has_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="sync_ref_model is not supported .*in no checkpoint.* leave it at False"):
+        config(tmp_path, beta=0.1, sync_ref_model=True)
+
+
 @pytest.mark.parametrize(
     "bad",
     [
