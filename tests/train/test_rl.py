@@ -458,6 +458,14 @@ def test_kl_penalty_enters_the_return_at_the_sampled_policy(tiny, pairs, tmp_pat
     torch.testing.assert_close(output["advantages"], expected)
 
 
+def test_a_reference_that_is_not_finite_stops_the_run(tiny, pairs, tmp_path):
+    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, beta=0.1)
+    with torch.no_grad():
+        trainer.ref_model.get_input_embeddings().weight.fill_(math.nan)
+    with pytest.raises(UserError, match="reference model gives log-probabilities that are not finite"):
+        trainer._generate_and_score_completions(batch(trainer))
+
+
 def test_the_reference_of_new_adapters_is_the_model_that_older_ones_were_merged_into(tiny, pairs, tmp_path):
     from peft import LoraConfig, get_peft_model
 
