@@ -89,6 +89,7 @@ def test_the_report_shows_every_arm(study, folder):
     assert {path.name for path in (folder / "figures").iterdir()} == {"worked-case.png", "s-ends.png", "s-curves.png"}
     table = [line for line in (folder / "report.md").read_text().splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0] for line in table] == ["| arm", "| stable_reinforce", "| grpo"]
+    assert table[0].endswith(" | tokens processed, prompts included |")
     assert set(record["settings"]["s"]["arms"]) == {"stable_reinforce", "grpo"}
     assert json.loads((folder / "summary.json").read_text())["settings"].keys() == {"s"}
 

@@ -204,6 +204,7 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
         **cell._asdict(),
         "algorithm": args.algorithm,
         "seconds": seconds,
+        # Of the rollouts: prompts, with their pictures, and responses.
         "tokens": max((row.get("num_tokens", 0) for row in log), default=0),
         "failure": failure,
         "collapse": collapse and collapse._asdict(),
