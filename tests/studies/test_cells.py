@@ -280,6 +280,20 @@ def test_the_start_is_judged_once(study, folder):
     assert "accuracy" in write_report(study, finished(study, folder), folder)["start"]
 
 
+def test_the_start_is_judged_where_judgments_have_no_limit(checkpoint, pair_file, tmp_path, monkeypatch):
+    study = study_of(checkpoint, pair_file, {"stable_reinforce": {"max_completion_length": None}})
+    limits = []
+
+    def judge(model, processor, start, limit):
+        limits.append(limit)
+        return {"accuracy": 0.5}
+
+    monkeypatch.setattr(cells_module, "judge_held_out", judge)
+    start = cells_module.Start(str(checkpoint), None, [])
+    cells_module._judge_start(start, study, tmp_path, lambda note: None)
+    assert limits == [1024]
+
+
 def test_referee_noise_gets_a_picture_of_its_own(folder, study):
     cells = finished(study, folder)
     record = {"study": study.model_dump()}
