@@ -30,6 +30,8 @@ class HalfConsistent:
 
 def test_one_sample_per_prompt_is_allowed(tmp_path):
     assert config(tmp_path).num_generations == 1
+    evaluating = config(tmp_path, per_device_train_batch_size=9, eval_strategy="steps")  # 8 pairs an evaluation batch
+    assert (evaluating.num_generations, evaluating.num_generations_eval) == (1, None)
     with pytest.raises(ValueError, match="no baseline"):
         config(tmp_path, per_device_train_batch_size=1)
 

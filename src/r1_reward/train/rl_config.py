@@ -188,11 +188,11 @@ class StableReinforceConfig(GRPOConfig):
         self._check_refused()
         self._check_switches()
         self._resolve(algorithm_named(self.algorithm))
-        samples_per_prompt = self.num_generations
-        if samples_per_prompt == 1:
-            self.num_generations = self._any_group_size()
+        groups = self.num_generations, self.num_generations_eval
+        if self.num_generations == 1:
+            self.num_generations, self.num_generations_eval = self._any_group_size(), self.num_generations_eval or 1
         super().__post_init__()
-        self.num_generations = samples_per_prompt
+        self.num_generations, self.num_generations_eval = groups
 
     def controls(self) -> Controls:
         """Return the options of :mod:`r1_reward.train.controls`."""
