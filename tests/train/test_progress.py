@@ -46,7 +46,7 @@ def test_a_rollout_is_put_back_only_into_the_same_batches(between, tiny, pairs, 
     with caplog.at_level(logging.WARNING):
         (between / "progress_0.pt").unlink()
         assert other._read_progress(between) is None
-    assert "does not contain its rollout" in caplog.text
+    assert "has no saved progress" in caplog.text
 
 
 def test_a_run_that_saved_only_its_model_is_not_resumed(tiny, pairs, tmp_path):

@@ -29,7 +29,7 @@ MEDIA_KEYS = (
 
 
 class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
-    """GRPOTrainer for rows with any number of pictures, on any number of processes, with exact resuming."""
+    """GRPOTrainer for rows with one or more pictures, on any number of processes, with exact resuming."""
 
     args: StableReinforceConfig
     kept = ("_metrics", "_step")
