@@ -89,6 +89,7 @@ def test_the_report_shows_every_arm(study, folder):
     assert {path.name for path in (folder / "figures").iterdir()} == {"worked-case.png", "s-ends.png", "s-curves.png"}
     table = [line for line in (folder / "report.md").read_text().splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0] for line in table] == ["| arm", "| stable_reinforce", "| grpo"]
+    assert table[0].endswith(" | tokens processed, prompts included |")
     assert set(record["settings"]["s"]["arms"]) == {"stable_reinforce", "grpo"}
     assert json.loads((folder / "summary.json").read_text())["settings"].keys() == {"s"}
 
@@ -171,6 +172,13 @@ def test_a_judge_that_fails_is_no_result_either(study, folder, tmp_path, monkeyp
     monkeypatch.setattr(cells_module, "_train", lambda trainer: None)
     assert run_study(study, tmp_path, lambda note: None) == []
     assert set(failed(study, tmp_path).values()) == {"RuntimeError: CUDA error"}
+
+
+def test_a_penalty_relative_to_the_base_model_of_adapters_is_refused_before_any_run(pair_file, tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    study = study_of(tmp_path, pair_file, {"stable_reinforce": {"beta": 0.1}})
+    with pytest.raises(UserError, match="save the merged model first"):
+        cells_module._run_study(study, tmp_path / "out", 1, lambda note: None)
 
 
 def test_weights_that_are_not_finite_are_a_collapse(checkpoint, pair_file, tmp_path):
@@ -270,6 +278,20 @@ def test_the_start_is_judged_once(study, folder):
     run_study(study, folder, lambda note: None)
     assert judged.stat().st_mtime_ns == before
     assert "accuracy" in write_report(study, finished(study, folder), folder)["start"]
+
+
+def test_the_start_is_judged_where_judgments_have_no_limit(checkpoint, pair_file, tmp_path, monkeypatch):
+    study = study_of(checkpoint, pair_file, {"stable_reinforce": {"max_completion_length": None}})
+    limits = []
+
+    def judge(model, processor, start, limit):
+        limits.append(limit)
+        return {"accuracy": 0.5}
+
+    monkeypatch.setattr(cells_module, "judge_held_out", judge)
+    start = cells_module.Start(str(checkpoint), None, [])
+    cells_module._judge_start(start, study, tmp_path, lambda note: None)
+    assert limits == [1024]
 
 
 def test_referee_noise_gets_a_picture_of_its_own(folder, study):

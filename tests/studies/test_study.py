@@ -42,6 +42,9 @@ def test_cells_come_seed_by_seed_with_the_nearest_option_winning(tmp_path):
     [
         (("algorithm: reinforce++", "algoritm: reinforce++"), "Did you mean 'algorithm'"),
         (("seeds: [0, 1]", "seeds: []"), "settings.one.seeds"),
+        (("seeds: [0, 1]", "seeds: [0, 0, 1]"), "settings.one.seeds: 0 is listed twice"),
+        (("common: {max_steps: 5}", "common: {seed: 1}"), "settings.one.a: seed cannot be an option.*in `seeds`"),
+        (("{algorithm: stable_reinforce}", "{output_dir: x}"), "settings.one.a: output_dir cannot be an option.*--out"),
         (("start: demo", "start: runs/sft"), "data and held_out"),
         (("question: Which?", "baseline: c\n    question: Which?"), "'c' is not one of its arms"),
         (("start: demo", "begin: demo"), "begin"),

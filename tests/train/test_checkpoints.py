@@ -140,6 +140,24 @@ def test_without_a_whole_one_nothing_is_started(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-2", "checkpoint-4", "last-good"}
 
 
+def test_a_checkpoint_of_the_model_alone_is_not_resumed(tmp_path, caplog):
+    checkpoint(tmp_path, 4)
+    alone = tmp_path / STAGING / "checkpoint-8"
+    write(alone, 8)
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        (alone / name).unlink()
+    publish(alone, tmp_path / alone.name)
+    with caplog.at_level(logging.WARNING):
+        assert checkpoint_to_resume(tmp_path).name == "checkpoint-4"
+    said = f"saved with save_only_model; start from it with --model {tmp_path / 'checkpoint-8'}"
+    assert f"checkpoint-8 cannot be used ({said})" in caplog.text
+    shutil.rmtree(tmp_path / "checkpoint-4")
+    with pytest.raises(UserError, match="no checkpoint can be resumed: checkpoint-8 .*save_only_model"):
+        checkpoint_to_resume(tmp_path)
+    with pytest.raises(UserError, match="no checkpoint to resume yet"), saving("checkpoint-10", tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_only_whole_checkpoints_are_counted_and_deleted(tmp_path):
     for step in (2, 4, 6, 8):
         checkpoint(tmp_path, step)

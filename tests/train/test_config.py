@@ -85,12 +85,20 @@ def test_a_file_that_is_no_config_is_named(tmp_path, content, message):
 
 
 def test_the_resolved_config_is_saved_and_loads_again(tmp_path):
-    config = load_config(write(tmp_path, "pre_clip: [0.01, 100.0]\n"), ["--seed", "5"], StableReinforceConfig)
-    saved = yaml.safe_load(save_config(config, tmp_path / "run").read_text())
+    text = "pre_clip: [0.01, 100.0]\nsteps_per_generation: 4\ngradient_accumulation_steps: 2\n"
+    config = load_config(write(tmp_path, text), ["--seed", "5"], StableReinforceConfig)
+    path = save_config(config, tmp_path / "run")
+    saved = yaml.safe_load(path.read_text())
     assert saved["model"] == "tiny"
     assert saved["seed"] == 5
     assert saved["pre_clip"] == [0.01, 100.0]
     assert saved["advantage_filter"] == 3.0  # a default, saved all the same
+    again = load_config(path, [], StableReinforceConfig)
+    assert again.run == config.run
+    names = ("seed", "pre_clip", "advantage_filter", "num_generations", "steps_per_generation", "generation_batch_size")
+    assert [getattr(again.trainer, name) for name in names] == [getattr(config.trainer, name) for name in names]
+    other = load_config(path, ["--steps_per_generation", "6"], StableReinforceConfig)
+    assert (config.trainer.generation_batch_size, other.trainer.generation_batch_size) == (16, 24)
 
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -128,7 +136,8 @@ def test_the_keys_that_are_listed_are_those_that_do_something():
     names = [name for name, _, _ in describe_keys(StableReinforceConfig)]
     assert len(names) == len(set(names))
     assert names[:2] == ["model", "data"]
-    assert not {"scale_rewards", "sapo_temperature_pos", "reward_weights", "load_best_model_at_end"} & set(names)
+    refused = {"scale_rewards", "sapo_temperature_pos", "reward_weights", "sync_ref_model", "load_best_model_at_end"}
+    assert not refused & set(names)
     assert not {"stale_updates", "rollout_dtype", "referee_noise", "pre_clip_in_parameters"} & set(names)
     # ours before those that are TRL's and transformers' alone
     assert names.index("max_referee_unknown") < min(map(names.index, ("epsilon", "use_vllm", "weight_decay")))

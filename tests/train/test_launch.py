@@ -61,6 +61,19 @@ def test_all_weights_are_trained_from_adapters(stage, pair_file, tmp_path):
     assert (folder / "model.safetensors").is_file()
 
 
+def test_a_penalty_relative_to_the_base_model_of_adapters_is_refused(pair_file, tmp_path):
+    adapters = tmp_path / "adapters"
+    adapters.mkdir()
+    (adapters / "adapter_config.json").write_text("{}")
+    options = ("--model", str(adapters), "--beta", "0.1")
+    with pytest.raises(UserError, match="distance to their base model .* set lora_rank"):
+        run("rl", pair_file, tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()
+    for allowed in (("--lora_rank", "4"), ("--beta", "0")):
+        with pytest.raises(UserError, match="base_model_name_or_path is missing"):  # it goes on to load them
+            run("rl", pair_file, tmp_path / allowed[0], *options, *allowed)
+
+
 def test_rl_refuses_fewer_pairs_than_a_rollout_takes(pair_file, tmp_path):
     with pytest.raises(UserError, match=r"pairs, but one rollout takes 4,096 \(.*lower steps_per_generation"):
         run("rl", pair_file, tmp_path / "run", "--steps_per_generation", "1024")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from test_launch import run
+from transformers.image_utils import SizeDict
 
 from r1_reward.judge.prepare import prepare
+from r1_reward.models.checkpoint import limit_pixels
 from r1_reward.records.errors import UserError
 from r1_reward.store.pairs import load_pairs
 from r1_reward.train import lengths
@@ -61,6 +63,27 @@ def test_pictures_count(edited, tiny, tmp_path):
     asked("rl", edited(images=[str(tmp_path / "large.png")] * 30), tiny)
     with pytest.raises(UserError, match=r"id third: 4,[5-9]\d\d"):
         asked("rl", edited(images=[str(tmp_path / "large.png")] * 70), tiny)
+
+
+def test_pictures_of_many_megapixels_count_in_full(edited, tiny, tmp_path):
+    model, processor = tiny
+    limit_pixels(processor, 12_845_056)  # as Qwen2.5-VL's checkpoints have it
+    Image.new("RGB", (2800, 2800), "red").save(tmp_path / "photo.png")  # 10,000 tokens
+    config = type(model.config)(text_config={"max_position_embeddings": 9_500})
+    rows = load_pairs(edited(images=[str(tmp_path / "photo.png")]), check_images=False)
+    with pytest.raises(UserError, match=r"id third: 10,\d{3}\), .* 9,500 positions"):
+        require_room(Lengths(processor, config, frames=8), rl=rows)
+
+
+@pytest.mark.parametrize("budget", [28 * 28, 64 * 28 * 28, 640 * 28 * 28])
+def test_no_shape_of_a_picture_takes_more_tokens_than_are_certain(budget, tiny):
+    model, processor = tiny
+    images = processor.image_processor
+    images.size = SizeDict(shortest_edge=budget, longest_edge=budget)  # the smallest pictures are enlarged to it
+    certain = Lengths(processor, model.config, frames=8)._most_per_picture()
+    shapes = [(side, side * ratio) for side in (1, 5, 28, 90, 300) for ratio in (1, 3, 17, 60, 200)]
+    most = max(images.get_number_of_image_patches(*shape) // images.merge_size**2 for shape in shapes)
+    assert most <= certain
 
 
 def test_what_is_learned_counts_where_it_is_learned(edited, tiny):

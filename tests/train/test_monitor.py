@@ -291,6 +291,16 @@ def test_broken_weights_stop_the_run_before_they_are_sampled_from(tiny, pairs, t
     assert not (tmp_path / "last-good-candidate").exists()
 
 
+def test_a_stopped_run_saves_no_checkpoint_at_the_end_of_its_epoch(tiny, pairs, tmp_path, scripted):
+    three_steps = pairs.select(range(24))
+    trainer = trainer_for(tiny, three_steps, tmp_path, save_strategy="epoch", save_total_limit=1)
+    Spy(trainer, broken_after=[5])
+    with pytest.raises(UserError, match="step 5: NaN"):
+        StabilityMonitor(trainer, keep_good_every=1, thresholds=Thresholds(window=1)).train()
+    assert report(tmp_path)[0]["set_aside"] == []  # the log of step 4 proved the weights of step 3
+    assert {path.name for path in tmp_path.glob("*checkpoint-*")} == {"checkpoint-3"}
+
+
 def test_a_stopped_run_resumes_from_the_checkpoint_that_was_good(
     tiny, checkpoint, pairs, tmp_path, scripted, monkeypatch
 ):

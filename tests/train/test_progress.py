@@ -46,7 +46,14 @@ def test_a_rollout_is_put_back_only_into_the_same_batches(between, tiny, pairs, 
     with caplog.at_level(logging.WARNING):
         (between / "progress_0.pt").unlink()
         assert other._read_progress(between) is None
-    assert "does not contain its rollout" in caplog.text
+    assert "has no saved progress" in caplog.text
+
+
+def test_a_run_that_saved_only_its_model_is_not_resumed(tiny, pairs, tmp_path):
+    options = {"save_only_model": True, "save_strategy": "steps", "save_steps": 1}
+    trainer_for(tiny, pairs, tmp_path, JUDGMENTS, **options).train()
+    with pytest.raises(UserError, match="checkpoint-1 cannot be used .saved with save_only_model"):
+        trainer_for(tiny, pairs, tmp_path, JUDGMENTS, **options).train(resume_from_checkpoint=True)
 
 
 def test_another_epoch_has_another_order(tiny, pairs, tmp_path):

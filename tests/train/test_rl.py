@@ -30,6 +30,8 @@ class HalfConsistent:
 
 def test_one_sample_per_prompt_is_allowed(tmp_path):
     assert config(tmp_path).num_generations == 1
+    evaluating = config(tmp_path, per_device_train_batch_size=9, eval_strategy="steps")  # 8 pairs an evaluation batch
+    assert (evaluating.num_generations, evaluating.num_generations_eval) == (1, None)
     with pytest.raises(ValueError, match="no baseline"):
         config(tmp_path, per_device_train_batch_size=1)
 
@@ -45,6 +47,11 @@ def test_trl_options_without_effect_are_refused(tmp_path, name):
     }  # fmt: skip
     with pytest.raises(ValueError, match=f"{name} has no effect here \\(.* leave it at"):
         config(tmp_path, **{name: values.get(name, 1.5)})
+
+
+def test_a_reference_that_no_checkpoint_has_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="sync_ref_model is not supported .*in no checkpoint.* leave it at False"):
+        config(tmp_path, beta=0.1, sync_ref_model=True)
 
 
 @pytest.mark.parametrize(
@@ -451,6 +458,31 @@ def test_kl_penalty_enters_the_return_at_the_sampled_policy(tiny, pairs, tmp_pat
     returns = algorithm.discounted_returns(trainer._rewards, mask, kl=kl, kl_coef=0.5)
     expected = algorithm.filter_outliers(algorithm.standardize(returns, mask))
     torch.testing.assert_close(output["advantages"], expected)
+
+
+def test_a_reference_that_is_not_finite_stops_the_run(tiny, pairs, tmp_path):
+    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS, beta=0.1)
+    with torch.no_grad():
+        trainer.ref_model.get_input_embeddings().weight.fill_(math.nan)
+    with pytest.raises(UserError, match="reference model gives log-probabilities that are not finite"):
+        trainer._generate_and_score_completions(batch(trainer))
+
+
+def test_the_reference_of_new_adapters_is_the_model_that_older_ones_were_merged_into(tiny, pairs, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    from r1_reward.models.checkpoint import load_model_and_processor
+
+    model, processor = tiny
+    lora = {"r": 2, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    moved = get_peft_model(model, LoraConfig(**lora, init_lora_weights=False))
+    for part in (moved, processor):
+        part.save_pretrained(tmp_path / "adapters")
+    merged = load_model_and_processor(str(tmp_path / "adapters"), dtype="float32")
+    trainer = trainer_for(merged, pairs, tmp_path / "run", JUDGMENTS, beta=0.1, peft_config=LoraConfig(**lora))
+    output = trainer._generate_and_score_completions(batch(trainer))
+    mask = output["completion_mask"]
+    torch.testing.assert_close(output["old_per_token_logps"] * mask, output["ref_per_token_logps"] * mask)
 
 
 LOGGED = {

@@ -110,10 +110,10 @@ def test_reward_functions_are_called_by_the_names_that_ours_take():
         assert set(bound) == {"self", "prompts", "completions", "columns"}
 
 
-def test_unused_options_still_exist():
-    from r1_reward.train.rl_config import UNUSED_TRL_OPTIONS
+def test_refused_options_still_exist():
+    from r1_reward.train.rl_config import StableReinforceConfig
 
-    missing = sorted(set(UNUSED_TRL_OPTIONS) - set(GRPOConfig.__dataclass_fields__))
+    missing = sorted(set(StableReinforceConfig.refused) - set(GRPOConfig.__dataclass_fields__))
     assert not missing, f"TRL changed: options {missing} are gone"
 
 

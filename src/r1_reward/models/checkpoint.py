@@ -147,6 +147,13 @@ def keep_video_frames(processor: Any, frames: int) -> None:
     processor.image_processor.video_frames = frames
 
 
+def pixel_budget(processor: Any) -> int | None:
+    """Return the number of pixels to which a processor downscales larger images; None if its family has no budget."""
+    images = getattr(processor, "image_processor", None)
+    # In other processors the edges are lengths, not numbers of pixels.
+    return getattr(images.size, "longest_edge", None) if hasattr(images, "temporal_patch_size") else None
+
+
 def limit_pixels(processor: Any, max_pixels: int) -> None:
     """Make the processor downscale larger images to ``max_pixels``, or split them into fewer tiles (InternVL).
 
@@ -166,8 +173,7 @@ def limit_pixels(processor: Any, max_pixels: int) -> None:
         images.max_patches = min(images.max_patches, max_pixels // tile)
         images.min_patches = min(images.min_patches, images.max_patches)
         return
-    # In other processors the edges are lengths, not numbers of pixels.
-    if not hasattr(images, "temporal_patch_size") or getattr(size, "longest_edge", None) is None:
+    if pixel_budget(processor) is None:
         raise UserError(f"max_pixels: {name} has no pixel budget; leave it null.")
     images.size = SizeDict(shortest_edge=min(size.shortest_edge, max_pixels), longest_edge=max_pixels)
 

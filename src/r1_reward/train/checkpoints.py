@@ -35,6 +35,7 @@ STAGING = "_saving"
 """Folder in which checkpoints are assembled and old ones deleted; its content may be deleted at any time."""
 SEAL = "complete.json"
 """List of a checkpoint's files; written last."""
+_MODEL_ONLY = "saved with save_only_model; start from it with --model {checkpoint}"
 _CHUNK = 1 << 24
 
 
@@ -45,14 +46,14 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def checkpoint_to_resume(folder: Path) -> Path | None:
-    """Return the newest checkpoint that can be resumed, or None if there are no checkpoints; warn about damaged ones.
+    """Return the newest checkpoint that can be resumed, or None if there are no checkpoints; warn about the others.
 
     Raises:
-        UserError: All checkpoints are damaged.
+        UserError: None of the checkpoints can be resumed.
     """
     damaged: list[str] = []
     for path in reversed(checkpoints(folder)):
-        problem = damage(path)
+        problem = damage(path) or (None if _has_optimizer(path) else _MODEL_ONLY.format(checkpoint=path))
         if problem is None:
             if damaged:
                 logger.warning("%s; resuming from %s, the newest intact checkpoint.", "; ".join(damaged), path.name)
@@ -138,9 +139,9 @@ def saving(what: str, folder: Path) -> Iterator[None]:
 
 
 def _advice(folder: Path) -> str:
-    left = [path.name for path in checkpoints(folder) if _is_complete(path)]
+    left = [path.name for path in checkpoints(folder) if _is_complete(path) and _has_optimizer(path)]
     if not left:
-        return "There is no complete checkpoint yet: fix the folder and start again."
+        return "There is no checkpoint to resume yet: fix the folder and start again."
     return f"Older checkpoints are intact: fix the folder, then --resume continues from {left[-1]}."
 
 
@@ -214,9 +215,12 @@ def _missing(checkpoint: Path) -> str | None:
     if not any(re.match(r".*model.*\.(safetensors|bin)$|pytorch_model|global_step", name) for name in names):
         return "the weights are missing"
     sealed = (checkpoint / SEAL).is_file()  # then a missing optimizer is not damage: save_only_model
-    if not sealed and not any(re.match(r"optimizer|global_step", name) for name in names):
-        return "optimizer.pt is missing"
-    return None
+    return None if sealed or _has_optimizer(checkpoint) else "optimizer.pt is missing"
+
+
+def _has_optimizer(checkpoint: Path) -> bool:
+    """Return whether a checkpoint has the state of the optimizer, without which a run would restart its schedule."""
+    return any(re.match(r"optimizer|global_step", path.name) for path in checkpoint.iterdir())
 
 
 def _read_json(path: Path) -> dict[str, Any]:

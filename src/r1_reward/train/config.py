@@ -140,8 +140,10 @@ def load_config(
 
 
 def save_config(config: LoadedConfig[Any], folder: str | Path) -> Path:
-    """Write every resolved key, given or default, to ``folder/config.yaml`` and return its path."""
+    """Write every resolved key, given or default, to ``folder/config.yaml``, which loads again, and return its path."""
     resolved = {**config.run.model_dump(), **config.trainer.to_dict()}
+    if resolved.get("steps_per_generation") is not None:
+        resolved.pop("generation_batch_size", None)  # it follows from the steps, and GRPOConfig takes only one of both
     path = Path(folder) / "config.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(_plain(resolved), sort_keys=False, allow_unicode=True), encoding="utf-8")

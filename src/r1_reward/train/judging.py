@@ -1,7 +1,9 @@
 """Compute the rewards of a rollout's texts: result, format, and a referee's verdicts, which may be missing.
 
-scores = score_judgments(texts, preferred, referee, config)
-watch.add(scores.asked, scores.unknown)     # stops the run if the referee fails
+::
+
+    scores = score_judgments(texts, preferred, referee, config)
+    watch.add(scores.asked, scores.unknown)     # stops the run if the referee fails
 """
 
 from __future__ import annotations

@@ -55,6 +55,10 @@ def train(stage: str, path: str | Path | None, overrides: Sequence[str], *, resu
     config: LoadedConfig[Any] = load_config(path, overrides, config_class(stage))
     if getattr(config.trainer, "use_vllm", False) and find_spec("vllm") is None:
         raise UserError("use_vllm needs vLLM: pip install 'r1-reward[vllm]'")
+    if stage == "rl" and config.run.lora_rank == 0:
+        from r1_reward.train.rl_base import require_reference
+
+        require_reference(config.run.model, config.trainer)
     folder = Path(config.trainer.output_dir)
     checkpoint = once(lambda: check_output_folder(folder, resume=resume))
     frames = config.run.video_frames or video_frames_of_checkpoint(config.run.model) or FRAMES
@@ -101,8 +105,8 @@ def check_output_folder(folder: Path, *, resume: bool) -> str | None:
     """Return the checkpoint to resume from, or None for a fresh run; warn if ``resume`` finds none.
 
     Raises:
-        UserError: The folder holds a run and ``resume`` is False, it cannot be written, or all of its checkpoints are
-            damaged.
+        UserError: The folder holds a run and ``resume`` is False, it cannot be written, or none of its checkpoints
+            can be resumed.
     """
     require_free_folder(folder, resume=resume)
     if not resume:

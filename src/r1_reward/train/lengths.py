@@ -1,7 +1,7 @@
 """Check before the first step that all training rows fit into the model's context.
 
 Beyond its positions a model's output is noise, and no logged metric reveals it. Rows that are certainly short enough
-(a text has at most as many tokens as bytes, a picture at most as many as a large square one) are checked at almost no
+(a text has at most as many tokens as bytes, a picture at most as many as its processor allows) are checked at almost no
 cost; the others are encoded as in training::
 
     require_room(Lengths(processor, model.config, frames=8), sft=pairs)
@@ -10,6 +10,7 @@ cost; the others are encoded as in training::
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,7 @@ from PIL import Image
 from r1_reward.engines.length import position_limit
 from r1_reward.judge.prepare import Prepared, prepare
 from r1_reward.models.chats import render
+from r1_reward.models.checkpoint import pixel_budget
 from r1_reward.models.scalar import critique_text
 from r1_reward.records.content import ContentError, Place, fill_places, read_parts
 from r1_reward.records.errors import UserError
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _PROBE = (2048, 2048)
 _ODD_SHAPES = 1.5  # a long narrow picture may take more tokens than a square one
+_LONGEST = 200  # a picture's longer side, in shorter ones; data checks and Qwen-VL's processors refuse more
 _LISTED = 5
 _BLANK = Image.new("RGB", (28, 28))
 
@@ -107,14 +110,28 @@ class Lengths:
 
     def _most_per_picture(self) -> int:
         if self._per_picture is None:
-            messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "a"}]}]
-            text = self.processor.apply_chat_template(messages, tokenize=False)
-            self._per_picture = int(self._encoded(text, [Image.new("RGB", _PROBE)]) * _ODD_SHAPES)
+            budget = pixel_budget(self.processor)
+            if budget is None:
+                self._per_picture = int(self._of_a_large_picture() * _ODD_SHAPES)
+            else:
+                self._per_picture = _most_tokens(self.processor.image_processor, budget)
         return self._per_picture
+
+    def _of_a_large_picture(self) -> int:
+        messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "a"}]}]
+        text = self.processor.apply_chat_template(messages, tokenize=False)
+        return self._encoded(text, [Image.new("RGB", _PROBE)])
 
     def _encoded(self, text: str, pictures: Sequence[Image.Image]) -> int:
         inputs = self.processor(text=[text], images=[list(pictures)], add_special_tokens=False)
         return len(inputs["input_ids"][0])
+
+
+def _most_tokens(images: Any, budget: int) -> int:
+    """Return a number of tokens that no picture exceeds after a processor has scaled it to its ``budget`` of pixels."""
+    tokens = budget / (images.patch_size * images.merge_size) ** 2
+    # A picture that is enlarged has both sides rounded up, which adds most tokens to the longest one.
+    return math.ceil(tokens + math.sqrt(tokens) * (math.sqrt(_LONGEST) + 1) + 1)
 
 
 def _with_blank_pictures(row: Mapping[str, Any], frames: int) -> dict[str, Any]:

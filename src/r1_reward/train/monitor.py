@@ -311,6 +311,11 @@ class StabilityMonitor(TrainerCallback):
         if self._candidate_step is None and state.global_step >= self._good_step + self.keep_good_every:
             self._propose(state.global_step)
 
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Save no checkpoint of a collapsed policy: Trainer ends the epoch of a stopped run like any other."""
+        if self.stopped is not None:
+            control.should_save = False
+
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Delete weights that were not proved in time."""
         self._discard_candidate()

@@ -102,7 +102,11 @@ class ExactResume(Trainer):
         if not path.is_file():
             path = checkpoint / "progress_0.pt"  # the checkpoint is of fewer processes
         if not path.is_file():
-            logger.warning("%s does not contain its rollout and its next log; both start over.", checkpoint)
+            logger.warning(
+                "%s has no saved progress: the interrupted rollout is sampled again, and the next log row counts from "
+                "here.",
+                checkpoint,
+            )
             return None
         device = self.args.device
         # With several processes on a CPU it is "cpu:0", which torch.load does not accept.

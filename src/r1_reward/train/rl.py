@@ -37,6 +37,7 @@ from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, uns
 
 from r1_reward.algorithm import PolicyLoss, filter_outliers, policy_loss, pre_clip_bias
 from r1_reward.judge.referee import Referee
+from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import with_template_thought
 from r1_reward.records.prompt import build_messages
 from r1_reward.records.schema import Answer
@@ -159,6 +160,9 @@ class StableReinforceTrainer(RolloutTrainer):
         old_logps = self._old_logps(rollout)
         if old_logps is not None:
             rollout["old_per_token_logps"] = old_logps
+        if self.beta != 0.0:
+            with all_or_none("comparing with the reference"):
+                _require_finite(rollout["ref_per_token_logps"], _loss_mask(rollout))
         rollout["advantages"] = self._advantages(rollout, first_row=self.accelerator.process_index * len(inputs))
         if self.controls.cap() is not None:
             # CISPO's loss is a mean over tokens, and a factor of the loss is a factor of the advantage.
@@ -326,6 +330,15 @@ class StableReinforceTrainer(RolloutTrainer):
 def _loss_mask(batch: dict[str, Any]) -> Tensor:
     mask = batch["completion_mask"]
     return mask * batch["tool_mask"] if "tool_mask" in batch else mask
+
+
+def _require_finite(ref_logps: Tensor, mask: Tensor) -> None:
+    """Raise UserError if (B, T) log-probabilities of the reference are not finite: samples would pass as unscorable."""
+    if not ref_logps[mask.bool()].isfinite().all():
+        raise UserError(
+            "beta: the reference model gives log-probabilities that are not finite, so there is no KL penalty. Check "
+            "the weights that training started from, and use bfloat16 or float32 if they are float16."
+        )
 
 
 def _load_referee(args: StableReinforceConfig) -> Referee:

@@ -15,6 +15,7 @@ from trl import GRPOTrainer
 
 from r1_reward.models.padding import skip_padding
 from r1_reward.records.errors import UserError
+from r1_reward.store.adapters import is_adapters
 from r1_reward.train.processes import all_or_none
 from r1_reward.train.progress import ExactResume
 from r1_reward.train.rl_config import StableReinforceConfig
@@ -28,7 +29,7 @@ MEDIA_KEYS = (
 
 
 class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
-    """GRPOTrainer for rows with any number of pictures, on any number of processes, with exact resuming."""
+    """GRPOTrainer for rows with one or more pictures, on any number of processes, with exact resuming."""
 
     args: StableReinforceConfig
     kept = ("_metrics", "_step")
@@ -156,6 +157,20 @@ class RolloutTrainer(WholeCheckpoints, ExactResume, GRPOTrainer):
         """Log the mean of (B, T) ``values`` over the masked tokens of every process."""
         sums = self._sum_over_processes(torch.stack([(values * mask).sum().float(), mask.sum().float()]).detach())
         self._metrics[self._mode][name].append((sums[0] / sums[1].clamp(min=1)).item())
+
+
+def require_reference(checkpoint: str, args: StableReinforceConfig) -> None:
+    """Raise UserError if the KL penalty of a run that trains all weights would not be relative to the run's start.
+
+    TRL loads the reference by the name in the model's configuration, and a model that adapters were merged into has its
+    old name there. A run that trains new adapters needs no check: its reference is the merged model without them.
+    """
+    if args.beta != 0.0 and is_adapters(checkpoint):
+        raise UserError(
+            f"{checkpoint}: from LoRA adapters, beta would penalize the distance to their base model instead of the "
+            "distance to them. With `train rl`, set lora_rank: the reference is then the model with these adapters "
+            "merged. Or save the merged model first (load_model_and_processor, then save_pretrained of both)."
+        )
 
 
 def _check_processor(processor: Any) -> None:

@@ -41,8 +41,14 @@ UNUSED_TRL_OPTIONS: Mapping[str, str] = {
     "do_train": "it does nothing in any trainer",
     "do_predict": "it does nothing in any trainer",
     "resume_from_checkpoint": "use --resume",
+    **dict.fromkeys(("ref_model_sync_steps", "ref_model_mixup_alpha"), "the reference model does not change"),
 }  # fmt: skip
 """Options inherited from GRPOConfig that have no effect here, each with the reason; changing one is an error."""
+
+UNSUPPORTED_TRL_OPTIONS: Mapping[str, str] = {
+    "sync_ref_model": "the synchronized reference is in no checkpoint, and a rollback does not restore it",
+}
+"""Options inherited from GRPOConfig that a run could not be resumed with; changing one is an error."""
 
 AUTO = "auto"
 """Value of a switch that the algorithm sets."""
@@ -66,7 +72,7 @@ class StableReinforceConfig(GRPOConfig):
     construction ``advantage_filter`` and ``pre_clip`` hold values, never "auto".
     """
 
-    refused: ClassVar[Mapping[str, str]] = UNUSED_TRL_OPTIONS
+    refused: ClassVar[Mapping[str, str]] = {**UNSUPPORTED_TRL_OPTIONS, **UNUSED_TRL_OPTIONS}
 
     algorithm: str = field(default="stable_reinforce", metadata={"help": f"One of {', '.join(ALGORITHMS)}."})
     advantage_filter: float | str | None = field(
@@ -179,14 +185,14 @@ class StableReinforceConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         """Check the options, but allow one sample per prompt where GRPOConfig requires two."""
-        self._check_unused()
+        self._check_refused()
         self._check_switches()
         self._resolve(algorithm_named(self.algorithm))
-        samples_per_prompt = self.num_generations
-        if samples_per_prompt == 1:
-            self.num_generations = self._any_group_size()
+        groups = self.num_generations, self.num_generations_eval
+        if self.num_generations == 1:
+            self.num_generations, self.num_generations_eval = self._any_group_size(), self.num_generations_eval or 1
         super().__post_init__()
-        self.num_generations = samples_per_prompt
+        self.num_generations, self.num_generations_eval = groups
 
     def controls(self) -> Controls:
         """Return the options of :mod:`r1_reward.train.controls`."""
@@ -200,11 +206,12 @@ class StableReinforceConfig(GRPOConfig):
         """Return ``advantage_filter`` as a number, or None if it is off."""
         return None if self.advantage_filter is None else float(self.advantage_filter)
 
-    def _check_unused(self) -> None:
+    def _check_refused(self) -> None:
         for name, reason in self.refused.items():
             default = self.__dataclass_fields__[name].default
             if getattr(self, name) != default:
-                raise ValueError(f"{name} has no effect here ({reason}); leave it at {default!r}.")
+                why = "has no effect here" if name in UNUSED_TRL_OPTIONS else "is not supported"
+                raise ValueError(f"{name} {why} ({reason}); leave it at {default!r}.")
 
     def _check_switches(self) -> None:
         for name, choices in _CHOICES.items():

@@ -45,6 +45,8 @@ class Start(NamedTuple):
 
 Note = Callable[[str], None]
 
+_NEW_TOKENS = 1024  # of a judgment, if a study sets no max_completion_length
+
 
 def run_study(study: Study, out: Path, note: Note, *, workers: int = 1) -> list[dict[str, Any]]:
     """Run every cell that has no result yet and return all results; ``note`` receives progress messages.
@@ -61,10 +63,12 @@ def run_study(study: Study, out: Path, note: Note, *, workers: int = 1) -> list[
 
 
 def _run_study(study: Study, out: Path, workers: int, note: Note) -> None:
+    from r1_reward.train.rl_base import require_reference
+
     keep_freed_memory()
     cells, referees = list(study.cells()), referee_weights(study)
-    for cell in cells:
-        _arguments(cell, cell.folder(out) / "work")  # report an invalid option before the first cell runs
+    for cell in cells:  # report an invalid option before the first cell runs
+        require_reference(study.start, _arguments(cell, cell.folder(out) / "work"))
     waiting = [cell for cell in cells if result_of(cell, out, referees) is None]
     start = prepare(study, out, note)
     _judge_start(start, study, out, note)
@@ -187,7 +191,9 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
     _silence(trainer)
     curve = start.held_out[: study.curve_pairs]
     trainer.add_callback(
-        HeldOutAccuracy(trainer, curve, every=study.held_out_every, max_new_tokens=args.max_completion_length)
+        HeldOutAccuracy(
+            trainer, curve, every=study.held_out_every, max_new_tokens=args.max_completion_length or _NEW_TOKENS
+        )
     )
     limits = {"max_completion_length": args.max_completion_length, "thresholds": study.thresholds()}
     stop = StopAtCollapse(**limits)
@@ -202,6 +208,7 @@ def run_cell(cell: Cell, start: Start, study: Study, folder: Path) -> dict[str, 
         **cell._asdict(),
         "algorithm": args.algorithm,
         "seconds": seconds,
+        # Of the rollouts: prompts, with their pictures, and responses.
         "tokens": max((row.get("num_tokens", 0) for row in log), default=0),
         "failure": failure,
         "collapse": collapse and collapse._asdict(),
@@ -222,7 +229,7 @@ def judge_held_out(model: Any, processor: Any, start: Start, max_new_tokens: int
     from r1_reward.judge.votes import Plan, judge_pairs
 
     engine = TransformersEngine(model, processor, batch_size=512)
-    judged = judge_pairs(engine, start.held_out, Plan(max_new_tokens=max_new_tokens or 1024))
+    judged = judge_pairs(engine, start.held_out, Plan(max_new_tokens=max_new_tokens or _NEW_TOKENS))
     right = correctness(judged, [row["preferred"] for row in start.held_out]).mean(axis=1)
     return {
         "accuracy": float(right.mean()),
@@ -239,7 +246,7 @@ def _judge_start(start: Start, study: Study, out: Path, note: Note) -> None:
     from r1_reward.models.placing import placed
 
     path = out / START_FILE
-    limit = max(int(cell.options.get("max_completion_length", 1024)) for cell in study.cells())
+    limit = max(int(cell.options.get("max_completion_length") or _NEW_TOKENS) for cell in study.cells())
     # Cells added to the study may allow longer judgments than the earlier ones.
     if not path.exists() or read_json(path).get("max_new_tokens", limit) != limit:
         model, processor = placed(lambda: load_model_and_processor(start.checkpoint, dtype="float32"))

@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from r1_reward.records.errors import UserError
 from r1_reward.records.settings import Settings, Strict, at_home, unknown
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from r1_reward.train.monitor import Thresholds
 
 START_FROM_DEMO = "demo"
+
+_OF_A_RUN = {"seed": "list them in `seeds`", "output_dir": "--out is the folder of the study"}
+"""Trainer keys that every run has its own value of, each with the way to set it."""
 
 
 class Setting(Strict):
@@ -47,6 +50,14 @@ class Setting(Strict):
     )
     common: dict[str, Any] = Field(default_factory=dict, description="Trainer keys that all arms share.")
     baseline: str | None = Field(default=None, description="Arm to compare others with; null: the first.")
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        for seed in seeds:
+            if seeds.count(seed) > 1:
+                raise ValueError(f"{seed} is listed twice; runs of the same seed are equal and would count as two.")
+        return seeds
 
     def reference(self) -> str:
         """Return the arm that others are compared with."""
@@ -171,8 +182,8 @@ def load_study(path: Path) -> Study:
     """Read a study from YAML.
 
     Raises:
-        UserError: The file is unreadable, keys are unknown or missing, the trainer lacks an option, or a baseline is
-            not an arm.
+        UserError: The file is unreadable, keys are unknown or missing, the trainer lacks an option, an option is set
+            for each run, a seed is listed twice, or a baseline is not an arm.
     """
     study = load_settings(path, Study)
     _check(path, study)
@@ -186,7 +197,10 @@ def _check(path: Path, study: Study) -> None:
     _check_keys(f"{path}: demo", study.demo, DemoConfig.model_fields)
     known = [field.name for field in dataclasses.fields(StudyConfig)]
     for cell in study.cells():
-        _check_keys(f"{path}: settings.{cell.setting}.{cell.arm}", cell.options, known)
+        place = f"{path}: settings.{cell.setting}.{cell.arm}"
+        _check_keys(place, cell.options, known)
+        for key in cell.options.keys() & _OF_A_RUN.keys():
+            raise UserError(f"{place}: {key} cannot be an option, because every run has its own; {_OF_A_RUN[key]}.")
     for name, setting in study.settings.items():
         if setting.reference() not in setting.arms:
             raise UserError(f"{path}: settings.{name}.baseline: {setting.baseline!r} is not one of its arms.")

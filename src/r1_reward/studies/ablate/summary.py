@@ -87,6 +87,7 @@ def _describe(cells: Sequence[Result], least_accuracy: float | None) -> dict[str
         ],
         "parse_rates": [cell["parse_rate"] for cell in cells],
         "mean_tokens": _mean([cell.get("mean_tokens") for cell in cells]),
+        # Prompts, with their pictures, count too; summaries of earlier versions have this key.
         "generated_tokens": _mean([cell.get("tokens") for cell in cells]),
         "verdicts": [cell["verdict"] for cell in cells],
     }
