@@ -76,9 +76,9 @@ def scores(marked: str) -> dict[Answer, float]:
     holder: Answer | None = None
     found: dict[Answer, float] = {}
     for place, token in enumerate(tokens):
-        if token in ANSWERS and not _is_object(tokens, place):
+        if token in ANSWERS and (tokens[max(place - 2, 0) : place] in _SCORE_OF or not _is_object(tokens, place)):
             holder = ANSWERS[token]
-        elif holder is not None and token[0].isdigit():
+        elif holder is not None and token[0].isdecimal():  # isdigit() is true of the names, too: "②"
             behind = tokens[place + 1 : place + 3]
             before = [word for word in tokens[max(place - 3, 0) : place] if word not in ("of", ":", "is", "a")]
             if _counts_errors(tokens, place):
@@ -99,6 +99,7 @@ def _counts_errors(tokens: list[str], place: int) -> bool:
 
 
 _SCORED = (["score"], ["rating"], ["gets"], ["receives"], ["an"])
+_SCORE_OF = (["score", "of"], ["rating", "of"])
 
 
 # --- verdicts that name their response last --------------------------------------------------------------------------
