@@ -30,6 +30,8 @@ RULES = {
         ("Response 1 has a slight edge.", 1),
         ("Response 2 edges out Response 1.", 2),
         ("Response 2 is not only longer but also better.", 2),
+        ("As Response 1 is more accurate, it is the better choice.", 1),
+        ("As Response 2 is clear and correct, it is better.", 2),
     ],
     "verdicts that name their response last": [
         ("The better of the two is Response 2.", 2),

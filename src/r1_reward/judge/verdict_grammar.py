@@ -306,7 +306,7 @@ def _is_object(tokens: list[str], place: int) -> bool:
         return False
     if tokens[place - 1] in ("everything", "what", "all") and tokens[place + 1 : place + 2] == ["does"]:
         return True  # "Y does everything X does, and better"
-    if tokens[before] == "as" and tokens[before - 1] in w.GOOD | w.EVEN:  # "not as good as X"
+    if before > 0 and tokens[before] == "as" and tokens[before - 1] in w.GOOD | w.EVEN:  # "not as good as X"
         return True
     if tokens[before] not in w.OBJECT:
         return _is_direct_object(tokens, place)
