@@ -244,6 +244,15 @@ class TestScores:
             ("85/100", 0.85),
             ("I rate this 8 out of 10.", 0.8),
             ("Score: 4/5", 0.8),
+            ("Score: 8 (out of 10)", 0.8),
+            ("Score: 8 points out of 10", 0.8),
+            ("Score: 8 points (out of 10)", 0.8),
+            ("Score: 8 on a scale of 10", 0.8),
+            ("Score: 8 on a scale of 1 to 10", 0.8),
+            ("Score: 80 on a scale from 0-100", 0.8),
+            ("I would give it 8 points out of 10.", 0.8),
+            ("I rate this 8 (out of 10).", 0.8),
+            ("8 (out of 10)\nThe response reads the sign.", 0.8),
             ("Final Score: 70", 0.7),
             ("Accuracy score: 90. Clarity score: 80.\nFinal Score: **75**", 0.75),
             ("Final Score: 60, no. Final Score: 75", 0.75),
@@ -463,6 +472,7 @@ VERDICTS = [
     "soAnswer 1 is better", "Overall Judgment: Answer 1 is better.", "Therefore Answer 2 is better",
     '"better_response": "B"', "'better_response': 'A'", '{"better_response": "A"}', "<answer>1</answer>",
     "<answer>Answer 2 is better</answer>", "Score: 100", "I rate it 10 out of 10.", "a score of 99", '"score": 9',
+    "I rate it 8 (out of 10).", "I give it **8.5**/10", "I give it 8 points out of 10", "rate: 8 on a scale of 10",
     "Final Score: 0", "Overall rating = 10/10", "Score of response 1: 100\nScore of response 2: 0",
 ]  # fmt: skip
 

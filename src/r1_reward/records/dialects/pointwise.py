@@ -2,9 +2,9 @@ r"""Judges that score one response at a time, such as LLaVA-Critic: "Score: 85".
 
 Equal scores are a tie. The score is read after the thought: the last "Final Score", else a "Score" or "Rating" if all
 of them agree, else "I rate it 85/100". A number alone on the first line is a score, too; if another one differs, which
-may come from the picture, neither counts. Denominators count: 8/10 is 80. A negative number, a number above its scale
-and a range (80-90) are not scores; unless both scores are readable, there is no verdict. Two judgments become one text,
-which is parsed like any other::
+may come from the picture, neither counts. Denominators count: 8/10, 8 (out of 10), 8 points out of 10, 8 on a scale of
+10 and 8 on a scale of 1 to 10 are 80. A negative number, a number above its scale and a range (80-90) are not scores;
+unless both scores are readable, there is no verdict. Two judgments become one text, which is parsed like any other::
 
     <think>[Response 1]: ...
     [Response 2]: ...</think>
@@ -20,14 +20,18 @@ from r1_reward.records.dialect import NOTHING, Dialect, Found
 from r1_reward.records.schema import Label
 
 _NUMBER = r"(?<![\d.])(\d{1,6}(?:\.\d{1,6})?)(?!\s*[-–—]\s*\d|\s*to\s+\d|[.,]?\d)"
-_SCALE = r"(?:[\s*\])]*(?:/|out\s+of)[\s*\[(]*(\d{1,6}))?"
+_OF = (
+    r"[\s*\[\]()]*(?:points?[\s(]*)?"
+    r"(?:/|out\s+of|on\s+(?:a|the)\s+scale\s+(?:of|from)(?:\s+\d{1,6}\s*(?:to|[-–—]))?)[\s*\[(]*"
+)
+"""What stands between a score and its denominator."""
+_SCALE = rf"(?:{_OF}(\d{{1,6}}))?"
 _FILL = r"[\"'\s*_:=\[(]{0,12}"
 _WORD = rf"{_FILL}(?:(?:of|is|for\s+(?:this|the)\s+response(?:\s+is)?)\b)?{_FILL}"
 _FINAL = re.compile(rf"\b(?:final|overall|total)[\s*_]+(?:score|rating)\b{_WORD}{_NUMBER}{_SCALE}", re.IGNORECASE)
 _LABELLED = re.compile(rf"\b(?:score|rating)\b{_WORD}{_NUMBER}{_SCALE}", re.IGNORECASE)
 _RATED = re.compile(  # not the noun: "the success rate is 9 out of 10"
-    rf"\b(?:rate(?!\s+(?:of|is|was)\b)|give|award|assign)\b[^.\n]{{0,60}}?{_NUMBER}[\s*\])]*(?:/|out\s+of)[\s*\[(]*(\d{{1,6}})",
-    re.IGNORECASE,
+    rf"\b(?:rate(?!\s+(?:of|is|was)\b)|give|award|assign)\b[^.\n]{{0,60}}?{_NUMBER}{_OF}(\d{{1,6}})", re.IGNORECASE
 )
 _ALONE = re.compile(rf"\A[\s*\[(\"']*{_NUMBER}{_SCALE}[\s*\])\"'%.]*(?:\Z|\n)", re.IGNORECASE)
 _BOTH = re.compile(r"\A\s*Score of response 1: (none|[\d.]+)\nScore of response 2: (none|[\d.]+)\s*\Z")
@@ -74,7 +78,7 @@ DIALECT = Dialect(
     ties=True,
     hostile=(
         r"(?i:(?:score|rating)\b[\s*_\"']*(?:of response [12][\s*_]*)?(?:[:=]|is\b|of\b|\d|\[))",
-        r"(?i:(?:rate|give|award|assign)\b[^.\n]{0,60}?\d\s*(?:/|out\s+of)\s*\d)",
+        rf"(?i:(?:rate|give|award|assign)\b[^.\n]{{0,60}}?\d(?:\.\d{{1,6}})?{_OF}\d)",
         r"(?i:(?:question|the lmm response|assistant)[ \t]*:)",
     ),
     models=(r"llava[-_]critic(?![-_]r1)",),
