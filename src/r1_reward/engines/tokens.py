@@ -8,12 +8,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from r1_reward.records.dialect import Dialect
-from r1_reward.records.parsing import with_template_thought
+from r1_reward.records.parsing import is_tag, with_template_thought
 from r1_reward.records.schema import Completion
 
 _PROBABILITY_DIGITS = 4
@@ -25,6 +26,7 @@ class TokenReader:
     def __init__(self, tokenizer: Any, dialect: Dialect, verdicts: tuple[int, int] | None, ends: set[int]) -> None:
         """Take the model's tokenizer and dialect, the tokens of the two verdicts, and those that end a text."""
         self.tokenizer, self.dialect, self.verdicts, self.ends = tokenizer, dialect, verdicts, ends
+        self._text = text_decoder(tokenizer)
 
     def read(self, tokens: Sequence[int], margin: Callable[[int], float] | None, prompt: str) -> Completion:
         """Return the completion, truncated if no end token was generated.
@@ -34,7 +36,7 @@ class TokenReader:
         """
         stop = next((i for i, token in enumerate(tokens) if token in self.ends), None)
         kept = list(tokens if stop is None else tokens[:stop])
-        text = with_template_thought(prompt, self.tokenizer.decode(kept, skip_special_tokens=True))
+        text = with_template_thought(prompt, self._text(kept))
         # Only if the text has an answer: a tag inside a thought does not count.
         readable = self.verdicts is not None and self.dialect.parse(text, cut=stop is None).answer is not None
         step = self.dialect.position(kept, self.verdicts or (), self.tokenizer.decode, text) if readable else None
@@ -47,6 +49,26 @@ class TokenReader:
             truncated=stop is None,
             probability=probability,
         )
+
+
+def text_decoder(tokenizer: Any) -> Callable[[Sequence[int]], str]:
+    """Return a function that decodes generated tokens without the special ones, but with the tags of a judgment.
+
+    Some tokenizers mark the tags of a thought as special. Without them, a draft in the thought would be a verdict.
+    """
+
+    @functools.cache
+    def dropped(token: int) -> bool:
+        if tokenizer.decode([token], skip_special_tokens=True):
+            return False
+        text = tokenizer.decode([token], skip_special_tokens=False)
+        return bool(text) and not is_tag(text)
+
+    def decode(tokens: Sequence[int]) -> str:
+        text: str = tokenizer.decode([token for token in tokens if not dropped(token)], skip_special_tokens=False)
+        return text
+
+    return decode
 
 
 def end_tokens(configured: int | Sequence[int] | None, tokenizer: Any) -> set[int]:
