@@ -270,8 +270,10 @@ def test_a_draft_is_not_taken_for_an_answer_that_has_no_token_of_its_own():
     assert answer_position(range(4), {2}, decode) == 2
 
 
-@pytest.mark.parametrize(("margin", "probability"), [(-2000.0, 0.0), (2000.0, 1.0), (0.0, 0.5)])
-def test_no_margin_overflows(tiny, margin, probability):
+@pytest.mark.parametrize(("margin", "probability"), [
+    (-2000.0, 0.0), (2000.0, 1.0), (0.0, 0.5), (2.0, 0.8808), (8.0, 0.999665), (12.0, 0.999994), (-12.0, 6e-06),
+])  # fmt: skip
+def test_probabilities_are_rounded_but_not_to_certainty_and_no_margin_overflows(tiny, margin, probability):
     model, processor = tiny
     row = processor.tokenizer("<think>so</think><answer>1</answer>", add_special_tokens=False)["input_ids"]
     (completion,) = TransformersEngine(model, processor)._read([row], torch.full((len(row), 1), margin), ["?"])

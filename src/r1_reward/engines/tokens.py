@@ -17,8 +17,6 @@ from r1_reward.records.dialect import Dialect
 from r1_reward.records.parsing import is_tag, with_template_thought
 from r1_reward.records.schema import Completion
 
-_PROBABILITY_DIGITS = 4
-
 
 class TokenReader:
     """Reads the tokens of judgments that one model generates in one dialect."""
@@ -42,7 +40,7 @@ class TokenReader:
         step = self.dialect.position(kept, self.verdicts or (), self.tokenizer.decode, text) if readable else None
         probability = None
         if step is not None and margin is not None:
-            probability = round(0.5 + 0.5 * math.tanh(margin(step) / 2), _PROBABILITY_DIGITS)
+            probability = _probability(margin(step))
         return Completion(
             text=text,
             tokens=len(kept) + (stop is not None),
@@ -69,6 +67,15 @@ def text_decoder(tokenizer: Any) -> Callable[[Sequence[int]], str]:
         return text
 
     return decode
+
+
+def _probability(margin: float) -> float:
+    """Return the sigmoid of a margin in logits, rounded, since the margin differs slightly from batch to batch.
+
+    Four digits; six within 0.001 of 0 and 1, where that difference is 250 times smaller and 0.99995 is far from 1.
+    """
+    probability = 0.5 + 0.5 * math.tanh(margin / 2)
+    return round(probability, 4 if 0.001 < probability < 0.999 else 6)
 
 
 def end_tokens(configured: int | Sequence[int] | None, tokenizer: Any) -> set[int]:
