@@ -159,8 +159,14 @@ VERDICT = {
 
 @pytest.mark.parametrize(
     "row",
-    [SCORED, {**SCORED, "votes": 2, "unreadable": 1, "truncated": 0}, VERDICT, {**VERDICT, "truncated": 1}],
-    ids=["groups of 0.1.0", "groups", "pairs of 0.1.0", "pairs"],
+    [
+        SCORED,
+        {**SCORED, "votes": 2, "unreadable": 1, "truncated": 0},
+        VERDICT,
+        {**VERDICT, "truncated": 1},
+        {**VERDICT, "ties": 0, "truncated": 1},
+    ],
+    ids=["groups of 0.1.0", "groups", "pairs of 0.1.0", "pairs without ties", "pairs"],
 )
 def test_scored_rows_are_known_with_the_columns_of_then_and_now(row: dict[str, object]) -> None:
     assert [kind.name for kind in kinds_of([row], 1, "a.jsonl")] == ["scores"]

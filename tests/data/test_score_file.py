@@ -105,7 +105,7 @@ def test_each_row_gets_the_verdict_the_model_gives_it(pairs_file, server, tmp_pa
     assert len(lines) == ROWS
     assert {line["preferred"] for line in lines} == {1, 2, None}
     assert {line["unreadable"] for line in lines} > {0, 1}
-    names = ["preferred", "probability", "for_1", "for_2", "unreadable", "flips", "tokens", "truncated"]
+    names = ["preferred", "probability", "for_1", "for_2", "ties", "unreadable", "flips", "tokens", "truncated"]
     assert list(lines[0]) == names
     assert (summary.votes, summary.truncated) == (4 * ROWS, 0)
     assert summary.unreadable == sum(line["unreadable"] for line in lines) > 0
@@ -777,15 +777,35 @@ def test_the_option_continues_anyway(server, tmp_path):
 def test_outputs_and_parts_of_version_0_1_0_can_be_read(pairs_file, server, tmp_path):
     out = tmp_path / "out.parquet"
     whole = run(pairs_file, out, server)
-    table = pq.read_table(out).drop_columns(["truncated"])
+    table = pq.read_table(out).drop_columns(["ties", "truncated"])
     pq.write_table(table, out)
     summary = run(pairs_file, out, server)
     assert summary == (out, ROWS, 0, [], *[None] * 5)
     out.unlink()
     interrupted(pairs_file, server, tmp_path)
     part = next((tmp_path / "out.parquet.parts").glob("part-*.parquet"))
-    pq.write_table(pq.read_table(part).drop_columns(["truncated"]), part)
+    pq.write_table(pq.read_table(part).drop_columns(["ties", "truncated"]), part)
     assert run(pairs_file, out, server)[:6] == (out, ROWS, 0, [], whole.votes, whole.unreadable)
+
+
+def test_votes_for_a_tie_are_counted(server, tmp_path):
+    server.default = [reply("Alike. [[C]]")]
+    file = write_rows(tmp_path / "rows.jsonl", [pair(1)])
+    settings = SETTINGS.model_copy(update={"dialect": "llm-as-judge", "votes": 1})
+    summary = run(file, tmp_path / "out.parquet", server, settings)
+    (line,) = lines_of(tmp_path / "out.parquet")
+    assert (line["preferred"], line["for_1"], line["for_2"], line["ties"], line["unreadable"]) == (None, 0, 0, 2, 0)
+    assert (summary.votes, summary.readable) == (2, 2)
+
+
+def test_a_run_that_began_before_ties_were_counted_is_resumed(pairs_file, server, tmp_path):
+    interrupted(pairs_file, server, tmp_path)
+    part = min((tmp_path / "out.parquet.parts").glob("part-*.parquet"))
+    old = pq.read_table(part).drop_columns(["ties"])
+    pq.write_table(old, part)
+    run(pairs_file, tmp_path / "out.parquet", server)
+    ties = pq.read_table(tmp_path / "out.parquet").column("ties").to_pylist()
+    assert ties == [None] * old.num_rows + [0] * (ROWS - old.num_rows)
 
 
 def test_an_output_belongs_to_the_dialect_it_was_scored_in(server, tmp_path):

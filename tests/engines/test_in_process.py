@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
+from fakes import make_special
 
 from r1_reward.engines.engine import Request
 from r1_reward.engines.in_process import TransformersEngine, _batches
+from r1_reward.engines.tokens import text_decoder
 from r1_reward.judge.votes import read_judgment
 from r1_reward.records.parsing import answer_position
 from r1_reward.records.prompt import build_messages
@@ -222,6 +226,39 @@ def test_without_such_a_template_the_text_is_unchanged(tiny, pairs, text, ends, 
     assert completion.probability == (None if answer is None else 0.5)
 
 
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+
+
+@pytest.mark.parametrize("special", [TAGS[:2], TAGS[2:], TAGS])
+@pytest.mark.parametrize(("text", "answer"), [
+    ("<think>a draft <answer>2</answer> first</think><answer>1</answer>", 1),
+    ("<think>a draft <answer>2</answer> first", None),
+])  # fmt: skip
+def test_tags_that_the_tokenizer_calls_special_are_read(tiny, pairs, text, answer, special):
+    make_special(tiny[1].tokenizer, special)
+    ((completion,),) = generated(writing(tiny, text, ends=True), requests_of(pairs, 1), max_new_tokens=30)
+    assert completion.text == text
+    assert read_judgment(completion, swapped=False).answer == answer
+    assert completion.probability == (None if answer is None else 0.5)
+
+
+def test_other_special_tokens_are_left_out_of_the_text(tiny):
+    tokenizer = tiny[1].tokenizer
+    make_special(tokenizer, TAGS)
+    written = "<think>so<|vision_start|></think><|im_end|><answer>1</answer><|endoftext|>"
+    tokens = tokenizer(written, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(tokens, skip_special_tokens=True) == "so1"
+    assert text_decoder(tokenizer)(tokens) == "<think>so</think><answer>1</answer>"
+
+
+def test_without_special_tags_the_text_is_the_tokenizers_own(tiny):
+    tokenizer = tiny[1].tokenizer
+    decode, rng = text_decoder(tokenizer), random.Random(0)
+    for _ in range(50):
+        tokens = [rng.randrange(len(tokenizer)) for _ in range(30)]
+        assert decode(tokens) == tokenizer.decode(tokens, skip_special_tokens=True)
+
+
 def test_a_draft_is_not_taken_for_an_answer_that_has_no_token_of_its_own():
     """The answer's digit is part of the token "1</answer>", so the last bare digit is in the thought."""
     words = ["<think>", "<answer>", "2", "</answer>", "</think>", "<answer>", "1</answer>"]
@@ -233,8 +270,10 @@ def test_a_draft_is_not_taken_for_an_answer_that_has_no_token_of_its_own():
     assert answer_position(range(4), {2}, decode) == 2
 
 
-@pytest.mark.parametrize(("margin", "probability"), [(-2000.0, 0.0), (2000.0, 1.0), (0.0, 0.5)])
-def test_no_margin_overflows(tiny, margin, probability):
+@pytest.mark.parametrize(("margin", "probability"), [
+    (-2000.0, 0.0), (2000.0, 1.0), (0.0, 0.5), (2.0, 0.8808), (8.0, 0.999665), (12.0, 0.999994), (-12.0, 6e-06),
+])  # fmt: skip
+def test_probabilities_are_rounded_but_not_to_certainty_and_no_margin_overflows(tiny, margin, probability):
     model, processor = tiny
     row = processor.tokenizer("<think>so</think><answer>1</answer>", add_special_tokens=False)["input_ids"]
     (completion,) = TransformersEngine(model, processor)._read([row], torch.full((len(row), 1), margin), ["?"])

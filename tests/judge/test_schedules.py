@@ -142,6 +142,10 @@ def test_ranking_and_the_knockout_play_these_schedules(n):
     assert best_of_n(n, batch, seed=4)[1] == tuple(played("bracket", n, judge, seed=4)[1])
     asked = played("adaptive", n, judge, seed=4, comparisons=2 * n)[1]
     assert rank(n, batch, budget=2 * n, seed=4).comparisons == tuple(asked)
+    names = list(range(n))[::-1]
+    assert best_of_n(n, batch, seed=4, names=names)[0] == best_of_n(n, batch, seed=4)[0], "the best, by its own index"
+    renamed = [Comparison(names[i], names[j], None) for i, j, _ in played("bracket", n, lambda i, j: None, seed=4)[1]]
+    assert best_of_n(n, lambda pairs: [None] * len(pairs), seed=4, names=names)[1] == tuple(renamed)
 
 
 # Their rewards.
@@ -323,6 +327,18 @@ def test_opponents_are_drawn_from_question_responses_and_seed(name):
 
     assert pairs() == pairs()
     assert len({frozenset(pairs(**other)) for other in ({}, {"question": "R?"}, {"seed": 1}, {"seed": 2})}) == 4
+
+
+@pytest.mark.parametrize(("method", "options"), [("rank", {"budget": 12}), ("best_of_n", {})])
+def test_ranking_and_the_knockout_are_drawn_from_the_content_not_the_order(method, options):
+    def compared(seed=0, order=0):
+        judge = Judge()
+        responses = random.Random(order).sample(texts(9), 9)
+        getattr(RewardModel(judge, seed=seed), method)("Q?", [], responses, **options)
+        return judge.compared
+
+    assert compared(order=0) == compared(order=1) == compared(order=2)
+    assert compared(seed=0) != compared(seed=1)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -30,6 +30,8 @@ RULES = {
         ("Response 1 has a slight edge.", 1),
         ("Response 2 edges out Response 1.", 2),
         ("Response 2 is not only longer but also better.", 2),
+        ("As Response 1 is more accurate, it is the better choice.", 1),
+        ("As Response 2 is clear and correct, it is better.", 2),
     ],
     "verdicts that name their response last": [
         ("The better of the two is Response 2.", 2),
@@ -52,6 +54,7 @@ RULES = {
         ("Response 1 is closer to the truth than Response 2.", 1),
         ("The proof of Response 2 is worse than that of Response 1.", 1),
         ("It is more helpful, relevant, and accurate than Response 2.", 1),
+        ("Response 1 is more accurate than Response 2/the reference.", 1),
     ],
     "possessives and nouns with a response in them": [
         ("Assistant A's answer is better than Assistant B's answer.", 1),
@@ -188,6 +191,7 @@ RULES = {
         ("Response 1 gets 3/10 facts wrong and Response 2 gets 1/10 facts wrong.", None),
         ("Response 1 has an error rate of 5/10, Response 2 of 1/10.", None),
         ("Response 1 gets 8/10, but Response 2 is better.", 2),
+        ("Response 1 earns 8/10, while the score of Response 2 is 6/10.", 1),
     ],
     "ties": [
         ("Neither response is better.", None),

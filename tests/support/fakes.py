@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from r1_reward.engines.engine import BatchSession, Generative
@@ -38,3 +39,13 @@ class Table(Scoring):
         self.asked += [response for _, _, response in candidates]
         self.limit = max_new_tokens
         return [Score(self.table[response]) for _, _, response in candidates]
+
+
+def make_special(tokenizer, tags):
+    """Mark added tokens as special, as some families' tokenizers have the tags of a thought."""
+    from tokenizers import Tokenizer
+
+    held = json.loads(tokenizer.backend_tokenizer.to_str())
+    for token in held["added_tokens"]:
+        token["special"] = token["special"] or token["content"] in tags
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(held))

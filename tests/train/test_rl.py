@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from fakes import make_special
 from PIL import Image
 from tiny_trainer import JUDGMENTS, batch, config, trainer_for
 from trl import GRPOTrainer
@@ -375,6 +376,14 @@ def test_the_thought_is_there_where_trl_takes_it_out_of_the_message(tiny, pairs,
     tiny[1].tokenizer.response_schema = {"any": "schema"}
     parsed = {"role": "assistant", "content": "<answer>1</answer>", "reasoning_content": "Response 1 is better."}
     monkeypatch.setattr("trl.trainer.grpo_trainer.parse_response", lambda *a, **k: parsed)
+    rows = batch(trainer)
+    trainer._generate_and_score_completions(rows)
+    assert trainer._rewards.tolist() == [2.0 if row["preferred"] == 1 else 0.5 for row in rows]
+
+
+def test_tags_that_the_tokenizer_calls_special_are_read(tiny, pairs, tmp_path):
+    make_special(tiny[1].tokenizer, ("<think>", "</think>", "<answer>", "</answer>"))
+    trainer = trainer_for(tiny, pairs, tmp_path, JUDGMENTS[:1], max_completion_length=40)
     rows = batch(trainer)
     trainer._generate_and_score_completions(rows)
     assert trainer._rewards.tolist() == [2.0 if row["preferred"] == 1 else 0.5 for row in rows]

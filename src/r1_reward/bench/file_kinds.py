@@ -213,7 +213,7 @@ def _of_the_package(file: str) -> Iterator[tuple[FileKind, Callable[[Mapping[str
 
 
 def _is_score(row: Mapping[str, Any]) -> bool:
-    added = {"votes", "unreadable", "truncated", "top_is_best"}  # since 0.1.0
+    added = {"votes", "ties", "unreadable", "truncated", "top_is_best"}  # since 0.1.0
     return any(set(schema.names) - added <= set(row) <= set(schema.names) for schema in SCHEMAS.values())
 
 

@@ -8,15 +8,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from r1_reward.records.dialect import Dialect
-from r1_reward.records.parsing import with_template_thought
+from r1_reward.records.parsing import is_tag, with_template_thought
 from r1_reward.records.schema import Completion
-
-_PROBABILITY_DIGITS = 4
 
 
 class TokenReader:
@@ -25,6 +24,7 @@ class TokenReader:
     def __init__(self, tokenizer: Any, dialect: Dialect, verdicts: tuple[int, int] | None, ends: set[int]) -> None:
         """Take the model's tokenizer and dialect, the tokens of the two verdicts, and those that end a text."""
         self.tokenizer, self.dialect, self.verdicts, self.ends = tokenizer, dialect, verdicts, ends
+        self._text = text_decoder(tokenizer)
 
     def read(self, tokens: Sequence[int], margin: Callable[[int], float] | None, prompt: str) -> Completion:
         """Return the completion, truncated if no end token was generated.
@@ -34,19 +34,48 @@ class TokenReader:
         """
         stop = next((i for i, token in enumerate(tokens) if token in self.ends), None)
         kept = list(tokens if stop is None else tokens[:stop])
-        text = with_template_thought(prompt, self.tokenizer.decode(kept, skip_special_tokens=True))
+        text = with_template_thought(prompt, self._text(kept))
         # Only if the text has an answer: a tag inside a thought does not count.
         readable = self.verdicts is not None and self.dialect.parse(text, cut=stop is None).answer is not None
         step = self.dialect.position(kept, self.verdicts or (), self.tokenizer.decode, text) if readable else None
         probability = None
         if step is not None and margin is not None:
-            probability = round(0.5 + 0.5 * math.tanh(margin(step) / 2), _PROBABILITY_DIGITS)
+            probability = _probability(margin(step))
         return Completion(
             text=text,
             tokens=len(kept) + (stop is not None),
             truncated=stop is None,
             probability=probability,
         )
+
+
+def text_decoder(tokenizer: Any) -> Callable[[Sequence[int]], str]:
+    """Return a function that decodes generated tokens without the special ones, but with the tags of a judgment.
+
+    Some tokenizers mark the tags of a thought as special. Without them, a draft in the thought would be a verdict.
+    """
+
+    @functools.cache
+    def dropped(token: int) -> bool:
+        if tokenizer.decode([token], skip_special_tokens=True):
+            return False
+        text = tokenizer.decode([token], skip_special_tokens=False)
+        return bool(text) and not is_tag(text)
+
+    def decode(tokens: Sequence[int]) -> str:
+        text: str = tokenizer.decode([token for token in tokens if not dropped(token)], skip_special_tokens=False)
+        return text
+
+    return decode
+
+
+def _probability(margin: float) -> float:
+    """Return the sigmoid of a margin in logits, rounded, since the margin differs slightly from batch to batch.
+
+    Four digits; six within 0.001 of 0 and 1, where that difference is 250 times smaller and 0.99995 is far from 1.
+    """
+    probability = 0.5 + 0.5 * math.tanh(margin / 2)
+    return round(probability, 4 if 0.001 < probability < 0.999 else 6)
 
 
 def end_tokens(configured: int | Sequence[int] | None, tokenizer: Any) -> set[int]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from r1_reward.judge.comparisons import Comparison
 from r1_reward.judge.prepare import Images, OpenedImages, check_content, check_group, fill
 from r1_reward.judge.ranking import Ranking
+from r1_reward.judge.votes import content_number
 from r1_reward.records.content import Content, Shown, key_of
 from r1_reward.records.errors import UserError
 from r1_reward.records.texts import visible
@@ -94,6 +95,15 @@ class Asked(NamedTuple):
             (question, *responses), images = fill(contents, images)
         candidates = Candidates.of(responses, name, video_frames=video_frames)
         return cls(*check_group(question, images, criteria, video_frames=video_frames), candidates)
+
+    def drawn(self, seed: int) -> tuple[int, list[int]]:
+        """Return the seed for a schedule and the order in which it takes the different responses.
+
+        Both come from the content, so the same responses meet whatever order they are given in.
+        """
+        shown = (seed, key_of(self.question), self.images.digest)
+        numbers = [content_number("schedule", *shown, appearance(one)) for one in self.candidates.different]
+        return content_number(*sorted(numbers)), sorted(range(len(numbers)), key=numbers.__getitem__)
 
 
 def appearance(shown: Shown) -> str:

@@ -19,14 +19,13 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from r1_reward.engines.engine import EngineError
 from r1_reward.engines.length import PromptTooLong
-from r1_reward.judge.candidates import Asked, Candidates, appearance
+from r1_reward.judge.candidates import Asked, Candidates
 from r1_reward.judge.comparisons import Comparison, bradley_terry, net_win_rates
 from r1_reward.judge.prepare import Images, InvalidPair, PairToJudge
 from r1_reward.judge.schedules import Pair, Schedule, renamed, schedule_for
 from r1_reward.judge.settings import GroupSettings, ScheduleName
-from r1_reward.judge.votes import content_number
 from r1_reward.judge.voting import Verdict
-from r1_reward.records.content import Content, Shown, key_of
+from r1_reward.records.content import Content
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Judgment
 from r1_reward.store.video import FRAMES
@@ -153,12 +152,13 @@ class _Playing:
             self._error = group
             return
         try:
-            self._question, self._images, self._candidates = Asked.of(*group, video_frames=video_frames)
+            asked = Asked.of(*group, video_frames=video_frames)
         except UserError as error:
             self._error = InvalidPair(str(error))
             self._error.__cause__ = error
             return
-        self._schedule = _schedule(how, (seed, key_of(self._question), self._images.digest), self._candidates.different)
+        self._question, self._images, self._candidates = asked
+        self._schedule = _schedule(how, len(asked.candidates.different), *asked.drawn(seed))
 
     def next_round(self) -> list[tuple[_Playing, Pair]]:
         """Return the pairs of the next round, after the last one is judged; none if the group is done."""
@@ -192,14 +192,10 @@ class _Playing:
         return ScoredGroup(rewards, comparisons, self._errors, tuple(self._votes))
 
 
-def _schedule(how: GroupSettings, shown: tuple[str | int, ...], different: Sequence[Shown]) -> Schedule:
-    """Return the schedule of responses, drawn from their content: the same ones meet in any order."""
-    numbers = [content_number("schedule", *shown, appearance(response)) for response in different]
-    seed = content_number(*sorted(numbers))
-    schedule = schedule_for(how.schedule, len(different), comparisons=how.comparisons, seed=seed)
-    if how.schedule == "round-robin":  # nothing is drawn
-        return schedule
-    return renamed(schedule, sorted(range(len(different)), key=numbers.__getitem__))
+def _schedule(how: GroupSettings, n: int, seed: int, names: Sequence[int]) -> Schedule:
+    """Return the schedule of n responses; ``seed`` and ``names`` are those of :meth:`.Asked.drawn`."""
+    schedule = schedule_for(how.schedule, n, comparisons=how.comparisons, seed=seed)
+    return schedule if how.schedule == "round-robin" else renamed(schedule, names)  # in round robin nothing is drawn
 
 
 def _rewards(candidates: Candidates, played: list[Comparison], kind: RewardKind) -> list[float | None]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from r1_reward.judge.comparisons import Comparison, bradley_terry, check_comparison, require_candidates
-from r1_reward.judge.schedules import Pair, Schedule, adaptive, bracket, still_in
+from r1_reward.judge.schedules import Pair, Schedule, adaptive, bracket, renamed, renumbered, still_in
 from r1_reward.records.errors import UserError
 
 FULL_ROUND_ROBIN = 8
@@ -48,12 +48,20 @@ def default_budget(n: int) -> int:
     return every if n <= FULL_ROUND_ROBIN else min(every, math.ceil(n * math.log2(n)))
 
 
-def rank(n: int, compare: CompareBatch, *, budget: int | None = None, seed: int = 0) -> Ranking:
+def rank(
+    n: int,
+    compare: CompareBatch,
+    *,
+    budget: int | None = None,
+    seed: int = 0,
+    names: Sequence[int] | None = None,
+) -> Ranking:
     """Rank n candidates with at most ``budget`` comparisons (default: :func:`default_budget`), no pair twice.
 
     :func:`~r1_reward.judge.schedules.adaptive` chooses the pairs; each of its rounds is one batch. A comparison without
-    a verdict counts against the budget and is left out of the scores. The result depends only on the seed and the
-    answers. With a budget of 0 the order is that of the indices, with scores of 0 and the errors of the prior.
+    a verdict counts against the budget and is left out of the scores. The result depends only on the seed, the
+    answers and ``names``, the order in which the schedule takes the candidates (default: by index). With a budget of 0
+    the order is that of the indices, with scores of 0 and the errors of the prior.
 
     Raises:
         UserError: there are no candidates, or the budget is negative.
@@ -62,26 +70,30 @@ def rank(n: int, compare: CompareBatch, *, budget: int | None = None, seed: int 
     require_candidates(n)
     if budget is not None and budget < 0:
         raise UserError(f"a budget of {budget} comparisons: must be 0 or more.")
-    asked = _play(n, adaptive(n, default_budget(n) if budget is None else budget, seed=seed), compare)
+    schedule = adaptive(n, default_budget(n) if budget is None else budget, seed=seed)
+    asked = _play(n, renamed(schedule, names or range(n)), compare)
     scores, standard_errors = bradley_terry(n, asked)
     order = sorted(range(n), key=lambda i: (-round(scores[i], 9), i))
     return Ranking(tuple(order), scores, standard_errors, tuple(asked))
 
 
-def best_of_n(n: int, compare: CompareBatch, *, seed: int = 0) -> tuple[int, tuple[Comparison, ...]]:
+def best_of_n(
+    n: int, compare: CompareBatch, *, seed: int = 0, names: Sequence[int] | None = None
+) -> tuple[int, tuple[Comparison, ...]]:
     """Return the winner of a knockout and its n - 1 comparisons; every round is one batch.
 
     :func:`~r1_reward.judge.schedules.still_in` decides who advances. Without a verdict the random draw decides, so if
-    every comparison is None, the winner is no better than chance.
+    every comparison is None, the winner is no better than chance. ``names`` as for :func:`rank`.
 
     Raises:
         UserError: there are no candidates.
         ValueError: ``compare`` returns the wrong number of answers, or values that are not probabilities.
     """
     require_candidates(n)
-    asked = _play(n, bracket(n, seed=seed), compare)
-    (winner,) = still_in(n, asked, seed=seed)
-    return winner, tuple(asked)
+    names = names or range(n)
+    asked = _play(n, renamed(bracket(n, seed=seed), names), compare)
+    (winner,) = still_in(n, renumbered(asked, names), seed=seed)
+    return names[winner], tuple(asked)
 
 
 def _play(n: int, schedule: Schedule, compare: CompareBatch) -> list[Comparison]:

@@ -305,12 +305,14 @@ class RewardModel:
         """Return the order and Bradley-Terry scores of responses, with at most ``budget`` comparisons.
 
         Without a budget, up to 8 responses are all compared with each other, more by a schedule; see
-        :func:`r1_reward.judge.ranking.rank`. Equal texts are judged once and share their score. Unreadable comparisons
-        are left out of the scores and have the probability None. Criteria, options and errors as for :meth:`compare`.
+        :func:`r1_reward.judge.ranking.rank`. Who meets whom is drawn from the content and the model's ``seed``. Equal
+        texts are judged once and share their score. Unreadable comparisons are left out of the scores and have the
+        probability None. Criteria, options and errors as for :meth:`compare`.
         """
         asked = Asked.of(question, images, responses, criteria, video_frames=self.video_frames)
         compare, count = self._comparer(asked, options), len(asked.candidates.different)
-        return asked.candidates.spread(ranking.rank(count, compare, budget=budget, seed=self.seed))
+        seed, names = asked.drawn(self.seed)
+        return asked.candidates.spread(ranking.rank(count, compare, budget=budget, seed=seed, names=names))
 
     def best_of_n(
         self,
@@ -323,11 +325,13 @@ class RewardModel:
     ) -> Best:
         """Return the winner of a knockout, with about one comparison per response.
 
-        Equal texts are judged once; the first one represents them. Criteria, options and errors as for :meth:`compare`.
+        The draw is as in :meth:`rank`. Equal texts are judged once; the first one represents them. Criteria, options
+        and errors as for :meth:`compare`.
         """
         asked = Asked.of(question, images, responses, criteria, video_frames=self.video_frames)
         candidates, compare = asked.candidates, self._comparer(asked, options)
-        index, comparisons = ranking.best_of_n(len(candidates.different), compare, seed=self.seed)
+        seed, names = asked.drawn(self.seed)
+        index, comparisons = ranking.best_of_n(len(candidates.different), compare, seed=seed, names=names)
         return Best(candidates.places.index(index), candidates.among_all(comparisons))
 
     def rewards(

@@ -111,13 +111,17 @@ def adaptive(n: int, budget: int, *, seed: int = 0) -> Schedule:
 
 def renamed(schedule: Schedule, names: Sequence[int]) -> Schedule:
     """Return the schedule with candidate i renamed to ``names[i]``."""
-    number = {name: i for i, name in enumerate(names)}
 
     def following(played: Sequence[Comparison]) -> list[Pair]:
-        numbered = [Comparison(number[first], number[second], p) for first, second, p in played]
-        return [(names[i], names[j]) for i, j in schedule(numbered)]
+        return [(names[i], names[j]) for i, j in schedule(renumbered(played, names))]
 
     return following
+
+
+def renumbered(played: Sequence[Comparison], names: Sequence[int]) -> list[Comparison]:
+    """Return the comparisons of a :func:`renamed` schedule with ``names[i]`` back to i."""
+    number = {name: i for i, name in enumerate(names)}
+    return [Comparison(number[first], number[second], p) for first, second, p in played]
 
 
 def _at_once(pairs: list[Pair]) -> Schedule:

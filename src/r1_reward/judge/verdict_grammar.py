@@ -76,9 +76,9 @@ def scores(marked: str) -> dict[Answer, float]:
     holder: Answer | None = None
     found: dict[Answer, float] = {}
     for place, token in enumerate(tokens):
-        if token in ANSWERS and not _is_object(tokens, place):
+        if token in ANSWERS and (tokens[max(place - 2, 0) : place] in _SCORE_OF or not _is_object(tokens, place)):
             holder = ANSWERS[token]
-        elif holder is not None and token[0].isdigit():
+        elif holder is not None and token[0].isdecimal():  # isdigit() is true of the names, too: "②"
             behind = tokens[place + 1 : place + 3]
             before = [word for word in tokens[max(place - 3, 0) : place] if word not in ("of", ":", "is", "a")]
             if _counts_errors(tokens, place):
@@ -99,6 +99,7 @@ def _counts_errors(tokens: list[str], place: int) -> bool:
 
 
 _SCORED = (["score"], ["rating"], ["gets"], ["receives"], ["an"])
+_SCORE_OF = (["score", "of"], ["rating", "of"])
 
 
 # --- verdicts that name their response last --------------------------------------------------------------------------
@@ -305,7 +306,7 @@ def _is_object(tokens: list[str], place: int) -> bool:
         return False
     if tokens[place - 1] in ("everything", "what", "all") and tokens[place + 1 : place + 2] == ["does"]:
         return True  # "Y does everything X does, and better"
-    if tokens[before] == "as" and tokens[before - 1] in w.GOOD | w.EVEN:  # "not as good as X"
+    if before > 0 and tokens[before] == "as" and tokens[before - 1] in w.GOOD | w.EVEN:  # "not as good as X"
         return True
     if tokens[before] not in w.OBJECT:
         return _is_direct_object(tokens, place)

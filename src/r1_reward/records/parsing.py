@@ -113,6 +113,16 @@ def with_template_thought(prompt: str, text: str) -> str:
     return f"<think>{text}" if opened and (own is None or _closes(own)) else text
 
 
+def is_tag(token: str) -> bool:
+    """Return whether a token's text is a tag that parsing acts on: a thought's, of any family, or an answer's.
+
+    >>> is_tag("</think>"), is_tag("[THINK]"), is_tag("<answer>"), is_tag("<|im_end|>")
+    (True, True, True, False)
+    """
+    token = token.strip()
+    return token in ("<answer>", "</answer>") or _THOUGHT.fullmatch(token) is not None
+
+
 def answer_position(tokens: Sequence[int], digits: Sequence[int], decode: Callable[[list[int]], str]) -> int | None:
     """Return the index of the answer token in generated ``tokens``, None if no token is exactly the answer.
 

@@ -36,6 +36,7 @@ from torch import Tensor
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from r1_reward.algorithm import PolicyLoss, filter_outliers, policy_loss, pre_clip_bias
+from r1_reward.engines.tokens import text_decoder
 from r1_reward.judge.referee import Referee
 from r1_reward.records.errors import UserError
 from r1_reward.records.parsing import with_template_thought
@@ -186,7 +187,8 @@ class StableReinforceTrainer(RolloutTrainer):
         """Return (N, 1) rewards of all processes' samples, in order; NaN for those that cannot be scored."""
         # Decode the tokens: in TRL's messages, a tokenizer's response template may have removed the thought.
         processor: Any = self.processing_class
-        texts = processor.batch_decode(completion_ids_list, skip_special_tokens=True)
+        decode = text_decoder(processor.tokenizer)
+        texts = [decode(ids) for ids in completion_ids_list]
         rewards = self.judgment_reward(
             completions=[[{"content": with_template_thought(self._rendered_prompt, text)}] for text in texts],
             preferred=[row["preferred"] for row in inputs],

@@ -39,6 +39,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("probability", pa.float64()),
             ("for_1", pa.int32()),
             ("for_2", pa.int32()),
+            ("ties", pa.int32()),
             ("unreadable", pa.int32()),
             ("flips", pa.float64()),
             ("tokens", pa.int64()),
@@ -64,7 +65,8 @@ SCHEMAS: dict[str, pa.Schema] = {
 ``top_is_best`` is 1 if the response with the highest reward has the best rank, 0 if not, and with several top responses
 the share that have it; null if the row has no ``ranking``.
 
-``truncated`` and ``unreadable`` count votes that were cut by the token limit and votes without a verdict.
+``for_1``, ``for_2`` and ``ties`` count votes by their verdict, ``unreadable`` those without one, ``truncated`` those
+cut by the token limit. ``ties`` is null in rows that an earlier version judged before the run was resumed.
 """
 
 
@@ -163,7 +165,7 @@ def _result(row: Row, result: Result, judged: Verdict | ScoredGroup | EngineErro
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, Any]:
-    names = ("preferred", "probability", "for_1", "for_2", "unreadable", "flips", "tokens", "truncated")
+    names = ("preferred", "probability", "for_1", "for_2", "ties", "unreadable", "flips", "tokens", "truncated")
     return {name: getattr(verdict, name) for name in names}
 
 

@@ -184,7 +184,7 @@ def _summary(out: Path, file: pq.ParquetFile) -> ScoreSummary:
     rows, failed = 0, 0
     first: list[tuple[int, str | None, str]] = []
     columns = file.schema_arrow.names
-    counted = [name for name in ("for_1", "for_2", "votes", "unreadable", "truncated", BEST) if name in columns]
+    counted = [name for name in ("for_1", "for_2", "ties", "votes", "unreadable", "truncated", BEST) if name in columns]
     ranked = 0
     sums: Counter[str] = Counter()
     for batch in file.iter_batches(columns=["id", "error", *counted]):
@@ -200,7 +200,8 @@ def _summary(out: Path, file: pq.ParquetFile) -> ScoreSummary:
         rows += batch.num_rows
     if "truncated" not in columns:
         return ScoreSummary(out, rows, failed, first)
-    votes = sums["votes"] if "votes" in columns else sums["for_1"] + sums["for_2"] + sums["unreadable"]
+    by_verdict = sum(sums[name] for name in ("for_1", "for_2", "ties", "unreadable"))
+    votes = sums["votes"] if "votes" in columns else by_verdict
     summary = ScoreSummary(out, rows, failed, first, votes, sums["unreadable"], sums["truncated"])
     if BEST not in columns:
         return summary

@@ -1,9 +1,10 @@
 r"""Judges that score one response at a time, such as LLaVA-Critic: "Score: 85". The higher score wins.
 
 Equal scores are a tie. The score is read after the thought: the last "Final Score", else a "Score" or "Rating" if all
-of them agree, else "I rate it 85/100", else a number alone on the first line. Denominators count: 8/10 is 80. A
-negative number, a number above its scale and a range (80-90) are not scores; unless both scores are readable, there is
-no verdict. Two judgments become one text, which is parsed like any other::
+of them agree, else "I rate it 85/100". A number alone on the first line is a score, too; if another one differs, which
+may come from the picture, neither counts. Denominators count: 8/10, 8 (out of 10), 8 points out of 10, 8 on a scale of
+10 and 8 on a scale of 1 to 10 are 80. A negative number, a number above its scale and a range (80-90) are not scores;
+unless both scores are readable, there is no verdict. Two judgments become one text, which is parsed like any other::
 
     <think>[Response 1]: ...
     [Response 2]: ...</think>
@@ -19,13 +20,18 @@ from r1_reward.records.dialect import NOTHING, Dialect, Found
 from r1_reward.records.schema import Label
 
 _NUMBER = r"(?<![\d.])(\d{1,6}(?:\.\d{1,6})?)(?!\s*[-–—]\s*\d|\s*to\s+\d|[.,]?\d)"
-_SCALE = r"(?:[\s*\])]*(?:/|out\s+of)[\s*\[(]*(\d{1,6}))?"
+_OF = (
+    r"[\s*\[\]()]*(?:points?[\s(]*)?"
+    r"(?:/|out\s+of|on\s+(?:a|the)\s+scale\s+(?:of|from)(?:\s+\d{1,6}\s*(?:to|[-–—]))?)[\s*\[(]*"
+)
+"""What stands between a score and its denominator."""
+_SCALE = rf"(?:{_OF}(\d{{1,6}}))?"
 _FILL = r"[\"'\s*_:=\[(]{0,12}"
 _WORD = rf"{_FILL}(?:(?:of|is|for\s+(?:this|the)\s+response(?:\s+is)?)\b)?{_FILL}"
 _FINAL = re.compile(rf"\b(?:final|overall|total)[\s*_]+(?:score|rating)\b{_WORD}{_NUMBER}{_SCALE}", re.IGNORECASE)
-_LABELLED = re.compile(rf"\b(?:score|rating|rate)\b{_WORD}{_NUMBER}{_SCALE}", re.IGNORECASE)
-_RATED = re.compile(
-    rf"\b(?:rate|give|award|assign)\b[^.\n]{{0,60}}?{_NUMBER}[\s*\])]*(?:/|out\s+of)[\s*\[(]*(\d{{1,6}})", re.IGNORECASE
+_LABELLED = re.compile(rf"\b(?:score|rating)\b{_WORD}{_NUMBER}{_SCALE}", re.IGNORECASE)
+_RATED = re.compile(  # not the noun: "the success rate is 9 out of 10"
+    rf"\b(?:rate(?!\s+(?:of|is|was)\b)|give|award|assign)\b[^.\n]{{0,60}}?{_NUMBER}{_OF}(\d{{1,6}})", re.IGNORECASE
 )
 _ALONE = re.compile(rf"\A[\s*\[(\"']*{_NUMBER}{_SCALE}[\s*\])\"'%.]*(?:\Z|\n)", re.IGNORECASE)
 _BOTH = re.compile(r"\A\s*Score of response 1: (none|[\d.]+)\nScore of response 2: (none|[\d.]+)\s*\Z")
@@ -34,13 +40,9 @@ _FULL = 100.0
 
 def read_score(spoken: str) -> float | None:
     """Return the score of one response, in [0, 1]; None if there is none, or scores contradict each other."""
-    if final := _FINAL.findall(spoken):
-        return _share(final[-1])
-    for pattern in (_LABELLED, _RATED):
-        if said := {_share(found) for found in pattern.findall(spoken)}:
-            return said.pop() if len(said) == 1 else None
-    alone = _ALONE.match(spoken)
-    return None if alone is None else _share((alone[1], alone[2]))
+    labelled = _FINAL.findall(spoken)[-1:] or _LABELLED.findall(spoken) or _RATED.findall(spoken)
+    said = {_share(found) for found in [*_ALONE.findall(spoken), *labelled]}
+    return said.pop() if len(said) == 1 else None
 
 
 def _share(found: tuple[str, str]) -> float | None:
@@ -76,7 +78,7 @@ DIALECT = Dialect(
     ties=True,
     hostile=(
         r"(?i:(?:score|rating)\b[\s*_\"']*(?:of response [12][\s*_]*)?(?:[:=]|is\b|of\b|\d|\[))",
-        r"(?i:(?:rate|give|award|assign)\b[^.\n]{0,60}?\d\s*(?:/|out\s+of)\s*\d)",
+        rf"(?i:(?:rate|give|award|assign)\b[^.\n]{{0,60}}?\d(?:\.\d{{1,6}})?{_OF}\d)",
         r"(?i:(?:question|the lmm response|assistant)[ \t]*:)",
     ),
     models=(r"llava[-_]critic(?![-_]r1)",),
