@@ -201,7 +201,7 @@ def test_bad_rows_get_errors_and_leave_the_others_alone(server, tmp_path):
     for number, (line, reason) in enumerate(zip(lines[1::2], BAD.values(), strict=True)):
         assert reason in line["error"]
         assert line["error"].startswith(f"line {2 * number + 3}: ")
-        assert [value for name, value in line.items() if name not in ("id", "error")] == [None] * 8
+        assert [value for name, value in line.items() if name not in ("id", "error")] == [None] * 9
     assert [(number, error) for number, _, error in summary.first] == [
         (2 * i + 2, line["error"]) for i, line in enumerate(lines[1::2])
     ]

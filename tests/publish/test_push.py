@@ -148,11 +148,11 @@ def test_an_incomplete_measurement_is_shown_and_kept_out_of_the_metadata(trained
 
 
 def test_a_trial_is_shown_and_kept_out_of_the_metadata(trained, bench_of):
-    package = prepare(trained, "me/judge", bench=[bench_of(trained, limit=16, overall=0.625)])
+    package = prepare(trained, "me/judge", bench=[bench_of(trained, limit=16, overall=0.625, parse_rate=1.0)])
     text = card(package)
     assert "62.5 %" in text and "are not all those of the benchmark: this is not its score" in text
     assert "model-index" not in text
-    whole = prepare(trained, "me/judge", bench=[bench_of(trained, name="whole", overall=0.625)])
+    whole = prepare(trained, "me/judge", bench=[bench_of(trained, name="whole", overall=0.625, parse_rate=1.0)])
     assert "model-index" in card(whole)
 
 

@@ -149,7 +149,7 @@ def keep_video_frames(processor: Any, frames: int) -> None:
 
 def pixel_budget(processor: Any) -> int | None:
     """Return the number of pixels to which a processor downscales larger images; None if its family has no budget."""
-    images = getattr(processor, "image_processor", None)
+    images: Any = getattr(processor, "image_processor", None)
     # In other processors the edges are lengths, not numbers of pixels.
     return getattr(images.size, "longest_edge", None) if hasattr(images, "temporal_patch_size") else None
 
