@@ -17,8 +17,9 @@ from test_witnesses import numbers as witness
 from typer.testing import CliRunner
 
 from r1_reward.bench import summary
-from r1_reward.bench.benchmarks.rewardbench_2 import BENCHMARK, SUBSETS
+from r1_reward.bench.benchmarks.rewardbench_2 import BENCHMARK, SUBSETS, read
 from r1_reward.bench.official import TiesRow, ties_score
+from r1_reward.bench.rows import Outcome, Vote
 from r1_reward.bench.score import score_file
 from r1_reward.bench.suites import SuiteFileError, load_suite
 from r1_reward.cli.bench import app
@@ -294,3 +295,11 @@ def test_published_rows() -> None:
     row = next(row for row in BENCHMARK.published if len(row.values) == 7)
     subsets = [float(row.values[subset]) for subset in SUBSETS]
     assert f"{sum(subsets) / 6:.1f}" == row.values["mean"]
+
+
+@pytest.mark.parametrize("votes", [[0, 0, 1, 2], [0, 0, 1, None, None]])
+def test_a_tie_is_a_win_for_neither_answer_of_ties(votes: list[int | None]) -> None:
+    passes = (tuple(Vote(None if a is None else a == 1, third=a == 0) for a in votes),)
+    one = Outcome(0, "ref:1", passes, "Ties", preferred=1, members=(0, 1))
+    (row,) = read([one]).ties
+    assert row.scores == [0.0, 0.0]

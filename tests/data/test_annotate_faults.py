@@ -142,6 +142,17 @@ def test_a_server_that_begins_to_reject_everything_marks_no_row(server, tmp_path
     assert found == {"p0": "", "p1": "rejected", "p2": ""}, "the server still answered after it rejected p1"
 
 
+def test_rows_that_are_too_long_for_the_server_do_not_end_the_run(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(annotation_module, "GIVE_UP", 5)
+    rows, out = [pair(n, preferred=1) for n in range(12)], tmp_path / "out"
+    server.default = [
+        status(400, "This model's maximum context length is 4096 tokens. However, you requested 10213 tokens.")
+    ]
+    server.scripts = {prompt(row): [reply(says(1))] for row in (rows[0], rows[11])}
+    report = run(server, write_pairs(tmp_path / "in", rows), out, concurrency=1)
+    assert (report["written"], report["dropped"], report["complete"]) == (2, {"rejected": 10}, True)
+
+
 def test_a_row_with_pictures_is_asked_again_even_if_a_text_only_server_answers_others(server, tmp_path):
     rows, out = [pair(0, preferred=1, images=[]), pair(1, preferred=1)], tmp_path / "out"
     blind = status(400, "this is a text-only model")

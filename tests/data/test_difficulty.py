@@ -13,6 +13,7 @@ from video_files import greys, write_frames
 
 from r1_reward.data.difficulty import split_difficulty
 from r1_reward.data.pass_rates import PassRates, Rate, measure
+from r1_reward.engines.client import RejectedError
 from r1_reward.engines.engine import EngineError
 from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.unreadable import UnreadableJudge
@@ -308,15 +309,16 @@ def test_a_model_that_stops_answering_ends_the_measurement_and_keeps_the_rest(tm
     assert warning.startswith("1 row was not measured and is missing from the RL set; the first error: ")
 
 
-def test_prompts_that_are_too_long_do_not_end_a_measurement(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [PromptTooLong("too long"), RejectedError("content_policy_violation", "HTTP 400")])
+def test_rows_that_are_refused_for_what_they_are_do_not_end_a_measurement(tmp_path, monkeypatch, error):
     monkeypatch.setattr("r1_reward.data.pass_rates.GIVE_UP", 3)
 
     class Short(FakeEngine):
         def answer(self, requests):
-            return [PromptTooLong("the prompt is too long") for _ in requests]
+            return [error for _ in requests]
 
     source = write_pairs(tmp_path / "in", [pair(n, taught=False) for n in range(5)])
-    assert measure(source, RATES, tmp_path / "rates.jsonl", Short()) == ["the prompt is too long"] * 5
+    assert measure(source, RATES, tmp_path / "rates.jsonl", Short()) == [str(error)] * 5
 
 
 @pytest.mark.parametrize(

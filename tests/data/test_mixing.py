@@ -407,15 +407,13 @@ def test_the_old_mixture_stays_until_the_new_one_is_complete(tmp_path: Path, mon
     assert sorted(os.listdir(tmp_path)) == [".out.lock", "one", "out", "two"]
 
 
-def test_a_link_to_a_folder_stays_and_the_mixture_is_written_where_it_leads(tmp_path: Path) -> None:
-    mixture, out = two_sources(tmp_path / "sources"), tmp_path / "mixed"
+def test_a_link_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "big").mkdir()
-    out.symlink_to(tmp_path / "big" / "mixed")
-    for seed in (0, 5):
-        mix(mixture.model_copy(update={"seed": seed}), out, overwrite=True)
-        assert out.is_symlink() and len(read(out)) == 32
-    assert sorted(os.listdir(tmp_path / "big")) == [".mixed.lock", "mixed"]
-    assert sorted(os.listdir(tmp_path)) == ["big", "mixed", "sources"]
+    (tmp_path / "mixed").symlink_to(tmp_path / "big")
+    mixture = MixConfig.model_validate({"sources": {"a": {"path": str(tmp_path / "gone")}}})
+    with pytest.raises(UserError, match="mixed: is a link, .* Give the folder itself: .*big"):
+        mix(mixture, tmp_path / "mixed")
+    assert sorted(os.listdir(tmp_path)) == ["big", "mixed"]
 
 
 def test_a_link_in_place_of_the_old_folder_is_not_in_the_way(tmp_path: Path) -> None:

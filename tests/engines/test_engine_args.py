@@ -97,7 +97,11 @@ LENGTH = {"max_model_len": 4096, "gpu_memory_utilization": 0.5}
 
 
 @pytest.mark.parametrize("command", ["run", "probe", "score"])
-def test_a_run_resumes_only_with_the_arguments_that_affect_verdicts(command, loaded, checkpoint, pair_file, tmp_path):
+def test_a_run_resumes_only_with_the_arguments_that_affect_verdicts(
+    command, loaded, checkpoint, pair_file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("r1_reward.store.run_folder._release", lambda *_: None)  # as after a kill
+
     def judge(engine_args, engine="vllm"):
         if command == "score":
             settings = ScoreSettings(model=str(checkpoint), engine=engine)

@@ -21,7 +21,7 @@ from r1_reward.data.annotation_report import Summary
 from r1_reward.data.attempts_file import REJECTED, Attempt, AttemptRecord, AttemptsFile, Usage
 from r1_reward.data.settings import AnnotateSettings, Money
 from r1_reward.data.teacher import read_reply
-from r1_reward.engines.client import RejectedError
+from r1_reward.engines.client import RejectedError, TextOnlyError, TooLongError
 from r1_reward.engines.engine import EngineError, Generative, ReadsTextOnly
 from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.prepare import prepare
@@ -156,6 +156,7 @@ class Annotation:
         self._total = sum(1 for _ in read_rows(path, ["id"]))
         self._done = self._agreed = self._failed_in_a_row = 0
         self._answered = False  # whether this call has had a reply
+        self._gave_up = False
         self._rejected: list[AttemptRecord] = []  # not recorded yet, see reject()
 
     def due(self) -> Iterator[Job]:
@@ -230,13 +231,15 @@ class Annotation:
     def reject(self, job: Job, attempt: int, error: RejectedError) -> None:
         """Note that the server rejected a row; the next reply records it, so that the row is not sent again.
 
-        A server that rejects everything is at fault, not the rows, so a rejection also counts as a row without a reply.
+        A server that rejects everything is at fault, not the rows, so a rejection also counts as a row without a reply,
+        unless it says that the row's prompt is too long.
 
         Raises:
             UserError: as :meth:`leave`; the rejections since the last reply are not recorded.
         """
         record = self.record(job, attempt, Completion(text=str(error), tokens=0, prompt_tokens=0, refused=True))
-        self._rejected.append(record.model_copy(update={"problem": REJECTED}))
+        if not self._gave_up:  # requests in flight may still be answered
+            self._rejected.append(record.model_copy(update={"problem": REJECTED}))
         self.leave(job, error)
 
     def record_rejected(self) -> None:
@@ -250,15 +253,18 @@ class Annotation:
     def leave(self, job: Job, error: UserError) -> None:
         """Note a row without an outcome; raises UserError after ``GIVE_UP`` consecutive rows without a reply."""
         unusable = _is_unusable(error)
+        about_the_row = isinstance(error, TooLongError) or (isinstance(error, TextOnlyError) and self._answered)
         reason = "image" if isinstance(error, ImageError) else "not shown" if unusable else "no reply"
         self.gaps[job.key] = (reason, str(error))
         self._done += unusable
-        self._failed_in_a_row += not unusable
+        self._failed_in_a_row += not (unusable or about_the_row)
         if self._failed_in_a_row >= GIVE_UP:
+            self._gave_up = True
             self._rejected.clear()
             raise UserError(
                 f"{GIVE_UP} rows in a row got no reply; the last error: {error}\n"
-                "All replies so far are kept; run the same command again to resume."
+                "All replies so far are kept; run the same command again to resume. If the server is right to reject "
+                f"these rows, remove them from {self.path} first."
             )
         self._show()
 

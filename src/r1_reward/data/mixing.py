@@ -129,27 +129,28 @@ class _Clock:
 
 @contextmanager
 def _work_folder(out: Path, overwrite: bool) -> Iterator[Path]:
-    """Create a temporary folder next to ``out``, or to where that leads, and move it there on success."""
-    # A link stays, and the work is done on the disk that it leads to. Other paths are not resolved: videos are named
-    # relative to the folder as it is given, and read like that.
-    place = out.resolve() if out.is_symlink() else out
+    """Create a temporary folder next to ``out``, and move it there on success."""
+    if out.is_symlink():  # videos are named relative to the folder as it is given, so it cannot be written elsewhere
+        raise UserError(
+            f"{out}: is a link, which would be replaced by a folder. Give the folder itself: {out.resolve()}"
+        )
     if Path.cwd().is_relative_to(out.resolve()):  # a shell would be left in the folder that was replaced
         raise UserError(
             f"{out}: is or contains the current folder, which would be replaced as a whole. Choose another folder, or "
             "run the command from elsewhere."
         )
-    if os.path.ismount(place):
+    if os.path.ismount(out):
         raise UserError(f"{out}: is a mount point, which cannot be replaced as a whole. Choose a folder inside it.")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with locked(place.with_name(f".{place.name}.lock"), out):
-        restore_folder(place)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with locked(out.with_name(f".{out.name}.lock"), out):
+        restore_folder(out)
         _require_free(out, overwrite)
-        work = place.with_name(f".{place.name}.part")
+        work = out.with_name(f".{out.name}.part")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         try:
             yield work
-            replace_folder(work, place)
+            replace_folder(work, out)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from r1_reward.data.annotation import TIE, Job, read_jobs
 from r1_reward.data.settings import PassRates
 from r1_reward.data.teacher import TeacherSpec, parse_teacher
+from r1_reward.engines.client import RejectedError
 from r1_reward.engines.engine import Engine, EngineError
 from r1_reward.engines.length import PromptTooLong
 from r1_reward.engines.options import draw_fields
@@ -138,7 +139,7 @@ class _Counted(NamedTuple):
     rate: Rate | str
     readings: list[Reading]
     unanswered: bool = False
-    """Whether the row can be shown but the engine failed."""
+    """Whether the row can be shown but the engine failed; a server's rejection is about the row."""
 
 
 def _in_a_row(before: int, counted: Iterable[_Counted]) -> int:
@@ -166,7 +167,7 @@ def _count(engine: Engine, jobs: Iterable[tuple[str, Job]], rates: PassRates) ->
     for votes in draw_votes(engine, prepare_all(rows(), video_frames=rates.frames), plan):
         preferred = waiting.popleft()
         if isinstance(votes, EngineError):
-            yield _Counted(str(votes), [], not isinstance(votes, InvalidPair | PromptTooLong))
+            yield _Counted(str(votes), [], not isinstance(votes, InvalidPair | PromptTooLong | RejectedError))
             continue
         samples = votes[: rates.samples]
         right = sum(vote.answer == preferred for vote in samples)

@@ -142,8 +142,9 @@ def load_config(
 def save_config(config: LoadedConfig[Any], folder: str | Path) -> Path:
     """Write every resolved key, given or default, to ``folder/config.yaml``, which loads again, and return its path."""
     resolved = {**config.run.model_dump(), **config.trainer.to_dict()}
-    if resolved.get("steps_per_generation") is not None:
-        resolved.pop("generation_batch_size", None)  # it follows from the steps, and GRPOConfig takes only one of both
+    if resolved.get("steps_per_generation") is not None:  # GRPOConfig takes one of both: the one that was given
+        given = config.given.get("generation_batch_size") is not None
+        resolved.pop("steps_per_generation" if given else "generation_batch_size", None)
     path = Path(folder) / "config.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(_plain(resolved), sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -103,6 +103,8 @@ class Lengths:
         except UserError:  # reported when training reads the row
             return tokens
         shown = list(prompts(row, pair))[number]
+        if tokens + self._of_pictures(shown.pictures) <= most:
+            return tokens
         return self._encoded(self._text(shown), shown.pictures)
 
     def _text(self, shown: Shown) -> str:
@@ -114,8 +116,18 @@ class Lengths:
             if budget is None:
                 self._per_picture = int(self._of_a_large_picture() * _ODD_SHAPES)
             else:
-                self._per_picture = _most_tokens(self.processor.image_processor, budget)
+                # The budget of a family may be a placeholder.
+                most = _most_tokens(self.processor.image_processor, budget)
+                self._per_picture = max(most, self._of_a_large_picture())
         return self._per_picture
+
+    def _of_pictures(self, pictures: Sequence[Image.Image]) -> int:
+        """Return a number of tokens that these pictures do not exceed, from their sizes where the family allows it."""
+        images = self.processor.image_processor
+        if pixel_budget(self.processor) is None or not hasattr(images, "get_number_of_image_patches"):
+            return len(pictures) * self._most_per_picture()
+        patches = (images.get_number_of_image_patches(one.height, one.width) for one in pictures)
+        return sum(math.ceil(count / images.merge_size**2) for count in patches)
 
     def _of_a_large_picture(self) -> int:
         messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "a"}]}]

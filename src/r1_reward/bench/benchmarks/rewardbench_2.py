@@ -139,9 +139,9 @@ def _ratings(comparisons: Cluster) -> Iterator[TiesRow]:
             right.add(better)
             for votes in one.passes:
                 verdict = won(votes, one.preferred)
-                tie = 2 * sum(vote.third for vote in votes) > len(votes)
+                ties, lost = sum(vote.third for vote in votes), sum(vote.correct is False for vote in votes)
                 wins[better] += [] if verdict is None else [verdict]
-                wins[worse] += [] if verdict is None else [not verdict and not tie]
+                wins[worse] += [] if verdict is None else [not verdict and lost - ties >= ties]
         if id.startswith("tied") and len(right) < 2:  # no comparison of the other right answers was judged
             continue
         ratings = [fmean(wins[place]) if wins[place] else None for place in sorted(wins)]

@@ -123,8 +123,10 @@ def _image(value: Any) -> Mapping[str, Any] | None:
         return an_image(value, "image")
     if len(value) > MAX_BASE64:
         raise Drop("image too large", f"{len(value):,} characters of base64")
+    # Some data URIs of base64 do not say so.
+    text = value.partition(",")[2] if value.startswith("data:") else value
     try:
-        data = decode(value)
+        data = decode(text)
     except ValueError:
         data = b""
     if not data or (len(value) < _LONGEST_PATH and image_suffix(data) == ".img"):  # a path: images/7 is base64

@@ -21,7 +21,7 @@ from r1_reward.records.schema import Label
 
 _NUMBER = r"(?<![\d.])(\d{1,6}(?:\.\d{1,6})?)(?!\s*[-–—]\s*\d|\s*to\s+\d|[.,]?\d)"
 _OF = (
-    r"[\s*\[\]()]*(?:points?[\s(]*)?"
+    r"(?:[^\S\n]|[*\[\]()])*(?:points?[\s(]*)?"
     r"(?:/|out\s+of|on\s+(?:a|the)\s+scale\s+(?:of|from)(?:\s+\d{1,6}\s*(?:to|[-–—]))?)[\s*\[(]*"
 )
 """What stands between a score and its denominator."""
@@ -29,7 +29,7 @@ _SCALE = rf"(?:{_OF}(\d{{1,6}}))?"
 _FILL = r"[\"'\s*_:=\[(]{0,12}"
 _WORD = rf"{_FILL}(?:(?:of|is|for\s+(?:this|the)\s+response(?:\s+is)?)\b)?{_FILL}"
 _FINAL = re.compile(rf"\b(?:final|overall|total)[\s*_]+(?:score|rating)\b{_WORD}{_NUMBER}{_SCALE}", re.IGNORECASE)
-_LABELLED = re.compile(rf"\b(?:score|rating)\b{_WORD}{_NUMBER}{_SCALE}", re.IGNORECASE)
+_LABELLED = re.compile(rf"\b(?:score|rating|rate(?=[\s*_]*[:=]))\b{_WORD}{_NUMBER}{_SCALE}", re.IGNORECASE)
 _RATED = re.compile(  # not the noun: "the success rate is 9 out of 10"
     rf"\b(?:rate(?!\s+(?:of|is|was)\b)|give|award|assign)\b[^.\n]{{0,60}}?{_NUMBER}{_OF}(\d{{1,6}})", re.IGNORECASE
 )
@@ -41,7 +41,9 @@ _FULL = 100.0
 def read_score(spoken: str) -> float | None:
     """Return the score of one response, in [0, 1]; None if there is none, or scores contradict each other."""
     labelled = _FINAL.findall(spoken)[-1:] or _LABELLED.findall(spoken) or _RATED.findall(spoken)
-    said = {_share(found) for found in [*_ALONE.findall(spoken), *labelled]}
+    same = {float(value) for value, _ in labelled}  # "8" before "Score: 8/10" is the same score
+    alone = [found for found in _ALONE.findall(spoken) if found[1] or float(found[0]) not in same]
+    said = {_share(found) for found in [*alone, *labelled]}
     return said.pop() if len(said) == 1 else None
 
 
