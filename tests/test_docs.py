@@ -49,6 +49,13 @@ def spans(text: str) -> list[str]:
     return re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE))
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_list_or_table_begins_after_a_blank_line(page):
+    """GitHub shows it anyway, but for the documentation's Markdown it is part of the paragraph before."""
+    prose = re.sub(r"^ *```.*?^ *```", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"^(?!- |\d+\. |[ |#<])(\S.*)\n(?:- |\d+\. |\|)", prose, re.MULTILINE) == []
+
+
 # Files and tests.
 
 
