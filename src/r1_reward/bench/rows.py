@@ -123,15 +123,19 @@ class Outcome(NamedTuple):
         return (first, second) if self.preferred == 1 else (second, first)
 
 
+def count_votes(votes: Sequence[Vote]) -> tuple[int, int, int]:
+    """Return the number of votes for the label, for the other response, and for the third verdict (see `Vote`)."""
+    third = sum(vote.third for vote in votes)
+    return sum(vote.correct is True for vote in votes), sum(vote.correct is False for vote in votes) - third, third
+
+
 def won(votes: Sequence[Vote], preferred: Label | None) -> bool | None:
     """Return whether the majority of a pass has the label as its verdict; None if no vote is readable.
 
     None also if the votes split evenly between two responses. The rule is that of
     :func:`r1_reward.judge.voting.majority`.
     """
-    right = sum(vote.correct is True for vote in votes)
-    third = sum(vote.third for vote in votes)
-    wrong = sum(vote.correct is False for vote in votes) - third
+    right, wrong, third = count_votes(votes)
     if right + wrong + third == 0:
         return None
     if preferred == 0 or third > max(right, wrong):

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from r1_reward.bench.rows import BenchmarkRow
 from r1_reward.bench.settings import RunSettings
 from r1_reward.bench.suites import LoadedSuite, row_images
-from r1_reward.engines.engine import Engine, EngineError
+from r1_reward.engines.engine import GIVE_UP, Engine, EngineError
 from r1_reward.engines.options import draw_fields, engine_fields, require_one_place
 from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, GoOn, in_workers
@@ -44,7 +44,6 @@ from r1_reward.store.run_folder import RUN_FILE, Run, add_remarks, run_folder
 __all__ = ["METRICS", "PREDICTIONS", "RUN_FILE", "RunSettings", "RunState", "run_benchmark"]
 
 PREDICTIONS, METRICS = "predictions.jsonl", "metrics.json"
-GIVE_UP = 100  # consecutive rows that fail before a run ends: an unreachable server or a wrong image folder
 _BLOCK_SEQUENCES = 256  # sequences per block: enough for full batches, few enough to lose in a kill
 
 

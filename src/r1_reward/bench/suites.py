@@ -131,7 +131,7 @@ class LoadedSuite:
             raise UserError(f"{self.source}: had {self._total} rows when it was checked, but now has {count}.")
 
     def limited(self, limit: int) -> LoadedSuite:
-        """Return ``limit`` rows, evenly spaced because benchmarks are sorted by source, or all if there are no more.
+        """Return ``limit`` rows, evenly spaced because benchmarks are sorted by source; all if there are fewer.
 
         Rows that are scored together, as a group or for ACC+, stay together and count as one.
         """

@@ -22,7 +22,7 @@ from r1_reward.data.attempts_file import REJECTED, Attempt, AttemptRecord, Attem
 from r1_reward.data.settings import AnnotateSettings, Money
 from r1_reward.data.teacher import read_reply
 from r1_reward.engines.client import RejectedError, TextOnlyError, TooLongError
-from r1_reward.engines.engine import EngineError, Generative, ReadsTextOnly
+from r1_reward.engines.engine import GIVE_UP, EngineError, Generative, ReadsTextOnly
 from r1_reward.engines.length import PromptTooLong
 from r1_reward.judge.prepare import prepare
 from r1_reward.judge.settings import OnUnreadable
@@ -43,7 +43,6 @@ _REASONS = {
     TIE: "neither response is preferred, so no judgment can agree with the label",
 }
 """Why the teacher is not asked about a row."""
-GIVE_UP = 100  # consecutive rows without a reply before a run ends: the server is probably gone
 
 
 class Job(NamedTuple):

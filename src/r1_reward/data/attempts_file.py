@@ -23,7 +23,7 @@ from r1_reward.records.schema import Answer
 from r1_reward.store.append_log import AppendLog, Place
 
 REJECTED = "rejected"
-"""The problem of an attempt whose text the server rejected: there is no reply, and nothing to pay."""
+"""The problem of an attempt whose text the server rejected: it sent no reply and charges nothing."""
 
 
 class AttemptRecord(BaseModel):

@@ -25,7 +25,7 @@ from r1_reward.data.annotation import TIE, Job, read_jobs
 from r1_reward.data.settings import PassRates
 from r1_reward.data.teacher import TeacherSpec, parse_teacher
 from r1_reward.engines.client import RejectedError
-from r1_reward.engines.engine import Engine, EngineError
+from r1_reward.engines.engine import GIVE_UP, Engine, EngineError
 from r1_reward.engines.length import PromptTooLong
 from r1_reward.engines.options import draw_fields
 from r1_reward.engines.workers import EngineSpec, in_workers
@@ -42,7 +42,6 @@ from r1_reward.store.identity import weights_identity
 from r1_reward.store.shards import read_rows
 
 _BLOCK = 64  # rows measured together: enough for full batches, few enough to lose in a kill
-GIVE_UP = 100  # consecutive rows without an answer before a run ends: the server is probably gone
 
 Progress = Callable[[int, int], None]
 """Called with the numbers of finished rows and of all rows."""

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+GIVE_UP = 100
+"""Consecutive rows without an answer before a long run ends: the server is probably gone, or the image folder wrong."""
+
+
 class Request(NamedTuple):
     """Chat messages with an ``{"type": "image"}`` part for every picture, the pictures in that order, and the seeds."""
 

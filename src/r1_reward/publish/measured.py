@@ -95,9 +95,8 @@ def read_run(run: Path, names: Sequence[str]) -> Measured:
         dataset=suite.hub_id or source or "pairs",
         revision=data.get("revision"),
         protocol=_protocol(metrics),
-    )._replace(
         # Runs of 0.1 do not name the size.
-        official=metrics.get("limit") is None and not (suite.sizes and metrics.get("size", "") is None)
+        official=metrics.get("limit") is None and not (suite.sizes and metrics.get("size", "") is None),
     )
 
 
@@ -143,7 +142,9 @@ def _protocol(metrics: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _measured(metrics: Mapping[str, Any], *, title: str, dataset: str, revision: str | None, protocol: str) -> Measured:
+def _measured(
+    metrics: Mapping[str, Any], *, title: str, dataset: str, revision: str | None, protocol: str, official: bool
+) -> Measured:
     spans = metrics.get("intervals") or {}
     position = metrics.get("by_position") or {}
     baselines = metrics.get("baselines") or {}
@@ -173,6 +174,7 @@ def _measured(metrics: Mapping[str, Any], *, title: str, dataset: str, revision:
         baselines={name: (baselines.get(name) or {}).get("overall") for name in ("always_1", "longer", "shorter")},
         known_issues=(metrics.get("known_issues") or {}).get("n", 0),
         truncated=metrics.get("truncated"),
+        official=official,
     )
 
 

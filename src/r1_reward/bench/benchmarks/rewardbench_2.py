@@ -36,7 +36,7 @@ from r1_reward.bench.benchmark import (
 )
 from r1_reward.bench.fields import Draft, Fields
 from r1_reward.bench.official import REWARD_BENCH_2, TiesRow, four_way_score, reward_bench_2_score, ties_score
-from r1_reward.bench.rows import BenchmarkRow, Outcome, won
+from r1_reward.bench.rows import BenchmarkRow, Outcome, count_votes, won
 from r1_reward.records.errors import UserError
 from r1_reward.records.schema import Answer
 
@@ -139,9 +139,9 @@ def _ratings(comparisons: Cluster) -> Iterator[TiesRow]:
             right.add(better)
             for votes in one.passes:
                 verdict = won(votes, one.preferred)
-                ties, lost = sum(vote.third for vote in votes), sum(vote.correct is False for vote in votes)
+                _, wrong, ties = count_votes(votes)
                 wins[better] += [] if verdict is None else [verdict]
-                wins[worse] += [] if verdict is None else [not verdict and lost - ties >= ties]
+                wins[worse] += [] if verdict is None else [not verdict and wrong >= ties]  # a tie is a win for neither
         if id.startswith("tied") and len(right) < 2:  # no comparison of the other right answers was judged
             continue
         ratings = [fmean(wins[place]) if wins[place] else None for place in sorted(wins)]

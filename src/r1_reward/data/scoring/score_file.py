@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from r1_reward.data.scoring.judging import SCHEMAS, Job, Result, ScoreSettings, judge_rows
 from r1_reward.data.scoring.parts import Parts, ScoreSummary
 from r1_reward.data.scoring.rows import Block, Source, open_rows, survey
+from r1_reward.engines.engine import GIVE_UP
 from r1_reward.engines.options import draw_fields, engine_fields, require_one_place
 from r1_reward.engines.usage import Usage
 from r1_reward.engines.workers import EngineSpec, in_workers
@@ -37,7 +38,6 @@ from r1_reward.store.identity import weights_fields
 from r1_reward.store.model_names import chosen_dialect, dialect_fields
 from r1_reward.store.run_folder import add_remarks
 
-GIVE_UP = 100  # consecutive rows on which the engine fails before a run ends
 BLOCK_ROWS = 512  # enough for full batches, few enough to lose in a kill
 
 

@@ -4,7 +4,7 @@ Equal scores are a tie. The score is read after the thought: the last "Final Sco
 of them agree, else "I rate it 85/100". A number alone on the first line is a score, too; if another one differs, which
 may come from the picture, neither counts. Denominators count: 8/10, 8 (out of 10), 8 points out of 10, 8 on a scale of
 10 and 8 on a scale of 1 to 10 are 80. A negative number, a number above its scale and a range (80-90) are not scores;
-unless both scores are readable, there is no verdict. Two judgments become one text, which is parsed like any other::
+without two readable scores the judge gave no verdict. Two judgments become one text, which is parsed like any other::
 
     <think>[Response 1]: ...
     [Response 2]: ...</think>
