@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -153,7 +154,7 @@ def test_group_reward_points_to_the_plug_in():
 
 
 class Wordy(FakeEngine):
-    """Prefers the response with more of the world's words."""
+    """Prefers the response with more of the world's words, then the longer one."""
 
     special_tokens = ("<|im_end|>",)
 
@@ -169,7 +170,7 @@ class Wordy(FakeEngine):
             question, first, second = shown(request)
             self.asked.append((question, first, second))
             self.pictures.append(len(request.images))
-            one, two = self.count(first), self.count(second)
+            one, two = ((self.count(text), len(text)) for text in (first, second))
             text = "Who knows?" if one == two else f"<think>Seen.</think><answer>{1 if one > two else 2}</answer>"
             yield [Completion(text=text, tokens=5, probability=None) for _ in request.seeds]
 
@@ -192,6 +193,12 @@ def grpo(checkpoint, pair_file, tmp_path):
     """Run ``swift rlhf --rlhf_type grpo`` with the tiny policy; return the log of its steps and the seconds it took."""
     config = json.loads((checkpoint / "config.json").read_text())
     source = PLUGIN.format(image=config["image_token_id"], video=config["video_token_id"])
+    # An untrained policy samples picture tokens, too, on which the next forward pass fails.
+    policy = shutil.copytree(checkpoint, tmp_path / "policy")
+    generation = policy / "generation_config.json"
+    kept = json.loads(generation.read_text()) if generation.exists() else {}
+    never = [config[name] for name in ("image_token_id", "video_token_id")]
+    generation.write_text(json.dumps({**kept, "suppress_tokens": never}))
     (tmp_path / "judge.py").write_text(source)
     rows = [
         {
@@ -206,7 +213,7 @@ def grpo(checkpoint, pair_file, tmp_path):
         launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"] if processes > 1 else []
         command = [
             sys.executable, *launcher, "-m", "swift.cli.rlhf", "--rlhf_type", "grpo", "--use_vllm", "false",
-            "--model", checkpoint, "--model_type", "qwen2_5_vl", "--template", "tiny", "--tuner_type", "full",
+            "--model", policy, "--model_type", "qwen2_5_vl", "--template", "tiny", "--tuner_type", "full",
             "--torch_dtype", "float32", "--bf16", "false", "--fp16", "false", "--use_cpu", "true",
             "--attn_impl", "sdpa", "--gradient_checkpointing", "false", "--dataset", "rows.jsonl",
             "--load_from_cache_file", "false", "--split_dataset_ratio", "0", "--eval_strategy", "no",
